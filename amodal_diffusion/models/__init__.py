@@ -1,0 +1,1 @@
+"""The networks: how they are built, loaded, conditioned, encoded and decoded."""

@@ -1,0 +1,185 @@
+"""What the UNet is conditioned on, built by the same functions for training and for inference.
+
+Specification, sections 2, 3 and 6: condition latents are not multiplied by the VAE's scaling factor, every frame
+attends to the tokens of all frames, and the time ids are (fps, motion bucket, noise strength) as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from diffusers import AutoencoderKLTemporalDecoder
+from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import _resize_with_antialiasing
+from diffusers.utils.torch_utils import randn_tensor
+from einops import rearrange
+from torch import Tensor
+from transformers import CLIPVisionModelWithProjection
+
+from amodal_diffusion.models.latents import encode_video
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+TRAINING_FPS = 8
+MOTION_BUCKET = 127
+
+Generators = torch.Generator | Sequence[torch.Generator]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """All that the UNet sees beside the noisy latent.
+
+    Attributes:
+        latents: modal then guide, float ``[B, F, 8, h, w]``, not multiplied by the scaling factor.
+        tokens: one image-encoder token a frame, float ``[B, F, D]``.
+        added_time_ids: fps, motion bucket, noise strength, float ``[B, 3]``.
+    """
+
+    latents: Tensor
+    tokens: Tensor
+    added_time_ids: Tensor
+
+
+def build_conditions(
+    modal: Tensor,
+    guide: Tensor | None,
+    *,
+    vae: AutoencoderKLTemporalDecoder,
+    image_encoder: CLIPVisionModelWithProjection,
+    noise_aug_strength: Tensor,
+    generator: Generators | None = None,
+    fps: int = TRAINING_FPS,
+    motion_bucket_id: int = MOTION_BUCKET,
+) -> Conditions:
+    """Turn the modal and guide videos into conditions.
+
+    Noise is drawn in this order: modal frames, then guide frames. The image encoder sees the clean modal video.
+
+    Args:
+        modal: float ``[B, F, 1 or 3, H, W]`` in [-1, 1].
+        guide: as ``modal``, or None for guide latents of zero.
+        vae: encodes both.
+        image_encoder: makes one token a frame from the modal video.
+        noise_aug_strength: float ``[B]``, standard deviation of the noise added to the condition pixels, at least 0.
+        generator: of the noise; one for the batch or one a clip; not used where every strength is 0.
+        fps: frame rate the model is told.
+        motion_bucket_id: amount of motion the model is told.
+
+    Returns:
+        conditions on the networks' device, float32 latents and tokens.
+    """
+    noisy_modal = add_condition_noise(modal, noise_aug_strength, generator=generator)
+    modal_latents = encode_video(vae, noisy_modal)  # [B, F, 4, h, w]
+    if guide is None:
+        guide_latents = torch.zeros_like(modal_latents)
+    else:
+        guide_latents = encode_video(vae, add_condition_noise(guide, noise_aug_strength, generator=generator))
+    return conditions_from_latents(
+        modal_latents,
+        guide_latents,
+        clip_tokens(image_encoder, modal),
+        noise_aug_strength=noise_aug_strength,
+        fps=fps,
+        motion_bucket_id=motion_bucket_id,
+    )
+
+
+def conditions_from_latents(
+    modal_latents: Tensor,
+    guide_latents: Tensor,
+    tokens: Tensor,
+    *,
+    noise_aug_strength: Tensor,
+    fps: int = TRAINING_FPS,
+    motion_bucket_id: int = MOTION_BUCKET,
+) -> Conditions:
+    """Put conditions together from what is already encoded.
+
+    Args:
+        modal_latents: float ``[B, F, 4, h, w]``, not multiplied by the scaling factor.
+        guide_latents: as ``modal_latents``.
+        tokens: float ``[B, F, D]``.
+        noise_aug_strength: float ``[B]``, the strength of the noise that is in the latents.
+        fps: frame rate the model is told.
+        motion_bucket_id: amount of motion the model is told.
+    """
+    strength = noise_aug_strength.to(device=modal_latents.device, dtype=torch.float32)
+    ids = torch.stack(
+        [torch.full_like(strength, fps), torch.full_like(strength, motion_bucket_id), strength], dim=1
+    )  # [B, 3]
+    latents = torch.cat([modal_latents, guide_latents], dim=2)  # [B, F, 8, h, w]
+    return Conditions(latents=latents, tokens=tokens.to(latents.device), added_time_ids=ids)
+
+
+def add_condition_noise(video: Tensor, strength: Tensor, *, generator: Generators | None) -> Tensor:
+    """Add unit normal noise of a given strength to condition pixels (three channels, each its own noise).
+
+    Args:
+        video: float ``[B, F, 1 or 3, H, W]``; one channel is repeated to three.
+        strength: float ``[B]``.
+        generator: one for the batch or one a clip.
+
+    Returns:
+        float ``[B, F, 3, H, W]``.
+    """
+    video = video.expand(-1, -1, 3, -1, -1)
+    if not bool((strength > 0).any()):
+        return video
+    generators = list(generator) if isinstance(generator, Sequence) else generator
+    noise = randn_tensor(tuple(video.shape), generator=generators, device=video.device, dtype=video.dtype)
+    return video + strength.to(video)[:, None, None, None, None] * noise
+
+
+def clip_tokens(image_encoder: CLIPVisionModelWithProjection, video: Tensor, *, chunk_size: int = 32) -> Tensor:
+    """One projected token a frame, after Stable Video Diffusion's own antialiased resize on [-1, 1].
+
+    Args:
+        image_encoder: its configured image size is the size resized to (224 at full size).
+        video: float ``[B, F, 1 or 3, H, W]`` in [-1, 1]; one channel is repeated to three.
+        chunk_size: frames encoded at once.
+
+    Returns:
+        float32 ``[B, F, D]``.
+    """
+    size = image_encoder.config.image_size
+    frames = rearrange(video, "b f c h w -> (b f) c h w")
+    mean = torch.tensor(CLIP_MEAN, device=image_encoder.device)[:, None, None]
+    std = torch.tensor(CLIP_STD, device=image_encoder.device)[:, None, None]
+    tokens = []
+    for chunk in frames.split(chunk_size):
+        pixels = chunk.to(image_encoder.device, torch.float32)
+        pixels = _resize_with_antialiasing(pixels.contiguous(), (size, size)).expand(-1, 3, -1, -1)
+        pixels = ((pixels + 1) / 2 - mean) / std
+        tokens.append(image_encoder(pixels.to(image_encoder.dtype)).image_embeds.float())
+    return rearrange(torch.cat(tokens), "(b f) d -> b f d", b=video.shape[0])
+
+
+def drop_conditions(conditions: Conditions, probability: float, *, generator: torch.Generator) -> Conditions:
+    """Leave out conditions at random, so that guidance has an unconditional model to lean on.
+
+    One uniform draw ``u`` a clip: tokens are zero for ``u < 2p``, latents for ``p <= u < 3p`` (specification,
+    section 3).
+
+    Args:
+        conditions: of ``B`` clips.
+        probability: ``p``, from 0 to 1/3.
+        generator: of the draw.
+    """
+    batch = conditions.latents.shape[0]
+    draw = torch.rand(batch, generator=generator, device=generator.device).to(conditions.latents.device)
+    keep_tokens = draw >= 2 * probability
+    keep_latents = (draw < probability) | (draw >= 3 * probability)
+    return replace(
+        conditions,
+        tokens=conditions.tokens * keep_tokens[:, None, None],
+        latents=conditions.latents * keep_latents[:, None, None, None, None],
+    )
+
+
+def unconditional(conditions: Conditions) -> Conditions:
+    """The same time ids with latents and tokens of zero: the lower row of guidance."""
+    return replace(
+        conditions, latents=torch.zeros_like(conditions.latents), tokens=torch.zeros_like(conditions.tokens)
+    )

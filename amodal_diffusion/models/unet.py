@@ -1,0 +1,150 @@
+"""The denoising UNet: Stable Video Diffusion's stock class with 12 input channels, from any layout of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import UNetSpatioTemporalConditionModel
+from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
+from torch import Tensor, nn
+
+from amodal_diffusion.models.weights import load_strictly, read_json, read_state_dict
+from amodal_diffusion.types import InputError
+
+AMODAL_CHANNELS = 12  # noisy amodal latent 4, modal latent 4, guide latent 4
+STEM = "diffusion_pytorch_model"
+Trainable = Literal["paper", "all"]
+
+
+def load_amodal_unet(folder: str | Path, *, dtype: torch.dtype | None = None) -> UNetSpatioTemporalConditionModel:
+    """Load a 12-channel UNet in this package's layout or in the released one.
+
+    The released layout says ``in_channels: 8`` and holds both ``conv_in.*`` (unused) and ``conv_in2.*`` (12
+    channels, in use): the first is dropped and the second takes its name.
+
+    Args:
+        folder: the ``unet`` folder with ``config.json`` and safetensors weights (plain, sharded or ``.fp16``).
+        dtype: dtype of the weights; float32 when None.
+
+    Returns:
+        the stock network in evaluation mode.
+
+    Raises:
+        InputError: if a file is missing, is no safetensors file, or has keys other than this network's.
+    """
+    folder = Path(folder)
+    config = read_json(folder / "config.json")
+    state = read_state_dict(folder, STEM)
+    if "conv_in2.weight" in state:
+        state = {key: value for key, value in state.items() if not key.startswith("conv_in.")}
+        state = {key.replace("conv_in2.", "conv_in.", 1): value for key, value in state.items()}
+        config["in_channels"] = AMODAL_CHANNELS
+    elif config.get("in_channels") != AMODAL_CHANNELS:
+        raise InputError(
+            f"{folder}: a UNet with {config.get('in_channels')} input channels and no conv_in2 weights; expected "
+            f"{AMODAL_CHANNELS} channels: this is a base to train from, not an amodal checkpoint"
+        )
+    return _build(config, state, folder, dtype)
+
+
+def load_svd_unet(folder: str | Path, *, dtype: torch.dtype | None = None) -> UNetSpatioTemporalConditionModel:
+    """Load a plain 8-channel Stable Video Diffusion UNet and inflate it to 12 channels for training.
+
+    Args:
+        folder: the ``unet`` folder.
+        dtype: dtype of the weights; float32 when None.
+
+    Raises:
+        InputError: as :func:`load_amodal_unet`.
+    """
+    folder = Path(folder)
+    return inflate_conv_in(_build(read_json(folder / "config.json"), read_state_dict(folder, STEM), folder, dtype))
+
+
+def inflate_conv_in(
+    unet: UNetSpatioTemporalConditionModel, in_channels: int = AMODAL_CHANNELS
+) -> UNetSpatioTemporalConditionModel:
+    """Widen ``conv_in``: old input channels keep weights and bias, the new ones start at zero (paper, section 4).
+
+    The widened network therefore equals the old one whatever the new channels hold.
+
+    Args:
+        unet: changed in place; its ``conv_in.weight`` goes from ``[C, old, 3, 3]`` to ``[C, in_channels, 3, 3]``.
+        in_channels: new number of input channels, at least the old one.
+
+    Returns:
+        the same network.
+
+    Raises:
+        InputError: if the network has more input channels already.
+    """
+    old = unet.conv_in
+    if old.in_channels > in_channels:
+        raise InputError(f"in_channels: expected at least the network's {old.in_channels}, got {in_channels}")
+    new = nn.Conv2d(in_channels, old.out_channels, old.kernel_size, padding=old.padding)
+    new = new.to(device=old.weight.device, dtype=old.weight.dtype)
+    with torch.no_grad():
+        new.weight.zero_()
+        new.weight[:, : old.in_channels] = old.weight
+        new.bias.copy_(old.bias)
+    unet.conv_in = new
+    unet.register_to_config(in_channels=in_channels)
+    return unet
+
+
+def trainable_parameters(unet: UNetSpatioTemporalConditionModel, choice: Trainable) -> list[nn.Parameter]:
+    """Choose what is trained, and freeze the rest.
+
+    Args:
+        unet: its parameters' ``requires_grad`` is set.
+        choice: ``"paper"`` for the temporal transformer blocks and ``conv_in`` (398 M of 1.525 G at full size),
+            ``"all"`` for everything.
+
+    Raises:
+        InputError: on another choice.
+    """
+    if choice not in ("paper", "all"):
+        raise InputError(f"trainable: expected 'paper' or 'all', got {choice!r}")
+    for name, parameter in unet.named_parameters():
+        in_paper = "temporal_transformer_block" in name or name.startswith("conv_in.")
+        parameter.requires_grad_(choice == "all" or in_paper)
+    return [parameter for parameter in unet.parameters() if parameter.requires_grad]
+
+
+@contextmanager
+def one_token_per_frame(unet: UNetSpatioTemporalConditionModel) -> Iterator[None]:
+    """Let each frame attend to its own token alone, as the reference does at inference.
+
+    The stock network hands all ``F`` tokens of a clip to each of its frames, ``[B*F, F, D]``. Within this
+    context every spatio-temporal transformer sees ``[B*F, 1, D]`` instead: row ``b*F + f`` keeps token ``f``.
+    """
+
+    def keep_own(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        tokens: Tensor = kwargs["encoder_hidden_states"]  # [B*F, F, D]
+        rows = torch.arange(tokens.shape[0], device=tokens.device)
+        own = tokens[rows, rows % tokens.shape[1]].unsqueeze(1)  # [B*F, 1, D]
+        return args, {**kwargs, "encoder_hidden_states": own}
+
+    hooks = [
+        module.register_forward_pre_hook(keep_own, with_kwargs=True)
+        for module in unet.modules()
+        if isinstance(module, TransformerSpatioTemporalModel)
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _build(
+    config: dict[str, object], state: dict[str, Tensor], source: Path, dtype: torch.dtype | None
+) -> UNetSpatioTemporalConditionModel:
+    with torch.device("meta"):  # the file's tensors become the parameters: no second copy in memory
+        unet = UNetSpatioTemporalConditionModel.from_config(config)
+    load_strictly(unet, state, source=source)
+    return unet.to(dtype or torch.float32).eval()

@@ -1,0 +1,147 @@
+"""Read a network's weights from safetensors files only, and fit them strictly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from amodal_diffusion.types import InputError
+
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_KEYS_SHOWN = 8
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """Read a JSON object from a file.
+
+    Raises:
+        InputError: if the file is missing, is not JSON, or holds something else than an object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; expected a model's settings there") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid JSON ({error}); the checkpoint is damaged") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def find_variant(folder: Path, stem: str) -> str | None:
+    """Choose which variant of the weights in a folder to read: the plain one if it is there, else ``fp16``.
+
+    Args:
+        folder: a part of a checkpoint, such as ``unet``.
+        stem: file name without suffix, ``diffusion_pytorch_model`` (diffusers) or ``model`` (transformers).
+
+    Returns:
+        None for ``stem.safetensors`` (or its index of shards), ``"fp16"`` for ``stem.fp16.safetensors``.
+
+    Raises:
+        InputError: if neither is there; lists what was looked for and what was found.
+    """
+    for variant in (None, "fp16"):
+        if (folder / weight_file(stem, variant)).is_file() or (folder / index_file(stem, variant)).is_file():
+            return variant
+    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    wanted = f"{weight_file(stem, None)} or {weight_file(stem, 'fp16')}"
+    pickles = [name for name in found if name.endswith(PICKLE_SUFFIXES)]
+    if pickles:
+        raise InputError(
+            f"{folder}: expected {wanted}, found {', '.join(pickles)}; pickle files can run code and are never "
+            "loaded: save the weights as safetensors"
+        )
+    raise InputError(f"{folder}: expected {wanted}, found {', '.join(found) or 'nothing'}")
+
+
+def weight_file(stem: str, variant: str | None) -> str:
+    """Name of a single weight file."""
+    return f"{stem}.{variant}.safetensors" if variant else f"{stem}.safetensors"
+
+
+def index_file(stem: str, variant: str | None) -> str:
+    """Name of the index of a sharded weight file."""
+    return f"{stem}.safetensors.index.{variant}.json" if variant else f"{stem}.safetensors.index.json"
+
+
+def read_state_dict(folder: Path, stem: str) -> dict[str, Tensor]:
+    """Read all weights of one network, whole or in shards.
+
+    Args:
+        folder: a part of a checkpoint, such as ``unet``.
+        stem: as in :func:`find_variant`.
+
+    Returns:
+        the tensors by name, on the CPU, in the dtype of the file.
+
+    Raises:
+        InputError: if a file is missing or is not a safetensors file.
+    """
+    variant = find_variant(folder, stem)
+    single = folder / weight_file(stem, variant)
+    if single.is_file():
+        return _read_file(single)
+    weight_map = read_json(folder / index_file(stem, variant)).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise InputError(f"{folder / index_file(stem, variant)}: has no weight_map; the checkpoint is damaged")
+    state: dict[str, Tensor] = {}
+    for name in sorted(set(map(str, weight_map.values()))):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name}: missing, though the index of shards names it; copy it there")
+        state |= _read_file(folder / name)
+    return state
+
+
+def load_strictly(network: torch.nn.Module, state: Mapping[str, Tensor], *, source: Path) -> None:
+    """Put weights into a network whose every parameter must be there, in its shape, and nothing else.
+
+    Args:
+        network: takes the tensors over as they are (its own may be on the meta device).
+        state: tensors by name.
+        source: named in the error.
+
+    Raises:
+        InputError: lists missing, unexpected and wrongly shaped keys.
+    """
+    own = network.state_dict()
+    shapes = [
+        f"{key} {list(state[key].shape)} instead of {list(own[key].shape)}"
+        for key in own.keys() & state.keys()
+        if own[key].shape != state[key].shape
+    ]
+    check_keys(missing=own.keys() - state.keys(), unexpected=state.keys() - own.keys(), wrong=shapes, source=source)
+    network.load_state_dict(state, strict=True, assign=True)
+
+
+def check_keys(*, missing: Iterable[str], unexpected: Iterable[str], wrong: Iterable[str], source: Path) -> None:
+    """Raise unless weights and network have the same keys in the same shapes.
+
+    Raises:
+        InputError: lists each kind of difference.
+    """
+    parts = [
+        f"{label}: {_shorten(sorted(keys))}"
+        for label, keys in (("missing keys", missing), ("unexpected keys", unexpected), ("wrong shapes", wrong))
+        if list(keys)
+    ]
+    if parts:
+        raise InputError(f"{source}: not the weights of this network; " + "; ".join(parts))
+
+
+def _shorten(keys: list[str]) -> str:
+    more = len(keys) - _KEYS_SHOWN
+    return ", ".join(keys[:_KEYS_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a safetensors file ({error}); copy or download it again") from error
