@@ -1,0 +1,1 @@
+"""The subcommands of `amodal-diffusion`, one module each."""

@@ -1,0 +1,1 @@
+"""Clips and masks: files, ranges, sizes, run-length encoding, windows."""

@@ -1,0 +1,212 @@
+"""The only place where ranges and sizes of frames change: uint8, bool and depth to [-1, 1] and back, letterbox."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
+
+# A pixel is in the decoded mask when the mean of its 8-bit channels is above this (paper's inference code).
+MASK_LEVEL = 200
+
+
+def to_unit(rgb: UInt8Array) -> Tensor:
+    """Turn 8-bit frames into network input.
+
+    The range follows from the dtype, never from the values: a bright frame is not taken for a scaled one.
+
+    Args:
+        rgb: uint8 ``[..., F, H, W, 3]``.
+
+    Returns:
+        float32 ``[..., F, 3, H, W]`` in [-1, 1].
+
+    Raises:
+        InputError: if ``rgb`` is not uint8 with 3 channels last.
+    """
+    if rgb.dtype != np.uint8 or rgb.ndim < 4 or rgb.shape[-1] != 3:
+        raise InputError(f"rgb: expected uint8 [..., F, H, W, 3], got {rgb.dtype} {list(rgb.shape)}")
+    channels_first = np.ascontiguousarray(np.moveaxis(rgb, -1, -3))  # [..., F, 3, H, W]
+    return torch.from_numpy(channels_first).to(torch.float32) / 127.5 - 1.0
+
+
+def to_uint8(video: Tensor) -> UInt8Array:
+    """Turn network output into 8-bit frames; the inverse of :func:`to_unit`, values outside [-1, 1] clipped.
+
+    Args:
+        video: float ``[..., F, 3, H, W]``, range [-1, 1], any device.
+
+    Returns:
+        uint8 ``[..., F, H, W, 3]``.
+
+    Raises:
+        InputError: if ``video`` is not floating point.
+    """
+    if not video.is_floating_point():
+        raise InputError(f"video: expected floating point in [-1, 1], got {video.dtype}")
+    levels = ((video.detach().float().clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8).cpu()
+    frames: UInt8Array = levels.movedim(-3, -1).contiguous().numpy()  # [..., F, H, W, 3]
+    return frames
+
+
+def mask_to_unit(mask: BoolArray) -> Tensor:
+    """Turn masks into network input.
+
+    Args:
+        mask: bool ``[..., F, H, W]``.
+
+    Returns:
+        float32 ``[..., F, 1, H, W]``, -1 outside and 1 inside.
+
+    Raises:
+        InputError: if ``mask`` is not bool.
+    """
+    if mask.dtype != np.bool_ or mask.ndim < 3:
+        raise InputError(f"mask: expected bool [..., F, H, W], got {mask.dtype} {list(mask.shape)}")
+    return torch.from_numpy(np.ascontiguousarray(mask)).to(torch.float32).unsqueeze(-3) * 2.0 - 1.0
+
+
+def unit_to_mask(video: Tensor) -> BoolArray:
+    """Read the mask out of decoded mask frames: the mean of the 8-bit channels above 200 (paper's inference code).
+
+    Args:
+        video: float ``[..., F, 3, H, W]``, range [-1, 1], any device.
+
+    Returns:
+        bool ``[..., F, H, W]``.
+    """
+    frames = to_uint8(video)
+    mask: BoolArray = frames.sum(axis=-1, dtype=np.int32) > frames.shape[-1] * MASK_LEVEL
+    return mask
+
+
+def depth_to_unit(depth: FloatArray, *, limits: tuple[float, float] | None = None) -> Tensor:
+    """Scale depth of any unit to network input, by its smallest and largest value over the whole clip.
+
+    Args:
+        depth: float ``[F, H, W]``, nearer is larger, any scale.
+        limits: smallest and largest value of the clip when ``depth`` is only a part of it; of ``depth``
+            by default.
+
+    Returns:
+        float32 ``[F, 1, H, W]`` in [-1, 1]; all 0 where the clip's depth is constant.
+
+    Raises:
+        InputError: if ``depth`` has another shape, is not floating point or holds values that are not finite.
+    """
+    if depth.ndim != 3 or not np.issubdtype(depth.dtype, np.floating):
+        raise InputError(f"depth: expected float [F, H, W], got {depth.dtype} {list(depth.shape)}")
+    if not np.isfinite(depth).all():
+        raise InputError("depth: expected finite values, got NaN or infinity; fill or clip them first")
+    values = torch.from_numpy(np.ascontiguousarray(depth, dtype=np.float32)).unsqueeze(1)  # [F, 1, H, W]
+    low, high = limits if limits is not None else (float(values.min()), float(values.max()))
+    if not high > low:
+        return torch.zeros_like(values)
+    return ((values - low) / (high - low) * 2.0 - 1.0).clamp(-1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Fit frames into another size with their aspect kept, centred between equal borders.
+
+    Attributes:
+        source_hw: height and width in pixels before.
+        target_hw: height and width in pixels after.
+
+    Raises:
+        InputError: if one of the four sizes is below 1.
+    """
+
+    source_hw: tuple[int, int]
+    target_hw: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        """Refuse empty sizes, from which no scale follows."""
+        if min(*self.source_hw, *self.target_hw) < 1:
+            raise InputError(
+                f"size: expected at least 1 pixel a side, got {self.source_hw} and {self.target_hw}"
+            )
+
+    @property
+    def inner_hw(self) -> tuple[int, int]:
+        """Height and width in pixels that the picture takes inside the target."""
+        scale = min(target / source for source, target in zip(self.source_hw, self.target_hw, strict=True))
+        height, width = (
+            max(1, min(target, round(source * scale)))
+            for source, target in zip(self.source_hw, self.target_hw, strict=True)
+        )
+        return height, width
+
+    @property
+    def _top_left(self) -> tuple[int, int]:
+        """Row and column of the picture's first pixel inside the target."""
+        (height, width), (target_height, target_width) = self.inner_hw, self.target_hw
+        return (target_height - height) // 2, (target_width - width) // 2
+
+    def apply(self, frames: Tensor, pad_value: float | Literal["edge"]) -> Tensor:
+        """Scale and pad to the target size.
+
+        Args:
+            frames: float ``[F, C, H, W]`` at the source size.
+            pad_value: value of the borders, or ``"edge"`` to repeat the picture's outermost pixels.
+
+        Returns:
+            float ``[F, C, target height, target width]``.
+
+        Raises:
+            InputError: if ``frames`` are not at the source size.
+        """
+        picture = _resize(_checked(frames, self.source_hw), self.inner_hw)
+        (top, left), (height, width), (target_height, target_width) = (
+            self._top_left,
+            self.inner_hw,
+            self.target_hw,
+        )
+        borders = (left, target_width - width - left, top, target_height - height - top)
+        if not any(borders):
+            return picture
+        if pad_value == "edge":
+            return functional.pad(picture, borders, mode="replicate")
+        return functional.pad(picture, borders, value=pad_value)
+
+    def undo(self, frames: Tensor) -> Tensor:
+        """Cut the borders off and scale back to the source size.
+
+        Args:
+            frames: float ``[F, C, H, W]`` at the target size.
+
+        Returns:
+            float ``[F, C, source height, source width]``.
+
+        Raises:
+            InputError: if ``frames`` are not at the target size.
+        """
+        (top, left), (height, width) = self._top_left, self.inner_hw
+        picture = _checked(frames, self.target_hw)[..., top : top + height, left : left + width]
+        return _resize(picture, self.source_hw)
+
+
+def _checked(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return ``frames`` if they are ``[F, C, *size]``."""
+    if frames.ndim != 4 or tuple(frames.shape[-2:]) != tuple(size):
+        raise InputError(f"frames: expected [F, C, {size[0]}, {size[1]}], got {list(frames.shape)}")
+    return frames
+
+
+def _resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """Scale bilinearly; antialiased, which changes nothing when the picture grows."""
+    if tuple(frames.shape[-2:]) == tuple(size):
+        return frames
+    height, width = size
+    if width == 1 < height:
+        # torch 2.13 antialiases the rows of a picture one pixel wide wrongly, but not those of its transpose.
+        return _resize(frames.transpose(-1, -2), (width, height)).transpose(-1, -2)
+    return functional.interpolate(
+        frames, size=(height, width), mode="bilinear", align_corners=False, antialias=True
+    )
