@@ -1,4 +1,4 @@
-"""The only place where ranges and sizes of frames change: 8 bits, bool, depth to [-1, 1] and back; letterbox."""
+"""The only place where ranges and sizes of frames change: 8-bit, mask, depth and [-1, 1]; letterbox."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def mask_to_unit(mask: BoolArray) -> Tensor:
 
 
 def unit_to_mask(video: Tensor) -> BoolArray:
-    """Read the mask out of decoded mask frames: the mean of the 8-bit channels is above 200."""
+    """Read the mask out of decoded mask frames: the mean of the 8-bit channels is above 200.
 
     Args:
         video: float ``[..., F, 3, H, W]``, range [-1, 1], any device.
