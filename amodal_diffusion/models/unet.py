@@ -146,5 +146,5 @@ def _build(
 ) -> UNetSpatioTemporalConditionModel:
     with torch.device("meta"):  # the file's tensors become the parameters: no second copy in memory
         unet = UNetSpatioTemporalConditionModel.from_config(config)
-    load_strictly(unet, state, source=source)
-    return unet.to(dtype or torch.float32).eval()
+    load_strictly(unet, {key: value.to(dtype or torch.float32) for key, value in state.items()}, source=source)
+    return unet.eval()

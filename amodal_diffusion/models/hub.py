@@ -1,0 +1,261 @@
+"""From a model's name, folder or hub id to its networks, and back to a folder."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+from transformers import CLIPVisionModelWithProjection
+
+from amodal_diffusion.models.checkpoint import (
+    SETTINGS_FILE,
+    CheckpointSettings,
+    read_settings,
+    write_settings,
+)
+from amodal_diffusion.models.unet import STEM, load_amodal_unet, load_svd_unet
+from amodal_diffusion.models.weights import check_keys, find_variant, read_json
+from amodal_diffusion.types import STAGES, InputError, Stage
+
+PARTS = ("unet", "vae", "image_encoder", "scheduler")
+SCHEDULERS = ("EulerDiscreteScheduler", "EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
+_WANTED = ["*.json", "*.safetensors"]  # no pickles, no code
+
+
+@dataclass(frozen=True)
+class StageComponents:
+    """The networks of one stage and how to sample them.
+
+    Attributes:
+        unet: 12 input channels.
+        vae: the autoencoder of frames.
+        image_encoder: makes the tokens.
+        scheduler: any of :data:`SCHEDULERS`, with v-prediction and sigma_data 1.
+        settings: stage, sampling defaults, depth network.
+    """
+
+    unet: UNetSpatioTemporalConditionModel
+    vae: AutoencoderKLTemporalDecoder
+    image_encoder: CLIPVisionModelWithProjection
+    scheduler: SchedulerMixin
+    settings: CheckpointSettings
+
+
+def bundled_models() -> dict[str, Path]:
+    """Names and folders of the models that the package carries."""
+    root = Path(str(files("amodal_diffusion") / "weights"))
+    folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    return {path.name: path for path in folders if any((path / stage).is_dir() for stage in STAGES)}
+
+
+def find_model(name: str | Path) -> Path:
+    """The folder of a model, downloaded if it is a hub id that is not in the local cache yet.
+
+    Args:
+        name: a bundled name such as ``tiny``, a folder, or a hub id ``owner/name``.
+
+    Raises:
+        InputError: if there is no such model; says what was looked for.
+    """
+    bundled = bundled_models()
+    if str(name) in bundled:
+        return bundled[str(name)]
+    if Path(name).is_dir():
+        return Path(name)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) and not str(name).startswith((".", "/")):
+        try:
+            return Path(snapshot_download(str(name), allow_patterns=_WANTED))
+        except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise InputError(
+                f"model {name}: neither a folder nor a hub id that can be downloaded ({reason}); "
+                f"bundled are: {', '.join(bundled) or 'none'}"
+            ) from error
+    raise InputError(
+        f"model {name}: no bundled model, folder or hub id of this name; bundled are: {', '.join(bundled) or 'none'}"
+    )
+
+
+def stage_folder(model: Path, stage: Stage) -> Path | None:
+    """Where a model keeps one stage: a subfolder named after it, or the model's own folder.
+
+    Returns:
+        None if the model has only the other stage.
+    """
+    if (model / stage).is_dir():
+        return model / stage
+    if any((model / other).is_dir() for other in STAGES):
+        return None
+    if (model / SETTINGS_FILE).is_file() and read_settings(model).stage != stage:
+        return None
+    return model
+
+
+def load_stage(name: str | Path, *, stage: Stage, dtype: torch.dtype = torch.float32) -> StageComponents:
+    """Load one stage from a checkpoint in this package's layout or in the released one.
+
+    Args:
+        name: as for :func:`find_model`.
+        stage: which stage to load.
+        dtype: dtype of UNet and image encoder; the VAE stays float32 under float16 if its settings ask for it.
+
+    Raises:
+        InputError: if a part is missing, is a pickle, or does not fit; lists what was looked for and found.
+    """
+    model = find_model(name)
+    folder = stage_folder(model, stage)
+    if folder is None:
+        raise InputError(f"{model}: holds no {stage} stage; found {_content(model)}")
+    settings = read_settings(folder) if (folder / SETTINGS_FILE).is_file() else CheckpointSettings(stage)
+    return StageComponents(
+        unet=load_amodal_unet(_part(folder, "unet"), dtype=dtype),
+        vae=load_vae(_part(folder, "vae"), dtype=dtype),
+        image_encoder=load_image_encoder(_part(folder, "image_encoder"), dtype=dtype),
+        scheduler=load_scheduler(_part(folder, "scheduler")),
+        settings=settings,
+    )
+
+
+def load_svd(name: str | Path, *, stage: Stage, dtype: torch.dtype = torch.float32) -> StageComponents:
+    """Load a plain Stable Video Diffusion folder to train from, its UNet inflated to 12 channels.
+
+    Args:
+        name: as for :func:`find_model`.
+        stage: the stage it is going to be trained for.
+        dtype: as for :func:`load_stage`.
+
+    Raises:
+        InputError: as :func:`load_stage`.
+    """
+    folder = find_model(name)
+    return StageComponents(
+        unet=load_svd_unet(_part(folder, "unet"), dtype=dtype),
+        vae=load_vae(_part(folder, "vae"), dtype=dtype),
+        image_encoder=load_image_encoder(_part(folder, "image_encoder"), dtype=dtype),
+        scheduler=load_scheduler(_part(folder, "scheduler")),
+        settings=CheckpointSettings(stage),
+    )
+
+
+def load_vae(folder: Path, *, dtype: torch.dtype = torch.float32) -> AutoencoderKLTemporalDecoder:
+    """Load the autoencoder, in float32 where float16 was asked but its settings say ``force_upcast``.
+
+    Raises:
+        InputError: if weights are missing or do not fit.
+    """
+    config = read_json(folder / "config.json")
+    if dtype == torch.float16 and config.get("force_upcast", True):
+        dtype = torch.float32
+    vae = _from_pretrained(AutoencoderKLTemporalDecoder, folder, find_variant(folder, STEM), torch_dtype=dtype)
+    return vae.eval().requires_grad_(False)
+
+
+def load_image_encoder(folder: Path, *, dtype: torch.dtype = torch.float32) -> CLIPVisionModelWithProjection:
+    """Load the CLIP image encoder.
+
+    Raises:
+        InputError: if weights are missing or do not fit.
+    """
+    read_json(folder / "config.json")
+    encoder = _from_pretrained(CLIPVisionModelWithProjection, folder, find_variant(folder, "model"), dtype=dtype)
+    return encoder.eval().requires_grad_(False)
+
+
+def load_scheduler(folder: Path) -> SchedulerMixin:
+    """Load the sampler that ``scheduler_config.json`` names.
+
+    Raises:
+        InputError: if it is none of :data:`SCHEDULERS` or does not use this package's preconditioning.
+    """
+    config = read_json(folder / "scheduler_config.json")
+    name = str(config.get("_class_name"))
+    if name not in SCHEDULERS:
+        raise InputError(f"{folder}: scheduler {name}; expected one of {', '.join(SCHEDULERS)}")
+    if config.get("prediction_type") != "v_prediction" or config.get("sigma_data", 1.0) != 1.0:
+        raise InputError(f"{folder}: expected prediction_type v_prediction and sigma_data 1.0, as trained")
+    scheduler: SchedulerMixin = getattr(diffusers, name).from_config(config)
+    return scheduler
+
+
+def save_stage(components: StageComponents, folder: Path, *, only_unet: bool = False) -> None:
+    """Write one stage in this package's layout.
+
+    Args:
+        components: what to write.
+        folder: made if needed; must be empty or not exist.
+        only_unet: leave the other parts to the folder above, where both stages share them.
+
+    Raises:
+        InputError: if the folder holds something already.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{folder}: not empty; choose another folder, nothing is overwritten")
+    folder.mkdir(parents=True, exist_ok=True)
+    components.unet.save_pretrained(folder / "unet", safe_serialization=True)
+    if not only_unet:
+        components.vae.save_pretrained(folder / "vae", safe_serialization=True)
+        components.image_encoder.save_pretrained(folder / "image_encoder")
+        components.scheduler.save_pretrained(folder / "scheduler")
+    write_settings(components.settings, folder)
+
+
+def convert(source: str | Path, destination: Path, *, stage: Stage) -> None:
+    """Write a checkpoint of any readable layout in this package's layout, whole or not at all.
+
+    Args:
+        source: as for :func:`find_model`.
+        destination: the stage goes to ``destination/STAGE``, so that both stages fit in one model folder.
+        stage: which stage the source was trained for.
+
+    Raises:
+        InputError: if the source cannot be read or the destination holds this stage already.
+    """
+    target = destination / stage
+    if target.exists():
+        raise InputError(f"{target}: exists; choose another folder, nothing is overwritten")
+    components = load_stage(source, stage=stage)
+    settings = replace(components.settings, stage=stage)
+    partial = target.with_name(target.name + ".partial")
+    if partial.exists():
+        shutil.rmtree(partial)
+    save_stage(replace(components, settings=settings), partial)
+    partial.rename(target)
+
+
+def _part(folder: Path, name: str) -> Path:
+    for candidate in (folder / name, folder.parent / name):
+        if candidate.is_dir():
+            return candidate
+    raise InputError(
+        f"{folder}: no {name}/ here or one folder up; a checkpoint has {', '.join(PARTS)}, found {_content(folder)}"
+    )
+
+
+def _content(folder: Path) -> str:
+    return ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+
+
+def _from_pretrained(cls: Any, folder: Path, variant: str | None, **dtype: torch.dtype) -> Any:
+    try:
+        network, report = cls.from_pretrained(
+            folder, variant=variant, use_safetensors=True, local_files_only=True, output_loading_info=True, **dtype
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{folder}: cannot be loaded as {cls.__name__}: {str(error).splitlines()[0]}") from error
+    check_keys(
+        missing=report.get("missing_keys", []),
+        unexpected=report.get("unexpected_keys", []),
+        wrong=[str(entry[0]) for entry in report.get("mismatched_keys", [])],
+        source=folder,
+    )
+    return network

@@ -1,0 +1,105 @@
+"""Cut a stream of frames into overlapping windows, and blend the windows' results back into one stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from amodal_diffusion.types import InputError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Window(Generic[T]):
+    """A run of neighbouring items of a stream.
+
+    Attributes:
+        start: index in the stream of the first item.
+        items: the items.
+    """
+
+    start: int
+    items: tuple[T, ...]
+
+
+def sliding_windows(stream: Iterable[T], *, size: int, overlap: int) -> Iterator[Window[T]]:
+    """Cut a stream of any length, reading no further ahead than a window needs.
+
+    Every window is full, and shares ``overlap`` items with the one before; the last is moved back to be full and
+    so shares more. A stream shorter than ``size`` is one short window; an empty one is none.
+
+    Args:
+        stream: read once, in order.
+        size: items of a window, at least 1.
+        overlap: items shared by neighbours, from 0 to ``size - 1``.
+
+    Raises:
+        InputError: if ``size`` or ``overlap`` is out of range.
+    """
+    if size < 1 or not 0 <= overlap < size:
+        raise InputError(f"window: expected size >= 1 and 0 <= overlap < size, got size {size}, overlap {overlap}")
+    source = iter(stream)
+    items = tuple(islice(source, size))
+    if not items:
+        return
+    start = 0
+    while True:
+        yield Window(start, items)
+        fresh = tuple(islice(source, size - overlap))
+        if not fresh:
+            return
+        items = (*items, *fresh)[-size:]
+        start += len(fresh)
+
+
+class OverlapBlender:
+    """Join the values of overlapping windows frame by frame, cross-fading linearly where they share frames."""
+
+    def __init__(self) -> None:
+        """Start before the first window."""
+        self._start = 0
+        self._pending: Tensor | None = None  # [n, ...], frames from _start on that a later window may still change
+
+    def add(self, start: int, values: Tensor) -> Tensor:
+        """Take a window's values in.
+
+        Args:
+            start: index in the stream of the window's first frame; not before the last window's.
+            values: float ``[n, ...]``, one entry a frame.
+
+        Returns:
+            float ``[m, ...]``: the frames before ``start``, which are final now.
+
+        Raises:
+            RuntimeError: if windows come out of order or leave a gap.
+        """
+        if self._pending is None:
+            self._start, self._pending = start, values
+            return values[:0]
+        done = start - self._start
+        shared = self._pending.shape[0] - done
+        if done < 0 or shared < 0 or shared > values.shape[0]:
+            raise RuntimeError(f"window at frame {start} does not follow the one at frame {self._start}")
+        final, old = self._pending[:done], self._pending[done:]
+        fade = torch.arange(1, shared + 1, device=values.device, dtype=values.dtype) / (shared + 1)
+        fade = fade.reshape(-1, *[1] * (values.ndim - 1))
+        blended = old + (values[:shared] - old) * fade
+        self._start, self._pending = start, torch.cat([blended, values[shared:]])
+        return final
+
+    def finish(self) -> Tensor:
+        """Return the frames that were still open, ``[m, ...]``; there must have been a window.
+
+        Raises:
+            RuntimeError: if no window came.
+        """
+        if self._pending is None:
+            raise RuntimeError("no window was added")
+        final, self._pending = self._pending, None
+        return final

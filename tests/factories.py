@@ -1,0 +1,119 @@
+"""Tiny real networks, clips and checkpoints: the stock classes at a size that a test can afford."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoencoderKLTemporalDecoder,
+    EulerDiscreteScheduler,
+    UNetSpatioTemporalConditionModel,
+)
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from amodal_diffusion.models.checkpoint import CheckpointSettings, SamplingDefaults
+from amodal_diffusion.models.hub import StageComponents, save_stage
+from amodal_diffusion.types import STAGES, Stage, VideoClip
+
+TOKEN_WIDTH = 32
+SAMPLING = SamplingDefaults(
+    num_inference_steps=2, guidance_scale=1.0, height=32, width=64, num_frames=4, decode_chunk_size=4
+)
+
+
+def tiny_unet(seed: int = 0, *, in_channels: int = 12) -> UNetSpatioTemporalConditionModel:
+    """Two levels, attention in the first; random weights."""
+    torch.manual_seed(seed)
+    return UNetSpatioTemporalConditionModel(
+        in_channels=in_channels,
+        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
+        up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
+        block_out_channels=(32, 64),
+        addition_time_embed_dim=32,
+        projection_class_embeddings_input_dim=96,
+        layers_per_block=1,
+        cross_attention_dim=TOKEN_WIDTH,
+        transformer_layers_per_block=1,
+        num_attention_heads=(2, 4),
+    ).eval()
+
+
+def tiny_vae(seed: int = 0) -> AutoencoderKLTemporalDecoder:
+    """Two levels, so 2 pixels a latent cell and direction; random weights."""
+    torch.manual_seed(seed)
+    return AutoencoderKLTemporalDecoder(
+        block_out_channels=(32, 32),
+        down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
+        layers_per_block=1,
+        latent_channels=4,
+        scaling_factor=0.5,
+    ).eval()
+
+
+def tiny_image_encoder(seed: int = 0) -> CLIPVisionModelWithProjection:
+    """Two layers at 32 pixels; random weights."""
+    torch.manual_seed(seed)
+    config = CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        projection_dim=TOKEN_WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=32,
+        patch_size=16,
+    )
+    return CLIPVisionModelWithProjection(config).eval()
+
+
+def tiny_scheduler() -> EulerDiscreteScheduler:
+    """Stable Video Diffusion's own settings."""
+    return EulerDiscreteScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+        timestep_spacing="leading",
+        timestep_type="continuous",
+        use_karras_sigmas=True,
+        sigma_min=0.002,
+        sigma_max=700.0,
+        steps_offset=1,
+    )
+
+
+def tiny_components(stage: Stage = "amodal_segmentation", seed: int = 0) -> StageComponents:
+    """All parts of one stage."""
+    return StageComponents(
+        unet=tiny_unet(seed),
+        vae=tiny_vae(seed),
+        image_encoder=tiny_image_encoder(seed),
+        scheduler=tiny_scheduler(),
+        settings=CheckpointSettings(stage, SAMPLING),
+    )
+
+
+def tiny_completer_folder(folder: Path) -> Path:
+    """Write a checkpoint of both stages in the package's own layout, sharing VAE, image encoder and scheduler."""
+    components = tiny_components()
+    for part, network in (("vae", components.vae), ("image_encoder", components.image_encoder)):
+        network.save_pretrained(folder / part)
+    components.scheduler.save_pretrained(folder / "scheduler")
+    for stage in STAGES:
+        save_stage(
+            replace(components, settings=replace(components.settings, stage=stage)), folder / stage, only_unet=True
+        )
+    return folder
+
+
+def moving_square(frames: int = 6, height: int = 24, width: int = 40, *, seed: int = 0) -> VideoClip:
+    """A bright square that moves right over noise; the mask is the whole square."""
+    noise = np.random.default_rng(seed).integers(0, 120, (frames, height, width, 3), dtype=np.uint8)
+    mask = np.zeros((frames, height, width), dtype=np.bool_)
+    for index in range(frames):
+        left = 4 + index * 2
+        mask[index, 6:16, left : left + 10] = True
+    noise[mask] = (220, 180, 60)
+    return VideoClip(noise, mask, fps=8.0)
