@@ -1,0 +1,1 @@
+"""Scores methods on benchmarks: one file a benchmark, one for the report."""
