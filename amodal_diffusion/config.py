@@ -35,7 +35,10 @@ class CommandParser(ArgumentParser):
         super().__init__(**{"allow_abbrev": False, **settings})
 
     def parse_args(  # type: ignore[override]  # argparse's overloads, of which only one is meant here
-        self, args: Sequence[str] | None = None, namespace: Namespace | None = None, **settings: Any
+        self,
+        args: Sequence[str] | None = None,
+        namespace: Namespace | None = None,
+        **settings: Any,  # noqa: ANN401
     ) -> Namespace:
         """Parse a command line, reading the files of `--config` before any flag."""
         if "--config" in self._option_string_actions:
