@@ -1,0 +1,1 @@
+"""Clips to train and test on: records, samples, procedural scenes."""
