@@ -9,6 +9,7 @@ import numpy as np
 from amodal_diffusion.types import BoolArray, UInt8Array
 
 _PEAK = 255.0
+_CEILING = 99.0  # dB; equal frames would be infinite, and so would any mean with them
 
 
 def fill_with_mean_colour(rgb: UInt8Array, modal_mask: BoolArray) -> UInt8Array:
@@ -34,10 +35,10 @@ def hidden_psnr(predicted: UInt8Array, truth: UInt8Array, hidden: BoolArray) -> 
         hidden: amodal minus modal, bool ``[F, H, W]``.
 
     Returns:
-        Decibels; infinity where both are equal, NaN where nothing is hidden.
+        Decibels, at most 99; NaN where nothing is hidden.
     """
     if not hidden.any():
         return math.nan
     error = predicted[hidden].astype(np.float64) - truth[hidden].astype(np.float64)
     squared = float(np.mean(error**2))
-    return math.inf if squared == 0 else 10 * math.log10(_PEAK**2 / squared)
+    return _CEILING if squared == 0 else min(_CEILING, 10 * math.log10(_PEAK**2 / squared))

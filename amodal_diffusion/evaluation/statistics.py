@@ -1,4 +1,4 @@
-"""Means over the frames of all tracks, with the standard error that comes from tracks being the independent draws."""
+"""Means over the frames of all tracks, with a standard error that takes tracks as the independent draws."""
 
 from __future__ import annotations
 
