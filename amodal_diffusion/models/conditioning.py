@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
-from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import _resize_with_antialiasing
+from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import (
+    _resize_with_antialiasing,
+)
 from diffusers.utils.torch_utils import randn_tensor
 from einops import rearrange
 from torch import Tensor
@@ -180,6 +182,4 @@ def drop_conditions(conditions: Conditions, probability: float, *, generator: to
 
 def unconditional(conditions: Conditions) -> Conditions:
     """The same time ids with latents and tokens of zero: the lower row of guidance."""
-    return replace(
-        conditions, latents=torch.zeros_like(conditions.latents), tokens=torch.zeros_like(conditions.tokens)
-    )
+    return replace(conditions, latents=torch.zeros_like(conditions.latents), tokens=torch.zeros_like(conditions.tokens))

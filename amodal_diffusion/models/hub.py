@@ -14,7 +14,7 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import CLIPVisionModelWithProjection
 
 from amodal_diffusion.models.checkpoint import (
@@ -245,10 +245,15 @@ def _content(folder: Path) -> str:
     return ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
 
 
-def _from_pretrained(cls: Any, folder: Path, variant: str | None, **dtype: torch.dtype) -> Any:
+def _from_pretrained(cls: Any, folder: Path, variant: str | None, **dtype: torch.dtype) -> Any:  # noqa: ANN401
     try:
         network, report = cls.from_pretrained(
-            folder, variant=variant, use_safetensors=True, local_files_only=True, output_loading_info=True, **dtype
+            folder,
+            variant=variant,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **dtype,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{folder}: cannot be loaded as {cls.__name__}: {str(error).splitlines()[0]}") from error

@@ -90,7 +90,7 @@ def inflate_conv_in(
     with torch.no_grad():
         new.weight.zero_()
         new.weight[:, : old.in_channels] = old.weight
-        new.bias.copy_(old.bias)
+        new.bias = old.bias
     unet.conv_in = new
     unet.register_to_config(in_channels=in_channels)
     return unet

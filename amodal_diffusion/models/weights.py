@@ -128,7 +128,11 @@ def check_keys(*, missing: Iterable[str], unexpected: Iterable[str], wrong: Iter
     """
     parts = [
         f"{label}: {_shorten(sorted(keys))}"
-        for label, keys in (("missing keys", missing), ("unexpected keys", unexpected), ("wrong shapes", wrong))
+        for label, keys in (
+            ("missing keys", missing),
+            ("unexpected keys", unexpected),
+            ("wrong shapes", wrong),
+        )
         if list(keys)
     ]
     if parts:

@@ -94,7 +94,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         )
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def from_pretrained(
         cls,
         name: str | Path,
         *,

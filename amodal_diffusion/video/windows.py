@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar
@@ -103,3 +104,33 @@ class OverlapBlender:
             raise RuntimeError("no window was added")
         final, self._pending = self._pending, None
         return final
+
+
+def blend_windows(
+    stream: Iterable[T], predict: Callable[[Window[T]], Tensor], *, size: int, overlap: int
+) -> Iterator[tuple[T, Tensor]]:
+    """Predict a stream window by window and give each item back with its blended prediction.
+
+    Args:
+        stream: read once, in order.
+        predict: gives float ``[n, ...]``, one entry an item of the window.
+        size: items of a window, at least 1.
+        overlap: items shared by neighbours, from 0 to ``size - 1``.
+
+    Yields:
+        the items in order, each with its prediction, as soon as no later window can change it.
+
+    Raises:
+        InputError: if ``size`` or ``overlap`` is out of range.
+    """
+    blender = OverlapBlender()
+    waiting: deque[T] = deque()
+    seen = 0
+    for window in sliding_windows(stream, size=size, overlap=overlap):
+        waiting.extend(window.items[seen - window.start :])
+        seen = window.start + len(window.items)
+        for value in blender.add(window.start, predict(window)):
+            yield waiting.popleft(), value
+    if waiting:
+        for value in blender.finish():
+            yield waiting.popleft(), value

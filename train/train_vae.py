@@ -1,0 +1,14 @@
+"""Train a small autoencoder: `accelerate launch train/train_vae.py --config configs/tiny_vae.yaml`."""
+
+import logging
+import sys
+
+from amodal_diffusion.config import parse_settings, save_settings
+from amodal_diffusion.training.vae import VaeSettings, train_vae
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    settings = parse_settings(VaeSettings, sys.argv[1:])
+    settings.out.mkdir(parents=True, exist_ok=True)
+    save_settings(settings, settings.out / "settings.yaml")
+    train_vae(settings)
