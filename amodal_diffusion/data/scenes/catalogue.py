@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from amodal_diffusion.data.scenes import (
+    artefacts_train,
     barriers_train,
     figures_test,
     figures_train,
@@ -46,7 +47,7 @@ class Catalogue:
 CATALOGUES: dict[Split, Catalogue] = {
     "train": Catalogue(
         key=0,
-        things=shapes_train.BODIES + figures_train.FIGURES,
+        things=shapes_train.BODIES + figures_train.FIGURES + artefacts_train.ARTEFACTS,
         solids=shapes_train.SOLID,
         barriers=barriers_train.BARRIERS,
         textures=textures.TRAIN,

@@ -129,7 +129,7 @@ def _settled(
 def _well_placed(whole: BoolArray) -> bool:
     """Whether the object is inside the frame, at a fair size, in most frames."""
     area = whole.sum(axis=(1, 2))
-    return bool((area > 0.003 * whole[0].size).mean() >= 0.6)
+    return bool((area > 0.005 * whole[0].size).mean() >= 0.6)
 
 
 def _hidden_as(mode: Mode, whole: BoolArray, front: list[BoolArray]) -> bool:

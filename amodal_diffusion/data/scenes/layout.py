@@ -57,7 +57,7 @@ def draw_layout(dice: Dice, catalogue: Catalogue, *, mode: Mode, clock: Float64,
         clock: times of the frames ``[F]``.
         aspect: frame width / frame height.
     """
-    size = dice.uniform(0.16, 0.72)
+    size = dice.uniform(0.18, 0.85)
     meet = dice.uniform(0.25, 0.75)
     where = np.asarray([dice.uniform(0.15, 0.85) * aspect, dice.uniform(0.2, 0.8)])
     velocity = draw_velocity(dice)

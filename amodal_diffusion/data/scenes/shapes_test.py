@@ -104,10 +104,9 @@ def _house(dice: Dice, clock: Float64) -> Parts:
 
 def _mug(dice: Dice, clock: Float64) -> Parts:
     tall, flare = dice.uniform(0.5, 0.8), dice.uniform(0.8, 1.15)
-    handle, hollow = ellipse(0.6, 0, 0.42, tall * 0.62), ellipse(0.6, 0, 0.26, tall * 0.4)
+    handle, hollow = ellipse(0.6, 0, 0.5, tall * 0.62), ellipse(0.8, 0, 0.16, tall * 0.36)
     body = polygon([(-0.6 * flare, -tall), (0.6 * flare, -tall), (0.6, tall), (-0.6, tall)])
-    inner = moved(hollow, 0.16, 0)
-    return [Part(handle, shade=-0.2), Part(body), Part(inner, hole=True)]
+    return [Part(handle, shade=-0.2), Part(body), Part(hollow, hole=True)]
 
 
 def _mushroom(dice: Dice, clock: Float64) -> Parts:

@@ -1,0 +1,81 @@
+"""What training reads: one object through one clip, and a dataset of procedural scenes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch.utils.data import Dataset
+
+from amodal_diffusion.data.scenes import Split, make_scene
+from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
+
+SEED_STRIDE = 1 << 32
+"""Scenes of dataset seed s are those numbered from s times this, so that different seeds share none."""
+
+
+@dataclass(frozen=True)
+class AmodalSample:
+    """One object through one clip with its truth.
+
+    Attributes:
+        name: unique within its dataset.
+        modal: visible part, bool ``[F, H, W]``.
+        amodal: whole object inside the frame, bool ``[F, H, W]``; contains `modal`.
+        depth: any scale, nearer is larger, float32 ``[F, H, W]``; None where there is none.
+        rgb: frames, uint8 ``[F, H, W, 3]``; None where there are none.
+        whole_rgb: whole object on white, uint8 ``[F, H, W, 3]``; None where it is not known.
+    """
+
+    name: str
+    modal: BoolArray
+    amodal: BoolArray
+    depth: FloatArray | None
+    rgb: UInt8Array | None
+    whole_rgb: UInt8Array | None
+
+
+class SceneDataset(Dataset[AmodalSample]):
+    """The targets of procedural scenes; item i depends on nothing but (split, seed, i) and the size.
+
+    Args:
+        split: see `data.scenes`.
+        length: number of samples.
+        frames: F.
+        height: H in pixels.
+        width: W in pixels.
+        with_rgb: whether samples have RGB; much slower with it.
+        seed: which of the disjoint sequences of scenes; 0 counts the scenes from 0.
+
+    Raises:
+        InputError: if the length is not positive or the seed is negative.
+    """
+
+    def __init__(
+        self, split: Split, *, length: int, frames: int, height: int, width: int, with_rgb: bool, seed: int = 0
+    ) -> None:
+        if length < 1:
+            raise InputError(f"length: expected at least 1 sample, got {length}")
+        if seed < 0:
+            raise InputError(f"seed: expected at least 0, got {seed}")
+        self.split: Split = split
+        self.length = length
+        self.frames, self.height, self.width = frames, height, width
+        self.with_rgb = with_rgb
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> AmodalSample:
+        if not 0 <= index < self.length:
+            raise IndexError(f"index: expected 0 to {self.length - 1}, got {index}")
+        scene = make_scene(
+            self.seed * SEED_STRIDE + index,
+            split=self.split,
+            frames=self.frames,
+            height=self.height,
+            width=self.width,
+            with_rgb=self.with_rgb,
+        )
+        target = scene.target
+        return AmodalSample(scene.name, target.modal, target.amodal, scene.depth, scene.rgb, target.rgb)
