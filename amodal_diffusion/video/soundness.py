@@ -1,0 +1,101 @@
+"""Whether a video is whole: what was decoded, held against the duration and rate that its header promises."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median
+
+# Frames that may be missing of those promised: rates and durations in headers are rounded, and phones drop frames.
+_MISSING_SHARE = 0.02
+# A rate varies if more than this share of the steps between frames is off the usual step by more than that part
+# of it, which is more than what rounding to milliseconds does to 120 frames a second.
+_IRREGULAR_SHARE, _IRREGULAR_STEP = 0.1, 0.3
+
+
+@dataclass
+class DecodeTally:
+    """What came out of a decoder, and what went wrong in it.
+
+    Attributes:
+        frames: how many frames decoded.
+        errors: how often the decoder or the container reader gave up on something.
+        patched: frames that the decoder marks as damaged and patched up.
+        times: seconds at which frames are shown, of those that have a time.
+        last_shown: seconds for which the last frame is shown; 0 if the file does not say.
+    """
+
+    frames: int = 0
+    errors: int = 0
+    patched: int = 0
+    times: list[float] = field(default_factory=list)
+    last_shown: float = 0.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the tally means.
+
+    Attributes:
+        sound: whether nothing is missing and nothing is damaged.
+        duration: seconds that the header promises; None if it does not say.
+        rate: frames a second that the header promises; None if it does not say.
+        expected: frames there should be, duration x rate; None if one of them is unknown.
+        fps: frames a second: the promised rate, or the average of the times where the rate varies.
+        cut_short: whether frames are missing at the end and only there.
+    """
+
+    sound: bool
+    duration: float | None
+    rate: float | None
+    expected: int | None
+    fps: float | None
+    cut_short: bool
+
+
+def judge(tally: DecodeTally, *, duration: float | None, rate: float | None) -> Verdict:
+    """Say whether a video is whole.
+
+    Decoders pass over much damage in silence, so the times of the frames count as evidence too: they must reach
+    the end, and there must be as many as the rate promises, unless the rate varies.
+
+    Args:
+        tally: of decoding the whole file.
+        duration: seconds from the first frame to the end of the last, as the header has it; None if unknown.
+        rate: frames a second, as the header has it; None if unknown.
+    """
+    expected = math.floor(duration * rate + 0.01) if duration and rate else None
+    times = sorted(tally.times)
+    steps = [later - earlier for earlier, later in pairwise(times)]
+    usual = median(steps) if steps else (1.0 / rate if rate else 0.0)
+    irregular = sum(abs(step - usual) > _IRREGULAR_STEP * usual for step in steps)
+    varies = irregular > _IRREGULAR_SHARE * len(steps)
+    longest = max(steps, default=usual) if varies else usual
+
+    covered = times[-1] - times[0] + (tally.last_shown or usual) if times else None
+    ends_early = duration is not None and covered is not None and duration - covered > 1.5 * longest
+    too_few = expected is not None and not varies and expected - tally.frames > max(1.0, _MISSING_SHARE * expected)
+    sound = tally.frames > 0 and not (tally.errors or tally.patched or ends_early or too_few)
+    return Verdict(
+        sound=sound,
+        duration=duration,
+        rate=rate,
+        fps=(len(steps) / (times[-1] - times[0])) if varies else rate,
+        expected=None if expected is None else max(expected, 1),
+        cut_short=ends_early and not tally.patched and not irregular,
+    )
+
+
+def describe(tally: DecodeTally, verdict: Verdict) -> str:
+    """Say how much of a damaged video is left.
+
+    Args:
+        tally: of decoding the whole file.
+        verdict: on that tally.
+    """
+    patched = f", {tally.patched} of them damaged" if tally.patched else ""
+    if verdict.expected is None:
+        return f"{tally.frames} frames decode{patched} (the file names no duration to compare with)"
+    promise = f"{verdict.duration:.4g} s x {verdict.rate:.4g} frames a second"
+    return f"{tally.frames} of {verdict.expected} frames decode{patched} ({promise})"
