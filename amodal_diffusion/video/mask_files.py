@@ -1,0 +1,211 @@
+"""Masks of one or many objects from files: pictures, label pictures, a video, or a folder of such folders."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.video.io import ClipReader, open_clip
+from amodal_diffusion.video.pictures import SUFFIXES, IntegerPicture, list_pictures, natural_key, read_integers
+
+MAX_LABELS = 64  # pictures with more grey values than this are soft masks, not labels
+SINGLE = "1"  # name of the object where the masks hold only one
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MaskTrack:
+    """The masks of one object; iterate for bool ``[H, W]``, one frame in memory at a time.
+
+    Attributes:
+        name: the object's ID.
+        path: where the masks come from.
+        height: pixels.
+        width: pixels.
+        areas: pixels inside the mask, per frame.
+    """
+
+    name: str
+    path: Path
+    height: int
+    width: int
+    areas: tuple[int, ...]
+    _masks: Callable[[], Iterator[BoolArray]] = field(repr=False, compare=False)
+
+    @property
+    def num_frames(self) -> int:
+        """How many masks iteration yields."""
+        return len(self.areas)
+
+    def __iter__(self) -> Iterator[BoolArray]:
+        return islice(self._masks(), self.num_frames)
+
+
+def read_masks(path: str | Path, *, allow_truncated: bool = False, what: str = "masks") -> dict[str, MaskTrack]:
+    """Find the objects in mask files; reads every file once and keeps none.
+
+    Args:
+        path: one of
+
+            - a folder of pictures, or one picture. 1-bit, {0, 1} or {0, largest value}: one object, "1". A palette,
+              or at most 64 values: labels, one object each but 0. More grey values: one soft mask, cut at half.
+            - a video: one object, "1", cut at half.
+            - a folder of folders of pictures: one object each, named as its folder. Folders that hold a folder
+              ``amodal_masks``, as this package writes them, stand for that.
+        allow_truncated: take the frames that decode from a mask video that is damaged.
+        what: name of the argument for messages.
+
+    Returns:
+        tracks by name, in natural order.
+
+    Raises:
+        InputError: if there are no masks, a file cannot be read, or sizes within one object differ.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{what}: {path}: no such file or folder")
+    if not path.is_dir():
+        if path.suffix.lower() in SUFFIXES:
+            return _from_pictures(path, [path], what)
+        return {SINGLE: _from_video(path, allow_truncated=allow_truncated)}
+    pictures = list_pictures(path)
+    folders = [entry for entry in path.iterdir() if entry.is_dir() and entry.name[0] not in "._"]
+    if pictures and folders:
+        raise InputError(
+            f"{what}: {path}: holds both pictures and folders; expected one object's or a folder an object"
+        )
+    if pictures:
+        return _from_pictures(path, pictures, what)
+    if not folders:
+        raise InputError(
+            f"{what}: {path}: no masks in this folder; looked for {' '.join(SUFFIXES)} and folders of them"
+        )
+    return {
+        folder.name: _one_object(folder, what) for folder in sorted(folders, key=lambda entry: natural_key(entry.name))
+    }
+
+
+def fit_track(track: MaskTrack, clip: ClipReader, *, what: str) -> MaskTrack:
+    """Check that a track belongs to a clip.
+
+    Args:
+        track: the masks.
+        clip: the frames.
+        what: name of the argument for messages.
+
+    Returns:
+        the track, without the masks past the end of a clip that was cut short.
+
+    Raises:
+        InputError: if the numbers of frames or the sizes differ; says both.
+    """
+    if clip.cut_short and track.num_frames > clip.num_frames:
+        logger.warning(
+            "%s: %s: only the first %d of %d masks are used", what, track.path, clip.num_frames, track.num_frames
+        )
+        track = replace(track, areas=track.areas[: clip.num_frames])
+    if track.num_frames != clip.num_frames:
+        raise InputError(
+            f"{what}: {track.path}: {track.num_frames} masks for {clip.num_frames} frames of {clip.path}; "
+            "give one mask a frame, empty where nothing can be seen"
+        )
+    if (track.height, track.width) != (clip.height, clip.width):
+        raise InputError(
+            f"{what}: {track.path}: masks of {track.width}x{track.height} pixels for frames of "
+            f"{clip.width}x{clip.height}; give masks of the frames' size"
+        )
+    return track
+
+
+@dataclass(frozen=True)
+class _Values:
+    """Which values one mask picture holds, and how often."""
+
+    counts: dict[int, int]
+    top: int
+    palette: bool
+    size: tuple[int, int]
+
+    def above_half(self) -> int:
+        return sum(count for value, count in self.counts.items() if value > self.top // 2)
+
+
+def _from_pictures(path: Path, files: Sequence[Path], what: str) -> dict[str, MaskTrack]:
+    """Tell one object, labels and soft masks apart by the values of all the pictures together."""
+    surveys = [_survey(file) for file in files]
+    for file, survey in zip(files, surveys, strict=True):
+        if survey.size != surveys[0].size:
+            raise InputError(
+                f"{what}: {file}: {survey.size[1]}x{survey.size[0]} pixels, {files[0].name} has "
+                f"{surveys[0].size[1]}x{surveys[0].size[0]}; all masks of a clip must have one size"
+            )
+
+    def track(name: str, areas: list[int], select: Callable[[IntegerPicture], BoolArray]) -> MaskTrack:
+        return MaskTrack(name, path, *surveys[0].size, tuple(areas), lambda: (select(read_integers(f)) for f in files))
+
+    labels = sorted({value for survey in surveys for value in survey.counts if value})
+    palette = any(survey.palette for survey in surveys)
+    if not labels or (not palette and _is_binary(surveys)):
+        inside = [sum(count for value, count in survey.counts.items() if value) for survey in surveys]
+        return {SINGLE: track(SINGLE, inside, lambda picture: picture.values > 0)}
+    if palette or len(labels) < MAX_LABELS:  # 0, the background, is one of the values
+        return {
+            str(label): track(
+                str(label),
+                [survey.counts.get(label, 0) for survey in surveys],
+                lambda picture, label=label: picture.values == label,  # type: ignore[misc]  # bound per label
+            )
+            for label in labels
+        }
+    logger.warning("%s: %s: soft grey masks (%d values), cut at half", what, path, len(labels) + 1)
+    areas = [survey.above_half() for survey in surveys]
+    return {SINGLE: track(SINGLE, areas, lambda picture: picture.values > picture.top // 2)}
+
+
+def _is_binary(surveys: Sequence[_Values]) -> bool:
+    """Whether all pictures use only 0 and 1, or each only 0 and the largest value of its format."""
+    return all(survey.counts.keys() <= {0, 1} for survey in surveys) or all(
+        survey.counts.keys() <= {0, survey.top} for survey in surveys
+    )
+
+
+def _survey(file: Path) -> _Values:
+    picture = read_integers(file)
+    counts = np.bincount(picture.values.ravel())
+    present = np.flatnonzero(counts)
+    return _Values(
+        counts={int(value): int(counts[value]) for value in present},
+        top=picture.top,
+        palette=picture.palette,
+        size=(picture.values.shape[0], picture.values.shape[1]),
+    )
+
+
+def _one_object(folder: Path, what: str) -> MaskTrack:
+    source = folder / "amodal_masks" if (folder / "amodal_masks").is_dir() else folder
+    files = list_pictures(source)
+    if not files:
+        raise InputError(f"{what}: {source}: no masks in this folder; looked for {' '.join(SUFFIXES)}")
+    tracks = _from_pictures(source, files, what)
+    if len(tracks) > 1:
+        raise InputError(
+            f"{what}: {source}: holds labels {', '.join(tracks)}; in a folder of folders each holds one object"
+        )
+    return replace(next(iter(tracks.values())), name=folder.name)
+
+
+def _from_video(path: Path, *, allow_truncated: bool) -> MaskTrack:
+    clip = open_clip(path, allow_truncated=allow_truncated)
+
+    def masks() -> Iterator[BoolArray]:
+        for frame in clip:
+            yield np.asarray(frame.sum(axis=-1, dtype=np.uint16) > 3 * 255 // 2)
+
+    return MaskTrack(SINGLE, path, clip.height, clip.width, tuple(int(mask.sum()) for mask in masks()), masks)
