@@ -24,7 +24,7 @@ from amodal_diffusion.data.scenes.outlines import (
 )
 
 
-def _totem(dice: Dice, clock: Float64) -> Parts:
+def _totem(dice: Dice, _clock: Float64) -> Parts:
     """A mirror-symmetric stack of two to five simple bodies, some with ears or arms."""
     parts: Parts = []
     y = 0.0
@@ -43,20 +43,25 @@ def _totem(dice: Dice, clock: Float64) -> Parts:
     return parts
 
 
-def _tool(dice: Dice, clock: Float64) -> Parts:
+def _tool(dice: Dice, _clock: Float64) -> Parts:
     """A handle with a head: rackets, axes, brushes, spoons, signs."""
     thick, head = dice.uniform(0.05, 0.11), dice.uniform(0.2, 0.5)
     slope = dice.uniform(0.4, 1.4)
-    plate = polygon([(-head, -head * slope), (head * dice.uniform(0.1, 1.0), -head), (head, head * slope), (-head * 0.8, head)])
+    plate = polygon(
+        [(-head, -head * slope), (head * dice.uniform(0.1, 1.0), -head), (head, head * slope), (-head * 0.8, head)]
+    )
     lobes = radial(1 + 0.4 * np.sin(dice.integer(2, 5) * np.arange(32) * (2 * math.pi / 32))) * head
     end = dice.choice((ellipse(0, 0, head, head * slope), plate, lobes))
-    parts = [*chain([still(0, -0.9), still(0, 1)], [thick, thick], shade=-0.2), Part(moved(end, dice.uniform(-0.1, 0.1), -0.9))]
+    parts = [
+        *chain([still(0, -0.9), still(0, 1)], [thick, thick], shade=-0.2),
+        Part(moved(end, dice.uniform(-0.1, 0.1), -0.9)),
+    ]
     if dice.chance(0.3):
         parts.append(Part(ellipse(0, -0.9, head * 0.55, head * min(slope, 1.0) * 0.55, corners=18), hole=True))
     return parts
 
 
-def _table(dice: Dice, clock: Float64) -> Parts:
+def _table(dice: Dice, _clock: Float64) -> Parts:
     """A top on two to four legs that may splay, with or without a cross-bar."""
     wide, tall, thick = 1.0, dice.uniform(0.5, 1.4), dice.uniform(0.05, 0.12)
     splay, legs = dice.uniform(-0.15, 0.25), dice.integer(2, 4)
@@ -103,15 +108,19 @@ def _zigzag_stick(dice: Dice, clock: Float64) -> Parts:
     return chain(nodes, [thick] * (bends + 1))
 
 
-def _arcs(dice: Dice, clock: Float64) -> Parts:
+def _arcs(dice: Dice, _clock: Float64) -> Parts:
     """Two or three open arcs about nearby centres, like hooks, cups and magnets."""
     parts: Parts = []
     for _ in range(dice.integer(1, 3)):
         start, sweep, radius = dice.angle(), dice.uniform(2.0, 5.0), dice.uniform(0.35, 0.8)
         x, y = dice.uniform(-0.25, 0.25), dice.uniform(-0.25, 0.25)
-        around = [still(x + radius * math.cos(a), y + radius * math.sin(a)) for a in np.linspace(start, start + sweep, 12)]
+        around = [
+            still(x + radius * math.cos(a), y + radius * math.sin(a)) for a in np.linspace(start, start + sweep, 12)
+        ]
         thick = dice.uniform(0.07, 0.18)
-        parts += chain(around, list(np.linspace(thick, thick * dice.uniform(0.5, 1.0), 12)), shade=dice.uniform(-0.2, 0.2))
+        parts += chain(
+            around, list(np.linspace(thick, thick * dice.uniform(0.5, 1.0), 12)), shade=dice.uniform(-0.2, 0.2)
+        )
     return parts
 
 
@@ -123,7 +132,9 @@ def _lumps(dice: Dice, clock: Float64) -> Parts:
         heading, reach, thick = dice.angle(), dice.uniform(0.2, 0.7), dice.uniform(0.08, 0.25)
         spot = (rx * 0.9 * math.cos(heading), ry * 0.9 * math.sin(heading))
         thorn = polygon([(0, -thick), (reach, dice.uniform(-0.2, 0.2)), (0, thick)])
-        piece = dice.choice((ellipse(reach / 2, 0, reach / 2, thick, corners=16), box(-0.1, -thick, reach, thick), thorn))
+        piece = dice.choice(
+            (ellipse(reach / 2, 0, reach / 2, thick, corners=16), box(-0.1, -thick, reach, thick), thorn)
+        )
         wag = heading + swing(dice, clock, dice.uniform(0, 0.4))
         parts.append(Part(moved(turned(piece, wag), *spot), shade=dice.uniform(-0.25, 0.15)))
     return parts

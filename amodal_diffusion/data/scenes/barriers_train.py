@@ -8,13 +8,13 @@ from amodal_diffusion.data.scenes.dice import Dice, Float64
 from amodal_diffusion.data.scenes.outlines import Family, Part, Parts, box, chain, still, turned
 
 
-def _bar(dice: Dice, clock: Float64) -> Parts:
+def _bar(dice: Dice, _clock: Float64) -> Parts:
     thick, lean = dice.uniform(0.02, 0.09), dice.uniform(-0.5, 0.5) if dice.chance(0.5) else 0.0
     bar = box(-1, -thick, 1, thick)
     return [Part(turned(bar, lean + (0.0 if dice.chance(0.3) else math.pi / 2)))]
 
 
-def _bars(dice: Dice, clock: Float64) -> Parts:
+def _bars(dice: Dice, _clock: Float64) -> Parts:
     """Two to five parallel bars at uneven distances."""
     count, lean = dice.integer(2, 5), dice.uniform(-0.4, 0.4)
     upright = 0.0 if dice.chance(0.25) else math.pi / 2
@@ -26,7 +26,7 @@ def _bars(dice: Dice, clock: Float64) -> Parts:
     return parts
 
 
-def _fence(dice: Dice, clock: Float64) -> Parts:
+def _fence(dice: Dice, _clock: Float64) -> Parts:
     posts, thick = dice.integer(4, 8), dice.uniform(0.025, 0.07)
     parts = [Part(box(-1.05, y, 1.05, y + dice.uniform(0.05, 0.1)), shade=-0.15) for y in (-0.4, 0.25)]
     for k in range(posts):
@@ -35,7 +35,7 @@ def _fence(dice: Dice, clock: Float64) -> Parts:
     return parts
 
 
-def _wall(dice: Dice, clock: Float64) -> Parts:
+def _wall(dice: Dice, _clock: Float64) -> Parts:
     """A large plate, with or without an opening."""
     wide, tall = dice.uniform(0.25, 0.8), dice.uniform(0.5, 1.0)
     parts = [Part(turned(box(-wide, -tall, wide, tall), dice.uniform(-0.3, 0.3)))]
@@ -45,7 +45,7 @@ def _wall(dice: Dice, clock: Float64) -> Parts:
     return parts
 
 
-def _net(dice: Dice, clock: Float64) -> Parts:
+def _net(dice: Dice, _clock: Float64) -> Parts:
     """A grid of thin rods."""
     count, thick, lean = dice.integer(3, 6), dice.uniform(0.015, 0.04), dice.uniform(-0.4, 0.4)
     parts: Parts = []

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from amodal_diffusion.data.scenes import (
     artefacts_train,
     barriers_train,
+    bodies_test,
     figures_test,
     figures_train,
     shapes_test,
@@ -27,49 +28,59 @@ class Catalogue:
 
     Attributes:
         key: number of the split in the entropy of its random streams.
-        things: families of targets and of other objects.
+        targets: families of targets.
+        things: families of other objects.
         solids: families without holes, for occluders that hide a target entirely.
         barriers: families of occluders that are sized by the frame.
         textures: families of patterns, for objects and backgrounds.
-        max_occluders: largest number of occluders that are aimed at the target.
+        max_occluders: largest number of occluders that are aimed at the target; one more may happen to be there.
         barrier_share: probability that an occluder is a barrier.
+        relative_size: least and largest size of other occluders, as a multiple of the target's.
     """
 
     key: int
+    targets: tuple[Family, ...]
     things: tuple[Family, ...]
     solids: tuple[Family, ...]
     barriers: tuple[Family, ...]
     textures: tuple[textures.PatternFamily, ...]
     max_occluders: int
     barrier_share: float
+    relative_size: tuple[float, float]
 
 
 CATALOGUES: dict[Split, Catalogue] = {
     "train": Catalogue(
         key=0,
+        targets=shapes_train.BODIES + figures_train.FIGURES + artefacts_train.ARTEFACTS,
         things=shapes_train.BODIES + figures_train.FIGURES + artefacts_train.ARTEFACTS,
         solids=shapes_train.SOLID,
         barriers=barriers_train.BARRIERS,
         textures=textures.TRAIN,
         max_occluders=5,
-        barrier_share=0.35,
+        barrier_share=0.45,
+        relative_size=(0.5, 1.8),
     ),
     "validation": Catalogue(
         key=1,
+        targets=shapes_validation.BODIES,
         things=shapes_validation.BODIES,
         solids=shapes_validation.SOLID,
         barriers=shapes_validation.BARRIERS,
         textures=textures.VALIDATION,
         max_occluders=5,
         barrier_share=0.35,
+        relative_size=(0.5, 1.8),
     ),
     "test-v1": Catalogue(
         key=2,
-        things=shapes_test.THINGS + figures_test.MOVERS,
+        targets=bodies_test.BODIES + shapes_test.THINGS + figures_test.MOVERS,
+        things=bodies_test.BODIES + shapes_test.THINGS + shapes_test.THIN + figures_test.MOVERS + figures_test.THIN,
         solids=shapes_test.COVERS,
         barriers=figures_test.BARRIERS,
         textures=textures.TEST,
-        max_occluders=4,
-        barrier_share=0.35,
+        max_occluders=3,
+        barrier_share=0.7,
+        relative_size=(0.35, 1.3),
     ),
 }

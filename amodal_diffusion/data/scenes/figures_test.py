@@ -58,7 +58,10 @@ def _butterfly(dice: Dice, clock: Float64) -> Parts:
     upper, lower = dice.uniform(0.35, 0.5), dice.uniform(0.25, 0.4)
     parts: Parts = []
     for side in (-1.0, 1.0):
-        for wing, shade in ((turned(ellipse(0.55, -0.32, 0.55, upper), -0.4), 0.0), (turned(ellipse(0.42, 0.38, 0.42, lower), 0.4), 0.2)):
+        for wing, shade in (
+            (turned(ellipse(0.55, -0.32, 0.55, upper), -0.4), 0.0),
+            (turned(ellipse(0.42, 0.38, 0.42, lower), 0.4), 0.2),
+        ):
             stretch = np.stack([side * beat, np.ones_like(beat)], axis=-1)[:, None]
             parts.append(Part(wing * stretch, shade=shade))
     return [*parts, *chain([still(0, -0.55), still(0, 0.6)], [0.1, 0.07], shade=-0.4)]
@@ -84,12 +87,15 @@ def _scissors(dice: Dice, clock: Float64) -> Parts:
     for side in (-1.0, 1.0):
         blade = polygon([(-0.06, 0.0), (0.0, -1.0), (0.08, 0.0), (0.05, 0.6), (-0.06, 0.6)])
         turn = side * opening / 1.6
-        parts += [Part(turned(blade, turn), shade=0.1 * side), Part(turned(ellipse(0, 0.75, ring, ring), turn), shade=-0.2)]
+        parts += [
+            Part(turned(blade, turn), shade=0.1 * side),
+            Part(turned(ellipse(0, 0.75, ring, ring), turn), shade=-0.2),
+        ]
         parts.append(Part(turned(ellipse(0, 0.75, ring * 0.55, ring * 0.55, corners=16), turn), hole=True))
     return parts
 
 
-def _giraffe_lamp(dice: Dice, clock: Float64) -> Parts:
+def _desk_lamp(dice: Dice, clock: Float64) -> Parts:
     """A desk lamp: foot, two-part arm that nods, cone-shaped shade."""
     first = -DOWN + dice.uniform(-0.5, 0.1) + swing(dice, clock, 0.15)
     second = first + dice.uniform(0.6, 1.3) + swing(dice, clock, 0.3)
@@ -97,7 +103,11 @@ def _giraffe_lamp(dice: Dice, clock: Float64) -> Parts:
     shade = polygon([(-0.12, -0.12), (0.12, -0.12), (0.42, 0.42), (-0.42, 0.42)])
     tilt = second - 0.3 + swing(dice, clock, 0.2)
     cone = turned(shade, tilt) + nodes[-1][:, None]
-    return [Part(box(-0.42, 0.85, 0.42, 1.0), shade=-0.3), *chain(nodes, [0.06, 0.06, 0.05], shade=-0.1), Part(cone, shade=0.3)]
+    return [
+        Part(box(-0.42, 0.85, 0.42, 1.0), shade=-0.3),
+        *chain(nodes, [0.06, 0.06, 0.05], shade=-0.1),
+        Part(cone, shade=0.3),
+    ]
 
 
 def _excavator(dice: Dice, clock: Float64) -> Parts:
@@ -105,10 +115,18 @@ def _excavator(dice: Dice, clock: Float64) -> Parts:
     boom = -0.9 + swing(dice, clock, 0.3)
     stick = boom + dice.uniform(1.2, 1.8) + swing(dice, clock, 0.3)
     nodes = walk(still(0.25, 0.2), [boom, stick], [0.85, 0.6])
-    bucket = turned(polygon([(-0.05, -0.12), (0.3, -0.1), (0.25, 0.22), (-0.12, 0.2)]), stick - 1.2) + nodes[-1][:, None]
+    bucket = (
+        turned(polygon([(-0.05, -0.12), (0.3, -0.1), (0.25, 0.22), (-0.12, 0.2)]), stick - 1.2) + nodes[-1][:, None]
+    )
     tracks = chain([still(-0.6, 0.75), still(0.45, 0.75)], [0.2, 0.2], shade=-0.4)
     cab, engine = box(-0.1, -0.25, 0.3, 0.5), box(-0.75, 0.1, 0.1, 0.58)
-    return [*tracks, Part(engine), *chain(nodes, [0.12, 0.1, 0.07], shade=0.1), Part(bucket, shade=-0.3), Part(cab, shade=0.25)]
+    return [
+        *tracks,
+        Part(engine),
+        *chain(nodes, [0.12, 0.1, 0.07], shade=0.1),
+        Part(bucket, shade=-0.3),
+        Part(cab, shade=0.25),
+    ]
 
 
 MOVERS: tuple[Family, ...] = (
@@ -116,13 +134,15 @@ MOVERS: tuple[Family, ...] = (
     Family("fish", _fish),
     Family("butterfly", _butterfly),
     Family("bird", _bird, upright=True),
-    Family("scissors", _scissors),
-    Family("desk-lamp", _giraffe_lamp, upright=True),
     Family("excavator", _excavator, upright=True),
+)
+THIN: tuple[Family, ...] = (
+    Family("scissors", _scissors),
+    Family("desk-lamp", _desk_lamp, upright=True),
 )
 
 
-def _picket(dice: Dice, clock: Float64) -> Parts:
+def _picket(dice: Dice, _clock: Float64) -> Parts:
     """Pointed boards on a rail."""
     count, thick = dice.integer(4, 8), dice.uniform(0.04, 0.09)
     parts = [Part(box(-1.05, y, 1.05, y + 0.08), shade=-0.25) for y in (-0.25, 0.3)]
@@ -133,7 +153,7 @@ def _picket(dice: Dice, clock: Float64) -> Parts:
     return parts
 
 
-def _column(dice: Dice, clock: Float64) -> Parts:
+def _column(dice: Dice, _clock: Float64) -> Parts:
     """A pillar with base and capital."""
     wide = dice.uniform(0.06, 0.16)
     shaft = polygon([(-wide, 0.9), (-wide * 0.8, -0.9), (wide * 0.8, -0.9), (wide, 0.9)])
@@ -141,7 +161,7 @@ def _column(dice: Dice, clock: Float64) -> Parts:
     return [Part(shaft), *(Part(end, shade=-0.2) for end in ends)]
 
 
-def _truss(dice: Dice, clock: Float64) -> Parts:
+def _truss(dice: Dice, _clock: Float64) -> Parts:
     """Two long beams with diagonal braces between them."""
     gap, thick = dice.uniform(0.15, 0.3), dice.uniform(0.03, 0.05)
     parts: Parts = []
@@ -154,7 +174,7 @@ def _truss(dice: Dice, clock: Float64) -> Parts:
     return [Part(turned(part.points, turn), shade=part.shade) for part in parts]
 
 
-def _conifer(dice: Dice, clock: Float64) -> Parts:
+def _conifer(dice: Dice, _clock: Float64) -> Parts:
     """A fir: a trunk under stacked triangles."""
     wide = dice.uniform(0.35, 0.6)
     parts = [Part(box(-0.07, 0.6, 0.07, 1.0), shade=-0.4)]

@@ -24,7 +24,7 @@ def _walker(dice: Dice, clock: Float64) -> Parts:
         leg = walk(hip, [DOWN + step, DOWN + step + bend], [0.5, 0.52])
         parts += chain(leg, [0.13 * build, 0.1 * build, 0.07 * build], shade=-0.2 if side else -0.1)
         raised = dice.uniform(0.0, 2.2) if dice.chance(0.25) else 0.0
-        arm = walk(neck + [0, 0.08], [DOWN - step - raised, DOWN - step - raised - 0.4], [0.36, 0.34])
+        arm = walk(neck + np.asarray([0.0, 0.08]), [DOWN - step - raised, DOWN - step - raised - 0.4], [0.36, 0.34])
         parts += chain(arm, [0.08 * build, 0.07 * build, 0.05 * build], shade=0.15 if side else 0.05)
     head = dice.uniform(0.15, 0.24)
     return [*parts, Part(moved(ellipse(0, 0, head * 0.85, head, corners=18), neck[0, 0], -0.9 - head), shade=0.3)]

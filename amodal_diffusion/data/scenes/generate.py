@@ -88,17 +88,20 @@ def make_scene(
     actors, wholes, target = _settled(seed, split=split, frames=frames, height=height, width=width)
     visible = render.visible_masks(wholes)
     depth = render.paint_depth(Dice(catalogue.key, seed, DEPTH_STREAM), actors, visible)
-    frames_rgb, paints = None, [None] * len(actors)
+    rgb: UInt8Array | None = None
+    paints: list[UInt8Array] = []
     if with_rgb:
         dice = Dice(catalogue.key, seed, COLOUR_STREAM)
         background = render.paint_background(dice, catalogue.textures, height=height, width=width)
-        frames_rgb = np.repeat(background[None], frames, axis=0)
+        rgb = np.repeat(background[None], frames, axis=0)
         paints = [render.paint_whole(dice, a, m, catalogue.textures) for a, m in zip(actors, wholes, strict=True)]
         for paint, mask in zip(paints, visible, strict=True):
-            frames_rgb[mask] = paint[mask]
+            rgb[mask] = paint[mask]
     order = [target, *(k for k in range(len(actors)) if k != target)]
-    tracks = tuple(SceneTrack(i + 1, visible[k], wholes[k], paints[k]) for i, k in enumerate(order))
-    return Scene(f"{split}-{seed:06d}", split, seed, FPS, frames_rgb, depth, tracks)
+    tracks = tuple(
+        SceneTrack(i + 1, visible[k], wholes[k], paints[k] if with_rgb else None) for i, k in enumerate(order)
+    )
+    return Scene(f"{split}-{seed:06d}", split, seed, FPS, rgb, depth, tracks)
 
 
 def _settled(
@@ -123,7 +126,9 @@ def _settled(
             continue
         behind = [render.whole_mask(actor, height=height, width=width) for actor in layout.behind]
         return [*layout.behind, layout.target, *layout.front], [*behind, whole, *front], len(behind)
-    raise RuntimeError(f"scene {split} {seed}: no layout shows its target at {frames} x {height} x {width}; enlarge the frame")
+    raise RuntimeError(
+        f"scene {split} {seed}: no layout shows its target at {frames} x {height} x {width}; enlarge the frame"
+    )
 
 
 def _well_placed(whole: BoolArray) -> bool:

@@ -72,7 +72,7 @@ def draw_layout(dice: Dice, catalogue: Catalogue, *, mode: Mode, clock: Float64,
         first = (dice.choice(catalogue.solids), cover)
     bend = dice.array(2, -0.6, 0.6) if dice.chance(0.5) else np.zeros(2)
     path = travel(clock, meet=meet, where=where, velocity=velocity, bend=bend)
-    target = _actor(dice, clock, dice.choice(catalogue.things), path=path, size=size)
+    target = _actor(dice, clock, dice.choice(catalogue.targets), path=path, size=size)
 
     front = []
     if first is not None:
@@ -80,8 +80,8 @@ def draw_layout(dice: Dice, catalogue: Catalogue, *, mode: Mode, clock: Float64,
         cover_path = travel(clock, meet=meet, where=spot, velocity=reach, bend=np.zeros(2))
         front.append(_actor(dice, clock, first[0], path=cover_path, size=first[1], calm=True))
     else:
-        for _ in range(dice.integer(1, catalogue.max_occluders)):
-            front.append(_occluder(dice, catalogue, clock, target=target, size=size))
+        aimed = dice.integer(1, catalogue.max_occluders)
+        front += [_occluder(dice, catalogue, clock, target=target, size=size) for _ in range(aimed)]
     behind = [_bystander(dice, catalogue, clock, aspect=aspect) for _ in range(dice.integer(0, 2))]
     front += [_bystander(dice, catalogue, clock, aspect=aspect) for _ in range(dice.integer(0, 1))]
     if dice.chance(0.4):  # something large far behind
@@ -107,13 +107,15 @@ def _occluder(dice: Dice, catalogue: Catalogue, clock: Float64, *, target: Actor
         family, own = dice.choice(catalogue.barriers), dice.uniform(0.8, 2.4)
         offset = dice.array(2, -0.4, 0.4) * size
     else:
-        family = dice.choice(catalogue.solids if kind > 0.65 else catalogue.things)
-        own = size * dice.uniform(0.5, 1.8)
+        family = dice.choice(catalogue.solids if kind > (1 + catalogue.barrier_share) / 2 else catalogue.things)
+        own = size * dice.uniform(*catalogue.relative_size)
         distance, heading = dice.uniform(0.1, 0.75) * (size + own) / 2, dice.angle()
         offset = distance * np.asarray([math.cos(heading), math.sin(heading)])
     meet = dice.integer(0, len(clock) - 1)
     velocity = draw_velocity(dice, slow=0.85 if family.span else 0.5)
-    path = travel(clock, meet=float(clock[meet]), where=target.pose.centre[meet] + offset, velocity=velocity, bend=np.zeros(2))
+    path = travel(
+        clock, meet=float(clock[meet]), where=target.pose.centre[meet] + offset, velocity=velocity, bend=np.zeros(2)
+    )
     return _actor(dice, clock, family, path=path, size=own)
 
 

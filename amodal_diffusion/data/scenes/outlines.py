@@ -84,7 +84,7 @@ def radial(radius: Float64, *, start: float = 0.0) -> Float64:
 
 
 def capsule(a: Float64, b: Float64, ra: float, rb: float) -> Float64:
-    """A rounded stick from ``a`` to ``b`` (each ``[F, 2]``) with radii ``ra`` and ``rb`` at its ends -> ``[F, 10, 2]``."""
+    """A rounded stick between points ``[F, 2]`` with radii ``ra`` and ``rb`` at its ends -> ``[F, 10, 2]``."""
     a, b = np.broadcast_arrays(np.atleast_2d(a), np.atleast_2d(b))
     axis = b - a
     heading = np.arctan2(axis[:, 1], axis[:, 0])[:, None]

@@ -15,6 +15,8 @@ from amodal_diffusion.data.scenes.raster import fill, fill_shape
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 WHITE = 255
+BRIGHTEST = 0.93
+"""Highest colour value of an object, so that it never melts into the white around a whole one."""
 
 
 def whole_mask(actor: Actor, *, height: int, width: int) -> BoolArray:
@@ -59,7 +61,9 @@ def paint_depth(dice: Dice, actors: Sequence[Actor], visible: Sequence[BoolArray
     return depth
 
 
-def paint_background(dice: Dice, families: tuple[textures.PatternFamily, ...], *, height: int, width: int) -> UInt8Array:
+def paint_background(
+    dice: Dice, families: tuple[textures.PatternFamily, ...], *, height: int, width: int
+) -> UInt8Array:
     """A still background of two soft textures above and below a horizon, uint8 ``[H, W, 3]``."""
     rows, columns = np.mgrid[0:height, 0:width]
     y, x = (rows + 0.5) / height, (columns + 0.5) / height
@@ -70,9 +74,7 @@ def paint_background(dice: Dice, families: tuple[textures.PatternFamily, ...], *
     return _to_bytes(np.where(below[..., None], floor, wall) * light[..., None])
 
 
-def paint_whole(
-    dice: Dice, actor: Actor, whole: BoolArray, families: tuple[textures.PatternFamily, ...]
-) -> UInt8Array:
+def paint_whole(dice: Dice, actor: Actor, whole: BoolArray, families: tuple[textures.PatternFamily, ...]) -> UInt8Array:
     """The whole object on white, uint8 ``[F, H, W, 3]``."""
     frames, height, width = whole.shape
     texture = textures.draw_texture(dice, families)
@@ -82,7 +84,7 @@ def paint_whole(
     shade = _shades(actor, frames=frames, height=height, width=width)[frame, row, column]
     bright = 1 + 0.8 * shade + light * (np.cos(direction) * u + np.sin(direction) * v)
     painted = np.full((frames, height, width, 3), WHITE, dtype=np.uint8)
-    painted[frame, row, column] = _to_bytes(texture.colour(u, v) * bright[:, None])
+    painted[frame, row, column] = _to_bytes(np.minimum(texture.colour(u, v) * bright[:, None], BRIGHTEST))
     return painted
 
 

@@ -23,7 +23,7 @@ from amodal_diffusion.data.scenes.outlines import (
 )
 
 
-def _polygon(dice: Dice, clock: Float64) -> Parts:
+def _polygon(dice: Dice, _clock: Float64) -> Parts:
     corners = dice.integer(3, 9)
     gaps = dice.array(corners, 0.5, 1.5)
     theta = np.cumsum(gaps) * (2 * math.pi / gaps.sum())
@@ -32,7 +32,7 @@ def _polygon(dice: Dice, clock: Float64) -> Parts:
     return [Part(moved(points[None], 0, 0, stretch=(1.0, dice.uniform(0.45, 1.0))))]
 
 
-def _superellipse(dice: Dice, clock: Float64) -> Parts:
+def _superellipse(dice: Dice, _clock: Float64) -> Parts:
     theta = np.arange(48) * (2 * math.pi / 48)
     power = 2.0 / dice.uniform(0.7, 6.0)
     cos, sin = np.cos(theta), np.sin(theta)
@@ -41,13 +41,13 @@ def _superellipse(dice: Dice, clock: Float64) -> Parts:
     return [Part(polygon(np.stack([x + dice.uniform(-0.3, 0.3) * y, y], axis=-1)))]
 
 
-def _star(dice: Dice, clock: Float64) -> Parts:
+def _star(dice: Dice, _clock: Float64) -> Parts:
     points, inner = dice.integer(3, 9), dice.uniform(0.3, 0.75)
     radius = np.tile([1.0, inner], points) * dice.array(2 * points, 0.85, 1.0)
     return [Part(moved(radial(radius), 0, 0, stretch=(1.0, dice.uniform(0.6, 1.0))))]
 
 
-def _gear(dice: Dice, clock: Float64) -> Parts:
+def _gear(dice: Dice, _clock: Float64) -> Parts:
     teeth, depth = dice.integer(5, 12), dice.uniform(0.65, 0.85)
     parts = [Part(radial(np.tile([1.0, 1.0, depth, depth], teeth)))]
     if dice.chance(0.7):
@@ -56,7 +56,7 @@ def _gear(dice: Dice, clock: Float64) -> Parts:
     return parts
 
 
-def _harmonic(dice: Dice, clock: Float64) -> Parts:
+def _harmonic(dice: Dice, _clock: Float64) -> Parts:
     return [Part(moved(radial(_wavy(dice, np.zeros(1))), 0, 0, stretch=(1.0, dice.uniform(0.5, 1.0))))]
 
 
@@ -75,7 +75,7 @@ def _wavy(dice: Dice, clock: Float64) -> Float64:
     return np.maximum(radius, 0.25)
 
 
-def _petals(dice: Dice, clock: Float64) -> Parts:
+def _petals(dice: Dice, _clock: Float64) -> Parts:
     count, reach, thick = dice.integer(4, 9), dice.uniform(0.45, 0.7), dice.uniform(0.1, 0.22)
     spread = dice.uniform(0.75, 1.0) * 2 * math.pi
     petal = ellipse(reach, 0, 0.4, thick, corners=16)
@@ -84,7 +84,7 @@ def _petals(dice: Dice, clock: Float64) -> Parts:
     return [*parts, Part(ellipse(0, 0, heart, heart, corners=18), shade=-0.25)]
 
 
-def _glyph(dice: Dice, clock: Float64) -> Parts:
+def _glyph(dice: Dice, _clock: Float64) -> Parts:
     """Strokes between the nodes of a 3 x 3 grid, like a letter of an unknown script."""
     tall = dice.uniform(0.7, 1.5)
     nodes = [still(x, y * tall) for y in (-1.0, 0.0, 1.0) for x in (-0.8, 0.0, 0.8)]
@@ -97,7 +97,7 @@ def _glyph(dice: Dice, clock: Float64) -> Parts:
     return parts
 
 
-def _union(dice: Dice, clock: Float64) -> Parts:
+def _union(dice: Dice, _clock: Float64) -> Parts:
     """Two to five overlapping simple bodies."""
     parts: Parts = []
     x = y = 0.0
@@ -115,7 +115,7 @@ def _triangles(rx: float, ry: float) -> tuple[Float64, Float64]:
     return polygon([(-rx, ry), (rx, ry), (0, -ry)]), polygon([(-rx, -ry), (rx, -ry), (-rx, ry)])
 
 
-def _ring(dice: Dice, clock: Float64) -> Parts:
+def _ring(dice: Dice, _clock: Float64) -> Parts:
     flat, inner = dice.uniform(0.5, 1.0), dice.uniform(0.45, 0.8)
     parts = [Part(ellipse(0, 0, 1, flat, corners=40)), Part(ellipse(0, 0, inner, inner * flat), hole=True)]
     if dice.chance(0.4):
@@ -123,7 +123,7 @@ def _ring(dice: Dice, clock: Float64) -> Parts:
     return parts
 
 
-def _window(dice: Dice, clock: Float64) -> Parts:
+def _window(dice: Dice, _clock: Float64) -> Parts:
     """A plate with one to six rectangular holes."""
     columns, rows = dice.integer(1, 3), dice.integer(1, 2)
     wide, tall, rim = dice.uniform(0.7, 1.3), 1.0, dice.uniform(0.06, 0.16)
@@ -136,7 +136,7 @@ def _window(dice: Dice, clock: Float64) -> Parts:
     return parts
 
 
-def _crescent(dice: Dice, clock: Float64) -> Parts:
+def _crescent(dice: Dice, _clock: Float64) -> Parts:
     theta = np.linspace(-1, 1, 20) * dice.uniform(1.6, 2.6)
     thick = dice.uniform(0.25, 0.6) * (1 - (theta / theta[-1]) ** 2)
     outer = np.stack([np.cos(theta), np.sin(theta)], axis=-1)
@@ -144,7 +144,7 @@ def _crescent(dice: Dice, clock: Float64) -> Parts:
     return [Part(polygon(np.concatenate([outer, inner[::-1]])))]
 
 
-def _blocks(dice: Dice, clock: Float64) -> Parts:
+def _blocks(dice: Dice, _clock: Float64) -> Parts:
     """Three to seven connected cells of a grid."""
     cells = [(0, 0)]
     for _ in range(dice.integer(2, 6)):
@@ -156,7 +156,7 @@ def _blocks(dice: Dice, clock: Float64) -> Parts:
     return [Part(box(x, y * tall, x + 1, (y + 1) * tall), shade=dice.uniform(-0.15, 0.15)) for x, y in cells]
 
 
-def _turnery(dice: Dice, clock: Float64) -> Parts:
+def _turnery(dice: Dice, _clock: Float64) -> Parts:
     """A body of revolution seen from the side: vases, pins, bells."""
     heights = np.linspace(-1, 1, 24)
     knots = dice.array(dice.integer(4, 7), 0.12, 0.8)
@@ -206,4 +206,6 @@ BODIES: tuple[Family, ...] = (
     Family("flag", _flag, upright=True),
     Family("pendulum", _pendulum, upright=True),
 )
-SOLID: tuple[Family, ...] = tuple(f for f in BODIES if f.name in ("polygon", "superellipse", "harmonic", "jelly", "union"))
+SOLID: tuple[Family, ...] = tuple(
+    f for f in BODIES if f.name in ("polygon", "superellipse", "harmonic", "jelly", "union")
+)

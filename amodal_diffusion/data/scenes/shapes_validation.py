@@ -23,7 +23,7 @@ from amodal_diffusion.data.scenes.outlines import (
 )
 
 
-def _teardrop(dice: Dice, clock: Float64) -> Parts:
+def _teardrop(dice: Dice, _clock: Float64) -> Parts:
     theta = np.arange(40) * (2 * math.pi / 40)
     fat = dice.uniform(0.4, 0.8)
     x = np.cos(theta)
@@ -31,7 +31,7 @@ def _teardrop(dice: Dice, clock: Float64) -> Parts:
     return [Part(polygon(np.stack([x, y], axis=-1)))]
 
 
-def _hourglass(dice: Dice, clock: Float64) -> Parts:
+def _hourglass(dice: Dice, _clock: Float64) -> Parts:
     waist, top, bottom = dice.uniform(0.06, 0.25), dice.uniform(0.4, 0.8), dice.uniform(0.4, 0.8)
     rim = dice.uniform(0.08, 0.16)
     body = polygon([(-top, -1), (top, -1), (waist, 0), (bottom, 1), (-bottom, 1), (-waist, 0)])
@@ -52,7 +52,7 @@ def _hand(dice: Dice, clock: Float64) -> Parts:
     return [*parts, *chain([still(0, 0.2), still(0, 0.9)], [0.26, 0.24], shade=-0.2)]
 
 
-def _antenna(dice: Dice, clock: Float64) -> Parts:
+def _antenna(dice: Dice, _clock: Float64) -> Parts:
     """A mast with cross-bars of growing length."""
     parts = chain([still(0, -1), still(0, 1)], [0.06, 0.09])
     for k in range(dice.integer(3, 5)):
@@ -83,12 +83,17 @@ def _jellyfish(dice: Dice, clock: Float64) -> Parts:
     return [*parts, Part(dome, shade=0.15)]
 
 
-def _spade(dice: Dice, clock: Float64) -> Parts:
+def _spade(dice: Dice, _clock: Float64) -> Parts:
     """A garden spade: blade, shaft and a grip with a hole."""
     wide = dice.uniform(0.25, 0.4)
     blade = polygon([(-wide, 0.3), (wide, 0.3), (wide, 0.7), (0, 1.1), (-wide, 0.7)])
     grip, opening = ellipse(0, -0.9, 0.28, 0.2), ellipse(0, -0.9, 0.17, 0.1)
-    return [*chain([still(0, -0.7), still(0, 0.35)], [0.07, 0.07], shade=-0.2), Part(blade), Part(grip), Part(opening, hole=True)]
+    return [
+        *chain([still(0, -0.7), still(0, 0.35)], [0.07, 0.07], shade=-0.2),
+        Part(blade),
+        Part(grip),
+        Part(opening, hole=True),
+    ]
 
 
 BODIES: tuple[Family, ...] = (
@@ -102,7 +107,7 @@ BODIES: tuple[Family, ...] = (
 )
 
 
-def _pebble(dice: Dice, clock: Float64) -> Parts:
+def _pebble(dice: Dice, _clock: Float64) -> Parts:
     """A box whose corners are cut off unevenly."""
     cut = dice.array(8, 0.15, 0.5)
     wide, tall = 1.0, dice.uniform(0.6, 1.0)
@@ -113,18 +118,20 @@ def _pebble(dice: Dice, clock: Float64) -> Parts:
     return [Part(polygon(corners))]
 
 
-def _lattice(dice: Dice, clock: Float64) -> Parts:
+def _lattice(dice: Dice, _clock: Float64) -> Parts:
     """Two sets of slanted slats."""
     count, thick = dice.integer(3, 5), dice.uniform(0.025, 0.05)
     parts: Parts = []
     for k in range(count):
         x = -1 + 2 * k / (count - 1)
         for lean in (0.45, -0.45):
-            parts += chain([still(x - lean, -0.8), still(x + lean, 0.8)], [thick, thick], shade=0.1 if lean > 0 else -0.1)
+            parts += chain(
+                [still(x - lean, -0.8), still(x + lean, 0.8)], [thick, thick], shade=0.1 if lean > 0 else -0.1
+            )
     return parts
 
 
-def _obelisk(dice: Dice, clock: Float64) -> Parts:
+def _obelisk(dice: Dice, _clock: Float64) -> Parts:
     wide = dice.uniform(0.07, 0.16)
     body = polygon([(-wide, 1), (wide, 1), (wide * 0.6, -0.8), (0, -1), (-wide * 0.6, -0.8)])
     return [Part(body), Part(moved(box(-1, -1, 1, 1), 0, 0.95, stretch=(wide * 1.5, 0.07)), shade=-0.2)]

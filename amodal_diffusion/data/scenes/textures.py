@@ -57,7 +57,7 @@ def _slanted(dice: Dice) -> Callable[[Float64, Float64], Float64]:
 
 def _plain(dice: Dice) -> Pattern:
     level = dice.uniform(0, 1)
-    return lambda u, v: np.full(u.shape, level)
+    return lambda u, _v: np.full(u.shape, level)
 
 
 def _gradient(dice: Dice) -> Pattern:
@@ -123,9 +123,7 @@ def _zigzag(dice: Dice) -> Pattern:
 def _plaid(dice: Dice) -> Pattern:
     rates = dice.array(2, 4.0, 9.0)
     widths = dice.array(2, 0.3, 0.6)
-    return lambda u, v: (
-        0.5 * (np.mod(u * rates[0], 1.0) < widths[0]) + 0.5 * (np.mod(v * rates[1], 1.0) < widths[1])
-    )
+    return lambda u, v: 0.5 * (np.mod(u * rates[0], 1.0) < widths[0]) + 0.5 * (np.mod(v * rates[1], 1.0) < widths[1])
 
 
 def _scales(dice: Dice) -> Pattern:

@@ -1,0 +1,149 @@
+"""Masks of an object: run-length coding, size, union, and the pictures cut out with them."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco
+
+from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
+
+WHITE = 255
+
+
+class Rle(TypedDict):
+    """A run-length coded mask as COCO writes it: ``size`` is [H, W], ``counts`` the compressed runs."""
+
+    size: list[int]
+    counts: str
+
+
+def encode_rle(mask: BoolArray) -> Rle:
+    """Code a mask, bool ``[H, W]``, as JSON-ready COCO run lengths."""
+    coded = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in coded["size"]], "counts": coded["counts"].decode("ascii")}
+
+
+def decode_rle(rle: Rle) -> BoolArray:
+    """Decode COCO run lengths to a mask, bool ``[H, W]``.
+
+    Raises:
+        InputError: if the value is not such a coding or its runs do not fill its size.
+    """
+    size, counts = rle.get("size"), rle.get("counts")
+    if (
+        not isinstance(size, list)
+        or len(size) != 2
+        or not all(isinstance(side, int) and side > 0 for side in size)
+        or not isinstance(counts, str)
+    ):
+        raise InputError(f"rle: expected size [H, W] and a counts string, got size {size!r}, counts {counts!r:.40}")
+    area = size[0] * size[1]
+    if _run_total(counts) != area:
+        raise InputError(
+            f"rle: expected runs that fill {size[0]} x {size[1]} = {area} pixels, got {_run_total(counts)}; "
+            f"the file is damaged or size does not belong to counts"
+        )
+    return np.asarray(coco.decode({"size": size, "counts": counts.encode("ascii")})).astype(np.bool_)
+
+
+def binarise(values: UInt8Array | FloatArray | BoolArray) -> BoolArray:
+    """Threshold masks at half of their range: bool as it is, uint8 above 127, floats from 0.5 on."""
+    if values.dtype == np.uint8:
+        return np.greater(values, np.iinfo(np.uint8).max // 2)
+    return np.greater_equal(values, 0.5)
+
+
+def union(first: BoolArray, *others: BoolArray) -> BoolArray:
+    """Pixels that are in any of the masks, all of one shape."""
+    whole = first.copy()
+    for other in others:
+        whole |= other
+    return whole
+
+
+def resize_masks(masks: BoolArray, height: int, width: int) -> BoolArray:
+    """Resize masks: bilinear between pixel centres without smoothing, then at least 0.5 (spec section 8).
+
+    Args:
+        masks: bool ``[F, H, W]``.
+        height: rows of the result.
+        width: columns of the result.
+
+    Returns:
+        bool ``[F, height, width]``.
+    """
+    if masks.shape[1:] == (height, width):
+        return masks.copy()
+    top, bottom, down = _bilinear(masks.shape[1], height)
+    left, right, across = _bilinear(masks.shape[2], width)
+    resized = np.empty((len(masks), height, width), dtype=np.bool_)
+    for frame, mask in enumerate(masks):  # a frame at a time: float copies of a long 4K clip would not fit
+        values = mask.astype(np.float32)
+        rows = values[top] * (1 - down[:, None]) + values[bottom] * down[:, None]  # [height, W]
+        resized[frame] = rows[:, left] * (1 - across) + rows[:, right] * across >= 0.5
+    return resized
+
+
+def cut_out_on_white(rgb: UInt8Array, mask: BoolArray) -> UInt8Array:
+    """The picture inside the mask and white elsewhere.
+
+    Args:
+        rgb: uint8 ``[F, H, W, 3]``.
+        mask: bool ``[F, H, W]``.
+    """
+    return np.where(mask[..., None], rgb, np.uint8(WHITE))
+
+
+def compose_rgba(
+    rgb: UInt8Array, visible_mask: BoolArray, completed_rgb: UInt8Array, amodal_mask: BoolArray
+) -> UInt8Array:
+    """The layer of an object: its visible pixels to the bit as the input has them, the others as completed.
+
+    Args:
+        rgb: frames of the input, uint8 ``[F, H, W, 3]``.
+        visible_mask: modal mask, bool ``[F, H, W]``.
+        completed_rgb: the painted whole object, uint8 ``[F, H, W, 3]``.
+        amodal_mask: the whole object, bool ``[F, H, W]``; pixels of `visible_mask` are added to it.
+
+    Returns:
+        uint8 ``[F, H, W, 4]``; alpha is 255 on the object, and all four channels are 0 elsewhere.
+    """
+    whole = amodal_mask | visible_mask
+    rgba = np.zeros((*whole.shape, 4), dtype=np.uint8)
+    rgba[..., :3] = np.where(visible_mask[..., None], rgb, completed_rgb)
+    rgba[..., 3] = 255
+    rgba[~whole] = 0
+    return rgba
+
+
+def _bilinear(source: int, target: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """For each target pixel the two source pixels around its centre and the weight of the second, each ``[target]``."""
+    centre = np.clip((np.arange(target) + 0.5) * (source / target) - 0.5, 0, source - 1)
+    low = np.floor(centre).astype(np.int64)
+    return low, np.minimum(low + 1, source - 1), (centre - low).astype(np.float32)
+
+
+def _run_total(counts: str) -> int:
+    """Number of pixels that compressed COCO runs cover; -1 where the string is not such a coding.
+
+    The format: each run in base-32 digits of 6-bit characters from '0', least first, with a sign bit; from the
+    fourth run on, the difference to the run before the last. pycocotools reads past its buffer on a damaged one.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts:
+        code = ord(character) - 48
+        if not 0 <= code < 64:
+            return -1
+        value |= (code & 31) << shift
+        shift += 5
+        if code & 32:
+            continue
+        if code & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    return sum(runs) if shift == 0 and min(runs, default=0) >= 0 else -1
