@@ -1,0 +1,186 @@
+"""Tests of video/outdir.py: whole or absent, resumed, refused, and nothing of anyone else's removed."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from amodal_diffusion.types import InputError
+from amodal_diffusion.video.outdir import MANIFEST, InputRecord, OutputFolder
+
+
+def folder(path: Path, *, seed: int = 0, overwrite: bool = False) -> OutputFolder:
+    return OutputFolder(path, inputs={}, settings={"seed": seed}, overwrite=overwrite)
+
+
+def write(path: Path, text: str = "new", *, seed: int = 0, overwrite: bool = False, commit: bool = True) -> list[str]:
+    """Run two steps, return those that were done."""
+    done = []
+    with folder(path, seed=seed, overwrite=overwrite).opened() as out:
+        for name in ("a", "b"):
+            if out.is_finished(name):
+                continue
+            with out.step(name, [f"objects/{name}/0.txt"]) as work:
+                (work / f"objects/{name}/0.txt").write_text(text)
+            done.append(name)
+        if commit:
+            out.commit()
+    return done
+
+
+def texts(path: Path) -> dict[str, str]:
+    found = {str(file.relative_to(path)): file.read_text() for file in path.rglob("*.txt")}
+    assert (path / MANIFEST).is_file()
+    return found
+
+
+def test_whole_or_absent(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    write(out, commit=False)
+    assert not out.exists()
+    write(out)
+    assert texts(out) == {"objects/a/0.txt": "new", "objects/b/0.txt": "new"}
+    assert sorted(path.name for path in out.parent.iterdir()) == ["out"]
+    assert sorted(path.name for path in out.iterdir()) == [MANIFEST, "objects"]
+
+
+def test_an_empty_folder_may_be_there(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    write(tmp_path / "out")
+    assert len(texts(tmp_path / "out")) == 2
+
+
+def test_goes_on_after_an_interruption(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+
+    def interrupted_run() -> None:
+        with folder(path).opened() as out:
+            with out.step("a", ["objects/a/0.txt"]) as work:
+                (work / "objects/a/0.txt").write_text("first run")
+            with out.step("b", ["objects/b/0.txt"]) as work:
+                (work / "objects/b/0.txt").write_text("half")
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_run()
+    assert not path.exists()
+    assert write(path, "second run") == ["b"]
+    assert texts(path) == {"objects/a/0.txt": "first run", "objects/b/0.txt": "second run"}
+
+
+def test_a_finished_step_whose_file_is_gone_is_done_again(tmp_path: Path) -> None:
+    write(tmp_path / "out", commit=False)
+    (tmp_path / "out.partial/objects/a/0.txt").write_text("")
+    assert write(tmp_path / "out") == ["a"]
+
+
+def test_another_command_is_refused_and_says_what_differs(tmp_path: Path) -> None:
+    write(tmp_path / "out", commit=False)
+    with pytest.raises(InputError, match=r"begun by another command \(other seed\)"):
+        folder(tmp_path / "out", seed=1)
+    assert write(tmp_path / "out", seed=1, overwrite=True) == ["a", "b"]
+
+
+def test_results_are_replaced_only_when_asked_and_only_by_whole_ones(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    write(path, "old")
+    with pytest.raises(InputError, match=r"not empty.*--overwrite"):
+        folder(path)
+    write(path, "new", seed=1, overwrite=True, commit=False)
+    assert texts(path)["objects/a/0.txt"] == "old"
+    write(path, "new", seed=1, overwrite=True)
+    assert set(texts(path).values()) == {"new"}
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["out"]
+
+
+@pytest.mark.parametrize("where", ["out", "out.partial"])
+def test_foreign_files_are_never_removed(tmp_path: Path, where: str) -> None:
+    path = tmp_path / "out"
+    write(path, "old", commit=where == "out")
+    (tmp_path / where / "objects" / "mine.txt").write_text("precious")
+    with pytest.raises(InputError, match=r"mine\.txt, which no manifest"):
+        folder(path, seed=1, overwrite=True)
+    assert (tmp_path / where / "objects" / "mine.txt").read_text() == "precious"
+    assert (tmp_path / where / "objects/a/0.txt").read_text() == "old"
+
+
+def test_a_folder_without_a_manifest_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("precious")
+    with pytest.raises(InputError, match=r"thesis\.txt"):
+        folder(tmp_path / "out", overwrite=True)
+
+
+def test_a_foreign_file_that_comes_during_the_work_stops_the_renaming(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with folder(path).opened() as out:
+        with out.step("a", ["0.txt"]) as work:
+            (work / "0.txt").write_text("new")
+        path.mkdir()
+        (path / "late.txt").write_text("precious")
+        with pytest.raises(InputError, match="results are whole in"):
+            out.commit()
+    assert (path / "late.txt").read_text() == "precious"
+    assert (tmp_path / "out.partial" / "0.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_kill_between_the_renames_loses_nothing(tmp_path: Path, renamed: bool) -> None:
+    path = tmp_path / "out"
+    write(path, "old")
+    write(path, "new", seed=1, overwrite=True, commit=False)
+    path.rename(tmp_path / "out.replaced")
+    if renamed:
+        (tmp_path / "out.partial").rename(path)
+    write(path, "newest", seed=1, overwrite=True)
+    assert set(texts(path).values()) == {"newest" if renamed else "new"}
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["out"]
+
+
+def test_a_manifest_that_lists_files_elsewhere_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    write(path)
+    (tmp_path / "victim.txt").write_text("precious")
+    manifest = json.loads((path / MANIFEST).read_text())
+    manifest["steps"]["a"]["files"] = ["../victim.txt"]
+    (path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="elsewhere"):
+        folder(path, seed=1, overwrite=True)
+    assert (tmp_path / "victim.txt").exists()
+
+
+def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("precious")
+    with pytest.raises(InputError, match="a file is in the way"):
+        folder(tmp_path / "out", overwrite=True)
+
+
+def _try_to_open(path: Path, answers: multiprocessing.SimpleQueue[str]) -> None:
+    try:
+        with folder(path).opened():
+            answers.put("opened")
+    except InputError as error:
+        answers.put(str(error))
+
+
+def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    with folder(tmp_path / "out").opened():
+        other = context.Process(target=_try_to_open, args=(tmp_path / "out", answers))
+        other.start()
+        assert "another run is at work" in answers.get()
+        other.join()
+
+
+def test_an_input_is_known_again_until_it_changes(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "0.png").write_text("x")
+    first = InputRecord.of(tmp_path / "a")
+    assert first == InputRecord.of(tmp_path / "a")
+    assert (first.files, first.bytes) == (1, 1)
+    (tmp_path / "a" / "1.png").write_text("y")
+    assert InputRecord.of(tmp_path / "a") != first
