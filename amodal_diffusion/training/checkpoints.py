@@ -1,0 +1,217 @@
+"""Save, find, rotate and load the state of a run, and export its model.
+
+A checkpoint is a folder `checkpoints/STEP` with `unet.safetensors` (the trained weights), `ema.safetensors`,
+`progress.json` and what Accelerate writes (optimizer, gradient scaler, random states of every process). It is
+written beside as `STEP.partial` and then renamed: a folder without that ending is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from amodal_diffusion.models.hub import StageComponents, save_stage
+from amodal_diffusion.types import InputError
+
+PARTIAL = ".partial"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step: optimizer steps done.
+        clips: clips that all processes together have taken.
+    """
+
+    step: int = 0
+    clips: int = 0
+
+
+class Checkpoints:
+    """The checkpoints of a run.
+
+    Args:
+        folder: of the run.
+        accelerator: has prepared the UNet and the optimizer.
+        unet: the network without wrappers; its parameters that require gradients are saved.
+        ema: moving average of those parameters, if there is one.
+        keep: number of checkpoints to keep.
+    """
+
+    def __init__(
+        self, folder: Path, accelerator: Accelerator, *, unet: nn.Module, ema: EMAModel | None, keep: int
+    ) -> None:
+        self.folder = folder / "checkpoints"
+        self.accelerator = accelerator
+        self.unet = unet
+        self.ema = ema
+        self.keep = keep
+        accelerator.register_save_state_pre_hook(self._save_weights)
+        accelerator.register_load_state_pre_hook(self._load_weights)
+
+    def complete(self) -> list[Path]:
+        """Folders of the complete checkpoints, oldest first."""
+        return complete_checkpoints(self.folder)
+
+    def save(self, progress: Progress) -> Path:
+        """Write a checkpoint; all processes call this together.
+
+        Args:
+            progress: how far the run is.
+
+        Returns:
+            its folder.
+        """
+        final = self.folder / f"{progress.step:08d}"
+        partial = final.with_name(final.name + PARTIAL)
+        if self.accelerator.is_main_process:
+            for folder in (partial, final):  # what an interrupted or repeated save has left
+                if folder.exists():
+                    shutil.rmtree(folder)
+            partial.mkdir(parents=True)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.save_state(str(partial))
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            (partial / "progress.json").write_text(json.dumps(asdict(progress)), encoding="utf-8")
+            partial.rename(final)
+            for old in self.complete()[: -self.keep]:
+                shutil.rmtree(old)
+        self.accelerator.wait_for_everyone()
+        return final
+
+    def load(self, folder: Path) -> Progress:
+        """Load a checkpoint; all processes call this together.
+
+        Args:
+            folder: a complete checkpoint.
+
+        Raises:
+            InputError: if it is none, or of another network.
+        """
+        path = folder / "progress.json"
+        if not path.is_file():
+            raise InputError(f"resume: {folder} is not a complete checkpoint, it has no {path.name}")
+        progress = Progress(**json.loads(path.read_text(encoding="utf-8")))
+        self.accelerator.load_state(str(folder))
+        if self.ema is not None:
+            self.ema.optimization_step = progress.step
+        return progress
+
+    def _save_weights(self, _: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
+        """Write the trained weights under their own names, in place of Accelerate's copy of the whole network."""
+        weights.clear()
+        if not self.accelerator.is_main_process:
+            return
+        trained = _trained(self.unet)
+        save_file(
+            {name: value.detach().contiguous() for name, value in trained.items()}, Path(folder) / "unet.safetensors"
+        )
+        if self.ema is not None:
+            average = dict(zip(trained, self.ema.shadow_params, strict=True))
+            save_file({name: value.contiguous() for name, value in average.items()}, Path(folder) / "ema.safetensors")
+
+    def _load_weights(self, models: list[nn.Module], folder: str) -> None:
+        """Read what :meth:`_save_weights` has written."""
+        models.clear()
+        trained = _trained(self.unet)
+        _copy(load_file(Path(folder) / "unet.safetensors"), trained, Path(folder))
+        if self.ema is not None:
+            path = Path(folder) / "ema.safetensors"
+            if not path.is_file():
+                raise InputError(f"resume: {folder} has no moving average; give --optimizer.ema_decay 0")
+            _copy(load_file(path), dict(zip(trained, self.ema.shadow_params, strict=True)), Path(folder))
+
+
+def complete_checkpoints(folder: Path) -> list[Path]:
+    """Folders of the complete checkpoints in a folder, oldest first."""
+    names = [path for path in folder.glob("*") if path.name.isdigit() and (path / "progress.json").is_file()]
+    return sorted(names, key=lambda path: int(path.name))
+
+
+def find_checkpoint(run: Path, resume: str) -> Path | None:
+    """Which checkpoint a run goes on from.
+
+    Args:
+        run: its folder.
+        resume: ``auto``, ``none``, or a checkpoint's folder.
+
+    Returns:
+        None for a fresh start.
+
+    Raises:
+        InputError: if there is no such checkpoint, or a fresh start would mix with an earlier run.
+    """
+    found = complete_checkpoints(run / "checkpoints")
+    if resume == "auto":
+        return found[-1] if found else None
+    if resume == "none":
+        if found:
+            raise InputError(
+                f"output: {run} holds checkpoints of an earlier run; give another folder, or --resume auto to go on"
+            )
+        return None
+    if not Path(resume).is_dir():
+        raise InputError(f"resume: expected auto, none or a checkpoint's folder, got {resume}, which is no folder")
+    return Path(resume)
+
+
+@contextmanager
+def averaged_weights(unet: nn.Module, ema: EMAModel | None) -> Iterator[None]:
+    """Within this context the UNet has the moving average of its weights, if there is one."""
+    if ema is None:
+        yield
+        return
+    parameters = list(_trained(unet).values())
+    ema.store(parameters)
+    ema.copy_to(parameters)
+    try:
+        yield
+    finally:
+        ema.restore(parameters)
+
+
+def export(components: StageComponents, folder: Path, *, ema: EMAModel | None) -> None:
+    """Write the model in the package's layout, in place of an earlier export; one process calls this.
+
+    Args:
+        components: networks and settings.
+        folder: of the export; it is whole at any moment but that of two renames.
+        ema: moving average of the weights, exported if given.
+    """
+    fresh, old = folder.with_name(folder.name + PARTIAL), folder.with_name(folder.name + ".old")
+    for leftover in (fresh, old):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+    with averaged_weights(components.unet, ema):
+        save_stage(replace(components), fresh)
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+def _trained(unet: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: value for name, value in unet.named_parameters() if value.requires_grad}
+
+
+@torch.no_grad()
+def _copy(saved: dict[str, Tensor], into: dict[str, Any], folder: Path) -> None:
+    if saved.keys() != into.keys() or any(saved[name].shape != into[name].shape for name in into):
+        raise InputError(f"resume: {folder} was saved by another network or another choice of model.trainable")
+    for name, value in into.items():
+        value.copy_(saved[name])

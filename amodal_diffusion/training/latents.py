@@ -1,0 +1,103 @@
+"""From clips to what the loss needs: condition noise on the pixels, then latents and tokens of the frozen networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from diffusers import AutoencoderKLTemporalDecoder
+from torch import Tensor
+from transformers import CLIPVisionModelWithProjection
+
+from amodal_diffusion.models.conditioning import build_conditions
+from amodal_diffusion.models.latents import encode_video
+from amodal_diffusion.training.settings import NoiseSettings
+from amodal_diffusion.training.tasks import TaskBatch
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """Encoded clips.
+
+    Attributes:
+        target: amodal video, ``[B, F, 4, h, w]``, multiplied by the VAE's scaling factor.
+        modal: modal video with condition noise, ``[B, F, 4, h, w]``, not multiplied.
+        guide: guide with condition noise, as ``modal``; zero for clips without one.
+        tokens: image-encoder tokens of the clean modal video, ``[B, F, D]``.
+        noise_aug_strength: strength of the condition noise, ``[B]``.
+    """
+
+    target: Tensor
+    modal: Tensor
+    guide: Tensor
+    tokens: Tensor
+    noise_aug_strength: Tensor
+
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> LatentBatch:
+        """Move all tensors to a device, in one dtype."""
+        return LatentBatch(**{entry.name: getattr(self, entry.name).to(device, dtype) for entry in fields(self)})
+
+
+@torch.no_grad()
+def encode_batch(
+    batch: TaskBatch,
+    *,
+    vae: AutoencoderKLTemporalDecoder,
+    image_encoder: CLIPVisionModelWithProjection,
+    noise: NoiseSettings,
+    generators: Sequence[torch.Generator],
+) -> LatentBatch:
+    """Draw the condition noise of each clip, ``ln s ~ N(mean, std^2)``, and encode.
+
+    Args:
+        batch: ``B`` clips.
+        vae: frozen autoencoder.
+        image_encoder: frozen image encoder.
+        noise: mean and standard deviation of ``ln s``.
+        generators: one a clip, on the batch's device: a clip's noise does not depend on its neighbours.
+
+    Returns:
+        float32 tensors on the networks' device.
+    """
+    draws = [torch.randn(1, generator=generator, device=generator.device) for generator in generators]
+    strength = torch.exp(noise.condition_log_mean + noise.condition_log_std * torch.cat(draws))  # [B]
+    conditions = build_conditions(
+        batch.modal,
+        batch.guide,
+        vae=vae,
+        image_encoder=image_encoder,
+        noise_aug_strength=strength,
+        generator=generators,
+    )
+    modal, guide = conditions.latents.chunk(2, dim=2)  # [B, F, 4, h, w] each
+    return LatentBatch(
+        target=encode_video(vae, batch.amodal) * vae.config.scaling_factor,
+        modal=modal,
+        guide=guide * batch.guide_present.to(guide)[:, None, None, None, None],
+        tokens=conditions.tokens,
+        noise_aug_strength=strength,
+    )
+
+
+def drop_guide(batch: LatentBatch, share: float, *, generators: Sequence[torch.Generator]) -> LatentBatch:
+    """Leave out the guide of a share of the clips, so that the model also works without one.
+
+    Args:
+        batch: ``B`` clips.
+        share: chance of each clip, 0 to 1.
+        generators: one a clip.
+
+    Returns:
+        the batch with guide latents of zero where the guide is left out.
+    """
+    draws = [torch.rand(1, generator=generator, device=generator.device) for generator in generators]
+    keep = torch.cat(draws).to(batch.guide.device) >= share
+    return replace(batch, guide=batch.guide * keep[:, None, None, None, None])
+
+
+def join_latents(batches: Sequence[LatentBatch]) -> LatentBatch:
+    """Join batches of clips of one size."""
+    return LatentBatch(
+        **{entry.name: torch.cat([getattr(batch, entry.name) for batch in batches]) for entry in fields(LatentBatch)}
+    )

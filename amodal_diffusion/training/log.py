@@ -1,0 +1,82 @@
+"""The log of a run: JSON lines in `log.jsonl`, TensorBoard where it is installed, and lines on the terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from amodal_diffusion.training.checkpoints import Progress
+from amodal_diffusion.training.settings import TrainingSettings
+
+logger = logging.getLogger(__name__)
+
+
+class RunLog:
+    """Writes figures; all processes call its methods together, the main one writes.
+
+    Args:
+        settings: of the run.
+        accelerator: of the run.
+    """
+
+    def __init__(self, settings: TrainingSettings, accelerator: Accelerator) -> None:
+        self.path = settings.output / "log.jsonl"
+        self.every = settings.log_every
+        self.steps = settings.steps
+        self.accelerator = accelerator
+        self._losses: list[Tensor] = []
+        self._since = (time.monotonic(), 0)
+
+    def start(self, progress: Progress, checkpoint: Path | None) -> None:
+        """Say where the run starts and with how many processes."""
+        self._since = (time.monotonic(), progress.clips)
+        if not self.accelerator.is_main_process:
+            return
+        origin = f"from {checkpoint}" if checkpoint else "from the start"
+        processes = self.accelerator.num_processes
+        logger.info("step %d of %d, %s, %d processes", progress.step, self.steps, origin, processes)
+        self._write({"event": "start", "step": progress.step, "processes": processes})
+
+    def step(self, progress: Progress, *, loss: Tensor, norm: Tensor, rate: float) -> None:
+        """Note a step; every so many of them, write the mean loss of all processes since the last line.
+
+        Args:
+            progress: after the step.
+            loss: of this process, float32 scalar.
+            norm: of the gradient, before clipping.
+            rate: learning rate.
+        """
+        self._losses.append(loss)
+        if progress.step % self.every and progress.step != self.steps:
+            return
+        mean = float(self.accelerator.reduce(torch.stack(self._losses).mean(), reduction="mean"))
+        self._losses.clear()
+        now = time.monotonic()
+        then, clips = self._since
+        self._since = (now, progress.clips)
+        figures = {
+            "loss": mean,
+            "gradient_norm": float(norm),
+            "learning_rate": rate,
+            "clips_per_second": (progress.clips - clips) / max(now - then, 1e-9),
+        }
+        self.figures(progress.step, figures)
+
+    def figures(self, step: int, figures: dict[str, float]) -> None:
+        """Write figures of a step."""
+        if not self.accelerator.is_main_process:
+            return
+        text = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        logger.info("step %d of %d: %s", step, self.steps, text)
+        self._write({"step": step, **figures})
+        self.accelerator.log(figures, step=step)
+
+    def _write(self, entry: dict[str, object]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")

@@ -1,0 +1,82 @@
+"""From a batch of latents to the loss: EDM with v-prediction (specification, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from amodal_diffusion import edm
+from amodal_diffusion.models.conditioning import Conditions, conditions_from_latents, drop_conditions
+from amodal_diffusion.training.latents import LatentBatch
+from amodal_diffusion.training.settings import NoiseSettings
+
+
+def training_loss(
+    unet: nn.Module,
+    batch: LatentBatch,
+    *,
+    noise: NoiseSettings,
+    conditioning_dropout: float,
+    generators: Sequence[torch.Generator],
+) -> Tensor:
+    """Mean over clips of the weighted squared error of the denoised latents.
+
+    With ``x = y + sigma n``: ``loss = mean(weight(sigma) |D(x) - y|^2)``,
+    ``D(x) = c_skip x + c_out F(c_in x, c_noise)``. A clip's noise level, noise and dropout come from its own
+    generator, so its loss does not depend on the batch that it is in, nor on the number of processes.
+
+    Args:
+        unet: the network ``F``, or a wrapper that is called like it.
+        batch: ``B`` clips, float32.
+        noise: mean and standard deviation of ``ln sigma``.
+        conditioning_dropout: ``p``, see :func:`~amodal_diffusion.models.conditioning.drop_conditions`.
+        generators: one a clip.
+
+    Returns:
+        float32 scalar.
+    """
+    target = batch.target  # y, [B, F, 4, h, w]
+    draws = [_draw(target.shape[1:], noise, generator) for generator in generators]
+    sigma = torch.cat([draw[0] for draw in draws]).to(target)[:, None, None, None, None]  # [B, 1, 1, 1, 1]
+    noisy = target + sigma * torch.stack([draw[1] for draw in draws]).to(target)
+    conditions = _conditions(batch, conditioning_dropout, generators)
+    output = unet(
+        torch.cat([edm.c_in(sigma) * noisy, conditions.latents], dim=2),  # [B, F, 12, h, w]
+        edm.c_noise(sigma).flatten(),
+        encoder_hidden_states=conditions.tokens,
+        added_time_ids=conditions.added_time_ids,
+        return_dict=False,
+    )[0]
+    denoised = edm.c_skip(sigma) * noisy + edm.c_out(sigma) * output.float()
+    return (edm.loss_weight(sigma) * (denoised - target).square()).mean()
+
+
+def _draw(shape: Sequence[int], noise: NoiseSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Noise level ``[1]`` and unit noise of one clip."""
+    sigma = edm.sample_sigma(1, log_mean=noise.sigma_log_mean, log_std=noise.sigma_log_std, generator=generator)
+    return sigma, torch.randn(tuple(shape), generator=generator, device=generator.device)
+
+
+def _conditions(batch: LatentBatch, dropout: float, generators: Sequence[torch.Generator]) -> Conditions:
+    conditions = conditions_from_latents(
+        batch.modal, batch.guide, batch.tokens, noise_aug_strength=batch.noise_aug_strength
+    )
+    if dropout == 0:
+        return conditions
+    kept = [
+        drop_conditions(_row(conditions, index), dropout, generator=generator)
+        for index, generator in enumerate(generators)
+    ]
+    return replace(
+        conditions,
+        latents=torch.cat([entry.latents for entry in kept]),
+        tokens=torch.cat([entry.tokens for entry in kept]),
+    )
+
+
+def _row(conditions: Conditions, index: int) -> Conditions:
+    rows = slice(index, index + 1)
+    return Conditions(conditions.latents[rows], conditions.tokens[rows], conditions.added_time_ids[rows])

@@ -1,0 +1,111 @@
+"""From a command line to a finished run."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch.utils.data import Dataset
+
+from amodal_diffusion.config import dump_settings, parse_settings, save_settings
+from amodal_diffusion.models.hub import StageComponents
+from amodal_diffusion.training.clips import TaskClips, scenes
+from amodal_diffusion.training.components import build_components
+from amodal_diffusion.training.latents import LatentBatch
+from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
+from amodal_diffusion.training.settings import TrainingSettings
+from amodal_diffusion.training.shards import LatentSettings, LatentShards
+from amodal_diffusion.training.tasks import TaskBatch, task_of
+from amodal_diffusion.training.trainer import Trainer, TrainingResult, make_accelerator
+from amodal_diffusion.training.validation import Validator
+from amodal_diffusion.types import InputError, Stage
+
+
+def train_main(args: Sequence[str], *, stage: Stage | None = None) -> int:
+    """Train as a command line says.
+
+    Args:
+        args: the command line without the program's name.
+        stage: the stage that the program is for; None leaves it to the settings.
+
+    Returns:
+        exit status: 0, or 2 after one line ``error: ...`` about a mistake.
+    """
+    _log_to_terminal()
+    settings = parse_settings(TrainingSettings, args, description="Train one of the two stages.")
+    if settings.dry_run:
+        sys.stdout.write(dump_settings(settings))
+        return 0
+    try:
+        if stage is not None and settings.stage != stage:
+            raise InputError(f"stage: this script trains {stage}, the settings say {settings.stage}")
+        train(settings)
+    except InputError as error:
+        return _refuse(error)
+    return 0
+
+
+def precompute_main(args: Sequence[str]) -> int:
+    """Encode a run's clips as a command line says; the exit status is as for :func:`train_main`."""
+    _log_to_terminal()
+    settings = parse_settings(PrecomputeSettings, args, description="Encode a run's clips once, before it.")
+    if settings.dry_run:
+        sys.stdout.write(dump_settings(settings))
+        return 0
+    try:
+        precompute(settings)
+    except InputError as error:
+        return _refuse(error)
+    return 0
+
+
+def train(settings: TrainingSettings) -> TrainingResult:
+    """Run a training from its settings to its exported model.
+
+    Args:
+        settings: of the run.
+
+    Returns:
+        how it ended.
+
+    Raises:
+        InputError: if settings, networks, latents or checkpoint do not fit each other.
+    """
+    accelerator = make_accelerator(settings)
+    components = build_components(settings)
+    if accelerator.is_main_process:
+        settings.output.mkdir(parents=True, exist_ok=True)
+        save_settings(replace(settings, dry_run=False), settings.output / "settings.yaml")
+    accelerator.init_trackers("tensorboard")
+    validation = settings.validation
+    trainer = Trainer(
+        settings,
+        accelerator,
+        components=components,
+        clips=_clips(settings, components),
+        validate=Validator(settings, accelerator) if validation.every else None,
+    )
+    result = trainer.fit()
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return result
+
+
+def _clips(settings: TrainingSettings, components: StageComponents) -> Dataset[TaskBatch] | Dataset[LatentBatch]:
+    data = settings.data
+    if data.latents is not None:
+        return LatentShards(data.latents, LatentSettings.of(settings, components), length=data.clips)
+    task = task_of(settings.stage)
+    return TaskClips(scenes(data, task, split="train", length=data.clips), task)
+
+
+def _refuse(error: InputError) -> int:
+    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    return 2
+
+
+def _log_to_terminal() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("accelerate").setLevel(logging.WARNING)

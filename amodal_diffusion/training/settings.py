@@ -1,0 +1,260 @@
+"""The settings of a training run, as YAML and flags give them; the defaults are the paper's (section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from amodal_diffusion.models.checkpoint import SamplingDefaults
+from amodal_diffusion.models.unet import Trainable
+from amodal_diffusion.types import InputError, Stage
+
+Precision = Literal["no", "bf16", "fp16"]
+Schedule = Literal["constant", "cosine"]
+
+
+@dataclass(frozen=True)
+class UNetSettings:
+    """Shape of a UNet that is trained from scratch.
+
+    Attributes:
+        block_out_channels: channels of each level, from the finest down; multiples of 32.
+        attention_levels: levels with cross-attention, counted from 0, the finest.
+        layers_per_block: residual layers of each level.
+        transformer_layers_per_block: attention layers of each block with cross-attention.
+        num_attention_heads: attention heads of each level.
+        cross_attention_dim: width ``D`` of the image encoder's tokens.
+        addition_time_embed_dim: width of the embedding of each of the three time ids.
+    """
+
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    attention_levels: tuple[int, ...] = (0, 1, 2)
+    layers_per_block: int = 2
+    transformer_layers_per_block: int = 1
+    num_attention_heads: tuple[int, ...] = (5, 10, 20, 20)
+    cross_attention_dim: int = 1024
+    addition_time_embed_dim: int = 256
+
+    def __post_init__(self) -> None:
+        """Check that the levels agree.
+
+        Raises:
+            InputError: if heads or attention levels do not fit the channels.
+        """
+        levels = len(self.block_out_channels)
+        if len(self.num_attention_heads) != levels:
+            raise InputError(
+                f"model.unet.num_attention_heads: expected {levels} values like block_out_channels, got "
+                f"{len(self.num_attention_heads)}"
+            )
+        if not set(self.attention_levels) <= set(range(levels)):
+            raise InputError(
+                f"model.unet.attention_levels: expected levels from 0 to {levels - 1}, got {self.attention_levels}"
+            )
+
+
+@dataclass(frozen=True)
+class ImageEncoderSettings:
+    """Shape of an image encoder with random weights, which stay as they are.
+
+    Attributes:
+        image_size: pixels a side that frames are resized to.
+        patch_size: pixels a side of a patch.
+        hidden_size: width of its layers.
+        num_hidden_layers: number of layers.
+        num_attention_heads: attention heads of a layer.
+        seed: of the weights.
+    """
+
+    image_size: int = 64
+    patch_size: int = 16
+    hidden_size: int = 64
+    num_hidden_layers: int = 2
+    num_attention_heads: int = 4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Where the networks come from, and what of the UNet is trained.
+
+    Attributes:
+        base: checkpoint of this package or of the released layout to start from: bundled name, folder, hub id.
+        svd: plain Stable Video Diffusion folder or hub id to start from; its UNet gets 4 new channels of zero.
+        unet: shape of the UNet where neither ``base`` nor ``svd`` is given: it starts from random weights.
+        new_image_encoder: shape of the image encoder where there is neither a base nor ``image_encoder``.
+        vae: folder of the autoencoder, in place of the base's own.
+        image_encoder: folder of the image encoder, in place of the base's own.
+        scheduler: folder of the sampler, in place of the base's own.
+        trainable: ``paper`` trains the temporal transformer blocks and ``conv_in``, ``all`` everything.
+        gradient_checkpointing: compute activations again in the backward pass, to save memory.
+        depth_model: Depth Anything network whose depth the guide is, noted in the exported checkpoint.
+    """
+
+    base: str | None = None
+    svd: str | None = None
+    unet: UNetSettings = field(default_factory=UNetSettings)
+    new_image_encoder: ImageEncoderSettings = field(default_factory=ImageEncoderSettings)
+    vae: Path | None = None
+    image_encoder: Path | None = None
+    scheduler: Path | None = None
+    trainable: Trainable = "paper"
+    gradient_checkpointing: bool = False
+    depth_model: str | None = None
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """The clips.
+
+    Attributes:
+        clips: number of generated scenes of the training split.
+        frames: frames ``F`` of a clip.
+        height: pixels ``H``.
+        width: pixels ``W``.
+        seed: of the generated scenes.
+        guide_dropout: share of clips whose guide is left out (its latents are zero).
+        latents: folder that `train/precompute.py` filled; None encodes the clips in the training step.
+        workers: processes that load clips ahead; 0 loads them in the training process.
+    """
+
+    clips: int = 20_000
+    frames: int = 25
+    height: int = 128
+    width: int = 256
+    seed: int = 0
+    guide_dropout: float = 0.0
+    latents: Path | None = None
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the share.
+
+        Raises:
+            InputError: if it is none.
+        """
+        if not 0.0 <= self.guide_dropout <= 1.0:
+            raise InputError(f"data.guide_dropout: expected a share from 0 to 1, got {self.guide_dropout}")
+
+
+@dataclass(frozen=True)
+class NoiseSettings:
+    """The noise that training draws (specification, section 3).
+
+    Attributes:
+        sigma_log_mean: mean of ``ln sigma``.
+        sigma_log_std: standard deviation of ``ln sigma``.
+        condition_log_mean: mean of ``ln s``, the strength of the noise on the condition pixels.
+        condition_log_std: standard deviation of ``ln s``.
+    """
+
+    sigma_log_mean: float = 0.7
+    sigma_log_std: float = 1.6
+    condition_log_mean: float = -3.0
+    condition_log_std: float = 0.5
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW, its learning rate over the steps, and the moving average of the weights.
+
+    Attributes:
+        learning_rate: at its peak.
+        betas: of AdamW.
+        weight_decay: of AdamW.
+        epsilon: of AdamW.
+        warmup_steps: steps over which the learning rate rises linearly from 0.
+        schedule: after that, ``constant``, or ``cosine`` down to 0 at the last step.
+        max_grad_norm: gradients longer than this are scaled down to it.
+        ema_decay: decay of the moving average of the weights, which is validated and exported; 0 is without.
+    """
+
+    learning_rate: float = 3e-5
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.01
+    epsilon: float = 1e-8
+    warmup_steps: int = 0
+    schedule: Schedule = "constant"
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """The look at fixed clips of the validation split during training.
+
+    Attributes:
+        every: steps between two validations; 0 is without.
+        clips: number of clips, shared out over the processes.
+        pictures: clips shown in the picture.
+    """
+
+    every: int = 1000
+    clips: int = 16
+    pictures: int = 4
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """All of a run.
+
+    Attributes:
+        stage: what is trained.
+        output: folder of the run.
+        steps: optimizer steps in all.
+        batch_size: clips that a process takes at once.
+        gradient_accumulation_steps: batches before each optimizer step.
+        mixed_precision: ``no``, ``bf16`` or ``fp16``; weights and optimizer stay float32.
+        conditioning_dropout: ``p`` of the specification, section 3.
+        seed: of the weights, the order of the clips and all noise.
+        resume: ``auto`` goes on from the newest checkpoint in ``output`` if there is one, ``none`` refuses a folder
+            that holds any, another value is the checkpoint's folder.
+        checkpoint_every: steps between two checkpoints.
+        keep_checkpoints: number of checkpoints that are kept.
+        max_minutes: stop after this time with a checkpoint and an export; 0 is no limit.
+        log_every: steps between two lines of the log.
+        dry_run: print the resolved settings and stop.
+        model: the networks.
+        data: the clips.
+        noise: the noise levels.
+        optimizer: the optimizer.
+        validation: the look at fixed clips.
+        sampling: default sampling settings of the exported checkpoint, used by the validation too.
+    """
+
+    stage: Stage = "amodal_segmentation"
+    output: Path = Path("runs/amodal_segmentation")
+    steps: int = 10_000
+    batch_size: int = 1
+    gradient_accumulation_steps: int = 1
+    mixed_precision: Precision = "no"
+    conditioning_dropout: float = 0.1
+    seed: int = 0
+    resume: str = "auto"
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+    max_minutes: float = 0.0
+    log_every: int = 10
+    dry_run: bool = False
+    model: ModelSettings = field(default_factory=ModelSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    noise: NoiseSettings = field(default_factory=NoiseSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
+    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+
+    def __post_init__(self) -> None:
+        """Check the numbers that would otherwise fail late.
+
+        Raises:
+            InputError: names the first that is out of range.
+        """
+        at_least_one = (
+            "steps", "batch_size", "gradient_accumulation_steps", "checkpoint_every", "keep_checkpoints", "log_every",
+        )  # fmt: skip
+        for name in at_least_one:
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not 0.0 <= self.conditioning_dropout <= 1 / 3:
+            raise InputError(f"conditioning_dropout: expected 0 to 1/3, got {self.conditioning_dropout}")

@@ -1,0 +1,111 @@
+"""The only difference between the stages: which parts of a clip are modal, guide and target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from amodal_diffusion.data.samples import AmodalSample
+from amodal_diffusion.types import InputError, Stage
+from amodal_diffusion.video.frames import depth_to_unit, mask_to_unit, to_unit
+from amodal_diffusion.video.masks import cut_out_on_white
+
+
+@dataclass(frozen=True)
+class TaskBatch:
+    """Clips as the networks take them: modal + guide -> amodal (specification, section 1).
+
+    Attributes:
+        modal: what is visible, float32 ``[B, F, 1 or 3, H, W]`` in [-1, 1].
+        guide: the second condition, as ``modal``; zero for clips without one.
+        amodal: the target, as ``modal``.
+        guide_present: bool ``[B]``, which clips have a guide.
+    """
+
+    modal: Tensor
+    guide: Tensor
+    amodal: Tensor
+    guide_present: Tensor
+
+    def to(self, device: torch.device | str) -> TaskBatch:
+        """Move all tensors to a device."""
+        return TaskBatch(
+            self.modal.to(device), self.guide.to(device), self.amodal.to(device), self.guide_present.to(device)
+        )
+
+
+class TrainingTask(Protocol):
+    """What a stage makes of a clip.
+
+    Attributes:
+        stage: its name.
+        needs_rgb: whether clips must come with RGB.
+    """
+
+    stage: Stage
+    needs_rgb: bool
+
+    def prepare(self, sample: AmodalSample) -> TaskBatch:
+        """Turn one clip into a batch of one.
+
+        Raises:
+            InputError: if the clip lacks a part that the stage needs.
+        """
+        ...
+
+
+class AmodalSegmentationTask:
+    """Stage 1: modal mask + depth -> amodal mask; clips without depth have no guide."""
+
+    stage: Stage = "amodal_segmentation"
+    needs_rgb = False
+
+    def prepare(self, sample: AmodalSample) -> TaskBatch:
+        """Turn one clip into a batch of one."""
+        modal = mask_to_unit(sample.modal)[None]  # [1, F, 1, H, W]
+        guide = torch.zeros_like(modal) if sample.depth is None else depth_to_unit(sample.depth)[None]
+        return TaskBatch(
+            modal=modal,
+            guide=guide,
+            amodal=mask_to_unit(sample.amodal)[None],
+            guide_present=torch.tensor([sample.depth is not None]),
+        )
+
+
+class ContentCompletionTask:
+    """Stage 2: modal RGB on white + amodal mask -> RGB of the whole object on white."""
+
+    stage: Stage = "content_completion"
+    needs_rgb = True
+
+    def prepare(self, sample: AmodalSample) -> TaskBatch:
+        """Turn one clip into a batch of one."""
+        if sample.rgb is None or sample.whole_rgb is None:
+            raise InputError(
+                f"{sample.name}: content completion needs rgb and whole_rgb, got a clip without; load it with RGB"
+            )
+        return TaskBatch(
+            modal=to_unit(cut_out_on_white(sample.rgb, sample.modal))[None],  # [1, F, 3, H, W]
+            guide=mask_to_unit(sample.amodal)[None],
+            amodal=to_unit(sample.whole_rgb)[None],
+            guide_present=torch.tensor([True]),
+        )
+
+
+def task_of(stage: Stage) -> TrainingTask:
+    """The task of a stage."""
+    return AmodalSegmentationTask() if stage == "amodal_segmentation" else ContentCompletionTask()
+
+
+def join(batches: Sequence[TaskBatch]) -> TaskBatch:
+    """Join batches of clips of one size."""
+    return TaskBatch(
+        modal=torch.cat([batch.modal for batch in batches]),
+        guide=torch.cat([batch.guide for batch in batches]),
+        amodal=torch.cat([batch.amodal for batch in batches]),
+        guide_present=torch.cat([batch.guide_present for batch in batches]),
+    )

@@ -1,0 +1,8 @@
+"""Train content completion: `accelerate launch train/train_content_completion.py --config FILE`."""
+
+import sys
+
+from amodal_diffusion.training.run import train_main
+
+if __name__ == "__main__":
+    sys.exit(train_main(sys.argv[1:], stage="content_completion"))
