@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from amodal_diffusion.evaluation.scoring import Measure, MethodScore
-from amodal_diffusion.evaluation.statistics import PooledMean
+from amodal_diffusion.metrics import Pooled
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Verdict:
 
     bar: Bar
     method: str
-    gain: PooledMean
+    gain: Pooled
 
     @property
     def passed(self) -> bool:

@@ -9,38 +9,28 @@ from dataclasses import asdict
 from pathlib import Path
 
 from amodal_diffusion.evaluation.bars import Verdict
-from amodal_diffusion.evaluation.scoring import MEASURES, Measure, MethodScore
-from amodal_diffusion.evaluation.statistics import PooledMean
+from amodal_diffusion.evaluation.scoring import MethodScore, TrackScore
+from amodal_diffusion.metrics import PROTOCOLS, Pooled, TrackScores
 
-_COLUMNS: tuple[tuple[str, Measure], ...] = (
-    ("mIoU", "miou"),
-    ("mIoU_occ", "miou_occ"),
-    ("fully hidden", "fully_hidden"),
-    ("invented", "invented"),
-    ("released mIoU", "released_miou"),
-    ("released mIoU_occ", "released_miou_occ"),
-)
+_HEADER = (
+    "method", "mIoU", "mIoU_occ", "fully hidden", "invented", "released mIoU", "released mIoU_occ", "s/clip"
+)  # fmt: skip
+_PSNR = "hidden PSNR, dB"
 
 
 def format_table(scores: Sequence[MethodScore]) -> str:
     """Lay the means out as a Markdown table, a row a method, each with its standard error over tracks.
 
     Args:
-        scores: methods scored on the same tracks; the column of painted content is there if one has it.
+        scores: methods scored on the same tracks; painted content has a column if any was scored.
     """
-    columns = list(_COLUMNS)
-    if any(score.mean("psnr").tracks for score in scores):
-        columns.append(("hidden PSNR, dB", "psnr"))
-    header = ["method", *(title for title, _ in columns), "s/clip"]
-    rows = [
-        [score.name, *(_cell(score.mean(measure), measure) for _, measure in columns), _seconds(score)]
-        for score in scores
-    ]
+    content = any(score.psnr.tracks for score in scores)
+    header = [*_HEADER, _PSNR] if content else list(_HEADER)
+    rows = [_row(score, content=content) for score in scores]
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     lines = [header, ["-" * width for width in widths], *rows]
     return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-        for line in lines
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     )
 
 
@@ -49,10 +39,8 @@ def format_verdicts(verdicts: Sequence[Verdict]) -> str:
     return "\n".join(_verdict_line(verdict) for verdict in verdicts)
 
 
-def write_results(
-    path: Path, scores: Sequence[MethodScore], *, benchmark: str, verdicts: Sequence[Verdict]
-) -> None:
-    """Write all means and every track's part in them.
+def write_results(path: Path, scores: Sequence[MethodScore], *, benchmark: str, verdicts: Sequence[Verdict]) -> None:
+    """Write all means and each track's scores.
 
     Args:
         path: the JSON file; its folder exists.
@@ -65,16 +53,11 @@ def write_results(
         "tracks": len(scores[0].tracks),
         "methods": {score.name: _method_record(score) for score in scores},
         "bars": [
-            {
-                **asdict(verdict.bar),
-                "method": verdict.method,
-                "gain": _finite(verdict.gain),
-                "passed": verdict.passed,
-            }
+            {**asdict(verdict.bar), "method": verdict.method, "gain": asdict(verdict.gain), "passed": verdict.passed}
             for verdict in verdicts
         ],
     }
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _method_record(score: MethodScore) -> dict[str, object]:
@@ -82,22 +65,56 @@ def _method_record(score: MethodScore) -> dict[str, object]:
     return {
         "learned": score.learned,
         "uses_depth": score.uses_depth,
-        "seconds": round(score.seconds, 3),
-        "means": {measure: _finite(score.mean(measure)) for measure in MEASURES},
-        "tracks": [asdict(track) for track in score.tracks],
+        "seconds_per_track": round(score.seconds, 4),
+        **{protocol: asdict(score.summary(protocol)) for protocol in PROTOCOLS},
+        "hidden_psnr": asdict(score.psnr),
+        "tracks": [_track_record(track) for track in score.tracks],
     }
 
 
-def _finite(mean: PooledMean) -> dict[str, float | None]:
-    """Lay a mean out for JSON, which has no NaN."""
-    return {key: value if math.isfinite(value) else None for key, value in asdict(mean).items()}
+def _track_record(track: TrackScore) -> dict[str, object]:
+    """Lay a track out for JSON."""
+
+    def means(scores: TrackScores) -> dict[str, float]:
+        return {name: getattr(scores, name) for name in ("miou", "miou_occ", "miou_hidden", "invented")}
+
+    return {
+        "identity": track.identity,
+        "strict": means(track.strict),
+        "released": means(track.released),
+        "hidden_psnr": track.psnr,
+    }
 
 
-def _cell(mean: PooledMean, measure: Measure) -> str:
+def _without_nan(value: object) -> object:
+    """Put null where there is no value, as JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _row(score: MethodScore, *, content: bool) -> list[str]:
+    """Write the cells of a method."""
+    strict, released = score.summary("strict"), score.summary("released")
+    cells = [
+        score.name,
+        _cell(strict.miou),
+        _cell(strict.miou_occ),
+        _cell(strict.miou_hidden),
+        "-" if math.isnan(strict.invented) else f"{strict.invented:.3f}",
+        _cell(released.miou),
+        _cell(released.miou_occ),
+        f"{score.seconds:.2f}",
+    ]
+    return [*cells, _cell(score.psnr, digits=2)] if content else cells
+
+
+def _cell(mean: Pooled, digits: int = 3) -> str:
     """Write a mean and its standard error; a dash where there is none."""
     if not mean.tracks:
         return "-"
-    digits = 2 if measure == "psnr" else 3
     error = "" if math.isnan(mean.standard_error) else f" ± {mean.standard_error:.{digits}f}"
     return f"{mean.value:.{digits}f}{error}"
 
@@ -108,8 +125,3 @@ def _verdict_line(verdict: Verdict) -> str:
     outcome = "pass" if verdict.passed else "FAIL"
     figures = f"{gain.value:+.3f} ± {gain.standard_error:.3f} over {bar.baseline}, bar {bar.margin:+.2f}"
     return f"{outcome}  {verdict.method}: {bar.measure} {figures}"
-
-
-def _seconds(score: MethodScore) -> str:
-    """Write a method's mean time a track."""
-    return f"{score.seconds / len(score.tracks):.2f}"

@@ -1,0 +1,144 @@
+"""What can be scored, by name: baselines, and models with or without depth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Protocol
+
+from amodal_diffusion.baselines import AmodalSegmenter, HullSegmenter, ModalSegmenter, NearerHullSegmenter
+from amodal_diffusion.evaluation.benchmark import BenchmarkTrack
+from amodal_diffusion.evaluation.content import fill_with_mean_colour
+from amodal_diffusion.pipelines.completer import AmodalCompleter
+from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+
+DEPTH_SUFFIX = "@depth"
+_BASELINES: dict[str, AmodalSegmenter] = {
+    "modal": ModalSegmenter(),
+    "hull": HullSegmenter(),
+    "hull-nearer": NearerHullSegmenter(),
+}
+_NEED_DEPTH = {"hull-nearer"}
+BASELINES: tuple[str, ...] = tuple(_BASELINES)
+
+
+class Method(Protocol):
+    """One way to complete objects.
+
+    Attributes:
+        name: as given by the user.
+        learned: whether it is a model.
+        uses_depth: whether it is given the depth.
+    """
+
+    name: str
+    learned: bool
+    uses_depth: bool
+
+    def predict(self, track: BenchmarkTrack) -> BoolArray:
+        """Predict the whole object's mask, bool ``[F, H, W]``."""
+        ...
+
+    def paint(self, track: BenchmarkTrack) -> UInt8Array:
+        """Paint the whole object, its true mask given, uint8 ``[F, H, W, 3]``."""
+        ...
+
+
+class BaselineMethod:
+    """A method without learning; it paints the object's mean visible colour."""
+
+    learned = False
+
+    def __init__(self, name: str) -> None:
+        """Take the baseline of that name."""
+        self.name = name
+        self.uses_depth = name in _NEED_DEPTH
+        self._segment = _BASELINES[name]
+
+    def predict(self, track: BenchmarkTrack) -> BoolArray:
+        """See `Method`.
+
+        Raises:
+            InputError: if it needs depth and the benchmark has none.
+        """
+        return self._segment(track.clip, track.depth)
+
+    def paint(self, track: BenchmarkTrack) -> UInt8Array:
+        """See `Method`."""
+        return fill_with_mean_colour(track.clip.rgb, track.clip.modal_mask)
+
+
+class LoadedModel:
+    """A model's two stages, each loaded when it is first needed and shared by the methods that use it."""
+
+    def __init__(self, model: str, *, device: str) -> None:
+        """Name the model as for ``AmodalCompleter.from_pretrained``."""
+        self._model, self._device = model, device
+
+    @cached_property
+    def segmentation(self) -> AmodalCompleter:
+        """Stage 1 alone."""
+        return AmodalCompleter.from_pretrained(self._model, stages=("amodal_segmentation",), device=self._device)
+
+    @cached_property
+    def content(self) -> AmodalCompleter:
+        """Stage 2 alone."""
+        return AmodalCompleter.from_pretrained(self._model, stages=("content_completion",), device=self._device)
+
+
+class ModelMethod:
+    """A model at its checkpoint's default settings."""
+
+    learned = True
+
+    def __init__(self, name: str, model: LoadedModel, *, uses_depth: bool) -> None:
+        """Take a model under the name that the report gives it; stage 1 is loaded here."""
+        self.name = name
+        self.uses_depth = uses_depth
+        self._model = model
+        self._segmentation = model.segmentation
+
+    def predict(self, track: BenchmarkTrack) -> BoolArray:
+        """See `Method`.
+
+        Raises:
+            InputError: if it is to use depth and the benchmark has none.
+        """
+        if self.uses_depth and track.depth is None:
+            raise InputError(f"methods: {self.name} needs depth, and this benchmark has none; leave {DEPTH_SUFFIX} out")
+        depth = track.depth if self.uses_depth else None
+        return self._segmentation.complete(track.clip, depth=depth, seed=track.seed).amodal_mask
+
+    def paint(self, track: BenchmarkTrack) -> UInt8Array:
+        """See `Method`."""
+        result = self._model.content.complete(track.clip, amodal_mask=track.amodal_mask, seed=track.seed)
+        if result.amodal_rgb is None:
+            raise RuntimeError(f"{self.name}: stage 2 is loaded and painted nothing")
+        return result.amodal_rgb
+
+
+def build_methods(names: Sequence[str], *, device: str = "auto") -> list[Method]:
+    """Make the methods of a list of names.
+
+    Args:
+        names: baselines (`BASELINES`) or models; a model's name followed by ``@depth`` is given the depth.
+        device: where models run.
+
+    Raises:
+        InputError: if a name stands twice, or is neither a baseline nor a model that can be loaded.
+    """
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not names:
+        raise InputError(f"methods: expected each method once, got {', '.join(twice) or 'none'}")
+    models: dict[str, LoadedModel] = {}
+    methods: list[Method] = []
+    for name in names:
+        if name in _BASELINES:
+            methods.append(BaselineMethod(name))
+            continue
+        model, uses_depth = name.removesuffix(DEPTH_SUFFIX), name.endswith(DEPTH_SUFFIX)
+        if model in _BASELINES:
+            raise InputError(f"methods: {name}: {DEPTH_SUFFIX} is for models; {model} is a baseline")
+        loaded = models.setdefault(model, LoadedModel(model, device=device))
+        methods.append(ModelMethod(name, loaded, uses_depth=uses_depth))
+    return methods

@@ -1,0 +1,83 @@
+"""Methods by name, the scenes benchmark, and scoring them: order and company change nothing."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from amodal_diffusion.evaluation.benchmark import BenchmarkTrack
+from amodal_diffusion.evaluation.methods import BASELINES, Method, build_methods
+from amodal_diffusion.evaluation.scenes import ScenesBenchmark
+from amodal_diffusion.evaluation.scoring import score_methods
+from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+
+
+class Guess:
+    """Predicts and paints random pixels, from the track's seed alone."""
+
+    name, learned, uses_depth = "guess", True, False
+
+    def predict(self, track: BenchmarkTrack) -> BoolArray:
+        return np.random.default_rng(track.seed).random(track.amodal_mask.shape) < 0.5
+
+    def paint(self, track: BenchmarkTrack) -> UInt8Array:
+        return np.random.default_rng(track.seed).integers(0, 256, track.clip.rgb.shape, dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def tracks() -> list[BenchmarkTrack]:
+    return list(ScenesBenchmark("test-v1", clips=3))
+
+
+def test_scenes_are_the_fixed_split_with_all_truth(tracks: list[BenchmarkTrack]) -> None:
+    assert [track.clip.rgb.shape for track in tracks] == [(16, 64, 128, 3)] * 3
+    for track in tracks:
+        assert (track.amodal_mask >= track.clip.modal_mask).all()
+        assert track.depth is not None
+        assert track.whole_rgb is not None
+    assert len({track.identity for track in tracks}) == len({track.seed for track in tracks}) == 3
+
+
+def test_a_seed_depends_on_the_identity_alone(tracks: list[BenchmarkTrack]) -> None:
+    again = next(itertools.islice(ScenesBenchmark("test-v1", clips=2), 1, None))
+    assert again.seed == tracks[1].seed
+
+
+def test_order_changes_no_score(tracks: list[BenchmarkTrack]) -> None:
+    methods: list[Method] = [Guess(), *build_methods(["modal"])]
+    forward = score_methods(tracks, methods, content=True)[0]
+    backward = score_methods(reversed(tracks), methods[:1], content=True)[0]
+    for one, other in zip(forward.tracks, reversed(backward.tracks), strict=True):
+        assert one.strict.miou == other.strict.miou
+        np.testing.assert_equal(one.psnr, other.psnr)
+
+
+def test_baselines_stand_in_their_known_order(tracks: list[BenchmarkTrack]) -> None:
+    modal, hull, nearer = score_methods(tracks, build_methods(BASELINES))
+    assert modal.summary("strict").miou_occ.value == 0.0
+    assert hull.summary("strict").miou_occ.value > 0.0
+    assert nearer.summary("strict").miou.value >= modal.summary("strict").miou.value
+    assert not np.isfinite(hull.psnr.value)
+
+
+def test_content_is_scored_where_something_is_hidden(tracks: list[BenchmarkTrack]) -> None:
+    (modal,) = score_methods(tracks, build_methods(["modal"]), content=True)
+    for track, score in zip(tracks, modal.tracks, strict=True):
+        hides = bool((track.amodal_mask & ~track.clip.modal_mask).any())
+        assert np.isfinite(score.psnr) == hides
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["modal", "modal"], "methods: expected each method once, got modal"),
+        ([], "methods: expected each method once, got none"),
+        (["hull@depth"], "methods: hull@depth: @depth is for models; hull is a baseline"),
+        (["no-such-model"], "no-such-model"),
+    ],
+)
+def test_a_wrong_list_of_methods_is_refused(names: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build_methods(names)
