@@ -11,6 +11,10 @@ from pycocotools import mask as coco
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
 
 WHITE = 255
+FIXED_POINT = 2048
+"""What 1 is in the weights of `resize_masks`."""
+Indices = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.int32]
 
 
 class Rle(TypedDict):
@@ -67,6 +71,9 @@ def union(first: BoolArray, *others: BoolArray) -> BoolArray:
 def resize_masks(masks: BoolArray, height: int, width: int) -> BoolArray:
     """Resize masks: bilinear between pixel centres without smoothing, then at least 0.5 (spec section 8).
 
+    All published figures were scored on masks resized in 8-bit fixed point, whose truncated products move the rim of
+    a mask by up to a pixel and mIoU by a thousandth; the same arithmetic is used here, to the bit.
+
     Args:
         masks: bool ``[F, H, W]``.
         height: rows of the result.
@@ -77,13 +84,14 @@ def resize_masks(masks: BoolArray, height: int, width: int) -> BoolArray:
     """
     if masks.shape[1:] == (height, width):
         return masks.copy()
-    top, bottom, down = _bilinear(masks.shape[1], height)
-    left, right, across = _bilinear(masks.shape[2], width)
+    top, bottom, above, below = _neighbours(masks.shape[1], height, clamp=False)
+    left, right, before, after = _neighbours(masks.shape[2], width, clamp=True)
     resized = np.empty((len(masks), height, width), dtype=np.bool_)
-    for frame, mask in enumerate(masks):  # a frame at a time: float copies of a long 4K clip would not fit
-        values = mask.astype(np.float32)
-        rows = values[top] * (1 - down[:, None]) + values[bottom] * down[:, None]  # [height, W]
-        resized[frame] = rows[:, left] * (1 - across) + rows[:, right] * across >= 0.5
+    for frame, mask in enumerate(masks):  # a frame at a time: wide copies of a long 4K clip would not fit
+        values = mask.astype(np.int32)
+        rows = (values[:, left] * before + values[:, right] * after) >> 4  # [H, width]
+        upper, lower = (rows[top] * above[:, None]) >> 16, (rows[bottom] * below[:, None]) >> 16
+        resized[frame] = (upper + lower + 2) >> 2 > 0  # [height, width]
     return resized
 
 
@@ -119,11 +127,24 @@ def compose_rgba(
     return rgba
 
 
-def _bilinear(source: int, target: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """For each target pixel the two source pixels around its centre and the weight of the second, each ``[target]``."""
-    centre = np.clip((np.arange(target) + 0.5) * (source / target) - 0.5, 0, source - 1)
-    low = np.floor(centre).astype(np.int64)
-    return low, np.minimum(low + 1, source - 1), (centre - low).astype(np.float32)
+def _neighbours(source: int, target: int, *, clamp: bool) -> tuple[Indices, Indices, Weights, Weights]:
+    """The two source pixels around each target pixel's centre and their weights in 1/2048, each ``[target]``.
+
+    Args:
+        source: pixels along the axis before.
+        target: pixels along the axis after.
+        clamp: whether a centre beyond the outermost source pixels gives all weight to one of them.
+    """
+    centre = ((np.arange(target) + 0.5) * (source / target) - 0.5).astype(np.float32)
+    first = np.floor(centre).astype(np.int64)
+    part = centre - first.astype(np.float32)
+    if clamp:
+        part[(first < 0) | (first >= source - 1)] = 0
+    second = np.clip(first + 1, 0, source - 1)
+    first = np.clip(first, 0, source - 1)
+    one = np.float32(FIXED_POINT)
+    weights = np.rint((1 - part) * one).astype(np.int32), np.rint(part * one).astype(np.int32)
+    return first, second, *weights
 
 
 def _run_total(counts: str) -> int:
