@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch.utils.data import Dataset
 
-from amodal_diffusion.data.scenes import Split, make_scene
+from amodal_diffusion.data.scenes import Split, make_scene, testset
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
 
 SEED_STRIDE = 1 << 32
@@ -37,17 +37,19 @@ class AmodalSample:
 class SceneDataset(Dataset[AmodalSample]):
     """The targets of procedural scenes; item i depends on nothing but (split, seed, i) and the size.
 
+    ``test-v1`` is the fixed list of `data.scenes.testset` and comes in no other size, number or seed.
+
     Args:
         split: see `data.scenes`.
-        length: number of samples.
+        length: number of samples; of ``test-v1`` the first ones.
         frames: F.
         height: H in pixels.
         width: W in pixels.
-        with_rgb: whether samples have RGB; much slower with it.
+        with_rgb: whether samples have RGB; slower with it.
         seed: which of the disjoint sequences of scenes; 0 counts the scenes from 0.
 
     Raises:
-        InputError: if the length is not positive or the seed is negative.
+        InputError: if the length is not positive, the seed is negative, or `test-v1` is asked for other than it is.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class SceneDataset(Dataset[AmodalSample]):
         self.frames, self.height, self.width = frames, height, width
         self.with_rgb = with_rgb
         self.seed = seed
+        if split == "test-v1":
+            testset.check_request(length=length, frames=frames, height=height, width=width, seed=seed)
 
     def __len__(self) -> int:
         return self.length
@@ -70,7 +74,7 @@ class SceneDataset(Dataset[AmodalSample]):
         if not 0 <= index < self.length:
             raise IndexError(f"index: expected 0 to {self.length - 1}, got {index}")
         scene = make_scene(
-            self.seed * SEED_STRIDE + index,
+            testset.seeds_of_test_v1()[index] if self.split == "test-v1" else self.seed * SEED_STRIDE + index,
             split=self.split,
             frames=self.frames,
             height=self.height,

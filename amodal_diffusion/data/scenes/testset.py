@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from amodal_diffusion.data.scenes.generate import Scene, make_scene
+from amodal_diffusion.types import InputError
 
 FRAMES, HEIGHT, WIDTH = 16, 64, 128
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -52,6 +53,22 @@ def seeds_of_test_v1() -> tuple[int, ...]:
 def digest_of_test_v1() -> str:
     """What `mask_digest` gives for the 200 clips."""
     return _stored().sha256_of_masks
+
+
+def check_request(*, length: int, frames: int, height: int, width: int, seed: int) -> None:
+    """Refuse to call anything but the frozen clips test-v1, so that no figure on it means something else.
+
+    Raises:
+        InputError: if more clips, another size or another seed is asked for.
+    """
+    clips = len(seeds_of_test_v1())
+    if length > clips:
+        raise InputError(f"length: test-v1 has {clips} clips, got {length}; ask for fewer or another split")
+    if (frames, height, width) != (FRAMES, HEIGHT, WIDTH) or seed != 0:
+        raise InputError(
+            f"test-v1 is fixed: expected {FRAMES} frames of {HEIGHT} x {WIDTH} and seed 0, got {frames} of "
+            f"{height} x {width} and seed {seed}; leave them at these values or choose another split"
+        )
 
 
 def mask_digest(scenes: Iterable[Scene]) -> str:
