@@ -1,0 +1,111 @@
+"""The README's commands are commands: each names things that exist and parses as the program would parse it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from amodal_diffusion.config import CommandParser, parse_settings
+from amodal_diffusion.training.run import precompute_main, train_main
+from amodal_diffusion.training.vae import VaeSettings
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+PLAIN = {"source .venv/bin/activate"}
+
+
+def commands_in(document: str) -> list[str]:
+    blocks = re.findall(r"^```bash\n(.*?)^```", document, flags=re.DOTALL | re.MULTILINE)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+COMMANDS = [command for name in DOCUMENTS for command in commands_in((ROOT / name).read_text(encoding="utf-8"))]
+
+
+def parse_subcommand(name: str, arguments: list[str]) -> None:
+    module = import_module(f"amodal_diffusion.commands.{name}")
+    parser = CommandParser()
+    module.add_arguments(parser)
+    parser.parse_args(arguments)
+
+
+def check_make(arguments: list[str]) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = [argument for argument in arguments if "=" not in argument]
+    variables = [argument.partition("=")[0] for argument in arguments if "=" in argument]
+    assert targets
+    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in targets)
+    assert all(re.search(rf"^{variable} \?=", makefile, flags=re.MULTILINE) for variable in variables)
+
+
+def check_python(arguments: list[str]) -> None:
+    if arguments[0] == "-m":
+        path = ROOT.joinpath(*arguments[1].split("."))
+        assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
+        return
+    assert (ROOT / arguments[0]).is_file()
+    if arguments[0].startswith("inference/"):
+        parse_subcommand("complete", arguments[1:])
+
+
+def check_accelerate(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert arguments[0] == "launch"
+    place = next(index for index, argument in enumerate(arguments) if argument.startswith("train/"))
+    assert (ROOT / arguments[place]).is_file()
+    if "--config_file" in arguments[:place]:
+        assert (ROOT / arguments[arguments.index("--config_file") + 1]).is_file()
+    settings = [str(ROOT / word) if word.startswith("configs/") else word for word in arguments[place + 1 :]]
+    match Path(arguments[place]).stem:
+        case "train_vae":
+            assert parse_settings(VaeSettings, settings)
+        case "precompute":
+            assert precompute_main([*settings, "--dry-run"]) == 0
+        case "train_amodal_segmentation" | "train_content_completion" as name:
+            assert train_main([*settings, "--dry-run"]) == 0
+            assert f"stage: {name.removeprefix('train_')}" in capsys.readouterr().out
+        case other:
+            pytest.fail(f"no such training script: {other}")
+
+
+def check(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = shlex.split(command)
+    while "=" in words[0]:  # variables set for the one command
+        words = words[1:]
+    match words[0].rpartition("/")[2]:
+        case "make":
+            check_make(words[1:])
+        case "amodal-diffusion":
+            parse_subcommand(words[1], words[2:])
+        case "python" | "python3":
+            check_python(words[1:])
+        case "accelerate":
+            check_accelerate(words[1:], capsys)
+        case _:
+            assert command in PLAIN
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    check(command, capsys)
+
+
+def test_the_readme_has_the_jobs_a_reader_comes_for() -> None:
+    for start in ("make install", "make test", "amodal-diffusion complete", "amodal-diffusion evaluate"):
+        assert any(command.startswith(start) for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", ["make no-such-target", "amodal-diffusion evaluate --out a --no-such-flag", "rm x"])
+def test_a_wrong_command_is_noticed(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises((AssertionError, SystemExit)):
+        check(command, capsys)
+
+
+def test_links_lead_somewhere() -> None:
+    for name in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text(encoding="utf-8")):
+            assert target.startswith("https://") or (ROOT / target).exists(), target
