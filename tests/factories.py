@@ -20,7 +20,13 @@ from amodal_diffusion.types import STAGES, Stage, VideoClip
 
 TOKEN_WIDTH = 32
 SAMPLING = SamplingDefaults(
-    num_inference_steps=2, guidance_scale=1.0, height=32, width=64, num_frames=4, decode_chunk_size=4
+    num_inference_steps=2,
+    guidance_scale=1.0,
+    height=32,
+    width=64,
+    num_frames=4,
+    decode_chunk_size=4,
+    mask_threshold=0.5,  # random weights decode to grey: about half of the pixels are above this
 )
 
 

@@ -15,7 +15,6 @@ from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion 
     _resize_with_antialiasing,
 )
 from diffusers.utils.torch_utils import randn_tensor
-from einops import rearrange
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
@@ -146,16 +145,18 @@ def clip_tokens(image_encoder: CLIPVisionModelWithProjection, video: Tensor, *, 
         float32 ``[B, F, D]``.
     """
     size = image_encoder.config.image_size
-    frames = rearrange(video, "b f c h w -> (b f) c h w")
     mean = torch.tensor(CLIP_MEAN, device=image_encoder.device)[:, None, None]
     std = torch.tensor(CLIP_STD, device=image_encoder.device)[:, None, None]
-    tokens = []
-    for chunk in frames.split(chunk_size):
-        pixels = chunk.to(image_encoder.device, torch.float32)
-        pixels = _resize_with_antialiasing(pixels.contiguous(), (size, size)).expand(-1, 3, -1, -1)
-        pixels = ((pixels + 1) / 2 - mean) / std
-        tokens.append(image_encoder(pixels.to(image_encoder.dtype)).image_embeds.float())
-    return rearrange(torch.cat(tokens), "(b f) d -> b f d", b=video.shape[0])
+    clips = []
+    for clip in video:  # chunks never mix clips: a clip's result does not depend on its batch
+        tokens = []
+        for chunk in clip.split(chunk_size):
+            pixels = chunk.to(image_encoder.device, torch.float32).contiguous()
+            pixels = _resize_with_antialiasing(pixels, (size, size)).expand(-1, 3, -1, -1)
+            pixels = ((pixels + 1) / 2 - mean) / std
+            tokens.append(image_encoder(pixels.to(image_encoder.dtype)).image_embeds.float())
+        clips.append(torch.cat(tokens))
+    return torch.stack(clips)  # [B, F, D]
 
 
 def drop_conditions(conditions: Conditions, probability: float, *, generator: torch.Generator) -> Conditions:

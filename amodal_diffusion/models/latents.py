@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
-from einops import rearrange
 from torch import Tensor
 
 
@@ -25,12 +24,11 @@ def encode_video(vae: AutoencoderKLTemporalDecoder, video: Tensor, *, chunk_size
         float32 ``[B, F, 4, h, w]``, **not** multiplied by the scaling factor: conditions are used like this, a
         training target is multiplied by the caller (specification, section 2).
     """
-    frames = rearrange(video, "b f c h w -> (b f) c h w")
-    parts = []
-    for chunk in frames.split(chunk_size):
-        pixels = chunk.expand(-1, 3, -1, -1).to(device=vae.device, dtype=vae.dtype)
-        parts.append(vae.encode(pixels).latent_dist.mode().float())
-    return rearrange(torch.cat(parts), "(b f) c h w -> b f c h w", b=video.shape[0])
+    clips = []
+    for clip in video:  # chunks never mix clips: a clip's result does not depend on its batch
+        pixels = (chunk.expand(-1, 3, -1, -1).to(vae.device, vae.dtype) for chunk in clip.split(chunk_size))
+        clips.append(torch.cat([vae.encode(chunk).latent_dist.mode().float() for chunk in pixels]))
+    return torch.stack(clips)  # [B, F, 4, h, w]
 
 
 def decode_latents(vae: AutoencoderKLTemporalDecoder, latents: Tensor, *, decode_chunk_size: int) -> Tensor:
@@ -47,9 +45,8 @@ def decode_latents(vae: AutoencoderKLTemporalDecoder, latents: Tensor, *, decode
         float32 ``[B, F, 3, H, W]``, about [-1, 1], not clipped.
     """
     latents = latents.to(device=vae.device, dtype=vae.dtype) / vae.config.scaling_factor
-    parts = []
-    for chunk in latents.split(decode_chunk_size, dim=1):
-        rows = rearrange(chunk, "b f c h w -> (b f) c h w")
-        video = vae.decode(rows, num_frames=chunk.shape[1]).sample.float()
-        parts.append(rearrange(video, "(b f) c h w -> b f c h w", f=chunk.shape[1]))
-    return torch.cat(parts, dim=1)
+    clips = []
+    for clip in latents:
+        chunks = clip.split(decode_chunk_size)
+        clips.append(torch.cat([vae.decode(chunk, num_frames=len(chunk)).sample.float() for chunk in chunks]))
+    return torch.stack(clips)  # [B, F, 3, H, W]

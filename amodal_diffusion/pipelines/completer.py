@@ -203,7 +203,7 @@ class AmodalCompleter:
         height: int | None = None,
         width: int | None = None,
     ) -> Iterator[AmodalResult]:
-        """Complete a stream of frames of one object; memory is that of about two windows, whatever its length.
+        """Complete a stream of frames of one object; memory is that of a few windows, whatever its length.
 
         Args:
             frames: in order, all of one size.

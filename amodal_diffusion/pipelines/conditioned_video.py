@@ -202,18 +202,23 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         return ConditionedVideoOutput(video=video, latents=latents)
 
     def _predict(self, latents: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
-        """Run the network once on all rows; float32 ``[rows, F, 4, h, w]``."""
-        scaled = self.scheduler.scale_model_input(latents, timestep)
-        rows = conditions.latents.shape[0] // latents.shape[0]
-        sample = torch.cat([scaled.repeat(rows, 1, 1, 1, 1), conditions.latents], dim=2)  # [rows*B, F, 12, h, w]
-        output: Tensor = self.unet(
-            sample.to(self.unet.dtype),
-            timestep,
-            encoder_hidden_states=conditions.tokens.to(self.unet.dtype),
-            added_time_ids=conditions.added_time_ids.to(self.unet.dtype),
-            return_dict=False,
-        )[0]
-        return output.float()
+        """Run the network on all rows; float32 ``[rows, F, 4, h, w]``, rows in the order of the conditions."""
+        batch, total = latents.shape[0], conditions.latents.shape[0]
+        scaled = self.scheduler.scale_model_input(latents, timestep).repeat(total // batch, 1, 1, 1, 1)
+        sample = torch.cat([scaled, conditions.latents], dim=2).to(self.unet.dtype)  # [rows, F, 12, h, w]
+        # One clip's frames fill a CPU; alone in its call, a clip's result does not depend on its batch there.
+        clips = [torch.arange(first, total, batch) for first in range(batch)]
+        groups = clips if sample.device.type == "cpu" else [torch.arange(total)]
+        output = torch.empty_like(conditions.latents[:, :, :LATENT_CHANNELS], dtype=torch.float32)
+        for rows in groups:
+            output[rows] = self.unet(
+                sample[rows],
+                timestep,
+                encoder_hidden_states=conditions.tokens[rows].to(self.unet.dtype),
+                added_time_ids=conditions.added_time_ids[rows].to(self.unet.dtype),
+                return_dict=False,
+            )[0].float()
+        return output
 
     def _with_unconditional_rows(self, conditions: Conditions) -> Conditions:
         """Stack the unconditional rows of all clips over the conditional ones."""

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from diffusers import AutoencoderKLTemporalDecoder
 from einops import rearrange
 from torch import Tensor, nn
@@ -93,7 +93,14 @@ def train_vae(settings: VaeSettings) -> dict[str, float]:
     Returns:
         the figures measured on validation scenes, as written to ``figures.json``.
     """
-    accelerator = Accelerator(mixed_precision=settings.mixed_precision)
+    # Without a GPU, processes find each other (gloo) only if the CPU is asked for by name.
+    accelerator = Accelerator(
+        mixed_precision=settings.mixed_precision,
+        cpu=not torch.cuda.is_available(),
+        # With one layer a block the decoder's attention exists but is not used.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    logger.info("process %d of %d", accelerator.process_index + 1, accelerator.num_processes)
     set_seed(settings.seed)
     vae = build_vae(settings)
     objective: nn.Module = ReconstructionLoss(vae, kl_weight=settings.kl_weight)

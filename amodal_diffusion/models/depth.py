@@ -1,0 +1,75 @@
+"""Relative depth of a clip by a Depth Anything network (transformers)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from huggingface_hub.errors import HfHubHTTPError
+from torch.nn import functional
+from transformers import AutoModelForDepthEstimation, DepthAnythingForDepthEstimation, DPTImageProcessorPil
+
+from amodal_diffusion.types import FloatArray, InputError, UInt8Array
+
+
+class DepthEstimator:
+    """Depth Anything V2 on batches of frames; nearer is larger.
+
+    The network's scale is relative and differs from frame to frame by design; whoever uses the result as a guide
+    scales it over the whole clip (specification, section 2).
+    """
+
+    def __init__(
+        self, network: DepthAnythingForDepthEstimation, processor: DPTImageProcessorPil, *, batch_size: int = 4
+    ) -> None:
+        """Take a loaded network.
+
+        Args:
+            network: gives one relative depth map a frame.
+            processor: resizes and normalises frames to what the network was trained on.
+            batch_size: frames at once.
+        """
+        self._network, self._processor, self._batch_size = network.eval(), processor, batch_size
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, device: str | torch.device = "cpu") -> Self:
+        """Load a network with its preprocessing from safetensors.
+
+        Args:
+            name: a folder or a hub id, such as ``depth-anything/Depth-Anything-V2-Small-hf``.
+            device: where it runs.
+
+        Raises:
+            InputError: if it cannot be loaded.
+        """
+        try:
+            network = AutoModelForDepthEstimation.from_pretrained(name, use_safetensors=True)
+            processor = DPTImageProcessorPil.from_pretrained(name)
+        except (OSError, ValueError, HfHubHTTPError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise InputError(f"depth model {name}: cannot be loaded ({reason})") from error
+        return cls(network.to(device), processor)
+
+    @torch.inference_mode()
+    def __call__(self, rgb: UInt8Array) -> FloatArray:
+        """Estimate the depth of frames.
+
+        Args:
+            rgb: uint8 ``[F, H, W, 3]``, RGB.
+
+        Returns:
+            float32 ``[F, H, W]``, relative, nearer is larger.
+        """
+        height, width = rgb.shape[1:3]
+        maps = []
+        for start in range(0, len(rgb), self._batch_size):
+            batch = list(rgb[start : start + self._batch_size])
+            pixels = self._processor(images=batch, return_tensors="pt")["pixel_values"]
+            depth = self._network(pixels.to(self._network.device, self._network.dtype)).predicted_depth  # [n, h', w']
+            full = functional.interpolate(
+                depth[:, None].float(), size=(height, width), mode="bilinear", align_corners=False
+            )
+            maps.append(full[:, 0].cpu().numpy())
+        return np.concatenate(maps)

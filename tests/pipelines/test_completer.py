@@ -1,0 +1,141 @@
+"""AmodalCompleter: what it promises about masks, visible pixels, streams and windows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from amodal_diffusion.pipelines.completer import AmodalCompleter, FrameInput
+from amodal_diffusion.types import InputError, VideoClip
+from tests.factories import moving_square, tiny_completer_folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_completer_folder(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def completer(folder: Path) -> AmodalCompleter:
+    return AmodalCompleter.from_pretrained(folder, device="cpu")
+
+
+@pytest.mark.parametrize(("frames", "height", "width"), [(1, 24, 40), (3, 37, 53), (4, 32, 64), (11, 24, 40)])
+def test_results_have_the_clips_size_and_keep_what_is_visible(
+    completer: AmodalCompleter, frames: int, height: int, width: int
+) -> None:
+    clip = moving_square(frames, height, width)
+    result = completer.complete(clip)
+    assert result.amodal_rgb is not None
+    assert result.rgba is not None
+    assert result.amodal_mask.shape == clip.modal_mask.shape
+    assert not (clip.modal_mask & ~result.amodal_mask).any()
+    for layer in (result.amodal_rgb, result.rgba[..., :3]):
+        assert np.array_equal(layer[clip.modal_mask], clip.rgb[clip.modal_mask])
+    assert np.array_equal(result.rgba[..., 3] == 255, result.amodal_mask)
+    assert (result.amodal_rgb[~result.amodal_mask] == 255).all()
+
+
+def test_the_seed_decides(completer: AmodalCompleter) -> None:
+    clip = moving_square()
+    first, again, other = (completer.complete(clip, seed=seed).amodal_rgb for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_stream_gives_the_same_as_the_whole_clip_and_reads_little_ahead(completer: AmodalCompleter) -> None:
+    clip = moving_square(21)
+    read: list[int] = []
+
+    def frames() -> object:
+        for index in range(clip.num_frames):
+            read.append(index)
+            yield FrameInput(clip.rgb[index], clip.modal_mask[index])
+
+    results, ahead = [], []
+    for result in completer.stream(frames()):
+        results.append(result)
+        ahead.append(len(read) - sum(len(entry.amodal_mask) for entry in results))
+    whole = completer.complete(clip)
+    assert np.array_equal(np.concatenate([result.rgba for result in results]), whole.rgba)
+    assert max(ahead) <= 3 * 4
+
+
+def test_given_amodal_masks_skip_stage_one(completer: AmodalCompleter, folder: Path) -> None:
+    clip = moving_square()
+    amodal = clip.modal_mask.copy()
+    amodal[:, 2:20, 2:30] = True
+    only_content = AmodalCompleter.from_pretrained(folder, stages=("content_completion",), device="cpu")
+    result = only_content.complete(clip, amodal_mask=amodal)
+    assert np.array_equal(result.amodal_mask, amodal | clip.modal_mask)
+    assert np.array_equal(completer.complete(clip, amodal_mask=amodal).rgba, result.rgba)
+    with pytest.raises(InputError, match="every frame needs its amodal mask"):
+        only_content.complete(clip)
+
+
+def test_masks_only(folder: Path) -> None:
+    only_masks = AmodalCompleter.from_pretrained(folder, stages=("amodal_segmentation",), device="cpu")
+    result = only_masks.complete(moving_square())
+    assert result.amodal_rgb is None
+    assert result.rgba is None
+    assert only_masks.seconds["amodal_segmentation"] > 0
+    assert only_masks.seconds["content_completion"] == 0
+
+
+def test_depth_changes_the_masks_but_not_its_scale(completer: AmodalCompleter) -> None:
+    clip = moving_square()
+    depth = np.linspace(0, 1, clip.modal_mask.size, dtype=np.float32).reshape(clip.modal_mask.shape)
+    plain = completer.complete(clip).amodal_mask
+    guided = completer.complete(clip, depth=depth).amodal_mask
+    assert not np.array_equal(plain, guided)
+    assert np.array_equal(completer.complete(clip, depth=depth * 2 - 1).amodal_mask, guided)
+    assert completer.complete(clip, depth=np.ones_like(depth)).amodal_mask.shape == plain.shape
+
+
+def test_windows_see_the_same_noise_where_they_overlap(completer: AmodalCompleter) -> None:
+    short = completer.complete(moving_square(4)).amodal_mask
+    longer = completer.complete(moving_square(5)).amodal_mask
+    assert np.array_equal(short[0], longer[0])
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"depth": np.zeros((2, 3, 4), np.float32)}, "depth: expected"),
+        ({"amodal_mask": np.zeros((6, 24, 40), np.uint8)}, "amodal_mask: expected bool"),
+        ({"height": 31}, "height: expected a multiple of 2"),
+    ],
+)
+def test_bad_input_is_named(completer: AmodalCompleter, keywords: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        completer.complete(moving_square(), **keywords)  # type: ignore[arg-type]
+
+
+def test_frames_of_another_size_are_refused(completer: AmodalCompleter) -> None:
+    clip = moving_square(2)
+    frames = [FrameInput(clip.rgb[0], clip.modal_mask[0]), FrameInput(clip.rgb[1, :-1], clip.modal_mask[1, :-1])]
+    with pytest.raises(InputError, match="frame 1: rgb"):
+        list(completer.stream(frames))
+
+
+def test_clips_are_checked_once() -> None:
+    clip = moving_square()
+    for change, message in (
+        ({"rgb": clip.rgb.astype(np.float32)}, "rgb: expected uint8"),
+        ({"modal_mask": clip.modal_mask[1:]}, "modal_mask: expected bool"),
+        ({"modal_mask": np.zeros_like(clip.modal_mask)}, "empty in every frame"),
+        ({"fps": 0.0}, "fps: expected"),
+    ):
+        with pytest.raises(InputError, match=message):
+            replace(clip, **change)
+    assert isinstance(clip, VideoClip)
+
+
+def test_unknown_device_or_dtype_is_refused(folder: Path) -> None:
+    with pytest.raises(InputError, match="device abacus"):
+        AmodalCompleter.from_pretrained(folder, device="abacus")
+    with pytest.raises(InputError, match="dtype: expected"):
+        AmodalCompleter.from_pretrained(folder, device="cpu", dtype="float7")
