@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 from torch.utils.data import Dataset
 
-from amodal_diffusion.data.scenes import Split, make_scene, testset
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
-
-SEED_STRIDE = 1 << 32
-"""Scenes of dataset seed s are those numbered from s times this, so that different seeds share none."""
+from amodal_diffusion.data.scenes import Split
+from amodal_diffusion.data.scenes.series import SceneSeries
+from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 
 @dataclass(frozen=True)
@@ -55,31 +53,13 @@ class SceneDataset(Dataset[AmodalSample]):
     def __init__(
         self, split: Split, *, length: int, frames: int, height: int, width: int, with_rgb: bool, seed: int = 0
     ) -> None:
-        if length < 1:
-            raise InputError(f"length: expected at least 1 sample, got {length}")
-        if seed < 0:
-            raise InputError(f"seed: expected at least 0, got {seed}")
-        self.split: Split = split
-        self.length = length
-        self.frames, self.height, self.width = frames, height, width
+        self.series = SceneSeries(split, length=length, frames=frames, height=height, width=width, seed=seed)
         self.with_rgb = with_rgb
-        self.seed = seed
-        if split == "test-v1":
-            testset.check_request(length=length, frames=frames, height=height, width=width, seed=seed)
 
     def __len__(self) -> int:
-        return self.length
+        return self.series.length
 
     def __getitem__(self, index: int) -> AmodalSample:
-        if not 0 <= index < self.length:
-            raise IndexError(f"index: expected 0 to {self.length - 1}, got {index}")
-        scene = make_scene(
-            testset.seeds_of_test_v1()[index] if self.split == "test-v1" else self.seed * SEED_STRIDE + index,
-            split=self.split,
-            frames=self.frames,
-            height=self.height,
-            width=self.width,
-            with_rgb=self.with_rgb,
-        )
+        scene = self.series.scene(index, with_rgb=self.with_rgb)
         target = scene.target
         return AmodalSample(scene.name, target.modal, target.amodal, scene.depth, scene.rgb, target.rgb)

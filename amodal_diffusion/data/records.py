@@ -1,0 +1,228 @@
+"""Annotation files in the SAIL-VOS sequence layout: one record a track, checked on reading (spec section 8)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+
+from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.video.masks import Rle, decode_rle, encode_rle
+
+Box = tuple[float, float, float, float]
+"""x, y, width, height in pixels; all 0 where there is nothing."""
+
+
+@dataclass(frozen=True)
+class TrackRecord:
+    """One object through F frames, with the names that the JSON has.
+
+    Attributes:
+        segmentation: amodal mask of each frame.
+        visible_mask: modal mask of each frame.
+        bbox: box of the amodal mask in each frame.
+        image_ids: number of each frame, unique over a file's clips; predictions are keyed by it and `obj_id`.
+        obj_id: unique among the objects of a clip.
+        category_id: of the object.
+        image_file_names: path of each frame, with ``/``, relative to the data set's root.
+    """
+
+    segmentation: tuple[Rle, ...]
+    visible_mask: tuple[Rle, ...]
+    bbox: tuple[Box, ...]
+    image_ids: tuple[int, ...]
+    obj_id: int
+    category_id: int
+    image_file_names: tuple[str, ...]
+
+    @classmethod
+    def from_masks(
+        cls,
+        modal: BoolArray,
+        amodal: BoolArray,
+        *,
+        image_ids: Sequence[int],
+        image_file_names: Sequence[str],
+        obj_id: int,
+        category_id: int = 1,
+    ) -> TrackRecord:
+        """Code the masks of a track.
+
+        Args:
+            modal: visible part, bool ``[F, H, W]``.
+            amodal: whole object, bool ``[F, H, W]``.
+            image_ids: F numbers.
+            image_file_names: F relative paths.
+            obj_id: unique among the objects of the clip.
+            category_id: of the object.
+
+        Raises:
+            InputError: if shapes or counts differ.
+        """
+        counts = {len(modal), len(amodal), len(image_ids), len(image_file_names)}
+        if modal.shape != amodal.shape or len(counts) != 1:
+            raise InputError(
+                f"modal, amodal, image_ids, image_file_names: expected as many frames of one size, got "
+                f"{list(modal.shape)}, {list(amodal.shape)}, {len(image_ids)}, {len(image_file_names)}"
+            )
+        return cls(
+            segmentation=tuple(encode_rle(mask) for mask in amodal),
+            visible_mask=tuple(encode_rle(mask) for mask in modal),
+            bbox=tuple(bounding_box(mask) for mask in amodal),
+            image_ids=tuple(image_ids),
+            obj_id=obj_id,
+            category_id=category_id,
+            image_file_names=tuple(image_file_names),
+        )
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames F."""
+        return len(self.segmentation)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the masks in pixels."""
+        height, width = self.segmentation[0]["size"]
+        return height, width
+
+    def modal_masks(self) -> BoolArray:
+        """Visible part, bool ``[F, H, W]``.
+
+        Raises:
+            InputError: if a mask is damaged.
+        """
+        return np.stack([decode_rle(rle) for rle in self.visible_mask])
+
+    def amodal_masks(self) -> BoolArray:
+        """Whole object, bool ``[F, H, W]``.
+
+        Raises:
+            InputError: if a mask is damaged.
+        """
+        return np.stack([decode_rle(rle) for rle in self.segmentation])
+
+
+def bounding_box(mask: BoolArray) -> Box:
+    """Smallest box around a mask, bool ``[H, W]``."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if len(rows) == 0:
+        return 0.0, 0.0, 0.0, 0.0
+    x, y = int(columns[0]), int(rows[0])
+    return float(x), float(y), float(columns[-1] - x + 1), float(rows[-1] - y + 1)
+
+
+def read_records(path: Path) -> tuple[TrackRecord, ...]:
+    """Read and check an annotation file; keys beyond a record's own are left alone.
+
+    Raises:
+        InputError: if the file cannot be read or is not of the layout; names the record and the key.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise InputError(f"{path}: expected JSON in UTF-8, got something else ({error})") from error
+    if not isinstance(content, list):
+        raise InputError(f"{path}: expected a list of tracks, got {type(content).__name__}")
+    return tuple(parse_record(entry, where=f"{path}: track {number}") for number, entry in enumerate(content))
+
+
+def write_records(path: Path, records: Iterable[TrackRecord]) -> None:
+    """Write an annotation file, one record a line, as they come.
+
+    Args:
+        path: file to write; its folder exists.
+        records: in the order of the file.
+    """
+    with path.open("w", encoding="utf-8") as file:
+        file.write("[")
+        for number, record in enumerate(records):
+            file.write(",\n" if number else "\n")
+            json.dump(vars(record), file, separators=(",", ":"))
+        file.write("\n]\n")
+
+
+def parse_record(entry: object, *, where: str) -> TrackRecord:
+    """Check one parsed JSON record.
+
+    Args:
+        entry: what JSON gave.
+        where: begins the message of an error.
+
+    Raises:
+        InputError: if something is missing or not as it should be.
+    """
+    if not isinstance(entry, Mapping):
+        raise InputError(f"{where}: expected an object with a track's keys, got {type(entry).__name__}")
+    missing = [key for key in TrackRecord.__dataclass_fields__ if key not in entry]
+    if missing:
+        raise InputError(f"{where}: expected the keys {', '.join(TrackRecord.__dataclass_fields__)}; no {missing[0]}")
+    segmentation = tuple(_rles(entry, "segmentation", where))
+    record = TrackRecord(
+        segmentation=segmentation,
+        visible_mask=tuple(_rles(entry, "visible_mask", where)),
+        bbox=tuple(_boxes(entry, where)),
+        image_ids=tuple(_integer(value, f"{where}: image_ids") for value in _frames(entry, "image_ids", where)),
+        obj_id=_integer(entry["obj_id"], f"{where}: obj_id"),
+        category_id=_integer(entry["category_id"], f"{where}: category_id"),
+        image_file_names=tuple(_names(entry, where)),
+    )
+    sizes = sorted({tuple(rle["size"]) for rle in (*record.segmentation, *record.visible_mask)})
+    if len(sizes) > 1:
+        raise InputError(f"{where}: expected masks of one size [H, W], got {list(sizes[0])} and {list(sizes[1])}")
+    return record
+
+
+def _frames(entry: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    """The list of a key that has one value a frame."""
+    values = entry[key]
+    if not isinstance(values, list) or not values:
+        raise InputError(f"{where}: {key}: expected a list with a value for each frame, got {values!r:.60}")
+    expected = len(entry["segmentation"])
+    if len(values) != expected:
+        raise InputError(f"{where}: {key}: expected {expected} values as in segmentation, got {len(values)}")
+    return values
+
+
+def _rles(entry: Mapping[str, Any], key: str, where: str) -> Iterator[Rle]:
+    for frame, value in enumerate(_frames(entry, key, where)):
+        size, counts = (value.get("size"), value.get("counts")) if isinstance(value, dict) else (None, None)
+        if not isinstance(size, list) or len(size) != 2 or not isinstance(counts, str):
+            raise InputError(
+                f"{where}: {key}: frame {frame}: expected COCO run lengths {{size: [H, W], counts: text}}, got "
+                f"{value!r:.60}; compress uncompressed counts with pycocotools"
+            )
+        yield {"size": [_integer(side, f"{where}: {key}: size") for side in size], "counts": counts}
+
+
+def _boxes(entry: Mapping[str, Any], where: str) -> Iterator[Box]:
+    for frame, value in enumerate(_frames(entry, "bbox", where)):
+        numbers = isinstance(value, list) and all(isinstance(side, int | float) for side in value)
+        if not numbers or len(value) != 4:
+            raise InputError(f"{where}: bbox: frame {frame}: expected [x, y, width, height], got {value!r:.60}")
+        x, y, width, height = (float(side) for side in value)
+        yield x, y, width, height
+
+
+def _names(entry: Mapping[str, Any], where: str) -> Iterator[str]:
+    for value in _frames(entry, "image_file_names", where):
+        if not isinstance(value, str) or not value:
+            raise InputError(f"{where}: image_file_names: expected relative paths, got {value!r:.60}")
+        path = PurePosixPath(value)
+        if path.is_absolute() or PureWindowsPath(value).drive or ".." in path.parts:
+            raise InputError(
+                f"{where}: image_file_names: expected paths below the data set's root, got {value!r}; make it relative"
+            )
+        yield value
+
+
+def _integer(value: object, where: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InputError(f"{where}: expected an integer, got {value!r:.60}")
+    return value
