@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amodal_diffusion.types import InputError
+from jsonargparse.typing import PositiveInt
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from amodal_diffusion.config import CommandParser
 
 SUMMARY = "score methods on a benchmark and compare them"
+RESULTS = "results.json"
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -27,27 +28,26 @@ def add_arguments(parser: CommandParser) -> None:
         help="baselines (modal, hull, hull-nearer) and models, separated by commas; MODEL@depth is given the depth",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json")
-    parser.add_argument("--limit", type=int, help="score only the first N clips")
+    parser.add_argument(
+        "--limit", metavar="N", type=PositiveInt | None, default=None, help="score the first N clips only"
+    )
     parser.add_argument(
         "--stages", choices=["masks", "all"], default="masks", help="all: score painted content as well"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier results.json")
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier results of this program")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
 
-def run(args: Namespace) -> int:
+def run(args: Namespace) -> None:
     """Score, print and write.
 
-    Raises:
-        InputError: if an option is wrong or a model cannot be loaded.
-    """
-    results = args.out / "results.json"
-    if results.exists() and not args.overwrite:
-        raise InputError(f"out: {results} exists; choose another folder or pass --overwrite")
-    if args.limit is not None and args.limit < 1:
-        raise InputError(f"limit: expected at least 1 clip, got {args.limit}")
+    Args:
+        args: what :func:`add_arguments` declares.
 
+    Raises:
+        InputError: if an option is wrong, a model cannot be loaded, or the folder is not empty.
+    """
     from tqdm import tqdm
 
     from amodal_diffusion.evaluation.bars import judge
@@ -55,20 +55,24 @@ def run(args: Namespace) -> int:
     from amodal_diffusion.evaluation.report import format_table, format_verdicts, write_results
     from amodal_diffusion.evaluation.scenes import CLIPS, ScenesBenchmark
     from amodal_diffusion.evaluation.scoring import score_methods
+    from amodal_diffusion.video.outdir import OutputFolder
 
-    methods = build_methods([name.strip() for name in args.methods.split(",")], device=args.device)
-    benchmark = ScenesBenchmark(args.split, min(args.limit or CLIPS, CLIPS))
+    names = [name.strip() for name in args.methods.split(",")]
+    benchmark = ScenesBenchmark(args.split, args.limit or CLIPS)
+    settings = {"benchmark": benchmark.name, "clips": len(benchmark), "methods": names, "stages": args.stages}
+    folder = OutputFolder(args.out, inputs={}, settings=settings, overwrite=args.overwrite)
+    methods = build_methods(names, device=args.device)
     tracks = tqdm(benchmark, desc=benchmark.name, unit="clip", disable=args.quiet)
     scores = score_methods(tracks, methods, content=args.stages == "all")
-
     verdicts = judge(scores)
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_results(results, scores, benchmark=benchmark.name, verdicts=verdicts)
+    with folder.opened() as out:
+        with out.step("results", [RESULTS]) as work:
+            write_results(work / RESULTS, scores, benchmark=benchmark.name, verdicts=verdicts)
+        out.commit()
     print(f"{benchmark.name}, {len(benchmark)} clips; strict protocol unless named; ± standard error over clips\n")
     print(format_table(scores))
     if args.stages == "all":
         print("\nPainting is scored with the true masks given; baselines fill with the mean visible colour.")
     if verdicts:
         print(f"\n{format_verdicts(verdicts)}")
-    print(f"\n{results}")
-    return 0
+    print(f"\n{args.out / RESULTS}")

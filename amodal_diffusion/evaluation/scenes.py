@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from amodal_diffusion.data.samples import SceneDataset
-from amodal_diffusion.data.scenes import Split
-from amodal_diffusion.data.scenes.generate import FPS
+from amodal_diffusion.data.scenes import Split, make_scene
+from amodal_diffusion.data.scenes.testset import FRAMES, HEIGHT, WIDTH, seeds_of_test_v1
 from amodal_diffusion.evaluation.benchmark import BenchmarkTrack
-from amodal_diffusion.types import VideoClip
+from amodal_diffusion.types import InputError, VideoClip
 
-CLIPS, FRAMES, HEIGHT, WIDTH = 200, 16, 64, 128
+CLIPS = 200
+"""Number of clips that every split is measured on."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,20 @@ class ScenesBenchmark:
     """The targets of the first scenes of a split, made as they are asked for.
 
     Attributes:
-        split: the split; `test-v1` is fixed and shares no family with the others.
+        split: the split; `test-v1` is a fixed list that shares no family with the others.
         clips: number of scenes.
+
+    Raises:
+        InputError: if there are not as many.
     """
 
     split: Split = "test-v1"
     clips: int = CLIPS
+
+    def __post_init__(self) -> None:
+        """Check the number of clips."""
+        if not 1 <= self.clips <= CLIPS:
+            raise InputError(f"limit: expected 1 to {CLIPS} clips, got {self.clips}")
 
     @property
     def name(self) -> str:
@@ -32,19 +40,31 @@ class ScenesBenchmark:
         return f"scenes/{self.split}"
 
     def __len__(self) -> int:
+        """See `Benchmark`."""
         return self.clips
 
     def __iter__(self) -> Iterator[BenchmarkTrack]:
         """See `Benchmark`."""
-        dataset = SceneDataset(self.split, length=self.clips, frames=FRAMES, height=HEIGHT, width=WIDTH, with_rgb=True)
-        for index in range(self.clips):
-            sample = dataset[index]
-            if sample.rgb is None:
-                raise RuntimeError(f"{sample.name}: asked for RGB and got none")
-            yield BenchmarkTrack(
-                identity=f"{self.name}/{sample.name}",
-                clip=VideoClip(sample.rgb, sample.modal, FPS),
-                amodal_mask=sample.amodal,
-                depth=sample.depth,
-                whole_rgb=sample.whole_rgb,
-            )
+        seeds: Sequence[int] = seeds_of_test_v1() if self.split == "test-v1" else range(CLIPS)
+        for seed in seeds[: self.clips]:
+            yield scene_track(seed, self.split)
+
+
+def scene_track(seed: int, split: Split = "test-v1") -> BenchmarkTrack:
+    """Make the target of one scene, with all its truth, at the test split's size.
+
+    Args:
+        seed: which scene of the split.
+        split: the families that it is made of.
+    """
+    scene = make_scene(seed, split=split, frames=FRAMES, height=HEIGHT, width=WIDTH, with_rgb=True)
+    if scene.rgb is None:
+        raise RuntimeError(f"{scene.name}: asked for RGB and got none")
+    target = scene.target
+    return BenchmarkTrack(
+        identity=f"scenes/{scene.name}",
+        clip=VideoClip(scene.rgb, target.modal, scene.fps),
+        amodal_mask=target.amodal,
+        depth=scene.depth,
+        whole_rgb=target.rgb,
+    )

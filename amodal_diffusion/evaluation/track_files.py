@@ -1,0 +1,82 @@
+"""A benchmark's track as a user's input on disk, and what `complete` wrote for it read back."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from amodal_diffusion.evaluation.benchmark import BenchmarkTrack
+from amodal_diffusion.types import AmodalResult, UInt8Array
+from amodal_diffusion.video.masks import cut_out_on_white
+
+
+@dataclass(frozen=True)
+class TrackFiles:
+    """Where the inputs of a completion lie.
+
+    Attributes:
+        frames: folder of pictures.
+        masks: folder of modal masks.
+        depth: ``.npy`` file, nearer is larger; None where the track has none.
+    """
+
+    frames: Path
+    masks: Path
+    depth: Path | None
+
+
+def write_track(track: BenchmarkTrack, folder: Path) -> TrackFiles:
+    """Write frames, modal masks and depth.
+
+    A file that has its content already is left as it is, so that its time of change tells nothing new.
+
+    Args:
+        track: what to write.
+        folder: made if it is not there.
+    """
+    depth = None if track.depth is None else folder / "depth.npy"
+    files = TrackFiles(folder / "frames", folder / "masks", depth)
+    for path in (files.frames, files.masks):
+        path.mkdir(parents=True, exist_ok=True)
+    for index, (rgb, mask) in enumerate(zip(track.clip.rgb, track.clip.modal_mask, strict=True)):
+        _keep(files.frames / f"{index:05d}.png", _png(rgb))
+        _keep(files.masks / f"{index:05d}.png", _png(mask.astype(np.uint8) * np.uint8(255)))
+    if depth is not None:
+        buffer = io.BytesIO()
+        np.save(buffer, np.asarray(track.depth))
+        _keep(depth, buffer.getvalue())
+    return files
+
+
+def read_completion(folder: Path, *, object_name: str) -> AmodalResult:
+    """Read one object back from the folder that `amodal-diffusion complete` wrote.
+
+    Args:
+        folder: of the results, finished or not.
+        object_name: the object's ID.
+    """
+    masks = _read_pictures(folder / "objects" / object_name / "amodal_masks") > 0
+    rgba = _read_pictures(folder / "objects" / object_name / "completed")
+    return AmodalResult(masks, cut_out_on_white(rgba[..., :3], masks), rgba)
+
+
+def _read_pictures(folder: Path) -> UInt8Array:
+    """Stack a folder's pictures, uint8 ``[F, H, W]`` or ``[F, H, W, C]``."""
+    return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
+
+
+def _png(picture: npt.NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _keep(path: Path, content: bytes) -> None:
+    """Write a file unless it holds just this."""
+    if not path.is_file() or path.read_bytes() != content:
+        path.write_bytes(content)
