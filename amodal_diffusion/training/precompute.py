@@ -7,13 +7,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from accelerate import Accelerator
-
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.training.clips import TaskClips, scenes
 from amodal_diffusion.training.components import build_components
 from amodal_diffusion.training.latents import LatentBatch, encode_batch, join_latents
 from amodal_diffusion.training.order import seeded_generator
+from amodal_diffusion.training.processes import make_accelerator
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.training.shards import LatentSettings, open_folder, shard_path, write_shard
 from amodal_diffusion.training.tasks import join, task_of
@@ -56,7 +55,7 @@ def precompute(settings: PrecomputeSettings) -> Path:
     out = settings.out or settings.data.latents
     if out is None:
         raise InputError("out: expected a folder, as data.latents names none; give --out DIR")
-    accelerator = Accelerator()
+    accelerator = make_accelerator(settings.mixed_precision, cpu=settings.cpu)
     components = build_components(settings)
     components.vae.to(accelerator.device)
     components.image_encoder.to(accelerator.device)
@@ -69,12 +68,13 @@ def precompute(settings: PrecomputeSettings) -> Path:
         if shard_path(out, shard).is_file():
             continue
         started = time.monotonic()
-        first = shard * settings.shard_size
-        starts = range(first, first + settings.shard_size, settings.encode_batch_size)
-        parts = [
-            _encode(clips, range(start, min(start + settings.encode_batch_size, starts.stop)), settings, components)
-            for start in starts
-        ]
+        indices = range(shard * settings.shard_size, (shard + 1) * settings.shard_size)
+        starts = range(0, len(indices), settings.encode_batch_size)
+        with accelerator.autocast():
+            parts = [
+                _encode(clips, indices[start : start + settings.encode_batch_size], settings, components)
+                for start in starts
+            ]
         write_shard(out, shard, join_latents(parts))
         rate = settings.shard_size / (time.monotonic() - started)
         logger.info("file %d of %d, %.1f clips/s in this process", shard + 1, shards, rate)

@@ -15,10 +15,11 @@ from amodal_diffusion.training.clips import TaskClips, scenes
 from amodal_diffusion.training.components import build_components
 from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
+from amodal_diffusion.training.processes import make_accelerator
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.training.shards import LatentSettings, LatentShards
 from amodal_diffusion.training.tasks import TaskBatch, task_of
-from amodal_diffusion.training.trainer import Trainer, TrainingResult, make_accelerator
+from amodal_diffusion.training.trainer import Trainer, TrainingResult
 from amodal_diffusion.training.validation import Validator
 from amodal_diffusion.types import InputError, Stage
 
@@ -73,7 +74,12 @@ def train(settings: TrainingSettings) -> TrainingResult:
     Raises:
         InputError: if settings, networks, latents or checkpoint do not fit each other.
     """
-    accelerator = make_accelerator(settings)
+    accelerator = make_accelerator(
+        settings.mixed_precision,
+        cpu=settings.cpu,
+        accumulation=settings.gradient_accumulation_steps,
+        log_folder=str(settings.output),
+    )
     components = build_components(settings)
     if accelerator.is_main_process:
         settings.output.mkdir(parents=True, exist_ok=True)

@@ -206,6 +206,7 @@ class TrainingSettings:
         batch_size: clips that a process takes at once.
         gradient_accumulation_steps: batches before each optimizer step.
         mixed_precision: ``no``, ``bf16`` or ``fp16``; weights and optimizer stay float32.
+        cpu: stay on the CPU where there is a GPU.
         conditioning_dropout: ``p`` of the specification, section 3.
         seed: of the weights, the order of the clips and all noise.
         resume: ``auto`` goes on from the newest checkpoint in ``output`` if there is one, ``none`` refuses a folder
@@ -229,6 +230,7 @@ class TrainingSettings:
     batch_size: int = 1
     gradient_accumulation_steps: int = 1
     mixed_precision: Precision = "no"
+    cpu: bool = False
     conditioning_dropout: float = 0.1
     seed: int = 0
     resume: str = "auto"

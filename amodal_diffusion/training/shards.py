@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.training.latents import LatentBatch
-from amodal_diffusion.training.settings import TrainingSettings
+from amodal_diffusion.training.settings import Precision, TrainingSettings
 from amodal_diffusion.types import InputError, Stage
 
 SETTINGS_FILE = "settings.json"
@@ -38,6 +38,7 @@ class LatentSettings:
         noise_seed: of the condition noise.
         condition_log_mean: of the condition noise.
         condition_log_std: of the condition noise.
+        precision: of the networks' computations.
         vae: digest of the autoencoder's weights and settings.
         image_encoder: digest of the image encoder's weights and settings.
     """
@@ -50,6 +51,7 @@ class LatentSettings:
     noise_seed: int
     condition_log_mean: float
     condition_log_std: float
+    precision: Precision
     vae: str
     image_encoder: str
 
@@ -66,6 +68,7 @@ class LatentSettings:
             noise_seed=settings.seed,
             condition_log_mean=noise.condition_log_mean,
             condition_log_std=noise.condition_log_std,
+            precision=settings.mixed_precision,
             vae=digest(components.vae),
             image_encoder=digest(components.image_encoder),
         )

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -45,19 +44,6 @@ class TrainingResult:
     model: Path
 
 
-def make_accelerator(settings: TrainingSettings) -> Accelerator:
-    """Accelerate's view of the processes that `accelerate launch` has started, set up for a run."""
-    # Every parameter gets a gradient in every step: nothing has to look for unused ones.
-    handlers = [DistributedDataParallelKwargs(gradient_as_bucket_view=True)]
-    return Accelerator(
-        mixed_precision=settings.mixed_precision,
-        gradient_accumulation_steps=settings.gradient_accumulation_steps,
-        log_with="tensorboard",
-        project_dir=str(settings.output),
-        kwargs_handlers=handlers,
-    )
-
-
 def learning_rate(settings: OptimizerSettings, step: int, *, steps: int) -> float:
     """Learning rate of a step: a pure function of its number, so that there is nothing to save.
 
@@ -79,7 +65,7 @@ class Trainer:
 
     Args:
         settings: of the run.
-        accelerator: from :func:`make_accelerator`.
+        accelerator: the processes of the run.
         components: the networks; the UNet is trained in place.
         clips: what is trained on: prepared clips, or precomputed latents of one clip each.
         validate: called with the networks (moving average in place) and the step by all processes together;
