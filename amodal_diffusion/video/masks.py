@@ -44,13 +44,15 @@ def decode_rle(rle: Rle) -> BoolArray:
         or not isinstance(counts, str)
     ):
         raise InputError(f"rle: expected size [H, W] and a counts string, got size {size!r}, counts {counts!r:.40}")
-    area = size[0] * size[1]
-    if _run_total(counts) != area:
+    runs = _runs(counts)
+    if runs is None or sum(runs) != size[0] * size[1]:
+        covered = "a text that is no run lengths" if runs is None else f"{sum(runs)}"
         raise InputError(
-            f"rle: expected runs that fill {size[0]} x {size[1]} = {area} pixels, got {_run_total(counts)}; "
+            f"rle: expected runs that fill {size[0]} x {size[1]} = {size[0] * size[1]} pixels, got {covered}; "
             f"the file is damaged or size does not belong to counts"
         )
-    return np.asarray(coco.decode({"size": size, "counts": counts.encode("ascii")})).astype(np.bool_)
+    values = np.arange(len(runs)) % 2 == 1
+    return np.ascontiguousarray(np.repeat(values, runs).reshape(size[1], size[0]).T)
 
 
 def binarise(values: UInt8Array | FloatArray | BoolArray) -> BoolArray:
@@ -147,18 +149,19 @@ def _neighbours(source: int, target: int, *, clamp: bool) -> tuple[Indices, Indi
     return first, second, *weights
 
 
-def _run_total(counts: str) -> int:
-    """Number of pixels that compressed COCO runs cover; -1 where the string is not such a coding.
+def _runs(counts: str) -> list[int] | None:
+    """Lengths of the runs, of 0 and 1 by turns, in a compressed COCO string; None where it is not one.
 
     The format: each run in base-32 digits of 6-bit characters from '0', least first, with a sign bit; from the
-    fourth run on, the difference to the run before the last. pycocotools reads past its buffer on a damaged one.
+    fourth run on, the difference to the run before the last. Read here because pycocotools reads and writes past
+    its buffers where a string is damaged.
     """
     runs: list[int] = []
     value = shift = 0
     for character in counts:
         code = ord(character) - 48
         if not 0 <= code < 64:
-            return -1
+            return None
         value |= (code & 31) << shift
         shift += 5
         if code & 32:
@@ -167,4 +170,4 @@ def _run_total(counts: str) -> int:
             value -= 1 << shift
         runs.append(value + (runs[-2] if len(runs) > 2 else 0))
         value = shift = 0
-    return sum(runs) if shift == 0 and min(runs, default=0) >= 0 else -1
+    return runs if shift == 0 and min(runs, default=0) >= 0 else None
