@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from amodal_diffusion.types import FloatArray, InputError
 from amodal_diffusion.video.io import ClipReader
 from amodal_diffusion.video.pictures import list_pictures, read_integers
+
+Values = npt.NDArray[np.number]
+_LONG_SIDE = 336  # pixels; estimated depth is smooth, and the networks look at it in cells of eight
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,38 @@ def fit_depth(depth: DepthTrack, clip: ClipReader) -> None:
         )
 
 
-Values = npt.NDArray[np.number]
+def write_small_depth(path: Path, maps: Iterable[FloatArray], *, num_frames: int, height: int, width: int) -> None:
+    """Keep estimated depth on disk, at a quarter of a megabyte a frame or less, until all of the clip is estimated.
+
+    Args:
+        path: an ``.npy`` file, overwritten.
+        maps: in order, float32 ``[n, H, W]`` each, together ``num_frames``.
+        num_frames: of the clip.
+        height: pixels.
+        width: pixels.
+    """
+    shrink = max(1.0, max(height, width) / _LONG_SIDE)
+    size = (max(1, round(height / shrink)), max(1, round(width / shrink)))
+    stored = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(num_frames, *size))
+    index = 0
+    for batch in maps:
+        for depth in batch:
+            stored[index] = _resized(depth, size)
+            index += 1
+    stored.flush()
+
+
+def open_small_depth(path: Path, *, height: int, width: int) -> DepthTrack:
+    """Open what :func:`write_small_depth` wrote, at the clip's size.
+
+    Args:
+        path: the file.
+        height: pixels of the clip.
+        width: pixels of the clip.
+    """
+    stored = np.load(path, mmap_mode="r")
+    limits = (float(stored.min()), float(stored.max()))
+    return DepthTrack(path, len(stored), height, width, limits, lambda: (_resized(m, (height, width)) for m in stored))
 
 
 def _from_pictures(path: Path) -> Callable[[], Iterator[Values]]:
@@ -136,3 +171,8 @@ def _nearness(distance: Values, path: Path) -> FloatArray:
     if (values < 0).any():
         raise InputError(f"depth: {path}: negative distances, which --depth-inverse cannot invert")
     return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
+
+
+def _resized(depth: FloatArray, size: tuple[int, int]) -> FloatArray:
+    picture = Image.fromarray(np.asarray(depth, np.float32)).resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(picture, dtype=np.float32)

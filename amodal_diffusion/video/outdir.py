@@ -101,7 +101,7 @@ class OutputFolder:
 
     @contextmanager
     def opened(self) -> Iterator[Self]:
-        """Make or take up ``DIR.partial`` and hold it against other runs; it stays if an error ends the work.
+        """Make or take up ``DIR.partial`` and hold it against other runs; finished steps outlive an error.
 
         Raises:
             InputError: if another run holds it, or it cannot be written.
@@ -116,7 +116,13 @@ class OutputFolder:
                 self._save()
             except OSError as error:
                 raise InputError(f"out: {self.work}: cannot be written ({error.strerror or error})") from error
-            yield self
+            try:
+                yield self
+            except BaseException:
+                # Nothing to go on from: leave no folder behind that refuses the corrected command.
+                if self.work.is_dir() and not any(step["finished"] for step in self._steps.values()):
+                    _remove_listed(self.work)
+                raise
 
     def is_finished(self, step: str) -> bool:
         """Whether an earlier run wrote all files of a step, and they are still there.
@@ -144,6 +150,17 @@ class OutputFolder:
             folder.mkdir(parents=True, exist_ok=True)
         yield self.work
         self._steps[name]["finished"] = True
+        self._save()
+
+    def discard(self, name: str) -> None:
+        """Remove the files of a step that only others needed.
+
+        Args:
+            name: of the step; nothing happens if it was never begun.
+        """
+        for file in self._steps.get(name, {"files": []})["files"]:
+            (self.work / file).unlink(missing_ok=True)
+        self._steps.pop(name, None)
         self._save()
 
     def commit(self) -> None:

@@ -71,6 +71,17 @@ def test_goes_on_after_an_interruption(tmp_path: Path) -> None:
     assert texts(path) == {"objects/a/0.txt": "first run", "objects/b/0.txt": "second run"}
 
 
+def test_work_that_fails_before_a_step_is_finished_leaves_nothing(tmp_path: Path) -> None:
+    def failing_run() -> None:
+        with folder(tmp_path / "out").opened() as out, out.step("a", ["0.txt"]) as work:
+            (work / "0.txt").write_text("half")
+            raise InputError("height: expected a multiple of 8")
+
+    with pytest.raises(InputError, match="multiple of 8"):
+        failing_run()
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_finished_step_whose_file_is_gone_is_done_again(tmp_path: Path) -> None:
     write(tmp_path / "out", commit=False)
     (tmp_path / "out.partial/objects/a/0.txt").write_text("")

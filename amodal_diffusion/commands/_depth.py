@@ -1,0 +1,97 @@
+"""Where `complete` gets depth from: files, a depth network, or nowhere."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from amodal_diffusion.commands._request import CompletionInputs, CompletionRequest
+from amodal_diffusion.types import FloatArray, InputError
+from amodal_diffusion.video.depth_files import DepthTrack, open_small_depth, write_small_depth
+from amodal_diffusion.video.outdir import OutputFolder
+
+if TYPE_CHECKING:
+    from amodal_diffusion.models.depth import DepthEstimator
+
+STEP, _FILE = "depth", "estimated_depth.npy"
+_BATCH = 4  # frames; a 4K frame alone is 25 MB
+
+logger = logging.getLogger(__name__)
+
+
+def load_estimator(request: CompletionRequest, default: str | None) -> DepthEstimator | None:
+    """Load the depth network that the request asks for.
+
+    Args:
+        request: where ``depth`` is ``"auto"``, its own depth model or the checkpoint's is loaded.
+        default: the checkpoint's own, if it names one.
+
+    Returns:
+        None where no depth is to be estimated; says so in one line where it might have been.
+
+    Raises:
+        InputError: if a depth model that was asked for cannot be loaded, or none is going to be used.
+    """
+    if request.depth != "auto":
+        if request.depth_model is not None:
+            raise InputError(
+                f"--depth-model: nothing to estimate, as --depth is {request.depth}; leave one of them out"
+            )
+        return None
+    name = request.depth_model or default
+    if name is None:
+        if not request.quiet:
+            logger.info("depth: the model names no depth network, going without; see --depth and --depth-model")
+        return None
+    import torch
+
+    from amodal_diffusion.models.depth import DepthEstimator
+
+    device = request.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return DepthEstimator.from_pretrained(name, device=device)
+    except InputError as error:
+        if request.depth_model is not None:
+            raise
+        logger.warning("depth: going without: %s", error)
+        return None
+
+
+def clip_depth(
+    inputs: CompletionInputs, estimator: DepthEstimator | None, out: OutputFolder, *, quiet: bool
+) -> DepthTrack | None:
+    """Depth of the whole clip, as it was given or as it is estimated now; None for none.
+
+    Estimates wait on disk: they are scaled over the whole clip, which the first frame cannot know.
+
+    Args:
+        inputs: the clip, and its depth where it was given.
+        estimator: used where depth was not given.
+        out: where the estimates wait.
+        quiet: no progress bar.
+    """
+    if inputs.depth is not None or estimator is None:
+        return inputs.depth
+    clip = inputs.clip
+    if not out.is_finished(STEP):
+        with out.step(STEP, [_FILE]) as folder:
+            bar = tqdm(total=clip.num_frames, desc="depth", unit="frame", disable=quiet)
+
+            def maps() -> Iterator[FloatArray]:
+                frames = iter(clip)
+                while batch := list(islice(frames, _BATCH)):
+                    yield estimator(np.stack(batch))
+                    bar.update(len(batch))
+
+            with bar:
+                write_small_depth(
+                    folder / _FILE, maps(), num_frames=clip.num_frames, height=clip.height, width=clip.width
+                )
+    return open_small_depth(out.work / _FILE, height=clip.height, width=clip.width)

@@ -1,0 +1,177 @@
+"""What `complete` is asked for, and its inputs opened and held against each other before any network is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from amodal_diffusion.types import InputError
+from amodal_diffusion.video.depth_files import DepthTrack, fit_depth, open_depth
+from amodal_diffusion.video.io import ClipReader, open_clip
+from amodal_diffusion.video.mask_files import MaskTrack, fit_track, read_masks
+from amodal_diffusion.video.outdir import InputRecord
+
+PACKAGE = "amodal-diffusion"
+
+
+@dataclass(frozen=True)
+class CompletionRequest:
+    """The arguments of `amodal-diffusion complete`; see its help.
+
+    Attributes:
+        clip: a video file, a folder of pictures, or one picture.
+        masks: of what can be seen.
+        out: folder of the results.
+        object_name: complete this object alone.
+        stages: ``"masks"`` leaves the painting out.
+        amodal_masks: whole masks, to paint only.
+        model: a bundled name, a folder, or a hub id.
+        content_model: for the painting, if another.
+        conditioning: ``"released"`` repeats the reference's inference.
+        device: ``"auto"`` or torch's name.
+        dtype: ``"auto"`` or torch's name.
+        depth: ``"auto"``, ``"none"`` or a path.
+        depth_inverse: the depth is a distance.
+        depth_model: instead of the checkpoint's own.
+        steps: denoising steps; the checkpoint's when None, as the following.
+        guidance: weight of guidance.
+        height: pixels the model works at.
+        width: pixels the model works at.
+        seed: the same seed, the same result.
+        overwrite: replace earlier results of this program.
+        allow_truncated: go on with what decodes of a damaged video.
+        quiet: no progress bars.
+    """
+
+    clip: Path
+    masks: Path
+    out: Path
+    object_name: str | None = None
+    stages: Literal["masks", "all"] = "all"
+    amodal_masks: Path | None = None
+    model: str = "tiny"
+    content_model: str | None = None
+    conditioning: Literal["corrected", "released"] = "corrected"
+    device: str = "auto"
+    dtype: str = "auto"
+    depth: str = "auto"
+    depth_inverse: bool = False
+    depth_model: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    height: int | None = None
+    width: int | None = None
+    seed: int = 0
+    overwrite: bool = False
+    allow_truncated: bool = False
+    quiet: bool = False
+
+    def settings(self) -> dict[str, object]:
+        """Everything that results depend on but the content of the inputs, as JSON values."""
+        names = ("clip", "masks", "out", "amodal_masks", "overwrite", "allow_truncated", "quiet")
+        values: dict[str, object] = {name: value for name, value in asdict(self).items() if name not in names}
+        return {**values, "version": package_version()}
+
+    def inputs(self) -> dict[str, InputRecord]:
+        """The files that results depend on, by argument."""
+        paths: dict[str, Path | None] = {
+            "clip": self.clip,
+            "masks": self.masks,
+            "amodal_masks": self.amodal_masks,
+            "depth": None if self.depth in ("auto", "none") else Path(self.depth),
+            "model": _model_folder(self.model),
+            "content_model": _model_folder(self.content_model),
+            "depth_model": _model_folder(self.depth_model),
+        }
+        return {name: InputRecord.of(path) for name, path in paths.items() if path is not None}
+
+
+@dataclass(frozen=True)
+class CompletionInputs:
+    """Opened inputs that fit each other.
+
+    Attributes:
+        clip: the frames.
+        tracks: the objects to complete, what can be seen of each.
+        whole: by object, its whole masks where they are known.
+        depth: of the clip, where it was given.
+    """
+
+    clip: ClipReader
+    tracks: tuple[MaskTrack, ...]
+    whole: dict[str, MaskTrack]
+    depth: DepthTrack | None
+
+
+def open_inputs(request: CompletionRequest) -> CompletionInputs:
+    """Open all inputs and hold them against each other.
+
+    Args:
+        request: names them.
+
+    Raises:
+        InputError: if one is missing, damaged, or does not fit the others.
+    """
+    if request.amodal_masks is not None and request.stages == "masks":
+        raise InputError("--amodal-masks: skips the stage that --stages masks asks for; leave one of them out")
+    clip = open_clip(request.clip, allow_truncated=request.allow_truncated)
+    found = read_masks(request.masks, allow_truncated=request.allow_truncated)
+    tracks = tuple(fit_track(track, clip, what="masks") for track in _chosen(found, request.object_name))
+    for track in tracks:
+        if not any(track.areas):
+            raise InputError(
+                f"masks: {track.path}: object {track.name} is empty in every one of {track.num_frames} frames; it "
+                "must be visible in at least one"
+            )
+    return CompletionInputs(clip, tracks, _whole_masks(request, clip, tracks), _depth(request, clip))
+
+
+def package_version() -> str:
+    """The installed version of this package; ``"unknown"`` where it runs from a bare source tree."""
+    try:
+        return version(PACKAGE)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _chosen(tracks: dict[str, MaskTrack], name: str | None) -> list[MaskTrack]:
+    if name is None:
+        return list(tracks.values())
+    if name not in tracks:
+        raise InputError(f"--object: no object {name} in the masks; there are {', '.join(tracks)}")
+    return [tracks[name]]
+
+
+def _whole_masks(request: CompletionRequest, clip: ClipReader, tracks: tuple[MaskTrack, ...]) -> dict[str, MaskTrack]:
+    """Find the whole masks of each object by name; a single track belongs to a single object whatever its name."""
+    if request.amodal_masks is None:
+        return {}
+    what = "amodal-masks"
+    found = read_masks(request.amodal_masks, allow_truncated=request.allow_truncated, what=what)
+    if len(found) == len(tracks) == 1:
+        found = {tracks[0].name: next(iter(found.values()))}
+    missing = [track.name for track in tracks if track.name not in found]
+    if missing:
+        raise InputError(
+            f"{what}: {request.amodal_masks}: no masks of object {', '.join(missing)}; there are {', '.join(found)}"
+        )
+    return {track.name: fit_track(found[track.name], clip, what=what) for track in tracks}
+
+
+def _depth(request: CompletionRequest, clip: ClipReader) -> DepthTrack | None:
+    if request.depth in ("auto", "none"):
+        return None
+    depth = open_depth(request.depth, inverse=request.depth_inverse)
+    fit_depth(depth, clip)
+    return depth
+
+
+def _model_folder(name: str | None) -> Path | None:
+    """Where a model's files lie if they are here already: a folder of the user's, or a bundled one."""
+    if name is None:
+        return None
+    folders = (Path(name), Path(str(files("amodal_diffusion"))) / "weights" / name)
+    return next((folder for folder in folders if folder.is_dir()), None)

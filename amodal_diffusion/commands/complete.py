@@ -1,0 +1,108 @@
+"""`amodal-diffusion complete`: a clip and the masks of what can be seen in, whole objects out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jsonargparse import Namespace
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
+
+from amodal_diffusion.commands._completion import complete_clip
+from amodal_diffusion.commands._request import CompletionRequest
+from amodal_diffusion.config import CommandParser
+
+SUMMARY = "complete partly hidden objects in a clip"
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """Declare the command line.
+
+    Args:
+        parser: of this subcommand.
+    """
+    parser.add_argument("clip", metavar="CLIP", type=Path, help="a video file, a folder of pictures, or one picture")
+    parser.add_argument(
+        "--masks",
+        metavar="MASKS",
+        type=Path,
+        required=True,
+        help="what can be seen: a folder of PNG (0/255: one object; a palette or several grey values: one object "
+        "each), a mask video, or a folder of such folders, one per object",
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the results, whole or absent")
+    parser.add_argument("--object", metavar="ID", type=str, default=None, help="complete this object alone")
+    parser.add_argument("--stages", choices=["masks", "all"], default="all", help="masks: leave the painting out")
+    parser.add_argument(
+        "--amodal-masks", metavar="DIR", type=Path, default=None, help="whole masks are known: paint only"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier results of this program in DIR")
+    parser.add_argument("--allow-truncated", action="store_true", help="go on with what decodes of a damaged video")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
+
+    model = parser.add_argument_group("model")
+    model.add_argument("--model", metavar="NAME", default="tiny", help="a bundled name, a folder, or a hub id")
+    model.add_argument("--content-model", metavar="NAME", type=str, default=None, help="for the painting, if another")
+    model.add_argument(
+        "--conditioning",
+        choices=["corrected", "released"],
+        default="corrected",
+        help="released: repeat the reference's inference, for the paper's numbers from the published checkpoints",
+    )
+    model.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    model.add_argument("--dtype", default="auto", help="auto, float32, float16, bfloat16")
+
+    depth = parser.add_argument_group("depth")
+    depth.add_argument(
+        "--depth",
+        metavar="auto|none|PATH",
+        default="auto",
+        help="auto: estimate it if there is a depth model; PATH: a folder of 16-bit PNG or an .npy file [F,H,W], "
+        "nearer is larger",
+    )
+    depth.add_argument("--depth-inverse", action="store_true", help="the depth is a distance: nearer is smaller")
+    depth.add_argument("--depth-model", metavar="NAME", type=str, default=None, help="instead of the checkpoint's own")
+
+    sampling = parser.add_argument_group("sampling, by default as the checkpoint says")
+    sampling.add_argument("--steps", metavar="N", type=PositiveInt, default=None, help="denoising steps")
+    sampling.add_argument("--guidance", metavar="G", type=PositiveFloat, default=None, help="weight of guidance")
+    sampling.add_argument("--height", metavar="H", type=PositiveInt, default=None, help="the model works at")
+    sampling.add_argument("--width", metavar="W", type=PositiveInt, default=None, help="the model works at")
+    sampling.add_argument("--seed", metavar="S", type=NonNegativeInt, default=0, help="the same seed, the same result")
+
+
+def run(args: Namespace) -> None:
+    """Do the work.
+
+    Args:
+        args: what :func:`add_arguments` declares.
+
+    Raises:
+        InputError: if an input is wrong; says what and what to do.
+    """
+    out = complete_clip(
+        CompletionRequest(
+            clip=args.clip,
+            masks=args.masks,
+            out=args.out,
+            object_name=args.object,
+            stages=args.stages,
+            amodal_masks=args.amodal_masks,
+            model=args.model,
+            content_model=args.content_model,
+            conditioning=args.conditioning,
+            device=args.device,
+            dtype=args.dtype,
+            depth=args.depth,
+            depth_inverse=args.depth_inverse,
+            depth_model=args.depth_model,
+            steps=args.steps,
+            guidance=args.guidance,
+            height=args.height,
+            width=args.width,
+            seed=args.seed,
+            overwrite=args.overwrite,
+            allow_truncated=args.allow_truncated,
+            quiet=args.quiet,
+        )
+    )
+    print(out)
