@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,17 @@ from diffusers import (
     EulerDiscreteScheduler,
     UNetSpatioTemporalConditionModel,
 )
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    DepthAnythingConfig,
+    DepthAnythingForDepthEstimation,
+    Dinov2Config,
+    DPTImageProcessorPil,
+)
 
 from amodal_diffusion.models.checkpoint import CheckpointSettings, SamplingDefaults
-from amodal_diffusion.models.hub import StageComponents, save_stage
+from amodal_diffusion.models.hub import StageComponents, save_model
 from amodal_diffusion.types import STAGES, Stage, VideoClip
 
 TOKEN_WIDTH = 32
@@ -103,14 +109,35 @@ def tiny_components(stage: Stage = "amodal_segmentation", seed: int = 0) -> Stag
 
 def tiny_completer_folder(folder: Path) -> Path:
     """Write a checkpoint of both stages in the package's own layout, sharing VAE, image encoder and scheduler."""
-    components = tiny_components()
-    for part, network in (("vae", components.vae), ("image_encoder", components.image_encoder)):
-        network.save_pretrained(folder / part)
-    components.scheduler.save_pretrained(folder / "scheduler")
-    for stage in STAGES:
-        save_stage(
-            replace(components, settings=replace(components.settings, stage=stage)), folder / stage, only_unet=True
-        )
+    save_model([tiny_components(stage) for stage in STAGES], folder)
+    return folder
+
+
+def tiny_depth_folder(folder: Path) -> Path:
+    """Write a Depth Anything network with random weights, and its preprocessing."""
+    torch.manual_seed(0)
+    backbone = Dinov2Config(
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=64,
+        image_size=56,
+        patch_size=14,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+        reshape_hidden_states=False,
+        apply_layernorm=True,
+    )
+    config = DepthAnythingConfig(
+        backbone_config=backbone,
+        reassemble_hidden_size=32,
+        neck_hidden_sizes=[8, 16, 16, 16],
+        fusion_hidden_size=16,
+        head_hidden_size=8,
+    )
+    DepthAnythingForDepthEstimation(config).save_pretrained(folder)
+    DPTImageProcessorPil(
+        size={"height": 56, "width": 56}, keep_aspect_ratio=True, ensure_multiple_of=14
+    ).save_pretrained(folder)
     return folder
 
 

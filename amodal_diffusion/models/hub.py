@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -187,13 +188,12 @@ def load_scheduler(folder: Path) -> SchedulerMixin:
     return scheduler
 
 
-def save_stage(components: StageComponents, folder: Path, *, only_unet: bool = False) -> None:
+def save_stage(components: StageComponents, folder: Path) -> None:
     """Write one stage in this package's layout.
 
     Args:
         components: what to write.
         folder: made if needed; must be empty or not exist.
-        only_unet: leave the other parts to the folder above, where both stages share them.
 
     Raises:
         InputError: if the folder holds something already.
@@ -202,11 +202,34 @@ def save_stage(components: StageComponents, folder: Path, *, only_unet: bool = F
         raise InputError(f"{folder}: not empty; choose another folder, nothing is overwritten")
     folder.mkdir(parents=True, exist_ok=True)
     components.unet.save_pretrained(folder / "unet", safe_serialization=True)
-    if not only_unet:
-        components.vae.save_pretrained(folder / "vae", safe_serialization=True)
-        components.image_encoder.save_pretrained(folder / "image_encoder")
-        components.scheduler.save_pretrained(folder / "scheduler")
+    components.vae.save_pretrained(folder / "vae", safe_serialization=True)
+    components.image_encoder.save_pretrained(folder / "image_encoder")
+    components.scheduler.save_pretrained(folder / "scheduler")
     write_settings(components.settings, folder)
+
+
+def save_model(stages: Sequence[StageComponents], folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
+    """Write a model of one or both stages that share autoencoder, image encoder and scheduler.
+
+    Args:
+        stages: the shared parts are taken from the first.
+        folder: made if needed; must be empty or not exist.
+        dtype: dtype of the weights in the files; the networks are changed to it in place.
+
+    Raises:
+        InputError: if the folder holds something already.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{folder}: not empty; choose another folder, nothing is overwritten")
+    shared = stages[0]
+    shared.vae.to(dtype).save_pretrained(folder / "vae", safe_serialization=True)
+    shared.image_encoder.to(dtype).save_pretrained(folder / "image_encoder")
+    shared.scheduler.save_pretrained(folder / "scheduler")
+    for components in stages:
+        target = folder / components.settings.stage
+        target.mkdir(parents=True)
+        components.unet.to(dtype).save_pretrained(target / "unet", safe_serialization=True)
+        write_settings(components.settings, target)
 
 
 def convert(source: str | Path, destination: Path, *, stage: Stage) -> None:

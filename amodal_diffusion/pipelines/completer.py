@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from amodal_diffusion.models.checkpoint import SamplingDefaults
 from amodal_diffusion.models.hub import find_model, load_stage
-from amodal_diffusion.models.latents import spatial_factor
-from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline, mask_score
-from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline, Conditioning
+from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
+from amodal_diffusion.pipelines.conditioned_video import Conditioning
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
+from amodal_diffusion.pipelines.streams import (
+    FrameInput,
+    given_masks,
+    stream_appearance,
+    stream_masks,
+    stream_settings,
+)
 from amodal_diffusion.types import (
     STAGES,
     AmodalResult,
@@ -28,34 +31,11 @@ from amodal_diffusion.types import (
     UInt8Array,
     VideoClip,
 )
-from amodal_diffusion.video.frames import Letterbox, depth_to_unit, mask_to_unit, to_uint8, to_unit
-from amodal_diffusion.video.masks import compose_rgba, cut_out_on_white
-from amodal_diffusion.video.windows import Window, blend_windows
+from amodal_diffusion.video.frames import depth_to_unit
 
+__all__ = ["AmodalCompleter", "FrameInput"]
 
-@dataclass(frozen=True)
-class FrameInput:
-    """One frame of a stream.
-
-    Attributes:
-        rgb: uint8 ``[H, W, 3]``.
-        modal: visible part of the object, bool ``[H, W]``; may be empty.
-        depth: float32 ``[H, W]`` in [-1, 1], nearer is larger, already scaled over the whole clip; None for none.
-        amodal: the whole object if it is known already, bool ``[H, W]``; stage 1 then leaves this frame alone.
-    """
-
-    rgb: UInt8Array
-    modal: BoolArray
-    depth: FloatArray | None = None
-    amodal: BoolArray | None = None
-
-
-@dataclass(frozen=True)
-class _MaskedFrame:
-    """A frame whose amodal mask is final."""
-
-    frame: FrameInput
-    amodal: BoolArray
+T = TypeVar("T")
 
 
 class AmodalCompleter:
@@ -219,111 +199,36 @@ class AmodalCompleter:
         Raises:
             InputError: if sizes differ, or amodal masks are missing where stage 1 is not loaded.
         """
-        settings = {
+        choices = {
             "num_inference_steps": num_inference_steps,
             "guidance_scale": guidance_scale,
             "height": height,
             "width": width,
         }
-        chosen = {name: value for name, value in settings.items() if value is not None}
-        masked = self._amodal_masks(_same_size(frames), seed, chosen)
+        chosen = {name: value for name, value in choices.items() if value is not None}
+        checked = _same_size(frames)
+        if self._segmentation is None:
+            masked = given_masks(checked)
+        else:
+            settings = stream_settings(self._segmentation, chosen, seed=seed)
+            masked = self._timed("amodal_segmentation", stream_masks(self._segmentation, checked, settings))
         if self._content is None:
             for entry in masked:
                 yield AmodalResult(amodal_mask=entry.amodal[None])
         else:
-            yield from self._appearance(self._content, masked, seed, chosen)
+            settings = stream_settings(self._content, chosen, seed=seed)
+            yield from self._timed("content_completion", stream_appearance(self._content, masked, settings))
 
-    def _amodal_masks(
-        self, frames: Iterable[FrameInput], seed: int, chosen: dict[str, float]
-    ) -> Iterator[_MaskedFrame]:
-        """Stage 1: frames come out one by one as their masks become final."""
-        pipeline = self._segmentation
-        if pipeline is None:
-            for frame in frames:
-                yield _MaskedFrame(frame, _given_mask(frame) | frame.modal)
-            return
-        sampling = _sampling(pipeline, chosen)
-
-        def predict(window: Window[FrameInput]) -> Tensor:
-            size = (sampling.height, sampling.width)
-            if all(frame.amodal is not None for frame in window.items):
-                return torch.zeros(len(window.items), *size)
-            box = _letterbox(window.items[0], sampling)
-            modal = [box.apply(mask_to_unit(frame.modal[None]), -1.0) for frame in window.items]
-            depth = [torch.from_numpy(frame.depth)[None, None] for frame in window.items if frame.depth is not None]
-            guide = None
-            if len(depth) == len(modal):
-                guide = torch.cat([box.apply(plane, "edge") for plane in depth])[None]  # [1, F, 1, H, W]
-            return mask_score(self._sample(pipeline, torch.cat(modal)[None], guide, sampling, seed, window.start))
-
-        for frame, score in blend_windows(frames, predict, size=sampling.num_frames, overlap=sampling.num_frames // 4):
-            if frame.amodal is not None:
-                yield _MaskedFrame(frame, frame.amodal | frame.modal)
-                continue
-            full = _letterbox(frame, sampling).undo(score[None, None].cpu())[0, 0]
-            yield _MaskedFrame(frame, (full > sampling.mask_threshold).numpy() | frame.modal)
-
-    def _appearance(
-        self,
-        pipeline: ContentCompletionPipeline,
-        masked: Iterable[_MaskedFrame],
-        seed: int,
-        chosen: dict[str, float],
-    ) -> Iterator[AmodalResult]:
-        """Stage 2, and the layers made of its pixels and the input's."""
-        sampling = _sampling(pipeline, chosen)
-
-        def predict(window: Window[_MaskedFrame]) -> Tensor:
-            box = _letterbox(window.items[0].frame, sampling)
-            modal, guide = [], []
-            for entry in window.items:
-                visible = cut_out_on_white(entry.frame.rgb[None], entry.frame.modal[None])
-                modal.append(box.apply(to_unit(visible), 1.0))
-                guide.append(box.apply(mask_to_unit(entry.amodal[None]), -1.0).sign())  # binarised, as in training
-            videos = torch.cat(modal)[None], torch.cat(guide)[None]
-            return self._sample(pipeline, *videos, sampling, seed, window.start)
-
-        for entry, painted in blend_windows(
-            masked, predict, size=sampling.num_frames, overlap=sampling.num_frames // 4
-        ):
-            full = to_uint8(_letterbox(entry.frame, sampling).undo(painted[None].cpu()))  # [1, H, W, 3]
-            rgb, modal, amodal = entry.frame.rgb[None], entry.frame.modal[None], entry.amodal[None]
-            whole = np.where(modal[..., None], rgb, full)
-            yield AmodalResult(
-                amodal_mask=amodal,
-                amodal_rgb=cut_out_on_white(whole, amodal),
-                rgba=compose_rgba(rgb, modal, whole, amodal),
-            )
-
-    def _sample(
-        self,
-        pipeline: ConditionedVideoPipeline,
-        modal: Tensor,
-        guide: Tensor | None,
-        sampling: SamplingDefaults,
-        seed: int,
-        start: int,
-    ) -> Tensor:
-        """Run one window; float32 ``[F, 3, H, W]`` in [-1, 1]."""
-        started = time.perf_counter()
-        stage: Stage = pipeline.stage or "amodal_segmentation"
-        factor = spatial_factor(pipeline.vae)
-        cells = (4, sampling.height // factor, sampling.width // factor)
-        noise = [
-            torch.randn(cells, generator=_generator(seed, stage, start + index)) for index in range(modal.shape[1])
-        ]
-        output = pipeline(
-            modal,
-            guide,
-            num_inference_steps=sampling.num_inference_steps,
-            guidance_scale=sampling.guidance_scale,
-            noise_aug_strength=sampling.noise_aug_strength,
-            generator=_generator(seed, stage, start),
-            latents=torch.stack(noise)[None],
-            decode_chunk_size=sampling.decode_chunk_size,
-        )
-        self.seconds[stage] += time.perf_counter() - started
-        return output.video[0]
+    def _timed(self, stage: Stage, stream: Iterator[T]) -> Iterator[T]:
+        """Pass a stage's stream on, adding the time it takes, less that of the stage it pulls from."""
+        while True:
+            started, before = time.perf_counter(), sum(self.seconds.values())
+            item = next(stream, None)
+            inner = sum(self.seconds.values()) - before
+            self.seconds[stage] += time.perf_counter() - started - inner
+            if item is None:
+                return
+            yield item
 
 
 def _same_size(frames: Iterable[FrameInput]) -> Iterator[FrameInput]:
@@ -331,44 +236,12 @@ def _same_size(frames: Iterable[FrameInput]) -> Iterator[FrameInput]:
     size: tuple[int, ...] | None = None
     for index, frame in enumerate(frames):
         size = frame.rgb.shape[:2] if size is None else size
-        for name, array in (
-            ("rgb", frame.rgb),
-            ("modal", frame.modal),
-            ("depth", frame.depth),
-            ("amodal", frame.amodal),
-        ):
+        parts = {"rgb": frame.rgb, "modal": frame.modal, "depth": frame.depth, "amodal": frame.amodal}
+        for name, array in parts.items():
             if array is not None and array.shape[:2] != size:
-                raise InputError(
-                    f"frame {index}: {name} is {list(array.shape[:2])}, expected {list(size)} as in frame 0"
-                )
+                found = list(array.shape[:2])
+                raise InputError(f"frame {index}: {name} is {found}, expected {list(size)} as in frame 0")
         yield frame
-
-
-def _given_mask(frame: FrameInput) -> BoolArray:
-    if frame.amodal is None:
-        raise InputError("amodal: stage 1 is not loaded, so every frame needs its amodal mask; load it or give masks")
-    return frame.amodal
-
-
-def _sampling(pipeline: ConditionedVideoPipeline, chosen: dict[str, float]) -> SamplingDefaults:
-    sampling = replace(pipeline.sampling, **chosen)  # type: ignore[arg-type]
-    factor = spatial_factor(pipeline.vae)
-    for name in ("height", "width"):
-        value = getattr(sampling, name)
-        if value < factor or value % factor:
-            raise InputError(f"{name}: expected a multiple of {factor}, got {value}")
-    return sampling
-
-
-def _letterbox(frame: FrameInput, sampling: SamplingDefaults) -> Letterbox:
-    height, width = frame.rgb.shape[:2]
-    return Letterbox((height, width), (sampling.height, sampling.width))
-
-
-def _generator(seed: int, stage: Stage, frame: int) -> torch.Generator:
-    """Randomness of one frame of one stage, the same whatever window the frame is in."""
-    state = np.random.SeedSequence([seed, STAGES.index(stage), frame]).generate_state(1)
-    return torch.Generator().manual_seed(int(state[0]))
 
 
 def _concatenate(parts: list[UInt8Array | None]) -> UInt8Array | None:

@@ -1,0 +1,206 @@
+"""One stage over a stream of frames, window by window: frames come out in order as soon as they are final."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from amodal_diffusion.models.checkpoint import SamplingDefaults
+from amodal_diffusion.models.latents import spatial_factor
+from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline, mask_score
+from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline
+from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
+from amodal_diffusion.types import AmodalResult, BoolArray, FloatArray, InputError, UInt8Array
+from amodal_diffusion.video.frames import Letterbox, mask_to_unit, to_uint8, to_unit
+from amodal_diffusion.video.masks import compose_rgba, cut_out_on_white
+from amodal_diffusion.video.windows import Window, blend_windows
+
+STAGE_KEYS = {"amodal_segmentation": 0, "content_completion": 1}
+
+
+@dataclass(frozen=True)
+class FrameInput:
+    """One frame of a stream.
+
+    Attributes:
+        rgb: uint8 ``[H, W, 3]``.
+        modal: visible part of the object, bool ``[H, W]``; may be empty.
+        depth: float32 ``[H, W]`` in [-1, 1], nearer is larger, already scaled over the whole clip; None for none.
+        amodal: the whole object if it is known already, bool ``[H, W]``; stage 1 then leaves this frame alone.
+    """
+
+    rgb: UInt8Array
+    modal: BoolArray
+    depth: FloatArray | None = None
+    amodal: BoolArray | None = None
+
+
+@dataclass(frozen=True)
+class MaskedFrame:
+    """A frame whose amodal mask is final.
+
+    Attributes:
+        frame: as it came in.
+        amodal: the whole object, bool ``[H, W]``; contains the modal mask.
+    """
+
+    frame: FrameInput
+    amodal: BoolArray
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """How a stream is sampled.
+
+    Attributes:
+        sampling: size, steps and window of the stage.
+        seed: initial noise of a frame depends on it and on the frame's number alone, so windows agree where they
+            overlap.
+    """
+
+    sampling: SamplingDefaults
+    seed: int
+
+    @property
+    def overlap(self) -> int:
+        """Frames that neighbouring windows share: a quarter."""
+        return self.sampling.num_frames // 4
+
+    def letterbox(self, frame: FrameInput) -> Letterbox:
+        """How a frame of this size fits the size that the model works at."""
+        height, width = frame.rgb.shape[:2]
+        return Letterbox((height, width), (self.sampling.height, self.sampling.width))
+
+
+def stream_settings(pipeline: ConditionedVideoPipeline, chosen: dict[str, float], *, seed: int) -> StreamSettings:
+    """The checkpoint's defaults with the caller's choices in their place.
+
+    Args:
+        pipeline: of the stage.
+        chosen: fields of :class:`SamplingDefaults` by name.
+        seed: of all noise.
+
+    Raises:
+        InputError: if the VAE does not divide height or width.
+    """
+    sampling = replace(pipeline.sampling, **chosen)  # type: ignore[arg-type]
+    factor = spatial_factor(pipeline.vae)
+    for name in ("height", "width"):
+        value = getattr(sampling, name)
+        if value < factor or value % factor:
+            raise InputError(f"{name}: expected a multiple of {factor}, got {value}")
+    return StreamSettings(sampling, seed)
+
+
+def given_masks(frames: Iterable[FrameInput]) -> Iterator[MaskedFrame]:
+    """Take the amodal masks that came with the frames.
+
+    Raises:
+        InputError: at the first frame without one.
+    """
+    for index, frame in enumerate(frames):
+        if frame.amodal is None:
+            raise InputError(
+                f"frame {index}: stage 1 is not loaded, so every frame needs its amodal mask; load it or give masks"
+            )
+        yield MaskedFrame(frame, frame.amodal | frame.modal)
+
+
+def stream_masks(
+    pipeline: AmodalSegmentationPipeline, frames: Iterable[FrameInput], settings: StreamSettings
+) -> Iterator[MaskedFrame]:
+    """Stage 1. A window uses depth if all its frames have it.
+
+    Args:
+        pipeline: stage 1.
+        frames: in order, of one size.
+        settings: of the stream.
+    """
+    sampling = settings.sampling
+
+    def predict(window: Window[FrameInput]) -> Tensor:
+        if all(frame.amodal is not None for frame in window.items):
+            return torch.zeros(len(window.items), sampling.height, sampling.width)
+        box = settings.letterbox(window.items[0])
+        modal = [box.apply(mask_to_unit(frame.modal[None]), -1.0) for frame in window.items]
+        depth = [torch.from_numpy(frame.depth)[None, None] for frame in window.items if frame.depth is not None]
+        guide = None
+        if len(depth) == len(modal):
+            guide = torch.cat([box.apply(plane, "edge") for plane in depth])[None]  # [1, F, 1, H, W]
+        return mask_score(_sample(pipeline, torch.cat(modal)[None], guide, settings, start=window.start))
+
+    for frame, score in blend_windows(frames, predict, size=sampling.num_frames, overlap=settings.overlap):
+        if frame.amodal is not None:
+            yield MaskedFrame(frame, frame.amodal | frame.modal)
+            continue
+        full = settings.letterbox(frame).undo(score[None, None].cpu())[0, 0]  # [H, W]
+        yield MaskedFrame(frame, (full > sampling.mask_threshold).numpy() | frame.modal)
+
+
+def stream_appearance(
+    pipeline: ContentCompletionPipeline, masked: Iterable[MaskedFrame], settings: StreamSettings
+) -> Iterator[AmodalResult]:
+    """Stage 2, and the layers made of its pixels and the input's.
+
+    Args:
+        pipeline: stage 2.
+        masked: in order, of one size.
+        settings: of the stream.
+
+    Yields:
+        one frame each.
+    """
+    sampling = settings.sampling
+
+    def predict(window: Window[MaskedFrame]) -> Tensor:
+        box = settings.letterbox(window.items[0].frame)
+        modal, guide = [], []
+        for entry in window.items:
+            visible = cut_out_on_white(entry.frame.rgb[None], entry.frame.modal[None])
+            modal.append(box.apply(to_unit(visible), 1.0))
+            inside = box.apply(mask_to_unit(entry.amodal[None]), -1.0) >= 0
+            guide.append(inside.float() * 2 - 1)  # binarised, as in training
+        return _sample(pipeline, torch.cat(modal)[None], torch.cat(guide)[None], settings, start=window.start)
+
+    for entry, painted in blend_windows(masked, predict, size=sampling.num_frames, overlap=settings.overlap):
+        full = to_uint8(settings.letterbox(entry.frame).undo(painted[None].cpu()))  # [1, H, W, 3]
+        rgb, modal, amodal = entry.frame.rgb[None], entry.frame.modal[None], entry.amodal[None]
+        whole = np.where(modal[..., None], rgb, full)
+        yield AmodalResult(
+            amodal_mask=amodal,
+            amodal_rgb=cut_out_on_white(whole, amodal),
+            rgba=compose_rgba(rgb, modal, whole, amodal),
+        )
+
+
+def _sample(
+    pipeline: ConditionedVideoPipeline, modal: Tensor, guide: Tensor | None, settings: StreamSettings, *, start: int
+) -> Tensor:
+    """Run one window that begins at frame ``start``; float32 ``[F, 3, H, W]`` in [-1, 1]."""
+    sampling = settings.sampling
+    factor = spatial_factor(pipeline.vae)
+    cells = (4, sampling.height // factor, sampling.width // factor)
+    key = STAGE_KEYS[pipeline.stage or "amodal_segmentation"]
+    noise = [
+        torch.randn(cells, generator=_generator(settings.seed, key, frame))
+        for frame in range(start, start + modal.shape[1])
+    ]
+    return pipeline(
+        modal,
+        guide,
+        num_inference_steps=sampling.num_inference_steps,
+        guidance_scale=sampling.guidance_scale,
+        noise_aug_strength=sampling.noise_aug_strength,
+        generator=_generator(settings.seed, key, start, 1),
+        latents=torch.stack(noise)[None],
+        decode_chunk_size=sampling.decode_chunk_size,
+    ).video[0]
+
+
+def _generator(*keys: int) -> torch.Generator:
+    """Randomness that depends on the keys alone."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(keys).generate_state(1)[0]))

@@ -1,0 +1,54 @@
+"""DepthEstimator with the real Depth Anything classes at tiny size and random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import DepthAnythingForDepthEstimation
+
+from amodal_diffusion.models.depth import DepthEstimator
+from amodal_diffusion.types import InputError
+from amodal_diffusion.video.frames import depth_to_unit
+from tests.factories import tiny_depth_folder
+
+
+@pytest.fixture(scope="module")
+def estimator(tmp_path_factory: pytest.TempPathFactory) -> DepthEstimator:
+    return DepthEstimator.from_pretrained(tiny_depth_folder(tmp_path_factory.mktemp("depth")))
+
+
+def test_a_map_a_frame_at_the_frames_size_whatever_the_batch(estimator: DepthEstimator) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (5, 30, 44, 3), dtype=np.uint8)
+    depth = estimator(rgb)
+    assert depth.shape == (5, 30, 44)
+    assert depth.dtype == np.float32
+    alone = np.concatenate([estimator(rgb[index : index + 1]) for index in range(5)])
+    np.testing.assert_allclose(depth, alone, atol=1e-4)
+
+
+def test_frames_are_taken_as_rgb(estimator: DepthEstimator) -> None:
+    rgb = np.zeros((1, 30, 44, 3), np.uint8)
+    rgb[..., 0] = 255
+    assert not np.allclose(estimator(rgb), estimator(rgb[..., ::-1]))
+
+
+def test_constant_depth_does_not_divide_by_zero(estimator: DepthEstimator) -> None:
+    flat = np.full_like(estimator(np.zeros((2, 30, 44, 3), np.uint8)), 3.0)
+    assert not depth_to_unit(flat).any()
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"depth model .*nothing: cannot be loaded"):
+        DepthEstimator.from_pretrained(tmp_path / "nothing")
+
+
+def test_pickles_are_never_loaded(tmp_path: Path) -> None:
+    folder = tiny_depth_folder(tmp_path)
+    network = DepthAnythingForDepthEstimation.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    torch.save(network.state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        DepthEstimator.from_pretrained(folder)

@@ -1,0 +1,34 @@
+"""Put the trained stages into one model folder: `python train/bundle.py --out DIR` (see weights/tiny/README.md)."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from amodal_diffusion.config import parse_settings
+from amodal_diffusion.models.hub import load_stage, save_model
+
+
+@dataclass(frozen=True)
+class BundleSettings:
+    """What goes into the folder.
+
+    Attributes:
+        segmentation: exported model of stage 1.
+        content: exported model of stage 2, with stage 1's autoencoder and image encoder.
+        out: folder to write; must not exist.
+    """
+
+    segmentation: Path = Path("runs/tiny_amodal_segmentation/model")
+    content: Path = Path("runs/tiny_content_completion/model")
+    out: Path = Path("runs/tiny")
+
+
+if __name__ == "__main__":
+    settings = parse_settings(BundleSettings, sys.argv[1:])
+    stages = [
+        load_stage(settings.segmentation, stage="amodal_segmentation"),
+        load_stage(settings.content, stage="content_completion"),
+    ]
+    save_model(stages, settings.out, dtype=torch.float16)
