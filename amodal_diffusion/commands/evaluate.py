@@ -69,7 +69,7 @@ def run(args: Namespace) -> None:
         with out.step("results", [RESULTS]) as work:
             write_results(work / RESULTS, scores, benchmark=benchmark.name, verdicts=verdicts)
         out.commit()
-    print(f"{benchmark.name}, {len(benchmark)} clips; strict protocol unless named; ± standard error over clips\n")
+    print(f"{benchmark.name}, {len(benchmark)} clip(s); strict protocol unless named; ± standard error over clips\n")
     print(format_table(scores))
     if args.stages == "all":
         print("\nPainting is scored with the true masks given; baselines fill with the mean visible colour.")

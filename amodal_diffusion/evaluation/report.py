@@ -115,13 +115,17 @@ def _cell(mean: Pooled, digits: int = 3) -> str:
     """Write a mean and its standard error; a dash where there is none."""
     if not mean.tracks:
         return "-"
-    error = "" if math.isnan(mean.standard_error) else f" ± {mean.standard_error:.{digits}f}"
-    return f"{mean.value:.{digits}f}{error}"
+    return f"{mean.value:.{digits}f}{_error(mean, digits)}"
+
+
+def _error(mean: Pooled, digits: int = 3) -> str:
+    """Write a standard error; nothing where a single track gives none."""
+    return "" if math.isnan(mean.standard_error) else f" ± {mean.standard_error:.{digits}f}"
 
 
 def _verdict_line(verdict: Verdict) -> str:
     """Write one verdict with the gain it rests on."""
     bar, gain = verdict.bar, verdict.gain
     outcome = "pass" if verdict.passed else "FAIL"
-    figures = f"{gain.value:+.3f} ± {gain.standard_error:.3f} over {bar.baseline}, bar {bar.margin:+.2f}"
+    figures = f"{gain.value:+.3f}{_error(gain)} over {bar.baseline}, bar {bar.margin:+.2f}"
     return f"{outcome}  {verdict.method}: {bar.measure} {figures}"
