@@ -143,8 +143,7 @@ def _frames(track: MaskTrack, inputs: CompletionInputs, depth: DepthTrack | None
     maps: Iterator[FloatArray | None] = repeat(None) if depth is None else iter(depth)
     whole = inputs.whole.get(track.name)
     wholes: Iterator[BoolArray | None] = repeat(None) if whole is None else iter(whole)
-    # The clip comes first: it ends the others where it was cut short.
-    for rgb, modal, values, amodal in zip(inputs.clip, track, maps, wholes, strict=False):
+    for rgb, modal, values, amodal in zip(inputs.clip, track, maps, wholes, strict=False):  # two may be endless
         unit = None
         if values is not None and depth is not None:
             unit = depth_to_unit(values[None], limits=depth.limits)[0, 0].numpy()

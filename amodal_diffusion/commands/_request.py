@@ -164,9 +164,7 @@ def _whole_masks(request: CompletionRequest, clip: ClipReader, tracks: tuple[Mas
 def _depth(request: CompletionRequest, clip: ClipReader) -> DepthTrack | None:
     if request.depth in ("auto", "none"):
         return None
-    depth = open_depth(request.depth, inverse=request.depth_inverse)
-    fit_depth(depth, clip)
-    return depth
+    return fit_depth(open_depth(request.depth, inverse=request.depth_inverse), clip)
 
 
 def _model_folder(name: str | None) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -91,17 +91,27 @@ def read_depth(path: str | Path, *, inverse: bool = False) -> FloatArray:
     return np.stack(list(open_depth(path, inverse=inverse)))
 
 
-def fit_depth(depth: DepthTrack, clip: ClipReader) -> None:
+def fit_depth(depth: DepthTrack, clip: ClipReader) -> DepthTrack:
     """Check that depth belongs to a clip.
 
     Args:
-        depth: of the clip; may be longer than a clip that was cut short.
+        depth: of the clip.
         clip: the frames.
+
+    Returns:
+        the depth, without the maps of frames that a damaged clip has lost.
 
     Raises:
         InputError: if the numbers of frames or the sizes differ; says both.
     """
-    if depth.num_frames != clip.num_frames and not (clip.cut_short and depth.num_frames > clip.num_frames):
+    if clip.positions is not None and depth.num_frames > clip.positions[-1]:
+        maps, kept = depth._maps, frozenset(clip.positions)
+        depth = replace(
+            depth,
+            num_frames=len(kept),
+            _maps=lambda: (values for position, values in enumerate(maps()) if position in kept),
+        )
+    if depth.num_frames != clip.num_frames:
         raise InputError(
             f"depth: {depth.path}: {depth.num_frames} maps for {clip.num_frames} frames of {clip.path}; "
             "give one map a frame"
@@ -111,6 +121,7 @@ def fit_depth(depth: DepthTrack, clip: ClipReader) -> None:
             f"depth: {depth.path}: maps of {depth.width}x{depth.height} pixels for frames of "
             f"{clip.width}x{clip.height}; give maps of the frames' size"
         )
+    return depth
 
 
 def write_small_depth(path: Path, maps: Iterable[FloatArray], *, num_frames: int, height: int, width: int) -> None:

@@ -59,8 +59,8 @@ class ClipReader(Protocol):
         """Pixels, after any rotation that the file asks for."""
 
     @property
-    def cut_short(self) -> bool:
-        """Whether frames are missing at the end, and only there."""
+    def positions(self) -> tuple[int, ...] | None:
+        """Of a video with missing frames, the place of each frame in the whole video; None if unknown."""
 
     def __iter__(self) -> Iterator[UInt8Array]:
         """Read from the first frame on.
@@ -175,7 +175,7 @@ class _VideoClip:
     height: int
     width: int
     sound: bool
-    cut_short: bool
+    positions: tuple[int, ...] | None
 
     def __iter__(self) -> Iterator[UInt8Array]:
         count = 0
@@ -203,6 +203,7 @@ def _open_video(path: Path, *, allow_truncated: bool) -> ClipReader:
             if not height:
                 height, width = _orientation(frame).size(frame.height, frame.width)
         rate = float(stream.average_rate or stream.guessed_rate or 0) or None
+        tally.start = float((stream.start_time or 0) * (stream.time_base or 0))
         duration = _duration(container, stream, first=min(tally.times, default=0.0))
     if not tally.frames:
         raise InputError(f"{path}: not one frame decodes (read by PyAV); the file is damaged")
@@ -219,7 +220,7 @@ def _open_video(path: Path, *, allow_truncated: bool) -> ClipReader:
         height=height,
         width=width,
         sound=verdict.sound,
-        cut_short=verdict.cut_short,
+        positions=verdict.positions,
     )
 
 

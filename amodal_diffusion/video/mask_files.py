@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -45,7 +45,20 @@ class MaskTrack:
         return len(self.areas)
 
     def __iter__(self) -> Iterator[BoolArray]:
-        return islice(self._masks(), self.num_frames)
+        return self._masks()
+
+    def at(self, positions: Sequence[int]) -> Self:
+        """The masks at some positions alone.
+
+        Args:
+            positions: rising, below ``num_frames``.
+        """
+        areas, masks, kept = self.areas, self._masks, frozenset(positions)
+        return replace(
+            self,
+            areas=tuple(areas[position] for position in positions),
+            _masks=lambda: (mask for position, mask in enumerate(masks()) if position in kept),
+        )
 
 
 def read_masks(path: str | Path, *, allow_truncated: bool = False, what: str = "masks") -> dict[str, MaskTrack]:
@@ -101,16 +114,21 @@ def fit_track(track: MaskTrack, clip: ClipReader, *, what: str) -> MaskTrack:
         what: name of the argument for messages.
 
     Returns:
-        the track, without the masks past the end of a clip that was cut short.
+        the track, without the masks of frames that a damaged clip has lost.
 
     Raises:
         InputError: if the numbers of frames or the sizes differ; says both.
     """
-    if clip.cut_short and track.num_frames > clip.num_frames:
-        logger.warning(
-            "%s: %s: only the first %d of %d masks are used", what, track.path, clip.num_frames, track.num_frames
-        )
-        track = replace(track, areas=track.areas[: clip.num_frames])
+    if clip.positions is not None and track.num_frames > clip.positions[-1]:
+        if track.num_frames > clip.num_frames:
+            logger.warning(
+                "%s: %s: %d of %d masks are used, those of frames that decode",
+                what,
+                track.path,
+                clip.num_frames,
+                track.num_frames,
+            )
+        track = track.at(clip.positions)
     if track.num_frames != clip.num_frames:
         raise InputError(
             f"{what}: {track.path}: {track.num_frames} masks for {clip.num_frames} frames of {clip.path}; "

@@ -43,7 +43,7 @@ class PictureClip:
         height: pixels.
         width: pixels.
         fps: frames a second.
-        cut_short: always False; a missing picture leaves no trace.
+        positions: always None; a missing picture leaves no trace.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class PictureClip:
     height: int
     width: int
     fps: float = PICTURES_FPS
-    cut_short: bool = False
+    positions: tuple[int, ...] | None = None
 
     @property
     def num_frames(self) -> int:

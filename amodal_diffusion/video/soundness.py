@@ -24,6 +24,7 @@ class DecodeTally:
         patched: frames that the decoder marks as damaged and patched up.
         times: seconds at which frames are shown, of those that have a time.
         last_shown: seconds for which the last frame is shown; 0 if the file does not say.
+        start: seconds at which the first frame of the whole video is shown.
     """
 
     frames: int = 0
@@ -31,6 +32,7 @@ class DecodeTally:
     patched: int = 0
     times: list[float] = field(default_factory=list)
     last_shown: float = 0.0
+    start: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Verdict:
         rate: frames a second that the header promises; None if it does not say.
         expected: frames there should be, duration x rate; None if one of them is unknown.
         fps: frames a second: the promised rate, or the average of the times where the rate varies.
-        cut_short: whether frames are missing at the end and only there.
+        positions: of an unsound video, the place of each frame that decodes in the whole one; None if unknown.
     """
 
     sound: bool
@@ -51,7 +53,7 @@ class Verdict:
     rate: float | None
     expected: int | None
     fps: float | None
-    cut_short: bool
+    positions: tuple[int, ...] | None
 
 
 def judge(tally: DecodeTally, *, duration: float | None, rate: float | None) -> Verdict:
@@ -83,8 +85,14 @@ def judge(tally: DecodeTally, *, duration: float | None, rate: float | None) -> 
         rate=rate,
         fps=(len(steps) / (times[-1] - times[0])) if varies else rate,
         expected=None if expected is None else max(expected, 1),
-        cut_short=ends_early and not tally.patched and not irregular,
+        positions=None if sound or varies or not rate else _positions(times, tally, rate),
     )
+
+
+def _positions(times: list[float], tally: DecodeTally, rate: float) -> tuple[int, ...] | None:
+    places = tuple(round((time - tally.start) * rate) for time in times)
+    rising = all(earlier < later for earlier, later in pairwise(places))
+    return places if rising and len(places) == tally.frames and places[0] >= 0 else None
 
 
 def describe(tally: DecodeTally, verdict: Verdict) -> str:
