@@ -40,10 +40,10 @@ class CommandParser(ArgumentParser):
         namespace: Namespace | None = None,
         **settings: Any,  # noqa: ANN401
     ) -> Namespace:
-        """Parse a command line, reading the files of `--config` before any flag."""
+        """Parse a command line; the files of `--config` come before any flag, and a bare truth flag means true."""
         if "--config" in self._option_string_actions:
             files = ["--config", *(f"--{group}" for group in self.groups or ())]
-            args = _files_first(sys.argv[1:] if args is None else args, files)
+            args = _files_first(self._complete_flags(sys.argv[1:] if args is None else args), files)
         return super().parse_args(args, namespace, **settings)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -61,6 +61,22 @@ class CommandParser(ArgumentParser):
             raise InputError(line) from ex
         self.exit(2, f"error: {line}\n")
         raise AssertionError  # argparse's exit never returns; its signature does not say so
+
+    def _complete_flags(self, args: Sequence[str]) -> list[str]:
+        """Take `--dry-run` for `--dry_run true`: dashes for underscores, and no value for true."""
+        completed = []
+        for argument, following in itertools.zip_longest(args, args[1:], fillvalue="--"):
+            flag, equals, value = argument.partition("=")
+            if flag.startswith("--") and flag not in self._option_string_actions:
+                flag = "--" + flag.removeprefix("--").replace("-", "_")
+            action = self._option_string_actions.get(flag)
+            if action is None:
+                completed.append(argument)
+            elif getattr(action, "_typehint", None) is bool and not equals and following.startswith("--"):
+                completed.append(f"{flag}=true")
+            else:
+                completed.append(flag + equals + value)
+        return completed
 
     def _explain(self, message: str) -> str:
         """Reword jsonargparse's messages into one line; an unknown name gets the nearest known one."""
@@ -88,17 +104,13 @@ class CommandParser(ArgumentParser):
         name = key.removeprefix("--")
 
         def likeness(candidate: str) -> float:
-            last = difflib.SequenceMatcher(
-                None, name.rsplit(".", 1)[-1], candidate.rsplit(".", 1)[-1]
-            ).ratio()
+            last = difflib.SequenceMatcher(None, name.rsplit(".", 1)[-1], candidate.rsplit(".", 1)[-1]).ratio()
             return difflib.SequenceMatcher(None, name, candidate).ratio() + last
 
         return f"did you mean {'--' if flag else ''}{max(known, key=likeness)}?"
 
 
-def parse_settings(
-    cls: type[T], args: Sequence[str], *, prog: str | None = None, description: str | None = None
-) -> T:
+def parse_settings(cls: type[T], args: Sequence[str], *, prog: str | None = None, description: str | None = None) -> T:
     """Read settings from a command line: the dataclass's defaults, then YAML, then flags.
 
     Args:

@@ -34,12 +34,14 @@ class Settings:
 
     Attributes:
         data: what is read.
+        dry_run: whether to stop early.
         learning_rate: step of the optimizer.
         widths: channels of each level.
         name: of the run.
     """
 
     data: Data = field(default_factory=Data)
+    dry_run: bool = False
     learning_rate: float = 1e-3
     widths: tuple[int, ...] = (32, 64)
     name: str | None = None
@@ -75,6 +77,21 @@ def test_flags_beat_the_file_of_a_group(tmp_path: Path) -> None:
     path.write_text("frames: 8\nsplit: validation\n", encoding="utf-8")
     settings = parse_settings(Settings, ["--data.frames", "4", "--data", str(path)])
     assert settings.data == Data(frames=4, split="validation")
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--dry-run"], True),
+        (["--dry_run"], True),
+        (["--dry-run", "--learning-rate", "1e-3"], True),
+        (["--dry_run", "false"], False),
+        (["--dry-run=true"], True),
+        ([], False),
+    ],
+)
+def test_a_bare_truth_flag_means_true(args: list[str], expected: bool) -> None:
+    assert parse_settings(Settings, args).dry_run is expected
 
 
 def test_a_later_file_beats_an_earlier_one(yaml_file: Path, tmp_path: Path) -> None:
@@ -155,12 +172,12 @@ def test_load_settings_raises_instead_of_exiting(tmp_path: Path) -> None:
 def test_overrides_beat_the_file(yaml_file: Path) -> None:
     overrides = {"data.frames": 2, "widths": (8, 16, 24), "name": "run: 1"}
     settings = load_settings(Settings, yaml_file, overrides)
-    assert settings == Settings(Data(2, "validation"), 3e-4, (8, 16, 24), "run: 1")
+    assert settings == Settings(Data(2, "validation"), False, 3e-4, (8, 16, 24), "run: 1")
 
 
 @pytest.mark.parametrize("name", [None, "a", "123", "true", "a: b", "- c", "ä ö"])
 def test_saved_settings_load_back_equal(name: str | None, tmp_path: Path) -> None:
-    settings = Settings(Data(3, "validation", tmp_path / "frames"), 1e-7, (8,), name)
+    settings = Settings(Data(3, "validation", tmp_path / "frames"), True, 1e-7, (8,), name)
     save_settings(settings, tmp_path / "run.yaml")
     assert load_settings(Settings, tmp_path / "run.yaml") == settings
 
@@ -171,9 +188,7 @@ def test_dump_wants_an_instance() -> None:
         dump_settings(Settings)
 
 
-def test_command_parser_without_settings(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_command_parser_without_settings(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     parser = CommandParser(prog="tool")
     parser.add_argument("clip", type=Path)
     parser.add_argument("--steps", type=int, default=5)

@@ -1,0 +1,118 @@
+"""Encoded clips: what is scaled, what is noisy, what is left out."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import torch
+
+from amodal_diffusion.models.conditioning import build_conditions
+from amodal_diffusion.models.latents import encode_video
+from amodal_diffusion.training.latents import LatentBatch, drop_guide, encode_batch, join_latents
+from amodal_diffusion.training.order import seeded_generator
+from amodal_diffusion.training.settings import NoiseSettings
+from amodal_diffusion.training.tasks import TaskBatch
+from tests.factories import TOKEN_WIDTH, tiny_image_encoder, tiny_vae
+
+VAE, ENCODER = tiny_vae(), tiny_image_encoder()
+QUIET = NoiseSettings(condition_log_mean=-60.0)
+
+
+def generators(*counts: int) -> list[torch.Generator]:
+    return [seeded_generator("training", 0, count) for count in counts]
+
+
+def clips(number: int = 2, *, present: bool = True) -> TaskBatch:
+    video = torch.rand(3, number, 3, 1, 16, 32, generator=seeded_generator("training", 9, 0)) * 2 - 1
+    return TaskBatch(video[0], video[1], video[2], torch.full((number,), present))
+
+
+def encode(batch: TaskBatch, noise: NoiseSettings, *counts: int) -> LatentBatch:
+    return encode_batch(batch, vae=VAE, image_encoder=ENCODER, noise=noise, generators=generators(*counts))
+
+
+def test_only_the_target_is_multiplied() -> None:
+    batch = clips()
+    with torch.no_grad():
+        latents = encode(batch, QUIET, 0, 1)
+        torch.testing.assert_close(latents.target, encode_video(VAE, batch.amodal) * VAE.config.scaling_factor)
+        torch.testing.assert_close(latents.modal, encode_video(VAE, batch.modal))
+        torch.testing.assert_close(latents.guide, encode_video(VAE, batch.guide))
+    assert latents.target.shape == (2, 3, 4, 8, 16)
+    assert latents.tokens.shape == (2, 3, TOKEN_WIDTH)
+
+
+def test_conditions_are_those_of_inference_at_the_drawn_strength() -> None:
+    batch, ours = clips(1), generators(5)
+    latents = encode_batch(batch, vae=VAE, image_encoder=ENCODER, noise=NoiseSettings(), generators=ours)
+    theirs = generators(5)
+    torch.randn(1, generator=theirs[0])  # the draw of the strength comes first
+    with torch.no_grad():
+        conditions = build_conditions(
+            batch.modal,
+            batch.guide,
+            vae=VAE,
+            image_encoder=ENCODER,
+            noise_aug_strength=latents.noise_aug_strength,
+            generator=theirs,
+        )
+    assert torch.equal(torch.cat([latents.modal, latents.guide], dim=2), conditions.latents)
+    assert torch.equal(latents.tokens, conditions.tokens)
+
+
+def test_the_noise_of_the_conditions_has_the_distribution_of_the_specification() -> None:
+    noise = NoiseSettings()
+    number = 400
+    one = clips(1)
+    batch = TaskBatch(
+        *(getattr(one, entry.name).expand(number, *getattr(one, entry.name).shape[1:]) for entry in fields(one))
+    )
+    small = TaskBatch(
+        batch.modal[:, :1, :, :4, :4],
+        batch.guide[:, :1, :, :4, :4],
+        batch.amodal[:, :1, :, :4, :4],
+        batch.guide_present,
+    )
+    logs = encode(small, noise, *range(number)).noise_aug_strength.log()
+    assert abs(float(logs.mean()) + 3.0) < 0.1
+    assert abs(float(logs.std()) - 0.5) < 0.06
+
+
+def test_a_batch_of_two_equals_two_singles() -> None:
+    batch = clips()
+    both = encode(batch, NoiseSettings(), 3, 4)
+    for index, count in enumerate((3, 4)):
+        rows = slice(index, index + 1)
+        alone = TaskBatch(batch.modal[rows], batch.guide[rows], batch.amodal[rows], batch.guide_present[rows])
+        single = encode(alone, NoiseSettings(), count)
+        for entry in fields(single):
+            torch.testing.assert_close(
+                getattr(single, entry.name), getattr(both, entry.name)[rows], atol=1e-5, rtol=1e-5
+            )
+
+
+def test_a_clip_without_guide_has_guide_latents_of_zero() -> None:
+    latents = encode(clips(present=False), NoiseSettings(), 0, 1)
+    assert not latents.guide.any()
+    assert latents.modal.any()
+
+
+def test_the_guide_is_left_out_for_the_given_share() -> None:
+    number = 2000
+    batch = LatentBatch(
+        *(torch.ones(number, 1, 4, 1, 1) for _ in range(3)), torch.ones(number, 1, 2), torch.ones(number)
+    )
+    kept = drop_guide(batch, 0.3, generators=generators(*range(number)))
+    share = 1 - float(kept.guide.mean())
+    assert abs(share - 0.3) < 0.04  # four standard errors
+    assert set(kept.guide.flatten(1).mean(1).tolist()) == {0.0, 1.0}
+    assert torch.equal(kept.modal, batch.modal)
+    assert drop_guide(batch, 0.0, generators=generators(*range(number))).guide.all()
+    assert not drop_guide(batch, 1.0, generators=generators(*range(number))).guide.any()
+
+
+def test_join_and_move() -> None:
+    batch = encode(clips(1), QUIET, 0)
+    joined = join_latents([batch, batch]).to("cpu", torch.float16)
+    assert joined.target.shape[0] == 2
+    assert joined.noise_aug_strength.dtype == torch.float16
