@@ -1,4 +1,4 @@
-"""IoU protocols for completed masks: pure functions on boolean arrays (spec section 8).
+"""IoU protocols for completed masks: pure functions on boolean arrays (docs/method.md, section 8).
 
 A prediction is OR-ed with the modal mask first. The protocols differ in the hidden part only: ``strict`` counts every
 frame that hides something; ``released``, as published figures were computed, erodes both hidden parts by a

@@ -16,7 +16,7 @@ from amodal_diffusion.video.overlay import OverlayLayer, draw_overlay
 Picture = TypeVar("Picture", UInt8Array, BoolArray)
 
 _GAP, _FONT_SIZE, _LABEL_WIDTH = 6, 18, 120
-_PAPER, _INK = (255, 255, 255), (30, 30, 30)
+_PAPER, _INK = (232, 232, 232), (30, 30, 30)  # paper darker than the white behind cut-out objects
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What the UNet is conditioned on, built by the same functions for training and for inference.
 
-Specification, sections 2, 3 and 6: condition latents are not multiplied by the VAE's scaling factor, every frame
+docs/method.md, sections 2, 3 and 6: condition latents are not multiplied by the VAE's scaling factor, every frame
 attends to the tokens of all frames, and the time ids are (fps, motion bucket, noise strength) as they are.
 """
 
@@ -162,8 +162,7 @@ def clip_tokens(image_encoder: CLIPVisionModelWithProjection, video: Tensor, *, 
 def drop_conditions(conditions: Conditions, probability: float, *, generator: torch.Generator) -> Conditions:
     """Leave out conditions at random, so that guidance has an unconditional model to lean on.
 
-    One uniform draw ``u`` a clip: tokens are zero for ``u < 2p``, latents for ``p <= u < 3p`` (specification,
-    section 3).
+    One uniform draw ``u`` a clip: tokens are zero for ``u < 2p``, latents for ``p <= u < 3p`` (docs/method.md, section 3).
 
     Args:
         conditions: of ``B`` clips.

@@ -18,7 +18,7 @@ class DepthEstimator:
     """Depth Anything V2 on batches of frames; nearer is larger.
 
     The network's scale is relative and differs from frame to frame by design; whoever uses the result as a guide
-    scales it over the whole clip (specification, section 2).
+    scales it over the whole clip (docs/method.md, section 2).
     """
 
     def __init__(

@@ -22,7 +22,7 @@ def encode_video(vae: AutoencoderKLTemporalDecoder, video: Tensor, *, chunk_size
 
     Returns:
         float32 ``[B, F, 4, h, w]``, **not** multiplied by the scaling factor: conditions are used like this, a
-        training target is multiplied by the caller (specification, section 2).
+        training target is multiplied by the caller (docs/method.md, section 2).
     """
     clips = []
     for clip in video:  # chunks never mix clips: a clip's result does not depend on its batch

@@ -19,7 +19,7 @@ class AmodalSegmentationPipeline(ConditionedVideoPipeline):
 def mask_score(video: Tensor) -> Tensor:
     """How strongly each pixel is taken for the object: the mean of the channels as 8-bit levels, 0 to 1.
 
-    The reference's rule, mask = score above 200/255, is applied to this (specification, section 5).
+    The reference's rule, mask = score above 200/255, is applied to this (docs/method.md, section 5).
 
     Args:
         video: float ``[..., 3, H, W]`` in [-1, 1].

@@ -41,7 +41,7 @@ class ConditionedVideoOutput(BaseOutput):
 
 
 class ConditionedVideoPipeline(DiffusionPipeline):
-    """Sample the amodal video from a modal video and a guide (specification, sections 1 to 3).
+    """Sample the amodal video from a modal video and a guide (docs/method.md, sections 1 to 3).
 
     ``conditioning="corrected"`` gives every row of a batch the tokens of all its frames, as training does.
     ``"released"`` repeats the reference's inference to the bit, for the published checkpoints and numbers: one
@@ -226,7 +226,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         tokens = torch.cat([zero.tokens, conditions.tokens])  # [2B, F, D]
         if self.conditioning == "released":
             # The reference interleaves zero and token over the 2F rows of a clip while its batch is all zero rows
-            # first: a row of either half then meets another row's token (specification, section 6, row 1).
+            # first: a row of either half then meets another row's token (docs/method.md, section 6, row 1).
             mixed = rearrange([zero.tokens, conditions.tokens], "two b f d -> b (f two) d")
             tokens = rearrange(mixed, "b (half f) d -> (half b) f d", half=2)
         return replace(

@@ -1,4 +1,4 @@
-"""From a batch of latents to the loss: EDM with v-prediction (specification, section 3)."""
+"""From a batch of latents to the loss: EDM with v-prediction (docs/method.md, section 3)."""
 
 from __future__ import annotations
 

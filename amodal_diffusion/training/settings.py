@@ -140,7 +140,7 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class NoiseSettings:
-    """The noise that training draws (specification, section 3).
+    """The noise that training draws (docs/method.md, section 3).
 
     Attributes:
         sigma_log_mean: mean of ``ln sigma``.
@@ -207,7 +207,7 @@ class TrainingSettings:
         gradient_accumulation_steps: batches before each optimizer step.
         mixed_precision: ``no``, ``bf16`` or ``fp16``; weights and optimizer stay float32.
         cpu: stay on the CPU where there is a GPU.
-        conditioning_dropout: ``p`` of the specification, section 3.
+        conditioning_dropout: ``p`` of docs/method.md, section 3.
         seed: of the weights, the order of the clips and all noise.
         resume: ``auto`` goes on from the newest checkpoint in ``output`` if there is one, ``none`` refuses a folder
             that holds any, another value is the checkpoint's folder.

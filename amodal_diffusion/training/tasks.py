@@ -17,7 +17,7 @@ from amodal_diffusion.video.masks import cut_out_on_white
 
 @dataclass(frozen=True)
 class TaskBatch:
-    """Clips as the networks take them: modal + guide -> amodal (specification, section 1).
+    """Clips as the networks take them: modal + guide -> amodal (docs/method.md, section 1).
 
     Attributes:
         modal: what is visible, float32 ``[B, F, 1 or 3, H, W]`` in [-1, 1].

@@ -71,7 +71,7 @@ def union(first: BoolArray, *others: BoolArray) -> BoolArray:
 
 
 def resize_masks(masks: BoolArray, height: int, width: int) -> BoolArray:
-    """Resize masks: bilinear between pixel centres without smoothing, then at least 0.5 (spec section 8).
+    """Resize masks: bilinear between pixel centres without smoothing, then at least 0.5 (docs/method.md, section 8).
 
     All published figures were scored on masks resized in 8-bit fixed point, whose truncated products move the rim of
     a mask by up to a pixel and mIoU by a thousandth; the same arithmetic is used here, to the bit.

@@ -1,4 +1,4 @@
-"""The loss: EDM as the samplers compute it, clip by clip, with the specification's dropout."""
+"""The loss: EDM as the samplers compute it, clip by clip, with dropout as often as it should be."""
 
 from __future__ import annotations
 
