@@ -1,4 +1,4 @@
-"""Annotation files in the SAIL-VOS sequence layout: one record a track, checked on reading (docs/method.md, section 8)."""
+"""Annotation files in the SAIL-VOS sequence layout: one record a track, checked on reading."""
 
 from __future__ import annotations
 

@@ -162,7 +162,8 @@ def clip_tokens(image_encoder: CLIPVisionModelWithProjection, video: Tensor, *, 
 def drop_conditions(conditions: Conditions, probability: float, *, generator: torch.Generator) -> Conditions:
     """Leave out conditions at random, so that guidance has an unconditional model to lean on.
 
-    One uniform draw ``u`` a clip: tokens are zero for ``u < 2p``, latents for ``p <= u < 3p`` (docs/method.md, section 3).
+    One uniform draw ``u`` a clip: tokens are zero for ``u < 2p``, latents for ``p <= u < 3p``
+    (docs/method.md, section 3).
 
     Args:
         conditions: of ``B`` clips.

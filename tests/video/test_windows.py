@@ -32,7 +32,7 @@ def test_overlap_fades_from_one_window_to_the_next() -> None:
     def predict(window: Window[int]) -> torch.Tensor:
         return torch.full((len(window.items),), float(window.start))
 
-    blended = dict(blend_windows(range(8), lambda window: predict(window), size=5, overlap=2))
+    blended = dict(blend_windows(range(8), predict, size=5, overlap=2))
     assert list(blended) == list(range(8))
     expected = torch.tensor([0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 3.0, 3.0])
     torch.testing.assert_close(torch.stack(list(blended.values())), expected)
