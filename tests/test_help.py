@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,7 @@ from amodal_diffusion import commands
 from amodal_diffusion.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-SUBCOMMANDS = sorted(
-    module.name for module in pkgutil.iter_modules(commands.__path__) if module.name[0] != "_"
-)
+SUBCOMMANDS = sorted(module.name for module in pkgutil.iter_modules(commands.__path__) if module.name[0] != "_")
 SCRIPTS = sorted([*ROOT.glob("train/*.py"), *ROOT.glob("inference/*.py")])
 
 
@@ -28,7 +27,9 @@ def test_subcommand_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([name, "--help"])
     assert stop.value.code == 0
-    assert f"amodal-diffusion {name}" in capsys.readouterr().out
+    usage = capsys.readouterr().out.partition("\n\n")[0].split()
+    assert usage[:2] == ["usage:", "amodal-diffusion"]
+    assert name in usage
 
 
 def test_help_lists_every_subcommand_without_importing_torch() -> None:
@@ -43,9 +44,9 @@ def test_help_lists_every_subcommand_without_importing_torch() -> None:
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_script_help(path: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, path, "--help"], check=False, capture_output=True, text=True, timeout=120
-    )
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.strip()
+def test_script_help(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [str(path), "--help"])
+    with pytest.raises(SystemExit) as stop:  # in this process: five of their own would import torch five times
+        runpy.run_path(str(path), run_name="__main__")
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: ")
