@@ -6,9 +6,7 @@ from amodal_diffusion.cli import main
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    if not any(
-        argument in ("-h", "--help") or argument.startswith("--amodal-masks") for argument in arguments
-    ):
+    if not any(argument in ("-h", "--help") or argument.startswith("--amodal-masks") for argument in arguments):
         print(
             "error: --amodal-masks: expected a folder with the whole object's masks, got none",
             file=sys.stderr,
