@@ -138,16 +138,18 @@ def _complete_object(
 
 def _frames(track: MaskTrack, inputs: CompletionInputs, depth: DepthTrack | None) -> Iterator[FrameInput]:
     from amodal_diffusion.pipelines.completer import FrameInput
+    from amodal_diffusion.video.focus import follow
     from amodal_diffusion.video.frames import depth_to_unit
 
     maps: Iterator[FloatArray | None] = repeat(None) if depth is None else iter(depth)
     whole = inputs.whole.get(track.name)
     wholes: Iterator[BoolArray | None] = repeat(None) if whole is None else iter(whole)
-    for rgb, modal, values, amodal in zip(inputs.clip, track, maps, wholes, strict=False):  # two may be endless
+    places = follow(track)
+    for rgb, modal, values, amodal, focus in zip(inputs.clip, track, maps, wholes, places, strict=False):  # two endless
         unit = None
         if values is not None and depth is not None:
             unit = depth_to_unit(values[None], limits=depth.limits)[0, 0].numpy()
-        yield FrameInput(rgb=rgb, modal=modal, depth=unit, amodal=amodal)
+        yield FrameInput(rgb=rgb, modal=modal, depth=unit, amodal=amodal, focus=focus)
 
 
 def _write_overlay(inputs: CompletionInputs, out: OutputFolder, *, quiet: bool) -> None:

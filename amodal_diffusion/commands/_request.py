@@ -117,6 +117,9 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
     """
     if request.amodal_masks is not None and request.stages == "masks":
         raise InputError("--amodal-masks: skips the stage that --stages masks asks for; leave one of them out")
+    for folder in (request.clip, request.masks, request.amodal_masks, Path(request.depth)):
+        if folder is not None and folder.is_dir() and request.out.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"out: {request.out}: lies in {folder}, which is input; choose another folder")
     clip = open_clip(request.clip, allow_truncated=request.allow_truncated)
     found = read_masks(request.masks, allow_truncated=request.allow_truncated)
     tracks = tuple(fit_track(track, clip, what="masks") for track in _chosen(found, request.object_name))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
+import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from amodal_diffusion.data.scenes import Split
 from amodal_diffusion.data.scenes.series import SceneSeries
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
+from amodal_diffusion.video.focus import CloseUp, follow
+from amodal_diffusion.video.frames import mask_to_unit, to_uint8, to_unit
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,35 @@ class AmodalSample:
     whole_rgb: UInt8Array | None
 
 
+def closely(sample: AmodalSample, *, height: int, width: int, zoom: float) -> AmodalSample:
+    """Look at a sample's object closely, as a model with this zoom does.
+
+    Args:
+        sample: its object is visible in at least one frame.
+        height: pixels of the result.
+        width: pixels of the result.
+        zoom: see :class:`~amodal_diffusion.video.focus.CloseUp`.
+    """
+    source: tuple[int, int] = (sample.modal.shape[1], sample.modal.shape[2])
+    parts = [CloseUp.at(place, source, (height, width), zoom=zoom) for place in follow(sample.modal)]
+
+    def look(frames: Tensor, pad_value: float | Literal["edge"]) -> Tensor:
+        return torch.cat([part.apply(frames[i : i + 1], pad_value) for i, part in enumerate(parts)])
+
+    def masks(values: BoolArray) -> BoolArray:
+        inside: BoolArray = (look(mask_to_unit(values), -1.0) >= 0)[:, 0].numpy()
+        return inside
+
+    return replace(
+        sample,
+        modal=masks(sample.modal),
+        amodal=masks(sample.amodal),
+        depth=None if sample.depth is None else look(torch.from_numpy(sample.depth)[:, None], "edge")[:, 0].numpy(),
+        rgb=None if sample.rgb is None else to_uint8(look(to_unit(sample.rgb), "edge")),
+        whole_rgb=None if sample.whole_rgb is None else to_uint8(look(to_unit(sample.whole_rgb), 1.0)),
+    )
+
+
 class SceneDataset(Dataset[AmodalSample]):
     """The targets of procedural scenes; item i depends on nothing but (split, seed, i) and the size.
 
@@ -45,16 +79,27 @@ class SceneDataset(Dataset[AmodalSample]):
         width: W in pixels.
         with_rgb: whether samples have RGB; slower with it.
         seed: which of the disjoint sequences of scenes; 0 counts the scenes from 0.
+        close_up: height, width and zoom of a close-up of the object instead of the whole frame; see `closely`.
 
     Raises:
         InputError: if the length is not positive, the seed is negative, or `test-v1` is asked for other than it is.
     """
 
     def __init__(
-        self, split: Split, *, length: int, frames: int, height: int, width: int, with_rgb: bool, seed: int = 0
+        self,
+        split: Split,
+        *,
+        length: int,
+        frames: int,
+        height: int,
+        width: int,
+        with_rgb: bool,
+        seed: int = 0,
+        close_up: tuple[int, int, float] | None = None,
     ) -> None:
         self.series = SceneSeries(split, length=length, frames=frames, height=height, width=width, seed=seed)
         self.with_rgb = with_rgb
+        self.close_up = close_up
 
     def __len__(self) -> int:
         return self.series.length
@@ -62,4 +107,8 @@ class SceneDataset(Dataset[AmodalSample]):
     def __getitem__(self, index: int) -> AmodalSample:
         scene = self.series.scene(index, with_rgb=self.with_rgb)
         target = scene.target
-        return AmodalSample(scene.name, target.modal, target.amodal, scene.depth, scene.rgb, target.rgb)
+        sample = AmodalSample(scene.name, target.modal, target.amodal, scene.depth, scene.rgb, target.rgb)
+        if self.close_up is None:
+            return sample
+        height, width, zoom = self.close_up
+        return closely(sample, height=height, width=width, zoom=zoom)

@@ -29,6 +29,8 @@ class SamplingDefaults:
         fps: frame rate the model is told, whatever the clip's own.
         motion_bucket_id: amount of motion the model is told.
         decode_chunk_size: frames the VAE decodes together.
+        zoom: size of the part of a frame that the model looks at, over that of the object's largest visible extent;
+            None looks at whole frames, letterboxed, as the paper does.
         mask_threshold: stage 1's mask is where the mean of RGB, 0 to 1, is above this.
     """
 
@@ -41,6 +43,7 @@ class SamplingDefaults:
     fps: int = 8
     motion_bucket_id: int = 127
     decode_chunk_size: int = 8
+    zoom: float | None = None
     mask_threshold: float = 200 / 255
 
 

@@ -31,6 +31,7 @@ from amodal_diffusion.types import (
     UInt8Array,
     VideoClip,
 )
+from amodal_diffusion.video.focus import follow
 from amodal_diffusion.video.frames import depth_to_unit
 
 __all__ = ["AmodalCompleter", "FrameInput"]
@@ -148,12 +149,14 @@ class AmodalCompleter:
         if amodal_mask is not None and amodal_mask.dtype != np.bool_:
             raise InputError(f"amodal_mask: expected bool, got {amodal_mask.dtype}")
         scaled = None if depth is None else depth_to_unit(depth)[:, 0].numpy()  # [F, H, W]
+        focuses = follow(clip.modal_mask)
         frames = (
             FrameInput(
                 rgb=clip.rgb[index],
                 modal=clip.modal_mask[index],
                 depth=None if scaled is None else scaled[index],
                 amodal=None if amodal_mask is None else amodal_mask[index],
+                focus=focuses[index],
             )
             for index in range(clip.num_frames)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPip
 from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
 from amodal_diffusion.types import AmodalResult, BoolArray, FloatArray, InputError, UInt8Array
-from amodal_diffusion.video.frames import Letterbox, mask_to_unit, to_uint8, to_unit
+from amodal_diffusion.video.focus import CloseUp, Focus
+from amodal_diffusion.video.frames import Letterbox, depth_to_unit, mask_to_unit, to_uint8, to_unit
 from amodal_diffusion.video.masks import compose_rgba, cut_out_on_white
 from amodal_diffusion.video.windows import Window, blend_windows
 
@@ -31,12 +33,15 @@ class FrameInput:
         modal: visible part of the object, bool ``[H, W]``; may be empty.
         depth: float32 ``[H, W]`` in [-1, 1], nearer is larger, already scaled over the whole clip; None for none.
         amodal: the whole object if it is known already, bool ``[H, W]``; stage 1 then leaves this frame alone.
+        focus: where the object is, from :func:`~amodal_diffusion.video.focus.follow` over the whole clip; None to
+            look at the whole frame whatever the model's default is.
     """
 
     rgb: UInt8Array
     modal: BoolArray
     depth: FloatArray | None = None
     amodal: BoolArray | None = None
+    focus: Focus | None = None
 
 
 @dataclass(frozen=True)
@@ -70,10 +75,26 @@ class StreamSettings:
         """Frames that neighbouring windows share: a quarter."""
         return self.sampling.num_frames // 4
 
-    def letterbox(self, frame: FrameInput) -> Letterbox:
-        """How a frame of this size fits the size that the model works at."""
+    def look(self, frame: FrameInput, values: Tensor, pad_value: float | Literal["edge"]) -> Tensor:
+        """Bring pixels of a frame, ``[1, C, H, W]``, to the size that the model works at: whole, or a close-up."""
+        close_up = self._close_up(frame)
+        return (close_up or self._letterbox(frame)).apply(values, pad_value)
+
+    def put_back(self, frame: FrameInput, values: Tensor, *, outside: float) -> Tensor:
+        """Bring what the model made, ``[1, C, h, w]``, back to the frame's size and place."""
+        close_up = self._close_up(frame)
+        return close_up.undo(values, outside=outside) if close_up else self._letterbox(frame).undo(values)
+
+    def _letterbox(self, frame: FrameInput) -> Letterbox:
         height, width = frame.rgb.shape[:2]
         return Letterbox((height, width), (self.sampling.height, self.sampling.width))
+
+    def _close_up(self, frame: FrameInput) -> CloseUp | None:
+        if frame.focus is None or self.sampling.zoom is None:
+            return None
+        height, width = frame.rgb.shape[:2]
+        target = (self.sampling.height, self.sampling.width)
+        return CloseUp.at(frame.focus, (height, width), target, zoom=self.sampling.zoom)
 
 
 def stream_settings(pipeline: ConditionedVideoPipeline, chosen: dict[str, float], *, seed: int) -> StreamSettings:
@@ -125,19 +146,20 @@ def stream_masks(
     def predict(window: Window[FrameInput]) -> Tensor:
         if all(frame.amodal is not None for frame in window.items):
             return torch.zeros(len(window.items), sampling.height, sampling.width)
-        box = settings.letterbox(window.items[0])
-        modal = [box.apply(mask_to_unit(frame.modal[None]), -1.0) for frame in window.items]
-        depth = [torch.from_numpy(frame.depth)[None, None] for frame in window.items if frame.depth is not None]
+        modal = [_seen(frame, frame.modal, settings) for frame in window.items]
+        depth = [_depth_seen(frame, frame.depth, settings) for frame in window.items if frame.depth is not None]
         guide = None
         if len(depth) == len(modal):
-            guide = torch.cat([box.apply(plane, "edge") for plane in depth])[None]  # [1, F, 1, H, W]
+            guide = torch.cat(depth)[None]  # [1, F, 1, H, W]
+            if sampling.zoom is not None:  # scaled over what the model sees, as in training
+                guide = depth_to_unit(guide[0, :, 0].numpy())[None]
         return mask_score(_sample(pipeline, torch.cat(modal)[None], guide, settings, start=window.start))
 
     for frame, score in blend_windows(frames, predict, size=sampling.num_frames, overlap=settings.overlap):
         if frame.amodal is not None:
             yield MaskedFrame(frame, frame.amodal | frame.modal)
             continue
-        full = settings.letterbox(frame).undo(score[None, None].cpu())[0, 0]  # [H, W]
+        full = settings.put_back(frame, score[None, None].cpu(), outside=0.0)[0, 0]  # [H, W]
         yield MaskedFrame(frame, (full > sampling.mask_threshold).numpy() | frame.modal)
 
 
@@ -157,17 +179,15 @@ def stream_appearance(
     sampling = settings.sampling
 
     def predict(window: Window[MaskedFrame]) -> Tensor:
-        box = settings.letterbox(window.items[0].frame)
         modal, guide = [], []
         for entry in window.items:
             visible = cut_out_on_white(entry.frame.rgb[None], entry.frame.modal[None])
-            modal.append(box.apply(to_unit(visible), 1.0))
-            inside = box.apply(mask_to_unit(entry.amodal[None]), -1.0) >= 0
-            guide.append(inside.float() * 2 - 1)  # binarised, as in training
+            modal.append(settings.look(entry.frame, to_unit(visible), 1.0))
+            guide.append(_seen(entry.frame, entry.amodal, settings))
         return _sample(pipeline, torch.cat(modal)[None], torch.cat(guide)[None], settings, start=window.start)
 
     for entry, painted in blend_windows(masked, predict, size=sampling.num_frames, overlap=settings.overlap):
-        full = to_uint8(settings.letterbox(entry.frame).undo(painted[None].cpu()))  # [1, H, W, 3]
+        full = to_uint8(settings.put_back(entry.frame, painted[None].cpu(), outside=1.0))  # [1, H, W, 3]
         rgb, modal, amodal = entry.frame.rgb[None], entry.frame.modal[None], entry.amodal[None]
         whole = np.where(modal[..., None], rgb, full)
         yield AmodalResult(
@@ -175,6 +195,17 @@ def stream_appearance(
             amodal_rgb=cut_out_on_white(whole, amodal),
             rgba=compose_rgba(rgb, modal, whole, amodal),
         )
+
+
+def _seen(frame: FrameInput, mask: BoolArray, settings: StreamSettings) -> Tensor:
+    """A mask as the model sees it: float ``[1, 1, h, w]``, -1 outside and 1 inside."""
+    inside = settings.look(frame, mask_to_unit(mask[None]), -1.0) >= 0
+    return inside.float() * 2 - 1
+
+
+def _depth_seen(frame: FrameInput, depth: FloatArray, settings: StreamSettings) -> Tensor:
+    """Depth as the model sees it: float ``[1, 1, h, w]``."""
+    return settings.look(frame, torch.from_numpy(depth)[None, None], "edge")
 
 
 def _sample(

@@ -53,14 +53,17 @@ class TaskClips(Dataset[TaskBatch]):
 
 def scenes(settings: DataSettings, task: TrainingTask, *, split: Split, length: int) -> SceneDataset:
     """The generated scenes of a split."""
+    size = (settings.height, settings.width)
+    height, width = size if settings.zoom is None else (settings.scene_height, settings.scene_width)
     return SceneDataset(
         split,
         length=length,
         frames=settings.frames,
-        height=settings.height,
-        width=settings.width,
+        height=height,
+        width=width,
         with_rgb=task.needs_rgb,
         seed=settings.seed,
+        close_up=None if settings.zoom is None else (*size, settings.zoom),
     )
 
 

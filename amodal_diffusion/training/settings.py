@@ -111,8 +111,11 @@ class DataSettings:
     Attributes:
         clips: number of generated scenes of the training split.
         frames: frames ``F`` of a clip.
-        height: pixels ``H``.
-        width: pixels ``W``.
+        height: pixels ``H`` that the model sees.
+        width: pixels ``W`` that the model sees.
+        zoom: look at close-ups of the object, as ``sampling.zoom`` does; None at whole frames.
+        scene_height: pixels of the scenes that close-ups are cut from; whole frames are made at ``height``.
+        scene_width: likewise.
         seed: of the generated scenes.
         guide_dropout: share of clips whose guide is left out (its latents are zero).
         latents: folder that `train/precompute.py` filled; None encodes the clips in the training step.
@@ -123,6 +126,9 @@ class DataSettings:
     frames: int = 25
     height: int = 128
     width: int = 256
+    zoom: float | None = None
+    scene_height: int = 64
+    scene_width: int = 128
     seed: int = 0
     guide_dropout: float = 0.0
     latents: Path | None = None
@@ -258,5 +264,10 @@ class TrainingSettings:
         for name in at_least_one:
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.data.zoom != self.sampling.zoom:
+            raise InputError(
+                f"data.zoom: expected sampling.zoom, {self.sampling.zoom}, so that the model sees the same in training "
+                f"and in use; got {self.data.zoom}"
+            )
         if not 0.0 <= self.conditioning_dropout <= 1 / 3:
             raise InputError(f"conditioning_dropout: expected 0 to 1/3, got {self.conditioning_dropout}")

@@ -34,6 +34,9 @@ class LatentSettings:
         frames: of a clip.
         height: in pixels.
         width: in pixels.
+        zoom: of close-ups; None for whole frames.
+        scene_height: of the scenes that close-ups are cut from, in pixels.
+        scene_width: likewise.
         scene_seed: of the generated scenes.
         noise_seed: of the condition noise.
         condition_log_mean: of the condition noise.
@@ -47,6 +50,9 @@ class LatentSettings:
     frames: int
     height: int
     width: int
+    zoom: float | None
+    scene_height: int
+    scene_width: int
     scene_seed: int
     noise_seed: int
     condition_log_mean: float
@@ -64,6 +70,9 @@ class LatentSettings:
             frames=data.frames,
             height=data.height,
             width=data.width,
+            zoom=data.zoom,
+            scene_height=data.scene_height,
+            scene_width=data.scene_width,
             scene_seed=data.seed,
             noise_seed=settings.seed,
             condition_log_mean=noise.condition_log_mean,

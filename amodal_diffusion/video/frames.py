@@ -129,9 +129,7 @@ class Letterbox:
     def __post_init__(self) -> None:
         """Refuse empty sizes, from which no scale follows."""
         if min(*self.source_hw, *self.target_hw) < 1:
-            raise InputError(
-                f"size: expected at least 1 pixel a side, got {self.source_hw} and {self.target_hw}"
-            )
+            raise InputError(f"size: expected at least 1 pixel a side, got {self.source_hw} and {self.target_hw}")
 
     @property
     def inner_hw(self) -> tuple[int, int]:
@@ -162,7 +160,7 @@ class Letterbox:
         Raises:
             InputError: if ``frames`` are not at the source size.
         """
-        picture = _resize(_checked(frames, self.source_hw), self.inner_hw)
+        picture = resize(_checked(frames, self.source_hw), self.inner_hw)
         (top, left), (height, width), (target_height, target_width) = (
             self._top_left,
             self.inner_hw,
@@ -189,7 +187,7 @@ class Letterbox:
         """
         (top, left), (height, width) = self._top_left, self.inner_hw
         picture = _checked(frames, self.target_hw)[..., top : top + height, left : left + width]
-        return _resize(picture, self.source_hw)
+        return resize(picture, self.source_hw)
 
 
 def _checked(frames: Tensor, size: tuple[int, int]) -> Tensor:
@@ -199,14 +197,20 @@ def _checked(frames: Tensor, size: tuple[int, int]) -> Tensor:
     return frames
 
 
-def _resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
-    """Scale bilinearly; antialiased, which changes nothing when the picture grows."""
+def resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """Scale bilinearly; antialiased, which changes nothing when the picture grows.
+
+    Args:
+        frames: float ``[F, C, H, W]``.
+        size: height and width in pixels after.
+
+    Returns:
+        float ``[F, C, *size]``.
+    """
     if tuple(frames.shape[-2:]) == tuple(size):
         return frames
     height, width = size
     if width == 1 < height:
         # torch 2.13 antialiases the rows of a picture one pixel wide wrongly, but not those of its transpose.
-        return _resize(frames.transpose(-1, -2), (width, height)).transpose(-1, -2)
-    return functional.interpolate(
-        frames, size=(height, width), mode="bilinear", align_corners=False, antialias=True
-    )
+        return resize(frames.transpose(-1, -2), (width, height)).transpose(-1, -2)
+    return functional.interpolate(frames, size=(height, width), mode="bilinear", align_corners=False, antialias=True)

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from amodal_diffusion.models.checkpoint import read_settings, write_settings
 from amodal_diffusion.pipelines.completer import AmodalCompleter, FrameInput
-from amodal_diffusion.types import InputError, VideoClip
+from amodal_diffusion.types import STAGES, InputError, VideoClip
 from tests.factories import moving_square, tiny_completer_folder
 
 
@@ -112,6 +113,20 @@ def test_windows_see_the_same_noise_where_they_overlap(completer: AmodalComplete
 def test_bad_input_is_named(completer: AmodalCompleter, keywords: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         completer.complete(moving_square(), **keywords)  # type: ignore[arg-type]
+
+
+def test_a_model_with_zoom_looks_closely_and_leaves_the_rest_alone(tmp_path: Path) -> None:
+    model = tiny_completer_folder(tmp_path / "model")
+    for stage in STAGES:
+        settings = read_settings(model / stage)
+        write_settings(replace(settings, sampling=replace(settings.sampling, zoom=1.5)), model / stage)
+    clip = moving_square(5, 48, 96)
+    result = AmodalCompleter.from_pretrained(model, device="cpu").complete(clip)
+    assert not (clip.modal_mask & ~result.amodal_mask).any()
+    assert result.rgba is not None
+    assert np.array_equal(result.rgba[..., :3][clip.modal_mask], clip.rgb[clip.modal_mask])
+    assert not result.amodal_mask[:, 30:].any()  # the square is far above: a close-up does not reach there
+    assert not result.amodal_mask[:, :, 60:].any()
 
 
 def test_frames_of_another_size_are_refused(completer: AmodalCompleter) -> None:
