@@ -158,7 +158,7 @@ class CloseUp:
 
 def _box(mask: BoolArray) -> tuple[int, int, int, int, int] | None:
     """Top, bottom, left, right (one past the last) and area of what a mask shows; None if it is empty."""
-    rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if len(rows) == 0:
         return None
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1, int(mask.sum())
