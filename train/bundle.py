@@ -4,8 +4,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from amodal_diffusion.config import parse_settings
 from amodal_diffusion.models.hub import load_stage, save_model
 
@@ -31,4 +29,4 @@ if __name__ == "__main__":
         load_stage(settings.segmentation, stage="amodal_segmentation"),
         load_stage(settings.content, stage="content_completion"),
     ]
-    save_model(stages, settings.out, dtype=torch.float16)
+    save_model(stages, settings.out, dtype="float16")

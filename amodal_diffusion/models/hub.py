@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import diffusers
 import torch
@@ -208,7 +208,9 @@ def save_stage(components: StageComponents, folder: Path) -> None:
     write_settings(components.settings, folder)
 
 
-def save_model(stages: Sequence[StageComponents], folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
+def save_model(
+    stages: Sequence[StageComponents], folder: Path, *, dtype: Literal["float32", "float16"] = "float32"
+) -> None:
     """Write a model of one or both stages that share autoencoder, image encoder and scheduler.
 
     Args:
@@ -221,14 +223,15 @@ def save_model(stages: Sequence[StageComponents], folder: Path, *, dtype: torch.
     """
     if folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"{folder}: not empty; choose another folder, nothing is overwritten")
+    precision = torch.float16 if dtype == "float16" else torch.float32
     shared = stages[0]
-    shared.vae.to(dtype).save_pretrained(folder / "vae", safe_serialization=True)
-    shared.image_encoder.to(dtype).save_pretrained(folder / "image_encoder")
+    shared.vae.to(precision).save_pretrained(folder / "vae", safe_serialization=True)
+    shared.image_encoder.to(precision).save_pretrained(folder / "image_encoder")
     shared.scheduler.save_pretrained(folder / "scheduler")
     for components in stages:
         target = folder / components.settings.stage
         target.mkdir(parents=True)
-        components.unet.to(dtype).save_pretrained(target / "unet", safe_serialization=True)
+        components.unet.to(precision).save_pretrained(target / "unet", safe_serialization=True)
         write_settings(components.settings, target)
 
 

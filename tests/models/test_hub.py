@@ -43,7 +43,7 @@ def test_a_stage_comes_back_as_it_was_saved(stage: Path) -> None:
 
 
 def test_both_stages_share_parts_in_half_precision(tmp_path: Path) -> None:
-    save_model([tiny_components(stage) for stage in STAGES], tmp_path / "model", dtype=torch.float16)
+    save_model([tiny_components(stage) for stage in STAGES], tmp_path / "model", dtype="float16")
     for stage in STAGES:
         loaded = load_stage(tmp_path / "model", stage=stage)
         assert loaded.settings.stage == stage
