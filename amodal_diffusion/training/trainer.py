@@ -88,6 +88,8 @@ class Trainer:
         self.validate = validate
         unet = components.unet.train()
         self.parameters = trainable_parameters(unet, settings.model.trainable)
+        if settings.model.attention == "plain":
+            unet.set_default_attn_processor()
         if settings.model.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
         optimizer = settings.optimizer
@@ -99,6 +101,7 @@ class Trainer:
                 betas=optimizer.betas,
                 weight_decay=optimizer.weight_decay,
                 eps=optimizer.epsilon,
+                fused=True,
             ),
         )
         components.vae.to(accelerator.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -26,11 +27,22 @@ def launch(*command: str) -> str:
     """Run a command in two processes on the CPU; its output."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     arguments = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(TWO_PROCESSES), *command]
-    result = subprocess.run(
-        arguments, check=False, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=250
+    process = subprocess.Popen(
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+        start_new_session=True,
     )
-    assert result.returncode == 0, result.stderr
-    return result.stdout + result.stderr
+    try:
+        printed, _ = process.communicate(timeout=280)
+    finally:
+        if process.poll() is None:  # the launcher's own processes too
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, printed
+    return printed
 
 
 @pytest.fixture

@@ -124,6 +124,14 @@ def test_mixed_precision_keeps_float32_weights(make_settings: MakeSettings, prec
     assert {value.dtype for value in weights.values()} == {torch.float32}
 
 
+def test_plain_attention_computes_the_same(make_settings: MakeSettings, tmp_path: Path) -> None:
+    settings = make_settings(output=tmp_path / "fused", steps=1)
+    run(settings)
+    run(replace(settings, output=tmp_path / "plain", model=replace(settings.model, attention="plain")))
+    lines = [json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[1]) for name in ("fused", "plain")]
+    assert lines[0]["gradient_norm"] == pytest.approx(lines[1]["gradient_norm"], rel=1e-4)
+
+
 def test_loss_lines_and_settings_are_kept(make_settings: MakeSettings) -> None:
     settings = make_settings(log_every=2)
     run(settings)
