@@ -69,7 +69,7 @@ def mask_to_unit(mask: BoolArray) -> Tensor:
     """
     if mask.dtype != np.bool_ or mask.ndim < 3:
         raise InputError(f"mask: expected bool [..., F, H, W], got {mask.dtype} {list(mask.shape)}")
-    return torch.from_numpy(np.ascontiguousarray(mask)).to(torch.float32).unsqueeze(-3) * 2.0 - 1.0
+    return torch.from_numpy(mask.astype(np.float32)).unsqueeze(-3) * 2.0 - 1.0
 
 
 def unit_to_mask(video: Tensor) -> BoolArray:
@@ -104,7 +104,7 @@ def depth_to_unit(depth: FloatArray, *, limits: tuple[float, float] | None = Non
         raise InputError(f"depth: expected float [F, H, W], got {depth.dtype} {list(depth.shape)}")
     if not np.isfinite(depth).all():
         raise InputError("depth: expected finite values, got NaN or infinity; fill or clip them first")
-    values = torch.from_numpy(np.ascontiguousarray(depth, dtype=np.float32)).unsqueeze(1)  # [F, 1, H, W]
+    values = torch.from_numpy(np.array(depth, dtype=np.float32)).unsqueeze(1)  # [F, 1, H, W]
     low, high = limits if limits is not None else (float(values.min()), float(values.max()))
     if not high > low:
         return torch.zeros_like(values)
