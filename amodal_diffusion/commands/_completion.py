@@ -7,6 +7,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from itertools import repeat
 from pathlib import Path
@@ -27,6 +28,7 @@ from amodal_diffusion.video.overlay import OverlayLayer, draw_overlay
 from amodal_diffusion.video.pictures import read_integers, write_mask_png, write_rgba_png
 
 if TYPE_CHECKING:
+    from amodal_diffusion.models.checkpoint import SamplingDefaults
     from amodal_diffusion.pipelines.completer import AmodalCompleter, FrameInput
 
 OVERLAY, SUMMARY = "overlay.mp4", "summary.json"
@@ -59,7 +61,8 @@ def complete_clip(request: CompletionRequest, *, extras: Mapping[str, Callable[[
                 _complete_object(track, inputs, depth, completer, request, out)
         _write_overlay(inputs, out, quiet=request.quiet)
         with out.step("summary", [SUMMARY]) as work:
-            (work / SUMMARY).write_text(_to_json(_summary(request, inputs, depth, out)), encoding="utf-8")
+            summary = _summary(request, inputs, depth, completer, out)
+            (work / SUMMARY).write_text(_to_json(summary), encoding="utf-8")
         for name, write in (extras or {}).items():
             with out.step(f"extra {name}", [name]) as work:
                 write(work)
@@ -86,8 +89,7 @@ def _load(request: CompletionRequest) -> AmodalCompleter:
         device=request.device,
         dtype=request.dtype,
     )
-    for _ in _stream(completer, iter(()), request):  # without frames: only its checks run
-        pass
+    _sampling(completer, request)  # checks the settings
     return completer
 
 
@@ -97,6 +99,15 @@ def _stream(
     return completer.stream(
         frames,
         seed=request.seed,
+        num_inference_steps=request.steps,
+        guidance_scale=request.guidance,
+        height=request.height,
+        width=request.width,
+    )
+
+
+def _sampling(completer: AmodalCompleter, request: CompletionRequest) -> dict[Stage, SamplingDefaults]:
+    return completer.sampling(
         num_inference_steps=request.steps,
         guidance_scale=request.guidance,
         height=request.height,
@@ -144,7 +155,7 @@ def _frames(track: MaskTrack, inputs: CompletionInputs, depth: DepthTrack | None
     maps: Iterator[FloatArray | None] = repeat(None) if depth is None else iter(depth)
     whole = inputs.whole.get(track.name)
     wholes: Iterator[BoolArray | None] = repeat(None) if whole is None else iter(whole)
-    places = follow(track)
+    places = follow(track if whole is None else (modal | amodal for modal, amodal in zip(track, whole, strict=True)))
     for rgb, modal, values, amodal, focus in zip(inputs.clip, track, maps, wholes, places, strict=False):  # two endless
         unit = None
         if values is not None and depth is not None:
@@ -173,7 +184,11 @@ def _write_overlay(inputs: CompletionInputs, out: OutputFolder, *, quiet: bool) 
 
 
 def _summary(
-    request: CompletionRequest, inputs: CompletionInputs, depth: DepthTrack | None, out: OutputFolder
+    request: CompletionRequest,
+    inputs: CompletionInputs,
+    depth: DepthTrack | None,
+    completer: AmodalCompleter,
+    out: OutputFolder,
 ) -> dict[str, Any]:
     """Everything that tells how the results came about."""
     objects = {
@@ -185,6 +200,8 @@ def _summary(
         "model": request.model,
         "seed": request.seed,
         "settings": request.settings(),
+        "sampling": {stage: asdict(values) for stage, values in _sampling(completer, request).items()},
+        "runs_on": completer.runs_on,
         "depth": "none" if depth is None else "given" if inputs.depth is not None else "estimated",
         "clip": _describe(inputs.clip),
         "objects": objects,

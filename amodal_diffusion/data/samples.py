@@ -14,6 +14,7 @@ from amodal_diffusion.data.scenes.series import SceneSeries
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 from amodal_diffusion.video.focus import CloseUp, follow
 from amodal_diffusion.video.frames import mask_to_unit, to_uint8, to_unit
+from amodal_diffusion.video.masks import cut_out_on_white
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class AmodalSample:
         depth: any scale, nearer is larger, float32 ``[F, H, W]``; None where there is none.
         rgb: frames, uint8 ``[F, H, W, 3]``; None where there are none.
         whole_rgb: whole object on white, uint8 ``[F, H, W, 3]``; None where it is not known.
+        modal_rgb: visible part on white, uint8 ``[F, H, W, 3]``, where it is not simply `rgb` inside `modal`: cut out
+            before it was scaled, as in use.
     """
 
     name: str
@@ -35,6 +38,7 @@ class AmodalSample:
     depth: FloatArray | None
     rgb: UInt8Array | None
     whole_rgb: UInt8Array | None
+    modal_rgb: UInt8Array | None = None
 
 
 def closely(sample: AmodalSample, *, height: int, width: int, zoom: float) -> AmodalSample:
@@ -63,6 +67,9 @@ def closely(sample: AmodalSample, *, height: int, width: int, zoom: float) -> Am
         depth=None if sample.depth is None else look(torch.from_numpy(sample.depth)[:, None], "edge")[:, 0].numpy(),
         rgb=None if sample.rgb is None else to_uint8(look(to_unit(sample.rgb), "edge")),
         whole_rgb=None if sample.whole_rgb is None else to_uint8(look(to_unit(sample.whole_rgb), 1.0)),
+        modal_rgb=None
+        if sample.rgb is None
+        else to_uint8(look(to_unit(cut_out_on_white(sample.rgb, sample.modal)), 1.0)),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 import torch
 from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
 from torch.nn import functional
 from transformers import AutoModelForDepthEstimation, DepthAnythingForDepthEstimation, DPTImageProcessorPil
 
@@ -47,7 +48,7 @@ class DepthEstimator:
         try:
             network = AutoModelForDepthEstimation.from_pretrained(name, use_safetensors=True)
             processor = DPTImageProcessorPil.from_pretrained(name)
-        except (OSError, ValueError, HfHubHTTPError) as error:
+        except (OSError, ValueError, HfHubHTTPError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(f"depth model {name}: cannot be loaded ({reason})") from error
         return cls(network.to(device), processor)

@@ -16,6 +16,7 @@ from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionM
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from transformers import CLIPVisionModelWithProjection
 
 from amodal_diffusion.models.checkpoint import (
@@ -30,7 +31,7 @@ from amodal_diffusion.types import STAGES, InputError, Stage
 
 PARTS = ("unet", "vae", "image_encoder", "scheduler")
 SCHEDULERS = ("EulerDiscreteScheduler", "EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
-_WANTED = ["*.json", "*.safetensors"]  # no pickles, no code
+_WANTED = ["*.json", "*/*.safetensors"]  # no pickles, no code, no single file of everything at the top
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,19 @@ def stage_folder(model: Path, stage: Stage) -> Path | None:
     if (model / SETTINGS_FILE).is_file() and read_settings(model).stage != stage:
         return None
     return model
+
+
+def check_names_stages(model: Path) -> None:
+    """Refuse to take a folder that does not say its stage, as the released ones do not, for both.
+
+    Raises:
+        InputError: if neither subfolders nor ``checkpoint.json`` tell the stages of a model.
+    """
+    if not any((model / stage).is_dir() for stage in STAGES) and not (model / SETTINGS_FILE).is_file():
+        raise InputError(
+            f"{model}: does not say which stage it is for, so it cannot be both; name the other stage's model "
+            "(--content-model), or ask for one stage (--stages masks, or --amodal-masks)"
+        )
 
 
 def load_stage(name: str | Path, *, stage: Stage, dtype: torch.dtype = torch.float32) -> StageComponents:
@@ -182,9 +196,10 @@ def load_scheduler(folder: Path) -> SchedulerMixin:
     name = str(config.get("_class_name"))
     if name not in SCHEDULERS:
         raise InputError(f"{folder}: scheduler {name}; expected one of {', '.join(SCHEDULERS)}")
-    if config.get("prediction_type") != "v_prediction" or config.get("sigma_data", 1.0) != 1.0:
-        raise InputError(f"{folder}: expected prediction_type v_prediction and sigma_data 1.0, as trained")
     scheduler: SchedulerMixin = getattr(diffusers, name).from_config(config)
+    # The Euler scheduler has no sigma_data, and is at 1; the EDM schedulers' default is 0.5.
+    if scheduler.config.prediction_type != "v_prediction" or scheduler.config.get("sigma_data", 1.0) != 1.0:
+        raise InputError(f"{folder}: expected prediction_type v_prediction and sigma_data 1.0, as trained")
     return scheduler
 
 
@@ -259,7 +274,8 @@ def convert(source: str | Path, destination: Path, *, stage: Stage) -> None:
 
 
 def _part(folder: Path, name: str) -> Path:
-    for candidate in (folder / name, folder.parent / name):
+    shared = [folder.parent / name] if folder.name in STAGES else []
+    for candidate in (folder / name, *shared):
         if candidate.is_dir():
             return candidate
     raise InputError(
@@ -281,7 +297,7 @@ def _from_pretrained(cls: Any, folder: Path, variant: str | None, **dtype: torch
             output_loading_info=True,
             **dtype,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{folder}: cannot be loaded as {cls.__name__}: {str(error).splitlines()[0]}") from error
     check_keys(
         missing=report.get("missing_keys", []),

@@ -10,16 +10,18 @@ from typing import Self, TypeVar
 import numpy as np
 import torch
 
-from amodal_diffusion.models.hub import find_model, load_stage
+from amodal_diffusion.models.checkpoint import SamplingDefaults
+from amodal_diffusion.models.hub import check_names_stages, find_model, load_stage
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.conditioned_video import Conditioning
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
 from amodal_diffusion.pipelines.streams import (
     FrameInput,
+    StreamSettings,
+    choose_sampling,
     given_masks,
     stream_appearance,
     stream_masks,
-    stream_settings,
 )
 from amodal_diffusion.types import (
     STAGES,
@@ -97,6 +99,8 @@ class AmodalCompleter:
             InputError: if the model cannot be loaded or device or dtype is unknown.
         """
         where, precision = _device(device), _dtype(dtype, _device(device))
+        if set(STAGES) <= set(stages) and content_model is None:
+            check_names_stages(find_model(model))
         segmentation = content = depth_model = None
         if "amodal_segmentation" in stages:
             components = load_stage(find_model(model), stage="amodal_segmentation", dtype=precision)
@@ -149,7 +153,7 @@ class AmodalCompleter:
         if amodal_mask is not None and amodal_mask.dtype != np.bool_:
             raise InputError(f"amodal_mask: expected bool, got {amodal_mask.dtype}")
         scaled = None if depth is None else depth_to_unit(depth)[:, 0].numpy()  # [F, H, W]
-        focuses = follow(clip.modal_mask)
+        focuses = follow(clip.modal_mask if amodal_mask is None else clip.modal_mask | amodal_mask)
         frames = (
             FrameInput(
                 rgb=clip.rgb[index],
@@ -202,6 +206,41 @@ class AmodalCompleter:
         Raises:
             InputError: if sizes differ, or amodal masks are missing where stage 1 is not loaded.
         """
+        sampling = self.sampling(
+            num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, height=height, width=width
+        )
+        checked = _same_size(frames)
+        if self._segmentation is None:
+            masked = given_masks(checked)
+        else:
+            settings = StreamSettings(sampling["amodal_segmentation"], seed)
+            masked = self._timed("amodal_segmentation", stream_masks(self._segmentation, checked, settings))
+        if self._content is None:
+            for entry in masked:
+                yield AmodalResult(amodal_mask=entry.amodal[None])
+        else:
+            settings = StreamSettings(sampling["content_completion"], seed)
+            yield from self._timed("content_completion", stream_appearance(self._content, masked, settings))
+
+    def sampling(
+        self,
+        *,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        height: int | None = None,
+        width: int | None = None,
+    ) -> dict[Stage, SamplingDefaults]:
+        """How each loaded stage samples: its checkpoint's defaults with the caller's choices in their place.
+
+        Args:
+            num_inference_steps: as for :meth:`complete`, like the following.
+            guidance_scale: weight of guidance.
+            height: pixels the model works at.
+            width: pixels the model works at.
+
+        Raises:
+            InputError: if the VAE does not divide height or width.
+        """
         choices = {
             "num_inference_steps": num_inference_steps,
             "guidance_scale": guidance_scale,
@@ -209,18 +248,20 @@ class AmodalCompleter:
             "width": width,
         }
         chosen = {name: value for name, value in choices.items() if value is not None}
-        checked = _same_size(frames)
-        if self._segmentation is None:
-            masked = given_masks(checked)
-        else:
-            settings = stream_settings(self._segmentation, chosen, seed=seed)
-            masked = self._timed("amodal_segmentation", stream_masks(self._segmentation, checked, settings))
-        if self._content is None:
-            for entry in masked:
-                yield AmodalResult(amodal_mask=entry.amodal[None])
-        else:
-            settings = stream_settings(self._content, chosen, seed=seed)
-            yield from self._timed("content_completion", stream_appearance(self._content, masked, settings))
+        loaded = (self._segmentation, self._content)
+        return {
+            pipeline.stage: choose_sampling(pipeline, chosen)
+            for pipeline in loaded
+            if pipeline is not None and pipeline.stage is not None
+        }
+
+    @property
+    def runs_on(self) -> str:
+        """Device and dtype of the networks, such as ``cpu float32``."""
+        pipeline = self._segmentation or self._content
+        if pipeline is None:  # refused at the start
+            raise RuntimeError("no stage is loaded")
+        return f"{pipeline.device} {str(pipeline.unet.dtype).removeprefix('torch.')}"
 
     def _timed(self, stage: Stage, stream: Iterator[T]) -> Iterator[T]:
         """Pass a stage's stream on, adding the time it takes, less that of the stage it pulls from."""

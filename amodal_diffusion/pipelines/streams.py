@@ -33,8 +33,8 @@ class FrameInput:
         modal: visible part of the object, bool ``[H, W]``; may be empty.
         depth: float32 ``[H, W]`` in [-1, 1], nearer is larger, already scaled over the whole clip; None for none.
         amodal: the whole object if it is known already, bool ``[H, W]``; stage 1 then leaves this frame alone.
-        focus: where the object is, from :func:`~amodal_diffusion.video.focus.follow` over the whole clip; None to
-            look at the whole frame whatever the model's default is.
+        focus: where the object is, from :func:`~amodal_diffusion.video.focus.follow` over the whole clip; a model
+            that looks closely (``sampling.zoom``) needs it.
     """
 
     rgb: UInt8Array
@@ -90,20 +90,23 @@ class StreamSettings:
         return Letterbox((height, width), (self.sampling.height, self.sampling.width))
 
     def _close_up(self, frame: FrameInput) -> CloseUp | None:
-        if frame.focus is None or self.sampling.zoom is None:
+        if self.sampling.zoom is None:
             return None
+        if frame.focus is None:
+            raise InputError(
+                "focus: this model looks closely at the object, so every frame needs its focus; see follow()"
+            )
         height, width = frame.rgb.shape[:2]
         target = (self.sampling.height, self.sampling.width)
         return CloseUp.at(frame.focus, (height, width), target, zoom=self.sampling.zoom)
 
 
-def stream_settings(pipeline: ConditionedVideoPipeline, chosen: dict[str, float], *, seed: int) -> StreamSettings:
+def choose_sampling(pipeline: ConditionedVideoPipeline, chosen: dict[str, float]) -> SamplingDefaults:
     """The checkpoint's defaults with the caller's choices in their place.
 
     Args:
         pipeline: of the stage.
         chosen: fields of :class:`SamplingDefaults` by name.
-        seed: of all noise.
 
     Raises:
         InputError: if the VAE does not divide height or width.
@@ -114,7 +117,7 @@ def stream_settings(pipeline: ConditionedVideoPipeline, chosen: dict[str, float]
         value = getattr(sampling, name)
         if value < factor or value % factor:
             raise InputError(f"{name}: expected a multiple of {factor}, got {value}")
-    return StreamSettings(sampling, seed)
+    return sampling
 
 
 def given_masks(frames: Iterable[FrameInput]) -> Iterator[MaskedFrame]:

@@ -88,8 +88,9 @@ class ContentCompletionTask:
             raise InputError(
                 f"{sample.name}: content completion needs rgb and whole_rgb, got a clip without; load it with RGB"
             )
+        visible = cut_out_on_white(sample.rgb, sample.modal) if sample.modal_rgb is None else sample.modal_rgb
         return TaskBatch(
-            modal=to_unit(cut_out_on_white(sample.rgb, sample.modal))[None],  # [1, F, 3, H, W]
+            modal=to_unit(visible)[None],  # [1, F, 3, H, W]
             guide=mask_to_unit(sample.amodal)[None],
             amodal=to_unit(sample.whole_rgb)[None],
             guide_present=torch.tensor([True]),

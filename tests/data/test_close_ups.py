@@ -9,8 +9,10 @@ import torch
 
 from amodal_diffusion.data.samples import SceneDataset, closely
 from amodal_diffusion.pipelines.streams import FrameInput, StreamSettings
+from amodal_diffusion.training.tasks import ContentCompletionTask
 from amodal_diffusion.video.focus import follow
-from amodal_diffusion.video.frames import mask_to_unit
+from amodal_diffusion.video.frames import mask_to_unit, to_unit
+from amodal_diffusion.video.masks import cut_out_on_white
 from tests.factories import SAMPLING
 
 
@@ -28,6 +30,12 @@ def test_close_ups_are_what_a_stream_shows_the_model() -> None:
         frame = FrameInput(sample.rgb[index], sample.modal[index], focus=place)
         seen = settings.look(frame, mask_to_unit(sample.modal[index][None]), -1.0) >= 0
         assert torch.equal(seen[0, 0], torch.from_numpy(near.modal[index]))
+        visible = cut_out_on_white(sample.rgb[index][None], sample.modal[index][None])
+        shown = settings.look(frame, to_unit(visible), 1.0)
+        trained_on = ContentCompletionTask().prepare(near).modal[:, index]
+        assert (shown - trained_on).abs().max() <= 1 / 127  # trained on 8-bit pixels
+        depth = settings.look(frame, torch.from_numpy(sample.depth[index])[None, None], "edge")
+        assert torch.equal(depth[0, 0], torch.from_numpy(near.depth[index]))
 
 
 def test_a_dataset_of_close_ups() -> None:
