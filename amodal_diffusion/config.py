@@ -6,7 +6,7 @@ import difflib
 import itertools
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -171,6 +171,23 @@ def dump_settings(settings: object) -> str:
     return text
 
 
+def find_config(name: str) -> str:
+    """Where a YAML file is: the name itself, or the file of that name that the package ships.
+
+    Args:
+        name: path, or name of a shipped file such as ``configs/debug_cpu.yaml``.
+
+    Returns:
+        the path; the name unchanged where there is no such file, for the parser to say so.
+    """
+    package = Path(__file__).parent
+    for shipped in (package / "configs", package.parent / "configs"):  # installed, or a checkout
+        path = shipped / name.removeprefix("configs/")
+        if not Path(name).exists() and path.is_file():
+            return str(path)
+    return name
+
+
 def _settings_parser(cls: type[Any], **settings: Any) -> CommandParser:  # noqa: ANN401
     parser = CommandParser(**settings)
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
@@ -189,19 +206,13 @@ def _files_first(args: Sequence[str], options: Sequence[str]) -> list[str]:
     others = []
     remaining = iter(args)
     for argument in remaining:
-        option, equals, _ = argument.partition("=")
+        option, equals, value = argument.partition("=")
         if option not in moved:
             others.append(argument)
-        elif equals:
-            moved[option].append(argument)
-        else:
-            moved[option] += [argument, *_next(remaining)]
+            continue
+        path = value if equals else next(remaining, None)
+        moved[option] += [option] if path is None else [option, find_config(path)]
     return [*itertools.chain.from_iterable(moved.values()), *others]
-
-
-def _next(arguments: Iterator[str]) -> list[str]:
-    value = next(arguments, None)
-    return [] if value is None else [value]
 
 
 def _as_flag(value: object) -> str:

@@ -9,7 +9,14 @@ from typing import Literal
 
 import pytest
 
-from amodal_diffusion.config import CommandParser, dump_settings, load_settings, parse_settings, save_settings
+from amodal_diffusion.config import (
+    CommandParser,
+    dump_settings,
+    find_config,
+    load_settings,
+    parse_settings,
+    save_settings,
+)
 from amodal_diffusion.types import InputError
 
 
@@ -77,6 +84,16 @@ def test_flags_beat_the_file_of_a_group(tmp_path: Path) -> None:
     path.write_text("frames: 8\nsplit: validation\n", encoding="utf-8")
     settings = parse_settings(Settings, ["--data.frames", "4", "--data", str(path)])
     assert settings.data == Data(frames=4, split="validation")
+
+
+def test_a_shipped_file_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("configs/debug_cpu.yaml", "debug_cpu.yaml"):
+        assert Path(find_config(name)).read_text(encoding="utf-8").startswith("# A few steps")
+    assert find_config("missing.yaml") == "missing.yaml"
+    own = tmp_path / "debug_cpu.yaml"
+    own.write_text("learning_rate: 0.5\n", encoding="utf-8")
+    assert parse_settings(Settings, ["--config=debug_cpu.yaml"]).learning_rate == 0.5
 
 
 @pytest.mark.parametrize(

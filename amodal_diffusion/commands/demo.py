@@ -49,10 +49,15 @@ def run(args: Namespace) -> None:
     from amodal_diffusion.commands._request import CompletionRequest
     from amodal_diffusion.evaluation.scenes import scene_track
     from amodal_diffusion.evaluation.track_files import read_completion, write_track
+    from amodal_diffusion.types import InputError
 
+    if args.out.is_dir() and any(args.out.iterdir()) and not args.overwrite:
+        raise InputError(
+            f"out: {args.out}: not empty; choose another folder, or --overwrite to replace earlier results"
+        )
     track = scene_track(args.seed)
     scene = args.out.with_name(f"{args.out.name}-scene")
-    files = write_track(track, scene)
+    files = write_track(track, scene, overwrite=args.overwrite)
     request = CompletionRequest(
         clip=files.frames,
         masks=files.masks,

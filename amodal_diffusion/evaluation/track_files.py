@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from amodal_diffusion.evaluation.benchmark import BenchmarkTrack
-from amodal_diffusion.types import AmodalResult, UInt8Array
+from amodal_diffusion.types import AmodalResult, InputError, UInt8Array
 from amodal_diffusion.video.masks import cut_out_on_white
 
 
@@ -30,7 +30,7 @@ class TrackFiles:
     depth: Path | None
 
 
-def write_track(track: BenchmarkTrack, folder: Path) -> TrackFiles:
+def write_track(track: BenchmarkTrack, folder: Path, *, overwrite: bool = False) -> TrackFiles:
     """Write frames, modal masks and depth.
 
     A file that has its content already is left as it is, so that its time of change tells nothing new.
@@ -38,18 +38,22 @@ def write_track(track: BenchmarkTrack, folder: Path) -> TrackFiles:
     Args:
         track: what to write.
         folder: made if it is not there.
+        overwrite: replace files of these names that hold something else.
+
+    Raises:
+        InputError: if there are such files and they may not be replaced.
     """
     depth = None if track.depth is None else folder / "depth.npy"
     files = TrackFiles(folder / "frames", folder / "masks", depth)
     for path in (files.frames, files.masks):
         path.mkdir(parents=True, exist_ok=True)
     for index, (rgb, mask) in enumerate(zip(track.clip.rgb, track.clip.modal_mask, strict=True)):
-        _keep(files.frames / f"{index:05d}.png", _png(rgb))
-        _keep(files.masks / f"{index:05d}.png", _png(mask.astype(np.uint8) * np.uint8(255)))
+        _keep(files.frames / f"{index:05d}.png", _png(rgb), overwrite=overwrite)
+        _keep(files.masks / f"{index:05d}.png", _png(mask.astype(np.uint8) * np.uint8(255)), overwrite=overwrite)
     if depth is not None:
         buffer = io.BytesIO()
         np.save(buffer, np.asarray(track.depth))
-        _keep(depth, buffer.getvalue())
+        _keep(depth, buffer.getvalue(), overwrite=overwrite)
     return files
 
 
@@ -76,7 +80,11 @@ def _png(picture: npt.NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _keep(path: Path, content: bytes) -> None:
+def _keep(path: Path, content: bytes, *, overwrite: bool) -> None:
     """Write a file unless it holds just this."""
-    if not path.is_file() or path.read_bytes() != content:
-        path.write_bytes(content)
+    if path.is_file():
+        if path.read_bytes() == content:
+            return
+        if not overwrite:
+            raise InputError(f"{path}: exists with another content; choose another folder, or --overwrite")
+    path.write_bytes(content)

@@ -105,6 +105,12 @@ class Checkpoints:
         path = folder / "progress.json"
         if not path.is_file():
             raise InputError(f"resume: {folder} is not a complete checkpoint, it has no {path.name}")
+        newer = [other.name for other in self.complete() if folder.parent == self.folder and other.name > folder.name]
+        if newer:  # rotation and `auto` go by the number of steps: two branches in one folder would lose one
+            raise InputError(
+                f"resume: {self.folder} also holds {', '.join(newer)}, which come after {folder.name}; move them away, "
+                "or go on in another output folder"
+            )
         progress = Progress(**json.loads(path.read_text(encoding="utf-8")))
         self.accelerator.load_state(str(folder))
         if self.ema is not None:

@@ -262,26 +262,27 @@ def _load_clips(settings: VaeSettings, *, split: Literal["train", "validation"],
 
 
 def _save(accelerator: Accelerator, settings: VaeSettings, step: int) -> None:
-    """Write the state beside the last one, then let it take the last one's place."""
-    fresh, current = settings.out / "checkpoint.partial", settings.out / "checkpoint"
+    """Write the state beside the others and rename it; then the others go."""
+    final = settings.out / "checkpoints" / f"{step:08d}"
+    partial = final.with_name(f"{final.name}.partial")
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(fresh))
+    accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        (fresh / "step.json").write_text(json.dumps({"step": step}), encoding="utf-8")
-        if current.exists():
-            shutil.rmtree(current)
-        fresh.rename(current)
+        partial.rename(final)
+        for other in final.parent.iterdir():
+            if other != final:
+                shutil.rmtree(other)
     accelerator.wait_for_everyone()
 
 
 def _resume(accelerator: Accelerator, settings: VaeSettings) -> int:
     """Load the run's newest state, if there is one; the first step to do."""
-    folder = settings.out / "checkpoint"
-    if not (folder / "step.json").is_file():
+    folders = sorted(path for path in (settings.out / "checkpoints").glob("*") if path.name.isdigit())
+    if not folders:
         return 0
-    accelerator.load_state(str(folder))
-    return int(json.loads((folder / "step.json").read_text(encoding="utf-8"))["step"])
+    accelerator.load_state(str(folders[-1]))
+    return int(folders[-1].name)
 
 
 @torch.no_grad()

@@ -117,9 +117,13 @@ def test_content_completion_trains(make_settings: MakeSettings) -> None:
     assert load_stage(result.model, stage="content_completion").settings.stage == "content_completion"
 
 
-@pytest.mark.parametrize("precision", ["bf16"])
-def test_mixed_precision_keeps_float32_weights(make_settings: MakeSettings, precision: str) -> None:
-    result = run(make_settings(steps=1, mixed_precision=precision))
+def test_half_precision_needs_a_gpu(make_settings: MakeSettings) -> None:
+    with pytest.raises(InputError, match="mixed_precision: fp16 needs a GPU"):
+        run(make_settings(mixed_precision="fp16", cpu=True))
+
+
+def test_mixed_precision_keeps_float32_weights(make_settings: MakeSettings) -> None:
+    result = run(make_settings(steps=1, mixed_precision="bf16"))
     weights: dict[str, Tensor] = load_file(result.model.parent / "checkpoints/00000001/unet.safetensors")
     assert {value.dtype for value in weights.values()} == {torch.float32}
 
