@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except InputError as error:
             return _fail(str(error))
         except KeyboardInterrupt:
-            print("\ninterrupted; the same command again goes on with what is not finished", file=sys.stderr)
+            print("\ninterrupted", file=sys.stderr)
             return INTERRUPTED
 
 

@@ -134,7 +134,7 @@ def test_depth_from_files(tmp_path: Path, inputs: list[str]) -> None:
     assert inverse["objects"] != without["objects"]
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_depth_from_a_network(tmp_path: Path, inputs: list[str]) -> None:
     network = tiny_depth_folder(tmp_path / "depth-network")
     quick = ("--object", "cup", "--stages", "masks", "--depth-model", network)
