@@ -53,7 +53,9 @@ def complete_clip(request: CompletionRequest, *, extras: Mapping[str, Callable[[
         request.out, inputs=request.inputs(), settings=request.settings(), overwrite=request.overwrite
     )
     completer = _load(request)
-    estimator = None if inputs.whole else load_estimator(request, completer.default_depth_model)
+    estimator = (
+        None if inputs.whole else load_estimator(request, completer.default_depth_model, device=completer.device)
+    )
     with folder.opened() as out:
         depth = clip_depth(inputs, estimator, out, quiet=request.quiet)
         for track in inputs.tracks:
@@ -201,7 +203,8 @@ def _summary(
         "seed": request.seed,
         "settings": request.settings(),
         "sampling": {stage: asdict(values) for stage, values in _sampling(completer, request).items()},
-        "runs_on": completer.runs_on,
+        "device": completer.device,
+        "dtype": completer.dtype,
         "depth": "none" if depth is None else "given" if inputs.depth is not None else "estimated",
         "clip": _describe(inputs.clip),
         "objects": objects,

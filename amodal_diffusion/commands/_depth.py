@@ -24,12 +24,13 @@ _BATCH = 4  # frames; a 4K frame alone is 25 MB
 logger = logging.getLogger(__name__)
 
 
-def load_estimator(request: CompletionRequest, default: str | None) -> DepthEstimator | None:
+def load_estimator(request: CompletionRequest, default: str | None, *, device: str) -> DepthEstimator | None:
     """Load the depth network that the request asks for.
 
     Args:
         request: where ``depth`` is ``"auto"``, its own depth model or the checkpoint's is loaded.
         default: the checkpoint's own, if it names one.
+        device: where it runs.
 
     Returns:
         None where no depth is to be estimated; says so in one line where it might have been.
@@ -48,13 +49,8 @@ def load_estimator(request: CompletionRequest, default: str | None) -> DepthEsti
         if not request.quiet:
             logger.info("depth: the model names no depth network, going without; see --depth and --depth-model")
         return None
-    import torch
-
     from amodal_diffusion.models.depth import DepthEstimator
 
-    device = request.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return DepthEstimator.from_pretrained(name, device=device)
     except InputError as error:

@@ -50,6 +50,10 @@ def run(args: Namespace) -> None:
     """
     from tqdm import tqdm
 
+    from amodal_diffusion.commands._libraries import quieten_libraries
+
+    quieten_libraries(quiet=args.quiet)
+
     from amodal_diffusion.evaluation.bars import judge
     from amodal_diffusion.evaluation.methods import build_methods
     from amodal_diffusion.evaluation.report import format_table, format_verdicts, write_results

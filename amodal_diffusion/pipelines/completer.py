@@ -13,7 +13,7 @@ import torch
 from amodal_diffusion.models.checkpoint import SamplingDefaults
 from amodal_diffusion.models.hub import check_names_stages, find_model, load_stage
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
-from amodal_diffusion.pipelines.conditioned_video import Conditioning
+from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline, Conditioning
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
 from amodal_diffusion.pipelines.streams import (
     FrameInput,
@@ -256,12 +256,21 @@ class AmodalCompleter:
         }
 
     @property
-    def runs_on(self) -> str:
-        """Device and dtype of the networks, such as ``cpu float32``."""
+    def device(self) -> str:
+        """Where the networks run, such as ``cpu`` or ``cuda:0``."""
+        return str(self._any.device)
+
+    @property
+    def dtype(self) -> str:
+        """Precision of the networks, such as ``float32``."""
+        return str(self._any.unet.dtype).removeprefix("torch.")
+
+    @property
+    def _any(self) -> ConditionedVideoPipeline:
         pipeline = self._segmentation or self._content
-        if pipeline is None:  # refused at the start
-            raise RuntimeError("no stage is loaded")
-        return f"{pipeline.device} {str(pipeline.unet.dtype).removeprefix('torch.')}"
+        if pipeline is None:
+            raise RuntimeError("no stage is loaded")  # refused at the start
+        return pipeline
 
     def _timed(self, stage: Stage, stream: Iterator[T]) -> Iterator[T]:
         """Pass a stage's stream on, adding the time it takes, less that of the stage it pulls from."""
