@@ -15,6 +15,7 @@ from amodal_diffusion.config import CommandParser
 from amodal_diffusion.types import InputError
 
 FAILED, INTERRUPTED = 2, 130
+RESUMABLE = ("complete", "scenes")  # keep what is finished for the same command to go on from
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except InputError as error:
             return _fail(str(error))
         except KeyboardInterrupt:
-            print("\ninterrupted", file=sys.stderr)
+            goes_on = "; the same command again goes on with what is not finished" if args.command in RESUMABLE else ""
+            print(f"\ninterrupted{goes_on}", file=sys.stderr)
             return INTERRUPTED
 
 
