@@ -285,8 +285,11 @@ def _duration(container: InputContainer, stream: VideoStream, *, first: float) -
 
 def _why_unreadable(path: Path) -> str:
     """Tell the commonest damage, an MP4 that lost its index, from a file that never was a video."""
-    with path.open("rb") as file:
-        head = file.read(12)
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError as error:
+        return f"cannot be opened ({error.strerror})"
     if head[4:8] == b"ftyp":
         return "0 frames decode: an MP4 whose index (moov) is missing, so it was cut off"
     return "not a video"

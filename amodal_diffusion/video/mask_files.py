@@ -15,6 +15,7 @@ from amodal_diffusion.video.io import ClipReader, open_clip
 from amodal_diffusion.video.pictures import SUFFIXES, IntegerPicture, list_pictures, natural_key, read_integers
 
 MAX_LABELS = 64  # pictures with more grey values than this are soft masks, not labels
+LOSSY = (".jpg", ".jpeg", ".webp")  # values beside those that were saved: never labels
 SINGLE = "1"  # name of the object where the masks hold only one
 
 logger = logging.getLogger(__name__)
@@ -173,7 +174,8 @@ def _from_pictures(path: Path, files: Sequence[Path], what: str) -> dict[str, Ma
     if not labels or (not palette and _is_binary(surveys)):
         inside = [sum(count for value, count in survey.counts.items() if value) for survey in surveys]
         return {SINGLE: track(SINGLE, inside, lambda picture: picture.values > 0)}
-    if palette or len(labels) < MAX_LABELS:  # 0, the background, is one of the values
+    lossy = any(file.suffix.lower() in LOSSY for file in files)
+    if palette or (len(labels) < MAX_LABELS and not lossy):  # 0, the background, is one of the values
         return {
             str(label): track(
                 str(label),

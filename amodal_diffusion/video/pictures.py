@@ -180,13 +180,15 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty (0 bytes)")
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            yield picture
+        picture = Image.open(path)
+        picture.load()
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: not a picture that Pillow can read") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: a broken PNG chunk
+    # SyntaxError: a broken PNG chunk; ValueError: a broken PPM
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: damaged or unreadable picture ({error})") from error
+    with picture:
+        yield picture
 
 
 def _one_channel(array: npt.NDArray[np.generic], mode: str, path: Path) -> npt.NDArray[np.generic]:

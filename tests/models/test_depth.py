@@ -29,15 +29,24 @@ def test_a_map_a_frame_at_the_frames_size_whatever_the_batch(estimator: DepthEst
     np.testing.assert_allclose(depth, alone, atol=1e-4)
 
 
-def test_frames_are_taken_as_rgb(estimator: DepthEstimator) -> None:
-    rgb = np.zeros((1, 30, 44, 3), np.uint8)
-    rgb[..., 0] = 255
-    assert not np.allclose(estimator(rgb), estimator(rgb[..., ::-1]))
+@torch.no_grad()
+def test_frames_are_taken_as_rgb(tmp_path: Path) -> None:
+    folder = tiny_depth_folder(tmp_path)
+    rgb = np.random.default_rng(1).integers(0, 256, (1, 56, 56, 3), dtype=np.uint8)
+    mean, std = (torch.tensor(values)[:, None, None] for values in ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
+    pixels = (torch.from_numpy(rgb[0]).permute(2, 0, 1) / 255 - mean) / std  # red first
+    expected = DepthAnythingForDepthEstimation.from_pretrained(folder)(pixels[None]).predicted_depth
+    np.testing.assert_allclose(DepthEstimator.from_pretrained(folder)(rgb), expected.numpy(), atol=1e-4)
 
 
-def test_constant_depth_does_not_divide_by_zero(estimator: DepthEstimator) -> None:
-    flat = np.full_like(estimator(np.zeros((2, 30, 44, 3), np.uint8)), 3.0)
-    assert not depth_to_unit(flat).any()
+def test_constant_depth_does_not_divide_by_zero(tmp_path: Path) -> None:
+    folder = tiny_depth_folder(tmp_path)
+    network = DepthAnythingForDepthEstimation.from_pretrained(folder)
+    torch.nn.init.zeros_(network.head.conv3.weight)  # the same depth everywhere
+    network.save_pretrained(folder)
+    depth = DepthEstimator.from_pretrained(folder)(np.zeros((2, 30, 44, 3), np.uint8))
+    assert np.ptp(depth) == 0
+    assert not depth_to_unit(depth).any()
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from amodal_diffusion.models.checkpoint import read_settings, write_settings
+from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.completer import AmodalCompleter, FrameInput
 from amodal_diffusion.types import STAGES, InputError, VideoClip
 from tests.factories import moving_square, tiny_completer_folder
@@ -96,10 +99,20 @@ def test_depth_changes_the_masks_but_not_its_scale(completer: AmodalCompleter) -
     assert completer.complete(clip, depth=np.ones_like(depth)).amodal_mask.shape == plain.shape
 
 
-def test_windows_see_the_same_noise_where_they_overlap(completer: AmodalCompleter) -> None:
-    short = completer.complete(moving_square(4)).amodal_mask
-    longer = completer.complete(moving_square(5)).amodal_mask
-    assert np.array_equal(short[0], longer[0])
+def test_windows_see_the_same_noise_where_they_overlap(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = AmodalCompleter.from_pretrained(folder, stages=("amodal_segmentation",), device="cpu")
+    noise: list[torch.Tensor] = []
+    call = AmodalSegmentationPipeline.__call__
+
+    def spy(self: AmodalSegmentationPipeline, *args: Any, **kwargs: Any) -> Any:
+        noise.append(kwargs["latents"])
+        return call(self, *args, **kwargs)
+
+    monkeypatch.setattr(AmodalSegmentationPipeline, "__call__", spy)
+    masks.complete(moving_square(7))  # windows of 4 that share a frame: 0 to 3, 3 to 6
+    first, second = noise
+    assert torch.equal(first[:, 3], second[:, 0])
+    assert not torch.equal(first[:, 0], second[:, 0])
 
 
 @pytest.mark.parametrize(

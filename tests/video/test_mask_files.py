@@ -68,6 +68,16 @@ def test_many_grey_values_are_a_soft_mask(
         np.testing.assert_array_equal(stacked(tracks["1"]), ramp >= 128)
 
 
+def test_what_a_lossy_format_adds_is_no_object(tmp_path: Path) -> None:
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    for index, mask in enumerate(MASK):
+        Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).save(folder / f"{index:05d}.jpg", quality=98)
+    tracks = read_masks(folder)
+    assert list(tracks) == ["1"]
+    assert (stacked(tracks["1"]) != MASK).mean() < 0.01
+
+
 def test_a_folder_of_folders_is_one_object_each(tmp_path: Path) -> None:
     for name, value in (("cat", 255), ("10", 1), ("2", 5)):
         write_masks(tmp_path / "masks" / name, MASK.astype(np.uint8) * np.uint8(value))
