@@ -1,0 +1,37 @@
+"""The bundled model: it fits its size, loads by name, and completes what it never saw better than no completion."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from amodal_diffusion import AmodalCompleter
+from amodal_diffusion.evaluation.scenes import ScenesBenchmark
+from amodal_diffusion.metrics import score_track
+from amodal_diffusion.models.hub import bundled_models
+
+MEGABYTES = 40
+
+
+def test_the_weights_are_small_and_have_a_card() -> None:
+    folder = bundled_models()["tiny"]
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= MEGABYTES * 1_000_000
+    assert (folder / "README.md").is_file()
+    assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {".md", ".json", ".safetensors"}
+
+
+def test_hidden_parts_are_found_with_depth() -> None:
+    completer = AmodalCompleter.from_pretrained("tiny", stages=("amodal_segmentation",), device="cpu")
+    scores = []
+    for track in ScenesBenchmark("validation", 4):
+        result = completer.complete(track.clip, depth=track.depth, seed=track.seed)
+        scores.append(score_track(result.amodal_mask, track.clip.modal_mask, track.amodal_mask).miou_occ)
+    assert np.nanmean(scores) > 0.2
+
+
+def test_both_stages_run_offline_at_their_defaults() -> None:
+    completer = AmodalCompleter.from_pretrained("tiny", device="cpu")
+    track = next(iter(ScenesBenchmark("validation", 1)))
+    result = completer.complete(track.clip, depth=track.depth)
+    assert result.rgba is not None
+    visible = track.clip.modal_mask
+    assert np.array_equal(result.rgba[..., :3][visible], track.clip.rgb[visible])
