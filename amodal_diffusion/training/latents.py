@@ -96,6 +96,29 @@ def drop_guide(batch: LatentBatch, share: float, *, generators: Sequence[torch.G
     return replace(batch, guide=batch.guide * keep[:, None, None, None, None])
 
 
+def reverse_time(batch: LatentBatch, share: float, *, generators: Sequence[torch.Generator]) -> LatentBatch:
+    """Play a share of the clips backwards, which makes another clip of each without encoding it.
+
+    Args:
+        batch: ``B`` clips.
+        share: chance of each clip, 0 to 1.
+        generators: one a clip; nothing is drawn where the share is 0.
+
+    Returns:
+        the batch with the frames of those clips in reverse order.
+    """
+    if share == 0:
+        return batch
+    draws = [torch.rand(1, generator=generator, device=generator.device) for generator in generators]
+    backwards = torch.cat(draws).to(batch.target.device) < share
+
+    def turned(values: Tensor) -> Tensor:
+        return torch.where(backwards.view(-1, *[1] * (values.ndim - 1)), values.flip(1), values)
+
+    frames = ("target", "modal", "guide", "tokens")
+    return replace(batch, **{name: turned(getattr(batch, name)) for name in frames})
+
+
 def join_latents(batches: Sequence[LatentBatch]) -> LatentBatch:
     """Join batches of clips of one size."""
     return LatentBatch(

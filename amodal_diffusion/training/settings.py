@@ -122,6 +122,7 @@ class DataSettings:
         scene_width: likewise.
         seed: of the generated scenes.
         guide_dropout: share of clips whose guide is left out (its latents are zero).
+        reversed_share: share of clips that are played backwards.
         latents: folder that `train/precompute.py` filled; None encodes the clips in the training step.
         workers: processes that load clips ahead; 0 loads them in the training process.
     """
@@ -135,17 +136,19 @@ class DataSettings:
     scene_width: int = 128
     seed: int = 0
     guide_dropout: float = 0.0
+    reversed_share: float = 0.0
     latents: Path | None = None
     workers: int = 0
 
     def __post_init__(self) -> None:
-        """Check the share.
+        """Check the shares.
 
         Raises:
-            InputError: if it is none.
+            InputError: if one is none.
         """
-        if not 0.0 <= self.guide_dropout <= 1.0:
-            raise InputError(f"data.guide_dropout: expected a share from 0 to 1, got {self.guide_dropout}")
+        for name in ("guide_dropout", "reversed_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise InputError(f"data.{name}: expected a share from 0 to 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

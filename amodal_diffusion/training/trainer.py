@@ -19,7 +19,7 @@ from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.unet import trainable_parameters
 from amodal_diffusion.training.checkpoints import Checkpoints, Progress, averaged_weights, export, find_checkpoint
 from amodal_diffusion.training.clips import Counted, endless_batches
-from amodal_diffusion.training.latents import LatentBatch, drop_guide, encode_batch, join_latents
+from amodal_diffusion.training.latents import LatentBatch, drop_guide, encode_batch, join_latents, reverse_time
 from amodal_diffusion.training.log import RunLog
 from amodal_diffusion.training.objective import training_loss
 from amodal_diffusion.training.order import BatchCounts, ClipOrder, seeded_generator, stream_seed
@@ -191,9 +191,10 @@ class Trainer:
                 noise=settings.noise,
                 generators=generators,
             )
+        latents = drop_guide(latents, settings.data.guide_dropout, generators=generators)
         return training_loss(
             self.unet,
-            drop_guide(latents, settings.data.guide_dropout, generators=generators),
+            reverse_time(latents, settings.data.reversed_share, generators=generators),
             noise=settings.noise,
             conditioning_dropout=settings.conditioning_dropout,
             generators=generators,

@@ -8,7 +8,7 @@ import torch
 
 from amodal_diffusion.models.conditioning import build_conditions
 from amodal_diffusion.models.latents import encode_video
-from amodal_diffusion.training.latents import LatentBatch, drop_guide, encode_batch, join_latents
+from amodal_diffusion.training.latents import LatentBatch, drop_guide, encode_batch, join_latents, reverse_time
 from amodal_diffusion.training.order import seeded_generator
 from amodal_diffusion.training.settings import NoiseSettings
 from amodal_diffusion.training.tasks import TaskBatch
@@ -109,6 +109,21 @@ def test_the_guide_is_left_out_for_the_given_share() -> None:
     assert torch.equal(kept.modal, batch.modal)
     assert drop_guide(batch, 0.0, generators=generators(*range(number))).guide.all()
     assert not drop_guide(batch, 1.0, generators=generators(*range(number))).guide.any()
+
+
+def test_clips_are_reversed_whole_for_the_given_share() -> None:
+    number, frames = 2000, 3
+    count = torch.arange(float(frames))
+    video = count.view(1, frames, 1, 1, 1).expand(number, frames, 4, 1, 1)
+    batch = LatentBatch(video, video, video, count.view(1, frames, 1).expand(number, frames, 2), torch.ones(number))
+    turned = reverse_time(batch, 0.3, generators=generators(*range(number)))
+    backwards = turned.target[:, 0, 0, 0, 0] == frames - 1
+    assert abs(float(backwards.float().mean()) - 0.3) < 0.04  # four standard errors
+    for entry in (turned.target, turned.modal, turned.guide, turned.tokens):
+        first = entry.flatten(2)[:, :, 0]  # [B, F]
+        assert torch.equal(first[backwards], count.flip(0).expand(int(backwards.sum()), frames))
+        assert torch.equal(first[~backwards], count.expand(int((~backwards).sum()), frames))
+    assert reverse_time(batch, 0.0, generators=generators(*range(number))) is batch
 
 
 def test_join_and_move() -> None:
