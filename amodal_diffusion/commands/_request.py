@@ -174,5 +174,6 @@ def _model_folder(name: str | None) -> Path | None:
     """Where a model's files lie if they are here already: a folder of the user's, or a bundled one."""
     if name is None:
         return None
-    folders = (Path(name), Path(str(files("amodal_diffusion"))) / "weights" / name)
-    return next((folder for folder in folders if folder.is_dir()), None)
+    bundled = Path(str(files("amodal_diffusion"))) / "weights" / name
+    folder = bundled if Path(name).name == name and bundled.is_dir() else Path(name)
+    return folder if folder.is_dir() else None

@@ -162,8 +162,7 @@ def stream_masks(
         if frame.amodal is not None:
             yield MaskedFrame(frame, frame.amodal | frame.modal)
             continue
-        full = settings.put_back(frame, score[None, None].cpu(), outside=0.0)[0, 0]  # [H, W]
-        yield MaskedFrame(frame, (full > sampling.mask_threshold).numpy() | frame.modal)
+        yield MaskedFrame(frame, _hidden(frame, score, settings) | frame.modal)
 
 
 def stream_appearance(
@@ -198,6 +197,17 @@ def stream_appearance(
             amodal_rgb=cut_out_on_white(whole, amodal),
             rgba=compose_rgba(rgb, modal, whole, amodal),
         )
+
+
+def _hidden(frame: FrameInput, score: Tensor, settings: StreamSettings) -> BoolArray:
+    """Where the object goes on beyond what is visible, bool ``[H, W]``.
+
+    Scaling blurs the edge of the visible part over its neighbours. A pixel is judged by the share of it that the
+    visible part leaves free, or that blur would become a rim around every object.
+    """
+    whole = settings.put_back(frame, score[None, None].cpu(), outside=0.0)[0, 0]  # [H, W]
+    visible = settings.put_back(frame, (_seen(frame, frame.modal, settings) + 1) / 2, outside=0.0)[0, 0]
+    return (whole - visible > settings.sampling.mask_threshold * (1 - visible)).numpy()
 
 
 def _seen(frame: FrameInput, mask: BoolArray, settings: StreamSettings) -> Tensor:

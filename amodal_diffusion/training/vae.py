@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
+from amodal_diffusion.models.hub import load_vae
 from amodal_diffusion.models.latents import decode_latents, encode_video
 from amodal_diffusion.types import InputError
 from amodal_diffusion.video.frames import depth_to_unit, mask_to_unit, to_unit
@@ -37,25 +38,34 @@ class VaeSettings:
 
     Attributes:
         out: folder of the run; the autoencoder is exported to its ``vae/``.
+        base: autoencoder to go on from, with its widths and its scaling factor; None starts from random weights.
+        anchor_weight: weight of the squared distance of the latents of masks and depth from the base's, so that a model
+            of stage 1 that was trained on the base stays usable.
         block_out_channels: widths, one a level; each level but the last halves the frame.
         layers_per_block: residual blocks a level.
         clips: scenes generated for training, held in memory.
         validation_clips: scenes of the validation split that are measured at the end.
         frames: neighbouring frames of a clip seen together.
-        height: pixels of a scene.
-        width: pixels of a scene.
+        height: pixels of a scene, or of a close-up.
+        width: pixels of a scene, or of a close-up.
+        zoom: look at close-ups of the object, as `data.zoom` of the stages does; None at whole frames.
         crop: height and width of the training crops; the last tenth of the steps uses whole frames.
         shares: how often each kind of picture is drawn: mask, depth, whole object, visible part, frame.
         batch_size: clips a step and process.
         steps: optimizer steps.
         learning_rate: peak, reached after 2 % of the steps; falls to zero as a cosine.
         kl_weight: weight of the divergence from the unit normal.
+        colour_weight: weight of the error of each channel's difference from grey. Grey is learned first, and colour
+            late or never where most of a picture is white.
+        permute_channels: swap red, green and blue at random, so that few scenes show many colours.
         mixed_precision: ``no``, ``bf16`` or ``fp16``.
         save_every: steps between checkpoints, from which the same command goes on.
         seed: of weights, scenes and crops.
     """
 
     out: Path = Path("runs/tiny_vae")
+    base: Path | None = None
+    anchor_weight: float = 0.0
     block_out_channels: tuple[int, ...] = (32, 64, 96)
     layers_per_block: int = 1
     clips: int = 2000
@@ -63,12 +73,15 @@ class VaeSettings:
     frames: int = 4
     height: int = 64
     width: int = 128
+    zoom: float | None = None
     crop: tuple[int, int] = (32, 64)
     shares: tuple[float, float, float, float, float] = (0.25, 0.1, 0.3, 0.25, 0.1)
     batch_size: int = 4
     steps: int = 8000
     learning_rate: float = 1e-3
     kl_weight: float = 1e-6
+    colour_weight: float = 0.0
+    permute_channels: bool = False
     mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"
     save_every: int = 500
     seed: int = 0
@@ -80,12 +93,14 @@ class VaeSettings:
             raise InputError(f"crop, height, width: expected multiples of {factor}, the autoencoder's factor")
         if self.crop[0] > self.height or self.crop[1] > self.width:
             raise InputError(f"crop: expected at most {self.height}x{self.width}, got {self.crop[0]}x{self.crop[1]}")
+        if self.anchor_weight > 0 and self.base is None:
+            raise InputError("anchor_weight: holds the latents of a base where they are; give base, or 0")
 
 
 def train_vae(settings: VaeSettings) -> dict[str, float]:
     """Train, measure and export the autoencoder; goes on from the run's newest checkpoint if there is one.
 
-    Loss: mean absolute plus squared error of all pixels, and a small divergence of the posterior.
+    Loss: see :class:`ReconstructionLoss`.
 
     Args:
         settings: of the run.
@@ -103,7 +118,8 @@ def train_vae(settings: VaeSettings) -> dict[str, float]:
     logger.info("process %d of %d", accelerator.process_index + 1, accelerator.num_processes)
     set_seed(settings.seed)
     vae = build_vae(settings)
-    objective: nn.Module = ReconstructionLoss(vae, kl_weight=settings.kl_weight)
+    base = load_vae(settings.base).to(accelerator.device) if settings.base and settings.anchor_weight > 0 else None
+    objective: nn.Module = ReconstructionLoss(vae, settings)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
     schedule = LambdaLR(optimizer, lambda step: _learning_rate_factor(step, settings.steps))
     objective, optimizer = accelerator.prepare(objective, optimizer)
@@ -118,7 +134,7 @@ def train_vae(settings: VaeSettings) -> dict[str, float]:
     for step in range(first, settings.steps):
         rng = np.random.default_rng([settings.seed, accelerator.process_index, step])
         video = draw_batch(clips, settings, rng, whole_frames=step >= 0.9 * settings.steps).to(accelerator.device)
-        loss = objective(video)
+        loss = objective(video, None if base is None else anchors(base, video))
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(objective.parameters(), 1.0)
         optimizer.step()
@@ -141,31 +157,56 @@ def train_vae(settings: VaeSettings) -> dict[str, float]:
 class ReconstructionLoss(nn.Module):
     """The autoencoder with its loss: one call, so that several processes average their gradients."""
 
-    def __init__(self, vae: AutoencoderKLTemporalDecoder, *, kl_weight: float) -> None:
+    def __init__(self, vae: AutoencoderKLTemporalDecoder, settings: VaeSettings) -> None:
         """Wrap the network; its weights stay its own."""
         super().__init__()
         self.vae = vae
-        self.kl_weight = kl_weight
+        self.settings = settings
 
-    def forward(self, video: Tensor) -> Tensor:
-        """Mean absolute plus squared error of all pixels plus the weighted divergence from the unit normal.
+    def forward(self, video: Tensor, anchor: Tensor | None) -> Tensor:
+        """Mean absolute plus squared error of all pixels, plus the weighted terms of the settings.
 
         Args:
             video: float ``[B, F, 3, H, W]`` in [-1, 1].
+            anchor: latents that grey clips must keep, ``[B, F, 4, h, w]``, NaN for other clips; None to hold none.
 
         Returns:
             scalar.
         """
         frames = rearrange(video, "b f c h w -> (b f) c h w")
         posterior = self.vae.encode(frames).latent_dist
-        decoded = self.vae.decode(posterior.sample(), num_frames=video.shape[1]).sample
-        error = decoded.float() - frames
+        decoded = self.vae.decode(posterior.sample(), num_frames=video.shape[1]).sample.float()
+        error = decoded - frames
         divergence = 0.5 * (posterior.mean.square() + posterior.var - 1.0 - posterior.logvar).float().mean()
-        return error.abs().mean() + error.square().mean() + self.kl_weight * divergence
+        loss = error.abs().mean() + error.square().mean() + self.settings.kl_weight * divergence
+        if self.settings.colour_weight > 0:
+            colour = error - error.mean(dim=1, keepdim=True)
+            loss = loss + self.settings.colour_weight * (colour.abs().mean() + colour.square().mean())
+        if anchor is not None:
+            away = posterior.mean.float() - rearrange(anchor, "b f c h w -> (b f) c h w")
+            loss = loss + self.settings.anchor_weight * away.nan_to_num(0.0).square().mean()
+        return loss
+
+
+@torch.no_grad()
+def anchors(base: AutoencoderKLTemporalDecoder, video: Tensor) -> Tensor:
+    """The base's latents of the clips that are grey: masks and depth.
+
+    Args:
+        base: the autoencoder that training went on from.
+        video: float ``[B, F, 3, H, W]`` in [-1, 1].
+
+    Returns:
+        float32 ``[B, F, 4, h, w]``, NaN for clips with colour.
+    """
+    grey = (video == video[:, :, :1]).flatten(1).all(dim=1)  # [B]
+    return torch.where(grey[:, None, None, None, None], encode_video(base, video), torch.nan)
 
 
 def build_vae(settings: VaeSettings) -> AutoencoderKLTemporalDecoder:
-    """The stock autoencoder at the settings' widths, with fresh weights."""
+    """The base to go on from, or the stock autoencoder at the settings' widths with fresh weights."""
+    if settings.base is not None:
+        return load_vae(settings.base).requires_grad_(requires_grad=True).train()
     return AutoencoderKLTemporalDecoder(
         block_out_channels=settings.block_out_channels,
         down_block_types=("DownEncoderBlock2D",) * len(settings.block_out_channels),
@@ -201,6 +242,8 @@ def draw_batch(
         video = picture(sample, KINDS[rng.choice(len(KINDS), p=shares)])
         top, left = _crop_corner(sample, rng, height, width)
         video = video[..., top : top + height, left : left + width]
+        if settings.permute_channels:
+            video = video[:, rng.permutation(3).tolist()]
         videos.append(video.flip(-1) if rng.random() < 0.5 else video)
     return torch.stack(videos)
 
@@ -257,6 +300,7 @@ def _load_clips(settings: VaeSettings, *, split: Literal["train", "validation"],
         width=settings.width,
         with_rgb=True,
         seed=settings.seed,
+        close_up=None if settings.zoom is None else (settings.height, settings.width, settings.zoom),
     )
     return [dataset[index] for index in indices]
 
@@ -292,7 +336,7 @@ def measure_and_export(
     """Measure the scaling factor on training clips and the reconstruction on validation scenes, then export.
 
     The scaling factor is one over the standard deviation of the latents of both stages' targets, masks and whole
-    objects, half each.
+    objects, half each; a base's own is kept.
 
     Args:
         vae: trained; its ``scaling_factor`` is set.
@@ -300,14 +344,17 @@ def measure_and_export(
         settings: of the run; ``vae/`` and ``figures.json`` go to ``settings.out``.
 
     Returns:
-        ``mask_iou``, ``whole_psnr``, ``frame_psnr`` (dB) and ``depth_mae`` (of a range of 2), ``scaling_factor``.
+        ``mask_iou``; ``whole_psnr``, ``object_psnr`` (of the object's own pixels) and ``frame_psnr`` in dB;
+        ``depth_mae`` (of a range of 2); ``scaling_factor``.
     """
     vae.eval()
-    targets = [picture(sample, kind) for sample in clips[:200] for kind in ("mask", "whole")]
-    latents = torch.cat([encode_video(vae, video[None]).flatten() for video in targets])
-    vae.register_to_config(scaling_factor=round(1.0 / float(latents.std()), 5))
+    if settings.base is None:
+        targets = [picture(sample, kind) for sample in clips[:200] for kind in ("mask", "whole")]
+        latents = torch.cat([encode_video(vae, video[None]).flatten() for video in targets])
+        vae.register_to_config(scaling_factor=round(1.0 / float(latents.std()), 5))
     scenes = _load_clips(settings, split="validation", indices=range(settings.validation_clips))
     errors: dict[Kind, list[float]] = {kind: [] for kind in KINDS}
+    objects: list[float] = []
     overlap, union = 0, 0
     for sample in scenes:
         for kind in KINDS:
@@ -315,12 +362,16 @@ def measure_and_export(
             scaled = encode_video(vae, video) * vae.config.scaling_factor
             decoded = decode_latents(vae, scaled, decode_chunk_size=settings.frames).clamp(-1.0, 1.0)
             errors[kind].append(float((decoded - video).abs().mean() if kind == "depth" else _mse(decoded, video)))
+            inside = torch.from_numpy(sample.amodal)[None, :, None].expand_as(video)
+            if kind == "whole" and inside.any():
+                objects.append(float(_mse(decoded[inside], video[inside])))
             if kind == "mask":
                 found, truth = decoded.mean(2) > 0, video.mean(2) > 0
                 overlap, union = overlap + int((found & truth).sum()), union + int((found | truth).sum())
     figures = {
         "mask_iou": overlap / union,
         "whole_psnr": _psnr(errors["whole"]),
+        "object_psnr": _psnr(objects),
         "frame_psnr": _psnr(errors["frame"]),
         "depth_mae": float(np.mean(errors["depth"])),
         "scaling_factor": float(vae.config.scaling_factor),

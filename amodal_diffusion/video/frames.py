@@ -12,9 +12,6 @@ from torch.nn import functional
 
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
 
-# A pixel is in the decoded mask when the mean of its 8-bit channels is above this (paper's inference code).
-MASK_LEVEL = 200
-
 
 def to_unit(rgb: UInt8Array) -> Tensor:
     """Turn 8-bit frames into network input.
@@ -70,20 +67,6 @@ def mask_to_unit(mask: BoolArray) -> Tensor:
     if mask.dtype != np.bool_ or mask.ndim < 3:
         raise InputError(f"mask: expected bool [..., F, H, W], got {mask.dtype} {list(mask.shape)}")
     return torch.from_numpy(mask.astype(np.float32)).unsqueeze(-3) * 2.0 - 1.0
-
-
-def unit_to_mask(video: Tensor) -> BoolArray:
-    """Read the mask out of decoded mask frames: the mean of the 8-bit channels is above 200.
-
-    Args:
-        video: float ``[..., F, 3, H, W]``, range [-1, 1], any device.
-
-    Returns:
-        bool ``[..., F, H, W]``.
-    """
-    frames = to_uint8(video)
-    mask: BoolArray = frames.sum(axis=-1, dtype=np.int32) > frames.shape[-1] * MASK_LEVEL
-    return mask
 
 
 def depth_to_unit(depth: FloatArray, *, limits: tuple[float, float] | None = None) -> Tensor:

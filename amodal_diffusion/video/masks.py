@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco
 
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, InputError, UInt8Array
 
 WHITE = 255
 FIXED_POINT = 2048
@@ -55,19 +55,20 @@ def decode_rle(rle: Rle) -> BoolArray:
     return np.ascontiguousarray(np.repeat(values, runs).reshape(size[1], size[0]).T)
 
 
-def binarise(values: UInt8Array | FloatArray | BoolArray) -> BoolArray:
-    """Threshold masks at half of their range: bool as it is, uint8 above 127, floats from 0.5 on."""
-    if values.dtype == np.uint8:
-        return np.greater(values, np.iinfo(np.uint8).max // 2)
-    return np.greater_equal(values, 0.5)
+def hidden_share(modal: BoolArray, amodal: BoolArray) -> float:
+    """How much of an object is hidden: 1 less its visible share, mean over the frames that it is in.
 
+    Args:
+        modal: visible part, bool ``[F, H, W]``.
+        amodal: whole object, bool ``[F, H, W]``.
 
-def union(first: BoolArray, *others: BoolArray) -> BoolArray:
-    """Pixels that are in any of the masks, all of one shape."""
-    whole = first.copy()
-    for other in others:
-        whole |= other
-    return whole
+    Returns:
+        0 to 1; 0 where the object is in no frame.
+    """
+    whole = amodal.sum(axis=(1, 2))
+    there = whole > 0
+    seen = (modal & amodal).sum(axis=(1, 2))[there]
+    return float((1 - seen / whole[there]).mean()) if there.any() else 0.0
 
 
 def resize_masks(masks: BoolArray, height: int, width: int) -> BoolArray:

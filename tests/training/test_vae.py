@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from safetensors.torch import load_file
 
 from amodal_diffusion.data.samples import SceneDataset
 from amodal_diffusion.models.hub import load_vae
-from amodal_diffusion.training.vae import KINDS, VaeSettings, draw_batch, picture, train_vae
+from amodal_diffusion.models.latents import encode_video
+from amodal_diffusion.training.vae import KINDS, VaeSettings, anchors, build_vae, draw_batch, picture, train_vae
 from amodal_diffusion.types import InputError
 
 SETTINGS = VaeSettings(
@@ -75,9 +77,48 @@ def test_four_steps_equal_two_and_a_resume(tmp_path: Path) -> None:
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
+def test_going_on_from_a_base_can_hold_the_latents_of_masks(clips: list, tmp_path: Path) -> None:
+    first = replace(SETTINGS, out=tmp_path / "first")
+    figures = train_vae(first)
+    base = first.out / "vae"
+    masks = picture(clips[0], "mask")[None]
+    moved = {}
+    for weight in (0.0, 100.0):
+        second = replace(
+            SETTINGS, out=tmp_path / f"{weight}", base=base, anchor_weight=weight, colour_weight=1.0, steps=30
+        )
+        again = train_vae(replace(second, save_every=30))
+        assert again["scaling_factor"] == pytest.approx(figures["scaling_factor"])
+        distance = encode_video(load_vae(second.out / "vae"), masks) - encode_video(load_vae(base), masks)
+        moved[weight] = float(distance.square().mean())
+    assert moved[100.0] < 0.5 * moved[0.0]
+
+
+def test_only_grey_clips_are_held(clips: list) -> None:
+    base = build_vae(SETTINGS).eval()
+    video = torch.stack([picture(clips[0], kind) for kind in ("mask", "frame", "depth")])
+    held = anchors(base, video)
+    assert torch.isnan(held[1]).all()
+    torch.testing.assert_close(held[[0, 2]], encode_video(base, video[[0, 2]]), atol=1e-5, rtol=1e-5)
+
+
+def test_channels_are_permuted_together(clips: list) -> None:
+    settings = replace(SETTINGS, permute_channels=True, shares=(0, 0, 0, 0, 1))
+    plain = draw_batch(clips, SETTINGS, np.random.default_rng(0), whole_frames=True)
+    assert plain.shape[2] == 3
+    drawn = draw_batch(clips[:1], settings, np.random.default_rng(0), whole_frames=True)[0]
+    whole = picture(clips[0], "frame")
+    options = [video[:, list(order)] for order in permutations(range(3)) for video in (whole, whole.flip(-1))]
+    assert any(torch.equal(drawn, option) for option in options)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"crop": (15, 16)}, "multiples of 2"), ({"crop": (64, 64)}, "crop: expected at most 32x64")],
+    [
+        ({"anchor_weight": 1.0}, "give base"),
+        ({"crop": (15, 16)}, "multiples of 2"),
+        ({"crop": (64, 64)}, "crop: expected at most 32x64"),
+    ],
 )
 def test_bad_settings_are_named(change: dict[str, tuple[int, int]], message: str) -> None:
     with pytest.raises(InputError, match=message):

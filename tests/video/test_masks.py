@@ -8,13 +8,11 @@ import pytest
 from amodal_diffusion.types import InputError
 from amodal_diffusion.video.masks import (
     Rle,
-    binarise,
     compose_rgba,
     cut_out_on_white,
     decode_rle,
     encode_rle,
     resize_masks,
-    union,
 )
 
 
@@ -39,18 +37,6 @@ def test_run_lengths_round_trip(share: float) -> None:
 def test_damaged_run_lengths_are_refused(size: list[int], counts: str) -> None:
     with pytest.raises(InputError, match="rle: expected"):
         decode_rle(Rle(size=size, counts=counts))
-
-
-def test_thresholds_are_at_half_of_the_range() -> None:
-    np.testing.assert_array_equal(binarise(np.asarray([0, 127, 128, 255], np.uint8)), [False, False, True, True])
-    np.testing.assert_array_equal(binarise(np.asarray([0.0, 0.49, 0.5, 1.0], np.float32)), [False, False, True, True])
-    np.testing.assert_array_equal(binarise(np.asarray([False, True])), [False, True])
-
-
-def test_union_leaves_its_arguments_alone() -> None:
-    first, second = np.asarray([True, False, False]), np.asarray([False, True, False])
-    np.testing.assert_array_equal(union(first, second), [True, True, False])
-    np.testing.assert_array_equal(first, [True, False, False])
 
 
 def test_resizing_keeps_a_mask_of_that_size_and_full_and_empty_ones() -> None:
