@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -90,6 +92,26 @@ class TrackRecord:
         height, width = self.segmentation[0]["size"]
         return height, width
 
+    def first(self, frames: int) -> TrackRecord:
+        """The record of the first frames alone.
+
+        Raises:
+            InputError: if there are fewer.
+        """
+        if self.num_frames < frames:
+            raise InputError(
+                f"expected at least {frames} frames, got {self.num_frames}; prepare the data with --frames {frames} or "
+                f"set data.frames to {self.num_frames}"
+            )
+        return replace(
+            self,
+            segmentation=self.segmentation[:frames],
+            visible_mask=self.visible_mask[:frames],
+            bbox=self.bbox[:frames],
+            image_ids=self.image_ids[:frames],
+            image_file_names=self.image_file_names[:frames],
+        )
+
     def modal_masks(self) -> BoolArray:
         """Visible part, bool ``[F, H, W]``.
 
@@ -140,11 +162,30 @@ def write_records(path: Path, records: Iterable[TrackRecord]) -> None:
         path: file to write; its folder exists.
         records: in the order of the file.
     """
+    with open_records(path) as write:
+        for record in records:
+            write(record)
+
+
+@contextmanager
+def open_records(path: Path) -> Iterator[Callable[[TrackRecord], None]]:
+    """Open an annotation file to write records one by one.
+
+    Args:
+        path: file to write; its folder exists.
+
+    Yields:
+        a function that writes a record.
+    """
     with path.open("w", encoding="utf-8") as file:
         file.write("[")
-        for number, record in enumerate(records):
-            file.write(",\n" if number else "\n")
+        separators = itertools.chain(["\n"], itertools.repeat(",\n"))
+
+        def write(record: TrackRecord) -> None:
+            file.write(next(separators))
             json.dump(vars(record), file, separators=(",", ":"))
+
+        yield write
         file.write("\n]\n")
 
 
@@ -160,23 +201,33 @@ def parse_record(entry: object, *, where: str) -> TrackRecord:
     """
     if not isinstance(entry, Mapping):
         raise InputError(f"{where}: expected an object with a track's keys, got {type(entry).__name__}")
-    missing = [key for key in TrackRecord.__dataclass_fields__ if key not in entry]
+    missing = [key for key in _FIELDS if key not in entry]
     if missing:
-        raise InputError(f"{where}: expected the keys {', '.join(TrackRecord.__dataclass_fields__)}; no {missing[0]}")
-    segmentation = tuple(_rles(entry, "segmentation", where))
-    record = TrackRecord(
-        segmentation=segmentation,
-        visible_mask=tuple(_rles(entry, "visible_mask", where)),
-        bbox=tuple(_boxes(entry, where)),
-        image_ids=tuple(_integer(value, f"{where}: image_ids") for value in _frames(entry, "image_ids", where)),
-        obj_id=_integer(entry["obj_id"], f"{where}: obj_id"),
-        category_id=_integer(entry["category_id"], f"{where}: category_id"),
-        image_file_names=tuple(_names(entry, where)),
-    )
+        raise InputError(f"{where}: expected the keys {', '.join(_FIELDS)}; no {missing[0]}")
+    record = TrackRecord(**{key: parse(entry, where) for key, parse in _FIELDS.items()})
     sizes = sorted({tuple(rle["size"]) for rle in (*record.segmentation, *record.visible_mask)})
     if len(sizes) > 1:
         raise InputError(f"{where}: expected masks of one size [H, W], got {list(sizes[0])} and {list(sizes[1])}")
     return record
+
+
+def parse_field(entry: Mapping[str, Any], key: str, *, where: str) -> Any:  # noqa: ANN401 - the field's own type
+    """Check one key of a parsed JSON record for itself.
+
+    Args:
+        entry: what JSON gave.
+        key: name of a field of :class:`TrackRecord`.
+        where: begins the message of an error.
+
+    Returns:
+        the value of the record's field.
+
+    Raises:
+        InputError: if it is missing or not as it should be.
+    """
+    if key not in entry:
+        raise InputError(f"{where}: {key}: missing")
+    return _FIELDS[key](entry, where)
 
 
 def _frames(entry: Mapping[str, Any], key: str, where: str) -> list[Any]:
@@ -184,7 +235,8 @@ def _frames(entry: Mapping[str, Any], key: str, where: str) -> list[Any]:
     values = entry[key]
     if not isinstance(values, list) or not values:
         raise InputError(f"{where}: {key}: expected a list with a value for each frame, got {values!r:.60}")
-    expected = len(entry["segmentation"])
+    amodal = entry.get("segmentation")
+    expected = len(amodal) if isinstance(amodal, list) else len(values)
     if len(values) != expected:
         raise InputError(f"{where}: {key}: expected {expected} values as in segmentation, got {len(values)}")
     return values
@@ -226,3 +278,16 @@ def _integer(value: object, where: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise InputError(f"{where}: expected an integer, got {value!r:.60}")
     return value
+
+
+_FIELDS: dict[str, Callable[[Mapping[str, Any], str], Any]] = {
+    "segmentation": lambda entry, where: tuple(_rles(entry, "segmentation", where)),
+    "visible_mask": lambda entry, where: tuple(_rles(entry, "visible_mask", where)),
+    "bbox": lambda entry, where: tuple(_boxes(entry, where)),
+    "image_ids": lambda entry, where: tuple(
+        _integer(value, f"{where}: image_ids") for value in _frames(entry, "image_ids", where)
+    ),
+    "obj_id": lambda entry, where: _integer(entry["obj_id"], f"{where}: obj_id"),
+    "category_id": lambda entry, where: _integer(entry["category_id"], f"{where}: category_id"),
+    "image_file_names": lambda entry, where: tuple(_names(entry, where)),
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,8 +14,11 @@ from amodal_diffusion.data.scenes import Split
 from amodal_diffusion.data.scenes.series import SceneSeries
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 from amodal_diffusion.video.focus import CloseUp, follow
-from amodal_diffusion.video.frames import mask_to_unit, to_uint8, to_unit
+from amodal_diffusion.video.frames import Letterbox, mask_to_unit, to_uint8, to_unit
 from amodal_diffusion.video.masks import cut_out_on_white
+
+View = Letterbox | CloseUp
+"""How a model looks at a frame."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,23 @@ class AmodalSample:
     modal_rgb: UInt8Array | None = None
 
 
+def views(modal: BoolArray, size: tuple[int, int], *, zoom: float | None) -> Sequence[View]:
+    """How a model looks at each frame: the whole of it, or the object closely.
+
+    Args:
+        modal: visible part, bool ``[F, H, W]``; for close-ups visible in at least one frame.
+        size: height and width in pixels that the model works at.
+        zoom: see :class:`~amodal_diffusion.video.focus.CloseUp`; None for whole frames.
+
+    Raises:
+        InputError: if the object is never visible, so that there is nothing to look at closely.
+    """
+    source: tuple[int, int] = (modal.shape[1], modal.shape[2])
+    if zoom is None:
+        return [Letterbox(source, size)] * len(modal)
+    return [CloseUp.at(place, source, size, zoom=zoom) for place in follow(modal)]
+
+
 def closely(sample: AmodalSample, *, height: int, width: int, zoom: float) -> AmodalSample:
     """Look at a sample's object closely, as a model with this zoom does.
 
@@ -50,8 +71,7 @@ def closely(sample: AmodalSample, *, height: int, width: int, zoom: float) -> Am
         width: pixels of the result.
         zoom: see :class:`~amodal_diffusion.video.focus.CloseUp`.
     """
-    source: tuple[int, int] = (sample.modal.shape[1], sample.modal.shape[2])
-    parts = [CloseUp.at(place, source, (height, width), zoom=zoom) for place in follow(sample.modal)]
+    parts = views(sample.modal, (height, width), zoom=zoom)
 
     def look(frames: Tensor, pad_value: float | Literal["edge"]) -> Tensor:
         return torch.cat([part.apply(frames[i : i + 1], pad_value) for i, part in enumerate(parts)])

@@ -109,10 +109,32 @@ class ModelSettings:
 
 
 @dataclass(frozen=True)
-class DataSettings:
-    """The clips.
+class OccluderSettings:
+    """What complete objects are hidden behind, to train stage 2 on clips that show no hidden colours.
 
     Attributes:
+        annotations: annotation file whose tracks are the occluders; may be that of the clips.
+        occlusion: least and largest share of an object that is hidden.
+        tries: occluders that are drawn for one clip; a clip that takes more is replaced by another.
+    """
+
+    annotations: Path | None = None
+    occlusion: tuple[float, float] = (0.3, 0.9)
+    tries: int = 5
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """The clips: generated scenes, or the tracks of an annotation file (docs/data.md).
+
+    Attributes:
+        annotations: annotation file in the layout of SAIL-VOS sequences, all of whose tracks are trained on; None
+            trains on generated scenes.
+        images: root of its frames; its own folder by default.
+        validation_annotations: annotation file of the clips that validation looks at, the first of them.
+        validation_images: root of its frames; its own folder by default.
+        index_folder: where the indices of annotation files are kept; beside the files by default.
+        occluders: for stage 2 on an annotation file.
         clips: number of generated scenes of the training split.
         frames: frames ``F`` of a clip.
         height: pixels ``H`` that the model sees.
@@ -127,6 +149,12 @@ class DataSettings:
         workers: processes that load clips ahead; 0 loads them in the training process.
     """
 
+    annotations: Path | None = None
+    images: Path | None = None
+    validation_annotations: Path | None = None
+    validation_images: Path | None = None
+    index_folder: Path | None = None
+    occluders: OccluderSettings = field(default_factory=OccluderSettings)
     clips: int = 20_000
     frames: int = 25
     height: int = 128
@@ -141,11 +169,23 @@ class DataSettings:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        """Check the shares.
+        """Check the shares, and that what belongs to an annotation file comes with one.
 
         Raises:
-            InputError: if one is none.
+            InputError: names the first mistake.
         """
+        if self.annotations is None:
+            files = {
+                "images": self.images,
+                "validation_annotations": self.validation_annotations,
+                "validation_images": self.validation_images,
+                "occluders.annotations": self.occluders.annotations,
+            }
+            given = [name for name, path in files.items() if path is not None]
+            if given:
+                raise InputError(f"data.{given[0]}: expected data.annotations beside it, got none; name the clips too")
+        elif self.latents is not None:
+            raise InputError("data.latents: holds generated scenes, but data.annotations is given; leave one out")
         for name in ("guide_dropout", "reversed_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InputError(f"data.{name}: expected a share from 0 to 1, got {getattr(self, name)}")
@@ -276,5 +316,21 @@ class TrainingSettings:
                 f"data.zoom: expected sampling.zoom, {self.sampling.zoom}, so that the model sees the same in training "
                 f"and in use; got {self.data.zoom}"
             )
+        self._check_tracks()
         if not 0.0 <= self.conditioning_dropout <= 1 / 3:
             raise InputError(f"conditioning_dropout: expected 0 to 1/3, got {self.conditioning_dropout}")
+
+    def _check_tracks(self) -> None:
+        """Check that an annotation file comes with what the stage and the validation need."""
+        data = self.data
+        if data.annotations is None:
+            return
+        if self.validation.every and data.validation_annotations is None:
+            raise InputError(
+                "data.validation_annotations: expected an annotation file of other clips than data.annotations, got "
+                "none; name one, or give --validation.every 0"
+            )
+        needed = self.stage == "content_completion"
+        if needed != (data.occluders.annotations is not None):
+            expected = "a file of tracks to hide the objects behind" if needed else "none in stage 1"
+            raise InputError(f"data.occluders.annotations: expected {expected}, got {data.occluders.annotations}")

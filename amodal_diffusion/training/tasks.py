@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from amodal_diffusion.data.occluders import Occlusion
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.types import InputError, Stage
 from amodal_diffusion.video.frames import depth_to_unit, mask_to_unit, to_unit
@@ -24,17 +26,23 @@ class TaskBatch:
         guide: the second condition, as ``modal``; zero for clips without one.
         amodal: the target, as ``modal``.
         guide_present: bool ``[B]``, which clips have a guide.
+        occlusions: how each clip was hidden, where occluders were put before its object; else empty.
     """
 
     modal: Tensor
     guide: Tensor
     amodal: Tensor
     guide_present: Tensor
+    occlusions: tuple[Occlusion, ...] = ()
 
     def to(self, device: torch.device | str) -> TaskBatch:
         """Move all tensors to a device."""
-        return TaskBatch(
-            self.modal.to(device), self.guide.to(device), self.amodal.to(device), self.guide_present.to(device)
+        return replace(
+            self,
+            modal=self.modal.to(device),
+            guide=self.guide.to(device),
+            amodal=self.amodal.to(device),
+            guide_present=self.guide_present.to(device),
         )
 
 
@@ -109,4 +117,5 @@ def join(batches: Sequence[TaskBatch]) -> TaskBatch:
         guide=torch.cat([batch.guide for batch in batches]),
         amodal=torch.cat([batch.amodal for batch in batches]),
         guide_present=torch.cat([batch.guide_present for batch in batches]),
+        occlusions=tuple(itertools.chain.from_iterable(batch.occlusions for batch in batches)),
     )
