@@ -131,6 +131,10 @@ class SceneDataset(Dataset[AmodalSample]):
     def __len__(self) -> int:
         return self.series.length
 
+    def name(self, index: int) -> str:
+        """Name of a sample, without making it."""
+        return self.series.name(index)
+
     def __getitem__(self, index: int) -> AmodalSample:
         scene = self.series.scene(index, with_rgb=self.with_rgb)
         target = scene.target

@@ -1,30 +1,40 @@
 """Save, find, rotate and load the state of a run, and export its model.
 
 A checkpoint is a folder `checkpoints/STEP` with `unet.safetensors` (the trained weights), `ema.safetensors`,
-`progress.json` and what Accelerate writes (optimizer, gradient scaler, random states of every process). It is
-written beside as `STEP.partial` and then renamed: a folder without that ending is complete.
+`progress.json`, what Accelerate writes (optimizer, gradient scaler, random states of every process) and
+`manifest.json`, the sizes and digests of all of these. It is written beside as `STEP.partial` and then renamed: a
+folder without that ending was complete, and the manifest shows whether it still is. One that no longer is becomes
+`STEP.damaged`.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial as bound
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from amodal_diffusion.models.hub import StageComponents, save_stage
+from amodal_diffusion.training.manifest import find_damage, write_manifest
+from amodal_diffusion.training.processes import together
 from amodal_diffusion.types import InputError
 
-PARTIAL = ".partial"
+logger = logging.getLogger(__name__)
+
+PARTIAL, DAMAGED = ".partial", ".damaged"
+PROGRESS = "progress.json"
 
 
 @dataclass(frozen=True)
@@ -34,10 +44,16 @@ class Progress:
     Attributes:
         step: optimizer steps done.
         clips: clips that all processes together have taken.
+        skipped_steps: steps that changed nothing, as their loss or gradient was not finite.
+        skipped_in_a_row: how many of these came last.
+        skipped_clips: clips that could not be read, others taken in their place.
     """
 
     step: int = 0
     clips: int = 0
+    skipped_steps: int = 0
+    skipped_in_a_row: int = 0
+    skipped_clips: int = 0
 
 
 class Checkpoints:
@@ -74,24 +90,54 @@ class Checkpoints:
 
         Returns:
             its folder.
+
+        Raises:
+            InputError: in every process, if one cannot write; checkpoints that were there are kept.
         """
         final = self.folder / f"{progress.step:08d}"
         partial = final.with_name(final.name + PARTIAL)
-        if self.accelerator.is_main_process:
-            for folder in (partial, final):  # what an interrupted or repeated save has left
-                if folder.exists():
-                    shutil.rmtree(folder)
-            partial.mkdir(parents=True)
-        self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(partial))
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            (partial / "progress.json").write_text(json.dumps(asdict(progress)), encoding="utf-8")
-            partial.rename(final)
-            for old in self.complete()[: -self.keep]:
-                shutil.rmtree(old)
-        self.accelerator.wait_for_everyone()
+        try:
+            for part in (
+                bound(self._begin, partial),
+                bound(self.accelerator.save_state, str(partial)),
+                bound(self._complete, partial, final, progress),
+            ):
+                together(bound(self._attempt, part, partial))
+        except InputError:
+            if self.accelerator.is_main_process:  # what is half written would only fill the disk
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
         return final
+
+    def _begin(self, partial: Path) -> None:
+        if self.accelerator.is_main_process:
+            for leftover in self.folder.glob(f"*{PARTIAL}"):  # of saves that were interrupted
+                shutil.rmtree(leftover)
+            partial.mkdir(parents=True)
+
+    def _complete(self, partial: Path, final: Path, progress: Progress) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        (partial / PROGRESS).write_text(json.dumps(asdict(progress)), encoding="utf-8")
+        write_manifest(partial)
+        partial.rename(final)
+        for old in [folder for folder in self.complete()[: -self.keep] if folder != final]:
+            leaving = old.with_name(old.name + PARTIAL)  # a folder half removed must not look complete
+            old.rename(leaving)
+            shutil.rmtree(leaving, ignore_errors=True)
+
+    def _attempt(self, part: Callable[[], None], partial: Path) -> None:
+        """Do a part of a save; what goes wrong with the disk is one line."""
+        try:
+            part()
+        except (OSError, SafetensorError, RuntimeError) as error:  # torch says RuntimeError of a full disk
+            free = shutil.disk_usage(next(folder for folder in partial.absolute().parents if folder.is_dir())).free
+            kept = self.complete()
+            newest = f"{kept[-1]} is complete" if kept else "there is no complete one yet"
+            raise InputError(
+                f"output: checkpoint {partial} cannot be written ({error}), {free // 2**20} MiB are free there; "
+                f"{newest}; make room and give the same command to go on"
+            ) from error
 
     def load(self, folder: Path) -> Progress:
         """Load a checkpoint; all processes call this together.
@@ -102,7 +148,7 @@ class Checkpoints:
         Raises:
             InputError: if it is none, or of another network.
         """
-        path = folder / "progress.json"
+        path = folder / PROGRESS
         if not path.is_file():
             raise InputError(f"resume: {folder} is not a complete checkpoint, it has no {path.name}")
         newer = [other.name for other in self.complete() if folder.parent == self.folder and other.name > folder.name]
@@ -144,34 +190,37 @@ class Checkpoints:
 
 def complete_checkpoints(folder: Path) -> list[Path]:
     """Folders of the complete checkpoints in a folder, oldest first."""
-    names = [path for path in folder.glob("*") if path.name.isdigit() and (path / "progress.json").is_file()]
-    return sorted(names, key=lambda path: int(path.name))
+    return [path for path in _numbered(folder) if (path / PROGRESS).is_file()]
 
 
 def find_checkpoint(run: Path, resume: str) -> Path | None:
-    """Which checkpoint a run goes on from.
+    """Which checkpoint a run goes on from; one process calls this.
 
     Args:
         run: its folder.
         resume: ``auto``, ``none``, or a checkpoint's folder.
 
     Returns:
-        None for a fresh start.
+        None for a fresh start. With ``auto`` the newest that is as it was written; damaged ones on the way are warned
+        of and renamed.
 
     Raises:
-        InputError: if there is no such checkpoint, or a fresh start would mix with an earlier run.
+        InputError: if there is no such checkpoint, all are damaged, or a start would mix with an earlier run.
     """
-    found = complete_checkpoints(run / "checkpoints")
+    folder = run / "checkpoints"
     if resume == "auto":
-        return found[-1] if found else None
-    if resume == "none":
-        if found:
-            raise InputError(
-                f"output: {run} holds checkpoints of an earlier run; give another folder, or --resume auto to go on"
-            )
-        return None
-    if not Path(resume).is_dir():
+        return _newest_sound(folder)
+    if resume != "none" and not Path(resume).is_dir():
         raise InputError(f"resume: expected auto, none or a checkpoint's folder, got {resume}, which is no folder")
+    if complete_checkpoints(folder) and (resume == "none" or Path(resume).resolve().parent != folder.resolve()):
+        raise InputError(
+            f"output: {run} holds checkpoints of an earlier run; give another folder, or --resume auto to go on"
+        )
+    if resume == "none":
+        return None
+    damage = find_damage(Path(resume))
+    if damage:
+        raise InputError(f"resume: {resume} is damaged, {damage}; give another checkpoint, or auto")
     return Path(resume)
 
 
@@ -209,6 +258,31 @@ def export(components: StageComponents, folder: Path, *, ema: EMAModel | None) -
     fresh.rename(folder)
     if old.exists():
         shutil.rmtree(old)
+
+
+def _numbered(folder: Path) -> list[Path]:
+    return sorted((path for path in folder.glob("*") if path.name.isdigit()), key=lambda path: int(path.name))
+
+
+def _newest_sound(folder: Path) -> Path | None:
+    damages: dict[Path, str] = {}
+    for path in reversed(_numbered(folder)):
+        damage = find_damage(path) if (path / PROGRESS).is_file() else f"{PROGRESS} is missing"
+        if damage is None:
+            for damaged, reason in damages.items():
+                aside = damaged.with_name(damaged.name + DAMAGED)
+                logger.warning("%s is damaged, %s: renamed to %s; going on from %s", damaged, reason, aside.name, path)
+                shutil.rmtree(aside, ignore_errors=True)
+                damaged.rename(aside)
+            return path
+        damages[path] = damage
+    if damages:
+        path, damage = next(iter(damages.items()))
+        raise InputError(
+            f"resume: none of the {len(damages)} checkpoints in {folder} is as it was written (of {path.name} "
+            f"{damage}); give another output folder to begin anew"
+        )
+    return None
 
 
 def _trained(unet: nn.Module) -> dict[str, nn.Parameter]:

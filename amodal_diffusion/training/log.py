@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from amodal_diffusion.training.checkpoints import Progress
 from amodal_diffusion.training.settings import TrainingSettings
+from amodal_diffusion.types import UInt8Array
 
 logger = logging.getLogger(__name__)
 
@@ -38,35 +40,47 @@ class RunLog:
         self._since = (time.monotonic(), progress.clips)
         if not self.accelerator.is_main_process:
             return
+        self._end_broken_line()
         origin = f"from {checkpoint}" if checkpoint else "from the start"
         processes = self.accelerator.num_processes
         logger.info("step %d of %d, %s, %d processes", progress.step, self.steps, origin, processes)
         self._write({"event": "start", "step": progress.step, "processes": processes})
 
-    def step(self, progress: Progress, *, loss: Tensor, norm: Tensor, rate: float) -> None:
+    def step(self, progress: Progress, *, loss: Tensor | None, norm: Tensor, rate: float) -> None:
         """Note a step; every so many of them, write the mean loss of all processes since the last line.
 
         Args:
             progress: after the step.
-            loss: of this process, float32 scalar.
+            loss: of this process, float32 scalar; None in all processes if the step was left out.
             norm: of the gradient, before clipping.
             rate: learning rate.
         """
-        self._losses.append(loss)
+        if loss is not None:
+            self._losses.append(loss)
         if progress.step % self.every and progress.step != self.steps:
             return
-        mean = float(self.accelerator.reduce(torch.stack(self._losses).mean(), reduction="mean"))
-        self._losses.clear()
+        figures = {"learning_rate": rate}
+        if self._losses:
+            mean = self.accelerator.reduce(torch.stack(self._losses).mean(), reduction="mean")
+            figures = {"loss": float(mean), "gradient_norm": float(norm), **figures}
+            self._losses.clear()
         now = time.monotonic()
         then, clips = self._since
         self._since = (now, progress.clips)
-        figures = {
-            "loss": mean,
-            "gradient_norm": float(norm),
-            "learning_rate": rate,
-            "clips_per_second": (progress.clips - clips) / max(now - then, 1e-9),
-        }
+        figures["clips_per_second"] = (progress.clips - clips) / max(now - then, 1e-9)
+        if self.accelerator.scaler is not None:
+            figures["loss_scale"] = self.accelerator.scaler.get_scale()
+        for name in ("skipped_steps", "skipped_clips"):
+            if getattr(progress, name):
+                figures[name] = getattr(progress, name)
         self.figures(progress.step, figures)
+
+    def event(self, progress: Progress, name: str, details: Mapping[str, object]) -> None:
+        """Write something that happened in a step."""
+        if not self.accelerator.is_main_process:
+            return
+        logger.warning("step %d of %d: %s %s", progress.step, self.steps, name, dict(details) or "")
+        self._write({"event": name, "step": progress.step, **details})
 
     def figures(self, step: int, figures: dict[str, float]) -> None:
         """Write figures of a step."""
@@ -76,6 +90,18 @@ class RunLog:
         logger.info("step %d of %d: %s", step, self.steps, text)
         self._write({"step": step, **figures})
         self.accelerator.log(figures, step=step)
+
+    def picture(self, step: int, picture: UInt8Array) -> None:
+        """Hand a picture, 8-bit RGB ``[H, W, 3]``, to the trackers."""
+        for tracker in self.accelerator.trackers:
+            layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+            tracker.log_images({"validation": picture[None]}, step=step, **layout)
+
+    def _end_broken_line(self) -> None:
+        """End a line that a killed run has left half written, so that the next is one of its own."""
+        if self.path.is_file() and not self.path.read_bytes().endswith(b"\n"):
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write("\n")
 
     def _write(self, entry: dict[str, object]) -> None:
         with self.path.open("a", encoding="utf-8") as file:

@@ -1,13 +1,22 @@
-"""The processes of a launch, as Accelerate sees them."""
+"""The processes of a launch, as Accelerate sees them, and what they must agree on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, gather_object
 
 from amodal_diffusion.training.settings import Precision
 from amodal_diffusion.types import InputError
+
+T = TypeVar("T")
+
+# How long processes wait for one that reads, writes or checks a large file alone; NCCL's own 10 minutes can be short.
+_PATIENCE = timedelta(minutes=30)
 
 
 def make_accelerator(
@@ -34,5 +43,45 @@ def make_accelerator(
         gradient_accumulation_steps=accumulation,
         log_with=None if log_folder is None else "tensorboard",
         project_dir=log_folder,
-        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+            InitProcessGroupKwargs(timeout=_PATIENCE),
+        ],
     )
+
+
+def together(work: Callable[[], T]) -> T:
+    """Do work that can fail in every process; where it fails in one, it fails in all, and none waits for another.
+
+    Args:
+        work: reads or writes files, and does not wait for other processes.
+
+    Returns:
+        what ``work`` returned in this process.
+
+    Raises:
+        InputError: in every process, the first failure by number of process.
+    """
+    result, failure = None, ""
+    try:
+        result = work()
+    except (InputError, OSError) as error:
+        failure = str(error)
+    failures = [text for text in gather_object([failure]) if text]
+    if failures:
+        raise InputError(failures[0])
+    return result  # type: ignore[return-value]  # only a failed work has no result
+
+
+def main_first(accelerator: Accelerator, work: Callable[[], T]) -> T:
+    """Do work in the main process alone and give every process its result.
+
+    Args:
+        accelerator: of the run.
+        work: returns what can be sent to another process.
+
+    Raises:
+        InputError: in every process, if it failed.
+    """
+    result = together(lambda: work() if accelerator.is_main_process else None)
+    return gather_object([result])[0]

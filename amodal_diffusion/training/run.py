@@ -6,18 +6,21 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
-from torch.utils.data import Dataset
+from accelerate import Accelerator
 
 from amodal_diffusion.config import dump_settings, parse_settings, save_settings
 from amodal_diffusion.models.hub import StageComponents
+from amodal_diffusion.training.batches import Clips
 from amodal_diffusion.training.clips import TaskClips, scenes
 from amodal_diffusion.training.components import build_components
 from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
-from amodal_diffusion.training.processes import make_accelerator
+from amodal_diffusion.training.processes import make_accelerator, together
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.training.shards import LatentSettings, LatentShards
+from amodal_diffusion.training.stopping import TERMINATED_STATUS, Termination
 from amodal_diffusion.training.tasks import TaskBatch, task_of
 from amodal_diffusion.training.trainer import Trainer, TrainingResult
 from amodal_diffusion.training.validation import Validator
@@ -32,7 +35,8 @@ def train_main(args: Sequence[str], *, stage: Stage | None = None) -> int:
         stage: the stage that the program is for; None leaves it to the settings.
 
     Returns:
-        exit status: 0, or 2 after one line ``error: ...`` about a mistake.
+        exit status: 0 after the last step or the time limit; 2 after one line ``error: ...`` that says what stands in
+        the way; 143 after a request to end (SIGTERM), with a checkpoint, from which the same command goes on.
     """
     _log_to_terminal()
     settings = parse_settings(TrainingSettings, args, description="Train one of the two stages.")
@@ -42,10 +46,10 @@ def train_main(args: Sequence[str], *, stage: Stage | None = None) -> int:
     try:
         if stage is not None and settings.stage != stage:
             raise InputError(f"stage: this script trains {stage}, the settings say {settings.stage}")
-        train(settings)
+        result = train(settings)
     except InputError as error:
         return _refuse(error)
-    return 0
+    return TERMINATED_STATUS if result.terminated else 0
 
 
 def precompute_main(args: Sequence[str]) -> int:
@@ -74,32 +78,38 @@ def train(settings: TrainingSettings) -> TrainingResult:
     Raises:
         InputError: if settings, networks, latents or checkpoint do not fit each other.
     """
-    accelerator = make_accelerator(
-        settings.mixed_precision,
-        cpu=settings.cpu,
-        accumulation=settings.gradient_accumulation_steps,
-        log_folder=str(settings.output),
-    )
-    components = build_components(settings)
+    with Termination() as termination:
+        accelerator = make_accelerator(
+            settings.mixed_precision,
+            cpu=settings.cpu,
+            accumulation=settings.gradient_accumulation_steps,
+            log_folder=str(settings.output),
+        )
+        components = build_components(settings)
+        trainer = Trainer(
+            settings,
+            accelerator,
+            components=components,
+            clips=_clips(settings, components),
+            validate=Validator(settings, accelerator, termination) if settings.validation.every else None,
+            termination=termination,
+        )
+        trainer.resume()
+        together(partial(_note_settings, settings, accelerator))  # now that nothing can be refused any more
+        accelerator.init_trackers("tensorboard")
+        result = trainer.fit()
+        accelerator.wait_for_everyone()
+        accelerator.end_training()
+        return result
+
+
+def _note_settings(settings: TrainingSettings, accelerator: Accelerator) -> None:
     if accelerator.is_main_process:
         settings.output.mkdir(parents=True, exist_ok=True)
         save_settings(replace(settings, dry_run=False), settings.output / "settings.yaml")
-    accelerator.init_trackers("tensorboard")
-    validation = settings.validation
-    trainer = Trainer(
-        settings,
-        accelerator,
-        components=components,
-        clips=_clips(settings, components),
-        validate=Validator(settings, accelerator) if validation.every else None,
-    )
-    result = trainer.fit()
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
-    return result
 
 
-def _clips(settings: TrainingSettings, components: StageComponents) -> Dataset[TaskBatch] | Dataset[LatentBatch]:
+def _clips(settings: TrainingSettings, components: StageComponents) -> Clips[TaskBatch] | Clips[LatentBatch]:
     data = settings.data
     if data.latents is not None:
         return LatentShards(data.latents, LatentSettings.of(settings, components), length=data.clips)

@@ -12,7 +12,10 @@ from amodal_diffusion.types import InputError, Stage
 
 Precision = Literal["no", "bf16", "fp16"]
 Schedule = Literal["constant", "cosine"]
-Attention = Literal["sdpa", "plain"]
+Attention = Literal["sdpa", "plain", "xformers"]
+OptimizerName = Literal["adamw", "adamw8bit"]
+Tracker = Literal["tensorboard", "wandb", "none"]
+OnBadSample = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,28 @@ class ImageEncoderSettings:
 
 
 @dataclass(frozen=True)
+class LoraSettings:
+    """The low-rank updates that ``model.trainable: lora`` trains in place of the temporal transformer blocks.
+
+    Attributes:
+        rank: of an update; the more, the closer to training the blocks whole.
+        alpha: scale of the updates, times the rank.
+    """
+
+    rank: int = 16
+    alpha: float = 16.0
+
+    def __post_init__(self) -> None:
+        """Check the rank.
+
+        Raises:
+            InputError: if it is below 1.
+        """
+        if self.rank < 1:
+            raise InputError(f"model.lora.rank: expected at least 1, got {self.rank}")
+
+
+@dataclass(frozen=True)
 class ModelSettings:
     """Where the networks come from, and what of the UNet is trained.
 
@@ -88,10 +113,13 @@ class ModelSettings:
         vae: folder of the autoencoder, in place of the base's own.
         image_encoder: folder of the image encoder, in place of the base's own.
         scheduler: folder of the sampler, in place of the base's own.
-        trainable: ``paper`` trains the temporal transformer blocks and ``conv_in``, ``all`` everything.
+        trainable: ``paper`` trains the temporal transformer blocks and ``conv_in``, ``all`` everything, ``lora``
+            low-rank updates of these blocks, and ``conv_in`` (extra ``peft``).
+        lora: of ``trainable: lora``.
         attention: ``sdpa`` is torch's fused attention; ``plain`` multiplies matrices, which is a fifth faster on a CPU
-            for the few tokens of a small model.
+            for the few tokens of a small model; ``xformers`` is the extra of that name.
         gradient_checkpointing: compute activations again in the backward pass, to save memory.
+        compile: run the UNet through `torch.compile`: the first steps take minutes, all others less time.
         depth_model: Depth Anything network whose depth the guide is, noted in the exported checkpoint.
     """
 
@@ -103,8 +131,10 @@ class ModelSettings:
     image_encoder: Path | None = None
     scheduler: Path | None = None
     trainable: Trainable = "paper"
+    lora: LoraSettings = field(default_factory=LoraSettings)
     attention: Attention = "sdpa"
     gradient_checkpointing: bool = False
+    compile: bool = False
     depth_model: str | None = None
 
 
@@ -213,6 +243,7 @@ class OptimizerSettings:
     """AdamW, its learning rate over the steps, and the moving average of the weights.
 
     Attributes:
+        name: ``adamw``, or ``adamw8bit`` whose moments take a quarter of the memory (extra ``bitsandbytes``).
         learning_rate: at its peak.
         betas: of AdamW.
         weight_decay: of AdamW.
@@ -223,6 +254,7 @@ class OptimizerSettings:
         ema_decay: decay of the moving average of the weights, which is validated and exported; 0 is without.
     """
 
+    name: OptimizerName = "adamw"
     learning_rate: float = 3e-5
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
@@ -257,8 +289,11 @@ class TrainingSettings:
         output: folder of the run.
         steps: optimizer steps in all.
         batch_size: clips that a process takes at once.
-        gradient_accumulation_steps: batches before each optimizer step.
-        mixed_precision: ``no``, ``bf16`` or ``fp16``; weights and optimizer stay float32.
+        global_batch_size: clips of an optimizer step over all processes; the batches that each process takes before
+            a step follow from it. None leaves them to ``gradient_accumulation_steps``.
+        gradient_accumulation_steps: batches of a process before each optimizer step, without ``global_batch_size``.
+        mixed_precision: ``no``, ``bf16`` or ``fp16``; the weights that are trained and the optimizer stay float32, and
+            so does a VAE whose settings say ``force_upcast``.
         cpu: stay on the CPU where there is a GPU.
         conditioning_dropout: ``p`` of docs/method.md, section 3.
         seed: of the weights, the order of the clips and all noise.
@@ -267,8 +302,12 @@ class TrainingSettings:
         checkpoint_every: steps between two checkpoints.
         keep_checkpoints: number of checkpoints that are kept.
         max_minutes: stop after this time with a checkpoint and an export; 0 is no limit.
+        on_bad_sample: what a clip that cannot be read does: ``stop`` ends the run with its name, ``skip`` counts it and
+            takes the next clip of the data in its place.
+        max_bad_steps: stop after so many steps in a row whose loss is not finite; each is left out and noted.
         log_every: steps between two lines of the log.
-        dry_run: print the resolved settings and stop.
+        tracker: where figures go beside `log.jsonl`: ``tensorboard``, ``wandb`` (extra of that name) or ``none``.
+        dry_run: print the resolved settings and a memory plan, and stop.
         model: the networks.
         data: the clips.
         noise: the noise levels.
@@ -281,6 +320,7 @@ class TrainingSettings:
     output: Path = Path("runs/amodal_segmentation")
     steps: int = 10_000
     batch_size: int = 1
+    global_batch_size: int | None = None
     gradient_accumulation_steps: int = 1
     mixed_precision: Precision = "no"
     cpu: bool = False
@@ -290,7 +330,10 @@ class TrainingSettings:
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
     max_minutes: float = 0.0
+    on_bad_sample: OnBadSample = "stop"
+    max_bad_steps: int = 10
     log_every: int = 10
+    tracker: Tracker = "tensorboard"
     dry_run: bool = False
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
@@ -306,7 +349,8 @@ class TrainingSettings:
             InputError: names the first that is out of range.
         """
         at_least_one = (
-            "steps", "batch_size", "gradient_accumulation_steps", "checkpoint_every", "keep_checkpoints", "log_every",
+            "steps", "batch_size", "gradient_accumulation_steps", "checkpoint_every", "keep_checkpoints",
+            "max_bad_steps", "log_every",
         )  # fmt: skip
         for name in at_least_one:
             if getattr(self, name) < 1:
@@ -319,6 +363,31 @@ class TrainingSettings:
         self._check_tracks()
         if not 0.0 <= self.conditioning_dropout <= 1 / 3:
             raise InputError(f"conditioning_dropout: expected 0 to 1/3, got {self.conditioning_dropout}")
+        if self.global_batch_size is not None and self.gradient_accumulation_steps != 1:
+            raise InputError(
+                "gradient_accumulation_steps: follows from global_batch_size, expected 1 (the default) beside it, got "
+                f"{self.gradient_accumulation_steps}; leave out one of the two"
+            )
+
+    def batches_per_step(self, processes: int) -> int:
+        """Batches that each process takes before an optimizer step.
+
+        Args:
+            processes: of the launch.
+
+        Raises:
+            InputError: if no whole number of them makes up ``global_batch_size``.
+        """
+        if self.global_batch_size is None:
+            return self.gradient_accumulation_steps
+        at_once = processes * self.batch_size
+        if self.global_batch_size < 1 or self.global_batch_size % at_once:
+            raise InputError(
+                f"global_batch_size: expected a multiple of {at_once} clips, which {processes} processes x batch_size "
+                f"{self.batch_size} take at once, got {self.global_batch_size}; change batch_size or the number of "
+                "processes"
+            )
+        return self.global_batch_size // at_once
 
     def _check_tracks(self) -> None:
         """Check that an annotation file comes with what the stage and the validation need."""

@@ -123,6 +123,11 @@ class LatentShards(Dataset[LatentBatch]):
         """Number of clips."""
         return self.length
 
+    def name(self, index: int) -> str:
+        """Where a clip is stored."""
+        shard, row = divmod(index, self.shard_size)
+        return f"{shard_path(self.folder, shard)}, clip {row}"
+
     def __getitem__(self, index: int) -> LatentBatch:
         """Read one clip, float16."""
         shard, row = divmod(index, self.shard_size)

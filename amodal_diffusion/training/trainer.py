@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from diffusers.training_utils import EMAModel
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.unet import trainable_parameters
+from amodal_diffusion.training.batches import BadClip, Clips, Counted, endless_batches
 from amodal_diffusion.training.checkpoints import Checkpoints, Progress, averaged_weights, export, find_checkpoint
-from amodal_diffusion.training.clips import Counted, endless_batches
 from amodal_diffusion.training.latents import LatentBatch, drop_guide, encode_batch, join_latents, reverse_time
 from amodal_diffusion.training.log import RunLog
 from amodal_diffusion.training.objective import training_loss
 from amodal_diffusion.training.order import BatchCounts, ClipOrder, seeded_generator, stream_seed
+from amodal_diffusion.training.processes import main_first, together
 from amodal_diffusion.training.settings import OptimizerSettings, TrainingSettings
+from amodal_diffusion.training.stopping import Termination
 from amodal_diffusion.training.tasks import TaskBatch, join
+from amodal_diffusion.training.validation import Findings
+from amodal_diffusion.training.verdict import Verdict, agree
+from amodal_diffusion.types import InputError
 
-Validate = Callable[[StageComponents, int], dict[str, float]]
+Validate = Callable[[StageComponents, int], Findings | None]
 
 
 @dataclass(frozen=True)
@@ -35,12 +42,14 @@ class TrainingResult:
 
     Attributes:
         step: optimizer steps done in all.
-        finished: whether those were all; False where the time limit came first.
+        finished: whether those were all; False where the time limit came first, or a request to end.
+        terminated: whether it was asked to end, and so has saved but not exported.
         model: folder of the exported model.
     """
 
     step: int
     finished: bool
+    terminated: bool
     model: Path
 
 
@@ -68,8 +77,9 @@ class Trainer:
         accelerator: the processes of the run.
         components: the networks; the UNet is trained in place.
         clips: what is trained on: prepared clips, or precomputed latents of one clip each.
-        validate: called with the networks (moving average in place) and the step by all processes together;
-            returns figures for the log.
+        validate: called with the networks (moving average in place) and the step by all processes together; returns
+            what it found, None if it broke off on a request to end.
+        termination: notes requests to end.
     """
 
     def __init__(
@@ -78,14 +88,17 @@ class Trainer:
         accelerator: Accelerator,
         *,
         components: StageComponents,
-        clips: Dataset[TaskBatch] | Dataset[LatentBatch],
+        clips: Clips[TaskBatch] | Clips[LatentBatch],
         validate: Validate | None = None,
+        termination: Termination | None = None,
     ) -> None:
         self.settings = settings
         self.accelerator = accelerator
         self.components = components
         self.clips = clips
         self.validate = validate
+        self.termination = termination or Termination()
+        self.progress = Progress()
         unet = components.unet.train()
         self.parameters = trainable_parameters(unet, settings.model.trainable)
         if settings.model.attention == "plain":
@@ -111,72 +124,147 @@ class Trainer:
             settings.output, accelerator, unet=unet, ema=self.ema, keep=settings.keep_checkpoints
         )
         self._log = RunLog(settings, accelerator)
+        self._origin: Path | None = None
+        self._saved = 0
         self._ends = time.monotonic() + 60 * settings.max_minutes if settings.max_minutes > 0 else math.inf
 
+    def resume(self) -> None:
+        """Load the checkpoint that the settings ask for, if there is one; nothing of the run's folder is changed.
+
+        Raises:
+            InputError: if it does not fit, or there is none where one is asked for.
+        """
+        self._origin = main_first(self.accelerator, lambda: find_checkpoint(self.settings.output, self.settings.resume))
+        if self._origin is not None:
+            self.progress = self.checkpoints.load(self._origin)
+            self._saved = self.progress.step
+
     def fit(self) -> TrainingResult:
-        """Train to the last step or to the time limit; checkpoint, validate, log and export on the way.
+        """Train to the last step, the time limit or a request to end; checkpoint, validate, log and export on the way.
 
         Returns:
             how it ended.
 
         Raises:
-            InputError: if the checkpoint to resume from does not fit.
+            InputError: if a checkpoint cannot be written, a clip cannot be read, or the loss stays without a number.
         """
-        settings = self.settings
-        folder = find_checkpoint(settings.output, settings.resume)
-        progress = self.checkpoints.load(folder) if folder else Progress()
-        self._log.start(progress, folder)
-        batches = self._batches(progress.clips)
-        stopped = False
-        while progress.step < settings.steps and not stopped:
-            # Nothing below draws from the global generator; seeding it keeps resume exact if a network ever does.
-            torch.manual_seed(stream_seed("global", settings.seed, progress.step, self.accelerator.process_index))
-            loss, norm, taken = self._step(batches, progress.step)
-            progress = Progress(progress.step + 1, progress.clips + taken)
-            self._log.step(progress, loss=loss, norm=norm, rate=self.optimizer.param_groups[0]["lr"])
-            stopped = self._out_of_time()
-            last = stopped or progress.step == settings.steps
-            if last or progress.step % settings.checkpoint_every == 0:
-                self.checkpoints.save(progress)
-            self._validate(progress.step, last=last)
-        return self._finish(progress)
+        self._log.start(self.progress, self._origin)
+        with closing(self._batches(self.progress.clips)) as batches:
+            terminated = self._train(batches)
+        model = self.settings.output / "model"
+        if terminated:
+            self._log.event(self.progress, "terminated", {})
+        else:
+            together(partial(self._export, model))
+        finished = self.progress.step >= self.settings.steps
+        return TrainingResult(self.progress.step, finished, terminated, model)
 
-    def _batches(self, taken: int) -> Iterator[Counted[Any]]:
+    def _train(self, batches: Iterator[Counted[Any]]) -> bool:
+        """Take the steps that are left; whether a request to end came before the last."""
+        settings = self.settings
+        last = self.progress.step >= settings.steps
+        while not last:
+            # Nothing below draws from the global generator; seeding it keeps resume exact if a network ever does.
+            seed = stream_seed("global", settings.seed, self.progress.step, self.accelerator.process_index)
+            torch.manual_seed(seed)
+            verdict = self._step(batches)
+            last = verdict.out_of_time or self.progress.step == settings.steps
+            if last or verdict.terminated or self.progress.step % settings.checkpoint_every == 0:
+                self._save()
+            if verdict.terminated or not self._validate(last=last):
+                self._save()
+                return True
+        return False
+
+    def _batches(self, taken: int) -> Generator[Counted[Any]]:
         """This process's batches after ``taken`` clips of all processes together."""
-        length = len(self.clips)  # type: ignore[arg-type]  # torch's Dataset does not promise a length
         counts = BatchCounts(
             taken,
             batch_size=self.settings.batch_size,
             process=self.accelerator.process_index,
             processes=self.accelerator.num_processes,
         )
-        order = ClipOrder(length, self.settings.seed)
+        order = ClipOrder(len(self.clips), self.settings.seed)
         return endless_batches(self.clips, order, counts, workers=self.settings.data.workers)
 
-    def _step(self, batches: Iterator[Counted[Any]], step: int) -> tuple[Tensor, Tensor, int]:
-        """One optimizer step over all accumulated batches.
-
-        Returns:
-            mean loss and gradient norm, float32 scalars, and the number of clips that all processes took.
-        """
+    def _step(self, batches: Iterator[Counted[Any]]) -> Verdict:
+        """One optimizer step over all accumulated batches, left out by all processes if one has no finite loss."""
         accelerator, settings = self.accelerator, self.settings
+        rate = learning_rate(settings.optimizer, self.progress.step, steps=settings.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(settings.optimizer, step, steps=settings.steps)
-        losses, norm = [], torch.zeros(())
+            group["lr"] = rate
+        taken, losses = [], []
         for _ in range(settings.gradient_accumulation_steps):
-            batch = next(batches)
+            taken.append(next(batches))
             with accelerator.accumulate(self.unet):
-                loss = self._loss(batch)
+                loss = self._loss(taken[-1])
                 accelerator.backward(loss)
-                if accelerator.sync_gradients:
-                    norm = accelerator.clip_grad_norm_(self.parameters, settings.optimizer.max_grad_norm)
-                self.optimizer.step()
-                self.optimizer.zero_grad()
             losses.append(loss.detach())
-        if self.ema is not None:
+        norm = accelerator.clip_grad_norm_(self.parameters, settings.optimizer.max_grad_norm)
+        unread = [bad for batch in taken for bad in batch.bad]
+        verdict = agree(
+            accelerator,
+            losses=torch.stack(losses),
+            norm=norm,
+            unread=len(unread),
+            terminated=self.termination.requested,
+            out_of_time=time.monotonic() > self._ends,
+        )
+        if verdict.unread:
+            self._report_unread(unread)
+        if not verdict.not_finite:
+            self.optimizer.step()
+        elif accelerator.scaler is not None:
+            accelerator.scaler.update()
+        self.optimizer.zero_grad()
+        if self.ema is not None:  # of a step that was left out too: its own count of steps is the run's
             self.ema.step(self.parameters)
-        taken = settings.batch_size * len(losses) * accelerator.num_processes
-        return torch.stack(losses).mean(), norm, taken
+        clips = settings.batch_size * len(losses) * accelerator.num_processes
+        self.progress = Progress(
+            step=self.progress.step + 1,
+            clips=self.progress.clips + clips,
+            skipped_steps=self.progress.skipped_steps + verdict.not_finite,
+            skipped_in_a_row=self.progress.skipped_in_a_row + 1 if verdict.not_finite else 0,
+            skipped_clips=self.progress.skipped_clips + verdict.unread,
+        )
+        self._log.step(
+            self.progress, loss=None if verdict.not_finite else torch.stack(losses).mean(), norm=norm, rate=rate
+        )
+        if verdict.not_finite:
+            self._report_not_finite(taken, losses)
+        return verdict
+
+    def _report_unread(self, unread: list[BadClip]) -> None:
+        """Note clips that could not be read, or stop for the first of them with the step before as a checkpoint."""
+        everywhere: list[BadClip] = gather_object(unread)
+        if self.settings.on_bad_sample == "stop":
+            self._save()
+            first = everywhere[0]
+            raise InputError(
+                f"data: {first.name} cannot be read ({first.reason}); repair it, or give --on-bad-sample skip to train "
+                "without it"
+            )
+        self._log.event(
+            self.progress, "skipped clips", {"clips": [f"{clip.name}: {clip.reason}" for clip in everywhere]}
+        )
+
+    def _report_not_finite(self, taken: list[Counted[Any]], losses: list[Tensor]) -> None:
+        """Note the clips of a step that was left out; stop if too many were in a row."""
+        names = [name for batch, loss in zip(taken, losses, strict=True) if not loss.isfinite() for name in batch.names]
+        clips = gather_object(names) or gather_object([name for batch in taken for name in batch.names])
+        self._log.event(self.progress, "skipped step", {"reason": "loss or gradient not finite", "clips": clips})
+        if self.progress.skipped_in_a_row >= self.settings.max_bad_steps:
+            raise InputError(
+                f"loss: not finite in {self.progress.skipped_in_a_row} steps in a row up to step {self.progress.step}, "
+                f"the last with {', '.join(clips)}; go on from the newest checkpoint with a lower "
+                "optimizer.learning_rate, or with bf16 in place of fp16"
+            )
+
+    def _save(self) -> None:
+        """Write a checkpoint, unless there is one of this step."""
+        if self._saved != self.progress.step:
+            self.checkpoints.save(self.progress)
+            self._saved = self.progress.step
 
     def _loss(self, batch: Counted[Any]) -> Tensor:
         settings, device = self.settings, self.accelerator.device
@@ -200,26 +288,22 @@ class Trainer:
             generators=generators,
         )
 
-    def _out_of_time(self) -> bool:
-        """Whether any process is past the time limit: all must agree, or they would wait for each other."""
-        if math.isinf(self._ends):
-            return False
-        late = torch.tensor(float(time.monotonic() > self._ends), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(late, reduction="sum") > 0)
-
-    def _validate(self, step: int, *, last: bool) -> None:
-        every = self.settings.validation.every
+    def _validate(self, *, last: bool) -> bool:
+        """Look at fixed clips if it is time to; False if that broke off on a request to end."""
+        step, every = self.progress.step, self.settings.validation.every
         if self.validate is None or every == 0 or not (last or step % every == 0):
-            return
+            return True
         unet = self.components.unet.eval()
         with averaged_weights(unet, self.ema):
-            figures = self.validate(self.components, step)
+            findings = self.validate(self.components, step)
         unet.train()
-        self._log.figures(step, figures)
+        if findings is None:
+            return False
+        self._log.figures(step, findings.figures)
+        if findings.picture is not None:
+            self._log.picture(step, findings.picture)
+        return True
 
-    def _finish(self, progress: Progress) -> TrainingResult:
-        model = self.settings.output / "model"
+    def _export(self, model: Path) -> None:
         if self.accelerator.is_main_process:
             export(self.components, model, ema=self.ema)
-        self.accelerator.wait_for_everyone()
-        return TrainingResult(progress.step, progress.step >= self.settings.steps, model)

@@ -101,7 +101,12 @@ def make_scene(
     tracks = tuple(
         SceneTrack(i + 1, visible[k], wholes[k], paints[k] if with_rgb else None) for i, k in enumerate(order)
     )
-    return Scene(f"{split}-{seed:06d}", split, seed, FPS, rgb, depth, tracks)
+    return Scene(scene_name(split, seed), split, seed, FPS, rgb, depth, tracks)
+
+
+def scene_name(split: Split, seed: int) -> str:
+    """The name of a scene: split and seed."""
+    return f"{split}-{seed:06d}"
 
 
 def _settled(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from amodal_diffusion.data.scenes import testset
 from amodal_diffusion.data.scenes.catalogue import Split
-from amodal_diffusion.data.scenes.generate import Scene, make_scene
+from amodal_diffusion.data.scenes.generate import Scene, make_scene, scene_name
 from amodal_diffusion.types import InputError
 
 SEED_STRIDE = 1 << 32
@@ -60,12 +60,18 @@ class SceneSeries:
         """
         if not 0 <= index < self.length:
             raise IndexError(f"index: expected 0 to {self.length - 1}, got {index}")
-        frozen = self.split == "test-v1"
         return make_scene(
-            testset.seeds_of_test_v1()[index] if frozen else self.seed * SEED_STRIDE + index,
+            self._seed_of(index),
             split=self.split,
             frames=self.frames,
             height=self.height,
             width=self.width,
             with_rgb=with_rgb,
         )
+
+    def name(self, index: int) -> str:
+        """Name of a scene, without making it."""
+        return scene_name(self.split, self._seed_of(index))
+
+    def _seed_of(self, index: int) -> int:
+        return testset.seeds_of_test_v1()[index] if self.split == "test-v1" else self.seed * SEED_STRIDE + index

@@ -1,0 +1,137 @@
+"""Read the clips of each batch in order; a clip that cannot be read is named and another takes its place."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from torch.utils.data import DataLoader, Dataset
+
+from amodal_diffusion.training.order import BatchCounts, ClipOrder
+from amodal_diffusion.training.stopping import ignore_termination
+from amodal_diffusion.types import InputError
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+# So many damaged clips in a row are no odd file any more: a folder is missing, or a disk is.
+_TRIES = 16
+
+
+class Clips(Protocol[T_co]):
+    """A dataset that knows the names of its clips without reading them."""
+
+    def __len__(self) -> int:
+        """Number of clips."""
+        ...
+
+    def __getitem__(self, index: int, /) -> T_co:
+        """Read one clip."""
+        ...
+
+    def name(self, index: int) -> str:
+        """What a message calls the clip, so that a user finds it."""
+        ...
+
+
+@dataclass(frozen=True)
+class BadClip:
+    """A clip that could not be read.
+
+    Attributes:
+        name: as the dataset calls it.
+        reason: one line.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Counted(Generic[T]):
+    """Clips with their counts, from which their randomness follows.
+
+    Attributes:
+        counts: running count of each clip.
+        names: of each clip.
+        clips: what was loaded, clip by clip.
+        bad: clips that could not be read; the next readable one of the dataset took the place of each.
+    """
+
+    counts: list[int]
+    names: list[str]
+    clips: list[T]
+    bad: list[BadClip]
+
+
+def endless_batches(dataset: Clips[T], order: ClipOrder, counts: BatchCounts, *, workers: int) -> Generator[Counted[T]]:
+    """Batches of clips in order, without end.
+
+    Args:
+        dataset: of clips.
+        order: which clip belongs to a count.
+        counts: of each batch.
+        workers: processes that load ahead.
+
+    Raises:
+        InputError: if no clip can be read for a place in a batch, however many are tried.
+    """
+    loader = DataLoader(
+        _InOrder(dataset, order),
+        batch_sampler=counts,
+        num_workers=workers,
+        collate_fn=_collect,
+        persistent_workers=workers > 0,
+        worker_init_fn=ignore_termination,
+    )
+    for batch in loader:
+        if len(batch.clips) < len(batch.counts):
+            raise InputError(
+                f"data: none of {len(batch.bad)} clips can be read, the last of them {batch.bad[-1].name}: "
+                f"{batch.bad[-1].reason}; check that the data is where it was"
+            )
+        yield batch
+
+
+def reason_of(error: Exception, name: str) -> str:
+    """Why a clip could not be read, in one line that does not begin with the clip's name."""
+    text = " ".join(str(error).split()).removeprefix(f"{name}: ")
+    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
+
+
+@dataclass(frozen=True)
+class _Read(Generic[T]):
+    count: int
+    name: str
+    clip: T | None
+    bad: list[BadClip]
+
+
+class _InOrder(Dataset[_Read[T]]):
+    """A dataset that is asked by count instead of index."""
+
+    def __init__(self, dataset: Clips[T], order: ClipOrder) -> None:
+        self.dataset = dataset
+        self.order = order
+
+    def __getitem__(self, count: int) -> _Read[T]:
+        first = self.order.clip_at(count)
+        bad: list[BadClip] = []
+        for place in range(min(_TRIES, len(self.dataset))):
+            index = (first + place) % len(self.dataset)
+            name = self.dataset.name(index)
+            try:
+                return _Read(count, name, self.dataset[index], bad)
+            except Exception as error:  # noqa: BLE001 - damaged files make decoders raise errors of any class
+                bad.append(BadClip(name, reason_of(error, name)))
+        return _Read(count, bad[-1].name, None, bad)
+
+
+def _collect(entries: list[_Read[T]]) -> Counted[T]:
+    return Counted(
+        counts=[entry.count for entry in entries],
+        names=[entry.name for entry in entries],
+        clips=[entry.clip for entry in entries if entry.clip is not None],
+        bad=[bad for entry in entries for bad in entry.bad],
+    )
