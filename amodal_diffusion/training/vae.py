@@ -55,8 +55,8 @@ class VaeSettings:
         steps: optimizer steps.
         learning_rate: peak, reached after 2 % of the steps; falls to zero as a cosine.
         kl_weight: weight of the divergence from the unit normal.
-        colour_weight: weight of the error of each channel's difference from grey. Grey is learned first, and colour
-            late or never where most of a picture is white.
+        swatch_share: how often a batch's clip is a plain pattern of strong colours instead, see :func:`swatch`.
+        colour_weight: weight of the error of each channel's difference from grey.
         permute_channels: swap red, green and blue at random, so that few scenes show many colours.
         mixed_precision: ``no``, ``bf16`` or ``fp16``.
         save_every: steps between checkpoints, from which the same command goes on.
@@ -81,6 +81,7 @@ class VaeSettings:
     learning_rate: float = 1e-3
     kl_weight: float = 1e-6
     colour_weight: float = 0.0
+    swatch_share: float = 0.0
     permute_channels: bool = False
     mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"
     save_every: int = 500
@@ -237,6 +238,9 @@ def draw_batch(
     batch = max(1, settings.batch_size // smaller) if whole_frames else settings.batch_size
     videos = []
     for _ in range(batch):
+        if settings.swatch_share > 0 and rng.random() < settings.swatch_share:
+            videos.append(swatch(rng, settings.frames, height, width))
+            continue
         sample = clips[rng.integers(len(clips))]
         shares = np.asarray(settings.shares) / sum(settings.shares)
         video = picture(sample, KINDS[rng.choice(len(KINDS), p=shares)])
@@ -246,6 +250,28 @@ def draw_batch(
             video = video[:, rng.permutation(3).tolist()]
         videos.append(video.flip(-1) if rng.random() < 0.5 else video)
     return torch.stack(videos)
+
+
+def swatch(rng: np.random.Generator, frames: int, height: int, width: int) -> Tensor:
+    """A pattern of 1, 4 or 16 strong colours that stands still.
+
+    Where most pixels are white or grey, an autoencoder learns grey and stays there: as long as its latents hold no
+    colour its decoder gains nothing from using them, and the other way round. Pictures that are all colour end that in
+    a few hundred steps.
+
+    Args:
+        rng: source of randomness.
+        frames: F.
+        height: H in pixels.
+        width: W in pixels.
+
+    Returns:
+        float32 ``[F, 3, H, W]`` in [-1, 1].
+    """
+    side = int(rng.choice([1, 2, 4]))
+    grey = torch.from_numpy(rng.uniform(-1.0, 1.0, (1, 3, side, side)).astype(np.float32))
+    colours = grey.sign() * grey.abs().sqrt()
+    return nn.functional.interpolate(colours, size=(height, width), mode="nearest").expand(frames, -1, -1, -1)
 
 
 def picture(sample: AmodalSample, kind: Kind) -> Tensor:

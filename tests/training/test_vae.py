@@ -112,6 +112,15 @@ def test_channels_are_permuted_together(clips: list) -> None:
     assert any(torch.equal(drawn, option) for option in options)
 
 
+def test_swatches_are_plain_patterns_of_strong_colours(clips: list) -> None:
+    settings = replace(SETTINGS, swatch_share=1.0, batch_size=30)
+    drawn = draw_batch(clips, settings, np.random.default_rng(0), whole_frames=False)
+    assert drawn.shape == (30, 2, 3, 16, 16)
+    assert torch.equal(drawn[:, 0], drawn[:, 1])
+    assert {len(video[0].flatten(1).unique(dim=1).T) for video in drawn} == {1, 4, 16}
+    assert 0.5 < float(drawn.abs().mean()) <= 1.0
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
