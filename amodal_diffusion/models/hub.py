@@ -60,11 +60,12 @@ def bundled_models() -> dict[str, Path]:
     return {path.name: path for path in folders if any((path / stage).is_dir() for stage in STAGES)}
 
 
-def find_model(name: str | Path) -> Path:
+def find_model(name: str | Path, *, download: bool = True) -> Path:
     """The folder of a model, downloaded if it is a hub id that is not in the local cache yet.
 
     Args:
         name: a bundled name such as ``tiny``, a folder, or a hub id ``owner/name``.
+        download: False looks for a hub id in the local cache alone.
 
     Raises:
         InputError: if there is no such model; says what was looked for.
@@ -76,7 +77,7 @@ def find_model(name: str | Path) -> Path:
         return Path(name)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) and not str(name).startswith((".", "/")):
         try:
-            return Path(snapshot_download(str(name), allow_patterns=_WANTED))
+            return Path(snapshot_download(str(name), allow_patterns=_WANTED, local_files_only=not download))
         except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(
@@ -101,6 +102,25 @@ def stage_folder(model: Path, stage: Stage) -> Path | None:
     if (model / SETTINGS_FILE).is_file() and read_settings(model).stage != stage:
         return None
     return model
+
+
+def part_folder(folder: Path, name: str) -> Path:
+    """Where a checkpoint keeps a part such as ``unet``: in a stage's own folder, or beside its stages.
+
+    Args:
+        folder: of a stage.
+        name: one of :data:`PARTS`.
+
+    Raises:
+        InputError: if it is in neither place.
+    """
+    shared = [folder.parent / name] if folder.name in STAGES else []
+    for candidate in (folder / name, *shared):
+        if candidate.is_dir():
+            return candidate
+    raise InputError(
+        f"{folder}: no {name}/ here or one folder up; a checkpoint has {', '.join(PARTS)}, found {_content(folder)}"
+    )
 
 
 def check_names_stages(model: Path) -> None:
@@ -133,10 +153,10 @@ def load_stage(name: str | Path, *, stage: Stage, dtype: torch.dtype = torch.flo
         raise InputError(f"{model}: holds no {stage} stage; found {_content(model)}")
     settings = read_settings(folder) if (folder / SETTINGS_FILE).is_file() else CheckpointSettings(stage)
     return StageComponents(
-        unet=load_amodal_unet(_part(folder, "unet"), dtype=dtype),
-        vae=load_vae(_part(folder, "vae"), dtype=dtype),
-        image_encoder=load_image_encoder(_part(folder, "image_encoder"), dtype=dtype),
-        scheduler=load_scheduler(_part(folder, "scheduler")),
+        unet=load_amodal_unet(part_folder(folder, "unet"), dtype=dtype),
+        vae=load_vae(part_folder(folder, "vae"), dtype=dtype),
+        image_encoder=load_image_encoder(part_folder(folder, "image_encoder"), dtype=dtype),
+        scheduler=load_scheduler(part_folder(folder, "scheduler")),
         settings=settings,
     )
 
@@ -154,10 +174,10 @@ def load_svd(name: str | Path, *, stage: Stage, dtype: torch.dtype = torch.float
     """
     folder = find_model(name)
     return StageComponents(
-        unet=load_svd_unet(_part(folder, "unet"), dtype=dtype),
-        vae=load_vae(_part(folder, "vae"), dtype=dtype),
-        image_encoder=load_image_encoder(_part(folder, "image_encoder"), dtype=dtype),
-        scheduler=load_scheduler(_part(folder, "scheduler")),
+        unet=load_svd_unet(part_folder(folder, "unet"), dtype=dtype),
+        vae=load_vae(part_folder(folder, "vae"), dtype=dtype),
+        image_encoder=load_image_encoder(part_folder(folder, "image_encoder"), dtype=dtype),
+        scheduler=load_scheduler(part_folder(folder, "scheduler")),
         settings=CheckpointSettings(stage),
     )
 
@@ -271,16 +291,6 @@ def convert(source: str | Path, destination: Path, *, stage: Stage) -> None:
         shutil.rmtree(partial)
     save_stage(replace(components, settings=settings), partial)
     partial.rename(target)
-
-
-def _part(folder: Path, name: str) -> Path:
-    shared = [folder.parent / name] if folder.name in STAGES else []
-    for candidate in (folder / name, *shared):
-        if candidate.is_dir():
-            return candidate
-    raise InputError(
-        f"{folder}: no {name}/ here or one folder up; a checkpoint has {', '.join(PARTS)}, found {_content(folder)}"
-    )
 
 
 def _content(folder: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
 from torch import Tensor
@@ -27,7 +29,8 @@ def encode_video(vae: AutoencoderKLTemporalDecoder, video: Tensor, *, chunk_size
     clips = []
     for clip in video:  # chunks never mix clips: a clip's result does not depend on its batch
         pixels = (chunk.expand(-1, 3, -1, -1).to(vae.device, vae.dtype) for chunk in clip.split(chunk_size))
-        clips.append(torch.cat([vae.encode(chunk).latent_dist.mode().float() for chunk in pixels]))
+        with _float32_where_asked(vae):
+            clips.append(torch.cat([vae.encode(chunk).latent_dist.mode().float() for chunk in pixels]))
     return torch.stack(clips)  # [B, F, 4, h, w]
 
 
@@ -48,5 +51,11 @@ def decode_latents(vae: AutoencoderKLTemporalDecoder, latents: Tensor, *, decode
     clips = []
     for clip in latents:
         chunks = clip.split(decode_chunk_size)
-        clips.append(torch.cat([vae.decode(chunk, num_frames=len(chunk)).sample.float() for chunk in chunks]))
+        with _float32_where_asked(vae):
+            clips.append(torch.cat([vae.decode(chunk, num_frames=len(chunk)).sample.float() for chunk in chunks]))
     return torch.stack(clips)  # [B, F, 3, H, W]
+
+
+def _float32_where_asked(vae: AutoencoderKLTemporalDecoder) -> AbstractContextManager[object]:
+    """No autocast around a VAE whose settings say ``force_upcast``: its values leave the range of float16."""
+    return torch.autocast(vae.device.type, enabled=False) if vae.config.force_upcast else nullcontext()

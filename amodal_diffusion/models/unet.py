@@ -12,12 +12,13 @@ from diffusers import UNetSpatioTemporalConditionModel
 from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
 from torch import Tensor, nn
 
+from amodal_diffusion.models.lora import is_adapter
 from amodal_diffusion.models.weights import load_strictly, read_json, read_state_dict
 from amodal_diffusion.types import InputError
 
 AMODAL_CHANNELS = 12  # noisy amodal latent 4, modal latent 4, guide latent 4
 STEM = "diffusion_pytorch_model"
-Trainable = Literal["paper", "all"]
+Trainable = Literal["paper", "all", "lora"]
 
 
 def load_amodal_unet(folder: str | Path, *, dtype: torch.dtype | None = None) -> UNetSpatioTemporalConditionModel:
@@ -102,16 +103,17 @@ def trainable_parameters(unet: UNetSpatioTemporalConditionModel, choice: Trainab
     Args:
         unet: its parameters' ``requires_grad`` is set.
         choice: ``"paper"`` for the temporal transformer blocks and ``conv_in`` (398 M of 1.525 G at full size),
-            ``"all"`` for everything.
+            ``"all"`` for everything, ``"lora"`` for the adapters of :func:`~amodal_diffusion.models.lora.add_adapters`
+            and ``conv_in``, whose new channels have nothing yet that a low-rank update could lean on.
 
     Raises:
         InputError: on another choice.
     """
-    if choice not in ("paper", "all"):
-        raise InputError(f"trainable: expected 'paper' or 'all', got {choice!r}")
+    if choice not in ("paper", "all", "lora"):
+        raise InputError(f"trainable: expected 'paper', 'all' or 'lora', got {choice!r}")
     for name, parameter in unet.named_parameters():
-        in_paper = "temporal_transformer_block" in name or name.startswith("conv_in.")
-        parameter.requires_grad_(choice == "all" or in_paper)
+        in_block = is_adapter(name) if choice == "lora" else "temporal_transformer_block" in name
+        parameter.requires_grad_(choice == "all" or in_block or name.startswith("conv_in."))
     return [parameter for parameter in unet.parameters() if parameter.requires_grad]
 
 

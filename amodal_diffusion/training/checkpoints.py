@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from amodal_diffusion.models.hub import StageComponents, save_stage
+from amodal_diffusion.models.lora import without_adapters
 from amodal_diffusion.training.manifest import find_damage, write_manifest
 from amodal_diffusion.training.processes import together
 from amodal_diffusion.types import InputError
@@ -252,7 +253,7 @@ def export(components: StageComponents, folder: Path, *, ema: EMAModel | None) -
         if leftover.exists():
             shutil.rmtree(leftover)
     with averaged_weights(components.unet, ema):
-        save_stage(replace(components), fresh)
+        save_stage(replace(components, unet=without_adapters(components.unet)), fresh)
     if folder.exists():
         folder.rename(old)
     fresh.rename(folder)

@@ -130,7 +130,9 @@ def _from_scratch(settings: TrainingSettings) -> StageComponents:
     if model.vae is None:
         raise InputError("model.vae: expected a folder where neither model.base nor model.svd is given")
     if model.trainable != "all":
-        raise InputError("model.trainable: a UNet with random weights is trained whole; expected all, got paper")
+        raise InputError(
+            f"model.trainable: a UNet with random weights is trained whole; expected all, got {model.trainable}"
+        )
     if model.image_encoder is not None:
         image_encoder = load_image_encoder(model.image_encoder)
     else:

@@ -1,4 +1,4 @@
-"""The log of a run: JSON lines in `log.jsonl`, TensorBoard where it is installed, and lines on the terminal."""
+"""The log of a run: JSON lines in `log.jsonl`, a tracker such as TensorBoard, and lines on the terminal."""
 
 from __future__ import annotations
 
@@ -9,14 +9,32 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+import yaml
 from accelerate import Accelerator
 from torch import Tensor
 
+from amodal_diffusion.config import dump_settings
 from amodal_diffusion.training.checkpoints import Progress
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import UInt8Array
 
 logger = logging.getLogger(__name__)
+
+
+def start_tracker(settings: TrainingSettings, accelerator: Accelerator) -> None:
+    """Start what shows a run's figures, with its settings; all processes call this together."""
+    project = "amodal-diffusion" if settings.tracker == "wandb" else settings.tracker
+    accelerator.init_trackers(
+        project,
+        config=yaml.safe_load(dump_settings(settings)) if settings.tracker == "wandb" else None,
+        init_kwargs={"wandb": {"name": settings.output.name, "dir": str(settings.output)}},
+    )
+
+
+def describe_step(batch_size: int, processes: int, batches: int) -> str:
+    """How the clips of an optimizer step come together."""
+    total = batch_size * processes * batches
+    return f"{total} clips a step: {processes} processes x batch_size {batch_size} x {batches} batches"
 
 
 class RunLog:
@@ -31,20 +49,22 @@ class RunLog:
         self.path = settings.output / "log.jsonl"
         self.every = settings.log_every
         self.steps = settings.steps
+        self.batch_size = settings.batch_size
         self.accelerator = accelerator
         self._losses: list[Tensor] = []
         self._since = (time.monotonic(), 0)
 
     def start(self, progress: Progress, checkpoint: Path | None) -> None:
-        """Say where the run starts and with how many processes."""
+        """Say where the run starts, with how many processes and with how many clips a step."""
         self._since = (time.monotonic(), progress.clips)
         if not self.accelerator.is_main_process:
             return
         self._end_broken_line()
         origin = f"from {checkpoint}" if checkpoint else "from the start"
-        processes = self.accelerator.num_processes
-        logger.info("step %d of %d, %s, %d processes", progress.step, self.steps, origin, processes)
-        self._write({"event": "start", "step": progress.step, "processes": processes})
+        processes, batches = self.accelerator.num_processes, self.accelerator.gradient_accumulation_steps
+        clips = describe_step(self.batch_size, processes, batches)
+        logger.info("step %d of %d, %s, %s", progress.step, self.steps, origin, clips)
+        self._write({"event": "start", "step": progress.step, "processes": processes, "batches_per_step": batches})
 
     def step(self, progress: Progress, *, loss: Tensor | None, norm: Tensor, rate: float) -> None:
         """Note a step; every so many of them, write the mean loss of all processes since the last line.

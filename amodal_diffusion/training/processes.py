@@ -8,9 +8,15 @@ from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, gather_object
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DistributedType,
+    InitProcessGroupKwargs,
+    gather_object,
+    is_wandb_available,
+)
 
-from amodal_diffusion.training.settings import Precision
+from amodal_diffusion.training.settings import Precision, Tracker
 from amodal_diffusion.types import InputError
 
 T = TypeVar("T")
@@ -20,34 +26,48 @@ _PATIENCE = timedelta(minutes=30)
 
 
 def make_accelerator(
-    precision: Precision, *, cpu: bool = False, accumulation: int = 1, log_folder: str | None = None
+    precision: Precision,
+    *,
+    cpu: bool = False,
+    accumulation: Callable[[int], int] = lambda _: 1,
+    tracker: Tracker = "none",
+    log_folder: str | None = None,
 ) -> Accelerator:
     """Join the processes that `accelerate launch` has started, or be the only one.
 
     Args:
         precision: of the networks' computations; weights stay as they are.
         cpu: stay on the CPU where there is a GPU.
-        accumulation: batches before each optimizer step.
-        log_folder: where TensorBoard's files go; None is without.
+        accumulation: batches before each optimizer step, by the number of processes.
+        tracker: where figures go.
+        log_folder: for TensorBoard's files.
 
     Raises:
-        InputError: if float16 is asked for on the CPU.
+        InputError: if float16 is asked for on the CPU, the tracker is not installed, or from ``accumulation``.
     """
     # A launch of several processes on the CPU does not tell them so, and each would take itself to be alone.
     cpu = cpu or not torch.accelerator.is_available()
     if cpu and precision == "fp16":
         raise InputError("mixed_precision: fp16 needs a GPU; give bf16 or no")
-    return Accelerator(
+    if tracker == "wandb" and not is_wandb_available():
+        raise InputError("tracker: wandb needs the package wandb; pip install 'amodal-diffusion[wandb]'")
+    accelerator = Accelerator(
         cpu=cpu,
         mixed_precision=precision,
-        gradient_accumulation_steps=accumulation,
-        log_with=None if log_folder is None else "tensorboard",
+        log_with=None if tracker == "none" else tracker,
         project_dir=log_folder,
         kwargs_handlers=[
             DistributedDataParallelKwargs(gradient_as_bucket_view=True),
             InitProcessGroupKwargs(timeout=_PATIENCE),
         ],
     )
+    accelerator.gradient_accumulation_steps = accumulation(accelerator.num_processes)
+    return accelerator
+
+
+def holds_whole_network(accelerator: Accelerator) -> bool:
+    """Whether each process has all of a network that is trained, and not a share of it."""
+    return accelerator.distributed_type not in (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 
 def together(work: Callable[[], T]) -> T:

@@ -16,6 +16,7 @@ from amodal_diffusion.training.batches import Clips
 from amodal_diffusion.training.clips import TaskClips, scenes
 from amodal_diffusion.training.components import build_components
 from amodal_diffusion.training.latents import LatentBatch
+from amodal_diffusion.training.log import start_tracker
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
 from amodal_diffusion.training.processes import make_accelerator, together
 from amodal_diffusion.training.settings import TrainingSettings
@@ -82,7 +83,8 @@ def train(settings: TrainingSettings) -> TrainingResult:
         accelerator = make_accelerator(
             settings.mixed_precision,
             cpu=settings.cpu,
-            accumulation=settings.gradient_accumulation_steps,
+            accumulation=settings.batches_per_step,
+            tracker=settings.tracker,
             log_folder=str(settings.output),
         )
         components = build_components(settings)
@@ -96,7 +98,7 @@ def train(settings: TrainingSettings) -> TrainingResult:
         )
         trainer.resume()
         together(partial(_note_settings, settings, accelerator))  # now that nothing can be refused any more
-        accelerator.init_trackers("tensorboard")
+        start_tracker(settings, accelerator)
         result = trainer.fit()
         accelerator.wait_for_everyone()
         accelerator.end_training()

@@ -18,14 +18,15 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from amodal_diffusion.models.hub import StageComponents
-from amodal_diffusion.models.unet import trainable_parameters
 from amodal_diffusion.training.batches import BadClip, Clips, Counted, endless_batches
 from amodal_diffusion.training.checkpoints import Checkpoints, Progress, averaged_weights, export, find_checkpoint
 from amodal_diffusion.training.latents import LatentBatch, drop_guide, encode_batch, join_latents, reverse_time
 from amodal_diffusion.training.log import RunLog
+from amodal_diffusion.training.network import prepare_unet
 from amodal_diffusion.training.objective import training_loss
+from amodal_diffusion.training.optimizer import make_optimizer
 from amodal_diffusion.training.order import BatchCounts, ClipOrder, seeded_generator, stream_seed
-from amodal_diffusion.training.processes import main_first, together
+from amodal_diffusion.training.processes import holds_whole_network, main_first, together
 from amodal_diffusion.training.settings import OptimizerSettings, TrainingSettings
 from amodal_diffusion.training.stopping import Termination
 from amodal_diffusion.training.tasks import TaskBatch, join
@@ -100,26 +101,20 @@ class Trainer:
         self.termination = termination or Termination()
         self.progress = Progress()
         unet = components.unet.train()
-        self.parameters = trainable_parameters(unet, settings.model.trainable)
-        if settings.model.attention == "plain":
-            unet.set_default_attn_processor()
-        if settings.model.gradient_checkpointing:
-            unet.enable_gradient_checkpointing()
-        optimizer = settings.optimizer
-        self.unet, self.optimizer = accelerator.prepare(
-            unet,
-            torch.optim.AdamW(
-                self.parameters,
-                lr=optimizer.learning_rate,
-                betas=optimizer.betas,
-                weight_decay=optimizer.weight_decay,
-                eps=optimizer.epsilon,
-                fused=True,
-            ),
-        )
+        self.parameters = prepare_unet(unet, settings, whole=holds_whole_network(accelerator))
+        self.unet, self.optimizer = accelerator.prepare(unet, make_optimizer(self.parameters, settings.optimizer))
+        batches = settings.batches_per_step(accelerator.num_processes)
+        if accelerator.gradient_accumulation_steps != batches:  # DeepSpeed's own settings beat the run's
+            raise InputError(
+                f"gradient_accumulation_steps: the launch takes {accelerator.gradient_accumulation_steps} batches for "
+                f"a step, the run {batches}; write auto there"
+            )
+        if settings.model.compile:
+            unet.compile()  # in place: names of weights and the class of the network stay what they are
         components.vae.to(accelerator.device)
         components.image_encoder.to(accelerator.device)
-        self.ema = EMAModel(self.parameters, decay=optimizer.ema_decay, foreach=True) if optimizer.ema_decay else None
+        decay = settings.optimizer.ema_decay
+        self.ema = EMAModel(self.parameters, decay=decay, foreach=True) if decay else None
         self.checkpoints = Checkpoints(
             settings.output, accelerator, unet=unet, ema=self.ema, keep=settings.keep_checkpoints
         )
@@ -194,7 +189,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         taken, losses = [], []
-        for _ in range(settings.gradient_accumulation_steps):
+        for _ in range(accelerator.gradient_accumulation_steps):
             taken.append(next(batches))
             with accelerator.accumulate(self.unet):
                 loss = self._loss(taken[-1])
@@ -272,13 +267,14 @@ class Trainer:
         if isinstance(batch.clips[0], LatentBatch):
             latents = join_latents(batch.clips).to(device)
         else:
-            latents = encode_batch(
-                join(batch.clips).to(device),
-                vae=self.components.vae,
-                image_encoder=self.components.image_encoder,
-                noise=settings.noise,
-                generators=generators,
-            )
+            with self.accelerator.autocast():
+                latents = encode_batch(
+                    join(batch.clips).to(device),
+                    vae=self.components.vae,
+                    image_encoder=self.components.image_encoder,
+                    noise=settings.noise,
+                    generators=generators,
+                )
         latents = drop_guide(latents, settings.data.guide_dropout, generators=generators)
         return training_loss(
             self.unet,

@@ -59,7 +59,7 @@ def test_the_papers_choice_trains_temporal_transformers_and_conv_in() -> None:
 
 
 def test_unknown_choice_is_refused() -> None:
-    with pytest.raises(InputError, match="'paper' or 'all'"):
+    with pytest.raises(InputError, match="'paper', 'all' or 'lora'"):
         trainable_parameters(tiny_unet(), "none")  # type: ignore[arg-type]
 
 

@@ -140,7 +140,7 @@ def test_loss_lines_and_settings_are_kept(make_settings: MakeSettings) -> None:
     settings = make_settings(log_every=2)
     run(settings)
     lines = [json.loads(line) for line in (settings.output / "log.jsonl").read_text().splitlines()]
-    assert lines[0] == {"event": "start", "step": 0, "processes": 1}
+    assert lines[0] == {"event": "start", "step": 0, "processes": 1, "batches_per_step": 1}
     assert [line["step"] for line in lines[1:]] == [2, 4]
     assert all(math.isfinite(line["loss"]) and line["gradient_norm"] > 0 for line in lines[1:])
     assert lines[1]["learning_rate"] == pytest.approx(1e-3)
