@@ -17,6 +17,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
+from torch import nn
 from transformers import CLIPVisionModelWithProjection
 
 from amodal_diffusion.models.checkpoint import (
@@ -249,15 +250,19 @@ def save_model(
     """Write a model of one or both stages that share autoencoder, image encoder and scheduler.
 
     Args:
-        stages: the shared parts are taken from the first.
+        stages: of one model; their shared parts are the same.
         folder: made if needed; must be empty or not exist.
         dtype: dtype of the weights in the files; the networks are changed to it in place.
 
     Raises:
-        InputError: if the folder holds something already.
+        InputError: if the folder holds something already, or the stages do not share those parts.
     """
     if folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"{folder}: not empty; choose another folder, nothing is overwritten")
+    for other in stages[1:]:
+        for part in ("vae", "image_encoder"):
+            if not _equal(getattr(stages[0], part), getattr(other, part)):
+                raise InputError(f"{part}: expected one for all stages, got different ones; train them on the same")
     precision = torch.float16 if dtype == "float16" else torch.float32
     shared = stages[0]
     shared.vae.to(precision).save_pretrained(folder / "vae", safe_serialization=True)
@@ -268,6 +273,14 @@ def save_model(
         target.mkdir(parents=True)
         components.unet.to(precision).save_pretrained(target / "unet", safe_serialization=True)
         write_settings(components.settings, target)
+
+
+def _equal(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks have the same weights and, if they scale latents, the same factor."""
+    scales = [getattr(network.config, "scaling_factor", None) for network in (one, other)]
+    first, second = one.state_dict(), other.state_dict()
+    same_names = first.keys() == second.keys() and scales[0] == scales[1]
+    return same_names and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def convert(source: str | Path, destination: Path, *, stage: Stage) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from amodal_diffusion.models.hub import (
     save_stage,
 )
 from amodal_diffusion.types import STAGES, InputError
-from tests.factories import SAMPLING, tiny_completer_folder, tiny_components, tiny_unet
+from tests.factories import SAMPLING, tiny_completer_folder, tiny_components, tiny_unet, tiny_vae
 
 
 @pytest.fixture
@@ -52,6 +53,18 @@ def test_both_stages_share_parts_in_half_precision(tmp_path: Path) -> None:
     weights = load_file(tmp_path / "model" / STAGES[0] / "unet" / "diffusion_pytorch_model.safetensors")
     assert {value.dtype for value in weights.values()} == {torch.float16}
     assert not (tmp_path / "model" / STAGES[0] / "vae").exists()
+
+
+def test_stages_that_do_not_share_their_parts_are_refused(tmp_path: Path) -> None:
+    first, second = (tiny_components(stage) for stage in STAGES)
+    other = replace(second, vae=tiny_vae(seed=1))
+    with pytest.raises(InputError, match="vae: expected one for all stages"):
+        save_model([first, other], tmp_path / "model")
+    scaled = replace(second, vae=tiny_vae())
+    scaled.vae.register_to_config(scaling_factor=0.5)
+    with pytest.raises(InputError, match="vae: expected one for all stages"):
+        save_model([first, scaled], tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_half_precision_keeps_the_vae_in_float32_where_its_settings_ask(tmp_path: Path) -> None:
