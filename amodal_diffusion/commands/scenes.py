@@ -38,6 +38,9 @@ def add_arguments(parser: CommandParser) -> None:
     )
     parser.add_argument("--height", type=PositiveInt, default=64, help="pixels")
     parser.add_argument("--width", type=PositiveInt, default=128, help="pixels")
+    parser.add_argument(
+        "--masks", action="store_true", help="write masks as pictures too, as `amodal-diffusion prepare` reads them"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results of this program in OUT")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
 
@@ -59,14 +62,14 @@ def run(args: Namespace) -> None:
     series = SceneSeries(
         args.split, length=args.count, frames=frames, height=args.height, width=args.width, seed=args.seed
     )
-    settings = {"command": "scenes", **vars(series), "version": package_version()}
+    settings = {"command": "scenes", **vars(series), "masks": args.masks, "version": package_version()}
     folder = OutputFolder(args.out, inputs={}, settings=settings, overwrite=args.overwrite)
     with folder.opened():
         if not folder.is_finished(ANNOTATIONS):
             with folder.step(ANNOTATIONS, [ANNOTATIONS]) as work:
                 _annotate(series, work / ANNOTATIONS, quiet=args.quiet)
         objects = _objects_by_scene(folder.work / ANNOTATIONS)
-        _paint(series, objects, folder, quiet=args.quiet)
+        _paint(series, objects, folder, masks=args.masks, quiet=args.quiet)
         folder.commit()
     print(f"{args.out}: {series.length} clips; {ANNOTATIONS} lists {sum(map(len, objects.values()))} tracks")
 
@@ -92,7 +95,9 @@ def _objects_by_scene(path: Path) -> dict[str, list[int]]:
     return objects
 
 
-def _paint(series: SceneSeries, objects: dict[str, list[int]], folder: OutputFolder, *, quiet: bool) -> None:
+def _paint(
+    series: SceneSeries, objects: dict[str, list[int]], folder: OutputFolder, *, masks: bool, quiet: bool
+) -> None:
     from tqdm import tqdm
 
     from amodal_diffusion.data.scenes.export import scene_files, write_scene
@@ -109,9 +114,9 @@ def _paint(series: SceneSeries, objects: dict[str, list[int]], folder: OutputFol
             files = [
                 path
                 for index in part
-                for path in scene_files(names[index], frames=series.frames, object_ids=ids[index])
+                for path in scene_files(names[index], frames=series.frames, object_ids=ids[index], masks=masks)
             ]
             with folder.step(step, files) as work:
                 for index in part:
-                    write_scene(series.scene(index, with_rgb=True), work, object_ids=ids[index])
+                    write_scene(series.scene(index, with_rgb=True), work, object_ids=ids[index], masks=masks)
                     bar.update()

@@ -9,14 +9,12 @@ import torch
 from torch.utils.data import Dataset
 
 from amodal_diffusion.data.index import TrackIndex
-from amodal_diffusion.data.records import TrackRecord
+from amodal_diffusion.data.records import COMPLETE, TrackRecord
 from amodal_diffusion.data.sailvos import SailVosDataset, Track
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.types import BoolArray, InputError
 from amodal_diffusion.video.masks import hidden_share
 
-COMPLETE = 0.95
-"""Tracks of which more than this share is visible count as complete."""
 _MOST_REPLACED = 100  # tracks in a row that cannot be used: the data is to blame, not chance
 
 

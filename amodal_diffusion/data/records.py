@@ -17,6 +17,8 @@ from amodal_diffusion.video.masks import Rle, decode_rle, encode_rle
 
 Box = tuple[float, float, float, float]
 """x, y, width, height in pixels; all 0 where there is nothing."""
+COMPLETE = 0.95
+"""A track of which more than this share is visible counts as complete."""
 
 
 @dataclass(frozen=True)

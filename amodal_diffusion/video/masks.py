@@ -13,6 +13,7 @@ from amodal_diffusion.types import BoolArray, InputError, UInt8Array
 WHITE = 255
 FIXED_POINT = 2048
 """What 1 is in the weights of `resize_masks`."""
+_MAX_DIGITS = 7  # of a run: 2^34 pixels, more than any picture has
 Indices = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.int32]
 
@@ -36,6 +37,20 @@ def decode_rle(rle: Rle) -> BoolArray:
     Raises:
         InputError: if the value is not such a coding or its runs do not fill its size.
     """
+    runs = check_rle(rle)
+    height, width = rle["size"]
+    return np.ascontiguousarray(np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T)
+
+
+def check_rle(rle: Rle) -> Indices:
+    """Check COCO run lengths without decoding them; what passes is safe to hand to pycocotools.
+
+    Returns:
+        lengths of the runs, of 0 and 1 by turns, int64.
+
+    Raises:
+        InputError: if the value is not such a coding or its runs do not fill its size.
+    """
     size, counts = rle.get("size"), rle.get("counts")
     if (
         not isinstance(size, list)
@@ -45,14 +60,30 @@ def decode_rle(rle: Rle) -> BoolArray:
     ):
         raise InputError(f"rle: expected size [H, W] and a counts string, got size {size!r}, counts {counts!r:.40}")
     runs = _runs(counts)
-    if runs is None or sum(runs) != size[0] * size[1]:
-        covered = "a text that is no run lengths" if runs is None else f"{sum(runs)}"
+    if runs is None or runs.sum() != size[0] * size[1]:
+        covered = "a text that is no run lengths" if runs is None else f"{runs.sum()}"
         raise InputError(
             f"rle: expected runs that fill {size[0]} x {size[1]} = {size[0] * size[1]} pixels, got {covered}; "
             f"the file is damaged or size does not belong to counts"
         )
-    values = np.arange(len(runs)) % 2 == 1
-    return np.ascontiguousarray(np.repeat(values, runs).reshape(size[1], size[0]).T)
+    return runs
+
+
+def merge_rle(first: Rle, second: Rle) -> Rle:
+    """Union of two masks that :func:`check_rle` has passed, without decoding them."""
+    merged = coco.merge([_bytes(first), _bytes(second)])
+    return {"size": [int(side) for side in merged["size"]], "counts": merged["counts"].decode("ascii")}
+
+
+def rle_area(rle: Rle) -> int:
+    """Pixels of a mask that :func:`check_rle` has passed."""
+    return int(coco.area(_bytes(rle)))
+
+
+def rle_box(rle: Rle) -> tuple[float, float, float, float]:
+    """Smallest box x, y, width, height around a mask that :func:`check_rle` has passed; all 0 if it is empty."""
+    x, y, width, height = (float(side) for side in coco.toBbox(_bytes(rle)))
+    return x, y, width, height
 
 
 def hidden_share(modal: BoolArray, amodal: BoolArray) -> float:
@@ -130,6 +161,11 @@ def compose_rgba(
     return rgba
 
 
+def _bytes(rle: Rle) -> dict[str, object]:
+    """Run lengths as pycocotools wants them."""
+    return {"size": rle["size"], "counts": rle["counts"].encode("ascii")}
+
+
 def _neighbours(source: int, target: int, *, clamp: bool) -> tuple[Indices, Indices, Weights, Weights]:
     """The two source pixels around each target pixel's centre and their weights in 1/2048, each ``[target]``.
 
@@ -150,25 +186,24 @@ def _neighbours(source: int, target: int, *, clamp: bool) -> tuple[Indices, Indi
     return first, second, *weights
 
 
-def _runs(counts: str) -> list[int] | None:
+def _runs(counts: str) -> Indices | None:
     """Lengths of the runs, of 0 and 1 by turns, in a compressed COCO string; None where it is not one.
 
     The format: each run in base-32 digits of 6-bit characters from '0', least first, with a sign bit; from the
     fourth run on, the difference to the run before the last. Read here because pycocotools reads and writes past
     its buffers where a string is damaged.
     """
-    runs: list[int] = []
-    value = shift = 0
-    for character in counts:
-        code = ord(character) - 48
-        if not 0 <= code < 64:
-            return None
-        value |= (code & 31) << shift
-        shift += 5
-        if code & 32:
-            continue
-        if code & 16:
-            value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        value = shift = 0
-    return runs if shift == 0 and min(runs, default=0) >= 0 else None
+    codes = np.frombuffer(counts.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero((codes & 32) == 0)
+    if ((codes < 0) | (codes > 63)).any() or len(ends) == 0 or ends[-1] != len(codes) - 1:
+        return None
+    starts = np.append(0, ends[:-1] + 1)
+    digits = ends - starts + 1
+    if digits.max() > _MAX_DIGITS:
+        return None
+    places = np.arange(len(codes)) - np.repeat(starts, digits)
+    values = np.add.reduceat((codes & 31) << (5 * places), starts)
+    runs = np.where(codes[ends] & 16, values - (1 << (5 * digits)), values)
+    for first in (1, 2):
+        runs[first::2] = np.cumsum(runs[first::2])
+    return None if runs.min() < 0 else runs

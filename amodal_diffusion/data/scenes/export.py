@@ -11,6 +11,7 @@ from PIL import Image
 from amodal_diffusion.data.records import TrackRecord
 from amodal_diffusion.data.scenes.generate import Scene
 from amodal_diffusion.types import FloatArray
+from amodal_diffusion.video.pictures import write_mask_png
 
 DEPTH_STEPS = 65535
 
@@ -36,28 +37,31 @@ def scene_records(scene: Scene, *, number: int) -> list[TrackRecord]:
     ]
 
 
-def scene_files(name: str, *, frames: int, object_ids: Sequence[int]) -> list[str]:
+def scene_files(name: str, *, frames: int, object_ids: Sequence[int], masks: bool = False) -> list[str]:
     """Paths, with ``/``, of what `write_scene` writes.
 
     Args:
         name: the scene's.
         frames: number of them.
         object_ids: those of the scene's records.
+        masks: whether masks are written as pictures.
     """
-    folders = ["images", "depth", *(f"objects/{object_id}" for object_id in object_ids)]
+    kinds = ("objects", "modal", "amodal") if masks else ("objects",)
+    folders = ["images", "depth", *(f"{kind}/{object_id}" for kind in kinds for object_id in object_ids)]
     return [f"{name}/{folder}/{frame:05d}.png" for folder in folders for frame in range(frames)]
 
 
-def write_scene(scene: Scene, folder: Path, *, object_ids: Sequence[int]) -> None:
+def write_scene(scene: Scene, folder: Path, *, object_ids: Sequence[int], masks: bool = False) -> None:
     """Write a scene's pictures; their folders exist.
 
-    ``NAME/images`` has the frames, ``NAME/depth`` 16-bit depth from 0 (far) to 65535 (near) over the clip, and
-    ``NAME/objects/ID`` the whole object on white.
+    ``NAME/images`` has the frames, ``NAME/depth`` 16-bit depth from 0 (far) to 65535 (near) over the clip,
+    ``NAME/objects/ID`` the whole object on white, ``NAME/modal/ID`` and ``NAME/amodal/ID`` its masks.
 
     Args:
         scene: with RGB.
         folder: data set's root.
         object_ids: the objects to write.
+        masks: whether to write masks.
 
     Raises:
         ValueError: if the scene has no RGB.
@@ -71,8 +75,12 @@ def write_scene(scene: Scene, folder: Path, *, object_ids: Sequence[int]) -> Non
         Image.fromarray(scene.rgb[frame]).save(clip / "images" / name)
         Image.fromarray(depth[frame]).save(clip / "depth" / name)
         for track in scene.tracks:
-            if track.rgb is not None and track.track_id in object_ids:
-                Image.fromarray(track.rgb[frame]).save(clip / "objects" / str(track.track_id) / name)
+            if track.rgb is None or track.track_id not in object_ids:
+                continue
+            Image.fromarray(track.rgb[frame]).save(clip / "objects" / str(track.track_id) / name)
+            if masks:
+                write_mask_png(clip / "modal" / str(track.track_id) / name, track.modal[frame])
+                write_mask_png(clip / "amodal" / str(track.track_id) / name, track.amodal[frame])
 
 
 def _depth_steps(depth: FloatArray) -> np.ndarray:

@@ -1,0 +1,133 @@
+"""`amodal-diffusion prepare`: own data, or raw SAIL-VOS, into the annotation file that training reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import Namespace
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
+
+from amodal_diffusion.commands._request import package_version
+from amodal_diffusion.config import CommandParser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from amodal_diffusion.data.long_tracks import LongTrack
+    from amodal_diffusion.data.prepare import PrepareReport
+
+SUMMARY = "make the annotation file of own clips, for training"
+ANNOTATIONS, COMPLETE = "annotations.json", "complete_objects.json"
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """Declare the command line.
+
+    Args:
+        parser: of this subcommand.
+    """
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        type=Path,
+        help="a folder of clips, each with frames and folders of modal and amodal mask images; or a JSON file: "
+        "COCO-like with the number of an object in each annotation (such as SAIL-VOS's own), or YouTube-VIS-like",
+    )
+    parser.add_argument("--out", type=Path, required=True, help=f"folder for {ANNOTATIONS} and {COMPLETE}")
+    parser.add_argument("--frames", type=PositiveInt, default=25, help="of a clip")
+    parser.add_argument(
+        "--stride", type=PositiveInt | None, default=None, help="frames from clip to clip (default: --frames)"
+    )
+    parser.add_argument("--fps", type=PositiveFloat | None, default=None, help="frames a second to keep (default: all)")
+    parser.add_argument("--source-fps", type=PositiveFloat | None, default=None, help="of SOURCE, needed with --fps")
+    parser.add_argument(
+        "--min-size", type=NonNegativeInt, default=0, help="pixels of the shorter side of the object's largest box"
+    )
+    parser.add_argument(
+        "--min-present", type=float, default=0.5, help="least share of a clip's frames that the object is in"
+    )
+    parser.add_argument(
+        "--occlusion", nargs=2, metavar=("LEAST", "LARGEST"), type=float, default=[0.0, 1.0],
+        help="hidden share of the object, mean over the frames that it is in",
+    )  # fmt: skip
+    parser.add_argument("--images", type=str | None, default=None, help="folder of frames in a clip (default: images)")
+    parser.add_argument(
+        "--modal", type=str | None, default=None,
+        help="folder of masks of what is visible (default: modal); of JSON the key (default: visible_mask)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--amodal", type=str | None, default=None,
+        help="folder of masks of whole objects (default: amodal); of JSON the key (default: segmentation)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--object", type=str | None, default=None,
+        help="of JSON the key of an object's number (default: obj_id, track_id or instance_id)",
+    )  # fmt: skip
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier results of this program in OUT")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+
+
+def run(args: Namespace) -> None:
+    """Write both files and say what they hold.
+
+    Args:
+        args: as parsed.
+
+    Raises:
+        InputError: if SOURCE is not as described, an option does not fit it, or OUT is not empty.
+    """
+    from tqdm import tqdm
+
+    from amodal_diffusion.data.prepare import ClipSettings, prepare
+    from amodal_diffusion.types import InputError
+    from amodal_diffusion.video.outdir import InputRecord, OutputFolder
+
+    if not args.source.exists():
+        raise InputError(f"{args.source}: no such file or folder")
+    names = ("frames", "stride", "fps", "source_fps", "min_size", "min_present", "occlusion")
+    chosen = {name: args[name] for name in names} | {"occlusion": tuple(args.occlusion)}
+    clips = ClipSettings(**chosen)
+    tracks = tqdm(_tracks(args), desc="tracks", unit="track", disable=args.quiet)
+    where = {name: args[name] for name in ("images", "modal", "amodal", "object")}
+    folder = OutputFolder(
+        args.out,
+        inputs={"source": InputRecord.of(args.source)},
+        settings={"command": "prepare", **vars(clips), **where, "version": package_version()},
+        overwrite=args.overwrite,
+    )
+    with folder.opened():
+        with folder.step("clips", [ANNOTATIONS, COMPLETE]) as work:
+            report = prepare(tracks, clips, annotations=work / ANNOTATIONS, complete=work / COMPLETE)
+            if not report.clips and not report.complete:
+                raise InputError(f"{args.source}: not one clip of {report.tracks} tracks: {_dropped(report)}")
+        folder.commit()
+    _print(report, args.out)
+
+
+def _tracks(args: Namespace) -> Iterator[LongTrack]:
+    from amodal_diffusion.data.folder_source import FolderNames, folder_tracks
+    from amodal_diffusion.data.json_source import JsonKeys, json_tracks
+    from amodal_diffusion.types import InputError
+
+    folder = args.source.is_dir()
+    name = "object" if folder else "images"
+    if args[name] is not None:
+        raise InputError(f"{name}: expected none for a {'folder' if folder else 'JSON file'}, got {args[name]}")
+    if folder:
+        names = {name: args[name] for name in ("images", "modal", "amodal") if args[name] is not None}
+        return folder_tracks(args.source, FolderNames(**names))
+    return json_tracks(args.source, JsonKeys(modal=args.modal, amodal=args.amodal, object=args.object))
+
+
+def _print(report: PrepareReport, out: Path) -> None:
+    print(f"{out / ANNOTATIONS}: {report.clips} clips of {report.tracks} tracks")
+    print(f"{out / COMPLETE}: {report.complete} clips of which more than 95 % is visible")
+    if report.dropped:
+        print(f"left out: {_dropped(report)}")
+    if report.outside:
+        print(f"in {report.outside} frames the visible part was not all inside the whole object; it was added to that")
+
+
+def _dropped(report: PrepareReport) -> str:
+    return ", ".join(f"{number} {reason}" for reason, number in report.dropped.most_common())

@@ -1,0 +1,102 @@
+"""Own clips as folders: frames, and mask images of each object's visible part and of the whole of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from amodal_diffusion.data.long_tracks import LongTrack
+from amodal_diffusion.types import InputError
+from amodal_diffusion.video.mask_files import MaskTrack, read_masks
+from amodal_diffusion.video.masks import encode_rle
+from amodal_diffusion.video.pictures import list_pictures, natural_key
+
+
+@dataclass(frozen=True)
+class FolderNames:
+    """Names of the folders inside each clip's folder.
+
+    Attributes:
+        images: holds the frames.
+        modal: holds the masks of what is visible, see :func:`~amodal_diffusion.video.mask_files.read_masks`.
+        amodal: holds the masks of the whole objects, likewise.
+    """
+
+    images: str = "images"
+    modal: str = "modal"
+    amodal: str = "amodal"
+
+
+def folder_tracks(root: Path, names: FolderNames) -> Iterator[LongTrack]:
+    """Read the objects of every clip at or below a folder.
+
+    Frame and mask files are paired in natural order, as many masks as frames. An object is called by the name of its
+    folder of masks, or by its label.
+
+    Args:
+        root: paths in the annotation are relative to it.
+        names: of the folders inside a clip's.
+
+    Raises:
+        InputError: if there is no clip, or a clip's masks and frames do not belong together.
+    """
+    first = 0  # image id
+    for clip in _clips(root, names.images):
+        frames = list_pictures(clip / names.images)
+        if not frames:
+            raise InputError(f"{clip / names.images}: no pictures in this folder")
+        paths = [path.relative_to(root).as_posix() for path in frames]
+        image_ids = range(first, first + len(frames))
+        first += len(frames)
+        for number, (name, (modal, amodal)) in enumerate(_objects(clip, names).items(), start=1):
+            for track in (modal, amodal):
+                if track.num_frames != len(frames):
+                    raise InputError(
+                        f"{track.path}: {track.num_frames} masks for {len(frames)} frames in {clip / names.images}; "
+                        "give one mask a frame, empty where nothing is"
+                    )
+            yield LongTrack(
+                name=f"{clip}: object {name}",
+                obj_id=number,
+                category_id=1,
+                size=(amodal.height, amodal.width),
+                image_ids=image_ids,
+                image_file_names=paths,
+                modal=[encode_rle(mask) if area else None for mask, area in zip(modal, modal.areas, strict=True)],
+                amodal=[encode_rle(mask) if area else None for mask, area in zip(amodal, amodal.areas, strict=True)],
+            )
+
+
+def _clips(root: Path, images: str) -> list[Path]:
+    """Folders at or below one that hold a folder of frames, in natural order."""
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder")
+    found = []
+    for place, folders, _ in os.walk(root, followlinks=True):
+        if images in folders:
+            found.append(Path(place))
+            folders.clear()  # a clip holds no other clip, but many files
+    if not found:
+        raise InputError(f"{root}: no clip here; expected folders that hold a folder {images} of frames each")
+    return sorted(found, key=lambda path: natural_key(str(path)))
+
+
+def _objects(clip: Path, names: FolderNames) -> dict[str, tuple[MaskTrack, MaskTrack]]:
+    """Modal and amodal masks by object."""
+    modal, amodal = (read_masks(clip / name, what=name) for name in (names.modal, names.amodal))
+    if modal.keys() != amodal.keys():
+        alone = min(modal.keys() ^ amodal.keys(), key=natural_key)
+        there, missing = (names.modal, names.amodal) if alone in modal else (names.amodal, names.modal)
+        raise InputError(
+            f"{clip}: expected the same objects in {names.modal} and {names.amodal}, got {alone} in {there} alone; "
+            f"give masks of it in {missing} too, empty where nothing is"
+        )
+    for name, track in modal.items():
+        if (track.height, track.width) != (amodal[name].height, amodal[name].width):
+            raise InputError(
+                f"{track.path}: masks of {track.width}x{track.height} pixels, {amodal[name].path} has "
+                f"{amodal[name].width}x{amodal[name].height}; give both the frames' size"
+            )
+    return {name: (track, amodal[name]) for name, track in modal.items()}

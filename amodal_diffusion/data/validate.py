@@ -1,0 +1,220 @@
+"""One pass over a data set in the layout of SAIL-VOS sequences: all that is wrong with it, and how much it hides."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from amodal_diffusion.data.index import stream_entries
+from amodal_diffusion.data.records import COMPLETE, TrackRecord, parse_field
+from amodal_diffusion.data.sailvos import find_frame
+from amodal_diffusion.types import InputError
+from amodal_diffusion.video.masks import Rle, check_rle, merge_rle, rle_area
+from amodal_diffusion.video.pictures import read_rgb
+
+BINS = 10
+_SHOWN = 5  # frames that a line names
+
+Kind = Literal["file", "record", "run lengths", "mask size", "modal outside amodal", "empty track", "frame"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is wrong.
+
+    Attributes:
+        kind: of what sort.
+        text: one line: where, and what.
+    """
+
+    kind: Kind
+    text: str
+
+
+@dataclass
+class DatasetReport:
+    """What a pass has counted; complete when the pass has ended.
+
+    Attributes:
+        tracks: in the file.
+        frames: in all tracks together.
+        hidden_frames: those with an amodal but no modal pixel, which are normal.
+        files: different frame files.
+        complete: tracks of which more than 95 % is visible.
+        histogram: tracks by hidden share, in equal bins from 0 to 1.
+        problems: by kind.
+    """
+
+    tracks: int = 0
+    frames: int = 0
+    hidden_frames: int = 0
+    files: int = 0
+    complete: int = 0
+    histogram: list[int] = field(default_factory=lambda: [0] * BINS)
+    problems: Counter[Kind] = field(default_factory=Counter)
+
+
+class DatasetCheck:
+    """A pass over a data set; iterate it for its problems, as they are found.
+
+    Each frame file is read once, however many tracks it has. One track is in memory at a time, and the size of each
+    file.
+
+    Args:
+        annotations: the annotation file.
+        images: root of its frames; None leaves the frames unread.
+        workers: threads that read frames.
+        on_track: called after each track.
+
+    Attributes:
+        report: what has been counted so far.
+    """
+
+    def __init__(
+        self,
+        annotations: Path,
+        images: Path | None,
+        *,
+        workers: int = 4,
+        on_track: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.annotations = annotations
+        self.images = images
+        self.workers = workers
+        self.on_track = on_track
+        self.report = DatasetReport()
+        self._sizes: dict[str, tuple[int, int] | None] = {}
+
+    def __iter__(self) -> Iterator[Problem]:
+        """Read everything.
+
+        Raises:
+            InputError: if the file cannot be read at all, or holds no list.
+        """
+        with ThreadPoolExecutor(self.workers) as pool:
+            for problem in self._problems(pool):
+                self.report.problems[problem.kind] += 1
+                yield problem
+
+    def _problems(self, pool: ThreadPoolExecutor) -> Iterator[Problem]:
+        entries = stream_entries(self.annotations)
+        while True:
+            try:
+                entry = next(entries)
+            except StopIteration:
+                break
+            except InputError as error:
+                if not self.report.tracks:
+                    raise
+                yield Problem("file", f"{error}; what comes after track {self.report.tracks - 1} cannot be read")
+                break
+            where = f"track {self.report.tracks}"
+            self.report.tracks += 1
+            if isinstance(entry, Mapping):
+                yield from self._track(entry, where, pool)
+            else:
+                yield Problem("record", f"{where}: expected an object, got {type(entry).__name__}")
+            self.on_track()
+        if not self.report.tracks:
+            yield Problem("file", f"{self.annotations}: no track in it")
+
+    def _track(self, entry: Mapping[str, Any], where: str, pool: ThreadPoolExecutor) -> Iterator[Problem]:
+        fields: dict[str, Any] = {}
+        for key in TrackRecord.__dataclass_fields__:
+            try:
+                fields[key] = parse_field(entry, key, where=where)
+            except InputError as error:
+                yield Problem("record", str(error))
+        if "obj_id" in fields and "image_file_names" in fields:
+            where = f"{where} (object {fields['obj_id']}, {fields['image_file_names'][0]})"
+        modal, damaged = _sound(fields.get("visible_mask", ()), f"{where}: visible_mask")
+        amodal, damaged_too = _sound(fields.get("segmentation", ()), f"{where}: segmentation")
+        yield from (*damaged, *damaged_too)
+        sizes = {(rle["size"][0], rle["size"][1]) for rle in (*modal, *amodal) if rle is not None}
+        if len(sizes) > 1:
+            yield Problem("mask size", f"{where}: masks of several sizes [H, W]: {_listed(map(list, sorted(sizes)))}")
+        elif modal and len(modal) == len(amodal):
+            yield from self._masks(modal, amodal, where)
+        if self.images is not None:
+            yield from self._frames(self.images, fields.get("image_file_names", ()), sizes, where, pool)
+
+    def _masks(self, modal: Sequence[Rle | None], amodal: Sequence[Rle | None], where: str) -> Iterator[Problem]:
+        """Compare the masks of a track, all of one size; None stands for a damaged one."""
+        report = self.report
+        outside, shares, seen = [], [], 0
+        for frame, (visible, whole) in enumerate(zip(modal, amodal, strict=True)):
+            if visible is None or whole is None:
+                continue
+            all_of_it, part = rle_area(merge_rle(visible, whole)), rle_area(visible)
+            if all_of_it > rle_area(whole):
+                outside.append(frame)
+            if all_of_it:
+                shares.append(1 - part / all_of_it)
+            seen += part
+            report.frames += 1
+            report.hidden_frames += bool(all_of_it and not part)
+        if outside:
+            text = f"{where}: visible pixels outside of the whole object in frame {_listed(outside)}"
+            yield Problem("modal outside amodal", text)
+        if None in (*modal, *amodal):
+            return
+        if not seen:
+            what = "never visible" if shares else "no object"
+            yield Problem("empty track", f"{where}: {what} in its {len(modal)} frames")
+        if shares:
+            hidden = sum(shares) / len(shares)
+            report.histogram[min(int(hidden * BINS), BINS - 1)] += 1
+            report.complete += 1 - hidden > COMPLETE
+
+    def _frames(
+        self, images: Path, names: Sequence[str], sizes: set[tuple[int, int]], where: str, pool: ThreadPoolExecutor
+    ) -> Iterator[Problem]:
+        """Read the frames that no track before had, and compare the sizes of all."""
+        new = [name for name in dict.fromkeys(names) if name not in self._sizes]
+        for name, found in zip(new, pool.map(lambda name: _read_size(images, name), new), strict=True):
+            self.report.files += 1
+            self._sizes[name] = None if isinstance(found, str) else found
+            if isinstance(found, str):
+                yield Problem("frame", f"{where}: {found}")
+        known = {name: self._sizes[name] for name in names}
+        others = [f"{name} {list(size)}" for name, size in known.items() if size is not None and size not in sizes]
+        if others and len(sizes) == 1:
+            yield Problem("frame", f"{where}: masks of [H, W] {list(*sizes)}, but frames of {_listed(others)}")
+
+
+def _sound(masks: Sequence[Rle], where: str) -> tuple[list[Rle | None], list[Problem]]:
+    """The masks, with None for damaged ones, and what is wrong with those."""
+    sound: list[Rle | None] = []
+    problems = []
+    for frame, rle in enumerate(masks):
+        try:
+            check_rle(rle)
+        except InputError as error:
+            problems.append(Problem("run lengths", f"{where}: frame {frame}: {error}"))
+            sound.append(None)
+        else:
+            sound.append(rle)
+    return sound, problems
+
+
+def _read_size(images: Path, name: str) -> tuple[int, int] | str:
+    """Height and width of a frame that can be read; what is wrong with one that cannot."""
+    path = find_frame(images, name)
+    if path is None:
+        return f"{images / name}: no such file, nor one of another picture format"
+    try:
+        height, width = read_rgb(path).shape[:2]
+    except InputError as error:
+        return str(error)
+    return height, width
+
+
+def _listed(values: Iterable[object]) -> str:
+    """The first few values, and how many more there are."""
+    texts = [str(value) for value in values]
+    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return ", ".join(texts[:_SHOWN]) + more
