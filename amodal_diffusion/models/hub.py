@@ -247,31 +247,35 @@ def save_stage(components: StageComponents, folder: Path) -> None:
 def save_model(
     stages: Sequence[StageComponents], folder: Path, *, dtype: Literal["float32", "float16"] = "float32"
 ) -> None:
-    """Write a model of one or both stages that share autoencoder, image encoder and scheduler.
+    """Write a model of one or both stages; what they have in common is written once.
 
     Args:
-        stages: of one model; their shared parts are the same.
+        stages: of one model. A later stage's autoencoder or image encoder that is not the first's goes to its own
+            folder; the scheduler is taken from the first.
         folder: made if needed; must be empty or not exist.
         dtype: dtype of the weights in the files; the networks are changed to it in place.
 
     Raises:
-        InputError: if the folder holds something already, or the stages do not share those parts.
+        InputError: if the folder holds something already.
     """
     if folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"{folder}: not empty; choose another folder, nothing is overwritten")
-    for other in stages[1:]:
-        for part in ("vae", "image_encoder"):
-            if not _equal(getattr(stages[0], part), getattr(other, part)):
-                raise InputError(f"{part}: expected one for all stages, got different ones; train them on the same")
     precision = torch.float16 if dtype == "float16" else torch.float32
-    shared = stages[0]
-    shared.vae.to(precision).save_pretrained(folder / "vae", safe_serialization=True)
-    shared.image_encoder.to(precision).save_pretrained(folder / "image_encoder")
-    shared.scheduler.save_pretrained(folder / "scheduler")
+    for components in stages:
+        for network in (components.unet, components.vae, components.image_encoder):
+            network.to(precision)
+    first = stages[0]
+    first.scheduler.save_pretrained(folder / "scheduler")
     for components in stages:
         target = folder / components.settings.stage
         target.mkdir(parents=True)
-        components.unet.to(precision).save_pretrained(target / "unet", safe_serialization=True)
+        components.unet.save_pretrained(target / "unet", safe_serialization=True)
+        for part in ("vae", "image_encoder"):
+            network = getattr(components, part)
+            if components is first:
+                network.save_pretrained(folder / part, safe_serialization=True)
+            elif not _equal(network, getattr(first, part)):
+                network.save_pretrained(target / part, safe_serialization=True)
         write_settings(components.settings, target)
 
 

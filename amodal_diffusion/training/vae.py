@@ -38,9 +38,7 @@ class VaeSettings:
 
     Attributes:
         out: folder of the run; the autoencoder is exported to its ``vae/``.
-        base: autoencoder to go on from, with its widths and its scaling factor; None starts from random weights.
-        anchor_weight: weight of the squared distance of the latents of masks and depth from the base's, so that a model
-            of stage 1 that was trained on the base stays usable.
+        base: autoencoder to go on from, with its widths; None starts from random weights.
         block_out_channels: widths, one a level; each level but the last halves the frame.
         layers_per_block: residual blocks a level.
         clips: scenes generated for training, held in memory.
@@ -65,7 +63,6 @@ class VaeSettings:
 
     out: Path = Path("runs/tiny_vae")
     base: Path | None = None
-    anchor_weight: float = 0.0
     block_out_channels: tuple[int, ...] = (32, 64, 96)
     layers_per_block: int = 1
     clips: int = 2000
@@ -94,8 +91,6 @@ class VaeSettings:
             raise InputError(f"crop, height, width: expected multiples of {factor}, the autoencoder's factor")
         if self.crop[0] > self.height or self.crop[1] > self.width:
             raise InputError(f"crop: expected at most {self.height}x{self.width}, got {self.crop[0]}x{self.crop[1]}")
-        if self.anchor_weight > 0 and self.base is None:
-            raise InputError("anchor_weight: holds the latents of a base where they are; give base, or 0")
 
 
 def train_vae(settings: VaeSettings) -> dict[str, float]:
@@ -119,7 +114,6 @@ def train_vae(settings: VaeSettings) -> dict[str, float]:
     logger.info("process %d of %d", accelerator.process_index + 1, accelerator.num_processes)
     set_seed(settings.seed)
     vae = build_vae(settings)
-    base = load_vae(settings.base).to(accelerator.device) if settings.base and settings.anchor_weight > 0 else None
     objective: nn.Module = ReconstructionLoss(vae, settings)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
     schedule = LambdaLR(optimizer, lambda step: _learning_rate_factor(step, settings.steps))
@@ -135,7 +129,7 @@ def train_vae(settings: VaeSettings) -> dict[str, float]:
     for step in range(first, settings.steps):
         rng = np.random.default_rng([settings.seed, accelerator.process_index, step])
         video = draw_batch(clips, settings, rng, whole_frames=step >= 0.9 * settings.steps).to(accelerator.device)
-        loss = objective(video, None if base is None else anchors(base, video))
+        loss = objective(video)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(objective.parameters(), 1.0)
         optimizer.step()
@@ -164,12 +158,11 @@ class ReconstructionLoss(nn.Module):
         self.vae = vae
         self.settings = settings
 
-    def forward(self, video: Tensor, anchor: Tensor | None) -> Tensor:
+    def forward(self, video: Tensor) -> Tensor:
         """Mean absolute plus squared error of all pixels, plus the weighted terms of the settings.
 
         Args:
             video: float ``[B, F, 3, H, W]`` in [-1, 1].
-            anchor: latents that grey clips must keep, ``[B, F, 4, h, w]``, NaN for other clips; None to hold none.
 
         Returns:
             scalar.
@@ -183,25 +176,7 @@ class ReconstructionLoss(nn.Module):
         if self.settings.colour_weight > 0:
             colour = error - error.mean(dim=1, keepdim=True)
             loss = loss + self.settings.colour_weight * (colour.abs().mean() + colour.square().mean())
-        if anchor is not None:
-            away = posterior.mean.float() - rearrange(anchor, "b f c h w -> (b f) c h w")
-            loss = loss + self.settings.anchor_weight * away.nan_to_num(0.0).square().mean()
         return loss
-
-
-@torch.no_grad()
-def anchors(base: AutoencoderKLTemporalDecoder, video: Tensor) -> Tensor:
-    """The base's latents of the clips that are grey: masks and depth.
-
-    Args:
-        base: the autoencoder that training went on from.
-        video: float ``[B, F, 3, H, W]`` in [-1, 1].
-
-    Returns:
-        float32 ``[B, F, 4, h, w]``, NaN for clips with colour.
-    """
-    grey = (video == video[:, :, :1]).flatten(1).all(dim=1)  # [B]
-    return torch.where(grey[:, None, None, None, None], encode_video(base, video), torch.nan)
 
 
 def build_vae(settings: VaeSettings) -> AutoencoderKLTemporalDecoder:
@@ -362,7 +337,7 @@ def measure_and_export(
     """Measure the scaling factor on training clips and the reconstruction on validation scenes, then export.
 
     The scaling factor is one over the standard deviation of the latents of both stages' targets, masks and whole
-    objects, half each; a base's own is kept.
+    objects, half each.
 
     Args:
         vae: trained; its ``scaling_factor`` is set.
@@ -374,10 +349,9 @@ def measure_and_export(
         ``depth_mae`` (of a range of 2); ``scaling_factor``.
     """
     vae.eval()
-    if settings.base is None:
-        targets = [picture(sample, kind) for sample in clips[:200] for kind in ("mask", "whole")]
-        latents = torch.cat([encode_video(vae, video[None]).flatten() for video in targets])
-        vae.register_to_config(scaling_factor=round(1.0 / float(latents.std()), 5))
+    targets = [picture(sample, kind) for sample in clips[:200] for kind in ("mask", "whole")]
+    latents = torch.cat([encode_video(vae, video[None]).flatten() for video in targets])
+    vae.register_to_config(scaling_factor=round(1.0 / float(latents.std()), 5))
     scenes = _load_clips(settings, split="validation", indices=range(settings.validation_clips))
     errors: dict[Kind, list[float]] = {kind: [] for kind in KINDS}
     objects: list[float] = []

@@ -55,16 +55,19 @@ def test_both_stages_share_parts_in_half_precision(tmp_path: Path) -> None:
     assert not (tmp_path / "model" / STAGES[0] / "vae").exists()
 
 
-def test_stages_that_do_not_share_their_parts_are_refused(tmp_path: Path) -> None:
+def test_a_stage_keeps_the_parts_that_are_its_own(tmp_path: Path) -> None:
     first, second = (tiny_components(stage) for stage in STAGES)
-    other = replace(second, vae=tiny_vae(seed=1))
-    with pytest.raises(InputError, match="vae: expected one for all stages"):
-        save_model([first, other], tmp_path / "model")
-    scaled = replace(second, vae=tiny_vae())
-    scaled.vae.register_to_config(scaling_factor=0.5)
-    with pytest.raises(InputError, match="vae: expected one for all stages"):
-        save_model([first, scaled], tmp_path / "model")
-    assert not (tmp_path / "model").exists()
+    for name, own in (("weights", tiny_vae(seed=1)), ("scale", tiny_vae())):
+        if name == "scale":
+            own.register_to_config(scaling_factor=0.25)
+        save_model([first, replace(second, vae=own)], tmp_path / name)
+        for stage, expected in zip(STAGES, (first.vae, own), strict=True):
+            loaded = load_stage(tmp_path / name, stage=stage)
+            assert loaded.vae.config.scaling_factor == expected.config.scaling_factor
+            weights = expected.state_dict()
+            assert all(torch.equal(value, weights[key]) for key, value in loaded.vae.state_dict().items())
+        assert (tmp_path / name / STAGES[1] / "vae").is_dir()
+        assert not (tmp_path / name / STAGES[1] / "image_encoder").exists()
 
 
 def test_half_precision_keeps_the_vae_in_float32_where_its_settings_ask(tmp_path: Path) -> None:
