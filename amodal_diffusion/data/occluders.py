@@ -130,7 +130,7 @@ class OccludedTracks(Dataset[AmodalSample]):
         return self.draw(index, generator=torch.Generator().manual_seed(index)).sample
 
     def draw(self, index: int, *, generator: torch.Generator) -> OccludedSample:
-        """Hide a track; one that cannot be used is replaced by another at random.
+        """Hide a track; one that cannot be used is replaced by another of the file at random.
 
         Args:
             index: of the track.
@@ -151,7 +151,7 @@ class OccludedTracks(Dataset[AmodalSample]):
                     sample = self.targets.sample(track, modal=visible, amodal=track.modal, whole_is_visible=True)
                     return OccludedSample(sample, Occlusion(share, already_hidden, no_occluder))
                 no_occluder += 1
-            index = _draw(len(self), generator)
+            index = _draw(len(self.targets.tracks), generator)
         raise InputError(
             f"{self.targets.tracks.annotations}: of {_MOST_REPLACED} tracks drawn, {already_hidden} are already hidden "
             f"and {no_occluder} found no occluder; expected complete tracks, such as `amodal-diffusion prepare` sets "

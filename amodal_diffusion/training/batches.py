@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
-from amodal_diffusion.training.order import BatchCounts, ClipOrder
+from amodal_diffusion.training.order import BatchCounts, ClipOrder, seeded_generator
 from amodal_diffusion.training.stopping import ignore_termination
 from amodal_diffusion.types import InputError
 
@@ -32,6 +33,15 @@ class Clips(Protocol[T_co]):
 
     def name(self, index: int) -> str:
         """What a message calls the clip, so that a user finds it."""
+        ...
+
+
+@runtime_checkable
+class RandomClips(Protocol[T_co]):
+    """A dataset whose clips have a part that is drawn anew each time."""
+
+    def draw(self, index: int, *, generator: torch.Generator) -> T_co:
+        """Read one clip; all that is random in it comes from the generator."""
         ...
 
 
@@ -122,10 +132,17 @@ class _InOrder(Dataset[_Read[T]]):
             index = (first + place) % len(self.dataset)
             name = self.dataset.name(index)
             try:
-                return _Read(count, name, self.dataset[index], bad)
+                return _Read(count, name, self._read(index, count), bad)
             except Exception as error:  # noqa: BLE001 - damaged files make decoders raise errors of any class
                 bad.append(BadClip(name, reason_of(error, name)))
         return _Read(count, bad[-1].name, None, bad)
+
+    def _read(self, index: int, count: int) -> T:
+        if not isinstance(self.dataset, RandomClips):
+            return self.dataset[index]
+        generator = seeded_generator("augmentation", self.order.seed, count)
+        clip: T = self.dataset.draw(index, generator=generator)
+        return clip
 
 
 def _collect(entries: list[_Read[T]]) -> Counted[T]:

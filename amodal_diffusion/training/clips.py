@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import torch
 from torch.utils.data import Dataset
 
+from amodal_diffusion.data.index import TrackIndex
+from amodal_diffusion.data.occluders import OccludedTracks, OccluderBank
+from amodal_diffusion.data.sailvos import SailVosDataset
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.data.scenes import Split
 from amodal_diffusion.training.batches import Clips
@@ -31,9 +38,38 @@ class TaskClips(Dataset[TaskBatch]):
         """One clip."""
         return self.task.prepare(self.samples[index])
 
+    def draw(self, index: int, *, generator: torch.Generator) -> TaskBatch:
+        """One clip; where occluders are put before its object, they are drawn from the generator."""
+        if not isinstance(self.samples, OccludedTracks):
+            return self[index]
+        drawn = self.samples.draw(index, generator=generator)
+        return replace(self.task.prepare(drawn.sample), occlusions=(drawn.occlusion,))
+
     def name(self, index: int) -> str:
         """The sample's name, without reading it."""
         return self.samples.name(index)
+
+
+def training_samples(settings: DataSettings, task: TrainingTask) -> Clips[AmodalSample]:
+    """What a run trains on: the tracks of its annotation file, or scenes of the training split.
+
+    Raises:
+        InputError: if a file cannot be used.
+    """
+    if settings.annotations is None:
+        return scenes(settings, task, split="train", length=settings.clips)
+    return _tracks(settings, task, settings.annotations, settings.images, limit=None)
+
+
+def validation_samples(settings: DataSettings, task: TrainingTask, *, length: int) -> Clips[AmodalSample]:
+    """What a run's validation looks at, at most so many: tracks of its annotation file, or the first scenes.
+
+    Raises:
+        InputError: if a file cannot be used.
+    """
+    if settings.validation_annotations is None:
+        return scenes(replace(settings, seed=0), task, split="validation", length=length)
+    return _tracks(settings, task, settings.validation_annotations, settings.validation_images, limit=length)
 
 
 def scenes(settings: DataSettings, task: TrainingTask, *, split: Split, length: int) -> SceneDataset:
@@ -50,3 +86,24 @@ def scenes(settings: DataSettings, task: TrainingTask, *, split: Split, length: 
         seed=settings.seed,
         close_up=None if settings.zoom is None else (*size, settings.zoom),
     )
+
+
+def _tracks(
+    settings: DataSettings, task: TrainingTask, annotations: Path, images: Path | None, *, limit: int | None
+) -> SailVosDataset | OccludedTracks:
+    tracks = SailVosDataset(
+        annotations,
+        images,
+        frames=settings.frames,
+        height=settings.height,
+        width=settings.width,
+        with_rgb=task.needs_rgb,
+        zoom=settings.zoom,
+        index_folder=settings.index_folder,
+        limit=limit,
+    )
+    occluders = settings.occluders
+    if occluders.annotations is None:
+        return tracks
+    index = TrackIndex(occluders.annotations, folder=settings.index_folder)
+    return OccludedTracks(tracks, OccluderBank(index, occlusion=occluders.occlusion, tries=occluders.tries))

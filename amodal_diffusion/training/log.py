@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 import yaml
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from amodal_diffusion.config import dump_settings
+from amodal_diffusion.data.occluders import Occlusion
 from amodal_diffusion.training.checkpoints import Progress
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import UInt8Array
@@ -37,6 +39,18 @@ def describe_step(batch_size: int, processes: int, batches: int) -> str:
     return f"{total} clips a step: {processes} processes x batch_size {batch_size} x {batches} batches"
 
 
+def occlusion_figures(occlusions: Sequence[Occlusion]) -> dict[str, float]:
+    """Which range of occlusion was reached, and how many clips were replaced by another and why."""
+    shares = [occlusion.share for occlusion in occlusions]
+    return {
+        "occlusion_least": min(shares),
+        "occlusion_mean": sum(shares) / len(shares),
+        "occlusion_largest": max(shares),
+        "replaced_already_hidden": sum(occlusion.already_hidden for occlusion in occlusions),
+        "replaced_no_occluder": sum(occlusion.no_occluder for occlusion in occlusions),
+    }
+
+
 class RunLog:
     """Writes figures; all processes call its methods together, the main one writes.
 
@@ -52,6 +66,7 @@ class RunLog:
         self.batch_size = settings.batch_size
         self.accelerator = accelerator
         self._losses: list[Tensor] = []
+        self._occlusions: list[Occlusion] = []
         self._since = (time.monotonic(), 0)
 
     def start(self, progress: Progress, checkpoint: Path | None) -> None:
@@ -65,6 +80,10 @@ class RunLog:
         clips = describe_step(self.batch_size, processes, batches)
         logger.info("step %d of %d, %s, %s", progress.step, self.steps, origin, clips)
         self._write({"event": "start", "step": progress.step, "processes": processes, "batches_per_step": batches})
+
+    def hidden(self, occlusions: Sequence[Occlusion]) -> None:
+        """Note how this process's clips were hidden behind occluders, for the next line."""
+        self._occlusions += occlusions
 
     def step(self, progress: Progress, *, loss: Tensor | None, norm: Tensor, rate: float) -> None:
         """Note a step; every so many of them, write the mean loss of all processes since the last line.
@@ -84,6 +103,9 @@ class RunLog:
             mean = self.accelerator.reduce(torch.stack(self._losses).mean(), reduction="mean")
             figures = {"loss": float(mean), "gradient_norm": float(norm), **figures}
             self._losses.clear()
+        if self._occlusions:
+            figures |= occlusion_figures(gather_object(self._occlusions))
+            self._occlusions.clear()
         now = time.monotonic()
         then, clips = self._since
         self._since = (now, progress.clips)

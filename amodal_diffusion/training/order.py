@@ -14,8 +14,8 @@ import torch
 from torch.utils.data import Sampler
 
 # What a random stream is for; streams of different purposes never share numbers.
-Purpose = Literal["order", "training", "precompute", "global"]
-_PURPOSES: tuple[Purpose, ...] = ("order", "training", "precompute", "global")
+Purpose = Literal["order", "training", "precompute", "global", "augmentation"]
+_PURPOSES: tuple[Purpose, ...] = ("order", "training", "precompute", "global", "augmentation")
 
 
 def stream_seed(purpose: Purpose, *numbers: int) -> int:

@@ -52,6 +52,8 @@ def precompute(settings: PrecomputeSettings) -> Path:
     Raises:
         InputError: if no folder is given, or it was filled with other settings or networks.
     """
+    if settings.data.annotations is not None:
+        raise InputError("data.annotations: only generated scenes are encoded before a run so far; leave it out")
     out = settings.out or settings.data.latents
     if out is None:
         raise InputError("out: expected a folder, as data.latents names none; give --out DIR")

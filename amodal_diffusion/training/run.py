@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from amodal_diffusion.config import dump_settings, parse_settings, save_settings
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.training.batches import Clips
-from amodal_diffusion.training.clips import TaskClips, scenes
+from amodal_diffusion.training.clips import TaskClips, training_samples
 from amodal_diffusion.training.components import build_components
 from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.log import start_tracker
@@ -116,7 +116,7 @@ def _clips(settings: TrainingSettings, components: StageComponents) -> Clips[Tas
     if data.latents is not None:
         return LatentShards(data.latents, LatentSettings.of(settings, components), length=data.clips)
     task = task_of(settings.stage)
-    return TaskClips(scenes(data, task, split="train", length=data.clips), task)
+    return TaskClips(training_samples(data, task), task)
 
 
 def _refuse(error: InputError) -> int:

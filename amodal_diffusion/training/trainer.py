@@ -267,9 +267,11 @@ class Trainer:
         if isinstance(batch.clips[0], LatentBatch):
             latents = join_latents(batch.clips).to(device)
         else:
+            clips = join(batch.clips)
+            self._log.hidden(clips.occlusions)
             with self.accelerator.autocast():
                 latents = encode_batch(
-                    join(batch.clips).to(device),
+                    clips.to(device),
                     vae=self.components.vae,
                     image_encoder=self.components.image_encoder,
                     noise=settings.noise,

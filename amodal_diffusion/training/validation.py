@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -19,7 +19,7 @@ from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.pipelines.amodal_segmentation import mask_score
 from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline
 from amodal_diffusion.training.batches import reason_of
-from amodal_diffusion.training.clips import scenes
+from amodal_diffusion.training.clips import validation_samples
 from amodal_diffusion.training.processes import together
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.training.stopping import Termination
@@ -79,9 +79,7 @@ class Validator:
         self.accelerator = accelerator
         self.termination = termination
         self.task = task_of(settings.stage)
-        self.samples = scenes(
-            replace(settings.data, seed=0), self.task, split="validation", length=settings.validation.clips
-        )
+        self.samples = validation_samples(settings.data, self.task, length=settings.validation.clips)
 
     def __call__(self, components: StageComponents, step: int) -> Findings | None:
         """Sample, measure and draw; all processes call this together.
