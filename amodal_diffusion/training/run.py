@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from amodal_diffusion.training.clips import TaskClips, training_samples
 from amodal_diffusion.training.components import build_components
 from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.log import start_tracker
+from amodal_diffusion.training.plan import report
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
 from amodal_diffusion.training.processes import make_accelerator, together
 from amodal_diffusion.training.settings import TrainingSettings
@@ -41,10 +43,10 @@ def train_main(args: Sequence[str], *, stage: Stage | None = None) -> int:
     """
     _log_to_terminal()
     settings = parse_settings(TrainingSettings, args, description="Train one of the two stages.")
-    if settings.dry_run:
-        sys.stdout.write(dump_settings(settings))
-        return 0
     try:
+        if settings.dry_run:
+            _show(settings)
+            return 0
         if stage is not None and settings.stage != stage:
             raise InputError(f"stage: this script trains {stage}, the settings say {settings.stage}")
         result = train(settings)
@@ -103,6 +105,13 @@ def train(settings: TrainingSettings) -> TrainingResult:
         accelerator.wait_for_everyone()
         accelerator.end_training()
         return result
+
+
+def _show(settings: TrainingSettings) -> None:
+    """Print what the run would be, in one process of the launch, without starting it."""
+    if os.environ.get("RANK", "0") == "0":
+        plan = report(settings, processes=int(os.environ.get("WORLD_SIZE", "1")))
+        sys.stdout.write(dump_settings(settings) + plan)
 
 
 def _note_settings(settings: TrainingSettings, accelerator: Accelerator) -> None:

@@ -111,8 +111,7 @@ class Trainer:
             )
         if settings.model.compile:
             unet.compile()  # in place: names of weights and the class of the network stay what they are
-        components.vae.to(accelerator.device)
-        components.image_encoder.to(accelerator.device)
+        self._move_encoders(accelerator.device if settings.data.latents is None else "cpu")
         decay = settings.optimizer.ema_decay
         self.ema = EMAModel(self.parameters, decay=decay, foreach=True) if decay else None
         self.checkpoints = Checkpoints(
@@ -292,8 +291,11 @@ class Trainer:
         if self.validate is None or every == 0 or not (last or step % every == 0):
             return True
         unet = self.components.unet.eval()
+        encoders = self.components.vae.device
+        self._move_encoders(self.accelerator.device)
         with averaged_weights(unet, self.ema):
             findings = self.validate(self.components, step)
+        self._move_encoders(encoders)
         unet.train()
         if findings is None:
             return False
@@ -301,6 +303,11 @@ class Trainer:
         if findings.picture is not None:
             self._log.picture(step, findings.picture)
         return True
+
+    def _move_encoders(self, device: torch.device | str) -> None:
+        """Put VAE and image encoder where they are needed: they take 3 GB that encoded clips need not spare them."""
+        self.components.vae.to(device)
+        self.components.image_encoder.to(device)
 
     def _export(self, model: Path) -> None:
         if self.accelerator.is_main_process:
