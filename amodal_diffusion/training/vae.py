@@ -130,6 +130,8 @@ def train_vae(settings: VaeSettings) -> dict[str, float]:
         rng = np.random.default_rng([settings.seed, accelerator.process_index, step])
         video = draw_batch(clips, settings, rng, whole_frames=step >= 0.9 * settings.steps).to(accelerator.device)
         loss = objective(video)
+        if not torch.isfinite(loss):
+            raise RuntimeError(f"step {step + 1}: the loss is {loss.item()}; go on with mixed_precision no")
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(objective.parameters(), 1.0)
         optimizer.step()
