@@ -41,23 +41,26 @@ def vae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def make_settings(tmp_path: Path, vae_folder: Path) -> MakeSettings:
     def make(**changes: object) -> TrainingSettings:
-        values: dict[str, object] = {
-            "output": tmp_path / "run",
-            "steps": 4,
-            "batch_size": 2,
-            "checkpoint_every": 100,
-            "log_every": 1,
-            "model": ModelSettings(
-                unet=UNetSettings((32, 64), (1,), 1, 1, (1, 2), 16, 8),
-                new_image_encoder=ImageEncoderSettings(32, 16, 16, 1, 2),
-                vae=vae_folder,
-                trainable="all",
-            ),
-            "data": DataSettings(clips=6, frames=4, height=16, width=32, guide_dropout=0.5),
-            "optimizer": OptimizerSettings(learning_rate=1e-3, warmup_steps=2, schedule="cosine", ema_decay=0.9),
-            "validation": ValidationSettings(every=0, clips=3, pictures=1),
-            "sampling": SamplingDefaults(num_inference_steps=2, guidance_scale=1.0, height=16, width=32, num_frames=4),
-        }
-        return TrainingSettings(**{**values, **changes})  # type: ignore[arg-type]
+        return tiny_settings(vae_folder, **{"output": tmp_path / "run", **changes})
 
     return make
+
+
+def tiny_settings(vae_folder: Path, **changes: object) -> TrainingSettings:
+    values: dict[str, object] = {
+        "steps": 4,
+        "batch_size": 2,
+        "checkpoint_every": 100,
+        "log_every": 1,
+        "model": ModelSettings(
+            unet=UNetSettings((32, 64), (1,), 1, 1, (1, 2), 16, 8),
+            new_image_encoder=ImageEncoderSettings(32, 16, 16, 1, 2),
+            vae=vae_folder,
+            trainable="all",
+        ),
+        "data": DataSettings(clips=6, frames=4, height=16, width=32, guide_dropout=0.5),
+        "optimizer": OptimizerSettings(learning_rate=1e-3, warmup_steps=2, schedule="cosine", ema_decay=0.9),
+        "validation": ValidationSettings(every=0, clips=3, pictures=1),
+        "sampling": SamplingDefaults(num_inference_steps=2, guidance_scale=1.0, height=16, width=32, num_frames=4),
+    }
+    return TrainingSettings(**{**values, **changes})  # type: ignore[arg-type]

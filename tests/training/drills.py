@@ -1,0 +1,98 @@
+"""Runs in which something goes wrong on purpose: `python -m tests.training.drills DRILL FOLDER ARGUMENTS...`.
+
+The arguments are the training's own. FOLDER takes what a drill records.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from accelerate.state import PartialState
+from torch import Tensor
+
+from amodal_diffusion.data.samples import AmodalSample, SceneDataset
+from amodal_diffusion.training import checkpoints, trainer
+from amodal_diffusion.training.run import train_main
+
+BAD_STEPS = (2, 4, 5)
+
+
+def record(folder: Path) -> None:
+    """Write down which clips each process makes: `clips_RANK.txt`, an index a line."""
+    make = SceneDataset.__getitem__
+
+    def noted(dataset: SceneDataset, index: int) -> AmodalSample:
+        if dataset.series.split == "train":
+            with (folder / f"clips_{PartialState().process_index}.txt").open("a") as file:
+                file.write(f"{index}\n")
+        return make(dataset, index)
+
+    SceneDataset.__getitem__ = noted  # type: ignore[method-assign]
+
+
+def kill(folder: Path) -> None:
+    """Die of SIGKILL in the middle of writing the second checkpoint, once: `killed` says that it happened."""
+    write = checkpoints.write_manifest
+
+    def die(partial: Path) -> None:
+        if partial.name.startswith("00000002") and not (folder / "killed").exists():
+            (folder / "killed").touch()
+            half = partial / "unet.safetensors"
+            os.truncate(half, half.stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(partial)
+
+    checkpoints.write_manifest = die
+
+
+def not_finite(_: Path) -> None:
+    """Let the last process alone compute no number in the steps :data:`BAD_STEPS`, counted from 1."""
+    compute: Callable[..., Tensor] = trainer.training_loss
+    calls = 0
+
+    def spoiled(*arguments: Any, **settings: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        state = PartialState()
+        loss = compute(*arguments, **settings)
+        return loss * float("nan") if calls in BAD_STEPS and state.is_last_process else loss
+
+    trainer.training_loss = spoiled
+
+
+def damage(_: Path) -> None:
+    """Let one clip be unreadable."""
+    make = SceneDataset.__getitem__
+
+    def refused(dataset: SceneDataset, index: int) -> AmodalSample:
+        if dataset.series.split == "train" and index == 3:
+            raise OSError(f"cannot identify image file {dataset.name(index)}")
+        return make(dataset, index)
+
+    SceneDataset.__getitem__ = refused  # type: ignore[method-assign]
+
+
+def linger(folder: Path) -> None:
+    """Wait in the third step until `go` is there; `third_RANK` says that a process has come so far."""
+    step = trainer.Trainer._step
+
+    def slow(training: trainer.Trainer, *arguments: Any) -> Any:
+        if training.progress.step == 2:
+            (folder / f"third_{PartialState().process_index}").touch()
+            while not (folder / "go").exists():
+                signal.sigtimedwait([], 0.05)
+        return step(training, *arguments)
+
+    trainer.Trainer._step = slow  # type: ignore[method-assign]
+
+
+DRILLS = {entry.__name__: entry for entry in (record, kill, not_finite, damage, linger)}
+
+if __name__ == "__main__":
+    DRILLS[sys.argv[1]](Path(sys.argv[2]))
+    sys.exit(train_main(sys.argv[3:]))

@@ -1,0 +1,174 @@
+"""Two processes go on after whatever ends them: same weights, same clips, together or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from amodal_diffusion.config import save_settings
+from amodal_diffusion.models.hub import load_stage
+from amodal_diffusion.training.order import ClipOrder
+from amodal_diffusion.training.processes import make_accelerator
+from amodal_diffusion.training.run import train
+from amodal_diffusion.training.settings import TrainingSettings, ValidationSettings
+from amodal_diffusion.training.stopping import Termination
+from amodal_diffusion.training.validation import Validator
+from tests.training.conftest import tiny_settings
+from tests.training.launching import LAUNCH, launch, started
+from tests.training.states import assert_equal, state_of
+
+DRILL = ("-m", "tests.training.drills")
+
+
+def lines_of(settings: TrainingSettings) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (settings.output / "log.jsonl").read_text().splitlines()]
+
+
+def assert_two_processes(settings: TrainingSettings) -> None:
+    assert {line["processes"] for line in lines_of(settings) if line.get("event") == "start"} == {2}
+
+
+def config_of(settings: TrainingSettings) -> str:
+    path = settings.output.with_suffix(".yaml")
+    save_settings(settings, path)
+    return str(path)
+
+
+def wait_for(*paths: Path) -> None:
+    until = time.monotonic() + 300
+    while not all(path.exists() for path in paths):
+        assert time.monotonic() < until, f"still waiting for {paths}"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, vae_folder: Path) -> TrainingSettings:
+    """Six steps of two processes with a batch of one each, every checkpoint kept, and the clips that each made."""
+    folder = tmp_path_factory.mktemp("whole")
+    settings = tiny_settings(
+        vae_folder,
+        output=folder / "run",
+        batch_size=1,
+        steps=6,
+        checkpoint_every=1,
+        keep_checkpoints=9,
+        validation=ValidationSettings(every=6, clips=3, pictures=2),
+    )
+    launch(*DRILL, "record", str(folder), "--config", config_of(settings))
+    assert_two_processes(settings)
+    return settings
+
+
+def clips_made(folder: Path) -> list[list[int]]:
+    return [[int(line) for line in (folder / f"clips_{rank}.txt").read_text().split()] for rank in range(2)]
+
+
+def checkpoint_of(settings: TrainingSettings, step: int) -> Path:
+    return settings.output / f"checkpoints/{step:08d}"
+
+
+def test_six_steps_equal_three_and_three_more(whole: TrainingSettings, tmp_path: Path) -> None:
+    settings = replace(whole, output=tmp_path / "run")
+    shutil.copytree(checkpoint_of(whole, 3), checkpoint_of(settings, 3))
+    launch(*DRILL, "record", str(tmp_path), "--config", config_of(settings))
+    assert_two_processes(settings)
+    last = checkpoint_of(settings, 6)
+    assert {path.name for path in last.glob("random_states_*")} == {"random_states_0.pkl", "random_states_1.pkl"}
+    assert_equal(state_of(checkpoint_of(whole, 6)), state_of(last))
+    order = ClipOrder(whole.data.clips, whole.seed)
+    first = clips_made(whole.output.parent)
+    assert first == [[order.clip_at(2 * step + rank) for step in range(6)] for rank in range(2)]
+    # Nothing is made again to get there.
+    assert clips_made(tmp_path) == [clips[3:] for clips in first]
+
+
+def test_two_processes_validate_as_one_does(whole: TrainingSettings, tmp_path: Path) -> None:
+    settings = replace(whole, output=tmp_path / "one")
+    found = Validator(settings, make_accelerator("no"), Termination())(
+        load_stage(whole.output / "model", stage="amodal_segmentation"), 7
+    )
+    assert found is not None
+    logged = next(line for line in reversed(lines_of(whole)) if "miou" in line)
+    assert {name: logged[name] for name in found.figures} == pytest.approx(found.figures, rel=1e-4)
+    picture = np.asarray(Image.open(whole.output / "validation/00000006.png"), dtype=np.float64)
+    assert np.abs(picture - found.picture).mean() < 0.1
+
+
+def test_two_processes_have_the_gradients_of_one_with_twice_the_batch(whole: TrainingSettings, tmp_path: Path) -> None:
+    train(
+        replace(whole, output=tmp_path / "one", batch_size=2, max_minutes=1e-9, validation=ValidationSettings(every=0))
+    )
+    # The first moments of the first step are the gradients, times a tenth.
+    shared, alone = (
+        {name: value for name, value in state_of(folder)["moments"].items() if name.endswith(".exp_avg")}
+        for folder in (checkpoint_of(whole, 1), tmp_path / "one/checkpoints/00000001")
+    )
+    assert shared.keys() == alone.keys()
+    flat = [torch.cat([value.flatten().double() for value in gradients.values()]) for gradients in (shared, alone)]
+    assert (flat[0] - flat[1]).norm() <= 1e-5 * flat[1].norm()
+
+
+def test_a_loss_of_one_process_that_is_no_number_skips_the_step_of_both(
+    whole: TrainingSettings, tmp_path: Path
+) -> None:
+    settings = replace(whole, output=tmp_path / "run", max_bad_steps=2)
+    printed = launch(*DRILL, "not_finite", str(tmp_path), "--config", config_of(settings), status=1)
+    assert_two_processes(settings)
+    skipped = [line for line in lines_of(settings) if line.get("event") == "skipped step"]
+    assert [line["step"] for line in skipped] == [2, 4, 5]
+    order = ClipOrder(settings.data.clips, settings.seed)
+    # The clip of the second process alone is named.
+    assert [line["clips"] for line in skipped] == [[f"train-{order.clip_at(2 * step - 1):06d}"] for step in (2, 4, 5)]
+    assert "error: loss: not finite in 2 steps in a row up to step 5" in printed
+    states = [state_of(settings.output / f"checkpoints/0000000{step}") for step in range(1, 5)]
+    assert all(torch.equal(value, states[1]["unet"][name]) for name, value in states[0]["unet"].items())
+    assert any(not torch.equal(value, states[2]["unet"][name]) for name, value in states[1]["unet"].items())
+    assert [state["progress"]["skipped_steps"] for state in states] == [0, 1, 1, 2]
+    assert [state["progress"]["skipped_in_a_row"] for state in states] == [0, 1, 0, 1]
+    assert all(value.isfinite().all() for state in states for value in state["unet"].values())
+
+
+def test_a_clip_that_one_process_cannot_read_ends_both_with_its_name(whole: TrainingSettings, tmp_path: Path) -> None:
+    two = replace(whole, output=tmp_path / "run", checkpoint_every=100)
+    printed = launch(*DRILL, "damage", str(tmp_path), "--config", config_of(two), status=1)
+    assert_two_processes(two)
+    order = ClipOrder(two.data.clips, two.seed)
+    place = next(count for count in range(12) if order.clip_at(count) == 3)
+    reason = "OSError: cannot identify image file train-000003"
+    assert printed.count(f"error: data: train-000003 cannot be read ({reason}); repair it") == 2
+    newest = sorted((two.output / "checkpoints").iterdir())[-1] if place >= 2 else None
+    assert newest is None or int(newest.name) == place // 2  # the step before is saved
+
+    launch(*DRILL, "damage", str(tmp_path), "--config", config_of(two), "--on-bad-sample", "skip")
+    event = next(line for line in lines_of(two) if line.get("event") == "skipped clips")
+    assert event["clips"] == [f"train-000003: {reason}"]
+    assert state_of(two.output / "checkpoints/00000006")["progress"]["skipped_clips"] >= 1
+
+
+def test_sigterm_saves_the_same_step_of_both_and_the_rest_is_exact(whole: TrainingSettings, tmp_path: Path) -> None:
+    settings = replace(whole, output=tmp_path / "run", checkpoint_every=100, data=replace(whole.data, workers=1))
+    command = (*DRILL, "linger", str(tmp_path), "--config", config_of(settings))
+    with started(*LAUNCH, *command) as process:
+        wait_for(tmp_path / "third_0", tmp_path / "third_1")
+        os.killpg(process.pid, signal.SIGTERM)  # as a scheduler does: the launcher, both processes, their loaders
+        time.sleep(0.5)
+        (tmp_path / "go").touch()
+        printed, _ = process.communicate(timeout=300)
+    assert "Traceback" not in printed.partition("SignalException")[0].rpartition("Traceback")[0], printed
+    assert_two_processes(settings)
+    assert lines_of(settings)[-1]["event"] == "terminated"
+    assert [path.name for path in (settings.output / "checkpoints").iterdir()] == ["00000003"]
+    assert not (settings.output / "model").exists()
+    launch("-m", "amodal_diffusion.training", "--config", config_of(settings))
+    assert_equal(state_of(whole.output / "checkpoints/00000006"), state_of(settings.output / "checkpoints/00000006"))
