@@ -113,6 +113,16 @@ def tiny_completer_folder(folder: Path) -> Path:
     return folder
 
 
+def tiny_svd_folder(folder: Path) -> Path:
+    """Write a plain Stable Video Diffusion folder: a UNet of 8 channels and the parts beside it."""
+    components = tiny_components()
+    tiny_unet(in_channels=8).save_pretrained(folder / "unet")
+    components.vae.save_pretrained(folder / "vae")
+    components.image_encoder.save_pretrained(folder / "image_encoder")
+    components.scheduler.save_pretrained(folder / "scheduler")
+    return folder
+
+
 def tiny_depth_folder(folder: Path) -> Path:
     """Write a Depth Anything network with random weights, and its preprocessing."""
     torch.manual_seed(0)
