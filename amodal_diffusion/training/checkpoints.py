@@ -1,23 +1,19 @@
-"""Save, find, rotate and load the state of a run, and export its model.
+"""Save, rotate and load the state of a run.
 
 A checkpoint is a folder `checkpoints/STEP` with `unet.safetensors` (the trained weights), `ema.safetensors`,
 `progress.json`, what Accelerate writes (optimizer, gradient scaler, random states of every process) and
 `manifest.json`, the sizes and digests of all of these. It is written beside as `STEP.partial` and then renamed: a
-folder without that ending was complete, and the manifest shows whether it still is. One that no longer is becomes
-`STEP.damaged`.
+folder without that ending was complete, and the manifest shows whether it still is.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from functools import partial as bound
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -26,16 +22,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from amodal_diffusion.models.hub import StageComponents, save_stage
-from amodal_diffusion.models.lora import without_adapters
-from amodal_diffusion.training.manifest import find_damage, write_manifest
+from amodal_diffusion.training.manifest import write_manifest
 from amodal_diffusion.training.processes import together
+from amodal_diffusion.training.resuming import PROGRESS, complete_checkpoints
+from amodal_diffusion.training.sharding import like, trained_parameters, whole
 from amodal_diffusion.types import InputError
 
-logger = logging.getLogger(__name__)
-
-PARTIAL, DAMAGED = ".partial", ".damaged"
-PROGRESS = "progress.json"
+PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -167,20 +160,26 @@ class Checkpoints:
     def _save_weights(self, _: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
         """Write the trained weights under their own names, in place of Accelerate's copy of the whole network."""
         weights.clear()
-        if not self.accelerator.is_main_process:
-            return
-        trained = _trained(self.unet)
-        save_file(
-            {name: value.detach().contiguous() for name, value in trained.items()}, Path(folder) / "unet.safetensors"
-        )
+        trained = trained_parameters(self.unet)
+        self._save_tensors(trained, Path(folder) / "unet.safetensors")
         if self.ema is not None:
             average = dict(zip(trained, self.ema.shadow_params, strict=True))
-            save_file({name: value.contiguous() for name, value in average.items()}, Path(folder) / "ema.safetensors")
+            self._save_tensors(average, Path(folder) / "ema.safetensors")
+
+    def _save_tensors(self, tensors: Mapping[str, Tensor], path: Path) -> None:
+        """Write tensors whole; the main process does, and the others help where they lie in shares."""
+        kept = {}
+        for name, value in tensors.items():
+            tensor = whole(value.detach())
+            if self.accelerator.is_main_process:
+                kept[name] = tensor.cpu().contiguous()
+        if self.accelerator.is_main_process:
+            save_file(kept, path)
 
     def _load_weights(self, models: list[nn.Module], folder: str) -> None:
         """Read what :meth:`_save_weights` has written."""
         models.clear()
-        trained = _trained(self.unet)
+        trained = trained_parameters(self.unet)
         _copy(load_file(Path(folder) / "unet.safetensors"), trained, Path(folder))
         if self.ema is not None:
             path = Path(folder) / "ema.safetensors"
@@ -189,110 +188,9 @@ class Checkpoints:
             _copy(load_file(path), dict(zip(trained, self.ema.shadow_params, strict=True)), Path(folder))
 
 
-def complete_checkpoints(folder: Path) -> list[Path]:
-    """Folders of the complete checkpoints in a folder, oldest first."""
-    return [path for path in _numbered(folder) if (path / PROGRESS).is_file()]
-
-
-def find_checkpoint(run: Path, resume: str) -> Path | None:
-    """Which checkpoint a run goes on from; one process calls this.
-
-    Args:
-        run: its folder.
-        resume: ``auto``, ``none``, or a checkpoint's folder.
-
-    Returns:
-        None for a fresh start. With ``auto`` the newest that is as it was written; damaged ones on the way are warned
-        of and renamed.
-
-    Raises:
-        InputError: if there is no such checkpoint, all are damaged, or a start would mix with an earlier run.
-    """
-    folder = run / "checkpoints"
-    if resume == "auto":
-        return _newest_sound(folder)
-    if resume != "none" and not Path(resume).is_dir():
-        raise InputError(f"resume: expected auto, none or a checkpoint's folder, got {resume}, which is no folder")
-    if complete_checkpoints(folder) and (resume == "none" or Path(resume).resolve().parent != folder.resolve()):
-        raise InputError(
-            f"output: {run} holds checkpoints of an earlier run; give another folder, or --resume auto to go on"
-        )
-    if resume == "none":
-        return None
-    damage = find_damage(Path(resume))
-    if damage:
-        raise InputError(f"resume: {resume} is damaged, {damage}; give another checkpoint, or auto")
-    return Path(resume)
-
-
-@contextmanager
-def averaged_weights(unet: nn.Module, ema: EMAModel | None) -> Iterator[None]:
-    """Within this context the UNet has the moving average of its weights, if there is one."""
-    if ema is None:
-        yield
-        return
-    parameters = list(_trained(unet).values())
-    ema.store(parameters)
-    ema.copy_to(parameters)
-    try:
-        yield
-    finally:
-        ema.restore(parameters)
-
-
-def export(components: StageComponents, folder: Path, *, ema: EMAModel | None) -> None:
-    """Write the model in the package's layout, in place of an earlier export; one process calls this.
-
-    Args:
-        components: networks and settings.
-        folder: of the export; it is whole at any moment but that of two renames.
-        ema: moving average of the weights, exported if given.
-    """
-    fresh, old = folder.with_name(folder.name + PARTIAL), folder.with_name(folder.name + ".old")
-    for leftover in (fresh, old):
-        if leftover.exists():
-            shutil.rmtree(leftover)
-    with averaged_weights(components.unet, ema):
-        save_stage(replace(components, unet=without_adapters(components.unet)), fresh)
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
-    if old.exists():
-        shutil.rmtree(old)
-
-
-def _numbered(folder: Path) -> list[Path]:
-    return sorted((path for path in folder.glob("*") if path.name.isdigit()), key=lambda path: int(path.name))
-
-
-def _newest_sound(folder: Path) -> Path | None:
-    damages: dict[Path, str] = {}
-    for path in reversed(_numbered(folder)):
-        damage = find_damage(path) if (path / PROGRESS).is_file() else f"{PROGRESS} is missing"
-        if damage is None:
-            for damaged, reason in damages.items():
-                aside = damaged.with_name(damaged.name + DAMAGED)
-                logger.warning("%s is damaged, %s: renamed to %s; going on from %s", damaged, reason, aside.name, path)
-                shutil.rmtree(aside, ignore_errors=True)
-                damaged.rename(aside)
-            return path
-        damages[path] = damage
-    if damages:
-        path, damage = next(iter(damages.items()))
-        raise InputError(
-            f"resume: none of the {len(damages)} checkpoints in {folder} is as it was written (of {path.name} "
-            f"{damage}); give another output folder to begin anew"
-        )
-    return None
-
-
-def _trained(unet: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: value for name, value in unet.named_parameters() if value.requires_grad}
-
-
 @torch.no_grad()
-def _copy(saved: dict[str, Tensor], into: dict[str, Any], folder: Path) -> None:
+def _copy(saved: Mapping[str, Tensor], into: Mapping[str, Tensor], folder: Path) -> None:
     if saved.keys() != into.keys() or any(saved[name].shape != into[name].shape for name in into):
         raise InputError(f"resume: {folder} was saved by another network or another choice of model.trainable")
     for name, value in into.items():
-        value.copy_(saved[name])
+        value.copy_(like(saved[name], value))

@@ -6,8 +6,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,10 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from amodal_diffusion.models.hub import StageComponents
+from amodal_diffusion.models.lora import without_adapters
 from amodal_diffusion.training.batches import BadClip, Clips, Counted, endless_batches
-from amodal_diffusion.training.checkpoints import Checkpoints, Progress, averaged_weights, export, find_checkpoint
+from amodal_diffusion.training.checkpoints import Checkpoints, Progress
+from amodal_diffusion.training.exporting import averaged_weights, export
 from amodal_diffusion.training.latents import LatentBatch, drop_guide, encode_batch, join_latents, reverse_time
 from amodal_diffusion.training.log import RunLog
 from amodal_diffusion.training.network import prepare_unet
@@ -27,7 +28,9 @@ from amodal_diffusion.training.objective import training_loss
 from amodal_diffusion.training.optimizer import make_optimizer
 from amodal_diffusion.training.order import BatchCounts, ClipOrder, seeded_generator, stream_seed
 from amodal_diffusion.training.processes import holds_whole_network, main_first, together
+from amodal_diffusion.training.resuming import find_checkpoint
 from amodal_diffusion.training.settings import OptimizerSettings, TrainingSettings
+from amodal_diffusion.training.sharding import trained_parameters, whole, whole_network
 from amodal_diffusion.training.stopping import Termination
 from amodal_diffusion.training.tasks import TaskBatch, join
 from amodal_diffusion.training.validation import Findings
@@ -103,6 +106,7 @@ class Trainer:
         unet = components.unet.train()
         self.parameters = prepare_unet(unet, settings, whole=holds_whole_network(accelerator))
         self.unet, self.optimizer = accelerator.prepare(unet, make_optimizer(self.parameters, settings.optimizer))
+        self.parameters = list(trained_parameters(unet).values())  # others than before where they lie in shares now
         batches = settings.batches_per_step(accelerator.num_processes)
         if accelerator.gradient_accumulation_steps != batches:  # DeepSpeed's own settings beat the run's
             raise InputError(
@@ -113,7 +117,8 @@ class Trainer:
             unet.compile()  # in place: names of weights and the class of the network stay what they are
         self._move_encoders(accelerator.device if settings.data.latents is None else "cpu")
         decay = settings.optimizer.ema_decay
-        self.ema = EMAModel(self.parameters, decay=decay, foreach=True) if decay else None
+        at_once = holds_whole_network(accelerator)  # torch copies no lists of tensors that lie in shares
+        self.ema = EMAModel(self.parameters, decay=decay, foreach=at_once) if decay else None
         self.checkpoints = Checkpoints(
             settings.output, accelerator, unet=unet, ema=self.ema, keep=settings.keep_checkpoints
         )
@@ -149,7 +154,7 @@ class Trainer:
         if terminated:
             self._log.event(self.progress, "terminated", {})
         else:
-            together(partial(self._export, model))
+            self._export(model)
         finished = self.progress.step >= self.settings.steps
         return TrainingResult(self.progress.step, finished, terminated, model)
 
@@ -194,7 +199,7 @@ class Trainer:
                 loss = self._loss(taken[-1])
                 accelerator.backward(loss)
             losses.append(loss.detach())
-        norm = accelerator.clip_grad_norm_(self.parameters, settings.optimizer.max_grad_norm)
+        norm = whole(accelerator.clip_grad_norm_(self.parameters, settings.optimizer.max_grad_norm))
         unread = [bad for batch in taken for bad in batch.bad]
         verdict = agree(
             accelerator,
@@ -310,5 +315,6 @@ class Trainer:
         self.components.image_encoder.to(device)
 
     def _export(self, model: Path) -> None:
-        if self.accelerator.is_main_process:
-            export(self.components, model, ema=self.ema)
+        with averaged_weights(self.components.unet, self.ema):
+            components = replace(self.components, unet=whole_network(without_adapters(self.components.unet)))
+            together(lambda: export(components, model) if self.accelerator.is_main_process else None)

@@ -1,8 +1,12 @@
-"""Checkpoints are whole or absent, the newest complete one is found, rotation keeps the newest."""
+"""Checkpoints are whole or absent, the newest sound one is found, nothing costs the only good one."""
 
 from __future__ import annotations
 
 import json
+import logging
+import resource
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,14 +16,10 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 
 from amodal_diffusion.models.hub import load_stage
-from amodal_diffusion.training.checkpoints import (
-    Checkpoints,
-    Progress,
-    averaged_weights,
-    complete_checkpoints,
-    export,
-    find_checkpoint,
-)
+from amodal_diffusion.training.checkpoints import Checkpoints, Progress
+from amodal_diffusion.training.exporting import averaged_weights, export
+from amodal_diffusion.training.manifest import MANIFEST
+from amodal_diffusion.training.resuming import complete_checkpoints, find_checkpoint
 from amodal_diffusion.types import InputError
 from tests.factories import tiny_components
 
@@ -60,6 +60,140 @@ def test_an_unfinished_checkpoint_is_not_found_and_not_in_the_way(tmp_path: Path
     assert find_checkpoint(tmp_path, "auto") == tmp_path / "checkpoints/00000002"
 
 
+def cut_short(folder: Path) -> None:
+    with (folder / "optimizer.bin").open("r+b") as file:
+        file.truncate(100)
+
+
+def change_a_bit(folder: Path) -> None:
+    path = folder / "ema.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def lose_a_file(folder: Path) -> None:
+    (folder / "random_states_0.pkl").unlink()
+
+
+def lose_progress(folder: Path) -> None:
+    (folder / "progress.json").unlink()
+
+
+def garble_the_list(folder: Path) -> None:
+    (folder / MANIFEST).write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (cut_short, "optimizer.bin has 100 bytes"),
+        (change_a_bit, "ema.safetensors is not what was written"),
+        (lose_a_file, "random_states_0.pkl is missing"),
+        (lose_progress, "progress.json is missing"),
+        (garble_the_list, "it cannot be read"),
+    ],
+)
+def test_a_damaged_one_gives_way_to_the_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None], reason: str
+) -> None:
+    checkpoints = checkpoints_of(tmp_path, nn.Linear(2, 2), keep=3)
+    first, second, third = (checkpoints.save(Progress(step, 2 * step)) for step in (1, 2, 3))
+    damage(third)
+    if damage is not lose_progress:
+        with pytest.raises(InputError, match=f"resume: {third} is damaged, {reason}"):
+            find_checkpoint(tmp_path, str(third))
+    with caplog.at_level(logging.WARNING):
+        assert find_checkpoint(tmp_path, "auto") == second
+    assert f"{third} is damaged, {reason}" in caplog.text
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["00000001", "00000002", "00000003.damaged"]
+    assert checkpoints.load(second) == Progress(2, 4)  # it is the newest now
+    checkpoints.save(Progress(3, 6))
+    assert checkpoints.complete() == [first, second, third]
+
+
+def test_where_all_are_damaged_nothing_is_begun_anew(tmp_path: Path) -> None:
+    checkpoints = checkpoints_of(tmp_path, nn.Linear(2, 2))
+    for step in (1, 2):
+        cut_short(checkpoints.save(Progress(step, step)))
+    for _ in range(2):
+        with pytest.raises(
+            InputError, match=r"resume: none of the 2 checkpoints in .* is as it was written \(of 00000002"
+        ):
+            find_checkpoint(tmp_path, "auto")
+
+
+def test_one_without_a_list_is_taken_as_earlier_versions_wrote_it(tmp_path: Path) -> None:
+    checkpoints = checkpoints_of(tmp_path, nn.Linear(2, 2))
+    folder = checkpoints.save(Progress(1, 2))
+    (folder / MANIFEST).unlink()
+    (folder / "progress.json").write_text('{"step": 1, "clips": 2}')
+    assert find_checkpoint(tmp_path, "auto") == folder
+    assert checkpoints.load(folder) == Progress(1, 2)
+
+
+def test_a_write_that_fails_leaves_the_only_good_one(tmp_path: Path) -> None:
+    checkpoints = checkpoints_of(tmp_path, nn.Linear(64, 64), keep=1)
+    good = checkpoints.save(Progress(1, 2))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # the system refuses larger files
+    try:
+        with pytest.raises(InputError) as refused:
+            checkpoints.save(Progress(2, 4))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    message = str(refused.value)
+    assert message.startswith(f"output: checkpoint {checkpoints.folder / '00000002.partial'} cannot be written (")
+    assert f"{good} is complete; make room" in message
+    assert list(checkpoints.folder.iterdir()) == [good]
+    assert find_checkpoint(tmp_path, "auto") == good
+    assert find_checkpoint(tmp_path, "auto") == checkpoints.folder / "00000001"
+    checkpoints.save(Progress(2, 4))
+    assert [folder.name for folder in checkpoints.folder.iterdir()] == ["00000002"]
+
+
+def test_rotation_never_counts_a_damaged_one(tmp_path: Path) -> None:
+    checkpoints = checkpoints_of(tmp_path, nn.Linear(2, 2), keep=1)
+    good = checkpoints.save(Progress(1, 2))
+    kept = tmp_path / "kept"
+    shutil.copytree(good, kept)
+    checkpoints.save(Progress(2, 4))
+    cut_short(checkpoints.folder / "00000002")
+    kept.rename(good)
+    assert find_checkpoint(tmp_path, "auto") == good
+    checkpoints.load(good)
+    checkpoints.save(Progress(2, 4))
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["00000002", "00000002.damaged"]
+    assert find_checkpoint(tmp_path, "auto") == checkpoints.folder / "00000002"
+
+
+def test_the_gradient_scaler_of_float16_is_saved(tmp_path: Path) -> None:
+    checkpoints = checkpoints_of(tmp_path, nn.Linear(2, 2))
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=3)
+    checkpoints.accelerator.scaler = scaler
+    optimizer = checkpoints.accelerator._optimizers[0].optimizer
+    for scale in (1.0, 1.0, float("inf"), 1.0):
+        scaler.scale(scale * checkpoints.unet(torch.ones(1, 2)).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+    state = scaler.state_dict()
+    assert (state["scale"], state["_growth_tracker"]) == (512.0, 1)
+    folder = checkpoints.save(Progress(4, 8))
+    fresh = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=3)
+    checkpoints.accelerator.scaler = fresh
+    checkpoints.load(folder)
+    assert fresh.state_dict() == state
+
+
+def test_another_runs_checkpoint_starts_only_an_empty_folder(tmp_path: Path) -> None:
+    other = checkpoints_of(tmp_path / "other", nn.Linear(2, 2)).save(Progress(5, 10))
+    assert find_checkpoint(tmp_path / "run", str(other)) == other
+    checkpoints_of(tmp_path / "run", nn.Linear(2, 2)).save(Progress(9, 18))
+    with pytest.raises(InputError, match="holds checkpoints of an earlier run"):
+        find_checkpoint(tmp_path / "run", str(other))
+
+
 def test_what_resume_means(tmp_path: Path) -> None:
     assert find_checkpoint(tmp_path, "auto") is None
     assert find_checkpoint(tmp_path, "none") is None
@@ -96,6 +230,6 @@ def test_averaged_weights_are_lent() -> None:
 def test_an_export_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
     components = tiny_components()
     for _ in range(2):
-        export(components, tmp_path / "model", ema=None)
+        export(components, tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert load_stage(tmp_path / "model", stage="amodal_segmentation").settings == components.settings
