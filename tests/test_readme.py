@@ -14,7 +14,7 @@ from amodal_diffusion.training.run import precompute_main, train_main
 from amodal_diffusion.training.vae import VaeSettings
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/data.md")
 PLAIN = {"source .venv/bin/activate"}
 
 
@@ -108,4 +108,4 @@ def test_a_wrong_command_is_noticed(command: str, capsys: pytest.CaptureFixture[
 def test_links_lead_somewhere() -> None:
     for name in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text(encoding="utf-8")):
-            assert target.startswith("https://") or (ROOT / target).exists(), target
+            assert target.startswith("https://") or (ROOT / name).parent.joinpath(target).exists(), target

@@ -232,9 +232,18 @@ def parse_field(entry: Mapping[str, Any], key: str, *, where: str) -> Any:  # no
     return _FIELDS[key](entry, where)
 
 
-def _frames(entry: Mapping[str, Any], key: str, where: str) -> list[Any]:
-    """The list of a key that has one value a frame."""
-    values = entry[key]
+def frame_values(entry: Mapping[str, Any], key: str, *, where: str) -> list[Any]:
+    """The list of a key that has one value a frame, with its values as JSON has them.
+
+    Args:
+        entry: what JSON gave for a record.
+        key: such as ``bbox``.
+        where: begins the message of an error.
+
+    Raises:
+        InputError: if it is missing, no list, or has another length than the amodal masks.
+    """
+    values = entry.get(key)
     if not isinstance(values, list) or not values:
         raise InputError(f"{where}: {key}: expected a list with a value for each frame, got {values!r:.60}")
     amodal = entry.get("segmentation")
@@ -244,19 +253,34 @@ def _frames(entry: Mapping[str, Any], key: str, where: str) -> list[Any]:
     return values
 
 
+def parse_mask(value: object) -> Rle:
+    """Check the form of a mask, but not whether its runs fill its size.
+
+    Args:
+        value: what JSON gave.
+
+    Raises:
+        InputError: if it is no compressed run lengths.
+    """
+    size, counts = (value.get("size"), value.get("counts")) if isinstance(value, dict) else (None, None)
+    if not isinstance(size, list) or len(size) != 2 or not isinstance(counts, str):
+        raise InputError(
+            f"expected COCO run lengths {{size: [H, W], counts: text}}, got {value!r:.60}; compress plain counts with "
+            "pycocotools"
+        )
+    return {"size": [_integer(side, "size") for side in size], "counts": counts}
+
+
 def _rles(entry: Mapping[str, Any], key: str, where: str) -> Iterator[Rle]:
-    for frame, value in enumerate(_frames(entry, key, where)):
-        size, counts = (value.get("size"), value.get("counts")) if isinstance(value, dict) else (None, None)
-        if not isinstance(size, list) or len(size) != 2 or not isinstance(counts, str):
-            raise InputError(
-                f"{where}: {key}: frame {frame}: expected COCO run lengths {{size: [H, W], counts: text}}, got "
-                f"{value!r:.60}; compress uncompressed counts with pycocotools"
-            )
-        yield {"size": [_integer(side, f"{where}: {key}: size") for side in size], "counts": counts}
+    for frame, value in enumerate(frame_values(entry, key, where=where)):
+        try:
+            yield parse_mask(value)
+        except InputError as error:
+            raise InputError(f"{where}: {key}: frame {frame}: {error}") from error
 
 
 def _boxes(entry: Mapping[str, Any], where: str) -> Iterator[Box]:
-    for frame, value in enumerate(_frames(entry, "bbox", where)):
+    for frame, value in enumerate(frame_values(entry, "bbox", where=where)):
         numbers = isinstance(value, list) and all(isinstance(side, int | float) for side in value)
         if not numbers or len(value) != 4:
             raise InputError(f"{where}: bbox: frame {frame}: expected [x, y, width, height], got {value!r:.60}")
@@ -265,7 +289,7 @@ def _boxes(entry: Mapping[str, Any], where: str) -> Iterator[Box]:
 
 
 def _names(entry: Mapping[str, Any], where: str) -> Iterator[str]:
-    for value in _frames(entry, "image_file_names", where):
+    for value in frame_values(entry, "image_file_names", where=where):
         if not isinstance(value, str) or not value:
             raise InputError(f"{where}: image_file_names: expected relative paths, got {value!r:.60}")
         path = PurePosixPath(value)
@@ -287,7 +311,7 @@ _FIELDS: dict[str, Callable[[Mapping[str, Any], str], Any]] = {
     "visible_mask": lambda entry, where: tuple(_rles(entry, "visible_mask", where)),
     "bbox": lambda entry, where: tuple(_boxes(entry, where)),
     "image_ids": lambda entry, where: tuple(
-        _integer(value, f"{where}: image_ids") for value in _frames(entry, "image_ids", where)
+        _integer(value, f"{where}: image_ids") for value in frame_values(entry, "image_ids", where=where)
     ),
     "obj_id": lambda entry, where: _integer(entry["obj_id"], f"{where}: obj_id"),
     "category_id": lambda entry, where: _integer(entry["category_id"], f"{where}: category_id"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from amodal_diffusion.data.index import stream_entries
-from amodal_diffusion.data.records import COMPLETE, TrackRecord, parse_field
+from amodal_diffusion.data.records import COMPLETE, TrackRecord, frame_values, parse_field, parse_mask
 from amodal_diffusion.data.sailvos import find_frame
 from amodal_diffusion.types import InputError
 from amodal_diffusion.video.masks import Rle, check_rle, merge_rle, rle_area
@@ -18,6 +18,7 @@ from amodal_diffusion.video.pictures import read_rgb
 
 BINS = 10
 _SHOWN = 5  # frames that a line names
+_MASKS = ("visible_mask", "segmentation")
 
 Kind = Literal["file", "record", "run lengths", "mask size", "modal outside amodal", "empty track", "frame"]
 
@@ -126,13 +127,12 @@ class DatasetCheck:
         fields: dict[str, Any] = {}
         for key in TrackRecord.__dataclass_fields__:
             try:
-                fields[key] = parse_field(entry, key, where=where)
+                fields[key] = (frame_values if key in _MASKS else parse_field)(entry, key, where=where)
             except InputError as error:
                 yield Problem("record", str(error))
         if "obj_id" in fields and "image_file_names" in fields:
             where = f"{where} (object {fields['obj_id']}, {fields['image_file_names'][0]})"
-        modal, damaged = _sound(fields.get("visible_mask", ()), f"{where}: visible_mask")
-        amodal, damaged_too = _sound(fields.get("segmentation", ()), f"{where}: segmentation")
+        (modal, damaged), (amodal, damaged_too) = (_checked(fields.get(key, ()), f"{where}: {key}") for key in _MASKS)
         yield from (*damaged, *damaged_too)
         sizes = {(rle["size"][0], rle["size"][1]) for rle in (*modal, *amodal) if rle is not None}
         if len(sizes) > 1:
@@ -186,12 +186,13 @@ class DatasetCheck:
             yield Problem("frame", f"{where}: masks of [H, W] {list(*sizes)}, but frames of {_listed(others)}")
 
 
-def _sound(masks: Sequence[Rle], where: str) -> tuple[list[Rle | None], list[Problem]]:
+def _checked(masks: Sequence[object], where: str) -> tuple[list[Rle | None], list[Problem]]:
     """The masks, with None for damaged ones, and what is wrong with those."""
     sound: list[Rle | None] = []
     problems = []
-    for frame, rle in enumerate(masks):
+    for frame, value in enumerate(masks):
         try:
+            rle = parse_mask(value)
             check_rle(rle)
         except InputError as error:
             problems.append(Problem("run lengths", f"{where}: frame {frame}: {error}"))

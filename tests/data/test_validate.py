@@ -86,7 +86,11 @@ FULL = encode_rle(np.ones((32, 48), dtype=np.bool_))
         (lambda entries: entries.insert(1, "no track"), "record", "track 1: expected an object, got str"),
         (lambda entries: entries[1]["image_ids"].pop(), "record", "image_ids: expected 4 values as in segmentation"),
         (_set("category_id", None), "record", "track 1: category_id: expected an integer, got None"),
-        (_set("visible_mask", {"size": [32, 48]}, 2), "record", "visible_mask: frame 2: expected COCO run lengths"),
+        (
+            _set("visible_mask", {"size": [32, 48]}, 2),
+            "run lengths",
+            "visible_mask: frame 2: expected COCO run",
+        ),
         (_set("visible_mask", {"size": [32, 48], "counts": "?"}, 2), "run lengths", "visible_mask: frame 2: rle"),
         (_set("segmentation", SMALL, 0), "mask size", "masks of several sizes [H, W]: [4, 6], [32, 48]"),
         (_set("visible_mask", FULL, 3), "modal outside amodal", "outside of the whole object in frame 3"),
@@ -138,7 +142,13 @@ def test_all_damage_is_listed_in_one_pass(annotations: Path) -> None:
     _damage(annotations, lambda entries: entries[0].update(obj_id="x", image_ids=[], visible_mask=EMPTY))
     (annotations.parent / "train-000000/images/00000.png").unlink()
     (annotations.parent / "train-000001/images/00003.png").unlink()
-    assert sorted(kind for kind, _ in _found(annotations)) == ["empty track", "frame", "frame", "record", "record"]
+    _damage(annotations, lambda entries: entries[-1]["segmentation"].__setitem__(slice(1, 3), [None, {"counts": 3}]))
+    assert sorted(kind for kind, _ in _found(annotations)) == [
+        "empty track",
+        *["frame"] * 2,
+        *["record"] * 2,
+        *["run lengths"] * 2,
+    ]
 
 
 def test_a_file_that_ends_early_is_checked_up_to_there(annotations: Path) -> None:
