@@ -31,7 +31,8 @@ class SamplingDefaults:
         decode_chunk_size: frames the VAE decodes together.
         zoom: size of the part of a frame that the model looks at, over that of the object's largest visible extent;
             None looks at whole frames, letterboxed, as the paper does.
-        mask_threshold: stage 1's mask is where the mean of RGB, 0 to 1, is above this.
+        mask_threshold: stage 1's mask is where the mean of RGB, 0 to 1, is above this; beside the visible part, above
+            this share of what the visible part leaves free of a scaled pixel.
     """
 
     num_inference_steps: int = 25

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from amodal_diffusion.models.checkpoint import read_settings, write_settings
+from amodal_diffusion.pipelines import streams
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.completer import AmodalCompleter, FrameInput
 from amodal_diffusion.types import STAGES, InputError, VideoClip
@@ -41,6 +42,27 @@ def test_results_have_the_clips_size_and_keep_what_is_visible(
         assert np.array_equal(layer[clip.modal_mask], clip.rgb[clip.modal_mask])
     assert np.array_equal(result.rgba[..., 3] == 255, result.amodal_mask)
     assert (result.amodal_rgb[~result.amodal_mask] == 255).all()
+
+
+def test_scaling_makes_no_rim_around_what_is_visible(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, columns = np.mgrid[:70, :150]
+    distance = np.hypot(rows - 35.0, columns - 70.0)
+    disc = distance < 20.0
+    visible = disc & (columns < 75)
+    frames = [FrameInput(np.zeros((70, 150, 3), np.uint8), visible) for _ in range(2)]
+    pipeline = AmodalSegmentationPipeline.from_pretrained(folder)
+    sampling = replace(pipeline.sampling, mask_threshold=0.3)
+    settings = streams.StreamSettings(sampling, seed=0)
+    for truth in (visible, disc):  # what a perfect network says
+        seen = streams._seen(FrameInput(frames[0].rgb, truth), truth, settings)
+        video = seen[0].expand(2, 3, -1, -1)
+        monkeypatch.setattr(streams, "_sample", lambda *_, answer=video, **__: answer)
+        result = next(iter(streams.stream_masks(pipeline, frames, settings))).amodal
+        if truth is visible:
+            assert np.array_equal(result, visible)
+        else:
+            assert (result & truth).sum() > 0.97 * truth.sum()
+            assert result[distance < 17.0].all()  # nor a gap between the parts
 
 
 def test_the_seed_decides(completer: AmodalCompleter) -> None:
