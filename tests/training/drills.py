@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.state import PartialState
+from accelerate.utils import DistributedType
 from torch import Tensor
 
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
@@ -91,7 +92,13 @@ def linger(folder: Path) -> None:
     trainer.Trainer._step = slow  # type: ignore[method-assign]
 
 
-DRILLS = {entry.__name__: entry for entry in (record, kill, not_finite, damage, linger)}
+def share_out(_: Path) -> None:
+    """Share out the network (FSDP) on the CPU; Accelerate does so for GPUs alone, and is told that these are some."""
+    PartialState(cpu=True)
+    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+
+
+DRILLS = {entry.__name__: entry for entry in (record, kill, not_finite, damage, linger, share_out)}
 
 if __name__ == "__main__":
     DRILLS[sys.argv[1]](Path(sys.argv[2]))

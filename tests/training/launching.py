@@ -58,3 +58,9 @@ def run(*command: str, status: int = 0) -> str:
 def launch(*command: str, status: int = 0) -> str:
     """Run a script or `-m MODULE` in two processes on the CPU; what they printed."""
     return run(*LAUNCH, *command, status=status)
+
+
+def launch_shared_out(*command: str) -> str:
+    """Likewise, with the network shared out over both (FSDP)."""
+    config = ROOT / "configs/accelerate/fsdp.yaml"
+    return run(*LAUNCH[:-1], str(config), "--num_processes", "2", *command)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, patch_environment
+from accelerate.utils.launch import prepare_multi_gpu_env
 
 from amodal_diffusion.config import load_settings, save_settings
 from amodal_diffusion.training.precompute import PrecomputeSettings
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.training.vae import VaeSettings
+from tests.factories import tiny_unet
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 RUNS = sorted(CONFIGS.glob("*.yaml"))
@@ -37,12 +41,46 @@ def test_a_runs_clips_are_encoded_with_its_own_settings(name: str) -> None:
 @pytest.mark.parametrize("path", LAUNCHES, ids=lambda path: path.stem)
 def test_every_launch_loads(path: Path) -> None:
     config = load_config_from_file(str(path))
+    assert isinstance(config, ClusterConfig)
     assert config.use_cpu == path.stem.startswith("cpu")
-    assert config.num_processes == {"cpu_two_processes": 2, "multi_gpu": 8}.get(path.stem, 1)
+    processes = {"cpu": 1, "single_gpu": 1, "cpu_two_processes": 2, "multi_machine": 16}
+    assert config.num_processes == processes.get(path.stem, 8)
+    assert config.num_machines == (2 if path.stem == "multi_machine" else 1)
+    kinds = {"cpu": "NO", "single_gpu": "NO", "fsdp": "FSDP", "deepspeed_zero2": "DEEPSPEED"}
+    assert config.distributed_type == DistributedType(kinds.get(path.stem, "MULTI_GPU"))
+
+
+@pytest.mark.parametrize("path", LAUNCHES, ids=lambda path: path.stem)
+def test_every_launch_passes_the_launchers_own_checks(path: Path) -> None:
+    arguments = launch_command_parser().parse_args(["--config_file", str(path), "train.py"])
+    checked, _, _ = _validate_launch_command(arguments)
+    assert checked.use_fsdp == (path.stem == "fsdp")
+    assert checked.use_deepspeed == (path.stem == "deepspeed_zero2")
+    assert bool(checked.multi_gpu) == (path.stem in {"multi_gpu", "multi_machine", "cpu_two_processes"})
+
+
+def test_fsdp_finds_the_blocks_of_our_networks() -> None:
+    arguments = launch_command_parser().parse_args(["--config_file", str(CONFIGS / "accelerate/fsdp.yaml"), "train.py"])
+    checked, _, _ = _validate_launch_command(arguments)
+    with patch_environment(**prepare_multi_gpu_env(checked)):
+        plugin = FullyShardedDataParallelPlugin()
+    assert plugin.fsdp_version == 2
+    unet = tiny_unet()
+    plugin.set_auto_wrap_policy(unet)
+    wrapped = {type(module).__name__ for module in unet.modules() if plugin.auto_wrap_policy(module, False, 0)}
+    assert wrapped == {"SpatioTemporalResBlock", "TransformerSpatioTemporalModel"}
+
+
+def test_zero2_shares_out_gradients_and_optimizer_and_leaves_batches_to_the_run() -> None:
+    config = load_config_from_file(str(CONFIGS / "accelerate/deepspeed_zero2.yaml")).deepspeed_config
+    assert config["zero_stage"] == 2
+    assert config["gradient_accumulation_steps"] == "auto"
 
 
 def test_the_configs_that_the_readme_names_are_there() -> None:
     assert {"tiny_vae", "tiny_amodal_segmentation", "tiny_content_completion", "debug_cpu"} <= {
         run.stem for run in RUNS
     }
-    assert {"cpu", "cpu_two_processes", "single_gpu", "multi_gpu"} <= {launch.stem for launch in LAUNCHES}
+    assert {"cpu", "cpu_two_processes", "single_gpu", "multi_gpu", "multi_machine", "fsdp", "deepspeed_zero2"} == {
+        launch.stem for launch in LAUNCHES
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import time
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from amodal_diffusion.config import save_settings
 from amodal_diffusion.models.hub import load_stage
@@ -25,7 +27,7 @@ from amodal_diffusion.training.settings import TrainingSettings, ValidationSetti
 from amodal_diffusion.training.stopping import Termination
 from amodal_diffusion.training.validation import Validator
 from tests.training.conftest import tiny_settings
-from tests.training.launching import LAUNCH, launch, started
+from tests.training.launching import LAUNCH, launch, launch_shared_out, started
 from tests.training.states import assert_equal, state_of
 
 DRILL = ("-m", "tests.training.drills")
@@ -50,6 +52,17 @@ def wait_for(*paths: Path) -> None:
     while not all(path.exists() for path in paths):
         assert time.monotonic() < until, f"still waiting for {paths}"
         time.sleep(0.05)
+
+
+def wait_for_end_of_group(number: int) -> None:
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        try:
+            os.killpg(number, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail("processes of a launch are still there")
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +185,72 @@ def test_sigterm_saves_the_same_step_of_both_and_the_rest_is_exact(whole: Traini
     assert not (settings.output / "model").exists()
     launch("-m", "amodal_diffusion.training", "--config", config_of(settings))
     assert_equal(state_of(whole.output / "checkpoints/00000006"), state_of(settings.output / "checkpoints/00000006"))
+
+
+@pytest.mark.slow
+def test_a_network_in_shares_trains_resumes_and_is_exported_whole(whole: TrainingSettings, tmp_path: Path) -> None:
+    drill = (*DRILL, "share_out", str(tmp_path), "--config")
+    settings = replace(whole, output=tmp_path / "run", max_minutes=1e-9)
+    launch_shared_out(*drill, config_of(settings))
+    assert_two_processes(settings)
+    assert (checkpoint_of(settings, 1) / "pytorch_model_fsdp_0").is_dir()
+    rest = replace(settings, output=tmp_path / "rest", max_minutes=0.0)
+    shutil.copytree(checkpoint_of(settings, 1), checkpoint_of(rest, 1))
+    launch_shared_out(*drill, config_of(rest))
+    at_once = replace(rest, output=tmp_path / "at_once")
+    launch_shared_out(*drill, config_of(at_once))
+    for name in ("unet", "ema"):
+        resumed, never_stopped, undivided = (
+            load_file(checkpoint_of(run, 6) / f"{name}.safetensors") for run in (rest, at_once, whole)
+        )
+        assert all(torch.equal(value, never_stopped[key]) for key, value in resumed.items())
+        assert resumed.keys() == undivided.keys()
+        for key, value in resumed.items():
+            torch.testing.assert_close(value, undivided[key], atol=2e-3, rtol=0)  # a few steps of 1e-3 of Adam
+    exported = dict(load_stage(rest.output / "model", stage="amodal_segmentation").unet.named_parameters())
+    average = load_file(checkpoint_of(rest, 6) / "ema.safetensors")
+    assert all(torch.equal(exported[key], value) for key, value in average.items())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_ten_kills_at_random_moments_change_nothing(whole: TrainingSettings, tmp_path: Path) -> None:
+    """SIGKILL to both processes and the launcher; then the same command again, to the end."""
+    settings = replace(whole, output=tmp_path / "run", validation=ValidationSettings(every=0), keep_checkpoints=2)
+    command = ("-m", "amodal_diffusion.training", "--config", config_of(settings))
+    log, chance = settings.output / "log.jsonl", random.Random(0)
+    duration, kills = 0.0, 0
+    cut: list[str] = []
+    while kills < 10:
+        shutil.rmtree(settings.output, ignore_errors=True)
+        with started(*LAUNCH, *command) as process:
+            wait_for(log)
+            begun = time.monotonic()
+            if duration:
+                time.sleep(chance.uniform(0, duration))
+                killed = process.poll() is None
+                if killed:
+                    os.killpg(process.pid, signal.SIGKILL)
+            else:  # the first runs to its end, to know how long that takes
+                process.communicate(timeout=600)
+                duration, killed = time.monotonic() - begun, False
+        kills += killed
+        if killed:
+            cut.append(" ".join(sorted(path.name for path in (settings.output / "checkpoints").glob("*"))))
+            launch(*command)
+            assert_two_processes(settings)
+        assert_equal(state_of(checkpoint_of(whole, 6)), state_of(checkpoint_of(settings, 6)))
+    assert len(set(cut)) > 1  # they did come at different moments
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_twenty_launches_end_by_themselves(whole: TrainingSettings, tmp_path: Path) -> None:
+    for number in range(20):
+        settings = replace(whole, output=tmp_path / str(number), steps=1)
+        with started(*LAUNCH, "train/train_amodal_segmentation.py", "--config", config_of(settings)) as process:
+            printed, _ = process.communicate(timeout=600)
+            assert process.returncode == 0, printed
+            wait_for_end_of_group(process.pid)
+        assert_two_processes(settings)
+        assert "Traceback" not in printed
