@@ -6,7 +6,6 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -21,33 +20,13 @@ from amodal_diffusion.training.settings import OptimizerSettings, TrainingSettin
 from amodal_diffusion.training.trainer import TrainingResult, learning_rate
 from amodal_diffusion.types import InputError
 from tests.training.conftest import MakeSettings
+from tests.training.states import assert_equal, state_of
 
 
 def run(settings: TrainingSettings) -> TrainingResult:
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()
     return train(settings)
-
-
-def state_of(folder: Path) -> dict[str, Any]:
-    optimizer = torch.load(folder / "optimizer.bin", weights_only=True)
-    return {
-        "unet": load_file(folder / "unet.safetensors"),
-        "ema": load_file(folder / "ema.safetensors"),
-        "moments": {
-            f"{key}.{name}": value for key, entry in optimizer["state"].items() for name, value in entry.items()
-        },
-        "groups": optimizer["param_groups"],
-        "progress": json.loads((folder / "progress.json").read_text()),
-    }
-
-
-def assert_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
-    for part in ("unet", "ema", "moments"):
-        assert one[part].keys() == other[part].keys()
-        assert all(torch.equal(value, other[part][name]) for name, value in one[part].items()), part
-    assert one["groups"] == other["groups"]
-    assert one["progress"] == other["progress"]
 
 
 def test_four_steps_equal_two_and_two_more(make_settings: MakeSettings, tmp_path: Path) -> None:
