@@ -1,15 +1,19 @@
 """Completion without learning: the bars that a trained model has to clear."""
 
+from amodal_diffusion.baselines.combined import NearerSegmenter, UnionSegmenter
 from amodal_diffusion.baselines.hull import HullSegmenter, convex_hulls
 from amodal_diffusion.baselines.modal import ModalSegmenter
-from amodal_diffusion.baselines.nearer import NearerHullSegmenter, nearer_pixels
+from amodal_diffusion.baselines.nearer import nearer_pixels
 from amodal_diffusion.baselines.protocol import AmodalSegmenter
+from amodal_diffusion.baselines.temporal import TemporalSegmenter
 
 __all__ = [
     "AmodalSegmenter",
     "HullSegmenter",
     "ModalSegmenter",
-    "NearerHullSegmenter",
+    "NearerSegmenter",
+    "TemporalSegmenter",
+    "UnionSegmenter",
     "convex_hulls",
     "nearer_pixels",
 ]

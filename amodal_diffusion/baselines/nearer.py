@@ -1,25 +1,10 @@
-"""Restricts a completion to what can be hidden: pixels that are nearer than the object."""
+"""Where something may hide the object: pixels that are nearer than it."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from amodal_diffusion.baselines.hull import convex_hulls
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, VideoClip
-
-
-class NearerHullSegmenter:
-    """Returns the convex hull of the modal mask where something nearer than the object can hide it."""
-
-    def __call__(self, clip: VideoClip, depth: FloatArray | None) -> BoolArray:
-        """See `AmodalSegmenter`.
-
-        Raises:
-            InputError: if there is no depth.
-        """
-        if depth is None:
-            raise InputError("depth: the hull of nearer pixels needs depth, got none; give a depth source")
-        return clip.modal_mask | (convex_hulls(clip.modal_mask) & nearer_pixels(clip.modal_mask, depth))
+from amodal_diffusion.types import BoolArray, FloatArray, InputError
 
 
 def nearer_pixels(modal: BoolArray, depth: FloatArray) -> BoolArray:

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol
 
-from amodal_diffusion.baselines import AmodalSegmenter, HullSegmenter, ModalSegmenter, NearerHullSegmenter
+from amodal_diffusion.baselines import (
+    AmodalSegmenter,
+    HullSegmenter,
+    ModalSegmenter,
+    NearerSegmenter,
+    TemporalSegmenter,
+    UnionSegmenter,
+)
 from amodal_diffusion.evaluation.benchmark import BenchmarkTrack
 from amodal_diffusion.evaluation.content import fill_with_mean_colour
 from amodal_diffusion.pipelines.completer import AmodalCompleter
@@ -16,9 +23,13 @@ DEPTH_SUFFIX = "@depth"
 _BASELINES: dict[str, AmodalSegmenter] = {
     "modal": ModalSegmenter(),
     "hull": HullSegmenter(),
-    "hull-nearer": NearerHullSegmenter(),
+    "hull-nearer": NearerSegmenter(HullSegmenter()),
+    "temporal": TemporalSegmenter(),
+    "temporal-nearer": NearerSegmenter(TemporalSegmenter()),
+    "temporal-hull": UnionSegmenter(TemporalSegmenter(), HullSegmenter()),
+    "temporal-hull-nearer": NearerSegmenter(UnionSegmenter(TemporalSegmenter(), HullSegmenter())),
 }
-_NEED_DEPTH = {"hull-nearer"}
+_NEED_DEPTH = frozenset(name for name in _BASELINES if name.endswith("-nearer"))
 BASELINES: tuple[str, ...] = tuple(_BASELINES)
 
 
@@ -61,7 +72,7 @@ class BaselineMethod:
         Raises:
             InputError: if it needs depth and the benchmark has none.
         """
-        return self._segment(track.clip, track.depth)
+        return self._segment(track.clip, track.depth if self.uses_depth else None)
 
     def paint(self, track: BenchmarkTrack) -> UInt8Array:
         """See `Method`."""

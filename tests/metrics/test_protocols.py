@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from amodal_diffusion.data.records import read_records
-from amodal_diffusion.metrics import PROTOCOLS, Protocol, TrackScores, iou, pool, score_frames, score_track, summarise
+from amodal_diffusion.metrics import PROTOCOLS, Protocol, TrackScores, iou, score_frames, score_track, summarise
 from amodal_diffusion.types import BoolArray, InputError
 from amodal_diffusion.video.masks import decode_rle, resize_masks
 
@@ -71,20 +71,46 @@ def test_the_image_border_does_not_erode() -> None:
     np.testing.assert_allclose(score_frames(prediction, modal, amodal, protocol="released").occluded_iou, [8 / 16])
 
 
-def test_pooling_weighs_frames_and_its_error_tracks() -> None:
-    pooled = pool([np.asarray([1.0, 1.0, math.nan]), np.asarray([0.0]), np.asarray([math.nan])])
-    assert pooled.value == pytest.approx(2 / 3)
-    assert pooled.track_mean == pytest.approx(1 / 2)
-    assert (pooled.frames, pooled.tracks) == (3, 2)
-    # Residuals of the tracks' sums: 2 - 2 * 2/3 and 0 - 2/3.
-    assert pooled.standard_error == pytest.approx(math.sqrt(2 * ((2 / 3) ** 2 + (2 / 3) ** 2)) / 3)
+def test_a_miss_everywhere_is_zero_in_strict_and_absent_in_released() -> None:
+    modal = np.zeros((2, 20, 20), dtype=np.bool_)
+    modal[:, 2:10, 2:10] = True
+    amodal = modal.copy()
+    amodal[:, 2:10, 10:18] = True
+    strict = summarise([score_track(modal, modal, amodal)])
+    assert (strict.miou_occ.value, strict.miou_occ.frames) == (0.0, 2)
+    released = summarise([score_track(modal, modal, amodal, protocol="released")])
+    assert math.isnan(released.miou_occ.value)
+    assert released.miou_occ.frames == 0
+    assert strict.miou.value == released.miou.value == 1 / 2
 
 
-def test_pooling_nothing_is_not_a_number() -> None:
-    empty = pool([np.asarray([math.nan])])
-    assert math.isnan(empty.value)
-    assert (empty.frames, empty.tracks) == (0, 0)
-    assert math.isnan(pool([np.asarray([0.5, 0.7])]).standard_error)
+def test_nothing_predicted_where_nothing_is() -> None:
+    nothing = _strip((0, 0), (0, 0))
+    strict = score_track(nothing, nothing, nothing)
+    assert np.isnan([strict.miou, strict.miou_occ, strict.miou_hidden, strict.invented]).all()
+    released = score_track(nothing, nothing, nothing, protocol="released")
+    assert released.miou == 0.0  # published figures count such frames as misses
+    assert math.isnan(released.miou_occ)
+
+
+def test_a_frame_that_hides_nothing_counts_for_the_whole_alone() -> None:
+    modal = _strip((2, 8))
+    for protocol in PROTOCOLS:
+        scores = score_track(_strip((2, 9)), modal, modal, protocol=protocol)
+        assert scores.miou == 6 / 7
+        assert math.isnan(scores.miou_occ)
+        assert scores.invented == 1 / 6
+
+
+def test_far_apart_masks_and_the_frame_around_them_change_no_score() -> None:
+    generator = np.random.default_rng(0)
+    small = [generator.random((3, 12, 17)) < share for share in (0.5, 0.3, 0.6)]
+    wide = [np.pad(mask, ((0, 0), (40, 0), (0, 30))) for mask in small]
+    for protocol in PROTOCOLS:
+        one, other = (score_frames(*masks, protocol=protocol) for masks in (small, wide))
+        if protocol == "strict":  # where the frame ends, released does not erode
+            np.testing.assert_equal(vars(one), vars(other))
+        np.testing.assert_equal(one.iou, other.iou)
 
 
 def test_shapes_types_and_protocols_are_checked() -> None:

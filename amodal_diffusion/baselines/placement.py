@@ -1,0 +1,58 @@
+"""Similarity placements of an object in frames: points to and fro, and pictures looked up at points.
+
+A placement is (row, column, logarithm of the scale, turn in radians): where the object's origin is in the frame, how
+much larger than in its own coordinates it is, and how far it has turned from columns towards rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from amodal_diffusion.types import FloatArray
+
+Placement = npt.NDArray[np.float64]
+Points = npt.NDArray[np.float64]
+
+
+def to_frame(placement: Placement, rows: Points, columns: Points) -> tuple[Points, Points]:
+    """Points of the object, from its origin -> rows and columns in the frame.
+
+    Args:
+        placement: float64 ``[4]``.
+        rows: any shape that broadcasts with `columns`.
+        columns: likewise.
+    """
+    cos, sin = np.exp(placement[2]) * np.cos(placement[3]), np.exp(placement[2]) * np.sin(placement[3])
+    return placement[0] + cos * rows + sin * columns, placement[1] + cos * columns - sin * rows
+
+
+def to_object(placement: Placement, rows: Points, columns: Points) -> tuple[Points, Points]:
+    """Rows and columns in the frame -> points of the object, from its origin; arguments as for `to_frame`."""
+    cos, sin = np.cos(placement[3]) / np.exp(placement[2]), np.sin(placement[3]) / np.exp(placement[2])
+    down, right = rows - placement[0], columns - placement[1]
+    return cos * down - sin * right, sin * down + cos * right
+
+
+def look_up(maps: FloatArray, rows: Points, columns: Points) -> FloatArray:
+    """Values of the pixels nearest to points.
+
+    Args:
+        maps: float32 ``[C, H, W]``.
+        rows: of the points, any shape that broadcasts with `columns`.
+        columns: of the points.
+
+    Returns:
+        float32 ``[C, ...]`` of the points' shape; 0 outside the maps.
+    """
+    channels, height, width = maps.shape
+    row, column = np.floor(rows + 0.5).astype(np.intp), np.floor(columns + 0.5).astype(np.intp)
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    flat = np.concatenate([maps.reshape(channels, -1), np.zeros((channels, 1), maps.dtype)], axis=1)
+    return flat.take(np.where(inside, row * width + column, height * width), axis=1)
+
+
+def lattice(side: int, step: float = 1.0) -> tuple[Points, Points]:
+    """Rows ``[side, 1]`` and columns ``[1, side]`` of a square lattice about the origin, ``step`` apart."""
+    line = np.asarray((np.arange(side) - (side - 1) / 2) * step, dtype=np.float64)
+    return line[:, None], line[None, :]

@@ -1,0 +1,65 @@
+"""Scores of completed masks, boxes and appearance: pure functions on arrays (docs/method.md, section 8)."""
+
+from amodal_diffusion.metrics.average_precision import (
+    MOST_HIDDEN_TRACK,
+    AveragePrecision,
+    Instance,
+    average_precision,
+    occlusion_rate,
+)
+from amodal_diffusion.metrics.boundary import boundary_f
+from amodal_diffusion.metrics.boxes import THRESHOLDS, above, box_iou, boxes_of
+from amodal_diffusion.metrics.calibration import Calibration, Reliability
+from amodal_diffusion.metrics.content import flicker, frechet_distance, psnr, ssim
+from amodal_diffusion.metrics.pooling import FramePool, Pooled, Values, pool
+from amodal_diffusion.metrics.protocols import (
+    PROTOCOLS,
+    FrameScores,
+    Protocol,
+    Summary,
+    SummaryPool,
+    TrackScores,
+    iou,
+    score_frames,
+    score_track,
+    summarise,
+)
+from amodal_diffusion.metrics.samples import best_sample, joined_samples, probability_map
+from amodal_diffusion.metrics.stability import instability
+
+__all__ = [
+    "MOST_HIDDEN_TRACK",
+    "PROTOCOLS",
+    "THRESHOLDS",
+    "AveragePrecision",
+    "Calibration",
+    "FramePool",
+    "FrameScores",
+    "Instance",
+    "Pooled",
+    "Protocol",
+    "Reliability",
+    "Summary",
+    "SummaryPool",
+    "TrackScores",
+    "Values",
+    "above",
+    "average_precision",
+    "best_sample",
+    "boundary_f",
+    "box_iou",
+    "boxes_of",
+    "flicker",
+    "frechet_distance",
+    "instability",
+    "iou",
+    "joined_samples",
+    "occlusion_rate",
+    "pool",
+    "probability_map",
+    "psnr",
+    "score_frames",
+    "score_track",
+    "ssim",
+    "summarise",
+]
