@@ -184,8 +184,7 @@ def open_records(path: Path) -> Iterator[Callable[[TrackRecord], None]]:
         separators = itertools.chain(["\n"], itertools.repeat(",\n"))
 
         def write(record: TrackRecord) -> None:
-            file.write(next(separators))
-            json.dump(vars(record), file, separators=(",", ":"))
+            file.write(next(separators) + json.dumps(vars(record), separators=(",", ":")))
 
         yield write
         file.write("\n]\n")
