@@ -129,6 +129,17 @@ class OccludedTracks(Dataset[AmodalSample]):
             raise IndexError(f"index: expected 0 to {len(self) - 1}, got {index}")
         return self.draw(index, generator=torch.Generator().manual_seed(index)).sample
 
+    def whole(self, index: int) -> AmodalSample | None:
+        """A track before anything is put before it; None if it cannot be a target.
+
+        Raises:
+            InputError: if the track is not as it should be.
+        """
+        track = self.targets.load(index)
+        if not _is_complete(track):
+            return None
+        return self.targets.sample(track, modal=track.modal, amodal=track.modal, whole_is_visible=True)
+
     def draw(self, index: int, *, generator: torch.Generator) -> OccludedSample:
         """Hide a track; one that cannot be used is replaced by another of the file at random.
 

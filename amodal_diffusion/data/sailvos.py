@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from torch.utils.data import Dataset
 from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.data.records import TrackRecord
 from amodal_diffusion.data.samples import AmodalSample, View, views
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
 from amodal_diffusion.video.frames import mask_to_unit, to_uint8, to_unit
 from amodal_diffusion.video.pictures import SUFFIXES, read_rgb
 
@@ -51,10 +53,33 @@ class Track:
     amodal: BoolArray
 
 
+@dataclass(frozen=True)
+class Look:
+    """How a model looks at one frame of a track.
+
+    Attributes:
+        file: of the frame.
+        view: the part of it that is seen, and at which size.
+        read: reads the frame, uint8 ``[H, W, 3]``.
+    """
+
+    file: Path
+    view: View
+    read: Callable[[], UInt8Array]
+
+
+class ClipDepth(Protocol):
+    """Gives the depth of a clip's frames as a model sees them."""
+
+    def __call__(self, looks: Sequence[Look]) -> FloatArray:
+        """Depth of any scale, nearer is larger, float32 ``[F, h, w]``."""
+        ...
+
+
 class SailVosDataset(Dataset[AmodalSample]):
     """The tracks of an annotation file as a model sees them; only what an item needs is read, when it is asked for.
 
-    Frames without a visible pixel are as good as others. Items have no depth.
+    Frames without a visible pixel are as good as others.
 
     Args:
         annotations: file in the layout of SAIL-VOS sequences, of any size.
@@ -66,6 +91,7 @@ class SailVosDataset(Dataset[AmodalSample]):
         zoom: look at close-ups of the object, see :class:`~amodal_diffusion.video.focus.CloseUp`; None at whole frames.
         index_folder: see :class:`~amodal_diffusion.data.index.TrackIndex`.
         limit: take the first so many tracks; all by default.
+        depth: gives items their depth; without it they have none.
 
     Raises:
         InputError: if the annotation file cannot be used.
@@ -83,6 +109,7 @@ class SailVosDataset(Dataset[AmodalSample]):
         zoom: float | None = None,
         index_folder: Path | None = None,
         limit: int | None = None,
+        depth: ClipDepth | None = None,
     ) -> None:
         self.tracks = TrackIndex(annotations, folder=index_folder)
         self.images = annotations.parent if images is None else images
@@ -90,6 +117,7 @@ class SailVosDataset(Dataset[AmodalSample]):
         self.size = (height, width)
         self.with_rgb = with_rgb
         self.zoom = zoom
+        self.depth = depth
         self._length = len(self.tracks) if limit is None else min(limit, len(self.tracks))
 
     def __len__(self) -> int:
@@ -151,18 +179,38 @@ class SailVosDataset(Dataset[AmodalSample]):
                 name=track.name,
                 modal=_seen(parts, modal),
                 amodal=_seen(parts, amodal),
-                depth=None,
+                depth=None if self.depth is None else self.depth(self.looks(track, modal=modal)),
                 rgb=_pixels(rgb),
                 whole_rgb=_pixels(whole_rgb),
                 modal_rgb=_pixels(modal_rgb),
             )
 
-    def _frame(self, record: TrackRecord, frame: int) -> UInt8Array:
-        """Read a frame, uint8 ``[H, W, 3]``."""
+    def looks(self, track: Track, *, modal: BoolArray) -> list[Look]:
+        """How a model looks at the frames of a track, without reading them.
+
+        Args:
+            track: gives the frames.
+            modal: visible part, bool ``[F, H, W]``, which close-ups follow.
+
+        Raises:
+            InputError: if there is no such frame.
+        """
+        parts = views(modal, self.size, zoom=self.zoom)
+        return [
+            Look(self._file(track.record, frame), part, partial(self._frame, track.record, frame))
+            for frame, part in enumerate(parts)
+        ]
+
+    def _file(self, record: TrackRecord, frame: int) -> Path:
         name = record.image_file_names[frame]
         path = find_frame(self.images, name)
         if path is None:
             raise InputError(f"{self.images / name}: no such file, nor one of another picture format")
+        return path
+
+    def _frame(self, record: TrackRecord, frame: int) -> UInt8Array:
+        """Read a frame, uint8 ``[H, W, 3]``."""
+        path = self._file(record, frame)
         rgb = read_rgb(path)
         if rgb.shape[:2] != record.size:
             raise InputError(

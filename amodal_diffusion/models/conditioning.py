@@ -51,6 +51,7 @@ def build_conditions(
     image_encoder: CLIPVisionModelWithProjection,
     noise_aug_strength: Tensor,
     generator: Generators | None = None,
+    tokens: Tensor | None = None,
     fps: int = TRAINING_FPS,
     motion_bucket_id: int = MOTION_BUCKET,
 ) -> Conditions:
@@ -65,6 +66,7 @@ def build_conditions(
         image_encoder: makes one token a frame from the modal video.
         noise_aug_strength: float ``[B]``, standard deviation of the noise added to the condition pixels, at least 0.
         generator: of the noise; one for the batch or one a clip; not used where every strength is 0.
+        tokens: of the modal video, float ``[B, F, D]``, where they are known; made from it by default.
         fps: frame rate the model is told.
         motion_bucket_id: amount of motion the model is told.
 
@@ -80,7 +82,7 @@ def build_conditions(
     return conditions_from_latents(
         modal_latents,
         guide_latents,
-        clip_tokens(image_encoder, modal),
+        clip_tokens(image_encoder, modal) if tokens is None else tokens,
         noise_aug_strength=noise_aug_strength,
         fps=fps,
         motion_bucket_id=motion_bucket_id,

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch.nn import functional
 from transformers import AutoModelForDepthEstimation, DepthAnythingForDepthEstimation, DPTImageProcessorPil
 
+from amodal_diffusion.models.fingerprint import fingerprint
 from amodal_diffusion.types import FloatArray, InputError, UInt8Array
 
 
@@ -53,6 +54,10 @@ class DepthEstimator:
             raise InputError(f"depth model {name}: cannot be loaded ({reason})") from error
         return cls(network.to(device), processor)
 
+    def fingerprint(self) -> str:
+        """Which network with which preprocessing it is, see `models.fingerprint`."""
+        return fingerprint(self._network, self._processor.to_dict())
+
     @torch.inference_mode()
     def __call__(self, rgb: UInt8Array) -> FloatArray:
         """Estimate the depth of frames.
@@ -63,6 +68,10 @@ class DepthEstimator:
         Returns:
             float32 ``[F, H, W]``, relative, nearer is larger.
         """
+        with torch.autocast(self._network.device.type, enabled=False):  # as in use, whatever training computes in
+            return self._estimate(rgb)
+
+    def _estimate(self, rgb: UInt8Array) -> FloatArray:
         height, width = rgb.shape[1:3]
         maps = []
         for start in range(0, len(rgb), self._batch_size):

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.data.occluders import OccludedTracks, OccluderBank
-from amodal_diffusion.data.sailvos import SailVosDataset
+from amodal_diffusion.data.sailvos import ClipDepth, SailVosDataset
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.data.scenes import Split
 from amodal_diffusion.training.batches import Clips
@@ -50,26 +50,42 @@ class TaskClips(Dataset[TaskBatch]):
         return self.samples.name(index)
 
 
-def training_samples(settings: DataSettings, task: TrainingTask) -> Clips[AmodalSample]:
+def training_samples(
+    settings: DataSettings, task: TrainingTask, *, depth: ClipDepth | None = None
+) -> Clips[AmodalSample]:
     """What a run trains on: the tracks of its annotation file, or scenes of the training split.
+
+    Args:
+        settings: name the data.
+        task: the stage.
+        depth: of the tracks, which have none of their own.
 
     Raises:
         InputError: if a file cannot be used.
     """
     if settings.annotations is None:
         return scenes(settings, task, split="train", length=settings.clips)
-    return _tracks(settings, task, settings.annotations, settings.images, limit=None)
+    return tracks(settings, task, settings.annotations, settings.images, depth=depth)
 
 
-def validation_samples(settings: DataSettings, task: TrainingTask, *, length: int) -> Clips[AmodalSample]:
-    """What a run's validation looks at, at most so many: tracks of its annotation file, or the first scenes.
+def validation_samples(
+    settings: DataSettings, task: TrainingTask, *, length: int, depth: ClipDepth | None = None
+) -> Clips[AmodalSample]:
+    """What a run's validation looks at: tracks of its annotation file, or the first scenes.
+
+    Args:
+        settings: name the data.
+        task: the stage.
+        length: at most so many.
+        depth: of the tracks, which have none of their own.
 
     Raises:
         InputError: if a file cannot be used.
     """
     if settings.validation_annotations is None:
         return scenes(replace(settings, seed=0), task, split="validation", length=length)
-    return _tracks(settings, task, settings.validation_annotations, settings.validation_images, limit=length)
+    annotations, images = settings.validation_annotations, settings.validation_images
+    return tracks(settings, task, annotations, images, limit=length, depth=depth)
 
 
 def scenes(settings: DataSettings, task: TrainingTask, *, split: Split, length: int) -> SceneDataset:
@@ -88,10 +104,29 @@ def scenes(settings: DataSettings, task: TrainingTask, *, split: Split, length: 
     )
 
 
-def _tracks(
-    settings: DataSettings, task: TrainingTask, annotations: Path, images: Path | None, *, limit: int | None
+def tracks(
+    settings: DataSettings,
+    task: TrainingTask,
+    annotations: Path,
+    images: Path | None,
+    *,
+    limit: int | None = None,
+    depth: ClipDepth | None = None,
 ) -> SailVosDataset | OccludedTracks:
-    tracks = SailVosDataset(
+    """The tracks of an annotation file, in stage 2 behind occluders.
+
+    Args:
+        settings: how they are looked at.
+        task: the stage.
+        annotations: the file.
+        images: root of its frames; its own folder by default.
+        limit: at most so many.
+        depth: of the tracks, which have none of their own.
+
+    Raises:
+        InputError: if a file cannot be used.
+    """
+    dataset = SailVosDataset(
         annotations,
         images,
         frames=settings.frames,
@@ -101,9 +136,10 @@ def _tracks(
         zoom=settings.zoom,
         index_folder=settings.index_folder,
         limit=limit,
+        depth=depth,
     )
     occluders = settings.occluders
     if occluders.annotations is None:
-        return tracks
+        return dataset
     index = TrackIndex(occluders.annotations, folder=settings.index_folder)
-    return OccludedTracks(tracks, OccluderBank(index, occlusion=occluders.occlusion, tries=occluders.tries))
+    return OccludedTracks(dataset, OccluderBank(index, occlusion=occluders.occlusion, tries=occluders.tries))

@@ -12,6 +12,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from amodal_diffusion.models.conditioning import build_conditions
 from amodal_diffusion.models.latents import encode_video
+from amodal_diffusion.training.caching import LatentCache
 from amodal_diffusion.training.settings import NoiseSettings
 from amodal_diffusion.training.tasks import TaskBatch
 
@@ -47,8 +48,12 @@ def encode_batch(
     image_encoder: CLIPVisionModelWithProjection,
     noise: NoiseSettings,
     generators: Sequence[torch.Generator],
+    cache: LatentCache | None = None,
 ) -> LatentBatch:
     """Draw the condition noise of each clip, ``ln s ~ N(mean, std^2)``, and encode.
+
+    The noise is on the pixels of the conditions, so these are encoded each time; target and tokens are made of clean
+    pixels and can come from a cache.
 
     Args:
         batch: ``B`` clips.
@@ -56,6 +61,7 @@ def encode_batch(
         image_encoder: frozen image encoder.
         noise: mean and standard deviation of ``ln s``.
         generators: one a clip, on the batch's device: a clip's noise does not depend on its neighbours.
+        cache: filled by the same networks; what it does not hold is computed.
 
     Returns:
         float32 tensors on the networks' device.
@@ -69,10 +75,12 @@ def encode_batch(
         image_encoder=image_encoder,
         noise_aug_strength=strength,
         generator=generators,
+        tokens=None if cache is None else cache.tokens(batch.modal),
     )
     modal, guide = conditions.latents.chunk(2, dim=2)  # [B, F, 4, h, w] each
+    target = encode_video(vae, batch.amodal) if cache is None else cache.latents(batch.amodal)
     return LatentBatch(
-        target=encode_video(vae, batch.amodal) * vae.config.scaling_factor,
+        target=target * vae.config.scaling_factor,
         modal=modal,
         guide=guide * batch.guide_present.to(guide)[:, None, None, None, None],
         tokens=conditions.tokens,

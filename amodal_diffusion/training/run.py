@@ -12,8 +12,10 @@ from functools import partial
 from accelerate import Accelerator
 
 from amodal_diffusion.config import dump_settings, parse_settings, save_settings
+from amodal_diffusion.data.cache import TensorCache
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.training.batches import Clips
+from amodal_diffusion.training.caching import FrameDepth, frame_depth, latent_cache
 from amodal_diffusion.training.clips import TaskClips, training_samples
 from amodal_diffusion.training.components import build_components
 from amodal_diffusion.training.latents import LatentBatch
@@ -56,17 +58,24 @@ def train_main(args: Sequence[str], *, stage: Stage | None = None) -> int:
 
 
 def precompute_main(args: Sequence[str]) -> int:
-    """Encode a run's clips as a command line says; the exit status is as for :func:`train_main`."""
+    """Encode a run's clips as a command line says.
+
+    Args:
+        args: the command line without the program's name.
+
+    Returns:
+        exit status: 0 if all is done, or there with ``--verify``; 1 if ``--verify`` finds something missing or
+        damaged; 2 after one line ``error: ...``.
+    """
     _log_to_terminal()
     settings = parse_settings(PrecomputeSettings, args, description="Encode a run's clips once, before it.")
     if settings.dry_run:
         sys.stdout.write(dump_settings(settings))
         return 0
     try:
-        precompute(settings)
+        return 0 if precompute(settings) else 1
     except InputError as error:
         return _refuse(error)
-    return 0
 
 
 def train(settings: TrainingSettings) -> TrainingResult:
@@ -90,13 +99,17 @@ def train(settings: TrainingSettings) -> TrainingResult:
             log_folder=str(settings.output),
         )
         components = build_components(settings)
+        storage = None if settings.data.cache is None else TensorCache(settings.data.cache)
+        # Processes that load clips have no device: what the cache lacks is computed on their CPUs.
+        depth = frame_depth(settings, storage, "cpu" if settings.data.workers else accelerator.device)
         trainer = Trainer(
             settings,
             accelerator,
             components=components,
-            clips=_clips(settings, components),
-            validate=Validator(settings, accelerator, termination) if settings.validation.every else None,
+            clips=_clips(settings, components, depth),
+            validate=Validator(settings, accelerator, termination, depth=depth) if settings.validation.every else None,
             termination=termination,
+            cache=None if storage is None else latent_cache(settings, storage, components),
         )
         trainer.resume()
         together(partial(_note_settings, settings, accelerator))  # now that nothing can be refused any more
@@ -120,12 +133,14 @@ def _note_settings(settings: TrainingSettings, accelerator: Accelerator) -> None
         save_settings(replace(settings, dry_run=False), settings.output / "settings.yaml")
 
 
-def _clips(settings: TrainingSettings, components: StageComponents) -> Clips[TaskBatch] | Clips[LatentBatch]:
+def _clips(
+    settings: TrainingSettings, components: StageComponents, depth: FrameDepth | None
+) -> Clips[TaskBatch] | Clips[LatentBatch]:
     data = settings.data
     if data.latents is not None:
         return LatentShards(data.latents, LatentSettings.of(settings, components), length=data.clips)
     task = task_of(settings.stage)
-    return TaskClips(training_samples(data, task), task)
+    return TaskClips(training_samples(data, task, depth=depth), task)
 
 
 def _refuse(error: InputError) -> int:

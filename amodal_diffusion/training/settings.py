@@ -120,7 +120,8 @@ class ModelSettings:
             for the few tokens of a small model; ``xformers`` is the extra of that name.
         gradient_checkpointing: compute activations again in the backward pass, to save memory.
         compile: run the UNet through `torch.compile`: the first steps take minutes, all others less time.
-        depth_model: Depth Anything network whose depth the guide is, noted in the exported checkpoint.
+        depth_model: Depth Anything network whose depth the guide of stage 1 is, noted in the exported checkpoint; of
+            an annotation file's frames it is computed, where ``data.cache`` does not hold it.
     """
 
     base: str | None = None
@@ -175,7 +176,10 @@ class DataSettings:
         seed: of the generated scenes.
         guide_dropout: share of clips whose guide is left out (its latents are zero).
         reversed_share: share of clips that are played backwards.
-        latents: folder that `train/precompute.py` filled; None encodes the clips in the training step.
+        latents: folder that `train/precompute.py` filled with generated scenes; None encodes the clips in the training
+            step.
+        cache: folder that `train/precompute.py` filled of an annotation file; what it does not hold is computed, and
+            so is all without it (docs/caches.md).
         workers: processes that load clips ahead; 0 loads them in the training process.
     """
 
@@ -196,6 +200,7 @@ class DataSettings:
     guide_dropout: float = 0.0
     reversed_share: float = 0.0
     latents: Path | None = None
+    cache: Path | None = None
     workers: int = 0
 
     def __post_init__(self) -> None:
@@ -210,12 +215,13 @@ class DataSettings:
                 "validation_annotations": self.validation_annotations,
                 "validation_images": self.validation_images,
                 "occluders.annotations": self.occluders.annotations,
+                "cache": self.cache,
             }
             given = [name for name, path in files.items() if path is not None]
             if given:
                 raise InputError(f"data.{given[0]}: expected data.annotations beside it, got none; name the clips too")
         elif self.latents is not None:
-            raise InputError("data.latents: holds generated scenes, but data.annotations is given; leave one out")
+            raise InputError("data.latents: holds generated scenes, but data.annotations is given; give data.cache")
         for name in ("guide_dropout", "reversed_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InputError(f"data.{name}: expected a share from 0 to 1, got {getattr(self, name)}")

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -140,6 +140,23 @@ class LatentShards(Dataset[LatentBatch]):
 def shard_path(folder: Path, shard: int) -> Path:
     """File of a shard."""
     return folder / f"{shard:06d}.safetensors"
+
+
+def disk_use(folder: Path) -> int:
+    """Bytes of all shards of a folder, which need not exist."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def is_intact(path: Path, *, clips: int) -> bool:
+    """Whether a shard can be read and holds numbers for so many clips."""
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError):
+        return False
+    names = {entry.name for entry in fields(LatentBatch)}
+    return set(tensors) == names and all(
+        len(value) == clips and bool(value.isfinite().all()) for value in tensors.values()
+    )
 
 
 def write_shard(folder: Path, shard: int, batch: LatentBatch) -> None:

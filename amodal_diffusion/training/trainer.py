@@ -19,6 +19,7 @@ from torch import Tensor
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.lora import without_adapters
 from amodal_diffusion.training.batches import BadClip, Clips, Counted, endless_batches
+from amodal_diffusion.training.caching import LatentCache
 from amodal_diffusion.training.checkpoints import Checkpoints, Progress
 from amodal_diffusion.training.exporting import averaged_weights, export
 from amodal_diffusion.training.latents import LatentBatch, drop_guide, encode_batch, join_latents, reverse_time
@@ -84,6 +85,7 @@ class Trainer:
         validate: called with the networks (moving average in place) and the step by all processes together; returns
             what it found, None if it broke off on a request to end.
         termination: notes requests to end.
+        cache: what of the clips is encoded already; the rest is encoded in the step.
     """
 
     def __init__(
@@ -95,12 +97,14 @@ class Trainer:
         clips: Clips[TaskBatch] | Clips[LatentBatch],
         validate: Validate | None = None,
         termination: Termination | None = None,
+        cache: LatentCache | None = None,
     ) -> None:
         self.settings = settings
         self.accelerator = accelerator
         self.components = components
         self.clips = clips
         self.validate = validate
+        self.cache = cache
         self.termination = termination or Termination()
         self.progress = Progress()
         unet = components.unet.train()
@@ -280,6 +284,7 @@ class Trainer:
                     image_encoder=self.components.image_encoder,
                     noise=settings.noise,
                     generators=generators,
+                    cache=self.cache,
                 )
         latents = drop_guide(latents, settings.data.guide_dropout, generators=generators)
         return training_loss(

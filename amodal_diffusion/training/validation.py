@@ -13,6 +13,7 @@ from accelerate.utils import gather_object
 from PIL import Image
 from torch import Tensor
 
+from amodal_diffusion.data.sailvos import ClipDepth
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.metrics import PROTOCOLS, Protocol, TrackScores, score_track, summarise
 from amodal_diffusion.models.hub import StageComponents
@@ -72,14 +73,23 @@ class Validator:
         settings: of the run.
         accelerator: of the run.
         termination: notes requests to end, upon which a validation breaks off.
+        depth: of clips that have none of their own.
     """
 
-    def __init__(self, settings: TrainingSettings, accelerator: Accelerator, termination: Termination) -> None:
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        accelerator: Accelerator,
+        termination: Termination,
+        *,
+        depth: ClipDepth | None = None,
+    ) -> None:
         self.settings = settings
         self.accelerator = accelerator
         self.termination = termination
         self.task = task_of(settings.stage)
-        self.samples = validation_samples(settings.data, self.task, length=settings.validation.clips)
+        length = settings.validation.clips
+        self.samples = validation_samples(settings.data, self.task, length=length, depth=depth)
 
     def __call__(self, components: StageComponents, step: int) -> Findings | None:
         """Sample, measure and draw; all processes call this together.

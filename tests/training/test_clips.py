@@ -21,7 +21,6 @@ from amodal_diffusion.training.batches import endless_batches
 from amodal_diffusion.training.clips import TaskClips, training_samples, validation_samples
 from amodal_diffusion.training.log import occlusion_figures
 from amodal_diffusion.training.order import BatchCounts, ClipOrder
-from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
 from amodal_diffusion.training.run import train
 from amodal_diffusion.training.settings import DataSettings, OccluderSettings, TrainingSettings, ValidationSettings
 from amodal_diffusion.training.tasks import TaskBatch, task_of
@@ -166,9 +165,6 @@ def test_settings_that_do_not_belong_together_are_refused(
         make_settings(data=DataSettings(**data), validation=ValidationSettings(every=1))
 
 
-def test_stage_2_needs_occluders_and_nothing_is_encoded_ahead(make_settings: MakeSettings) -> None:
+def test_stage_2_needs_occluders(make_settings: MakeSettings) -> None:
     with pytest.raises(InputError, match=r"data\.occluders\.annotations: expected a file of tracks to hide"):
         make_settings(stage="content_completion", data=_data(FILE, "amodal_segmentation"))
-    settings = make_settings(data=_data(FILE, "amodal_segmentation"))
-    with pytest.raises(InputError, match=r"data\.annotations: only generated scenes are encoded"):
-        precompute(PrecomputeSettings(**vars(settings)))
