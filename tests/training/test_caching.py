@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from PIL import Image
 from safetensors.torch import load_file
 
+from amodal_diffusion.config import save_settings
 from amodal_diffusion.data.cache import TensorCache
 from amodal_diffusion.data.records import read_records
 from amodal_diffusion.models.depth import DepthEstimator
@@ -35,6 +36,7 @@ from amodal_diffusion.types import STAGES, InputError, Stage
 from tests.factories import tiny_depth_folder, tiny_image_encoder, tiny_vae
 from tests.tracks import write_tracks
 from tests.training.conftest import MakeSettings
+from tests.training.launching import launch
 
 
 @pytest.fixture(scope="module")
@@ -247,3 +249,12 @@ def test_what_cannot_be_read_or_kept_is_said(
         _filled(settings)
     assert _filled(settings, on_bad_sample="skip")
     assert "left out" in caplog.text
+
+
+def test_two_processes_share_out_the_tracks(make_run: Callable[..., TrainingSettings], tmp_path: Path) -> None:
+    settings = make_run()
+    save_settings(settings, tmp_path / "run.yaml")
+    printed = launch("train/precompute.py", "--config", str(tmp_path / "run.yaml"))
+    assert printed.count("are free") == 1
+    assert printed.count("clips of this process") == 2
+    assert _filled(settings, verify=True)

@@ -68,6 +68,18 @@ def test_filling_goes_on_where_it_stopped(make_settings: MakeSettings, tmp_path:
     assert len(LatentShards(tmp_path, latent_settings(settings), length=4)) == 4
 
 
+def test_verify_finds_missing_and_damaged_shards(make_settings: MakeSettings, tmp_path: Path) -> None:
+    settings = make_settings()
+    wanted = filled(settings, tmp_path)
+    check = replace(wanted, verify=True)
+    assert precompute(check)
+    assert not precompute(replace(check, count=6))
+    second = tmp_path / "000001.safetensors"
+    second.write_bytes(second.read_bytes()[:-1])
+    assert not precompute(check)
+    assert second.is_file()  # a check changes nothing
+
+
 def test_other_settings_or_networks_are_refused(make_settings: MakeSettings, tmp_path: Path) -> None:
     settings = make_settings()
     filled(settings, tmp_path, count=2)
