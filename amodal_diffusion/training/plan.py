@@ -83,11 +83,13 @@ def plan_memory(settings: TrainingSettings) -> MemoryPlan:
     # Attention kernels of both names keep the same; xformers' own has no form without values.
     attention = "sdpa" if settings.model.attention == "xformers" else settings.model.attention
     settings = replace(settings, model=replace(settings.model, attention=attention))
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with torch.device("meta"):
         unet, vae, image_encoder = _networks(settings)
-        parameters = prepare_unet(unet.train(), settings)
-        trained = sum(parameter.numel() for parameter in parameters)
-        encodes = settings.data.latents is None
+        trained = sum(parameter.numel() for parameter in prepare_unet(unet.train(), settings))
+    encodes = settings.data.latents is None
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        for network in (unet, vae, image_encoder):
+            network.to_empty(device="cpu")  # in name alone: autocast acts on devices that exist
         return MemoryPlan(
             parameters=sum(parameter.numel() for parameter in unet.parameters()),
             trained=trained,
@@ -97,7 +99,7 @@ def plan_memory(settings: TrainingSettings) -> MemoryPlan:
             average=trained * _FLOAT32 if settings.optimizer.ema_decay else 0,
             frozen=_bytes_of(vae) + _bytes_of(image_encoder) if encodes else 0,
             encoding=_encoding(settings, vae, image_encoder) if encodes else 0,
-            activations=_activations(settings, unet, parameters, factor=spatial_factor(vae)),
+            activations=_activations(settings, unet, factor=spatial_factor(vae)),
         )
 
 
@@ -216,21 +218,16 @@ def _encoding(
         return max(_most_alive(encode) for encode in encoders)
 
 
-def _activations(
-    settings: TrainingSettings,
-    unet: UNetSpatioTemporalConditionModel,
-    parameters: list[nn.Parameter],
-    *,
-    factor: int,
-) -> int:
+def _activations(settings: TrainingSettings, unet: UNetSpatioTemporalConditionModel, *, factor: int) -> int:
     """Most bytes alive at once in a step of the UNet, gradients of the parameters aside."""
     data, batch, dtype = settings.data, settings.batch_size, COMPUTE_DTYPES[settings.mixed_precision]
     mixed = dtype != torch.float32
     if mixed and not settings.cpu:
         _normalise_as_on_a_gpu(unet)
     unet.forward = torch.autocast("cpu", dtype=dtype, enabled=mixed)(unet.forward)  # as Accelerate does
-    for parameter in parameters:
-        parameter.register_post_accumulate_grad_hook(_drop_gradient)
+    for parameter in unet.parameters():
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(_drop_gradient)
     latent = torch.zeros(batch, data.frames, 4, data.height // factor, data.width // factor)
     clips = LatentBatch(
         target=latent,
