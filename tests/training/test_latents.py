@@ -65,7 +65,7 @@ def test_the_noise_of_the_conditions_has_the_distribution_of_the_specification()
     number = 400
     one = clips(1)
     batch = TaskBatch(
-        *(getattr(one, entry.name).expand(number, *getattr(one, entry.name).shape[1:]) for entry in fields(one))
+        *(part.expand(number, *part.shape[1:]) for part in (one.modal, one.guide, one.amodal, one.guide_present))
     )
     small = TaskBatch(
         batch.modal[:, :1, :, :4, :4],
