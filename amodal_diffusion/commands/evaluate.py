@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
 
     from amodal_diffusion.config import CommandParser
+    from amodal_diffusion.evaluation.content import ContentScorer
 
 SUMMARY = "score methods on a benchmark and compare them"
 RESULTS = "results.json"
@@ -34,6 +35,14 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--stages", choices=["masks", "all"], default="masks", help="all: score painted content as well"
     )
+    parser.add_argument(
+        "--lpips", metavar="FILE", type=Path | None, default=None,
+        help="safetensors of AlexNet's and LPIPS's weights: score painted content by LPIPS as well",
+    )  # fmt: skip
+    parser.add_argument(
+        "--video-features", metavar="FOLDER", type=Path | None, default=None,
+        help="VideoMAE model: score painted content by a Frechet video distance as well",
+    )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results of this program")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
@@ -66,8 +75,9 @@ def run(args: Namespace) -> None:
     settings = {"benchmark": benchmark.name, "clips": len(benchmark), "methods": names, "stages": args.stages}
     folder = OutputFolder(args.out, inputs={}, settings=settings, overwrite=args.overwrite)
     methods = build_methods(names, device=args.device)
+    content = _content(args)
     tracks = tqdm(benchmark, desc=benchmark.name, unit="clip", disable=args.quiet)
-    scores = score_methods(tracks, methods, content=args.stages == "all")
+    scores = score_methods(tracks, methods, content=content)
     verdicts = judge(scores)
     with folder.opened() as out:
         with out.step("results", [RESULTS]) as work:
@@ -75,8 +85,25 @@ def run(args: Namespace) -> None:
         out.commit()
     print(f"{benchmark.name}, {len(benchmark)} clip(s); strict protocol unless named; ± standard error over clips\n")
     print(format_table(scores))
-    if args.stages == "all":
+    if content is not None:
         print("\nPainting is scored with the true masks given; baselines fill with the mean visible colour.")
     if verdicts:
         print(f"\n{format_verdicts(verdicts)}")
     print(f"\n{args.out / RESULTS}")
+
+
+def _content(args: Namespace) -> ContentScorer | None:
+    """What scores painted content, if it is asked for."""
+    from amodal_diffusion.evaluation.content import ContentScorer
+    from amodal_diffusion.types import InputError
+
+    if args.stages != "all":
+        if args.lpips or args.video_features:
+            raise InputError("lpips, video-features: are for painted content; add --stages all")
+        return None
+    from amodal_diffusion.models.perceptual import Lpips, VideoFeatures
+
+    return ContentScorer(
+        lpips=None if args.lpips is None else Lpips.from_file(args.lpips),
+        features=None if args.video_features is None else VideoFeatures(args.video_features),
+    )

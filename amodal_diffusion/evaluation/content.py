@@ -1,15 +1,91 @@
-"""How well hidden appearance is painted: PSNR where the object is hidden, beside the simplest filling."""
+"""How well hidden appearance is painted, and the simplest filling to compare with."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from amodal_diffusion.evaluation.benchmark import BenchmarkTrack
+from amodal_diffusion.metrics import flicker, frechet_distance, psnr, ssim
 from amodal_diffusion.types import BoolArray, UInt8Array
+from amodal_diffusion.video.masks import cut_out_on_white
 
-_PEAK = 255.0
-_CEILING = 99.0  # dB; equal frames would be infinite, and so would any mean with them
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from amodal_diffusion.models.perceptual import Lpips, VideoFeatures
+
+
+@dataclass(frozen=True)
+class ContentScores:
+    """One track's painted object, on white inside its true mask; NaN where there is nothing to score.
+
+    Attributes:
+        psnr: over the hidden pixels, dB.
+        psnr_object: over the whole object, dB.
+        ssim: over the hidden pixels.
+        ssim_object: over the whole object.
+        flicker: change over time of the hidden pixels' error, grey levels.
+        lpips: of the frames; NaN without its weights.
+    """
+
+    psnr: float = math.nan
+    psnr_object: float = math.nan
+    ssim: float = math.nan
+    ssim_object: float = math.nan
+    flicker: float = math.nan
+    lpips: float = math.nan
+
+
+CONTENT_MEASURES: tuple[str, ...] = tuple(field.name for field in fields(ContentScores))
+
+
+class ContentScorer:
+    """Scores what methods painted, track by track, and their Frechet video distance over all tracks."""
+
+    def __init__(self, *, lpips: Lpips | None = None, features: VideoFeatures | None = None) -> None:
+        """Begin.
+
+        Args:
+            lpips: for LPIPS.
+            features: for the Frechet video distance, which keeps them of every track.
+        """
+        self._lpips, self._features = lpips, features
+        self._seen: dict[str, list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]] = {}
+
+    def score(self, method: str, track: BenchmarkTrack, painted: UInt8Array) -> ContentScores:
+        """Score a track that hides something and has its truth.
+
+        Args:
+            method: who painted.
+            track: what was to be painted.
+            painted: the whole object, uint8 ``[F, H, W, 3]``; counts inside the true mask.
+        """
+        if track.whole_rgb is None:
+            raise RuntimeError(f"{track.identity}: has no whole object to compare with")
+        whole, hidden = track.amodal_mask, track.amodal_mask & ~track.clip.modal_mask
+        predicted, truth = cut_out_on_white(painted, whole), cut_out_on_white(track.whole_rgb, whole)
+        if self._features is not None:
+            pair = self._features(predicted), self._features(truth)
+            self._seen.setdefault(method, []).append(pair)
+        return ContentScores(
+            psnr=psnr(predicted, truth, hidden),
+            psnr_object=psnr(predicted, truth, whole),
+            ssim=ssim(predicted, truth, hidden),
+            ssim_object=ssim(predicted, truth, whole),
+            flicker=flicker(predicted, truth, hidden),
+            lpips=math.nan if self._lpips is None else self._lpips.distance(predicted, truth),
+        )
+
+    def frechet_video_distance(self, method: str) -> float:
+        """Distance of a method's painted clips from the true ones; NaN without a network or below two tracks."""
+        pairs = self._seen.get(method, [])
+        if len(pairs) < 2:
+            return math.nan
+        return frechet_distance(*(np.stack(side) for side in zip(*pairs, strict=True)))
 
 
 def fill_with_mean_colour(rgb: UInt8Array, modal_mask: BoolArray) -> UInt8Array:
@@ -24,21 +100,3 @@ def fill_with_mean_colour(rgb: UInt8Array, modal_mask: BoolArray) -> UInt8Array:
     """
     colour = rgb[modal_mask].mean(axis=0)
     return np.broadcast_to(np.rint(colour).astype(np.uint8), rgb.shape)
-
-
-def hidden_psnr(predicted: UInt8Array, truth: UInt8Array, hidden: BoolArray) -> float:
-    """Peak signal-to-noise ratio over the hidden pixels of a whole clip, in dB.
-
-    Args:
-        predicted: the whole object, uint8 ``[F, H, W, 3]``.
-        truth: the whole object, uint8 ``[F, H, W, 3]``.
-        hidden: amodal minus modal, bool ``[F, H, W]``.
-
-    Returns:
-        Decibels, at most 99; NaN where nothing is hidden.
-    """
-    if not hidden.any():
-        return math.nan
-    error = predicted[hidden].astype(np.float64) - truth[hidden].astype(np.float64)
-    squared = float(np.mean(error**2))
-    return _CEILING if squared == 0 else min(_CEILING, 10 * math.log10(_PEAK**2 / squared))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from amodal_diffusion.evaluation.bars import Verdict
+from amodal_diffusion.evaluation.json_text import json_text
 from amodal_diffusion.evaluation.scoring import MethodScore, TrackScore
 from amodal_diffusion.metrics import PROTOCOLS, Pooled, TrackScores
 
@@ -24,7 +24,7 @@ def format_table(scores: Sequence[MethodScore]) -> str:
     Args:
         scores: methods scored on the same tracks; painted content has a column if any was scored.
     """
-    content = any(score.psnr.tracks for score in scores)
+    content = any(score.content["psnr"].tracks for score in scores)
     header = [*_HEADER, _PSNR] if content else list(_HEADER)
     rows = [_row(score, content=content) for score in scores]
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
@@ -57,7 +57,7 @@ def write_results(path: Path, scores: Sequence[MethodScore], *, benchmark: str, 
             for verdict in verdicts
         ],
     }
-    path.write_text(json.dumps(_without_nan(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(json_text(content), encoding="utf-8")
 
 
 def _method_record(score: MethodScore) -> dict[str, object]:
@@ -67,7 +67,8 @@ def _method_record(score: MethodScore) -> dict[str, object]:
         "uses_depth": score.uses_depth,
         "seconds_per_track": round(score.seconds, 4),
         **{protocol: asdict(score.summary(protocol)) for protocol in PROTOCOLS},
-        "hidden_psnr": asdict(score.psnr),
+        "content": {name: asdict(mean) for name, mean in score.content.items()},
+        "frechet_video_distance": score.frechet_video_distance,
         "tracks": [_track_record(track) for track in score.tracks],
     }
 
@@ -82,17 +83,8 @@ def _track_record(track: TrackScore) -> dict[str, object]:
         "identity": track.identity,
         "strict": means(track.strict),
         "released": means(track.released),
-        "hidden_psnr": track.psnr,
+        "content": asdict(track.content),
     }
-
-
-def _without_nan(value: object) -> object:
-    """Put null where there is no value, as JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(entry) for entry in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _row(score: MethodScore, *, content: bool) -> list[str]:
@@ -108,7 +100,7 @@ def _row(score: MethodScore, *, content: bool) -> list[str]:
         _cell(released.miou_occ),
         f"{score.seconds:.2f}",
     ]
-    return [*cells, _cell(score.psnr, digits=2)] if content else cells
+    return [*cells, _cell(score.content["psnr"], digits=2)] if content else cells
 
 
 def _cell(mean: Pooled, digits: int = 3) -> str:

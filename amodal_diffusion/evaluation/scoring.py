@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from amodal_diffusion.evaluation.benchmark import BenchmarkTrack
-from amodal_diffusion.evaluation.content import hidden_psnr
+from amodal_diffusion.evaluation.content import CONTENT_MEASURES, ContentScorer, ContentScores
 from amodal_diffusion.evaluation.methods import Method
 from amodal_diffusion.metrics import Pooled, Protocol, Summary, TrackScores, pool, score_track, summarise
 
@@ -27,14 +27,14 @@ class TrackScore:
         seconds: time the mask's prediction took.
         strict: scores of the mask, strict protocol.
         released: scores of the mask, released protocol.
-        psnr: painted content over hidden pixels, dB; NaN where nothing was painted or nothing is hidden.
+        content: of what was painted; all NaN where nothing was or nothing is hidden.
     """
 
     identity: str
     seconds: float
     strict: TrackScores
     released: TrackScores
-    psnr: float = math.nan
+    content: ContentScores = field(default_factory=ContentScores)
 
 
 @dataclass(frozen=True)
@@ -46,21 +46,26 @@ class MethodScore:
         learned: whether it is a model, which has bars to clear.
         uses_depth: whether it was given the depth.
         tracks: one a track, in the benchmark's order.
+        frechet_video_distance: of what was painted; NaN where that was not measured.
     """
 
     name: str
     learned: bool
     uses_depth: bool
     tracks: Sequence[TrackScore]
+    frechet_video_distance: float = math.nan
 
     def summary(self, protocol: Protocol) -> Summary:
         """Pool the scores of the masks over all tracks."""
         return summarise([getattr(track, protocol) for track in self.tracks])
 
     @property
-    def psnr(self) -> Pooled:
-        """Painted content, each track with something hidden counting once."""
-        return pool([np.asarray([track.psnr]) for track in self.tracks])
+    def content(self) -> dict[str, Pooled]:
+        """Each measure of painted content, each track with something hidden counting once."""
+        return {
+            name: pool([np.asarray([getattr(track.content, name)]) for track in self.tracks])
+            for name in CONTENT_MEASURES
+        }
 
     @property
     def seconds(self) -> float:
@@ -82,14 +87,14 @@ class MethodScore:
 
 
 def score_methods(
-    tracks: Iterable[BenchmarkTrack], methods: Sequence[Method], *, content: bool = False
+    tracks: Iterable[BenchmarkTrack], methods: Sequence[Method], *, content: ContentScorer | None = None
 ) -> list[MethodScore]:
     """Score methods on the same tracks.
 
     Args:
         tracks: made or read one at a time; none is kept.
         methods: what to score.
-        content: whether to score painting too.
+        content: scores painting too.
 
     Returns:
         one a method, in the order given.
@@ -99,25 +104,30 @@ def score_methods(
         for method, kept in zip(methods, scores, strict=True):
             kept.append(_score(method, track, content=content))
     return [
-        MethodScore(method.name, method.learned, method.uses_depth, kept)
+        MethodScore(
+            method.name,
+            method.learned,
+            method.uses_depth,
+            kept,
+            math.nan if content is None else content.frechet_video_distance(method.name),
+        )
         for method, kept in zip(methods, scores, strict=True)
     ]
 
 
-def _score(method: Method, track: BenchmarkTrack, *, content: bool) -> TrackScore:
+def _score(method: Method, track: BenchmarkTrack, *, content: ContentScorer | None) -> TrackScore:
     """Predict and score one track."""
     started = time.perf_counter()
     prediction = method.predict(track)
     seconds = time.perf_counter() - started
     modal, amodal = track.clip.modal_mask, track.amodal_mask
-    hidden = amodal & ~modal
-    psnr = math.nan
-    if content and track.whole_rgb is not None and hidden.any():
-        psnr = hidden_psnr(method.paint(track), track.whole_rgb, hidden)
+    painted = ContentScores()
+    if content is not None and track.whole_rgb is not None and (amodal & ~modal).any():
+        painted = content.score(method.name, track, method.paint(track))
     return TrackScore(
         identity=track.identity,
         seconds=seconds,
         strict=score_track(prediction, modal, amodal, protocol="strict"),
         released=score_track(prediction, modal, amodal, protocol="released"),
-        psnr=psnr,
+        content=painted,
     )

@@ -1,33 +1,67 @@
-"""PSNR over hidden pixels and the filling it is compared with."""
+"""Scores of painted content, on a track worked by hand, and the filling to compare with."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from amodal_diffusion.evaluation.content import fill_with_mean_colour, hidden_psnr
+from amodal_diffusion.evaluation.benchmark import BenchmarkTrack
+from amodal_diffusion.evaluation.content import ContentScorer, fill_with_mean_colour
+from amodal_diffusion.models.perceptual import VideoFeatures
+from amodal_diffusion.types import VideoClip
+from tests.factories import tiny_video_features
 
 
-def test_filling_takes_visible_pixels_only() -> None:
-    rgb = np.zeros((2, 2, 2, 3), dtype=np.uint8)
-    rgb[0, 0, 0], rgb[1, 0, 0] = (10, 20, 30), (20, 20, 40)
-    modal = np.zeros((2, 2, 2), dtype=np.bool_)
-    modal[:, 0, 0] = True
-    filled = fill_with_mean_colour(rgb, modal)
+@pytest.fixture
+def track() -> BenchmarkTrack:
+    """A grey square of which the right half is hidden."""
+    whole = np.zeros((2, 32, 32), dtype=np.bool_)
+    whole[:, 8:24, 8:24] = True
+    modal = whole.copy()
+    modal[..., 16:] = False
+    rgb = np.zeros((2, 32, 32, 3), dtype=np.uint8)
+    true = np.full_like(rgb, 100)
+    return BenchmarkTrack("square", VideoClip(rgb, modal), whole, whole_rgb=true)
+
+
+def test_filling_takes_the_mean_of_visible_pixels() -> None:
+    rgb = np.zeros((1, 1, 3, 3), dtype=np.uint8)
+    rgb[0, 0] = [[10, 20, 30], [20, 40, 60], [255, 255, 255]]
+    filled = fill_with_mean_colour(rgb, np.array([[[True, True, False]]]))
     assert filled.shape == rgb.shape
-    assert (filled == np.array([15, 20, 35], dtype=np.uint8)).all()
+    assert (filled == [15, 30, 45]).all()
 
 
-def test_psnr_looks_at_hidden_pixels_only() -> None:
-    truth = np.zeros((1, 1, 2, 3), dtype=np.uint8)
-    predicted = np.array([[[[255, 255, 255], [51, 51, 51]]]], dtype=np.uint8)
-    hidden = np.array([[[False, True]]])
-    assert hidden_psnr(predicted, truth, hidden) == pytest.approx(20 * math.log10(5))
+def test_hidden_part_and_whole_object_are_scored_apart(track: BenchmarkTrack) -> None:
+    painted = np.full((2, 32, 32, 3), 100, dtype=np.uint8)
+    painted[..., 16:, :] = 151  # the hidden half is wrong by 51, a fifth of the range
+    scores = ContentScorer().score("a", track, painted)
+    assert scores.psnr == pytest.approx(20 * math.log10(5))
+    assert scores.psnr_object == pytest.approx(20 * math.log10(5) + 10 * math.log10(2))
+    assert scores.ssim < scores.ssim_object < 1
+    assert scores.flicker == 0.0
+    assert math.isnan(scores.lpips)
 
 
-def test_psnr_of_equal_and_of_nothing() -> None:
-    frames = np.full((1, 2, 2, 3), 7, dtype=np.uint8)
-    assert hidden_psnr(frames, frames, np.ones((1, 2, 2), dtype=np.bool_)) == 99.0
-    assert math.isnan(hidden_psnr(frames, frames, np.zeros((1, 2, 2), dtype=np.bool_)))
+def test_what_is_painted_outside_of_the_object_does_not_count(track: BenchmarkTrack) -> None:
+    painted = np.full((2, 32, 32, 3), 100, dtype=np.uint8)
+    painted[:, :8] = 7
+    scores = ContentScorer().score("a", track, painted)
+    assert (scores.psnr, scores.psnr_object) == (99.0, 99.0)
+    assert scores.ssim == pytest.approx(1.0)
+
+
+def test_video_distance_of_methods(track: BenchmarkTrack, tmp_path: Path) -> None:
+    scorer = ContentScorer(features=VideoFeatures(tiny_video_features(tmp_path)))
+    right, wrong = np.full((2, 2, 32, 32, 3), 100, dtype=np.uint8)
+    wrong[:] = np.random.default_rng(0).integers(0, 256, wrong.shape, dtype=np.uint8)
+    assert math.isnan(scorer.frechet_video_distance("right"))
+    for _ in range(2):
+        scorer.score("right", track, right)
+        scorer.score("wrong", track, wrong)
+    assert scorer.frechet_video_distance("right") == pytest.approx(0.0, abs=1e-6)
+    assert scorer.frechet_video_distance("wrong") > 1e-3
+    assert math.isnan(ContentScorer().frechet_video_distance("right"))

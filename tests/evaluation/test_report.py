@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from amodal_diffusion.evaluation.bars import judge
+from amodal_diffusion.evaluation.content import ContentScores
 from amodal_diffusion.evaluation.report import format_table, format_verdicts, write_results
 from amodal_diffusion.evaluation.scoring import MethodScore, TrackScore
 from amodal_diffusion.metrics import FrameScores, TrackScores
@@ -36,7 +37,7 @@ def method(
             seconds=0.5,
             strict=track_scores(miou + shift, miou_occ + shift),
             released=track_scores(miou, miou_occ),
-            psnr=psnr,
+            content=ContentScores(psnr=psnr),
         )
         for index, shift in enumerate((-0.05, 0.05))
     ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from amodal_diffusion.evaluation.benchmark import BenchmarkTrack
+from amodal_diffusion.evaluation.content import ContentScorer
 from amodal_diffusion.evaluation.methods import BASELINES, Method, build_methods
 from amodal_diffusion.evaluation.scenes import ScenesBenchmark
 from amodal_diffusion.evaluation.scoring import score_methods
@@ -28,10 +30,10 @@ class Guess:
 
 @pytest.fixture(scope="module")
 def tracks() -> list[BenchmarkTrack]:
-    return list(ScenesBenchmark("test-v1", clips=3))
+    return list(ScenesBenchmark("validation", clips=3))
 
 
-def test_scenes_are_the_fixed_split_with_all_truth(tracks: list[BenchmarkTrack]) -> None:
+def test_scenes_come_with_all_truth(tracks: list[BenchmarkTrack]) -> None:
     assert [track.clip.rgb.shape for track in tracks] == [(16, 64, 128, 3)] * 3
     for track in tracks:
         assert (track.amodal_mask >= track.clip.modal_mask).all()
@@ -41,32 +43,50 @@ def test_scenes_are_the_fixed_split_with_all_truth(tracks: list[BenchmarkTrack])
 
 
 def test_a_seed_depends_on_the_identity_alone(tracks: list[BenchmarkTrack]) -> None:
-    again = next(itertools.islice(ScenesBenchmark("test-v1", clips=2), 1, None))
+    again = next(itertools.islice(ScenesBenchmark("validation", clips=2), 1, None))
     assert again.seed == tracks[1].seed
 
 
 def test_order_changes_no_score(tracks: list[BenchmarkTrack]) -> None:
     methods: list[Method] = [Guess(), *build_methods(["modal"])]
-    forward = score_methods(tracks, methods, content=True)[0]
-    backward = score_methods(reversed(tracks), methods[:1], content=True)[0]
+    forward = score_methods(tracks, methods, content=ContentScorer())[0]
+    backward = score_methods(reversed(tracks), methods[:1], content=ContentScorer())[0]
     for one, other in zip(forward.tracks, reversed(backward.tracks), strict=True):
         assert one.strict.miou == other.strict.miou
-        np.testing.assert_equal(one.psnr, other.psnr)
+        np.testing.assert_equal(vars(one.content), vars(other.content))
 
 
 def test_baselines_stand_in_their_known_order(tracks: list[BenchmarkTrack]) -> None:
-    modal, hull, nearer = score_methods(tracks, build_methods(BASELINES))
+    scores = {score.name: score for score in score_methods(tracks, build_methods(BASELINES))}
+    modal, hull, nearer = (scores[name] for name in ("modal", "hull", "hull-nearer"))
     assert modal.summary("strict").miou_occ.value == 0.0
     assert hull.summary("strict").miou_occ.value > 0.0
     assert nearer.summary("strict").miou.value >= modal.summary("strict").miou.value
-    assert not np.isfinite(hull.psnr.value)
+    assert not np.isfinite(hull.content["psnr"].value)
+    for gated in ("hull-nearer", "temporal-nearer", "temporal-hull-nearer"):
+        free = scores[gated.removesuffix("-nearer")].summary("strict")
+        assert scores[gated].summary("strict").invented <= free.invented
+    union = scores["temporal-hull"].summary("strict").invented
+    assert union >= max(scores[part].summary("strict").invented for part in ("temporal", "hull"))
+
+
+def test_only_baselines_of_nearer_pixels_get_the_depth(tracks: list[BenchmarkTrack]) -> None:
+    without = [replace(track, depth=None) for track in tracks[:1]]
+    for name in BASELINES:
+        method = build_methods([name])
+        if name.endswith("-nearer"):
+            with pytest.raises(InputError, match="needs depth"):
+                score_methods(without, method)
+        else:
+            (given,), (bare,) = score_methods(tracks[:1], method), score_methods(without, method)
+            assert given.tracks[0].strict.miou == bare.tracks[0].strict.miou
 
 
 def test_content_is_scored_where_something_is_hidden(tracks: list[BenchmarkTrack]) -> None:
-    (modal,) = score_methods(tracks, build_methods(["modal"]), content=True)
+    (modal,) = score_methods(tracks, build_methods(["modal"]), content=ContentScorer())
     for track, score in zip(tracks, modal.tracks, strict=True):
         hides = bool((track.amodal_mask & ~track.clip.modal_mask).any())
-        assert np.isfinite(score.psnr) == hides
+        assert np.isfinite(score.content.psnr) == np.isfinite(score.content.ssim_object) == hides
 
 
 @pytest.mark.parametrize(

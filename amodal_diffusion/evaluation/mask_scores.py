@@ -1,0 +1,152 @@
+"""All measures of predicted masks: of one track, and gathered over tracks in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from amodal_diffusion.metrics import (
+    PROTOCOLS,
+    THRESHOLDS,
+    FramePool,
+    Pooled,
+    Protocol,
+    Summary,
+    SummaryPool,
+    TrackScores,
+    Values,
+    above,
+    best_sample,
+    boundary_f,
+    box_iou,
+    boxes_of,
+    instability,
+    joined_samples,
+    score_track,
+)
+from amodal_diffusion.types import BoolArray
+
+
+@dataclass(frozen=True)
+class MaskScores:
+    """One prediction of one track; NaN where a frame does not count.
+
+    Attributes:
+        protocols: by protocol.
+        boundary_f: of the whole object, float64 ``[F]``.
+        instability: of the whole object, float64 ``[F - 1]``.
+        box_iou: of the boxes around both masks, float64 ``[F]``.
+    """
+
+    protocols: dict[Protocol, TrackScores]
+    boundary_f: Values
+    instability: Values
+    box_iou: Values
+
+
+def score_masks(prediction: BoolArray, modal: BoolArray, amodal: BoolArray) -> MaskScores:
+    """Score one prediction of one track.
+
+    Args:
+        prediction: predicted amodal mask, bool ``[F, H, W]``; the modal mask is added to it.
+        modal: visible part, same shape.
+        amodal: true whole object, same shape.
+
+    Raises:
+        InputError: if shapes or dtypes differ.
+    """
+    protocols = {protocol: score_track(prediction, modal, amodal, protocol=protocol) for protocol in PROTOCOLS}
+    whole = prediction | modal
+    there = amodal.any(axis=(1, 2))
+    return MaskScores(
+        protocols=protocols,
+        boundary_f=np.where(there, boundary_f(whole, amodal), np.nan),
+        instability=instability(whole, amodal),
+        box_iou=np.where(there, box_iou(boxes_of(whole), boxes_of(amodal)), np.nan),
+    )
+
+
+class MaskPool:
+    """Gathers the scores of one track after another."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._protocols = {protocol: SummaryPool() for protocol in PROTOCOLS}
+        self._boundary, self._instability, self._boxes = FramePool(), FramePool(), BoxPool()
+
+    def add(self, samples: Sequence[MaskScores]) -> None:
+        """Add a track.
+
+        Args:
+            samples: scores of its predictions; the frames of all of them count.
+        """
+        for protocol, gathered in self._protocols.items():
+            gathered.add(joined_samples([sample.protocols[protocol] for sample in samples]).frames)
+        self._boundary.add(np.concatenate([sample.boundary_f for sample in samples]))
+        self._instability.add(np.concatenate([sample.instability for sample in samples]))
+        self._boxes.add(np.concatenate([sample.box_iou for sample in samples]))
+
+    def record(self) -> dict[str, object]:
+        """All means so far, for JSON."""
+        return {
+            **{protocol: summary_record(gathered.result()) for protocol, gathered in self._protocols.items()},
+            "boundary_f": pooled_record(self._boundary.result(), "mean"),
+            "instability": pooled_record(self._instability.result(), "mean"),
+            "boxes": self._boxes.record(),
+        }
+
+
+class BoxPool:
+    """Gathers the box IoUs of one track after another."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._iou = FramePool()
+        self._above = {threshold: FramePool() for threshold in THRESHOLDS}
+
+    def add(self, ious: Values) -> None:
+        """Add a track's frames, float64 ``[F]``."""
+        self._iou.add(ious)
+        for threshold, gathered in self._above.items():
+            gathered.add(above(ious, threshold))
+
+    def record(self) -> dict[str, object]:
+        """All means so far, for JSON."""
+        fractions = {f"above_{threshold:g}": gathered.result() for threshold, gathered in self._above.items()}
+        record = pooled_record(self._iou.result(), "miou")
+        for name, pooled in fractions.items():
+            record |= {name: pooled.value, f"{name}_standard_error": pooled.standard_error}
+        return record
+
+
+def best_of(samples: Sequence[MaskScores]) -> MaskScores:
+    """The best of a track's predictions: the one with the largest mIoU in the strict protocol."""
+    return samples[best_sample([sample.protocols["strict"] for sample in samples])]
+
+
+def summary_record(summary: Summary) -> dict[str, object]:
+    """The means of one protocol, for JSON."""
+    return {
+        **pooled_record(summary.miou, "miou"),
+        **pooled_record(summary.miou_occ, "miou_occ", frames="occluded_frames"),
+        **pooled_record(summary.miou_hidden, "miou_hidden", frames="hidden_frames"),
+        "invented": summary.invented,
+    }
+
+
+def pooled_record(pooled: Pooled, name: str, *, frames: str = "frames") -> dict[str, object]:
+    """One mean, for JSON.
+
+    Args:
+        pooled: the mean.
+        name: its key; its standard error and its mean over tracks have it as a prefix.
+        frames: key of the number of frames.
+    """
+    return {
+        name: pooled.value,
+        f"{name}_standard_error": pooled.standard_error,
+        f"{name}_track_mean": pooled.track_mean,
+        frames: pooled.frames,
+    }
