@@ -18,6 +18,8 @@ from transformers import (
     DepthAnythingForDepthEstimation,
     Dinov2Config,
     DPTImageProcessorPil,
+    VideoMAEConfig,
+    VideoMAEModel,
 )
 
 from amodal_diffusion.models.checkpoint import CheckpointSettings, SamplingDefaults
@@ -148,6 +150,22 @@ def tiny_depth_folder(folder: Path) -> Path:
     DPTImageProcessorPil(
         size={"height": 56, "width": 56}, keep_aspect_ratio=True, ensure_multiple_of=14
     ).save_pretrained(folder)
+    return folder
+
+
+def tiny_video_features(folder: Path) -> Path:
+    """A VideoMAE model of one layer; random weights."""
+    torch.manual_seed(0)
+    config = VideoMAEConfig(
+        image_size=32,
+        patch_size=16,
+        num_frames=4,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
+    VideoMAEModel(config).save_pretrained(folder)
     return folder
 
 

@@ -26,7 +26,8 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--methods",
         default="modal,hull,hull-nearer,tiny,tiny@depth",
-        help="baselines (modal, hull, hull-nearer) and models, separated by commas; MODEL@depth is given the depth",
+        help="baselines (modal, hull, temporal, temporal-hull, and with -nearer all but the first) and models, "
+        "separated by commas; MODEL@depth is given the depth",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json")
     parser.add_argument(

@@ -115,8 +115,8 @@ class DavisExport:
         for name, mask in zip(davis_names(record, self._videos), masks, strict=True):
             path = self._folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture = Image.fromarray(mask.astype(np.uint8), mode="P")
-            picture.putpalette((0, 0, 0, *DAVIS_COLOUR))
+            picture = Image.fromarray(mask.astype(np.uint8))
+            picture.putpalette((0, 0, 0, *DAVIS_COLOUR))  # a palette picture from here on
             picture.save(path)
 
     def close(self) -> None:

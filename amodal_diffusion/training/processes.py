@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
@@ -43,7 +44,8 @@ def make_accelerator(
         log_folder: for TensorBoard's files.
 
     Raises:
-        InputError: if float16 is asked for on the CPU, the tracker is not installed, or from ``accumulation``.
+        InputError: if float16 is asked for on the CPU or under DeepSpeed, the tracker is not installed, or from
+            ``accumulation``.
     """
     # A launch of several processes on the CPU does not tell them so, and each would take itself to be alone.
     cpu = cpu or not torch.accelerator.is_available()
@@ -51,9 +53,12 @@ def make_accelerator(
         raise InputError("mixed_precision: fp16 needs a GPU; give bf16 or no")
     if tracker == "wandb" and not is_wandb_available():
         raise InputError("tracker: wandb needs the package wandb; pip install 'amodal-diffusion[wandb]'")
+    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+    if deepspeed and precision == "fp16":
+        raise InputError("mixed_precision: fp16 under DeepSpeed would train without a gradient scaler; give bf16 or no")
     accelerator = Accelerator(
         cpu=cpu,
-        mixed_precision=precision,
+        mixed_precision="no" if deepspeed else precision,  # its own bf16 would round the weights that are trained
         log_with=None if tracker == "none" else tracker,
         project_dir=log_folder,
         kwargs_handlers=[
@@ -62,7 +67,24 @@ def make_accelerator(
         ],
     )
     accelerator.gradient_accumulation_steps = accumulation(accelerator.num_processes)
+    if deepspeed:
+        config = accelerator.state.deepspeed_plugin.deepspeed_config
+        config["torch_autocast"] = {"enabled": precision != "no", "dtype": "bfloat16"}
+        config["gradient_accumulation_steps"] = accelerator.gradient_accumulation_steps
     return accelerator
+
+
+def tell_deepspeed(accelerator: Accelerator, *, batch_size: int, max_grad_norm: float) -> None:
+    """Give DeepSpeed, if it is what runs the processes, what it wants to know of a run before it takes the network.
+
+    Args:
+        accelerator: of the run.
+        batch_size: clips that a process takes at once.
+        max_grad_norm: gradients longer than this are scaled down to it.
+    """
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        config = accelerator.state.deepspeed_plugin.deepspeed_config
+        config |= {"train_micro_batch_size_per_gpu": batch_size, "gradient_clipping": max_grad_norm}
 
 
 def holds_whole_network(accelerator: Accelerator) -> bool:

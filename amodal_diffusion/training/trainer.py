@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, gather_object
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
@@ -28,7 +28,7 @@ from amodal_diffusion.training.network import prepare_unet
 from amodal_diffusion.training.objective import training_loss
 from amodal_diffusion.training.optimizer import make_optimizer
 from amodal_diffusion.training.order import BatchCounts, ClipOrder, seeded_generator, stream_seed
-from amodal_diffusion.training.processes import holds_whole_network, main_first, together
+from amodal_diffusion.training.processes import holds_whole_network, main_first, tell_deepspeed, together
 from amodal_diffusion.training.resuming import find_checkpoint
 from amodal_diffusion.training.settings import OptimizerSettings, TrainingSettings
 from amodal_diffusion.training.sharding import trained_parameters, whole, whole_network
@@ -109,18 +109,14 @@ class Trainer:
         self.progress = Progress()
         unet = components.unet.train()
         self.parameters = prepare_unet(unet, settings, whole=holds_whole_network(accelerator))
-        self.unet, self.optimizer = accelerator.prepare(unet, make_optimizer(self.parameters, settings.optimizer))
+        optimizer = settings.optimizer
+        tell_deepspeed(accelerator, batch_size=settings.batch_size, max_grad_norm=optimizer.max_grad_norm)
+        self.unet, self.optimizer = accelerator.prepare(unet, make_optimizer(self.parameters, optimizer))
         self.parameters = list(trained_parameters(unet).values())  # others than before where they lie in shares now
-        batches = settings.batches_per_step(accelerator.num_processes)
-        if accelerator.gradient_accumulation_steps != batches:  # DeepSpeed's own settings beat the run's
-            raise InputError(
-                f"gradient_accumulation_steps: the launch takes {accelerator.gradient_accumulation_steps} batches for "
-                f"a step, the run {batches}; write auto there"
-            )
         if settings.model.compile:
             unet.compile()  # in place: names of weights and the class of the network stay what they are
         self._move_encoders(accelerator.device if settings.data.latents is None else "cpu")
-        decay = settings.optimizer.ema_decay
+        decay = optimizer.ema_decay
         at_once = holds_whole_network(accelerator)  # torch copies no lists of tensors that lie in shares
         self.ema = EMAModel(self.parameters, decay=decay, foreach=at_once) if decay else None
         self.checkpoints = Checkpoints(
@@ -203,7 +199,8 @@ class Trainer:
                 loss = self._loss(taken[-1])
                 accelerator.backward(loss)
             losses.append(loss.detach())
-        norm = whole(accelerator.clip_grad_norm_(self.parameters, settings.optimizer.max_grad_norm))
+        norm = accelerator.clip_grad_norm_(self.parameters, settings.optimizer.max_grad_norm)
+        norm = whole(torch.as_tensor(norm, device=accelerator.device))  # DeepSpeed says it as a plain number
         unread = [bad for batch in taken for bad in batch.bad]
         verdict = agree(
             accelerator,
@@ -241,7 +238,8 @@ class Trainer:
         """Note clips that could not be read, or stop for the first of them with the step before as a checkpoint."""
         everywhere: list[BadClip] = gather_object(unread)
         if self.settings.on_bad_sample == "stop":
-            self._save()
+            if self.accelerator.distributed_type != DistributedType.DEEPSPEED:  # which has taken its step already
+                self._save()
             first = everywhere[0]
             raise InputError(
                 f"data: {first.name} cannot be read ({first.reason}); repair it, or give --on-bad-sample skip to train "

@@ -11,6 +11,9 @@ from amodal_diffusion.cli import main
 from tests.factories import tiny_completer_folder
 
 
+VALIDATION = ("--split", "validation")
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_completer_folder(tmp_path_factory.mktemp("model"))
@@ -18,17 +21,21 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_baselines_and_a_model_in_one_run(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     methods = f"modal,hull,hull-nearer,{model},{model}@depth"
-    arguments = ["evaluate", "--methods", methods, "--limit", "1", "--stages", "all", "--device", "cpu", "-q"]
+    arguments = ["evaluate", "--methods", methods, "--limit", "1", "--stages", "all", "--device", "cpu", "-q", *VALIDATION]
     assert main([*arguments, "--out", str(tmp_path / "one")]) == 0
     printed = capsys.readouterr().out
-    assert "scenes/test-v1, 1 clip" in printed
+    assert "scenes/validation, 1 clip" in printed
     assert "hidden PSNR, dB" in printed
     verdicts = [line for line in printed.splitlines() if line.startswith(("pass", "FAIL"))]
     assert len(verdicts) == 4
     first = json.loads((tmp_path / "one" / "results.json").read_text(encoding="utf-8"))
     assert list(first["methods"]) == methods.split(",")
+    content = first["methods"]["hull"]["content"]
+    assert content["psnr"]["value"] == pytest.approx(first["methods"]["hull"]["tracks"][0]["content"]["psnr"])
+    assert content["ssim"]["tracks"] == 1
+    assert content["lpips"]["value"] is None
 
-    alone = ["evaluate", "--methods", str(model), "--limit", "1", "--device", "cpu", "-q"]
+    alone = ["evaluate", "--methods", str(model), "--limit", "1", "--device", "cpu", "-q", *VALIDATION]
     assert main([*alone, "--out", str(tmp_path / "two")]) == 0
     second = json.loads((tmp_path / "two" / "results.json").read_text(encoding="utf-8"))
     assert second["methods"][str(model)]["strict"] == first["methods"][str(model)]["strict"]
@@ -39,6 +46,7 @@ def test_baselines_and_a_model_in_one_run(model: Path, tmp_path: Path, capsys: p
     [
         (["--limit", "201"], "error: limit: expected 1 to 200 clips, got 201"),
         (["--methods", "no-such-model"], "error: "),
+        (["--methods", "modal", "--lpips", "weights.safetensors"], "error: lpips, video-features: are for painted"),
         (["--methods", "modal,modal"], "error: methods: expected each method once, got modal"),
     ],
 )
@@ -53,7 +61,7 @@ def test_a_mistake_is_one_line(
 
 
 def test_earlier_results_stay_without_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["evaluate", "--methods", "modal", "--limit", "1", "-q", "--out", str(tmp_path / "out")]
+    arguments = ["evaluate", "--methods", "modal", "--limit", "1", "-q", *VALIDATION, "--out", str(tmp_path / "out")]
     assert main(arguments) == 0
     assert main(arguments) == 2
     assert "--overwrite" in capsys.readouterr().err
