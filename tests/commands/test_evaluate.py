@@ -10,8 +10,7 @@ import pytest
 from amodal_diffusion.cli import main
 from tests.factories import tiny_completer_folder
 
-
-VALIDATION = ("--split", "validation")
+ONE_CLIP = ("--split", "validation", "--limit", "1")
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +20,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_baselines_and_a_model_in_one_run(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     methods = f"modal,hull,hull-nearer,{model},{model}@depth"
-    arguments = ["evaluate", "--methods", methods, "--limit", "1", "--stages", "all", "--device", "cpu", "-q", *VALIDATION]
+    arguments = [
+        "evaluate",
+        "--methods",
+        methods,
+        "--limit",
+        "1",
+        "--stages",
+        "all",
+        "--device",
+        "cpu",
+        "-q",
+        *ONE_CLIP,
+    ]
     assert main([*arguments, "--out", str(tmp_path / "one")]) == 0
     printed = capsys.readouterr().out
     assert "scenes/validation, 1 clip" in printed
@@ -35,7 +46,7 @@ def test_baselines_and_a_model_in_one_run(model: Path, tmp_path: Path, capsys: p
     assert content["ssim"]["tracks"] == 1
     assert content["lpips"]["value"] is None
 
-    alone = ["evaluate", "--methods", str(model), "--limit", "1", "--device", "cpu", "-q", *VALIDATION]
+    alone = ["evaluate", "--methods", str(model), "--device", "cpu", "-q", *ONE_CLIP]
     assert main([*alone, "--out", str(tmp_path / "two")]) == 0
     second = json.loads((tmp_path / "two" / "results.json").read_text(encoding="utf-8"))
     assert second["methods"][str(model)]["strict"] == first["methods"][str(model)]["strict"]
@@ -61,7 +72,7 @@ def test_a_mistake_is_one_line(
 
 
 def test_earlier_results_stay_without_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["evaluate", "--methods", "modal", "--limit", "1", "-q", *VALIDATION, "--out", str(tmp_path / "out")]
+    arguments = ["evaluate", "--methods", "modal", "-q", *ONE_CLIP, "--out", str(tmp_path / "out")]
     assert main(arguments) == 0
     assert main(arguments) == 2
     assert "--overwrite" in capsys.readouterr().err
