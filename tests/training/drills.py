@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 from torch import Tensor
@@ -98,7 +99,17 @@ def share_out(_: Path) -> None:
     PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
 
 
-DRILLS = {entry.__name__: entry for entry in (record, kill, not_finite, damage, linger, share_out)}
+def share_out_optimizer(_: Path) -> None:
+    """Share out gradients and optimizer (DeepSpeed) on the CPU, likewise."""
+    import deepspeed
+
+    PartialState(cpu=True)
+    deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
+    PartialState._shared_state["_cpu"] = False
+    torch.accelerator.is_available = lambda: True
+
+
+DRILLS = {entry.__name__: entry for entry in (record, kill, not_finite, damage, linger, share_out, share_out_optimizer)}
 
 if __name__ == "__main__":
     DRILLS[sys.argv[1]](Path(sys.argv[2]))

@@ -60,7 +60,7 @@ def launch(*command: str, status: int = 0) -> str:
     return run(*LAUNCH, *command, status=status)
 
 
-def launch_shared_out(*command: str) -> str:
-    """Likewise, with the network shared out over both (FSDP)."""
-    config = ROOT / "configs/accelerate/fsdp.yaml"
+def launch_shared_out(kind: str, *command: str) -> str:
+    """Likewise, with the network or the optimizer shared out over both, as `configs/accelerate/KIND.yaml` says."""
+    config = ROOT / f"configs/accelerate/{kind}.yaml"
     return run(*LAUNCH[:-1], str(config), "--num_processes", "2", *command)

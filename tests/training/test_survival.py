@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -188,17 +189,19 @@ def test_sigterm_saves_the_same_step_of_both_and_the_rest_is_exact(whole: Traini
 
 
 @pytest.mark.slow
-def test_a_network_in_shares_trains_resumes_and_is_exported_whole(whole: TrainingSettings, tmp_path: Path) -> None:
-    drill = (*DRILL, "share_out", str(tmp_path), "--config")
-    settings = replace(whole, output=tmp_path / "run", max_minutes=1e-9)
-    launch_shared_out(*drill, config_of(settings))
-    assert_two_processes(settings)
-    assert (checkpoint_of(settings, 1) / "pytorch_model_fsdp_0").is_dir()
-    rest = replace(settings, output=tmp_path / "rest", max_minutes=0.0)
-    shutil.copytree(checkpoint_of(settings, 1), checkpoint_of(rest, 1))
-    launch_shared_out(*drill, config_of(rest))
-    at_once = replace(rest, output=tmp_path / "at_once")
-    launch_shared_out(*drill, config_of(at_once))
+@pytest.mark.parametrize(("kind", "drill"), [("fsdp", "share_out"), ("deepspeed_zero2", "share_out_optimizer")])
+def test_what_is_shared_out_trains_resumes_and_is_exported_whole(
+    whole: TrainingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, drill: str
+) -> None:
+    if kind == "deepspeed_zero2" and find_spec("deepspeed") is None:
+        pytest.skip("needs the package deepspeed")
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    first, rest, at_once = (replace(whole, output=tmp_path / name) for name in ("first", "rest", "at_once"))
+    for settings in (replace(first, max_minutes=1e-9), rest, at_once):
+        if settings is rest:
+            shutil.copytree(checkpoint_of(first, 1), checkpoint_of(rest, 1))
+        launch_shared_out(kind, *DRILL, drill, str(tmp_path), "--config", config_of(settings))
+        assert_two_processes(settings)
     for name in ("unet", "ema"):
         resumed, never_stopped, undivided = (
             load_file(checkpoint_of(run, 6) / f"{name}.safetensors") for run in (rest, at_once, whole)
