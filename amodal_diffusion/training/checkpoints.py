@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -29,6 +30,8 @@ from amodal_diffusion.training.sharding import like, trained_parameters, whole
 from amodal_diffusion.types import InputError
 
 PARTIAL = ".partial"
+# What Accelerate writes for a network in shares; it reads these back under the same kind of launch alone.
+_SHARES = {DistributedType.FSDP: "pytorch_model_fsdp*", DistributedType.DEEPSPEED: "pytorch_model"}
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ class Checkpoints:
             folder: a complete checkpoint.
 
         Raises:
-            InputError: if it is none, or of another network.
+            InputError: if it is none, or of another network or kind of launch.
         """
         path = folder / PROGRESS
         if not path.is_file():
@@ -150,6 +153,12 @@ class Checkpoints:
             raise InputError(
                 f"resume: {self.folder} also holds {', '.join(newer)}, which come after {folder.name}; move them away, "
                 "or go on in another output folder"
+            )
+        kind = self.accelerator.distributed_type
+        if not any(folder.glob(_SHARES.get(kind, "optimizer.bin"))):
+            raise InputError(
+                f"resume: {folder} was saved under another kind of launch than {kind.value}; give the same file of "
+                "configs/accelerate"
             )
         progress = Progress(**json.loads(path.read_text(encoding="utf-8")))
         self.accelerator.load_state(str(folder))

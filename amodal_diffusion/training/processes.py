@@ -44,18 +44,21 @@ def make_accelerator(
         log_folder: for TensorBoard's files.
 
     Raises:
-        InputError: if float16 is asked for on the CPU or under DeepSpeed, the tracker is not installed, or from
+        InputError: if float16 is asked for on the CPU, FSDP or DeepSpeed, the tracker is not installed, or from
             ``accumulation``.
     """
     # A launch of several processes on the CPU does not tell them so, and each would take itself to be alone.
     cpu = cpu or not torch.accelerator.is_available()
+    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+    if precision == "fp16" and (deepspeed or os.environ.get("ACCELERATE_USE_FSDP") == "true"):
+        raise InputError(
+            "mixed_precision: fp16 needs a gradient scaler in one piece; give bf16, or launch without FSDP "
+            "and DeepSpeed"
+        )
     if cpu and precision == "fp16":
         raise InputError("mixed_precision: fp16 needs a GPU; give bf16 or no")
     if tracker == "wandb" and not is_wandb_available():
         raise InputError("tracker: wandb needs the package wandb; pip install 'amodal-diffusion[wandb]'")
-    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
-    if deepspeed and precision == "fp16":
-        raise InputError("mixed_precision: fp16 under DeepSpeed would train without a gradient scaler; give bf16 or no")
     accelerator = Accelerator(
         cpu=cpu,
         mixed_precision="no" if deepspeed else precision,  # its own bf16 would round the weights that are trained

@@ -214,6 +214,14 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         checkpoints_of(tmp_path, nn.Linear(2, 2)).load(tmp_path)
 
 
+def test_one_of_a_network_in_shares_needs_such_a_launch(tmp_path: Path) -> None:
+    checkpoints = checkpoints_of(tmp_path, nn.Linear(2, 2))
+    folder = checkpoints.save(Progress(1, 2))
+    (folder / "optimizer.bin").rename(folder / "optimizer_0")
+    with pytest.raises(InputError, match="was saved under another kind of launch than NO; give the same file"):
+        checkpoints.load(folder)
+
+
 def test_averaged_weights_are_lent() -> None:
     network = nn.Linear(2, 2)
     ema = EMAModel(network.parameters(), decay=0.5)

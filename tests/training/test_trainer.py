@@ -101,6 +101,15 @@ def test_half_precision_needs_a_gpu(make_settings: MakeSettings) -> None:
         run(make_settings(mixed_precision="fp16", cpu=True))
 
 
+@pytest.mark.parametrize("launch", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
+def test_half_precision_needs_whole_networks(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, launch: str
+) -> None:
+    monkeypatch.setenv(launch, "true")
+    with pytest.raises(InputError, match="mixed_precision: fp16 needs a gradient scaler in one piece; give bf16"):
+        run(make_settings(mixed_precision="fp16"))
+
+
 def test_mixed_precision_keeps_float32_weights(make_settings: MakeSettings) -> None:
     result = run(make_settings(steps=1, mixed_precision="bf16"))
     weights: dict[str, Tensor] = load_file(result.model.parent / "checkpoints/00000001/unet.safetensors")
