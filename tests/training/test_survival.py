@@ -153,6 +153,7 @@ def test_a_loss_of_one_process_that_is_no_number_skips_the_step_of_both(
     assert all(value.isfinite().all() for state in states for value in state["unet"].values())
 
 
+@pytest.mark.slow
 def test_a_clip_that_one_process_cannot_read_ends_both_with_its_name(whole: TrainingSettings, tmp_path: Path) -> None:
     two = replace(whole, output=tmp_path / "run", checkpoint_every=100)
     printed = launch(*DRILL, "damage", str(tmp_path), "--config", config_of(two), status=1)
@@ -170,6 +171,7 @@ def test_a_clip_that_one_process_cannot_read_ends_both_with_its_name(whole: Trai
     assert state_of(two.output / "checkpoints/00000006")["progress"]["skipped_clips"] >= 1
 
 
+@pytest.mark.slow
 def test_sigterm_saves_the_same_step_of_both_and_the_rest_is_exact(whole: TrainingSettings, tmp_path: Path) -> None:
     settings = replace(whole, output=tmp_path / "run", checkpoint_every=100, data=replace(whole.data, workers=1))
     command = (*DRILL, "linger", str(tmp_path), "--config", config_of(settings))
