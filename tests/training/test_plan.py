@@ -39,7 +39,7 @@ def test_every_run_is_shown_with_a_plan(
 ) -> None:
     shipped = load_settings(TrainingSettings, path)
     if shipped.model.svd or shipped.model.base:
-        networks = ["--model.svd", str(svd), "--model.base", "null"]
+        networks = ["--model.svd", str(svd), "--model.base", "null", "--model.vae", "null"]
     else:
         networks = ["--model.vae", str(svd / "vae")]
     assert train_main(["--dry-run", "--config", str(path), *networks], stage=shipped.stage) == 0
