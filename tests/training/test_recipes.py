@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from amodal_diffusion.training.trainer import Trainer, TrainingResult
 from amodal_diffusion.types import InputError
 from tests.factories import tiny_svd_folder
 from tests.training.conftest import MakeSettings
+from tests.training.launching import launch
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 STAGE = "amodal_segmentation"
@@ -190,6 +191,33 @@ def test_an_absent_tracker_is_one_line(make_recipe: MakeSettings, monkeypatch: p
         run(make_recipe(tracker="wandb"))
 
 
+def test_wandb_gets_figures_and_settings(make_recipe: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    logged: list[dict[str, object]] = []
+    for name in ("log", "store_init_configuration"):
+        monkeypatch.setattr(f"accelerate.tracking.WandBTracker.{name}", lambda _, values, **__: logged.append(values))
+    settings = make_recipe(tracker="wandb")
+    run(settings)
+    config, figures = logged
+    assert config["conditioning_dropout"] == 0.1
+    assert figures["learning_rate"] == 1e-2
+    assert len(list((settings.output / "wandb").glob("offline-run-*/*.wandb"))) == 1
+    assert not (settings.output / "tensorboard").exists()
+
+
+def test_eight_bit_moments_resume_exactly(make_recipe: MakeSettings, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="the extra bitsandbytes is not installed")
+    optimizer = OptimizerSettings(name="adamw8bit", learning_rate=1e-3)
+    whole = make_recipe(output=tmp_path / "whole", steps=2, optimizer=optimizer)
+    run(whole)
+    halves = replace(whole, output=tmp_path / "halves", max_minutes=1e-9)
+    assert run(halves).step == 1
+    assert run(replace(halves, max_minutes=0.0)).finished
+    one, two = (load_file(tmp_path / name / "checkpoints/00000002/unet.safetensors") for name in ("whole", "halves"))
+    assert all(torch.equal(value, two[name]) for name, value in one.items())
+
+
 def test_without_a_tracker_the_log_is_all(make_recipe: MakeSettings) -> None:
     settings = make_recipe(tracker="none")
     run(settings)
@@ -197,8 +225,26 @@ def test_without_a_tracker_the_log_is_all(make_recipe: MakeSettings) -> None:
     assert not (settings.output / "tensorboard").exists()
 
 
+def test_two_processes_take_the_same_step_as_one(make_recipe: MakeSettings, tmp_path: Path) -> None:
+    settings = make_recipe(
+        output=tmp_path / "two",
+        global_batch_size=4,
+        mixed_precision="bf16",
+        model=replace(make_recipe().model, trainable="lora", gradient_checkpointing=True),
+    )
+    save_settings(settings, tmp_path / "run.yaml")
+    printed = launch("train/train_amodal_segmentation.py", "--config", str(tmp_path / "run.yaml"))
+    assert "4 clips a step: 2 processes x batch_size 1 x 2 batches" in printed
+    run(replace(settings, output=tmp_path / "one"))
+    (start, two), (_, one) = lines_of(tmp_path / "two"), lines_of(tmp_path / "one")
+    assert (start["processes"], start["batches_per_step"]) == (2, 2)
+    assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-5)
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="torch.compile needs a C++ compiler")
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler, and there is none")
 def test_a_compiled_run_computes_the_same(make_recipe: MakeSettings, tmp_path: Path) -> None:
     plain = make_recipe(output=tmp_path / "plain")
     compiled = replace(plain, output=tmp_path / "compiled", model=replace(plain.model, compile=True))
