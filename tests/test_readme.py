@@ -14,7 +14,7 @@ from amodal_diffusion.training.run import precompute_main, train_main
 from amodal_diffusion.training.vae import VaeSettings
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/cluster.md", "docs/data.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/cluster.md", "docs/data.md", "docs/recipes.md")
 PLAIN = {"source .venv/bin/activate"}
 
 
