@@ -22,15 +22,15 @@ def test_the_weights_are_small_and_have_a_card() -> None:
 def test_hidden_parts_are_found_with_depth() -> None:
     completer = AmodalCompleter.from_pretrained("tiny", stages=("amodal_segmentation",), device="cpu")
     scores = []
-    for track in ScenesBenchmark("validation", 4):
-        result = completer.complete(track.clip, depth=track.depth, seed=track.seed)
+    for track in map(ScenesBenchmark("validation").track, range(4)):
+        result = completer.complete(track.clip, depth=track.depth, seed=track.seed())
         scores.append(score_track(result.amodal_mask, track.clip.modal_mask, track.amodal_mask).miou_occ)
     assert np.nanmean(scores) > 0.2
 
 
 def test_both_stages_run_offline_at_their_defaults() -> None:
     completer = AmodalCompleter.from_pretrained("tiny", device="cpu")
-    track = next(iter(ScenesBenchmark("validation", 1)))
+    track = ScenesBenchmark("validation").track(0)
     result = completer.complete(track.clip, depth=track.depth)
     assert result.rgba is not None
     visible = track.clip.modal_mask

@@ -77,7 +77,13 @@ def run(args: Namespace) -> None:
     folder = OutputFolder(args.out, inputs={}, settings=settings, overwrite=args.overwrite)
     methods = build_methods(names, device=args.device)
     content = _content(args)
-    tracks = tqdm(benchmark, desc=benchmark.name, unit="clip", disable=args.quiet)
+    tracks = tqdm(
+        (benchmark.track(index) for index in range(len(benchmark))),
+        total=len(benchmark),
+        desc=benchmark.name,
+        unit="clip",
+        disable=args.quiet,
+    )
     scores = score_methods(tracks, methods, content=content)
     verdicts = judge(scores)
     with folder.opened() as out:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from amodal_diffusion.evaluation.benchmark import BenchmarkTrack
+from amodal_diffusion.evaluation.benchmark import MaskTrack
 from amodal_diffusion.metrics import flicker, frechet_distance, psnr, ssim
 from amodal_diffusion.types import BoolArray, UInt8Array
 from amodal_diffusion.video.masks import cut_out_on_white
@@ -56,7 +56,7 @@ class ContentScorer:
         self._lpips, self._features = lpips, features
         self._seen: dict[str, list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]] = {}
 
-    def score(self, method: str, track: BenchmarkTrack, painted: UInt8Array) -> ContentScores:
+    def score(self, method: str, track: MaskTrack, painted: UInt8Array) -> ContentScores:
         """Score a track that hides something and has its truth.
 
         Args:

@@ -14,7 +14,7 @@ from amodal_diffusion.baselines import (
     TemporalSegmenter,
     UnionSegmenter,
 )
-from amodal_diffusion.evaluation.benchmark import BenchmarkTrack
+from amodal_diffusion.evaluation.benchmark import BenchmarkTrack, MaskTrack
 from amodal_diffusion.evaluation.content import fill_with_mean_colour
 from amodal_diffusion.pipelines.completer import AmodalCompleter
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array
@@ -46,11 +46,11 @@ class Method(Protocol):
     learned: bool
     uses_depth: bool
 
-    def predict(self, track: BenchmarkTrack) -> BoolArray:
-        """Predict the whole object's mask, bool ``[F, H, W]``."""
+    def predict(self, track: BenchmarkTrack, *, sample: int = 0) -> BoolArray:
+        """Predict the whole object's mask, bool ``[F, H, W]``; a learned method's differ by sample."""
         ...
 
-    def paint(self, track: BenchmarkTrack) -> UInt8Array:
+    def paint(self, track: MaskTrack) -> UInt8Array:
         """Paint the whole object, its true mask given, uint8 ``[F, H, W, 3]``."""
         ...
 
@@ -66,7 +66,7 @@ class BaselineMethod:
         self.uses_depth = name in _NEED_DEPTH
         self._segment = _BASELINES[name]
 
-    def predict(self, track: BenchmarkTrack) -> BoolArray:
+    def predict(self, track: BenchmarkTrack, *, sample: int = 0) -> BoolArray:  # noqa: ARG002 - nothing in it is random
         """See `Method`.
 
         Raises:
@@ -74,7 +74,7 @@ class BaselineMethod:
         """
         return self._segment(track.clip, track.depth if self.uses_depth else None)
 
-    def paint(self, track: BenchmarkTrack) -> UInt8Array:
+    def paint(self, track: MaskTrack) -> UInt8Array:
         """See `Method`."""
         return fill_with_mean_colour(track.clip.rgb, track.clip.modal_mask)
 
@@ -109,7 +109,7 @@ class ModelMethod:
         self._model = model
         self._segmentation = model.segmentation
 
-    def predict(self, track: BenchmarkTrack) -> BoolArray:
+    def predict(self, track: BenchmarkTrack, *, sample: int = 0) -> BoolArray:
         """See `Method`.
 
         Raises:
@@ -118,11 +118,11 @@ class ModelMethod:
         if self.uses_depth and track.depth is None:
             raise InputError(f"methods: {self.name} needs depth, and this benchmark has none; leave {DEPTH_SUFFIX} out")
         depth = track.depth if self.uses_depth else None
-        return self._segmentation.complete(track.clip, depth=depth, seed=track.seed).amodal_mask
+        return self._segmentation.complete(track.clip, depth=depth, seed=track.seed(sample)).amodal_mask
 
-    def paint(self, track: BenchmarkTrack) -> UInt8Array:
+    def paint(self, track: MaskTrack) -> UInt8Array:
         """See `Method`."""
-        result = self._model.content.complete(track.clip, amodal_mask=track.amodal_mask, seed=track.seed)
+        result = self._model.content.complete(track.clip, amodal_mask=track.amodal_mask, seed=track.seed())
         if result.amodal_rgb is None:
             raise RuntimeError(f"{self.name}: stage 2 is loaded and painted nothing")
         return result.amodal_rgb

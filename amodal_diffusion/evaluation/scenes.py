@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from amodal_diffusion.data.scenes import Split, make_scene
+from amodal_diffusion.data.scenes.generate import scene_name
 from amodal_diffusion.data.scenes.testset import FRAMES, HEIGHT, WIDTH, seeds_of_test_v1
-from amodal_diffusion.evaluation.benchmark import BenchmarkTrack
+from amodal_diffusion.evaluation.benchmark import MaskTrack
 from amodal_diffusion.types import InputError, VideoClip
 
 CLIPS = 200
@@ -43,14 +45,24 @@ class ScenesBenchmark:
         """See `Benchmark`."""
         return self.clips
 
-    def __iter__(self) -> Iterator[BenchmarkTrack]:
+    @property
+    def inputs(self) -> Mapping[str, Path]:
         """See `Benchmark`."""
-        seeds: Sequence[int] = seeds_of_test_v1() if self.split == "test-v1" else range(CLIPS)
-        for seed in seeds[: self.clips]:
-            yield scene_track(seed, self.split)
+        return {}
+
+    def identity(self, index: int) -> str:
+        """See `Benchmark`."""
+        return _identity(scene_name(self.split, self._seed(index)))
+
+    def track(self, index: int) -> MaskTrack:
+        """See `Benchmark`."""
+        return scene_track(self._seed(index), self.split)
+
+    def _seed(self, index: int) -> int:
+        return seeds_of_test_v1()[index] if self.split == "test-v1" else index
 
 
-def scene_track(seed: int, split: Split = "test-v1") -> BenchmarkTrack:
+def scene_track(seed: int, split: Split = "test-v1") -> MaskTrack:
     """Make the target of one scene, with all its truth, at the test split's size.
 
     Args:
@@ -61,10 +73,14 @@ def scene_track(seed: int, split: Split = "test-v1") -> BenchmarkTrack:
     if scene.rgb is None:
         raise RuntimeError(f"{scene.name}: asked for RGB and got none")
     target = scene.target
-    return BenchmarkTrack(
-        identity=f"scenes/{scene.name}",
+    return MaskTrack(
+        identity=_identity(scene.name),
         clip=VideoClip(scene.rgb, target.modal, scene.fps),
         amodal_mask=target.amodal,
         depth=scene.depth,
         whole_rgb=target.rgb,
     )
+
+
+def _identity(scene: str) -> str:
+    return f"scenes/{scene}"

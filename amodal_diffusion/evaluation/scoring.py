@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from amodal_diffusion.evaluation.benchmark import BenchmarkTrack
+from amodal_diffusion.evaluation.benchmark import MaskTrack
 from amodal_diffusion.evaluation.content import CONTENT_MEASURES, ContentScorer, ContentScores
 from amodal_diffusion.evaluation.methods import Method
 from amodal_diffusion.metrics import Pooled, Protocol, Summary, TrackScores, pool, score_track, summarise
@@ -87,7 +87,7 @@ class MethodScore:
 
 
 def score_methods(
-    tracks: Iterable[BenchmarkTrack], methods: Sequence[Method], *, content: ContentScorer | None = None
+    tracks: Iterable[MaskTrack], methods: Sequence[Method], *, content: ContentScorer | None = None
 ) -> list[MethodScore]:
     """Score methods on the same tracks.
 
@@ -115,7 +115,7 @@ def score_methods(
     ]
 
 
-def _score(method: Method, track: BenchmarkTrack, *, content: ContentScorer | None) -> TrackScore:
+def _score(method: Method, track: MaskTrack, *, content: ContentScorer | None) -> TrackScore:
     """Predict and score one track."""
     started = time.perf_counter()
     prediction = method.predict(track)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amodal_diffusion.evaluation.benchmark import BenchmarkTrack
+from amodal_diffusion.evaluation.benchmark import MaskTrack
 from amodal_diffusion.evaluation.content import ContentScorer, fill_with_mean_colour
 from amodal_diffusion.models.perceptual import VideoFeatures
 from amodal_diffusion.types import VideoClip
@@ -16,7 +16,7 @@ from tests.factories import tiny_video_features
 
 
 @pytest.fixture
-def track() -> BenchmarkTrack:
+def track() -> MaskTrack:
     """A grey square of which the right half is hidden."""
     whole = np.zeros((2, 32, 32), dtype=np.bool_)
     whole[:, 8:24, 8:24] = True
@@ -24,7 +24,7 @@ def track() -> BenchmarkTrack:
     modal[..., 16:] = False
     rgb = np.zeros((2, 32, 32, 3), dtype=np.uint8)
     true = np.full_like(rgb, 100)
-    return BenchmarkTrack("square", VideoClip(rgb, modal), whole, whole_rgb=true)
+    return MaskTrack(identity="square", clip=VideoClip(rgb, modal), amodal_mask=whole, whole_rgb=true)
 
 
 def test_filling_takes_the_mean_of_visible_pixels() -> None:
@@ -35,7 +35,7 @@ def test_filling_takes_the_mean_of_visible_pixels() -> None:
     assert (filled == [15, 30, 45]).all()
 
 
-def test_hidden_part_and_whole_object_are_scored_apart(track: BenchmarkTrack) -> None:
+def test_hidden_part_and_whole_object_are_scored_apart(track: MaskTrack) -> None:
     painted = np.full((2, 32, 32, 3), 100, dtype=np.uint8)
     painted[..., 16:, :] = 151  # the hidden half is wrong by 51, a fifth of the range
     scores = ContentScorer().score("a", track, painted)
@@ -46,7 +46,7 @@ def test_hidden_part_and_whole_object_are_scored_apart(track: BenchmarkTrack) ->
     assert math.isnan(scores.lpips)
 
 
-def test_what_is_painted_outside_of_the_object_does_not_count(track: BenchmarkTrack) -> None:
+def test_what_is_painted_outside_of_the_object_does_not_count(track: MaskTrack) -> None:
     painted = np.full((2, 32, 32, 3), 100, dtype=np.uint8)
     painted[:, :8] = 7
     scores = ContentScorer().score("a", track, painted)
@@ -54,7 +54,7 @@ def test_what_is_painted_outside_of_the_object_does_not_count(track: BenchmarkTr
     assert scores.ssim == pytest.approx(1.0)
 
 
-def test_video_distance_of_methods(track: BenchmarkTrack, tmp_path: Path) -> None:
+def test_video_distance_of_methods(track: MaskTrack, tmp_path: Path) -> None:
     scorer = ContentScorer(features=VideoFeatures(tiny_video_features(tmp_path)))
     right, wrong = np.full((2, 2, 32, 32, 3), 100, dtype=np.uint8)
     wrong[:] = np.random.default_rng(0).integers(0, 256, wrong.shape, dtype=np.uint8)
