@@ -180,12 +180,15 @@ def find_config(name: str) -> str:
     Returns:
         the path; the name unchanged where there is no such file, for the parser to say so.
     """
+    path = shipped_configs() / name.removeprefix("configs/")
+    return str(path) if not Path(name).exists() and path.is_file() else name
+
+
+def shipped_configs() -> Path:
+    """Folder of the YAML files that the package ships: in the installed package, or beside it in a checkout."""
     package = Path(__file__).parent
-    for shipped in (package / "configs", package.parent / "configs"):  # installed, or a checkout
-        path = shipped / name.removeprefix("configs/")
-        if not Path(name).exists() and path.is_file():
-            return str(path)
-    return name
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
 
 
 def _settings_parser(cls: type[Any], **settings: Any) -> CommandParser:  # noqa: ANN401

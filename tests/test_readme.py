@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from amodal_diffusion.config import CommandParser, parse_settings
-from amodal_diffusion.training.run import precompute_main, train_main
+from amodal_diffusion.training.precompute import precompute_main
+from amodal_diffusion.training.run import train_main
 from amodal_diffusion.training.vae import VaeSettings
 
 ROOT = Path(__file__).resolve().parents[1]

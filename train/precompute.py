@@ -2,7 +2,7 @@
 
 import sys
 
-from amodal_diffusion.training.run import precompute_main
+from amodal_diffusion.training.precompute import precompute_main
 
 if __name__ == "__main__":
     sys.exit(precompute_main(sys.argv[1:]))

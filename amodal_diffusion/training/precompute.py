@@ -1,14 +1,20 @@
-"""Encode what of a run's clips can be encoded before it: whole scenes, or parts of tracks (docs/caches.md)."""
+"""Encode what of a run's clips can be encoded before it: whole scenes, or parts of tracks (docs/caches.md).
+
+`accelerate launch -m amodal_diffusion.training.precompute --config FILE` does it.
+"""
 
 from __future__ import annotations
 
 import logging
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import Accelerator
 
+from amodal_diffusion.config import dump_settings, parse_settings
 from amodal_diffusion.data.cache import TensorCache
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.latents import spatial_factor
@@ -30,6 +36,7 @@ from amodal_diffusion.training.shards import (
     write_shard,
 )
 from amodal_diffusion.training.tasks import join, task_of
+from amodal_diffusion.training.terminal import log_to_terminal, refuse
 from amodal_diffusion.types import InputError
 
 logger = logging.getLogger(__name__)
@@ -55,6 +62,27 @@ class PrecomputeSettings(TrainingSettings):
     verify: bool = False
     encode_batch_size: int = 8
     shard_size: int = 256
+
+
+def precompute_main(args: Sequence[str]) -> int:
+    """Encode a run's clips as a command line says.
+
+    Args:
+        args: the command line without the program's name.
+
+    Returns:
+        exit status: 0 if all is done, or there with ``--verify``; 1 if ``--verify`` finds something missing or
+        damaged; 2 after one line ``error: ...``.
+    """
+    log_to_terminal()
+    settings = parse_settings(PrecomputeSettings, args, description="Encode a run's clips once, before it.")
+    if settings.dry_run:
+        sys.stdout.write(dump_settings(settings))
+        return 0
+    try:
+        return 0 if precompute(settings) else 1
+    except InputError as error:
+        return refuse(error)
 
 
 def precompute(settings: PrecomputeSettings) -> bool:
@@ -168,3 +196,7 @@ def _clip_bytes(settings: PrecomputeSettings, components: StageComponents) -> in
     data, factor = settings.data, spatial_factor(components.vae)
     latents = 3 * 4 * (data.height // factor) * (data.width // factor)  # target, modal and guide
     return _FLOAT16 * (data.frames * (latents + components.image_encoder.config.projection_dim) + 1)
+
+
+if __name__ == "__main__":
+    sys.exit(precompute_main(sys.argv[1:]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -21,12 +20,12 @@ from amodal_diffusion.training.components import build_components
 from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.log import start_tracker
 from amodal_diffusion.training.plan import report
-from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
 from amodal_diffusion.training.processes import make_accelerator, together
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.training.shards import LatentSettings, LatentShards
 from amodal_diffusion.training.stopping import TERMINATED_STATUS, Termination
 from amodal_diffusion.training.tasks import TaskBatch, task_of
+from amodal_diffusion.training.terminal import log_to_terminal, refuse
 from amodal_diffusion.training.trainer import Trainer, TrainingResult
 from amodal_diffusion.training.validation import Validator
 from amodal_diffusion.types import InputError, Stage
@@ -43,7 +42,7 @@ def train_main(args: Sequence[str], *, stage: Stage | None = None) -> int:
         exit status: 0 after the last step or the time limit; 2 after one line ``error: ...`` that says what stands in
         the way; 143 after a request to end (SIGTERM), with a checkpoint, from which the same command goes on.
     """
-    _log_to_terminal()
+    log_to_terminal()
     settings = parse_settings(TrainingSettings, args, description="Train one of the two stages.")
     try:
         if settings.dry_run:
@@ -53,29 +52,8 @@ def train_main(args: Sequence[str], *, stage: Stage | None = None) -> int:
             raise InputError(f"stage: this script trains {stage}, the settings say {settings.stage}")
         result = train(settings)
     except InputError as error:
-        return _refuse(error)
+        return refuse(error)
     return TERMINATED_STATUS if result.terminated else 0
-
-
-def precompute_main(args: Sequence[str]) -> int:
-    """Encode a run's clips as a command line says.
-
-    Args:
-        args: the command line without the program's name.
-
-    Returns:
-        exit status: 0 if all is done, or there with ``--verify``; 1 if ``--verify`` finds something missing or
-        damaged; 2 after one line ``error: ...``.
-    """
-    _log_to_terminal()
-    settings = parse_settings(PrecomputeSettings, args, description="Encode a run's clips once, before it.")
-    if settings.dry_run:
-        sys.stdout.write(dump_settings(settings))
-        return 0
-    try:
-        return 0 if precompute(settings) else 1
-    except InputError as error:
-        return _refuse(error)
 
 
 def train(settings: TrainingSettings) -> TrainingResult:
@@ -141,13 +119,3 @@ def _clips(
         return LatentShards(data.latents, LatentSettings.of(settings, components), length=data.clips)
     task = task_of(settings.stage)
     return TaskClips(training_samples(data, task, depth=depth), task)
-
-
-def _refuse(error: InputError) -> int:
-    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-    return 2
-
-
-def _log_to_terminal() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("accelerate").setLevel(logging.WARNING)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from amodal_diffusion.config import load_settings, save_settings
-from amodal_diffusion.training.run import precompute_main, train_main
+from amodal_diffusion.training.precompute import precompute_main
+from amodal_diffusion.training.run import train_main
 from amodal_diffusion.training.settings import TrainingSettings
 from tests.training.conftest import MakeSettings
 from tests.training.launching import launch

@@ -1,0 +1,37 @@
+"""`amodal-diffusion configs`: the YAML files of the shipped runs and launches, to use and to change."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from amodal_diffusion.config import CommandParser, shipped_configs
+from amodal_diffusion.types import InputError
+
+SUMMARY = "write the YAML files of the shipped runs and launches, to use and to change"
+
+
+def add_arguments(parser: CommandParser) -> None:
+    """Declare the command line.
+
+    Args:
+        parser: of this subcommand.
+    """
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder, new or empty; `configs` is what the guides name")
+
+
+def run(args: Namespace) -> None:
+    """Write the files and print their paths.
+
+    Args:
+        args: as parsed.
+
+    Raises:
+        InputError: if OUT is a file or not empty.
+    """
+    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
+        raise InputError(f"OUT: expected a new or empty folder, got {args.out}, which holds something; name another")
+    shutil.copytree(shipped_configs(), args.out, dirs_exist_ok=True)
+    print(*sorted(args.out.rglob("*.yaml")), sep="\n")
