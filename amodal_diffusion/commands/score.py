@@ -160,6 +160,8 @@ def _exported_files(annotations: Path, formats: list[str]) -> list[str]:
 
 def _print(summary: dict[str, Any]) -> None:
     """Say the main figures."""
+    from amodal_diffusion.metrics import THRESHOLDS
+
     for key in ("strict", "released"):
         if key in summary:
             scores = summary[key]
@@ -169,7 +171,7 @@ def _print(summary: dict[str, Any]) -> None:
             )
     if "boxes" in summary:
         boxes = summary["boxes"]
-        above = ", ".join(f"{key.removeprefix('above_')} {_figure(boxes[key])}" for key in _fractions(boxes))
+        above = ", ".join(f"{threshold:g} {_figure(boxes[f'above_{threshold:g}'])}" for threshold in THRESHOLDS)
         print(f"boxes     IoU {_figure(boxes['miou'])}; share of frames above {above}")
     for key, name in (("ap", "AP"), ("video_ap", "vAP")):
         if key in summary:
@@ -182,10 +184,6 @@ def _print(summary: dict[str, Any]) -> None:
     skipped = summary.get("tracks", {}).get("skipped", {})
     if skipped:
         print(f"{len(skipped)} track(s) without a prediction were left out; {RESULTS} names them")
-
-
-def _fractions(boxes: dict[str, object]) -> list[str]:
-    return [key for key in boxes if key.startswith("above_") and not key.endswith("_error")]
 
 
 def _figure(value: float) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from amodal_diffusion.metrics import (
     PROTOCOLS,
     THRESHOLDS,
     FramePool,
+    FrameScores,
     Pooled,
     Protocol,
     Summary,
@@ -25,6 +27,7 @@ from amodal_diffusion.metrics import (
     instability,
     joined_samples,
     score_track,
+    track_of,
 )
 from amodal_diffusion.types import BoolArray
 
@@ -66,6 +69,37 @@ def score_masks(prediction: BoolArray, modal: BoolArray, amodal: BoolArray) -> M
         instability=instability(whole, amodal),
         box_iou=np.where(there, box_iou(boxes_of(whole), boxes_of(amodal)), np.nan),
     )
+
+
+def scores_record(scores: MaskScores) -> dict[str, object]:
+    """All frames of a prediction, for JSON; `read_scores` reads it back equal."""
+    return {
+        **{
+            protocol: {name: values.tolist() for name, values in vars(track.frames).items()}
+            for protocol, track in scores.protocols.items()
+        },
+        "boundary_f": scores.boundary_f.tolist(),
+        "instability": scores.instability.tolist(),
+        "box_iou": scores.box_iou.tolist(),
+    }
+
+
+def read_scores(record: Mapping[str, Any]) -> MaskScores:
+    """Scores from what `scores_record` gave, by way of JSON, where null is no value."""
+    return MaskScores(
+        protocols={
+            protocol: track_of(FrameScores(**{name: as_values(list_) for name, list_ in record[protocol].items()}))
+            for protocol in PROTOCOLS
+        },
+        boundary_f=as_values(record["boundary_f"]),
+        instability=as_values(record["instability"]),
+        box_iou=as_values(record["box_iou"]),
+    )
+
+
+def as_values(numbers: Sequence[float | None]) -> Values:
+    """Float64 ``[N]``, NaN for None."""
+    return np.asarray(numbers, dtype=np.float64)
 
 
 class MaskPool:
@@ -114,10 +148,9 @@ class BoxPool:
 
     def record(self) -> dict[str, object]:
         """All means so far, for JSON."""
-        fractions = {f"above_{threshold:g}": gathered.result() for threshold, gathered in self._above.items()}
         record = pooled_record(self._iou.result(), "miou")
-        for name, pooled in fractions.items():
-            record |= {name: pooled.value, f"{name}_standard_error": pooled.standard_error}
+        for threshold, gathered in self._above.items():
+            record |= pooled_record(gathered.result(), f"above_{threshold:g}")
         return record
 
 
@@ -132,7 +165,7 @@ def summary_record(summary: Summary) -> dict[str, object]:
         **pooled_record(summary.miou, "miou"),
         **pooled_record(summary.miou_occ, "miou_occ", frames="occluded_frames"),
         **pooled_record(summary.miou_hidden, "miou_hidden", frames="hidden_frames"),
-        "invented": summary.invented,
+        **pooled_record(summary.invented_share, "invented", frames="visible_pixels_of_frames_that_hide_nothing"),
     }
 
 
@@ -141,12 +174,13 @@ def pooled_record(pooled: Pooled, name: str, *, frames: str = "frames") -> dict[
 
     Args:
         pooled: the mean.
-        name: its key; its standard error and its mean over tracks have it as a prefix.
+        name: its key; its standard error, its 95 % confidence interval and its mean over tracks have it as a prefix.
         frames: key of the number of frames.
     """
     return {
         name: pooled.value,
         f"{name}_standard_error": pooled.standard_error,
+        f"{name}_interval": list(pooled.interval),
         f"{name}_track_mean": pooled.track_mean,
         frames: pooled.frames,
     }

@@ -11,7 +11,7 @@ from amodal_diffusion.metrics.boundary import boundary_f
 from amodal_diffusion.metrics.boxes import THRESHOLDS, above, box_iou, boxes_of
 from amodal_diffusion.metrics.calibration import Calibration, Reliability
 from amodal_diffusion.metrics.content import flicker, frechet_distance, psnr, ssim
-from amodal_diffusion.metrics.pooling import FramePool, Pooled, Values, pool
+from amodal_diffusion.metrics.pooling import FramePool, Pooled, RatioPool, Values, pool
 from amodal_diffusion.metrics.protocols import (
     PROTOCOLS,
     FrameScores,
@@ -23,6 +23,7 @@ from amodal_diffusion.metrics.protocols import (
     score_frames,
     score_track,
     summarise,
+    track_of,
 )
 from amodal_diffusion.metrics.samples import best_sample, joined_samples, probability_map
 from amodal_diffusion.metrics.stability import instability
@@ -38,6 +39,7 @@ __all__ = [
     "Instance",
     "Pooled",
     "Protocol",
+    "RatioPool",
     "Reliability",
     "Summary",
     "SummaryPool",
@@ -62,4 +64,5 @@ __all__ = [
     "score_track",
     "ssim",
     "summarise",
+    "track_of",
 ]

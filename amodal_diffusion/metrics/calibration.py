@@ -82,6 +82,20 @@ class Calibration:
         self._probability += np.bincount(bins, values, minlength=len(self._pixels))
         self._object += np.bincount(bins, truth[region], minlength=len(self._pixels))
 
+    def sums(self) -> Values:
+        """What has been gathered: pixels, their probabilities and the object's pixels of each bin, ``[3, bins + 1]``."""
+        return np.stack([self._pixels, self._probability, self._object])
+
+    def add_sums(self, sums: Values) -> None:
+        """Add what another has gathered.
+
+        Args:
+            sums: of its tracks, float64 ``[3, bins + 1]``.
+        """
+        self._pixels += sums[0]
+        self._probability += sums[1]
+        self._object += sums[2]
+
     def result(self) -> Reliability:
         """The curve so far."""
         with np.errstate(invalid="ignore"):

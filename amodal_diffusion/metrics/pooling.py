@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 Values = npt.NDArray[np.float64]
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Pooled:
         value: the mean over frames; NaN where none counts.
         standard_error: of `value`, with tracks (not frames) as the independent draws; NaN below two tracks.
         track_mean: mean over tracks of each track's own mean.
-        frames: number of frames that count.
+        frames: number of frames that count; of a share of an area, the pixels that it is a share of.
         tracks: number of tracks with such a frame.
     """
 
@@ -29,6 +31,14 @@ class Pooled:
     track_mean: float
     frames: int
     tracks: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % confidence interval of `value` by Student's t over tracks; NaN below two tracks."""
+        if self.tracks < 2:
+            return math.nan, math.nan
+        reach = float(special.stdtrit(self.tracks - 1, (1 + CONFIDENCE) / 2)) * self.standard_error
+        return self.value - reach, self.value + reach
 
 
 class FramePool:
@@ -78,6 +88,40 @@ class FramePool:
             squares = self._spread + self._weight * (self._centre - value) ** 2
             error = math.sqrt(squares * self._tracks / (self._tracks - 1)) / self._frames
         return Pooled(value, error, self._means / self._tracks, self._frames, self._tracks)
+
+
+class RatioPool:
+    """Gathers a ratio of two sums over tracks, such as of areas; a track may add to the first sum alone."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._tracks = 0
+        self._ratios = 0.0
+        self._part = self._whole = 0.0
+        self._part_part = self._part_whole = self._whole_whole = 0.0
+
+    def add(self, part: float, whole: float) -> None:
+        """Add a track's sums, neither below 0; two zeros are no track."""
+        if not part and not whole:
+            return
+        self._tracks += 1
+        self._ratios += part / whole if whole else math.nan
+        self._part += part
+        self._whole += whole
+        self._part_part += part * part
+        self._part_whole += part * whole
+        self._whole_whole += whole * whole
+
+    def result(self) -> Pooled:
+        """The ratio so far, with a standard error as `FramePool` has it."""
+        if not self._whole:
+            return Pooled(math.nan, math.nan, math.nan, 0, 0)
+        value = self._part / self._whole
+        error = math.nan
+        if self._tracks > 1:
+            squares = max(0.0, self._part_part - 2 * value * self._part_whole + value * value * self._whole_whole)
+            error = math.sqrt(squares * self._tracks / (self._tracks - 1)) / self._whole
+        return Pooled(value, error, self._ratios / self._tracks, round(self._whole), self._tracks)
 
 
 def pool(tracks: Iterable[Values]) -> Pooled:

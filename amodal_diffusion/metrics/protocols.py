@@ -17,7 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from amodal_diffusion.metrics._checks import check_masks
-from amodal_diffusion.metrics.pooling import FramePool, Pooled, Values, mean_of
+from amodal_diffusion.metrics.pooling import FramePool, Pooled, RatioPool, Values, mean_of
 from amodal_diffusion.types import BoolArray, InputError
 
 Protocol = Literal["strict", "released"]
@@ -67,12 +67,17 @@ class TrackScores:
 
 @dataclass(frozen=True)
 class Summary:
-    """All measures over all tracks; `invented` is pooled as a ratio of areas."""
+    """All measures over all tracks; the invented share is a ratio of areas."""
 
     miou: Pooled
     miou_occ: Pooled
     miou_hidden: Pooled
-    invented: float
+    invented_share: Pooled
+
+    @property
+    def invented(self) -> float:
+        """Invented area as a share of the visible area, over the frames that hide nothing."""
+        return self.invented_share.value
 
 
 class SummaryPool:
@@ -81,20 +86,18 @@ class SummaryPool:
     def __init__(self) -> None:
         """Begin with nothing."""
         self._iou, self._occluded, self._hidden = FramePool(), FramePool(), FramePool()
-        self._invented = self._visible = 0.0
+        self._invented = RatioPool()
 
     def add(self, frames: FrameScores) -> None:
         """Add a track's frames."""
         self._iou.add(frames.iou)
         self._occluded.add(frames.occluded_iou)
         self._hidden.add(frames.hidden_iou)
-        self._invented += float(np.nansum(frames.invented))
-        self._visible += float(np.nansum(frames.visible))
+        self._invented.add(float(np.nansum(frames.invented)), float(np.nansum(frames.visible)))
 
     def result(self) -> Summary:
         """All measures so far."""
-        share = self._invented / self._visible if self._visible else math.nan
-        return Summary(self._iou.result(), self._occluded.result(), self._hidden.result(), share)
+        return Summary(self._iou.result(), self._occluded.result(), self._hidden.result(), self._invented.result())
 
 
 def iou(first: BoolArray, second: BoolArray) -> Values:

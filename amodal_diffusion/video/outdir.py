@@ -120,7 +120,7 @@ class OutputFolder:
                 yield self
             except BaseException:
                 # Nothing to go on from: leave no folder behind that refuses the corrected command.
-                if self.work.is_dir() and not any(step["finished"] for step in self._steps.values()):
+                if self.work.is_dir() and not any(_has_result(self.work, step) for step in self._steps.values()):
                     _remove_listed(self.work)
                 raise
 
@@ -152,15 +152,34 @@ class OutputFolder:
         self._steps[name]["finished"] = True
         self._save()
 
+    def pieces(self, name: str, files: Sequence[str]) -> Path:
+        """Begin a step whose files are made one by one, each with `write_whole`; those that are there outlive an error.
+
+        Args:
+            name: of the step.
+            files: what may be written, as for `step`.
+
+        Returns:
+            the folder to write into, with the folders of all files made.
+        """
+        self._steps[name] = {"files": list(files), "finished": False, "pieces": True}
+        self._save()
+        for folder in {(self.work / file).parent for file in files}:
+            folder.mkdir(parents=True, exist_ok=True)
+        return self.work
+
     def discard(self, name: str) -> None:
-        """Remove the files of a step that only others needed.
+        """Remove the files of a step that only others needed, and the folders that it leaves empty.
 
         Args:
             name: of the step; nothing happens if it was never begun.
         """
-        for file in self._steps.get(name, {"files": []})["files"]:
-            (self.work / file).unlink(missing_ok=True)
-        self._steps.pop(name, None)
+        files = _files_of(self.work, self._steps.pop(name, {"files": []}))
+        for path in files:
+            path.unlink(missing_ok=True)
+        for folder in {path.parent for path in files} - {self.work}:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
         self._save()
 
     def commit(self) -> None:
@@ -217,13 +236,39 @@ class OutputFolder:
 
     def _save(self) -> None:
         """Write the manifest in one go, so that a kill leaves the old or the new one."""
-        text = json.dumps({"format": _FORMAT, **self._identity, "steps": self._steps}, indent=1)
-        temporary = self.work / f"{MANIFEST}.new"
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.work / MANIFEST)
+        write_whole(
+            self.work / MANIFEST, json.dumps({"format": _FORMAT, **self._identity, "steps": self._steps}, indent=1)
+        )
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that a kill leaves the old one, none, or the new one, never a part.
+
+    Args:
+        path: the file; beside it lies ``NAME.new`` for a moment.
+        text: its content.
+    """
+    temporary = _unfinished(path)
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f"{path.name}.new")
+
+
+def _files_of(folder: Path, step: Mapping[str, Any]) -> list[Path]:
+    """Paths that a step may have written."""
+    paths = [folder / file for file in step["files"]]
+    return [*paths, *map(_unfinished, paths)] if step.get("pieces") else paths
+
+
+def _has_result(folder: Path, step: Mapping[str, Any]) -> bool:
+    """Whether there is anything of a step that a later run goes on from."""
+    return step["finished"] or (bool(step.get("pieces")) and any(_is_written(folder / file) for file in step["files"]))
 
 
 def _is_written(path: Path) -> bool:
@@ -243,10 +288,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 def _listed(folder: Path) -> set[Path]:
     """All files that are ours in a folder, existing or not: those that its manifest lists, and its own."""
-    own = {folder / MANIFEST, folder / f"{MANIFEST}.new", folder / _LOCK}
+    own = {folder / MANIFEST, _unfinished(folder / MANIFEST), folder / _LOCK}
     if not (folder / MANIFEST).is_file():
         return own
-    listed = {folder / file for step in _read_manifest(folder)["steps"].values() for file in step["files"]}
+    listed = {path for step in _read_manifest(folder)["steps"].values() for path in _files_of(folder, step)}
     for path in listed:  # a manifest that was tampered with, or a link in place of a folder of ours
         if not path.parent.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"out: {folder / MANIFEST}: lists {path}, which is elsewhere; move the folder away")

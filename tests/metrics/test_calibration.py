@@ -49,3 +49,18 @@ def test_nothing_predicted_has_no_error_where_predicted() -> None:
 def test_what_is_no_probability_is_refused(values: np.ndarray) -> None:
     with pytest.raises(InputError, match="probability: expected values in"):
         Calibration().add(values.astype(np.float32), EVERYWHERE, EVERYWHERE)
+
+
+def test_sums_of_two_make_one_curve() -> None:
+    generator = np.random.default_rng(0)
+    whole, parts = Calibration(), [Calibration(), Calibration()]
+    for part in parts:
+        probability = generator.random((1, 1, 10), dtype=np.float32)
+        truth = generator.random((1, 1, 10)) < 0.5
+        for gathered in (whole, part):
+            gathered.add(probability, truth, EVERYWHERE)
+    joined = Calibration()
+    for part in parts:
+        joined.add_sums(part.sums())
+    np.testing.assert_allclose(joined.sums(), whole.sums(), rtol=1e-12)
+    assert joined.result().error == pytest.approx(whole.result().error)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from amodal_diffusion.metrics import FramePool, pool
+from amodal_diffusion.metrics import FramePool, RatioPool, pool
 
 
 def test_pooling_weighs_frames_and_its_error_tracks() -> None:
@@ -45,3 +45,25 @@ def test_a_pool_goes_on_after_a_result() -> None:
     assert gathered.result().value == 1.0
     gathered.add(np.asarray([0.0]))
     assert gathered.result().value == 0.5
+
+
+def test_the_interval_is_students() -> None:
+    pooled = pool([np.asarray([0.0]), np.asarray([1.0])])  # standard error 1/2; t of one degree is 12.706
+    assert pooled.interval == pytest.approx((0.5 - 12.7062 / 2, 0.5 + 12.7062 / 2), abs=1e-4)
+    assert np.isnan(pool([np.asarray([1.0])]).interval).all()
+
+
+def test_a_ratio_counts_tracks_that_add_to_its_first_sum_alone() -> None:
+    gathered = RatioPool()
+    for part, whole in ((2.0, 4.0), (0.0, 0.0), (1.0, 0.0), (0.0, 2.0)):
+        gathered.add(part, whole)
+    ratio = gathered.result()
+    assert (ratio.value, ratio.tracks) == (0.5, 3)
+    # Residuals of the tracks: 2 - 4/2, 1 and 0 - 2/2.
+    assert ratio.standard_error == pytest.approx(math.sqrt(3 / 2 * (0 + 1 + 1)) / 6)
+
+
+def test_a_ratio_of_nothing_is_not_a_number() -> None:
+    gathered = RatioPool()
+    gathered.add(1.0, 0.0)
+    assert math.isnan(gathered.result().value)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
 
 from amodal_diffusion.types import InputError
-from amodal_diffusion.video.outdir import MANIFEST, InputRecord, OutputFolder
+from amodal_diffusion.video.outdir import MANIFEST, InputRecord, OutputFolder, write_whole
 
 
 def folder(path: Path, *, seed: int = 0, overwrite: bool = False) -> OutputFolder:
@@ -195,3 +196,57 @@ def test_an_input_is_known_again_until_it_changes(tmp_path: Path) -> None:
     assert (first.files, first.bytes) == (1, 1)
     (tmp_path / "a" / "1.png").write_text("y")
     assert InputRecord.of(tmp_path / "a") != first
+
+
+def test_pieces_that_are_written_outlive_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    names = ["pieces/0.txt", "pieces/1.txt"]
+
+    def stopped() -> None:
+        with folder(path).opened() as out:
+            work = out.pieces("all", names)
+            write_whole(work / names[0], "one")
+            (work / f"{names[1]}.new").write_text("a part of")  # as a kill leaves it
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        stopped()
+    with pytest.raises(InputError, match="begun by another command"):
+        folder(path, seed=1)
+    with folder(path).opened() as out:
+        work = out.pieces("all", names)
+        assert (work / names[0]).read_text() == "one"
+        assert not out.is_finished("all")
+        out.discard("all")
+        with out.step("a", ["a.txt"]):
+            (work / "a.txt").write_text("whole")
+        out.commit()
+    assert sorted(file.name for file in path.iterdir()) == ["a.txt", MANIFEST]
+
+
+def test_no_folder_is_left_where_no_piece_was_written(tmp_path: Path) -> None:
+    def stopped() -> None:
+        with folder(tmp_path / "out").opened() as out:
+            out.pieces("all", ["pieces/0.txt"])
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        stopped()
+    assert list(tmp_path.iterdir()) == []
+
+
+def begin_and_die(path: Path) -> None:
+    with folder(path).opened() as out:
+        work = out.pieces("all", ["pieces/0.txt"])
+        (work / "pieces/0.txt.new").write_text("a part of")
+        os._exit(9)
+
+
+def test_begun_pieces_of_another_command_can_be_replaced(tmp_path: Path) -> None:
+    killed = multiprocessing.get_context("fork").Process(target=begin_and_die, args=(tmp_path / "out",))
+    killed.start()
+    killed.join()
+    assert (tmp_path / "out.partial/pieces/0.txt.new").is_file()
+    write(tmp_path / "out", seed=1, overwrite=True)
+    assert sorted(texts(tmp_path / "out")) == ["objects/a/0.txt", "objects/b/0.txt"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
