@@ -29,36 +29,67 @@ class FolderNames:
     amodal: str = "amodal"
 
 
+@dataclass(frozen=True)
+class FolderClip:
+    """A clip's frames and the masks of its objects, all as many.
+
+    Attributes:
+        path: the clip's folder.
+        frames: in order.
+        objects: modal and amodal masks by name, in natural order; not read before they are iterated.
+    """
+
+    path: Path
+    frames: list[Path]
+    objects: dict[str, tuple[MaskTrack, MaskTrack]]
+
+
+def folder_clips(root: Path, names: FolderNames) -> Iterator[FolderClip]:
+    """Find every clip at or below a folder, in natural order.
+
+    Frame and mask files are paired in natural order, as many masks as frames.
+
+    Args:
+        root: holds the clips.
+        names: of the folders inside a clip's.
+
+    Raises:
+        InputError: if there is no clip, or a clip's masks and frames do not belong together.
+    """
+    for clip in _clips(root, names.images):
+        frames = list_pictures(clip / names.images)
+        if not frames:
+            raise InputError(f"{clip / names.images}: no pictures in this folder")
+        objects = _objects(clip, names)
+        for track in (track for pair in objects.values() for track in pair):
+            if track.num_frames != len(frames):
+                raise InputError(
+                    f"{track.path}: {track.num_frames} masks for {len(frames)} frames in {clip / names.images}; "
+                    "give one mask a frame, empty where nothing is"
+                )
+        yield FolderClip(clip, frames, objects)
+
+
 def folder_tracks(root: Path, names: FolderNames) -> Iterator[LongTrack]:
     """Read the objects of every clip at or below a folder.
 
-    Frame and mask files are paired in natural order, as many masks as frames. An object is called by the name of its
-    folder of masks, or by its label.
+    An object is called by the name of its folder of masks, or by its label.
 
     Args:
         root: paths in the annotation are relative to it.
         names: of the folders inside a clip's.
 
     Raises:
-        InputError: if there is no clip, or a clip's masks and frames do not belong together.
+        InputError: as `folder_clips`.
     """
     first = 0  # image id
-    for clip in _clips(root, names.images):
-        frames = list_pictures(clip / names.images)
-        if not frames:
-            raise InputError(f"{clip / names.images}: no pictures in this folder")
-        paths = [path.relative_to(root).as_posix() for path in frames]
-        image_ids = range(first, first + len(frames))
-        first += len(frames)
-        for number, (name, (modal, amodal)) in enumerate(_objects(clip, names).items(), start=1):
-            for track in (modal, amodal):
-                if track.num_frames != len(frames):
-                    raise InputError(
-                        f"{track.path}: {track.num_frames} masks for {len(frames)} frames in {clip / names.images}; "
-                        "give one mask a frame, empty where nothing is"
-                    )
+    for clip in folder_clips(root, names):
+        paths = [path.relative_to(root).as_posix() for path in clip.frames]
+        image_ids = range(first, first + len(paths))
+        first += len(paths)
+        for number, (name, (modal, amodal)) in enumerate(clip.objects.items(), start=1):
             yield LongTrack(
-                name=f"{clip}: object {name}",
+                name=f"{clip.path}: object {name}",
                 obj_id=number,
                 category_id=1,
                 size=(amodal.height, amodal.width),

@@ -41,16 +41,17 @@ def stream_entries(path: Path, key: str = "") -> Iterator[Any]:
         InputError: if the file cannot be read or is no such JSON; entries before the damage come first.
     """
     with _open_json(path, "{" if key else "[") as file:
-        yield from _entries(file, path, f"{key}.item" if key else "item")
+        yield from parse_entries(file, path, f"{key}.item" if key else "item")
 
 
-class TrackIndex:
-    """The tracks of an annotation file by number, from an index that is made once, and again when the file changes.
+class EntryIndex:
+    """The entries of a JSON list by number, from an index that is made once, and again when the file changes.
 
-    Processes that need an index at the same time wait for the one that makes it.
+    Processes that need an index at the same time wait for the one that makes it. For a file of another layout a class
+    of its own says what its entries are.
 
     Args:
-        annotations: file in the layout of SAIL-VOS sequences.
+        annotations: the file.
         folder: of the index; that of the annotation file by default.
 
     Attributes:
@@ -59,13 +60,17 @@ class TrackIndex:
         fingerprint: SHA-256 of the annotation file.
 
     Raises:
-        InputError: if the file cannot be read, is no list or an empty one, or if the index cannot be written.
+        InputError: if the file cannot be read, is not of the layout or empty, or if the index cannot be written.
     """
+
+    start = "["
+    layout = ""
+    """What an index says of its entries; nothing for a list's."""
 
     def __init__(self, annotations: Path, *, folder: Path | None = None) -> None:
         self.annotations = annotations
         self.path = _index_path(annotations, folder)
-        identity = _identity(annotations)
+        identity = _identity(annotations, self.layout)
         meta = _read_meta(self.path, identity) or self._make(identity)
         self.fingerprint = meta["sha256"]
         self._length = int(meta["tracks"])
@@ -81,6 +86,93 @@ class TrackIndex:
         """A copy for another process, which opens the index for itself."""
         return {**vars(self), "_connection": None}
 
+    def entry(self, number: int) -> Any:  # noqa: ANN401 - what JSON has
+        """Read an entry, as JSON has it.
+
+        Args:
+            number: its place in the file, from 0.
+
+        Raises:
+            IndexError: if there is no such entry.
+        """
+        if not 0 <= number < self._length:
+            raise IndexError(f"number: expected 0 to {self._length - 1}, got {number}")
+        row = self._connected().execute("SELECT entry FROM tracks WHERE number = ?", (number,)).fetchone()
+        return json.loads(row[0])
+
+    def values(self, *paths: str, limit: int | None = None) -> Iterator[tuple[Any, ...]]:
+        """Read a few values of each entry in turn, much faster than whole entries.
+
+        Args:
+            paths: where the values are, as SQLite's JSON functions write it, such as ``$.image_ids[0]``.
+            limit: of the first so many entries; of all by default.
+
+        Yields:
+            a value a path: text, a number or, where there is none or it is null, None.
+        """
+        columns = ", ".join("json_extract(entry, ?)" for _ in paths)
+        count = self._length if limit is None else limit
+        query = f"SELECT {columns} FROM tracks ORDER BY number LIMIT ?"
+        yield from self._connected().execute(query, (*paths, count))
+
+    def name(self, number: int) -> str:
+        """What messages call an entry, without reading it."""
+        return f"{self.annotations}: track {number}"
+
+    def entries(self, file: HashedFile) -> Iterator[Any]:
+        """Stream the entries to be indexed; reads the file to its end.
+
+        Args:
+            file: the annotation file, open.
+
+        Raises:
+            InputError: if it is no such JSON.
+        """
+        return parse_entries(file, self.annotations, "item")
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None or self._connection[0] != os.getpid():  # SQLite forbids its use across a fork
+            self._connection = (os.getpid(), _connect(self.path))
+        return self._connection[1]
+
+    def _make(self, identity: dict[str, str]) -> dict[str, str]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{self.path}.lock"):
+                return _read_meta(self.path, identity) or self._write(identity)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise InputError(
+                f"{self.path}: the index cannot be written ({error}); name a folder with room as data.index_folder"
+            ) from error
+
+    def _write(self, identity: dict[str, str]) -> dict[str, str]:
+        """Stream the annotation file into an index beside the final one, then rename."""
+        started = time.monotonic()
+        logger.info("%s: making its index, once", self.annotations)
+        partial = self.path.with_name(self.path.name + ".partial")
+        partial.unlink(missing_ok=True)
+        try:
+            with closing(sqlite3.connect(partial)) as connection, _open_json(self.annotations, self.start) as file:
+                connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+                connection.execute("PRAGMA journal_mode = OFF")
+                connection.execute("CREATE TABLE tracks (number INTEGER PRIMARY KEY, entry TEXT NOT NULL)")
+                connection.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+                entries = enumerate(self.entries(file))
+                texts = ((number, json.dumps(entry, separators=(",", ":"))) for number, entry in entries)
+                tracks = connection.executemany("INSERT INTO tracks VALUES (?, ?)", texts).rowcount
+                meta = {**identity, "tracks": str(max(0, tracks)), "sha256": file.digest.hexdigest()}
+                connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+                connection.commit()
+            partial.replace(self.path)
+        finally:
+            partial.unlink(missing_ok=True)
+        logger.info("%s: %s tracks, %.0f s", self.path, meta["tracks"], time.monotonic() - started)
+        return meta
+
+
+class TrackIndex(EntryIndex):
+    """The tracks of an annotation file in the layout of SAIL-VOS sequences by number, see `EntryIndex`."""
+
     def record(self, number: int) -> TrackRecord:
         """Read and check a track.
 
@@ -91,26 +183,7 @@ class TrackIndex:
             IndexError: if there is no such track.
             InputError: if it is not as it should be; names it.
         """
-        if not 0 <= number < self._length:
-            raise IndexError(f"number: expected 0 to {self._length - 1}, got {number}")
-        if self._connection is None or self._connection[0] != os.getpid():  # SQLite forbids its use across a fork
-            self._connection = (os.getpid(), _connect(self.path))
-        entry = self._connection[1].execute("SELECT entry FROM tracks WHERE number = ?", (number,)).fetchone()[0]
-        return parse_record(json.loads(entry), where=self.name(number))
-
-    def name(self, number: int) -> str:
-        """What messages call a track, without reading it."""
-        return f"{self.annotations}: track {number}"
-
-    def _make(self, identity: dict[str, str]) -> dict[str, str]:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{self.path}.lock"):
-                return _read_meta(self.path, identity) or _write_index(self.path, self.annotations, identity)
-        except (OSError, sqlite3.OperationalError) as error:
-            raise InputError(
-                f"{self.path}: the index cannot be written ({error}); name a folder with room as data.index_folder"
-            ) from error
+        return parse_record(self.entry(number), where=self.name(number))
 
 
 def _index_path(annotations: Path, folder: Path | None) -> Path:
@@ -120,13 +193,14 @@ def _index_path(annotations: Path, folder: Path | None) -> Path:
     return folder / f"{annotations.name}-{place}{SUFFIX}"  # files of one name from several folders
 
 
-def _identity(annotations: Path) -> dict[str, str]:
+def _identity(annotations: Path, layout: str) -> dict[str, str]:
     """By what a file is known to be the one that an index was made of."""
     try:
         status = annotations.stat()
     except OSError as error:
         raise InputError(f"{annotations}: cannot be read ({error.strerror})") from error
-    return {"format": _FORMAT, "bytes": str(status.st_size), "changed": str(status.st_mtime_ns)}
+    entries = {"layout": layout} if layout else {}
+    return {"format": _FORMAT, "bytes": str(status.st_size), "changed": str(status.st_mtime_ns), **entries}
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -143,49 +217,30 @@ def _read_meta(path: Path, identity: dict[str, str]) -> dict[str, str] | None:
             meta = dict(connection.execute("SELECT key, value FROM meta"))
     except sqlite3.DatabaseError:
         return None
-    return meta if identity.items() <= meta.items() else None
+    same = identity.items() <= meta.items() and identity.get("layout") == meta.get("layout")
+    return meta if same else None
 
 
-def _write_index(path: Path, annotations: Path, identity: dict[str, str]) -> dict[str, str]:
-    """Stream an annotation file into an index beside the final one, then rename."""
-    started = time.monotonic()
-    logger.info("%s: making its index, once", annotations)
-    partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)
-    try:
-        with closing(sqlite3.connect(partial)) as connection, _open_json(annotations, "[") as file:
-            connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-            connection.execute("PRAGMA journal_mode = OFF")
-            connection.execute("CREATE TABLE tracks (number INTEGER PRIMARY KEY, entry TEXT NOT NULL)")
-            connection.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
-            entries = enumerate(_entries(file, annotations, "item"))
-            texts = ((number, json.dumps(entry, separators=(",", ":"))) for number, entry in entries)
-            tracks = connection.executemany("INSERT INTO tracks VALUES (?, ?)", texts).rowcount
-            meta = {**identity, "tracks": str(max(0, tracks)), "sha256": file.digest.hexdigest()}
-            connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-            connection.commit()
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    logger.info("%s: %s tracks, %.0f s", path, meta["tracks"], time.monotonic() - started)
-    return meta
+class HashedFile:
+    """A file that is hashed as it is read.
 
-
-class _HashedFile:
-    """A file that is hashed as it is read."""
+    Args:
+        file: open, at its start.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
         self.digest = hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
+        """Read and hash."""
         data = self.file.read(size)
         self.digest.update(data)
         return data
 
 
 @contextmanager
-def _open_json(path: Path, start: str) -> Iterator[_HashedFile]:
+def _open_json(path: Path, start: str) -> Iterator[HashedFile]:
     """Open a JSON file that is a list or an object, as its first character says."""
     kinds = {"[": "a list of tracks", "{": "an object"}
     try:
@@ -197,10 +252,20 @@ def _open_json(path: Path, start: str) -> Iterator[_HashedFile]:
         file.seek(0)
         if first != start:
             raise InputError(f"{path}: expected JSON that is {kinds[start]}, got {kinds.get(first, 'something else')}")
-        yield _HashedFile(file)
+        yield HashedFile(file)
 
 
-def _entries(file: _HashedFile, path: Path, prefix: str) -> Iterator[Any]:
+def parse_entries(file: HashedFile, path: Path, prefix: str) -> Iterator[Any]:
+    """Stream the JSON values under a prefix; reads the file to its end.
+
+    Args:
+        file: open.
+        path: of the file, for messages.
+        prefix: as ijson writes it, such as ``annotations.item``.
+
+    Raises:
+        InputError: if it is no JSON.
+    """
     try:
         yield from ijson.items(file, prefix, use_float=True)
     except ijson.JSONError as error:

@@ -36,6 +36,37 @@ def find_frame(images: Path, name: str) -> Path | None:
     return next((file for file in (path, *others) if file.is_file()), None)
 
 
+def frame_file(images: Path, name: str) -> Path:
+    """As `find_frame`.
+
+    Raises:
+        InputError: if there is none.
+    """
+    path = find_frame(images, name)
+    if path is None:
+        raise InputError(f"{images / name}: no such file, nor one of another picture format")
+    return path
+
+
+def read_frame(path: Path, size: tuple[int, int]) -> UInt8Array:
+    """Read a frame that belongs to masks.
+
+    Args:
+        path: of the frame.
+        size: height and width of the masks.
+
+    Returns:
+        uint8 ``[H, W, 3]``.
+
+    Raises:
+        InputError: if it cannot be read or is of another size.
+    """
+    rgb = read_rgb(path)
+    if rgb.shape[:2] != size:
+        raise InputError(f"{path}: {rgb.shape[1]}x{rgb.shape[0]} pixels for masks of {size[1]}x{size[0]}")
+    return rgb
+
+
 @dataclass(frozen=True)
 class Track:
     """One object through a clip at the size of its frames.
@@ -202,21 +233,11 @@ class SailVosDataset(Dataset[AmodalSample]):
         ]
 
     def _file(self, record: TrackRecord, frame: int) -> Path:
-        name = record.image_file_names[frame]
-        path = find_frame(self.images, name)
-        if path is None:
-            raise InputError(f"{self.images / name}: no such file, nor one of another picture format")
-        return path
+        return frame_file(self.images, record.image_file_names[frame])
 
     def _frame(self, record: TrackRecord, frame: int) -> UInt8Array:
         """Read a frame, uint8 ``[H, W, 3]``."""
-        path = self._file(record, frame)
-        rgb = read_rgb(path)
-        if rgb.shape[:2] != record.size:
-            raise InputError(
-                f"{path}: {rgb.shape[1]}x{rgb.shape[0]} pixels for masks of {record.size[1]}x{record.size[0]}"
-            )
-        return rgb
+        return read_frame(self._file(record, frame), record.size)
 
 
 @contextmanager

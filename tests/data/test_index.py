@@ -42,6 +42,14 @@ def test_it_has_the_tracks_of_the_file(annotations: Path) -> None:
             index.record(number)
 
 
+def test_a_few_values_of_each_entry(annotations: Path) -> None:
+    index = TrackIndex(annotations)
+    expected = [(entry["obj_id"], entry["image_file_names"][0], None) for entry in stream_entries(annotations)]
+    assert list(index.values("$.obj_id", "$.image_file_names[0]", "$.none")) == expected
+    assert list(index.values("$.obj_id", limit=1)) == [expected[0][:1]]
+    assert index.entry(1)["obj_id"] == expected[1][0]
+
+
 def test_it_is_made_once_and_again_for_a_changed_file(annotations: Path) -> None:
     first = TrackIndex(annotations)
     made = first.path.stat()
