@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from amodal_diffusion.metrics.boxes import Boxes
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array, VideoClip
 
 
@@ -56,7 +57,7 @@ class BoxTrack(BenchmarkTrack):
         amodal_boxes: x, y, width, height in pixels of the clip's frames, float64 ``[F, 4]``.
     """
 
-    amodal_boxes: FloatArray
+    amodal_boxes: Boxes
 
 
 class Benchmark(Protocol):
