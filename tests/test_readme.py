@@ -1,30 +1,23 @@
-"""The README's commands are commands: each names things that exist and parses as the program would parse it."""
+"""The commands of README and guides name things that exist, and parse as the programs would parse them."""
 
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from accelerate.commands.launch import launch_command_parser
 
 from amodal_diffusion.config import CommandParser, parse_settings
 from amodal_diffusion.training.precompute import precompute_main
 from amodal_diffusion.training.run import train_main
 from amodal_diffusion.training.vae import VaeSettings
+from tests.documents import DOCUMENTS, ROOT, commands_in
 
-ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/cluster.md", "docs/data.md", "docs/recipes.md")
 PLAIN = {"source .venv/bin/activate"}
-
-
-def commands_in(document: str) -> list[str]:
-    blocks = re.findall(r"^```bash\n(.*?)^```", document, flags=re.DOTALL | re.MULTILINE)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-
-
 COMMANDS = [command for name in DOCUMENTS for command in commands_in((ROOT / name).read_text(encoding="utf-8"))]
 
 
@@ -44,30 +37,38 @@ def check_make(arguments: list[str]) -> None:
     assert all(re.search(rf"^{variable} \?=", makefile, flags=re.MULTILINE) for variable in variables)
 
 
-def check_python(arguments: list[str]) -> None:
+def check_python(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     if arguments[0] == "-m":
         path = ROOT.joinpath(*arguments[1].split("."))
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
-        return
-    assert (ROOT / arguments[0]).is_file()
-    if arguments[0].startswith("inference/"):
+    elif arguments[0].startswith("inference/"):
+        assert (ROOT / arguments[0]).is_file()
         parse_subcommand("complete", arguments[1:])
+    else:
+        check_training(arguments[0], arguments[1:], capsys)
 
 
 def check_accelerate(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert arguments[0] == "launch"
-    place = next(index for index, argument in enumerate(arguments) if argument.startswith("train/"))
-    assert (ROOT / arguments[place]).is_file()
-    if "--config_file" in arguments[:place]:
-        assert (ROOT / arguments[arguments.index("--config_file") + 1]).is_file()
-    settings = [str(ROOT / word) if word.startswith("configs/") else word for word in arguments[place + 1 :]]
-    match Path(arguments[place]).stem:
+    launch = launch_command_parser().parse_args(arguments[1:])
+    assert launch.config_file is None or (ROOT / launch.config_file).is_file()
+    check_training(launch.training_script, launch.training_script_args, capsys)
+
+
+def check_training(script: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert script.startswith("train/")
+    assert (ROOT / script).is_file()
+    settings = [str(ROOT / word) if word.startswith("configs/") else word for word in arguments]
+    dry = [*(word for word in settings if word != "--dry-run"), "--dry-run"]
+    match Path(script).stem:
+        case "bundle":
+            assert parse_settings(runpy.run_path(str(ROOT / script))["BundleSettings"], settings)
         case "train_vae":
             assert parse_settings(VaeSettings, settings)
         case "precompute":
-            assert precompute_main([*settings, "--dry-run"]) == 0
+            assert precompute_main(dry) == 0
         case "train_amodal_segmentation" | "train_content_completion" as name:
-            assert train_main([*settings, "--dry-run"]) == 0
+            assert train_main(dry) == 0
             assert f"stage: {name.removeprefix('train_')}" in capsys.readouterr().out
         case other:
             pytest.fail(f"no such training script: {other}")
@@ -83,7 +84,7 @@ def check(command: str, capsys: pytest.CaptureFixture[str]) -> None:
         case "amodal-diffusion":
             parse_subcommand(words[1], words[2:])
         case "python" | "python3":
-            check_python(words[1:])
+            check_python(words[1:], capsys)
         case "accelerate":
             check_accelerate(words[1:], capsys)
         case _:

@@ -16,14 +16,14 @@ LAUNCH = (sys.executable, "-m", "accelerate.commands.launch", "--config_file", s
 
 
 @contextmanager
-def started(*command: str) -> Iterator[subprocess.Popen[str]]:
-    """A command in a process group of its own, none of which is left afterwards."""
+def started(*command: str, folder: Path = ROOT) -> Iterator[subprocess.Popen[str]]:
+    """A command in a folder and a process group of its own, none of which is left afterwards."""
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        cwd=ROOT,
+        cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         start_new_session=True,
     )
@@ -42,14 +42,15 @@ def with_children_killed(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def run(*command: str, status: int = 0) -> str:
+def run(*command: str, status: int = 0, folder: Path = ROOT) -> str:
     """Run a command to its end; what it printed.
 
     Args:
         command: program and arguments.
         status: that it must exit with.
+        folder: that it runs in.
     """
-    with started(*command) as process:
+    with started(*command, folder=folder) as process:
         printed, _ = process.communicate(timeout=600)
     assert process.returncode == status, printed
     return printed
