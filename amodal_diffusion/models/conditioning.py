@@ -24,6 +24,8 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 TRAINING_FPS = 8
 MOTION_BUCKET = 127
+# Frames that the image encoder sees at once: on a CPU as many as its caches hold, else to bound memory.
+_CPU_CHUNK, _CHUNK = 4, 32
 
 Generators = torch.Generator | Sequence[torch.Generator]
 
@@ -135,24 +137,24 @@ def add_condition_noise(video: Tensor, strength: Tensor, *, generator: Generator
     return video + strength.to(video)[:, None, None, None, None] * noise
 
 
-def clip_tokens(image_encoder: CLIPVisionModelWithProjection, video: Tensor, *, chunk_size: int = 32) -> Tensor:
+def clip_tokens(image_encoder: CLIPVisionModelWithProjection, video: Tensor) -> Tensor:
     """One projected token a frame, after Stable Video Diffusion's own antialiased resize on [-1, 1].
 
     Args:
         image_encoder: its configured image size is the size resized to (224 at full size).
         video: float ``[B, F, 1 or 3, H, W]`` in [-1, 1]; one channel is repeated to three.
-        chunk_size: frames encoded at once.
 
     Returns:
         float32 ``[B, F, D]``.
     """
     size = image_encoder.config.image_size
+    frames = _CPU_CHUNK if image_encoder.device.type == "cpu" else _CHUNK
     mean = torch.tensor(CLIP_MEAN, device=image_encoder.device)[:, None, None]
     std = torch.tensor(CLIP_STD, device=image_encoder.device)[:, None, None]
     clips = []
     for clip in video:  # chunks never mix clips: a clip's result does not depend on its batch
         tokens = []
-        for chunk in clip.split(chunk_size):
+        for chunk in clip.split(frames):
             pixels = chunk.to(image_encoder.device, torch.float32).contiguous()
             pixels = _resize_with_antialiasing(pixels, (size, size)).expand(-1, 3, -1, -1)
             pixels = ((pixels + 1) / 2 - mean) / std

@@ -33,7 +33,8 @@ class DepthEstimator:
             processor: resizes and normalises frames to what the network was trained on.
             batch_size: frames at once.
         """
-        self._network, self._processor, self._batch_size = network.eval(), processor, batch_size
+        self._network = network.eval().to(memory_format=torch.channels_last)  # convolutions are quicker so
+        self._processor, self._batch_size = processor, batch_size
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, device: str | torch.device = "cpu") -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +28,11 @@ def fingerprint(network: nn.Module, *settings: Mapping[str, Any]) -> str:
         result.update(f"{name} {value.dtype} {list(value.shape)}".encode())
         result.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return result.hexdigest()
+
+
+def joined_fingerprint(networks: Sequence[nn.Module]) -> str:
+    """SHA-256 that stands for several networks, in their order; 64 hex digits."""
+    return hashlib.sha256(" ".join(map(fingerprint, networks)).encode()).hexdigest()
 
 
 def _told(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
