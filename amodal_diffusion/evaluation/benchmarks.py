@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from amodal_diffusion.data.scenes import Split
 from amodal_diffusion.evaluation.benchmark import Benchmark
+from amodal_diffusion.evaluation.coco_amodal import open_coco_amodal
+from amodal_diffusion.evaluation.fishbowl import open_fishbowl
+from amodal_diffusion.evaluation.folder import open_folder
+from amodal_diffusion.evaluation.movi import open_movi
+from amodal_diffusion.evaluation.sailvos import open_sailvos
 from amodal_diffusion.evaluation.scenes import CLIPS, ScenesBenchmark
+from amodal_diffusion.evaluation.tao_amodal import open_tao_amodal
 from amodal_diffusion.types import InputError
 
-BENCHMARKS: tuple[str, ...] = ("scenes",)
+SCENES = "scenes"
+_OF_AN_ANNOTATION_FILE = ("images", "depth", "index_folder")
+_FILES: dict[str, tuple[Callable[..., Benchmark], tuple[str, ...]]] = {
+    "sailvos": (open_sailvos, _OF_AN_ANNOTATION_FILE),
+    "tao-amodal": (open_tao_amodal, _OF_AN_ANNOTATION_FILE),
+    "movi": (open_movi, ()),
+    "fishbowl": (open_fishbowl, ("depth",)),
+    "coco-amodal": (open_coco_amodal, _OF_AN_ANNOTATION_FILE),
+    "folder": (open_folder, ()),
+}
+"""How each benchmark of files is opened, and with which folders beside its data."""
+BENCHMARKS: tuple[str, ...] = (SCENES, *_FILES)
 
 
 def open_benchmark(
@@ -19,6 +37,7 @@ def open_benchmark(
     data: Path | None = None,
     images: Path | None = None,
     depth: Path | None = None,
+    index_folder: Path | None = None,
     split: str | None = None,
     limit: int | None = None,
 ) -> Benchmark:
@@ -29,9 +48,10 @@ def open_benchmark(
     Args:
         name: one of `BENCHMARKS`.
         data: its file or folder; none for ``scenes``, which are made.
-        images: root of the frames, where an annotation file is not beside them.
-        depth: root of depth pictures, nearer is larger, each under the path that its frame has below `images`; for
-            benchmarks of annotation files, which have no depth of their own.
+        images: root of the frames that an annotation file names; its own folder by default.
+        depth: root of depth, nearer is larger, for benchmarks that have none of their own: for those of annotation
+            files a picture under the path of each frame, for ``fishbowl`` a folder of them or an array a video.
+        index_folder: where the index of an annotation file is kept; its own folder by default.
         split: of ``scenes``: test-v1 (by default), validation or train.
         limit: take the first so many tracks; all by default.
 
@@ -40,8 +60,21 @@ def open_benchmark(
     """
     if name not in BENCHMARKS:
         raise InputError(f"benchmark: expected one of {', '.join(BENCHMARKS)}, got {name}")
-    _refuse(name, data=data, images=images, depth=depth)
-    return ScenesBenchmark(_split(split), CLIPS if limit is None else limit)
+    folders = {"images": images, "depth": depth, "index_folder": index_folder}
+    if name == SCENES:
+        _refuse(name, data=data, **folders)
+        return ScenesBenchmark(_split(split), CLIPS if limit is None else limit)
+    opener, accepted = _FILES[name]
+    _refuse(name, split=split, **{key: value for key, value in folders.items() if key not in accepted})
+    if data is None:
+        raise InputError(f"data: expected the file or folder of the benchmark {name}, got none")
+    if limit is not None and limit < 1:
+        raise InputError(f"limit: expected at least 1 track, got {limit}")
+    for key, path in {"data": data, "images": images, "depth": depth}.items():
+        if path is not None and not path.exists():
+            raise InputError(f"{key}: {path}: no such file or folder")
+    chosen: dict[str, Any] = {key: folders[key] for key in accepted}
+    return opener(data, limit=limit, **chosen)
 
 
 def _refuse(benchmark: str, **arguments: Path | str | None) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 PICTURES_FPS = 8.0  # of a folder of pictures, which says nothing of time; the rate that the networks know
@@ -150,6 +150,24 @@ def read_integers(path: Path) -> IntegerPicture:
     if array.dtype.kind in "iu" and array.min() >= 0 and array.max() <= 65535:
         return IntegerPicture(array.astype(np.uint16), 65535, False)
     raise InputError(f"{path}: expected integers of 1, 8 or 16 bits, got {array.dtype}; save it as PNG")
+
+
+def read_floats(path: Path) -> FloatArray:
+    """Read a picture of one channel of floating-point numbers, such as TIFF.
+
+    Args:
+        path: the file.
+
+    Returns:
+        float32 ``[H, W]``.
+
+    Raises:
+        InputError: if the file cannot be read or holds anything else.
+    """
+    with _opened(path) as picture:
+        if picture.mode != "F":
+            raise InputError(f"{path}: expected floating-point numbers in one channel, got {picture.mode}")
+        return np.array(picture, dtype=np.float32)
 
 
 def write_mask_png(path: Path, mask: BoolArray) -> None:

@@ -1,0 +1,147 @@
+"""Amodal annotations of single images: files in the layouts of KINS, of COCOA and of those made like them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from amodal_diffusion.data.coco_masks import read_coco_mask
+from amodal_diffusion.data.index import EntryIndex, HashedFile, parse_entries, stream_entries
+from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.video.masks import Rle, check_rle, decode_rle, rle_area
+
+AMODAL_KEYS = ("a_segm", "segmentation")
+MODAL_KEYS = ("i_segm", "inmodal_seg", "visible_mask")
+
+
+@dataclass(frozen=True)
+class AmodalObject:
+    """An object in an image.
+
+    Attributes:
+        image_file_name: path of the image, relative to the root of the images.
+        size: height and width in pixels.
+        modal: visible part, bool ``[H, W]``.
+        amodal: whole object, bool ``[H, W]``.
+    """
+
+    image_file_name: str
+    size: tuple[int, int]
+    modal: BoolArray
+    amodal: BoolArray
+
+
+class AmodalImageIndex(EntryIndex):
+    """The objects of an annotation file by number, see `EntryIndex`.
+
+    The file has ``images`` with ``id``, ``file_name``, ``height`` and ``width``, and ``annotations`` with ``image_id``.
+    An annotation is an object, or has a list of them as ``regions``. An object has its whole mask as ``a_segm`` or
+    ``segmentation`` and its visible mask as ``i_segm``, ``inmodal_seg`` or ``visible_mask``; a region without one is
+    all visible. Objects without a visible pixel are left out.
+
+    Raises:
+        InputError: if the file cannot be read or has not this layout.
+    """
+
+    start = "{"
+    layout = "amodal images"
+
+    def object(self, number: int) -> AmodalObject:
+        """Read and check an object.
+
+        Args:
+            number: its place among the visible ones, from 0.
+
+        Raises:
+            IndexError: if there is no such object.
+            InputError: if a mask is not as it should be.
+        """
+        entry = self.entry(number)
+        size = entry["size"][0], entry["size"][1]
+        modal, amodal = (_decoded(entry[key], size, key) for key in ("modal", "amodal"))
+        return AmodalObject(entry["file_name"], size, modal, amodal)
+
+    def places(self, limit: int | None = None) -> Iterator[str]:
+        """The image's number and the object's place in it, from 0, of each object, as ``IMAGE/PLACE``."""
+        return (f"{image}/{place}" for image, place in self.values("$.image", "$.place", limit=limit))
+
+    def entries(self, file: HashedFile) -> Iterator[Any]:
+        """See `EntryIndex`."""
+        images = dict(_images(self.annotations))
+        places: Counter[Any] = Counter()
+        for number, entry in enumerate(parse_entries(file, self.annotations, "annotations.item")):
+            where = f"{self.annotations}: annotations: {number}"
+            if not isinstance(entry, Mapping) or entry.get("image_id") not in images:
+                raise InputError(
+                    f"{where}: expected an object with the image_id of one of the images, got {entry!r:.60}"
+                )
+            image = entry["image_id"]
+            for item, all_visible in _objects(entry, where):
+                row = {
+                    **images[image],
+                    "image": image,
+                    "place": places[image],
+                    "amodal": _value(item, AMODAL_KEYS, where),
+                    "modal": _value(item, AMODAL_KEYS if all_visible else MODAL_KEYS, where),
+                }
+                places[image] += 1
+                if _may_be_visible(row["modal"], row["size"]):
+                    yield row
+
+
+def _images(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    for number, entry in enumerate(stream_entries(path, "images")):
+        wanted = {"id": int | str, "file_name": str, "height": int, "width": int}
+        if not isinstance(entry, Mapping) or not all(isinstance(entry.get(key), kind) for key, kind in wanted.items()):
+            raise InputError(f"{path}: images: {number}: expected {', '.join(wanted)}, got {entry!r:.60}")
+        yield entry["id"], {"file_name": entry["file_name"], "size": [entry["height"], entry["width"]]}
+
+
+def _objects(entry: Mapping[str, Any], where: str) -> Iterator[tuple[Mapping[str, Any], bool]]:
+    """The objects of an annotation, and whether each is known to be all visible."""
+    if "regions" not in entry:
+        yield entry, False
+        return
+    for region in entry["regions"]:
+        if not isinstance(region, Mapping):
+            raise InputError(f"{where}: expected regions that are objects, got {region!r:.60}")
+        yield region, not any(key in region for key in MODAL_KEYS)
+
+
+def _value(item: Mapping[str, Any], keys: tuple[str, ...], where: str) -> object:
+    """A mask as JSON has it; a polygon alone becomes a list of one."""
+    key = next((key for key in keys if key in item), None)
+    if key is None:
+        raise InputError(f"{where}: expected {' or '.join(keys)}, got the keys {', '.join(item)}")
+    value = item[key]
+    alone = isinstance(value, list) and value and all(isinstance(number, int | float) for number in value)
+    return [value] if alone else value
+
+
+def _may_be_visible(value: object, size: list[int]) -> bool:
+    """Whether a mask has a pixel; a damaged one may, so that it is found when it is read."""
+    try:
+        rle = _checked(value, (size[0], size[1]))
+    except InputError:
+        return True
+    return rle is not None and rle_area(rle) > 0
+
+
+def _decoded(value: object, size: tuple[int, int], what: str) -> BoolArray:
+    try:
+        rle = _checked(value, size)
+        return np.zeros(size, dtype=np.bool_) if rle is None else decode_rle(rle)
+    except InputError as error:
+        raise InputError(f"{what} mask: {error}") from error
+
+
+def _checked(value: object, size: tuple[int, int]) -> Rle | None:
+    rle = read_coco_mask(value, *size)
+    if rle is not None:
+        check_rle(rle)
+    return rle

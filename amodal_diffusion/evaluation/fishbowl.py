@@ -1,0 +1,138 @@
+"""The benchmark of Fishbowl-style mask videos: a video, its visible masks as JSON, and each object's without others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from amodal_diffusion.data.coco_masks import read_coco_mask
+from amodal_diffusion.evaluation.benchmark import MaskTrack
+from amodal_diffusion.evaluation.file_benchmark import FileBenchmark, given_inputs, read_json
+from amodal_diffusion.types import BoolArray, FloatArray, InputError, VideoClip
+from amodal_diffusion.video.depth_files import read_depth
+from amodal_diffusion.video.io import read_clip
+from amodal_diffusion.video.masks import decode_rle
+from amodal_diffusion.video.pictures import natural_key
+
+VIDEO, MASKS = "video.mp4", "objects.json"
+
+
+def open_fishbowl(data: Path, *, depth: Path | None = None, limit: int | None = None) -> FileBenchmark:
+    """Open the benchmark: each object that has whole masks and is visible in at least one frame is a track.
+
+    Identities are ``fishbowl/VIDEO/OBJECT``: the name of the video's folder, and the object's number.
+
+    Args:
+        data: folder of videos, see docs/data.md.
+        depth: has ``VIDEO`` or ``VIDEO.npy`` for each, see :func:`~amodal_diffusion.video.depth_files.read_depth`.
+        limit: take the first so many tracks; all by default.
+
+    Raises:
+        InputError: if there is no video, or masks cannot be read.
+    """
+    found = list(islice(_objects(data), limit))
+    identities = [f"fishbowl/{item.video.name}/{item.number}" for item in found]
+    inputs = given_inputs(data=data, depth=depth)
+    return FileBenchmark("fishbowl", inputs, identities, lambda index, identity: found[index].read(identity, depth))
+
+
+@dataclass(frozen=True)
+class _Object:
+    """An object of a video.
+
+    Attributes:
+        video: folder of the video.
+        number: of the object.
+        whole: file of its masks without others.
+    """
+
+    video: Path
+    number: int
+    whole: Path
+
+    def read(self, identity: str, depth: Path | None) -> MaskTrack:
+        rgb, fps = read_clip(_video_file(self.video))
+        size = rgb.shape[1], rgb.shape[2]
+        modal = _decoded(_read_masks(self.video / MASKS)[self.number], size, f"{self.video / MASKS}: {self.number}")
+        amodal = _decoded(_read_masks(self.whole)[self.number], size, f"{self.whole}: {self.number}")
+        if len(amodal) != len(modal):
+            raise InputError(f"{self.whole}: {len(amodal)} masks for {len(modal)} in {self.video / MASKS}")
+        return MaskTrack(
+            identity=identity,
+            clip=VideoClip(rgb, modal, fps),
+            amodal_mask=amodal,
+            depth=None if depth is None else self._depth(depth, modal.shape),
+        )
+
+    def _depth(self, root: Path, shape: tuple[int, ...]) -> FloatArray:
+        place = root / self.video.name
+        depth = read_depth(place if place.is_dir() else place.with_name(f"{place.name}.npy"))
+        if depth.shape != shape:
+            raise InputError(f"{place}: expected depth [F, H, W] of {list(shape)}, got {list(depth.shape)}")
+        return depth
+
+
+def _objects(data: Path) -> Iterator[_Object]:
+    if not data.is_dir():
+        raise InputError(f"{data}: no such folder")
+    videos = sorted((path.parent for path in data.glob(f"*/{MASKS}")), key=lambda path: natural_key(path.name))
+    videos = [video for video in videos if "_object" not in video.name]
+    if not videos:
+        raise InputError(f"{data}: no video here; expected folders that hold {VIDEO} and {MASKS}")
+    for video in videos:
+        whole = {number: path for path in _whole_files(video) for number in _read_masks(path)}
+        for number, masks in sorted(_read_masks(video / MASKS).items()):
+            if number in whole and any(_is_visible(mask, f"{video / MASKS}: {number}") for mask in masks):
+                yield _Object(video, number, whole[number])
+
+
+def _video_file(video: Path) -> Path:
+    """The video, or its frames as pictures, which lie beside the folder of videos."""
+    frames = video.parent.with_name(f"{video.parent.name}_frames") / video.name
+    return frames if frames.is_dir() and not (video / VIDEO).exists() else video / VIDEO
+
+
+def _whole_files(video: Path) -> list[Path]:
+    """Files of the masks of each object without others, from beside the video's folder or beside the videos' folder."""
+    roots = (video.parent, video.parent.with_name(f"{video.parent.name}_objects"))
+    return sorted(path for root in roots for path in root.glob(f"{video.name}_object*/{MASKS}"))
+
+
+def _read_masks(path: Path) -> Mapping[int, list[Any]]:
+    """Masks of each frame, as JSON has them, by object."""
+    content = read_json(path)
+    masks: dict[int, list[Any]] = {}
+    for entry in content if isinstance(content, list) else [content]:
+        if (
+            not isinstance(entry, dict)
+            or not isinstance(entry.get("id"), int)
+            or not isinstance(entry.get("masks"), list)
+        ):
+            raise InputError(f"{path}: expected a list of objects with id and masks, got {entry!r:.60}")
+        masks[entry["id"]] = entry["masks"]
+    return masks
+
+
+def _is_visible(mask: object, where: str) -> bool:
+    size = mask.get("size") if isinstance(mask, dict) else None
+    if not isinstance(size, list) or len(size) != 2:
+        raise InputError(f"{where}: expected run lengths {{size: [H, W], counts}}, got {mask!r:.60}")
+    return bool(_decoded([mask], (size[0], size[1]), where).any())
+
+
+def _decoded(masks: list[Any], size: tuple[int, int], where: str) -> BoolArray:
+    """Masks of all frames, bool ``[F, H, W]``."""
+    decoded = np.zeros((len(masks), *size), dtype=np.bool_)
+    for frame, mask in enumerate(masks):
+        try:
+            rle = read_coco_mask(mask, *size)
+            if rle is not None:
+                decoded[frame] = decode_rle(rle)
+        except InputError as error:
+            raise InputError(f"{where}: frame {frame}: {error}") from error
+    return decoded
