@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from amodal_diffusion.data.coco_masks import read_coco_mask
+from amodal_diffusion.data.coco_masks import decode_coco_mask, may_be_visible
 from amodal_diffusion.data.index import EntryIndex, HashedFile, parse_entries, stream_entries
 from amodal_diffusion.types import BoolArray, InputError
-from amodal_diffusion.video.masks import Rle, check_rle, decode_rle, rle_area
 
 AMODAL_KEYS = ("a_segm", "segmentation")
 MODAL_KEYS = ("i_segm", "inmodal_seg", "visible_mask")
@@ -62,9 +59,14 @@ class AmodalImageIndex(EntryIndex):
             InputError: if a mask is not as it should be.
         """
         entry = self.entry(number)
-        size = entry["size"][0], entry["size"][1]
-        modal, amodal = (_decoded(entry[key], size, key) for key in ("modal", "amodal"))
-        return AmodalObject(entry["file_name"], size, modal, amodal)
+        height, width = entry["size"]
+        masks = {}
+        for key in ("modal", "amodal"):
+            try:
+                masks[key] = decode_coco_mask(entry[key], height, width)
+            except InputError as error:
+                raise InputError(f"{key} mask: {error}") from error
+        return AmodalObject(entry["file_name"], (height, width), **masks)
 
     def places(self, limit: int | None = None) -> Iterator[str]:
         """The image's number and the object's place in it, from 0, of each object, as ``IMAGE/PLACE``."""
@@ -72,7 +74,7 @@ class AmodalImageIndex(EntryIndex):
 
     def entries(self, file: HashedFile) -> Iterator[Any]:
         """See `EntryIndex`."""
-        images = dict(_images(self.annotations))
+        images = _images(self.annotations)
         places: Counter[Any] = Counter()
         for number, entry in enumerate(parse_entries(file, self.annotations, "annotations.item")):
             where = f"{self.annotations}: annotations: {number}"
@@ -90,16 +92,21 @@ class AmodalImageIndex(EntryIndex):
                     "modal": _value(item, AMODAL_KEYS if all_visible else MODAL_KEYS, where),
                 }
                 places[image] += 1
-                if _may_be_visible(row["modal"], row["size"]):
+                if may_be_visible(row["modal"], *row["size"]):
                     yield row
 
 
-def _images(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+def _images(path: Path) -> dict[int | str, dict[str, Any]]:
+    """Name and size of each image by its id."""
+    images: dict[int | str, dict[str, Any]] = {}
+    wanted = {"id": int | str, "file_name": str, "height": int, "width": int}
     for number, entry in enumerate(stream_entries(path, "images")):
-        wanted = {"id": int | str, "file_name": str, "height": int, "width": int}
         if not isinstance(entry, Mapping) or not all(isinstance(entry.get(key), kind) for key, kind in wanted.items()):
             raise InputError(f"{path}: images: {number}: expected {', '.join(wanted)}, got {entry!r:.60}")
-        yield entry["id"], {"file_name": entry["file_name"], "size": [entry["height"], entry["width"]]}
+        if entry["id"] in images:
+            raise InputError(f"{path}: images: expected a different id for each, got {entry['id']} twice")
+        images[entry["id"]] = {"file_name": entry["file_name"], "size": [entry["height"], entry["width"]]}
+    return images
 
 
 def _objects(entry: Mapping[str, Any], where: str) -> Iterator[tuple[Mapping[str, Any], bool]]:
@@ -107,6 +114,8 @@ def _objects(entry: Mapping[str, Any], where: str) -> Iterator[tuple[Mapping[str
     if "regions" not in entry:
         yield entry, False
         return
+    if not isinstance(entry["regions"], list):
+        raise InputError(f"{where}: expected a list of regions, got {entry['regions']!r:.60}")
     for region in entry["regions"]:
         if not isinstance(region, Mapping):
             raise InputError(f"{where}: expected regions that are objects, got {region!r:.60}")
@@ -121,27 +130,3 @@ def _value(item: Mapping[str, Any], keys: tuple[str, ...], where: str) -> object
     value = item[key]
     alone = isinstance(value, list) and value and all(isinstance(number, int | float) for number in value)
     return [value] if alone else value
-
-
-def _may_be_visible(value: object, size: list[int]) -> bool:
-    """Whether a mask has a pixel; a damaged one may, so that it is found when it is read."""
-    try:
-        rle = _checked(value, (size[0], size[1]))
-    except InputError:
-        return True
-    return rle is not None and rle_area(rle) > 0
-
-
-def _decoded(value: object, size: tuple[int, int], what: str) -> BoolArray:
-    try:
-        rle = _checked(value, size)
-        return np.zeros(size, dtype=np.bool_) if rle is None else decode_rle(rle)
-    except InputError as error:
-        raise InputError(f"{what} mask: {error}") from error
-
-
-def _checked(value: object, size: tuple[int, int]) -> Rle | None:
-    rle = read_coco_mask(value, *size)
-    if rle is not None:
-        check_rle(rle)
-    return rle

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from pycocotools import mask as coco
 
-from amodal_diffusion.types import InputError
-from amodal_diffusion.video.masks import Rle
+from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.video.masks import Rle, check_rle, decode_rle, rle_area
 
 
 def read_coco_mask(value: object, height: int, width: int) -> Rle | None:
@@ -33,6 +34,30 @@ def read_coco_mask(value: object, height: int, width: int) -> Rle | None:
     if isinstance(value, list) and all(map(_is_polygon, value)):
         return _packed(coco.merge(coco.frPyObjects(value, height, width)))
     raise InputError(f"expected run lengths {{size: [H, W], counts}} or polygons [[x1, y1, ...]], got {value!r:.60}")
+
+
+def decode_coco_mask(value: object, height: int, width: int) -> BoolArray:
+    """Decode a mask of any COCO form, see `read_coco_mask`.
+
+    Returns:
+        bool ``[H, W]``.
+
+    Raises:
+        InputError: as `read_coco_mask`, or if its runs do not fill its size.
+    """
+    rle = read_coco_mask(value, height, width)
+    return np.zeros((height, width), dtype=np.bool_) if rle is None else decode_rle(rle)
+
+
+def may_be_visible(value: object, height: int, width: int) -> bool:
+    """Whether a mask of any COCO form has a pixel; a damaged one may, so that it is found when it is decoded."""
+    try:
+        rle = read_coco_mask(value, height, width)
+        if rle is not None:
+            check_rle(rle)
+    except InputError:
+        return True
+    return rle is not None and rle_area(rle) > 0
 
 
 def _from_runs(value: dict[str, Any], height: int, width: int) -> Rle:

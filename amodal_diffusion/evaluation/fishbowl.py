@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from amodal_diffusion.data.coco_masks import read_coco_mask
+from amodal_diffusion.data.coco_masks import decode_coco_mask, may_be_visible
 from amodal_diffusion.evaluation.benchmark import MaskTrack
 from amodal_diffusion.evaluation.file_benchmark import FileBenchmark, given_inputs, read_json
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, VideoClip
 from amodal_diffusion.video.depth_files import read_depth
 from amodal_diffusion.video.io import read_clip
-from amodal_diffusion.video.masks import decode_rle
 from amodal_diffusion.video.pictures import natural_key
 
 VIDEO, MASKS = "video.mp4", "objects.json"
+_OBJECT = "_object"  # in the name of an object's folder, after that of the video's
 
 
 def open_fishbowl(data: Path, *, depth: Path | None = None, limit: int | None = None) -> FileBenchmark:
@@ -80,27 +80,36 @@ class _Object:
 def _objects(data: Path) -> Iterator[_Object]:
     if not data.is_dir():
         raise InputError(f"{data}: no such folder")
+    alone = _files_of_objects(data)
     videos = sorted((path.parent for path in data.glob(f"*/{MASKS}")), key=lambda path: natural_key(path.name))
-    videos = [video for video in videos if "_object" not in video.name]
+    videos = [video for video in videos if _OBJECT not in video.name]
     if not videos:
         raise InputError(f"{data}: no video here; expected folders that hold {VIDEO} and {MASKS}")
     for video in videos:
-        whole = {number: path for path in _whole_files(video) for number in _read_masks(path)}
+        whole = {number: path for path in alone.get(video.name, ()) for number in _read_masks(path)}
         for number, masks in sorted(_read_masks(video / MASKS).items()):
-            if number in whole and any(_is_visible(mask, f"{video / MASKS}: {number}") for mask in masks):
+            if number in whole and any(map(_may_be_visible, masks)):
                 yield _Object(video, number, whole[number])
 
 
+def _files_of_objects(data: Path) -> dict[str, list[Path]]:
+    """Files of the masks of objects without others by name of the video, from among the videos or beside them."""
+    found: dict[str, list[Path]] = {}
+    for root in (data, _beside(data, "objects")):
+        for path in sorted(root.glob(f"*{_OBJECT}*/{MASKS}")):
+            found.setdefault(path.parent.name.split(_OBJECT)[0], []).append(path)
+    return found
+
+
 def _video_file(video: Path) -> Path:
-    """The video, or its frames as pictures, which lie beside the folder of videos."""
-    frames = video.parent.with_name(f"{video.parent.name}_frames") / video.name
+    """The video, or its frames as pictures from beside the videos."""
+    frames = _beside(video.parent, "frames") / video.name
     return frames if frames.is_dir() and not (video / VIDEO).exists() else video / VIDEO
 
 
-def _whole_files(video: Path) -> list[Path]:
-    """Files of the masks of each object without others, from beside the video's folder or beside the videos' folder."""
-    roots = (video.parent, video.parent.with_name(f"{video.parent.name}_objects"))
-    return sorted(path for root in roots for path in root.glob(f"{video.name}_object*/{MASKS}"))
+def _beside(data: Path, what: str) -> Path:
+    whole = data.resolve()
+    return whole.with_name(f"{whole.name}_{what}")
 
 
 def _read_masks(path: Path) -> Mapping[int, list[Any]]:
@@ -118,21 +127,20 @@ def _read_masks(path: Path) -> Mapping[int, list[Any]]:
     return masks
 
 
-def _is_visible(mask: object, where: str) -> bool:
+def _may_be_visible(mask: object) -> bool:
+    """Whether a mask has a pixel; a damaged one may, so that it is found when it is read."""
     size = mask.get("size") if isinstance(mask, dict) else None
     if not isinstance(size, list) or len(size) != 2:
-        raise InputError(f"{where}: expected run lengths {{size: [H, W], counts}}, got {mask!r:.60}")
-    return bool(_decoded([mask], (size[0], size[1]), where).any())
+        return mask is not None
+    return may_be_visible(mask, *size)
 
 
 def _decoded(masks: list[Any], size: tuple[int, int], where: str) -> BoolArray:
     """Masks of all frames, bool ``[F, H, W]``."""
-    decoded = np.zeros((len(masks), *size), dtype=np.bool_)
+    decoded = np.empty((len(masks), *size), dtype=np.bool_)
     for frame, mask in enumerate(masks):
         try:
-            rle = read_coco_mask(mask, *size)
-            if rle is not None:
-                decoded[frame] = decode_rle(rle)
+            decoded[frame] = decode_coco_mask(mask, *size)
         except InputError as error:
             raise InputError(f"{where}: frame {frame}: {error}") from error
     return decoded

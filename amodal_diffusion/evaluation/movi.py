@@ -152,8 +152,10 @@ def _clips(data: Path) -> list[Path]:
 def _read(path: Path, number: int, identity: str) -> MaskTrack:
     clip = MoviClip.of(path)
     item = clip.objects[number]
-    scene = np.stack([read_integers(file).values for file in clip.ordered(clip.segmentation, "segmentation")])
-    size = scene.shape[1], scene.shape[2]
+    files = clip.ordered(clip.segmentation, "segmentation")
+    values = [read_integers(file).values for file in files]
+    size = values[0].shape[0], values[0].shape[1]
+    scene = np.stack([_sized(picture, size, file) for picture, file in zip(values, files, strict=True)])
     return MaskTrack(
         identity=identity,
         clip=VideoClip(_read_rgb(clip, clip.rgba, "rgba", size), scene == item.value, _fps(path)),
