@@ -58,13 +58,9 @@ class FileBenchmark:
         """See `Benchmark`.
 
         Raises:
-            InputError: if anything of it cannot be read or does not belong together; begins with the track's identity.
+            InputError: if anything of it cannot be read or does not belong together; names the file.
         """
-        identity = self.identities[index]
-        try:
-            return self.read(index, identity)
-        except InputError as error:
-            raise InputError(f"{identity}: {error}") from error
+        return self.read(index, self.identities[index])
 
 
 @dataclass(frozen=True)

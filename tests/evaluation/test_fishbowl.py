@@ -64,7 +64,7 @@ def test_depth_may_be_an_array(tmp_path: Path) -> None:
     np.save(tmp_path / "00003.npy", samples.nearness())
     np.testing.assert_array_equal(open_fishbowl(data, depth=tmp_path).track(0).depth, samples.nearness())
     np.save(tmp_path / "00003.npy", samples.nearness()[:2])
-    with pytest.raises(InputError, match=r"^fishbowl/00003/1: .*expected depth \[F, H, W\] of \[4, 32, 48\], got \[2"):
+    with pytest.raises(InputError, match=r"expected depth \[F, H, W\] of \[4, 32, 48\], got \[2"):
         open_fishbowl(data, depth=tmp_path).track(0)
 
 
@@ -73,7 +73,7 @@ def test_what_does_not_belong_together_is_named(tmp_path: Path) -> None:
     visible, whole = data / "00003/objects.json", tmp_path / "test_objects/00003_object001/objects.json"
     masks = json.loads(whole.read_text())[0]["masks"]
     _change(whole, {"masks": masks[:3]})
-    with pytest.raises(InputError, match=r"^fishbowl/00003/1: .*3 masks for 4 in .*00003/objects\.json"):
+    with pytest.raises(InputError, match=r"3 masks for 4 in .*00003/objects\.json"):
         open_fishbowl(data).track(0)
     _change(whole, {"masks": [*masks[:3], {"size": [32, 48], "counts": "x"}]})
     with pytest.raises(InputError, match=r"objects\.json: 1: frame 3: rle: expected runs that fill"):

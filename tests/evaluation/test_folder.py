@@ -58,14 +58,13 @@ def test_the_clip_itself_may_be_the_data(tmp_path: Path) -> None:
 
 def test_what_does_not_belong_together_is_named(tmp_path: Path) -> None:
     data = samples.write_folder(tmp_path)
-    identity = "folder/set/clip/thing1"
     shutil.rmtree(data / "set/clip/depth")
     np.save(data / "set/clip/depth.npy", samples.nearness()[1:])
-    with pytest.raises(InputError, match=rf"^{identity}: .*expected depth \[F, H, W\] of \[4, 32, 48\] .* got \[3, 32"):
+    with pytest.raises(InputError, match=r"expected depth \[F, H, W\] of \[4, 32, 48\] .* got \[3, 32"):
         open_folder(data).track(0)
     (data / "set/clip/depth.npy").unlink()
     (data / "set/clip/objects/thing1/00000.png").unlink()
-    with pytest.raises(InputError, match=rf"^{identity}: .*thing1: 3 pictures for 4 frames; give one a frame"):
+    with pytest.raises(InputError, match=r"thing1: 3 pictures for 4 frames; give one a frame"):
         open_folder(data).track(0)
     (data / "set/clip/modal/thing1/00000.png").unlink()
     with pytest.raises(InputError, match="3 masks for 4 frames"):

@@ -107,10 +107,10 @@ def test_what_does_not_belong_together_is_named(tmp_path: Path) -> None:
     two = np.zeros(SHAPE, dtype=np.uint8)
     two[0], two[1] = 1, 3
     Image.fromarray(two).save(clip / "segmentation_0_00001.png")
-    with pytest.raises(InputError, match=r"^movi/0007/0: .*expected one object alone, got the values \[1, 3\]"):
+    with pytest.raises(InputError, match=r"expected one object alone, got the values \[1, 3\]"):
         open_movi(data).track(0)
     Image.new("L", (10, 8)).save(clip / "segmentation_1_00002.png")
-    with pytest.raises(InputError, match=r"^movi/0007/1: .*00002\.png: 10x8 pixels for a scene of 48x32"):
+    with pytest.raises(InputError, match=r"00002\.png: 10x8 pixels for a scene of 48x32"):
         open_movi(data).track(1)
     Image.new("L", (10, 8)).save(clip / "segmentation_00003.png")
     with pytest.raises(InputError, match=r"segmentation_00003\.png: 10x8 pixels for a scene of 48x32"):
