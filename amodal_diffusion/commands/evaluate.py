@@ -1,37 +1,61 @@
-"""`amodal-diffusion evaluate`: score methods on a benchmark, print the table, write results.json."""
+"""`amodal-diffusion evaluate`: score methods on a benchmark; numbers, plots, and a page that a person reads."""
 
 from __future__ import annotations
 
+import shlex
+import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse.typing import PositiveInt
+
+from amodal_diffusion.commands._request import PACKAGE, package_version
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
     from amodal_diffusion.config import CommandParser
+    from amodal_diffusion.evaluation.benchmark import Benchmark
     from amodal_diffusion.evaluation.content import ContentScorer
+    from amodal_diffusion.evaluation.finishing import Account, Findings
+    from amodal_diffusion.evaluation.methods import Method
+    from amodal_diffusion.evaluation.processes import Processes
+    from amodal_diffusion.evaluation.running import Run
+    from amodal_diffusion.video.outdir import InputRecord, OutputFolder
 
 SUMMARY = "score methods on a benchmark and compare them"
-RESULTS = "results.json"
+FAILED = 2
+_NOT_REPEATED = ("out", "overwrite", "quiet")  # options that say nothing of what is measured
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("--benchmark", choices=["scenes"], default="scenes", help="what to score on")
+    """Declare the command's options.
+
+    Args:
+        parser: of this subcommand.
+    """
     parser.add_argument(
-        "--split", choices=["test-v1", "validation", "train"], default="test-v1", help="part of the benchmark"
-    )
+        "--benchmark", default="scenes",
+        help="scenes (generated), sailvos, tao-amodal, movi, fishbowl, coco-amodal, or folder (own clips)",
+    )  # fmt: skip
+    parser.add_argument("--data", type=Path | None, default=None, help="the benchmark's file or folder; not for scenes")
+    parser.add_argument("--images", type=Path | None, default=None, help="root of the frames, if not beside the data")
+    parser.add_argument("--depth", type=Path | None, default=None, help="root of depth pictures, nearer is larger")
+    parser.add_argument("--split", type=str | None, default=None, help="of scenes: test-v1, validation or train")
     parser.add_argument(
         "--methods",
         default="modal,hull,hull-nearer,tiny,tiny@depth",
         help="baselines (modal, hull, temporal, temporal-hull, and with -nearer all but the first) and models, "
         "separated by commas; MODEL@depth is given the depth",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for results.json")
     parser.add_argument(
-        "--limit", metavar="N", type=PositiveInt | None, default=None, help="score the first N clips only"
+        "--top-k", metavar="K", type=PositiveInt, default=1,
+        help="predictions of each model: their mean, the best of them, and how well they are calibrated",
+    )  # fmt: skip
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the results")
+    parser.add_argument(
+        "--limit", metavar="N", type=PositiveInt | None, default=None, help="score the first N tracks only"
     )
     parser.add_argument(
         "--stages", choices=["masks", "all"], default="masks", help="all: score painted content as well"
@@ -44,59 +68,155 @@ def add_arguments(parser: CommandParser) -> None:
         "--video-features", metavar="FOLDER", type=Path | None, default=None,
         help="VideoMAE model: score painted content by a Frechet video distance as well",
     )  # fmt: skip
+    parser.add_argument(
+        "--on-bad-track", choices=["stop", "skip"], default="stop",
+        help="what to do with a track that cannot be read or completed; skip leaves it out of every mean and says so",
+    )  # fmt: skip
+    parser.add_argument(
+        "--export", metavar="FORMAT,...", default="",
+        help="write the predicted masks as well: coco, youtube-vis, davis",
+    )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
-    parser.add_argument("--overwrite", action="store_true", help="replace earlier results of this program")
+    parser.add_argument(
+        "--threads", metavar="N", type=PositiveInt, default=1, help="of a process; results may depend on it"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier results of this program in DIR")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
 
-def run(args: Namespace) -> None:
-    """Score, print and write.
+def run(args: Namespace) -> int:
+    """Score, print and write; in each process of a launch, which share the tracks.
 
     Args:
         args: what :func:`add_arguments` declares.
 
-    Raises:
-        InputError: if an option is wrong, a model cannot be loaded, or the folder is not empty.
-    """
-    from tqdm import tqdm
+    Returns:
+        exit status.
 
+    Raises:
+        InputError: in a process on its own, if an option is wrong, a model cannot be loaded, a track cannot be
+            scored, or the folder is not empty; in a launch, the main process says it for all.
+    """
     from amodal_diffusion.commands._libraries import quieten_libraries
 
     quieten_libraries(quiet=args.quiet)
 
-    from amodal_diffusion.evaluation.bars import judge
+    from amodal_diffusion.evaluation.processes import Processes
+    from amodal_diffusion.types import InputError
+
+    processes = Processes()
+    try:
+        _evaluate(args, processes)
+    except InputError as error:
+        if processes.count == 1:
+            raise
+        if processes.is_main:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        processes.end()
+        return FAILED
+    processes.end()
+    return 0
+
+
+def _evaluate(args: Namespace, processes: Processes) -> None:
+    """Build what is asked for and run it."""
+    import torch
+
+    from amodal_diffusion.evaluation.exports import read_formats
+    from amodal_diffusion.evaluation.finishing import Account
     from amodal_diffusion.evaluation.methods import build_methods
-    from amodal_diffusion.evaluation.report import format_table, format_verdicts, write_results
-    from amodal_diffusion.evaluation.scenes import CLIPS, ScenesBenchmark
-    from amodal_diffusion.evaluation.scoring import score_methods
+    from amodal_diffusion.evaluation.running import Run
+    from amodal_diffusion.evaluation.scoring import TrackScorer
     from amodal_diffusion.video.outdir import OutputFolder
 
-    names = [name.strip() for name in args.methods.split(",")]
-    benchmark = ScenesBenchmark(args.split, args.limit or CLIPS)
-    settings = {"benchmark": benchmark.name, "clips": len(benchmark), "methods": names, "stages": args.stages}
-    folder = OutputFolder(args.out, inputs={}, settings=settings, overwrite=args.overwrite)
-    methods = build_methods(names, device=args.device)
-    content = _content(args)
-    tracks = tqdm(
-        (benchmark.track(index) for index in range(len(benchmark))),
-        total=len(benchmark),
-        desc=benchmark.name,
-        unit="clip",
-        disable=args.quiet,
+    torch.set_num_threads(args.threads)
+    device = processes.device if args.device == "auto" else args.device
+    formats = processes.together(lambda: read_formats(args.export))
+    benchmark = _open_benchmark(args, processes)
+    content = processes.together(lambda: _content(args))
+    methods = processes.together(lambda: build_methods(_names(args), device=device))
+    settings = _settings(args, benchmark, methods)
+    folder = processes.together(
+        lambda: OutputFolder(args.out, inputs=_inputs(args, benchmark), settings=settings, overwrite=args.overwrite)
     )
-    scores = score_methods(tracks, methods, content=content)
-    verdicts = judge(scores)
-    with folder.opened() as out:
-        with out.step("results", [RESULTS]) as work:
-            write_results(work / RESULTS, scores, benchmark=benchmark.name, verdicts=verdicts)
-        out.commit()
-    print(f"{benchmark.name}, {len(benchmark)} clip(s); strict protocol unless named; ± standard error over clips\n")
-    print(format_table(scores))
-    if content is not None:
-        print("\nPainting is scored with the true masks given; baselines fill with the mean visible colour.")
-    if verdicts:
-        print(f"\n{format_verdicts(verdicts)}")
-    print(f"\n{args.out / RESULTS}")
+    scorer = TrackScorer(methods, top_k=args.top_k, content=content, process=processes.index)
+    account = Account(settings, _command(args), formats, processes.count, device)
+    findings = _score(Run(benchmark, scorer, folder.work, args.on_bad_track), account, folder, args, processes)
+    if processes.is_main:
+        _print(findings, args, processes)
+
+
+def _score(job: Run, account: Account, folder: OutputFolder, args: Namespace, processes: Processes) -> Findings:
+    """Share out the tracks that are not done, then gather all in the main process, which alone holds the folder."""
+    from tqdm import tqdm
+
+    from amodal_diffusion.evaluation.finishing import finish
+
+    with ExitStack() as stack:
+
+        def begin() -> list[int]:
+            stack.enter_context(folder.opened())
+            return job.begin(folder)
+
+        missing = processes.main_alone(begin)
+        bar = tqdm(
+            processes.share(missing),
+            desc=job.benchmark.name if processes.count == 1 else f"{job.benchmark.name}, 1 of {processes.count}",
+            unit="track",
+            disable=args.quiet or not processes.is_main,
+        )
+        processes.together(lambda: job.score(bar))
+        return processes.main_alone(lambda: finish(job, account, folder))
+
+
+def _open_benchmark(args: Namespace, processes: Processes) -> Benchmark:
+    """Open it in the main process first, which makes the index of a large file for all."""
+    from amodal_diffusion.evaluation.benchmarks import open_benchmark
+
+    def opened() -> Benchmark:
+        return open_benchmark(
+            args.benchmark, data=args.data, images=args.images, depth=args.depth, split=args.split, limit=args.limit
+        )
+
+    first = processes.together(lambda: opened() if processes.is_main else None)
+    return processes.together(lambda: opened() if first is None else first)
+
+
+def _names(args: Namespace) -> list[str]:
+    return [name.strip() for name in args.methods.split(",") if name.strip()]
+
+
+def _settings(args: Namespace, benchmark: Benchmark, methods: list[Method]) -> dict[str, Any]:
+    """All that results depend on but the content of files, as JSON values."""
+    return {
+        "version": package_version(),
+        "benchmark": benchmark.name,
+        "tracks": len(benchmark),
+        "methods": _names(args),
+        "models": {method.name: method.describe(paints=args.stages == "all") for method in methods if method.learned},
+        "top_k": args.top_k,
+        "stages": args.stages,
+        "threads": args.threads,
+        "device": args.device,
+        "export": args.export,
+    }
+
+
+def _inputs(args: Namespace, benchmark: Benchmark) -> dict[str, InputRecord]:
+    from amodal_diffusion.video.outdir import InputRecord
+
+    networks = {"lpips": args.lpips, "video_features": args.video_features}
+    given = {**benchmark.inputs, **{name: path for name, path in networks.items() if path is not None}}
+    return {name: InputRecord.of(path) for name, path in given.items()}
+
+
+def _command(args: Namespace) -> str:
+    """The command that repeats the run in a folder of its own."""
+    words = [PACKAGE, "evaluate"]
+    for name, value in vars(args).items():
+        if name not in _NOT_REPEATED and value not in (None, ""):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join([*words, "--out", "DIR"])
 
 
 def _content(args: Namespace) -> ContentScorer | None:
@@ -114,3 +234,17 @@ def _content(args: Namespace) -> ContentScorer | None:
         lpips=None if args.lpips is None else Lpips.from_file(args.lpips),
         features=None if args.video_features is None else VideoFeatures(args.video_features),
     )
+
+
+def _print(findings: Findings, args: Namespace, processes: Processes) -> None:
+    """Say what was found and where it is."""
+    from amodal_diffusion.evaluation.finishing import PAGE
+    from amodal_diffusion.evaluation.report import format_tables, format_verdicts, scored
+
+    summary = findings.summary
+    print(f"{summary['benchmark']}: {scored(summary)}; ± standard error over tracks\n\n{format_tables(summary)}\n")
+    if summary["bars"]:
+        print(f"{format_verdicts(summary['bars'])}\n")
+    seconds = ", ".join(f"{name} {value:.2f}" for name, value in findings.seconds.items())
+    print(f"seconds a prediction: {seconds}; {processes.count} process(es), {args.threads} thread(s) each")
+    print(f"\nreport:  {args.out / PAGE}\nresults: {args.out}")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
 from amodal_diffusion.commands._request import package_version
 from amodal_diffusion.config import CommandParser
 
+if TYPE_CHECKING:
+    from amodal_diffusion.evaluation.exports import Format
+
 SUMMARY = "score prediction files of this or another program"
 RESULTS, TRACKS = "summary.json", "tracks.jsonl"
-EXPORTS = {"coco": "coco.json", "youtube-vis": "youtube_vis.json", "davis": "davis"}
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -38,7 +40,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help=f"folder for {RESULTS}, {TRACKS} and exports")
     parser.add_argument(
         "--export", metavar="FORMAT,...", type=str, default="",
-        help=f"write the first file's masks as well, modal masks added: {', '.join(EXPORTS)}",
+        help="write the first file's masks as well, modal masks added: coco, youtube-vis, davis",
     )  # fmt: skip
     parser.add_argument(
         "--track-ids", metavar="JSON", type=Path | None, default=None,
@@ -60,17 +62,16 @@ def run(args: Namespace) -> None:
     Raises:
         InputError: if a file is not as described, a prediction is missing, or OUT is not empty.
     """
+    from amodal_diffusion.evaluation.exports import exported_files, read_formats
     from amodal_diffusion.evaluation.json_text import json_text
+    from amodal_diffusion.evaluation.rescoring import stream_records
     from amodal_diffusion.types import InputError
     from amodal_diffusion.video.outdir import InputRecord, OutputFolder
 
     for path in (args.annotations, *args.predictions):
         if not path.is_file():
             raise InputError(f"{path}: no such file")
-    formats = [name.strip() for name in args.export.split(",") if name.strip()]
-    wrong = sorted(set(formats) - set(EXPORTS))
-    if wrong:
-        raise InputError(f"export: expected {', '.join(EXPORTS)}, got {', '.join(wrong)}")
+    formats = read_formats(args.export)
     inputs = {f"predictions_{number}": path for number, path in enumerate(args.predictions)}
     folder = OutputFolder(
         args.out,
@@ -79,7 +80,8 @@ def run(args: Namespace) -> None:
         overwrite=args.overwrite,
     )
     with folder.opened():
-        with folder.step("scores", [RESULTS, TRACKS, *_exported_files(args.annotations, formats)]) as work:
+        exported = exported_files(formats, lambda: stream_records(args.annotations))
+        with folder.step("scores", [RESULTS, TRACKS, *exported]) as work:
             summary = _score(args, work, formats)
             (work / RESULTS).write_text(json_text({"version": package_version(), **summary}), encoding="utf-8")
         folder.commit()
@@ -87,7 +89,7 @@ def run(args: Namespace) -> None:
     print(f"\n{args.out / RESULTS}")
 
 
-def _score(args: Namespace, work: Path, formats: list[str]) -> dict[str, object]:
+def _score(args: Namespace, work: Path, formats: list[Format]) -> dict[str, object]:
     """Score what the files are: a result list, boxes, or masks."""
     from amodal_diffusion.data.index import stream_entries
     from amodal_diffusion.evaluation.instances import TrueInstances, kind_of_results, score_instances
@@ -106,17 +108,14 @@ def _score(args: Namespace, work: Path, formats: list[str]) -> dict[str, object]
     return score_instances(args.predictions[0], kind, TrueInstances.of(stream_records(args.annotations)))
 
 
-def _score_masks(args: Namespace, work: Path, formats: list[str]) -> dict[str, object]:
-    from amodal_diffusion.evaluation.exports import CocoExport, DavisExport, Export, YoutubeVisExport
+def _score_masks(args: Namespace, work: Path, formats: list[Format]) -> dict[str, object]:
+    from amodal_diffusion.evaluation.exports import open_export
     from amodal_diffusion.evaluation.prediction_files import PredictionFile
     from amodal_diffusion.evaluation.rescoring import MaskRescoring, stream_records
 
-    writers: dict[str, Callable[[Path], Export]] = {
-        "coco": CocoExport, "youtube-vis": YoutubeVisExport, "davis": DavisExport
-    }  # fmt: skip
     with ExitStack() as stack:
         files = [stack.enter_context(PredictionFile(path)) for path in args.predictions]
-        exports = [stack.enter_context(closing(writers[name](work / EXPORTS[name]))) for name in formats]
+        exports = [stack.enter_context(closing(open_export(name, work))) for name in formats]
         rescoring = MaskRescoring(files, exports=exports, skip_missing=args.skip_missing)
         _write_tracks(rescoring.tracks(stream_records(args.annotations)), args, work)
         return rescoring.record()
@@ -143,19 +142,6 @@ def _write_tracks(tracks: Iterable[dict[str, object]], args: Namespace, work: Pa
     with (work / TRACKS).open("w", encoding="utf-8") as file:
         for track in tqdm(tracks, desc="tracks", unit="track", disable=args.quiet):
             file.write(json_text(track, indent=None))
-
-
-def _exported_files(annotations: Path, formats: list[str]) -> list[str]:
-    """What the exports are going to write."""
-    files = [EXPORTS[name] for name in formats if name != "davis"]
-    if "davis" in formats:
-        from amodal_diffusion.evaluation.exports import Videos, davis_names
-        from amodal_diffusion.evaluation.rescoring import stream_records
-
-        videos = Videos()
-        for record in stream_records(annotations):
-            files += [f"{EXPORTS['davis']}/{name}" for name in davis_names(record, videos)]
-    return files
 
 
 def _print(summary: dict[str, Any]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Literal
 
-from amodal_diffusion.evaluation.scoring import Measure, MethodScore
-from amodal_diffusion.metrics import Pooled
+from amodal_diffusion.evaluation.methods import Method
+from amodal_diffusion.evaluation.results import TrackResult
+from amodal_diffusion.metrics import FramePool, Pooled
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Bar:
         with_depth: the learned methods it is for: with depth, without, or (None) both.
     """
 
-    measure: Measure
+    measure: Literal["miou", "miou_occ"]
     baseline: str
     margin: float
     with_depth: bool | None
@@ -45,6 +47,11 @@ class Verdict:
         """Whether the gain reaches the margin."""
         return self.gain.value >= self.bar.margin
 
+    def record(self) -> dict[str, object]:
+        """For JSON."""
+        gain = {**asdict(self.gain), "interval": list(self.gain.interval)}
+        return {**asdict(self.bar), "method": self.method, "gain": gain, "passed": self.passed}
+
 
 FIRST_BARS: tuple[Bar, ...] = (
     Bar(measure="miou_occ", baseline="hull", margin=0.10, with_depth=False),
@@ -53,18 +60,37 @@ FIRST_BARS: tuple[Bar, ...] = (
 )
 
 
-def judge(scores: Sequence[MethodScore], bars: Sequence[Bar] = FIRST_BARS) -> list[Verdict]:
-    """Apply each bar to every learned method it is for, where its baseline is part of the run.
+class Judge:
+    """Applies each bar to every learned method it is for, where its baseline is part of the run."""
 
-    Args:
-        scores: methods scored on the same tracks.
-        bars: the bars to apply.
-    """
-    by_name = {score.name: score for score in scores}
-    return [
-        Verdict(bar, score.name, score.gain(by_name[bar.baseline], bar.measure))
-        for bar in bars
-        if bar.baseline in by_name
-        for score in scores
-        if score.learned and bar.with_depth in (None, score.uses_depth)
-    ]
+    def __init__(self, methods: Sequence[Method], bars: Sequence[Bar] = FIRST_BARS) -> None:
+        """Pair methods and bars.
+
+        Args:
+            methods: of the run.
+            bars: the bars to apply.
+        """
+        names = {method.name for method in methods}
+        self._gains = [
+            (bar, method.name, FramePool())
+            for bar in bars
+            if bar.baseline in names
+            for method in methods
+            if method.learned and bar.with_depth in (None, method.uses_depth)
+        ]
+
+    def add(self, track: TrackResult) -> None:
+        """Add a track: the two are paired frame by frame, so what is hard for both does not widen the standard error.
+
+        Args:
+            track: all methods' scores of its masks; boxes have no bars.
+        """
+        means = {name: result.frame_means() for name, result in track.methods.items()}
+        for bar, name, gathered in self._gains:
+            if bar.measure in means[name]:
+                gathered.add(means[name][bar.measure] - means[bar.baseline][bar.measure])
+
+    def verdicts(self) -> list[Verdict]:
+        """The bars that could be applied."""
+        judged = [Verdict(bar, name, gathered.result()) for bar, name, gathered in self._gains]
+        return [verdict for verdict in judged if verdict.gain.tracks]

@@ -15,7 +15,7 @@ from amodal_diffusion.video.overlay import OverlayLayer, draw_overlay
 
 Picture = TypeVar("Picture", UInt8Array, BoolArray)
 
-_GAP, _FONT_SIZE, _LABEL_WIDTH = 6, 18, 120
+_GAP, _FONT_SIZE, _LABEL_WIDTH, _MOST_LABEL_WIDTH = 6, 18, 120, 240
 _PAPER, _INK = (232, 232, 232), (30, 30, 30)  # paper darker than the white behind cut-out objects
 
 
@@ -89,17 +89,50 @@ def draw_sheet(rows: Sequence[SheetRow], *, column_labels: Sequence[str]) -> UIn
         )
     height, width, _ = shapes.pop()
     top = _FONT_SIZE + 3 * _GAP
-    size = (_LABEL_WIDTH + len(column_labels) * (width + _GAP), top + len(rows) * (height + _GAP))
+    font = ImageFont.load_default(_FONT_SIZE)
+    labels = [_shortened(row.label, font) for row in rows]
+    left = max(_LABEL_WIDTH, *(int(font.getlength(label)) + 4 * _GAP for label in labels))
+    size = (left + len(column_labels) * (width + _GAP), top + len(rows) * (height + _GAP))
     sheet = Image.new("RGB", size, _PAPER)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT_SIZE)
+    pen = ImageDraw.Draw(sheet)
     for column, label in enumerate(column_labels):
-        x = _LABEL_WIDTH + column * (width + _GAP)
+        x = left + column * (width + _GAP)
         pen.text((x + width / 2, top / 2), label, fill=_INK, font=font, anchor="mm")
         for line, row in enumerate(rows):
             sheet.paste(Image.fromarray(row.pictures[column]), (x, top + line * (height + _GAP)))
-    for line, row in enumerate(rows):
-        pen.text((2 * _GAP, top + line * (height + _GAP) + height / 2), row.label, fill=_INK, font=font, anchor="lm")
+    for line, label in enumerate(labels):
+        pen.text((2 * _GAP, top + line * (height + _GAP) + height / 2), label, fill=_INK, font=font, anchor="lm")
     return np.asarray(sheet)
+
+
+def stack_sheets(sheets: Sequence[tuple[str, UInt8Array]]) -> UInt8Array:
+    """Lay sheets under each other, each below its title.
+
+    Args:
+        sheets: titles and pictures uint8 ``[h, w, 3]``, at least one.
+
+    Returns:
+        uint8 ``[h, w, 3]``, as wide as the widest.
+    """
+    head = _FONT_SIZE + 4 * _GAP
+    width = max(sheet.shape[1] for _, sheet in sheets)
+    paper = Image.new("RGB", (width, sum(head + sheet.shape[0] for _, sheet in sheets)), _PAPER)
+    pen, font = ImageDraw.Draw(paper), ImageFont.load_default(_FONT_SIZE)
+    top = 0
+    for title, sheet in sheets:
+        pen.rectangle((0, top, width, top + head), fill=_INK)
+        pen.text((2 * _GAP, top + head / 2), title, fill=_PAPER, font=font, anchor="lm")
+        paper.paste(Image.fromarray(sheet), (0, top + head))
+        top += head + sheet.shape[0]
+    return np.asarray(paper)
+
+
+def _shortened(label: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
+    """The end of a label that would be too wide: of a path, what tells it from others."""
+    kept = label
+    while font.getlength(kept) > _MOST_LABEL_WIDTH:
+        kept = f"...{kept.removeprefix('...')[1:]}"
+    return kept
 
 
 def _enlarge(picture: Picture, scale: int) -> Picture:

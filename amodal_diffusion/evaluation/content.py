@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from amodal_diffusion.evaluation.benchmark import MaskTrack
-from amodal_diffusion.metrics import flicker, frechet_distance, psnr, ssim
+from amodal_diffusion.metrics import Values, flicker, frechet_distance, psnr, ssim
 from amodal_diffusion.types import BoolArray, UInt8Array
 from amodal_diffusion.video.masks import cut_out_on_white
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from amodal_diffusion.models.perceptual import Lpips, VideoFeatures
 
 
@@ -44,23 +43,21 @@ CONTENT_MEASURES: tuple[str, ...] = tuple(field.name for field in fields(Content
 
 
 class ContentScorer:
-    """Scores what methods painted, track by track, and their Frechet video distance over all tracks."""
+    """Scores what was painted, one track at a time."""
 
     def __init__(self, *, lpips: Lpips | None = None, features: VideoFeatures | None = None) -> None:
-        """Begin.
+        """Take the networks that some measures need.
 
         Args:
             lpips: for LPIPS.
-            features: for the Frechet video distance, which keeps them of every track.
+            features: for the Frechet video distance.
         """
         self._lpips, self._features = lpips, features
-        self._seen: dict[str, list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]] = {}
 
-    def score(self, method: str, track: MaskTrack, painted: UInt8Array) -> ContentScores:
+    def score(self, track: MaskTrack, painted: UInt8Array) -> ContentScores:
         """Score a track that hides something and has its truth.
 
         Args:
-            method: who painted.
             track: what was to be painted.
             painted: the whole object, uint8 ``[F, H, W, 3]``; counts inside the true mask.
         """
@@ -68,9 +65,6 @@ class ContentScorer:
             raise RuntimeError(f"{track.identity}: has no whole object to compare with")
         whole, hidden = track.amodal_mask, track.amodal_mask & ~track.clip.modal_mask
         predicted, truth = cut_out_on_white(painted, whole), cut_out_on_white(track.whole_rgb, whole)
-        if self._features is not None:
-            pair = self._features(predicted), self._features(truth)
-            self._seen.setdefault(method, []).append(pair)
         return ContentScores(
             psnr=psnr(predicted, truth, hidden),
             psnr_object=psnr(predicted, truth, whole),
@@ -80,12 +74,25 @@ class ContentScorer:
             lpips=math.nan if self._lpips is None else self._lpips.distance(predicted, truth),
         )
 
-    def frechet_video_distance(self, method: str) -> float:
-        """Distance of a method's painted clips from the true ones; NaN without a network or below two tracks."""
-        pairs = self._seen.get(method, [])
-        if len(pairs) < 2:
-            return math.nan
-        return frechet_distance(*(np.stack(side) for side in zip(*pairs, strict=True)))
+    def features(self, track: MaskTrack, painted: UInt8Array) -> Values | None:
+        """What the Frechet video distance compares, float64 ``[D]``; None without its network.
+
+        Args:
+            track: whose true mask cuts the object out.
+            painted: the whole object, painted or true, uint8 ``[F, H, W, 3]``.
+        """
+        return None if self._features is None else self._features(cut_out_on_white(painted, track.amodal_mask))
+
+
+def frechet_video_distance(pairs: Sequence[tuple[Values, Values]]) -> float:
+    """Distance of painted clips from the true ones; NaN below two tracks.
+
+    Args:
+        pairs: features of what was painted and of the truth, by track, float64 ``[D]`` each.
+    """
+    if len(pairs) < 2:
+        return math.nan
+    return frechet_distance(*(np.stack(side) for side in zip(*pairs, strict=True)))
 
 
 def fill_with_mean_colour(rgb: UInt8Array, modal_mask: BoolArray) -> UInt8Array:

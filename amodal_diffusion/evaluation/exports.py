@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -11,11 +11,13 @@ import numpy as np
 from PIL import Image
 
 from amodal_diffusion.data.records import TrackRecord, bounding_box
-from amodal_diffusion.types import BoolArray
+from amodal_diffusion.types import BoolArray, InputError
 from amodal_diffusion.video.masks import encode_rle
 
 Format = Literal["coco", "youtube-vis", "davis"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+EXPORT_NAMES: dict[Format, str] = {"coco": "coco.json", "youtube-vis": "youtube_vis.json", "davis": "davis"}
+"""File or folder of each format."""
 DAVIS_COLOUR = (128, 0, 0)
 """Colour of the first object in DAVIS's palette."""
 
@@ -28,6 +30,47 @@ class Export(Protocol):
 
     def close(self) -> None:
         """Finish the file."""
+
+
+def read_formats(text: str) -> list[Format]:
+    """Formats of a list with commas.
+
+    Raises:
+        InputError: if one is unknown.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    wrong = sorted(set(names) - set(FORMATS))
+    if wrong:
+        raise InputError(f"export: expected {', '.join(FORMATS)}, got {', '.join(wrong)}")
+    return [name for name in FORMATS if name in names]
+
+
+def open_export(name: Format, folder: Path) -> Export:
+    """Begin an export under its usual name.
+
+    Args:
+        name: the format.
+        folder: is there.
+    """
+    writers: dict[Format, Callable[[Path], Export]] = {
+        "coco": CocoExport, "youtube-vis": YoutubeVisExport, "davis": DavisExport
+    }  # fmt: skip
+    return writers[name](folder / EXPORT_NAMES[name])
+
+
+def exported_files(formats: Sequence[Format], records: Callable[[], Iterable[TrackRecord]]) -> list[str]:
+    """What exports are going to write, relative to their folder.
+
+    Args:
+        formats: of the exports.
+        records: gives the tracks; asked only where a format has files of its own for each.
+    """
+    files = [EXPORT_NAMES[name] for name in formats if name != "davis"]
+    if "davis" in formats:
+        videos = Videos()
+        for record in records():
+            files += [f"{EXPORT_NAMES['davis']}/{name}" for name in davis_names(record, videos)]
+    return files
 
 
 class Videos:

@@ -49,6 +49,32 @@ class MaskScores:
     box_iou: Values
 
 
+@dataclass(frozen=True)
+class BoxScores:
+    """One prediction of one track of which only the true boxes are known.
+
+    Attributes:
+        box_iou: of the box around the mask and the true box, float64 ``[F]``.
+    """
+
+    box_iou: Values
+
+
+def score_boxes(prediction: BoolArray, modal: BoolArray, amodal_boxes: Values) -> BoxScores:
+    """Score the boxes around one prediction of one track.
+
+    Args:
+        prediction: predicted amodal mask, bool ``[F, H, W]``; the modal mask is added to it.
+        modal: visible part, same shape.
+        amodal_boxes: true x, y, width, height, float64 ``[F, 4]``; frames without an area do not count.
+
+    Raises:
+        InputError: if shapes differ.
+    """
+    there = (amodal_boxes[:, 2:] > 0).all(axis=1)
+    return BoxScores(np.where(there, box_iou(boxes_of(prediction | modal), amodal_boxes), np.nan))
+
+
 def score_masks(prediction: BoolArray, modal: BoolArray, amodal: BoolArray) -> MaskScores:
     """Score one prediction of one track.
 
@@ -71,8 +97,10 @@ def score_masks(prediction: BoolArray, modal: BoolArray, amodal: BoolArray) -> M
     )
 
 
-def scores_record(scores: MaskScores) -> dict[str, object]:
+def scores_record(scores: MaskScores | BoxScores) -> dict[str, object]:
     """All frames of a prediction, for JSON; `read_scores` reads it back equal."""
+    if isinstance(scores, BoxScores):
+        return {"box_iou": scores.box_iou.tolist()}
     return {
         **{
             protocol: {name: values.tolist() for name, values in vars(track.frames).items()}
@@ -84,8 +112,10 @@ def scores_record(scores: MaskScores) -> dict[str, object]:
     }
 
 
-def read_scores(record: Mapping[str, Any]) -> MaskScores:
+def read_scores(record: Mapping[str, Any]) -> MaskScores | BoxScores:
     """Scores from what `scores_record` gave, by way of JSON, where null is no value."""
+    if "strict" not in record:
+        return BoxScores(as_values(record["box_iou"]))
     return MaskScores(
         protocols={
             protocol: track_of(FrameScores(**{name: as_values(list_) for name, list_ in record[protocol].items()}))

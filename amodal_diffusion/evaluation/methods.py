@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cached_property
 from typing import Protocol
 
@@ -54,6 +55,14 @@ class Method(Protocol):
         """Paint the whole object, its true mask given, uint8 ``[F, H, W, 3]``."""
         ...
 
+    def describe(self, *, paints: bool) -> dict[str, object]:
+        """Which networks with which settings it is, for JSON; nothing without learning.
+
+        Args:
+            paints: tell of the stage that paints as well.
+        """
+        ...
+
 
 class BaselineMethod:
     """A method without learning; it paints the object's mean visible colour."""
@@ -67,16 +76,16 @@ class BaselineMethod:
         self._segment = _BASELINES[name]
 
     def predict(self, track: BenchmarkTrack, *, sample: int = 0) -> BoolArray:  # noqa: ARG002 - nothing in it is random
-        """See `Method`.
-
-        Raises:
-            InputError: if it needs depth and the benchmark has none.
-        """
+        """See `Method`."""
         return self._segment(track.clip, track.depth if self.uses_depth else None)
 
     def paint(self, track: MaskTrack) -> UInt8Array:
         """See `Method`."""
         return fill_with_mean_colour(track.clip.rgb, track.clip.modal_mask)
+
+    def describe(self, *, paints: bool) -> dict[str, object]:  # noqa: ARG002 - it has no networks in either stage
+        """See `Method`."""
+        return {}
 
 
 class LoadedModel:
@@ -96,6 +105,16 @@ class LoadedModel:
         """Stage 2 alone."""
         return AmodalCompleter.from_pretrained(self._model, stages=("content_completion",), device=self._device)
 
+    @cached_property
+    def segmentation_record(self) -> dict[str, object]:
+        """Which networks stage 1 has and how it samples, for JSON."""
+        return _completer_record(self.segmentation)
+
+    @cached_property
+    def content_record(self) -> dict[str, object]:
+        """Which networks stage 2 has and how it samples, for JSON."""
+        return _completer_record(self.content)
+
 
 class ModelMethod:
     """A model at its checkpoint's default settings."""
@@ -110,13 +129,7 @@ class ModelMethod:
         self._segmentation = model.segmentation
 
     def predict(self, track: BenchmarkTrack, *, sample: int = 0) -> BoolArray:
-        """See `Method`.
-
-        Raises:
-            InputError: if it is to use depth and the benchmark has none.
-        """
-        if self.uses_depth and track.depth is None:
-            raise InputError(f"methods: {self.name} needs depth, and this benchmark has none; leave {DEPTH_SUFFIX} out")
+        """See `Method`."""
         depth = track.depth if self.uses_depth else None
         return self._segmentation.complete(track.clip, depth=depth, seed=track.seed(sample)).amodal_mask
 
@@ -126,6 +139,11 @@ class ModelMethod:
         if result.amodal_rgb is None:
             raise RuntimeError(f"{self.name}: stage 2 is loaded and painted nothing")
         return result.amodal_rgb
+
+    def describe(self, *, paints: bool) -> dict[str, object]:
+        """See `Method`."""
+        record = {"amodal_segmentation": self._model.segmentation_record}
+        return {**record, "content_completion": self._model.content_record} if paints else {**record}
 
 
 def build_methods(names: Sequence[str], *, device: str = "auto") -> list[Method]:
@@ -153,3 +171,26 @@ def build_methods(names: Sequence[str], *, device: str = "auto") -> list[Method]
         loaded = models.setdefault(model, LoadedModel(model, device=device))
         methods.append(ModelMethod(name, loaded, uses_depth=uses_depth))
     return methods
+
+
+def check_depth(methods: Sequence[Method], track: BenchmarkTrack) -> None:
+    """Refuse methods that use depth where there is none.
+
+    Args:
+        methods: to be scored.
+        track: one of the benchmark's.
+
+    Raises:
+        InputError: names the methods.
+    """
+    needy = [method.name for method in methods if method.uses_depth]
+    if needy and track.depth is None:
+        raise InputError(
+            f"methods: {', '.join(needy)}: need depth, and {track.identity} has none; leave them out, or "
+            f"{DEPTH_SUFFIX} of a model"
+        )
+
+
+def _completer_record(completer: AmodalCompleter) -> dict[str, object]:
+    (stage, settings), *_ = completer.sampling().items()
+    return {"fingerprint": completer.fingerprints()[stage], "sampling": asdict(settings)}

@@ -1,123 +1,103 @@
-"""The report of a run: a table to read, verdicts, and results.json."""
+"""The words of a report: tables and verdicts as text, and the Markdown summary."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from amodal_diffusion.evaluation.bars import Verdict
-from amodal_diffusion.evaluation.json_text import json_text
-from amodal_diffusion.evaluation.scoring import MethodScore, TrackScore
-from amodal_diffusion.metrics import PROTOCOLS, Pooled, TrackScores
+from amodal_diffusion.evaluation.tables import Table, tables
 
-_HEADER = (
-    "method", "mIoU", "mIoU_occ", "fully hidden", "invented", "released mIoU", "released mIoU_occ", "s/clip"
-)  # fmt: skip
-_PSNR = "hidden PSNR, dB"
+MEASURES: dict[str, str] = {
+    "strict": "mIoU over all frames that have the object, mIoU_occ (the hidden part alone) over all frames that hide "
+    "something; a miss counts as 0.",
+    "released": "as published figures were computed: hidden parts are eroded by 5 x 5 pixels first, and frames whose "
+    "mIoU_occ is then 0 are dropped, so that a complete miss vanishes.",
+    "fully hidden": "mIoU of frames that show nothing of the object.",
+    "invented": "area predicted in frames that hide nothing, as a share of the visible area there.",
+    "boundary F": "how well the outlines follow each other, within 0.8 % of the frame's diagonal.",
+    "instability": "change of the predicted shape from frame to frame beyond that of the true shape; less is better.",
+    "boxes": "IoU of the boxes around the masks, and the share of frames above 0.25, 0.5 and 0.75.",
+    "samples": "of k predictions, the mean over all of them, and the best: the one of a track with the largest mIoU, "
+    "chosen with the truth. Each has its own seed, from the track's name and the sample's number.",
+    "calibration": "whether of the pixels that a share p of the samples has, a share p is the object's.",
+    "±, [ ]": "standard error and 95 % confidence interval (Student's t); tracks, not frames, are the independent draws.",
+}
+"""What the measures are, by name."""
 
 
-def format_table(scores: Sequence[MethodScore]) -> str:
-    """Lay the means out as a Markdown table, a row a method, each with its standard error over tracks.
+NAMES: dict[str, str] = {"miou": "mIoU", "miou_occ": "mIoU_occ", "box_iou": "box IoU"}
+"""What the main measures are called in words."""
+
+
+def format_tables(summary: Mapping[str, Any]) -> str:
+    """All tables for the terminal, each mean with its standard error over tracks.
 
     Args:
-        scores: methods scored on the same tracks; painted content has a column if any was scored.
+        summary: as `RunSummary.record` gives it.
     """
-    content = any(score.content["psnr"].tracks for score in scores)
-    header = [*_HEADER, _PSNR] if content else list(_HEADER)
-    rows = [_row(score, content=content) for score in scores]
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n\n".join(f"{table.title}\n{_lines(table, full=False)}" for table in tables(summary))
+
+
+def format_verdicts(bars: Sequence[Mapping[str, Any]]) -> str:
+    """Say of each bar whether it is cleared and by how much, a line each.
+
+    Args:
+        bars: of a summary.
+    """
+    return "\n".join(f"{'pass' if bar['passed'] else 'FAIL'}  {describe_bar(bar)}" for bar in bars)
+
+
+def describe_bar(bar: Mapping[str, Any]) -> str:
+    """The gain that a verdict rests on."""
+    gain = bar["gain"]
+    error = gain["standard_error"]
+    figures = f"{gain['value']:+.3f}" + ("" if math.isnan(error) else f" ± {error:.3f}")
+    return f"{bar['method']}: {NAMES[bar['measure']]} {figures} over {bar['baseline']}, bar {bar['margin']:+.2f}"
+
+
+def scored(summary: Mapping[str, Any]) -> str:
+    """Say how many tracks and frames were scored and how many were left out."""
+    tracks = summary["tracks"]
+    text = f"{tracks['scored']} track(s) with {tracks['frames']} frames scored"
+    return f"{text}, {len(tracks['skipped'])} left out" if tracks["skipped"] else f"{text}, none left out"
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """Lay the whole summary out.
+
+    Args:
+        summary: as `RunSummary.record` gives it, with ``benchmark``, ``command`` and ``settings``.
+    """
+    parts = [f"# {summary['benchmark']}", f"{scored(summary)}."]
+    parts += [f"## {table.title}\n\n{_lines(table, full=True)}" for table in tables(summary)]
+    if summary["bars"]:
+        parts.append("## Bars\n\n" + "\n".join(f"- {line}" for line in format_verdicts(summary["bars"]).splitlines()))
+    if summary["tracks"]["skipped"]:
+        lines = [f"- `{identity}`: {reason}" for identity, reason in summary["tracks"]["skipped"].items()]
+        parts.append("## Left out\n\n" + "\n".join(lines))
+    parts.append("## Measures\n\n" + "\n".join(f"- **{name}**: {text}" for name, text in MEASURES.items()))
+    settings = "\n".join(f"- {name}: {said(value)}" for name, value in summary["settings"].items())
+    parts.append(f"## Settings\n\n{settings}\n\n```bash\n{summary['command']}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def said(value: object) -> str:
+    """A setting in words."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {said(entry)}" for key, entry in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(said, value)) or "none"
+    return "none" if value in (None, "") else str(value)
+
+
+def _lines(table: Table, *, full: bool) -> str:
+    rows = [
+        ["method", *table.columns],
+        *([name, *(cell.full if full else cell.brief for cell in cells)] for name, cells in table.rows),
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [rows[0], ["-" * width for width in widths], *rows[1:]]
     return "\n".join(
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     )
-
-
-def format_verdicts(verdicts: Sequence[Verdict]) -> str:
-    """Say of each bar whether it is cleared and by how much, a line each."""
-    return "\n".join(_verdict_line(verdict) for verdict in verdicts)
-
-
-def write_results(path: Path, scores: Sequence[MethodScore], *, benchmark: str, verdicts: Sequence[Verdict]) -> None:
-    """Write all means and each track's scores.
-
-    Args:
-        path: the JSON file; its folder exists.
-        scores: methods scored on the same tracks.
-        benchmark: its name, with the split.
-        verdicts: the bars applied.
-    """
-    content = {
-        "benchmark": benchmark,
-        "tracks": len(scores[0].tracks),
-        "methods": {score.name: _method_record(score) for score in scores},
-        "bars": [
-            {**asdict(verdict.bar), "method": verdict.method, "gain": asdict(verdict.gain), "passed": verdict.passed}
-            for verdict in verdicts
-        ],
-    }
-    path.write_text(json_text(content), encoding="utf-8")
-
-
-def _method_record(score: MethodScore) -> dict[str, object]:
-    """Lay a method out for JSON."""
-    return {
-        "learned": score.learned,
-        "uses_depth": score.uses_depth,
-        "seconds_per_track": round(score.seconds, 4),
-        **{protocol: asdict(score.summary(protocol)) for protocol in PROTOCOLS},
-        "content": {name: asdict(mean) for name, mean in score.content.items()},
-        "frechet_video_distance": score.frechet_video_distance,
-        "tracks": [_track_record(track) for track in score.tracks],
-    }
-
-
-def _track_record(track: TrackScore) -> dict[str, object]:
-    """Lay a track out for JSON."""
-
-    def means(scores: TrackScores) -> dict[str, float]:
-        return {name: getattr(scores, name) for name in ("miou", "miou_occ", "miou_hidden", "invented")}
-
-    return {
-        "identity": track.identity,
-        "strict": means(track.strict),
-        "released": means(track.released),
-        "content": asdict(track.content),
-    }
-
-
-def _row(score: MethodScore, *, content: bool) -> list[str]:
-    """Write the cells of a method."""
-    strict, released = score.summary("strict"), score.summary("released")
-    cells = [
-        score.name,
-        _cell(strict.miou),
-        _cell(strict.miou_occ),
-        _cell(strict.miou_hidden),
-        "-" if math.isnan(strict.invented) else f"{strict.invented:.3f}",
-        _cell(released.miou),
-        _cell(released.miou_occ),
-        f"{score.seconds:.2f}",
-    ]
-    return [*cells, _cell(score.content["psnr"], digits=2)] if content else cells
-
-
-def _cell(mean: Pooled, digits: int = 3) -> str:
-    """Write a mean and its standard error; a dash where there is none."""
-    if not mean.tracks:
-        return "-"
-    return f"{mean.value:.{digits}f}{_error(mean, digits)}"
-
-
-def _error(mean: Pooled, digits: int = 3) -> str:
-    """Write a standard error; nothing where a single track gives none."""
-    return "" if math.isnan(mean.standard_error) else f" ± {mean.standard_error:.{digits}f}"
-
-
-def _verdict_line(verdict: Verdict) -> str:
-    """Write one verdict with the gain it rests on."""
-    bar, gain = verdict.bar, verdict.gain
-    outcome = "pass" if verdict.passed else "FAIL"
-    figures = f"{gain.value:+.3f}{_error(gain)} over {bar.baseline}, bar {bar.margin:+.2f}"
-    return f"{outcome}  {verdict.method}: {bar.measure} {figures}"

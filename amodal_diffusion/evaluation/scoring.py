@@ -1,133 +1,119 @@
-"""Runs methods over a benchmark, one track at a time, and holds their scores."""
+"""Predicts and scores one track with every method."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Sequence
+from typing import TypeGuard
 
 import numpy as np
 
-from amodal_diffusion.evaluation.benchmark import MaskTrack
-from amodal_diffusion.evaluation.content import CONTENT_MEASURES, ContentScorer, ContentScores
-from amodal_diffusion.evaluation.methods import Method
-from amodal_diffusion.metrics import Pooled, Protocol, Summary, TrackScores, pool, score_track, summarise
-
-Measure = Literal["miou", "miou_occ"]
-
-
-@dataclass(frozen=True)
-class TrackScore:
-    """One method on one track.
-
-    Attributes:
-        identity: the track's.
-        seconds: time the mask's prediction took.
-        strict: scores of the mask, strict protocol.
-        released: scores of the mask, released protocol.
-        content: of what was painted; all NaN where nothing was or nothing is hidden.
-    """
-
-    identity: str
-    seconds: float
-    strict: TrackScores
-    released: TrackScores
-    content: ContentScores = field(default_factory=ContentScores)
+from amodal_diffusion.evaluation.benchmark import BenchmarkTrack, BoxTrack, MaskTrack
+from amodal_diffusion.evaluation.content import ContentScorer, ContentScores
+from amodal_diffusion.evaluation.mask_scores import BoxScores, MaskScores, score_boxes, score_masks
+from amodal_diffusion.evaluation.methods import Method, check_depth
+from amodal_diffusion.evaluation.results import MethodResult, Sample, TrackResult
+from amodal_diffusion.metrics import Calibration, Values, probability_map
+from amodal_diffusion.types import BoolArray
+from amodal_diffusion.video.masks import encode_rle
 
 
-@dataclass(frozen=True)
-class MethodScore:
-    """One method on all tracks of a benchmark.
+class TrackScorer:
+    """Methods, how often each predicts, and what of it is scored."""
 
-    Attributes:
-        name: as given to ``--methods``.
-        learned: whether it is a model, which has bars to clear.
-        uses_depth: whether it was given the depth.
-        tracks: one a track, in the benchmark's order.
-        frechet_video_distance: of what was painted; NaN where that was not measured.
-    """
-
-    name: str
-    learned: bool
-    uses_depth: bool
-    tracks: Sequence[TrackScore]
-    frechet_video_distance: float = math.nan
-
-    def summary(self, protocol: Protocol) -> Summary:
-        """Pool the scores of the masks over all tracks."""
-        return summarise([getattr(track, protocol) for track in self.tracks])
-
-    @property
-    def content(self) -> dict[str, Pooled]:
-        """Each measure of painted content, each track with something hidden counting once."""
-        return {
-            name: pool([np.asarray([getattr(track.content, name)]) for track in self.tracks])
-            for name in CONTENT_MEASURES
-        }
-
-    @property
-    def seconds(self) -> float:
-        """Mean time of a mask's prediction."""
-        return sum(track.seconds for track in self.tracks) / len(self.tracks)
-
-    def gain(self, other: MethodScore, measure: Measure) -> Pooled:
-        """Pool the difference to another method in the strict protocol.
-
-        The two are paired frame by frame, so what makes a track hard for both does not widen the standard error.
+    def __init__(
+        self, methods: Sequence[Method], *, top_k: int = 1, content: ContentScorer | None = None, process: int = 0
+    ) -> None:
+        """Take them.
 
         Args:
-            other: scored on the same tracks.
-            measure: what to compare.
+            methods: what to score.
+            top_k: predictions of a method that has learned; the others give one.
+            content: scores painting, too.
+            process: number of this process, for the record.
         """
-        field = {"miou": "iou", "miou_occ": "occluded_iou"}[measure]
-        pairs = zip(self.tracks, other.tracks, strict=True)
-        return pool([getattr(a.strict.frames, field) - getattr(b.strict.frames, field) for a, b in pairs])
+        self.methods, self._top_k, self._content, self._process = methods, top_k, content, process
 
+    def check(self, track: BenchmarkTrack) -> None:
+        """Refuse a track that some method cannot be given because of the benchmark, whatever is in the track.
 
-def score_methods(
-    tracks: Iterable[MaskTrack], methods: Sequence[Method], *, content: ContentScorer | None = None
-) -> list[MethodScore]:
-    """Score methods on the same tracks.
+        Raises:
+            InputError: if a method needs depth and there is none.
+        """
+        check_depth(self.methods, track)
 
-    Args:
-        tracks: made or read one at a time; none is kept.
-        methods: what to score.
-        content: scores painting too.
+    def score(self, track: BenchmarkTrack, index: int) -> TrackResult:
+        """Predict and score.
 
-    Returns:
-        one a method, in the order given.
-    """
-    scores: list[list[TrackScore]] = [[] for _ in methods]
-    for track in tracks:
-        for method, kept in zip(methods, scores, strict=True):
-            kept.append(_score(method, track, content=content))
-    return [
-        MethodScore(
-            method.name,
-            method.learned,
-            method.uses_depth,
-            kept,
-            math.nan if content is None else content.frechet_video_distance(method.name),
+        Args:
+            track: with its truth.
+            index: its place in the benchmark.
+
+        Raises:
+            InputError: if a method cannot complete it.
+        """
+        return TrackResult(
+            index=index,
+            identity=track.identity,
+            occlusion=occlusion_of(track) if isinstance(track, MaskTrack) else None,
+            methods={method.name: self._score(method, track) for method in self.methods},
+            true_features=self._true_features(track),
+            process=self._process,
         )
-        for method, kept in zip(methods, scores, strict=True)
-    ]
+
+    def _score(self, method: Method, track: BenchmarkTrack) -> MethodResult:
+        count = self._top_k if method.learned else 1
+        started = time.perf_counter()
+        masks = [method.predict(track, sample=sample) | track.clip.modal_mask for sample in range(count)]
+        seconds = (time.perf_counter() - started) / count
+        content, features = self._paint(method, track)
+        return MethodResult(
+            samples=tuple(Sample(_scores(mask, track), tuple(map(encode_rle, mask))) for mask in masks),
+            calibration=_calibration(masks, track),
+            content=content,
+            features=features,
+            seconds=seconds,
+        )
+
+    def _paint(self, method: Method, track: BenchmarkTrack) -> tuple[ContentScores | None, Values | None]:
+        if self._content is None or not _has_hidden_colours(track):
+            return None, None
+        painted = method.paint(track)
+        return self._content.score(track, painted), self._content.features(track, painted)
+
+    def _true_features(self, track: BenchmarkTrack) -> Values | None:
+        if self._content is None or not _has_hidden_colours(track) or track.whole_rgb is None:
+            return None
+        return self._content.features(track, track.whole_rgb)
 
 
-def _score(method: Method, track: MaskTrack, *, content: ContentScorer | None) -> TrackScore:
-    """Predict and score one track."""
-    started = time.perf_counter()
-    prediction = method.predict(track)
-    seconds = time.perf_counter() - started
-    modal, amodal = track.clip.modal_mask, track.amodal_mask
-    painted = ContentScores()
-    if content is not None and track.whole_rgb is not None and (amodal & ~modal).any():
-        painted = content.score(method.name, track, method.paint(track))
-    return TrackScore(
-        identity=track.identity,
-        seconds=seconds,
-        strict=score_track(prediction, modal, amodal, protocol="strict"),
-        released=score_track(prediction, modal, amodal, protocol="released"),
-        content=painted,
-    )
+def occlusion_of(track: MaskTrack) -> Values:
+    """Share of the object that is hidden in each frame, float64 ``[F]``; NaN where it is not in the frame."""
+    area = track.amodal_mask.sum(axis=(1, 2)).astype(np.float64)
+    hidden = (track.amodal_mask & ~track.clip.modal_mask).sum(axis=(1, 2)).astype(np.float64)
+    share = np.full(len(area), np.nan)
+    np.divide(hidden, area, out=share, where=area > 0)
+    return share
+
+
+def _has_hidden_colours(track: BenchmarkTrack) -> TypeGuard[MaskTrack]:
+    """Whether something is hidden whose true colours are known."""
+    if not isinstance(track, MaskTrack) or track.whole_rgb is None:
+        return False
+    return bool((track.amodal_mask & ~track.clip.modal_mask).any())
+
+
+def _scores(mask: BoolArray, track: BenchmarkTrack) -> MaskScores | BoxScores:
+    if isinstance(track, MaskTrack):
+        return score_masks(mask, track.clip.modal_mask, track.amodal_mask)
+    if isinstance(track, BoxTrack):
+        return score_boxes(mask, track.clip.modal_mask, track.amodal_boxes)
+    raise RuntimeError(f"{track.identity}: a track without its truth")
+
+
+def _calibration(masks: Sequence[BoolArray], track: BenchmarkTrack) -> Values | None:
+    if len(masks) < 2 or not isinstance(track, MaskTrack):
+        return None
+    gathered = Calibration()
+    gathered.add(probability_map(masks), track.amodal_mask, ~track.clip.modal_mask)
+    return gathered.sums()

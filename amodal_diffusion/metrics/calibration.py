@@ -83,7 +83,7 @@ class Calibration:
         self._object += np.bincount(bins, truth[region], minlength=len(self._pixels))
 
     def sums(self) -> Values:
-        """What has been gathered: pixels, their probabilities and the object's pixels of each bin, ``[3, bins + 1]``."""
+        """Sums so far: pixels, probabilities and pixels of the object of each bin, float64 ``[3, bins + 1]``."""
         return np.stack([self._pixels, self._probability, self._object])
 
     def add_sums(self, sums: Values) -> None:

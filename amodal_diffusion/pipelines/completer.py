@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from amodal_diffusion.models.checkpoint import SamplingDefaults
+from amodal_diffusion.models.fingerprint import joined_fingerprint
 from amodal_diffusion.models.hub import check_names_stages, find_model, load_stage
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline, Conditioning
@@ -221,6 +222,15 @@ class AmodalCompleter:
         else:
             settings = StreamSettings(sampling["content_completion"], seed)
             yield from self._timed("content_completion", stream_appearance(self._content, masked, settings))
+
+    def fingerprints(self) -> dict[Stage, str]:
+        """Which networks each loaded stage has: SHA-256 over those of each of them, 64 hex digits."""
+        loaded = (self._segmentation, self._content)
+        return {
+            pipeline.stage: joined_fingerprint([pipeline.unet, pipeline.vae, pipeline.image_encoder])
+            for pipeline in loaded
+            if pipeline is not None and pipeline.stage is not None
+        }
 
     def sampling(
         self,

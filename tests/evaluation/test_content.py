@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from amodal_diffusion.evaluation.benchmark import MaskTrack
-from amodal_diffusion.evaluation.content import ContentScorer, fill_with_mean_colour
+from amodal_diffusion.evaluation.content import ContentScorer, fill_with_mean_colour, frechet_video_distance
 from amodal_diffusion.models.perceptual import VideoFeatures
 from amodal_diffusion.types import VideoClip
 from tests.factories import tiny_video_features
@@ -38,7 +38,7 @@ def test_filling_takes_the_mean_of_visible_pixels() -> None:
 def test_hidden_part_and_whole_object_are_scored_apart(track: MaskTrack) -> None:
     painted = np.full((2, 32, 32, 3), 100, dtype=np.uint8)
     painted[..., 16:, :] = 151  # the hidden half is wrong by 51, a fifth of the range
-    scores = ContentScorer().score("a", track, painted)
+    scores = ContentScorer().score(track, painted)
     assert scores.psnr == pytest.approx(20 * math.log10(5))
     assert scores.psnr_object == pytest.approx(20 * math.log10(5) + 10 * math.log10(2))
     assert scores.ssim < scores.ssim_object < 1
@@ -49,7 +49,7 @@ def test_hidden_part_and_whole_object_are_scored_apart(track: MaskTrack) -> None
 def test_what_is_painted_outside_of_the_object_does_not_count(track: MaskTrack) -> None:
     painted = np.full((2, 32, 32, 3), 100, dtype=np.uint8)
     painted[:, :8] = 7
-    scores = ContentScorer().score("a", track, painted)
+    scores = ContentScorer().score(track, painted)
     assert (scores.psnr, scores.psnr_object) == (99.0, 99.0)
     assert scores.ssim == pytest.approx(1.0)
 
@@ -58,10 +58,11 @@ def test_video_distance_of_methods(track: MaskTrack, tmp_path: Path) -> None:
     scorer = ContentScorer(features=VideoFeatures(tiny_video_features(tmp_path)))
     right, wrong = np.full((2, 2, 32, 32, 3), 100, dtype=np.uint8)
     wrong[:] = np.random.default_rng(0).integers(0, 256, wrong.shape, dtype=np.uint8)
-    assert math.isnan(scorer.frechet_video_distance("right"))
-    for _ in range(2):
-        scorer.score("right", track, right)
-        scorer.score("wrong", track, wrong)
-    assert scorer.frechet_video_distance("right") == pytest.approx(0.0, abs=1e-6)
-    assert scorer.frechet_video_distance("wrong") > 1e-3
-    assert math.isnan(ContentScorer().frechet_video_distance("right"))
+    truth, good, bad = (scorer.features(track, painted) for painted in (track.whole_rgb, right, wrong))  # type: ignore[arg-type]
+    assert truth is not None
+    assert good is not None
+    assert bad is not None
+    assert frechet_video_distance([(good, truth)] * 2) == pytest.approx(0.0, abs=1e-6)
+    assert frechet_video_distance([(bad, truth)] * 2) > 1e-3
+    assert math.isnan(frechet_video_distance([(good, truth)]))
+    assert ContentScorer().features(track, right) is None

@@ -1,108 +1,122 @@
-"""Bars and the report, on methods whose scores are known."""
+"""The report: tables, Markdown, plots, the contact sheet, and a page with all its pictures in it."""
 
 from __future__ import annotations
 
-import json
-import math
+import io
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from amodal_diffusion.evaluation.bars import judge
-from amodal_diffusion.evaluation.content import ContentScores
-from amodal_diffusion.evaluation.report import format_table, format_verdicts, write_results
-from amodal_diffusion.evaluation.scoring import MethodScore, TrackScore
-from amodal_diffusion.metrics import FrameScores, TrackScores
+from amodal_diffusion.evaluation.finishing import Account, finish
+from amodal_diffusion.evaluation.methods import Method, build_methods
+from amodal_diffusion.evaluation.report import format_tables, format_verdicts, markdown
+from amodal_diffusion.evaluation.running import Run
+from amodal_diffusion.evaluation.scoring import TrackScorer
+from amodal_diffusion.evaluation.tables import Cell, tables
+from amodal_diffusion.types import InputError
+from amodal_diffusion.video.outdir import OutputFolder
+from tests.squares import Guess, Squares, Sure
 
-
-def track_scores(miou: float, miou_occ: float) -> TrackScores:
-    empty = np.full(4, np.nan)
-    frames = FrameScores(
-        iou=np.full(4, miou),
-        occluded_iou=np.asarray([miou_occ, miou_occ, np.nan, np.nan]),
-        hidden_iou=empty,
-        invented=empty,
-        visible=empty,
-    )
-    return TrackScores(frames, miou, miou_occ, math.nan, math.nan)
+COUNT = 12
 
 
-def method(
-    name: str, miou: float, miou_occ: float, *, learned: bool = False, uses_depth: bool = False, psnr: float = math.nan
-) -> MethodScore:
-    tracks = [
-        TrackScore(
-            identity=f"clip-{index}",
-            seconds=0.5,
-            strict=track_scores(miou + shift, miou_occ + shift),
-            released=track_scores(miou, miou_occ),
-            content=ContentScores(psnr=psnr),
-        )
-        for index, shift in enumerate((-0.05, 0.05))
-    ]
-    return MethodScore(name, learned, uses_depth, tracks)
+def finished(path: Path, benchmark: Squares, methods: list[Method], *, top_k: int = 1) -> tuple[Path, dict[str, Any]]:
+    folder = OutputFolder(path, inputs={}, settings={})
+    run = Run(benchmark, TrackScorer(methods, top_k=top_k), folder.work, "skip")
+    account = Account({"top_k": top_k, "models": {"<b>": None}}, "amodal-diffusion evaluate --out DIR", [], 1, "cpu")
+    with folder.opened():
+        run.score(run.begin(folder))
+        return path, finish(run, account, folder).summary
 
 
-@pytest.fixture
-def scores() -> list[MethodScore]:
-    return [
-        method("modal", 0.60, 0.00),
-        method("hull", 0.70, 0.40),
-        method("hull-nearer", 0.72, 0.50, uses_depth=True),
-        method("tiny", 0.80, 0.52, learned=True),
-        method("tiny@depth", 0.85, 0.54, learned=True, uses_depth=True),
-    ]
+@pytest.fixture(scope="module")
+def masks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    benchmark = Squares(COUNT, bad=3)
+    methods = [*build_methods(["modal", "hull"]), Guess(), Sure(Squares(COUNT), misses=7)]
+    return finished(tmp_path_factory.mktemp("masks") / "out", benchmark, methods, top_k=3)
 
 
-def test_each_bar_meets_the_methods_it_is_for(scores: list[MethodScore]) -> None:
-    outcome = {(verdict.bar.baseline, verdict.method): verdict.passed for verdict in judge(scores)}
-    assert outcome == {
-        ("hull", "tiny"): True,
-        ("hull-nearer", "tiny@depth"): False,
-        ("modal", "tiny"): True,
-        ("modal", "tiny@depth"): True,
-    }
+@pytest.fixture(scope="module")
+def boxes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    return finished(tmp_path_factory.mktemp("boxes") / "out", Squares(3, boxes=True), build_methods(["modal", "hull"]))
 
 
-def test_gain_is_paired_by_frame(scores: list[MethodScore]) -> None:
-    gain = scores[3].gain(scores[1], "miou_occ")
-    assert gain.value == pytest.approx(0.12)
-    assert gain.standard_error == pytest.approx(0.0, abs=1e-12)
-    assert scores[3].summary("strict").miou_occ.standard_error == pytest.approx(0.05)
+def test_a_cell_says_what_it_has() -> None:
+    assert Cell(0.5, 0.01, (0.48, 0.52)).full == "0.500 ± 0.010 [0.480, 0.520]"
+    assert Cell(0.5).full == Cell(0.5).brief == "0.500"
+    assert Cell().full == "-"
 
 
-def test_no_bar_without_its_baseline(scores: list[MethodScore]) -> None:
-    assert judge(scores[3:]) == []
+def test_tables_have_a_row_a_method_and_two_for_samples(masks: tuple[Path, dict[str, Any]]) -> None:
+    strict, released, of_boxes, calibration = tables(masks[1])
+    names = [name for name, _ in strict.rows]
+    assert names == ["modal", "hull", "guess, mean of 3", "guess, best of 3", "sure, mean of 3", "sure, best of 3"]
+    assert strict.columns[:2] == ("mIoU", "mIoU_occ")
+    assert released.columns == ("mIoU", "mIoU_occ", "fully hidden")
+    assert of_boxes.columns[0] == "box IoU"
+    assert [name for name, _ in calibration.rows] == ["guess", "sure"]
+    printed = format_tables(masks[1])
+    assert "| modal " in printed
+    assert "[" not in printed
 
 
-def test_table_has_a_row_a_method_and_a_dash_where_nothing_counts(scores: list[MethodScore]) -> None:
-    header, _, *rows = format_table(scores).splitlines()
-    assert [cell.strip() for cell in header.split("|")[2:4]] == ["mIoU", "mIoU_occ"]
-    assert "PSNR" not in header
-    tiny = [cell.strip() for cell in rows[3].split("|")[1:-1]]
-    assert tiny == ["tiny", "0.800 ± 0.050", "0.520 ± 0.050", "-", "-", "0.800 ± 0.000", "0.520 ± 0.000", "0.50"]
+def test_boxes_have_their_table_alone(boxes: tuple[Path, dict[str, Any]]) -> None:
+    (table,) = tables(boxes[1])
+    assert table.columns == ("box IoU", "above 0.25", "above 0.5", "above 0.75")
 
 
-def test_table_has_painted_content_where_it_was_scored(scores: list[MethodScore]) -> None:
-    header, _, *rows = format_table([scores[0], method("painter", 0.6, 0.1, psnr=18.5)]).splitlines()
-    assert header.rstrip(" |").endswith("hidden PSNR, dB")
-    assert rows[1].rstrip(" |").endswith("18.50 ± 0.00")
+def test_verdicts_say_by_how_much(masks: tuple[Path, dict[str, Any]]) -> None:
+    lines = format_verdicts(masks[1]["bars"]).splitlines()
+    assert any(line.startswith("FAIL  guess: mIoU_occ ") and "over hull, bar +0.10" in line for line in lines)
+    assert any(line.startswith("pass  sure: mIoU_occ +") for line in lines)
 
 
-def test_verdicts_say_by_how_much(scores: list[MethodScore]) -> None:
-    lines = format_verdicts(judge(scores)).splitlines()
-    assert lines[0] == "pass  tiny: miou_occ +0.120 ± 0.000 over hull, bar +0.10"
-    assert lines[1].startswith("FAIL  tiny@depth: miou_occ +0.040")
+def test_the_summary_says_what_was_left_out_and_how_to_repeat_it(masks: tuple[Path, dict[str, Any]]) -> None:
+    text = (masks[0] / "summary.md").read_text(encoding="utf-8")
+    assert text == markdown(masks[1])
+    assert "11 track(s) with 44 frames scored, 1 left out" in text
+    assert "`squares/3`: frame 2 of 3: is damaged" in text
+    assert "amodal-diffusion evaluate --out DIR" in text
+    assert re.search(r"\| sure, mean of 3 +\| 0\.\d{3} ± 0\.\d{3} \[0\.\d{3}, 1\.\d{3}\]", text)
 
 
-def test_results_are_valid_json_without_nan(scores: list[MethodScore], tmp_path: Path) -> None:
-    path = tmp_path / "results.json"
-    write_results(path, scores, benchmark="scenes/test-v1", verdicts=judge(scores))
-    content = json.loads(path.read_text(encoding="utf-8"))
-    tiny = content["methods"]["tiny"]
-    assert tiny["strict"]["miou"]["value"] == pytest.approx(0.8)
-    assert tiny["strict"]["miou_hidden"]["value"] is None
-    assert tiny["tracks"][1]["identity"] == "clip-1"
-    assert tiny["tracks"][1]["strict"]["miou"] == pytest.approx(0.85)
-    assert [bar["passed"] for bar in content["bars"]] == [True, False, True, True]
+def test_the_page_holds_its_pictures_and_names_no_host(masks: tuple[Path, dict[str, Any]]) -> None:
+    page = (masks[0] / "report.html").read_text(encoding="utf-8")
+    sources = re.findall(r'<img src="([^"]*)"', page)
+    assert len(sources) == 3 + 4 + 4  # plots; the worst; two in the middle, two best
+    assert all(source.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for source in sources)
+    without = re.sub(r'"data:image/[^"]*"', "", page)
+    assert not re.search(r"https?:|//|<script|<link|url\(|@import", without)
+    assert "<b>" not in without.replace("<figcaption><b>", "")  # what comes from outside is escaped
+    assert without.index("Failures first") < without.index("squares/7") < without.index("squares/0")
+    assert "frame 2 of 3: is damaged" in without
+
+
+def test_the_page_of_boxes_shows_them(boxes: tuple[Path, dict[str, Any]]) -> None:
+    page = (boxes[0] / "report.html").read_text(encoding="utf-8")
+    assert "box IoU of hull" in page
+    assert sorted(file.name for file in (boxes[0] / "plots").iterdir()) == ["tracks.png"]
+
+
+def test_plots_and_sheets_are_pictures(masks: tuple[Path, dict[str, Any]]) -> None:
+    for name in ("plots/iou_by_occlusion.png", "plots/tracks.png", "plots/reliability.png", "contact_sheet.jpg"):
+        picture = Image.open(io.BytesIO((masks[0] / name).read_bytes()))
+        assert min(picture.size) > 300
+        assert np.asarray(picture.convert("L")).std() > 5
+
+
+def test_the_tracks_own_files_are_gone(masks: tuple[Path, dict[str, Any]]) -> None:
+    names = {file.name for file in masks[0].iterdir()}
+    assert names == {
+        "contact_sheet.jpg", "manifest.json", "plots", "report.html", "results.json", "summary.json", "summary.md",
+        "timing.json",
+    }  # fmt: skip
+
+
+def test_nothing_scored_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no track could be scored, the first, squares/0, because frame 2 of 0"):
+        finished(tmp_path / "out", Squares(1, bad=0), build_methods(["modal"]))

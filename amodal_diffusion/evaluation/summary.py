@@ -1,0 +1,191 @@
+"""Gathers the tracks of a run, one at a time, into the means, curves and rankings that its reports show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from amodal_diffusion.evaluation.bars import Judge
+from amodal_diffusion.evaluation.content import CONTENT_MEASURES, frechet_video_distance
+from amodal_diffusion.evaluation.mask_scores import BoxPool, BoxScores, MaskPool, MaskScores, best_of, pooled_record
+from amodal_diffusion.evaluation.methods import Method
+from amodal_diffusion.evaluation.occlusion import OcclusionCurves
+from amodal_diffusion.evaluation.results import Measure, MethodResult, SkippedTrack, TrackResult
+from amodal_diffusion.metrics import Calibration, FramePool, Reliability, Values
+from amodal_diffusion.metrics.pooling import mean_of
+
+
+@dataclass(frozen=True)
+class TrackMeans:
+    """What a ranking of tracks needs of one.
+
+    Attributes:
+        index: its place in the benchmark.
+        identity: the track's.
+        occlusion: mean share that is hidden; NaN where that is not known.
+        methods: by method, its main measures over the track's frames, mean over the predictions.
+    """
+
+    index: int
+    identity: str
+    occlusion: float
+    methods: dict[str, dict[Measure, float]]
+
+
+class RunSummary:
+    """All that is said of a run but its single frames; nothing but a few numbers of each track is kept.
+
+    Attributes:
+        tracks: those that were scored.
+        skipped: those that were left out.
+        frames: of the scored tracks.
+        curves: IoU against occlusion.
+    """
+
+    def __init__(self, methods: Sequence[Method]) -> None:
+        """Begin.
+
+        Args:
+            methods: of the run.
+        """
+        self._methods = {method.name: _MethodTotals() for method in methods}
+        self._about = {method.name: {"learned": method.learned, "uses_depth": method.uses_depth} for method in methods}
+        self._judge = Judge(methods)
+        self.curves = OcclusionCurves([method.name for method in methods])
+        self.tracks: list[TrackMeans] = []
+        self.skipped: list[SkippedTrack] = []
+        self.frames = 0
+        self.ranked_by = next((method.name for method in methods if method.learned), methods[-1].name)
+
+    def add(self, track: TrackResult | SkippedTrack) -> None:
+        """Add a track."""
+        if isinstance(track, SkippedTrack):
+            self.skipped.append(track)
+            return
+        self.frames += track.num_frames
+        for name, totals in self._methods.items():
+            totals.add(track.methods[name], track.true_features)
+        self._judge.add(track)
+        self.curves.add(track)
+        self.tracks.append(
+            TrackMeans(
+                index=track.index,
+                identity=track.identity,
+                occlusion=float("nan") if track.occlusion is None else mean_of(track.occlusion),
+                methods={
+                    name: {measure: mean_of(values) for measure, values in result.frame_means().items()}
+                    for name, result in track.methods.items()
+                },
+            )
+        )
+
+    def reliability(self) -> dict[str, Reliability]:
+        """By method with several predictions, what became of the pixels of each probability."""
+        curves = {name: totals.reliability() for name, totals in self._methods.items()}
+        return {name: curve for name, curve in curves.items() if curve is not None}
+
+    @property
+    def measure(self) -> Measure:
+        """What tracks are ranked by: the hidden part, the whole object where nothing is hidden, or the box."""
+        found: list[Measure] = ["miou_occ", "miou", "box_iou"]
+        return next((measure for measure in found if self._values(measure)), "miou")
+
+    def ranking(self) -> list[TrackMeans]:
+        """Tracks from the worst to the best of the method `ranked_by`; those without its measure are left out."""
+        values = self._values(self.measure)
+        ranked = [track for track in self.tracks if track.index in values]
+        return sorted(ranked, key=lambda track: (values[track.index], track.index))
+
+    def record(self) -> dict[str, object]:
+        """All means, for JSON."""
+        return {
+            "tracks": {
+                "scored": len(self.tracks),
+                "frames": self.frames,
+                "skipped": {track.identity: track.reason for track in self.skipped},
+            },
+            "methods": {name: {**self._about[name], **totals.record()} for name, totals in self._methods.items()},
+            "bars": [verdict.record() for verdict in self._judge.verdicts()],
+            "by_occlusion": self.curves.record(),
+            "ranking": {
+                "method": self.ranked_by,
+                "measure": self.measure,
+                "worst_first": [track.identity for track in self.ranking()],
+            },
+        }
+
+    def _values(self, measure: Measure) -> dict[int, float]:
+        """By place of a track, its value for the method `ranked_by`."""
+        values = {track.index: track.methods[self.ranked_by].get(measure, float("nan")) for track in self.tracks}
+        return {index: value for index, value in values.items() if not np.isnan(value)}
+
+
+class _MethodTotals:
+    """One method's sums over tracks."""
+
+    def __init__(self) -> None:
+        self._masks, self._best_masks = MaskPool(), MaskPool()
+        self._boxes, self._best_boxes = BoxPool(), BoxPool()
+        self._calibration: Calibration | None = None
+        self._content = {measure: FramePool() for measure in CONTENT_MEASURES}
+        self._features: list[tuple[Values, Values]] = []
+        self._samples = 1
+        self._kinds: set[str] = set()
+        self._painted = False
+
+    def add(self, result: MethodResult, true_features: Values | None) -> None:
+        scores = [sample.scores for sample in result.samples]
+        self._samples = len(scores)
+        masks = [entry for entry in scores if isinstance(entry, MaskScores)]
+        boxes = [entry for entry in scores if isinstance(entry, BoxScores)]
+        if masks:
+            self._kinds.add("masks")
+            self._masks.add(masks)
+            self._best_masks.add([best_of(masks)])
+        if boxes:
+            self._kinds.add("boxes")
+            self._boxes.add(np.concatenate([entry.box_iou for entry in boxes]))
+            self._best_boxes.add(max((entry.box_iou for entry in boxes), key=_known_mean))
+        if result.calibration is not None:
+            self._calibration = self._calibration or Calibration()
+            self._calibration.add_sums(result.calibration)
+        if result.content is not None:
+            self._painted = True
+            for measure, gathered in self._content.items():
+                gathered.add(np.asarray([getattr(result.content, measure)]))
+        if result.features is not None and true_features is not None:
+            self._features.append((result.features, true_features))
+
+    def reliability(self) -> Reliability | None:
+        return None if self._calibration is None else self._calibration.result()
+
+    def record(self) -> dict[str, object]:
+        record = {"samples": self._samples, **self._means(self._masks, self._boxes)}
+        if self._samples > 1:
+            record["best_of_samples"] = self._means(self._best_masks, self._best_boxes)
+        curve = self.reliability()
+        if curve is not None:
+            record["calibration"] = {
+                "expected_calibration_error": curve.error,
+                "expected_calibration_error_where_predicted": curve.error_where_predicted,
+                **{name: values.tolist() for name, values in asdict(curve).items()},
+            }
+        if self._painted:
+            record["content"] = {
+                measure: pooled_record(gathered.result(), "mean", frames="tracks")
+                for measure, gathered in self._content.items()
+            }
+            record["frechet_video_distance"] = frechet_video_distance(self._features)
+        return record
+
+    def _means(self, masks: MaskPool, boxes: BoxPool) -> dict[str, object]:
+        record: dict[str, object] = masks.record() if "masks" in self._kinds else {}
+        return {**record, "boxes": boxes.record()} if "boxes" in self._kinds else record
+
+
+def _known_mean(values: Values) -> float:
+    """Mean of the frames that count; below all where none does."""
+    mean = mean_of(values)
+    return -1.0 if np.isnan(mean) else mean

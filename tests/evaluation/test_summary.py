@@ -1,0 +1,167 @@
+"""Means, curves, rankings and bars of a run, on methods whose scores are known."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from amodal_diffusion.evaluation.bars import Bar, Judge
+from amodal_diffusion.evaluation.content import ContentScorer
+from amodal_diffusion.evaluation.json_text import json_text
+from amodal_diffusion.evaluation.methods import Method, build_methods
+from amodal_diffusion.evaluation.occlusion import BINS
+from amodal_diffusion.evaluation.results import SkippedTrack, TrackResult
+from amodal_diffusion.evaluation.scoring import TrackScorer
+from amodal_diffusion.evaluation.summary import RunSummary
+from tests.squares import FRAMES, Guess, Squares, Sure
+
+COUNT = 4
+
+
+def results_of(methods: list[Method], *, boxes: bool = False, top_k: int = 1, paint: bool = False) -> list[TrackResult]:
+    scorer = TrackScorer(methods, top_k=top_k, content=ContentScorer() if paint else None)
+    benchmark = Squares(COUNT, boxes=boxes)
+    return [scorer.score(benchmark.track(index), index) for index in range(COUNT)]
+
+
+def summary_of(methods: list[Method], **how: Any) -> RunSummary:
+    summary = RunSummary(methods)
+    for result in results_of(methods, **how):
+        summary.add(result)
+    return summary
+
+
+def record_of(summary: RunSummary) -> dict[str, Any]:
+    """As it is read back from its file."""
+    record: dict[str, Any] = json.loads(json_text(summary.record()))
+    return record
+
+
+def methods_with(*learned: Method) -> list[Method]:
+    return [*build_methods(["modal", "hull"]), *learned]
+
+
+def test_the_truth_scores_one_and_the_visible_part_its_share() -> None:
+    record = record_of(summary_of(methods_with(Sure(Squares(COUNT)))))
+    assert record["tracks"] == {"scored": COUNT, "frames": COUNT * FRAMES, "skipped": {}}
+    sure, modal = record["methods"]["sure"], record["methods"]["modal"]
+    assert (sure["learned"], modal["learned"]) == (True, False)
+    for protocol in ("strict", "released"):
+        assert sure[protocol]["miou"] == 1.0
+        assert sure[protocol]["miou_occ"] in (1.0, None)  # nothing is left of some hidden parts after the erosion
+    assert sure["boundary_f"]["mean"] == 1.0
+    assert sure["instability"]["mean"] == 0.0
+    # Of 8 columns, (index % 3 + 1) more are hidden in each frame.
+    shares = [1 - min(1, frame * (1 + index % 3) / 8) for index in range(COUNT) for frame in range(FRAMES)]
+    assert modal["strict"]["miou"] == pytest.approx(np.mean(shares))
+    assert modal["boxes"]["miou"] == pytest.approx(np.mean(shares))
+    assert modal["strict"]["miou_occ"] == 0.0
+    low, high = modal["strict"]["miou_interval"]
+    assert low < modal["strict"]["miou"] < high
+
+
+def test_samples_have_a_mean_and_a_best() -> None:
+    record = record_of(summary_of(methods_with(Guess()), top_k=3))["methods"]
+    guess = record["guess"]
+    assert guess["samples"] == 3
+    assert guess["best_of_samples"]["strict"]["miou"] > guess["strict"]["miou"]
+    assert guess["best_of_samples"]["strict"]["frames"] * 3 == guess["strict"]["frames"]
+    assert 0 < guess["calibration"]["expected_calibration_error"] < 1
+    assert "best_of_samples" not in record["modal"]
+    assert "calibration" not in record["modal"]
+
+
+def test_content_has_means_over_tracks() -> None:
+    record = record_of(summary_of(methods_with(Sure(Squares(COUNT))), paint=True))["methods"]
+    assert record["sure"]["content"]["psnr"]["mean"] == 99.0
+    assert record["hull"]["content"]["psnr"]["mean"] < 30
+    assert record["hull"]["content"]["psnr"]["tracks"] == COUNT
+    assert record["hull"]["frechet_video_distance"] is None
+
+
+def test_boxes_alone() -> None:
+    summary = summary_of(methods_with(Guess()), boxes=True, top_k=2)
+    record = record_of(summary)
+    assert record["ranking"]["measure"] == "box_iou"
+    assert list(record["methods"]["modal"]) == ["learned", "uses_depth", "samples", "boxes"]
+    best = record["methods"]["guess"]["best_of_samples"]["boxes"]
+    assert best["miou"] >= record["methods"]["guess"]["boxes"]["miou"]
+    assert record["bars"] == []
+
+
+def test_a_track_left_out_is_in_no_mean_and_is_named() -> None:
+    methods = methods_with()
+    first, *others = results_of(methods)
+    summary = RunSummary(methods)
+    for result in others:
+        summary.add(result)
+    means = record_of(summary)["methods"]
+    summary.add(SkippedTrack(0, first.identity, "is damaged"))
+    record = record_of(summary)
+    assert record["methods"] == means
+    assert record["tracks"] == {
+        "scored": COUNT - 1, "frames": (COUNT - 1) * FRAMES, "skipped": {"squares/0": "is damaged"}
+    }  # fmt: skip
+
+
+def test_the_ranking_begins_with_the_failure() -> None:
+    summary = summary_of(methods_with(Sure(Squares(COUNT), misses=2)))
+    record = record_of(summary)["ranking"]
+    assert (record["method"], record["measure"]) == ("sure", "miou_occ")
+    assert record["worst_first"] == ["squares/2", "squares/0", "squares/1", "squares/3"]  # equals stay in their order
+
+
+def test_curves_put_frames_where_they_belong() -> None:
+    curves = record_of(summary_of(methods_with(Sure(Squares(COUNT)))))["by_occlusion"]
+    assert curves["percent_hidden"] == list(BINS) == ["0", "0-20", "20-40", "40-60", "60-80", "80-100", "100"]
+    frames = [entry["frames"] for entry in curves["miou"]["modal"]]
+    shares = [min(1, frame * (1 + index % 3) / 8) for index in range(COUNT) for frame in range(FRAMES)]
+    edges = [(0, 0), (1e-9, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 1 - 1e-9), (1, 1)]
+    assert frames == [sum(low <= share <= high for share in shares) for low, high in edges]
+    assert curves["miou"]["modal"][0]["value"] == 1.0
+    assert curves["miou_occ"]["modal"][0]["value"] is None
+    assert {entry["value"] for entry in curves["miou_occ"]["sure"]} == {1.0, None}
+
+
+def test_each_bar_meets_the_methods_it_is_for() -> None:
+    methods = [*build_methods(["modal", "hull", "hull-nearer"]), Guess("bare"), Guess("deep", uses_depth=True)]
+    outcome = {(bar["baseline"], bar["method"]) for bar in record_of(summary_of(methods))["bars"]}
+    assert outcome == {("hull", "bare"), ("hull-nearer", "deep"), ("modal", "bare"), ("modal", "deep")}
+
+
+def test_gains_are_paired_by_frame() -> None:
+    benchmark = Squares(COUNT)
+    bars = record_of(summary_of(methods_with(Sure(benchmark))))["bars"]
+    occluded, whole = bars
+    assert (occluded["measure"], occluded["baseline"], occluded["passed"]) == ("miou_occ", "hull", True)
+    modal = record_of(summary_of(methods_with()))["methods"]["modal"]["strict"]["miou"]
+    assert whole["gain"]["value"] == pytest.approx(1 - modal)
+    methods = [Sure(benchmark), *build_methods(["modal"])]
+    judge = Judge(methods, [Bar("miou_occ", "modal", 1.0, with_depth=None)])
+    for result in results_of(methods):
+        judge.add(result)
+    (verdict,) = judge.verdicts()
+    assert verdict.passed  # 1 less 0 in every frame that hides something, so without an error
+    assert verdict.gain.standard_error == pytest.approx(0.0, abs=1e-12)
+
+
+def test_no_bar_without_its_baseline() -> None:
+    assert record_of(summary_of([Guess()]))["bars"] == []
+
+
+def test_nothing_hidden_ranks_by_the_whole_object() -> None:
+    methods = methods_with()
+    scorer, summary = TrackScorer(methods), RunSummary(methods)
+    track = Squares().track(1)
+    whole = type(track)(
+        identity="whole",
+        clip=track.clip,
+        amodal_mask=track.clip.modal_mask,  # type: ignore[call-arg]
+    )
+    summary.add(scorer.score(whole, 0))
+    assert summary.measure == "miou"
+    assert math.isnan(summary.tracks[0].methods["modal"]["miou_occ"])
