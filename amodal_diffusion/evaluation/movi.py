@@ -103,7 +103,7 @@ class MoviClip:
 
     def visible_values(self) -> set[int]:
         """Values of the scene's segmentation."""
-        return {int(value) for file in self.segmentation.values() for value in np.unique(read_integers(file).values)}
+        return {value for file in self.segmentation.values() for value in _values_of(read_integers(file).values)}
 
 
 def open_movi(data: Path, *, limit: int | None = None) -> FileBenchmark:
@@ -174,11 +174,16 @@ def _read_alone(clip: MoviClip, item: MoviObject, size: tuple[int, int]) -> Bool
     masks = []
     for file in clip.ordered(item.masks, f"object {item.number}: segmentation"):
         values = read_integers(file).values
-        others = np.unique(values[values > 0])
-        if len(others) > 1:
-            raise InputError(f"{file}: expected one object alone, got the values {others.tolist()}")
+        inside = [value for value in _values_of(values) if value > 0]
+        if len(inside) > 1:
+            raise InputError(f"{file}: expected one object alone, got the values {inside}")
         masks.append(_sized(values, size, file) > 0)
     return np.stack(masks)
+
+
+def _values_of(picture: npt.NDArray[np.uint16]) -> list[int]:
+    """Values that a picture has, rising; an order of magnitude quicker than by sorting its pixels."""
+    return [int(value) for value in np.flatnonzero(np.bincount(picture.ravel()))]
 
 
 def _read_nearness(clip: MoviClip, size: tuple[int, int]) -> FloatArray | None:

@@ -24,8 +24,27 @@ def test_scenes_are_the_fixed_split_unless_another_is_named() -> None:
         ("scenes", {"split": "test"}, "split: expected one of train, validation, test-v1, got test"),
         ("scenes", {"data": Path("here")}, "data: expected none for the benchmark scenes, got here"),
         ("scenes", {"limit": 0}, "limit: expected 1 to 200"),
+        ("scenes", {"depth": Path("here")}, "depth: expected none for the benchmark scenes, got here; leave it out"),
+        ("sailvos", {}, "data: expected the file or folder of the benchmark sailvos, got none"),
+        ("sailvos", {"data": Path("none.json")}, r"data: none\.json: no such file or folder"),
+        ("sailvos", {"data": Path("text"), "images": Path("none")}, "images: none: no such file or folder"),
+        ("sailvos", {"data": Path("empty"), "split": "test"}, "split: expected none for the benchmark sailvos"),
+        ("sailvos", {"data": Path("empty")}, "cannot be read"),
+        ("coco-amodal", {"data": Path("text")}, "text: expected JSON that is an object"),
+        ("tao-amodal", {"data": Path("text"), "limit": 0}, "limit: expected at least 1 track, got 0"),
+        ("tao-amodal", {"data": Path("text")}, "text: expected JSON that is a list of tracks"),
+        ("movi", {"data": Path("empty"), "images": Path("empty")}, "images: expected none for the benchmark movi"),
+        ("movi", {"data": Path("empty")}, "empty: no clip here"),
+        ("fishbowl", {"data": Path("empty")}, "empty: no video here"),
+        ("folder", {"data": Path("empty"), "depth": Path("empty")}, "depth: expected none for the benchmark folder"),
+        ("folder", {"data": Path("text")}, "text: no such folder"),
     ],
 )
-def test_a_wrong_argument_is_named(name: str, arguments: dict[str, object], message: str) -> None:
+def test_a_wrong_argument_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, arguments: dict[str, object], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("text").write_text("no JSON", encoding="utf-8")
     with pytest.raises(InputError, match=message):
         open_benchmark(name, **arguments)  # type: ignore[arg-type]
