@@ -12,8 +12,8 @@ import pytest
 from accelerate.commands.launch import launch_command_parser
 
 from amodal_diffusion.config import CommandParser, parse_settings
+from amodal_diffusion.training import run
 from amodal_diffusion.training.precompute import precompute_main
-from amodal_diffusion.training.run import train_main
 from amodal_diffusion.training.vae import VaeSettings
 from tests.documents import DOCUMENTS, ROOT, commands_in
 
@@ -68,7 +68,7 @@ def check_training(script: str, arguments: list[str], capsys: pytest.CaptureFixt
         case "precompute":
             assert precompute_main(dry) == 0
         case "train_amodal_segmentation" | "train_content_completion" as name:
-            assert train_main(dry) == 0
+            assert run.train_main(dry) == 0
             assert f"stage: {name.removeprefix('train_')}" in capsys.readouterr().out
         case other:
             pytest.fail(f"no such training script: {other}")
@@ -89,6 +89,12 @@ def check(command: str, capsys: pytest.CaptureFixture[str]) -> None:
             check_accelerate(words[1:], capsys)
         case _:
             assert command in PLAIN
+
+
+@pytest.fixture(autouse=True)
+def no_memory_plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take a dry run many seconds; tests/training/test_plan.py makes those of all shipped runs."""
+    monkeypatch.setattr(run, "report", lambda *_, **__: "")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
