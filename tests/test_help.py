@@ -19,7 +19,7 @@ SCRIPTS = sorted([*ROOT.glob("train/*.py"), *ROOT.glob("inference/*.py")])
 
 
 def test_the_promised_subcommands_exist() -> None:
-    assert set(SUBCOMMANDS) >= {"complete", "convert", "demo", "evaluate", "score", "prepare", "scenes", "validate"}
+    assert set(SUBCOMMANDS) >= {"complete", "configs", "convert", "demo", "evaluate", "score", "prepare", "scenes", "validate"}
 
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)
