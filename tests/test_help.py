@@ -19,7 +19,8 @@ SCRIPTS = sorted([*ROOT.glob("train/*.py"), *ROOT.glob("inference/*.py")])
 
 
 def test_the_promised_subcommands_exist() -> None:
-    assert set(SUBCOMMANDS) >= {"complete", "configs", "convert", "demo", "evaluate", "score", "prepare", "scenes", "validate"}
+    promised = "complete configs convert demo evaluate prepare scenes score validate"
+    assert set(SUBCOMMANDS) >= set(promised.split())
 
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)

@@ -1,4 +1,4 @@
-"""Runs in which something goes wrong on purpose: `python -m tests.training.drills DRILL FOLDER ARGUMENTS...`.
+"""Runs in which something goes wrong on purpose: `python -m tests.training.drills DRILL[+DRILL] FOLDER ARGUMENTS...`.
 
 The arguments are the training's own. FOLDER takes what a drill records.
 """
@@ -6,6 +6,7 @@ The arguments are the training's own. FOLDER takes what a drill records.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -25,13 +26,12 @@ BAD_STEPS = (2, 4, 5)
 
 
 def record(folder: Path) -> None:
-    """Write down which clips each process makes: `clips_RANK.txt`, an index a line."""
+    """Write down which clips of each split each process makes: `SPLIT_RANK.txt`, an index a line."""
     make = SceneDataset.__getitem__
 
     def noted(dataset: SceneDataset, index: int) -> AmodalSample:
-        if dataset.series.split == "train":
-            with (folder / f"clips_{PartialState().process_index}.txt").open("a") as file:
-                file.write(f"{index}\n")
+        with (folder / f"{dataset.series.split}_{PartialState().process_index}.txt").open("a") as file:
+            file.write(f"{index}\n")
         return make(dataset, index)
 
     SceneDataset.__getitem__ = noted  # type: ignore[method-assign]
@@ -50,6 +50,18 @@ def kill(folder: Path) -> None:
         write(partial)
 
     checkpoints.write_manifest = die
+
+
+def fill_disk(_: Path) -> None:
+    """Let the last process alone have no room for the second checkpoint; the system refuses its files."""
+    write = checkpoints.Checkpoints.save
+
+    def refused(states: checkpoints.Checkpoints, progress: checkpoints.Progress) -> Path:
+        if progress.step == 2 and PartialState().is_last_process:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
+        return write(states, progress)
+
+    checkpoints.Checkpoints.save = refused  # type: ignore[method-assign]
 
 
 def not_finite(_: Path) -> None:
@@ -109,8 +121,12 @@ def share_out_optimizer(_: Path) -> None:
     torch.accelerator.is_available = lambda: True
 
 
-DRILLS = {entry.__name__: entry for entry in (record, kill, not_finite, damage, linger, share_out, share_out_optimizer)}
+DRILLS = {
+    entry.__name__: entry
+    for entry in (record, kill, fill_disk, not_finite, damage, linger, share_out, share_out_optimizer)
+}
 
 if __name__ == "__main__":
-    DRILLS[sys.argv[1]](Path(sys.argv[2]))
+    for name in sys.argv[1].split("+"):
+        DRILLS[name](Path(sys.argv[2]))
     sys.exit(train_main(sys.argv[3:]))

@@ -61,7 +61,7 @@ def launch(*command: str, status: int = 0) -> str:
     return run(*LAUNCH, *command, status=status)
 
 
-def launch_shared_out(kind: str, *command: str) -> str:
-    """Likewise, with the network or the optimizer shared out over both, as `configs/accelerate/KIND.yaml` says."""
+def launch_as(kind: str, *command: str, status: int = 0) -> str:
+    """Likewise, as `configs/accelerate/KIND.yaml` says: with the network or the optimizer shared out over both."""
     config = ROOT / f"configs/accelerate/{kind}.yaml"
-    return run(*LAUNCH[:-1], str(config), "--num_processes", "2", *command)
+    return run(*LAUNCH[:-1], str(config), "--num_processes", "2", *command, status=status)

@@ -28,10 +28,18 @@ from amodal_diffusion.training.settings import TrainingSettings, ValidationSetti
 from amodal_diffusion.training.stopping import Termination
 from amodal_diffusion.training.validation import Validator
 from tests.training.conftest import tiny_settings
-from tests.training.launching import LAUNCH, launch, launch_shared_out, started
+from tests.training.launching import LAUNCH, launch, launch_as, started
 from tests.training.states import assert_equal, state_of
 
 DRILL = ("-m", "tests.training.drills")
+SHARED_OUT = [
+    ("fsdp", "share_out"),
+    pytest.param(
+        "deepspeed_zero2",
+        "share_out_optimizer",
+        marks=pytest.mark.skipif(find_spec("deepspeed") is None, reason="needs the package deepspeed"),
+    ),
+]
 
 
 def lines_of(settings: TrainingSettings) -> list[dict[str, Any]]:
@@ -84,8 +92,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, vae_folder: Path) -> Trainin
     return settings
 
 
-def clips_made(folder: Path) -> list[list[int]]:
-    return [[int(line) for line in (folder / f"clips_{rank}.txt").read_text().split()] for rank in range(2)]
+def clips_made(folder: Path, split: str = "train") -> list[list[int]]:
+    return [[int(line) for line in (folder / f"{split}_{rank}.txt").read_text().split()] for rank in range(2)]
 
 
 def checkpoint_of(settings: TrainingSettings, step: int) -> Path:
@@ -117,6 +125,8 @@ def test_two_processes_validate_as_one_does(whole: TrainingSettings, tmp_path: P
     assert {name: logged[name] for name in found.figures} == pytest.approx(found.figures, rel=1e-4)
     picture = np.asarray(Image.open(whole.output / "validation/00000006.png"), dtype=np.float64)
     assert np.abs(picture - found.picture).mean() < 0.1
+    # Of three clips each takes its turn, with the guide and without; the second takes the last once more.
+    assert clips_made(whole.output.parent, "validation") == [[0, 2, 0, 2], [1, 2, 1, 2]]
 
 
 def test_two_processes_have_the_gradients_of_one_with_twice_the_batch(whole: TrainingSettings, tmp_path: Path) -> None:
@@ -191,18 +201,16 @@ def test_sigterm_saves_the_same_step_of_both_and_the_rest_is_exact(whole: Traini
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "drill"), [("fsdp", "share_out"), ("deepspeed_zero2", "share_out_optimizer")])
+@pytest.mark.parametrize(("kind", "drill"), SHARED_OUT)
 def test_what_is_shared_out_trains_resumes_and_is_exported_whole(
     whole: TrainingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, drill: str
 ) -> None:
-    if kind == "deepspeed_zero2" and find_spec("deepspeed") is None:
-        pytest.skip("needs the package deepspeed")
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
     first, rest, at_once = (replace(whole, output=tmp_path / name) for name in ("first", "rest", "at_once"))
     for settings in (replace(first, max_minutes=1e-9), rest, at_once):
         if settings is rest:
             shutil.copytree(checkpoint_of(first, 1), checkpoint_of(rest, 1))
-        launch_shared_out(kind, *DRILL, drill, str(tmp_path), "--config", config_of(settings))
+        launch_as(kind, *DRILL, drill, str(tmp_path), "--config", config_of(settings))
         assert_two_processes(settings)
     for name in ("unet", "ema"):
         resumed, never_stopped, undivided = (
@@ -215,6 +223,38 @@ def test_what_is_shared_out_trains_resumes_and_is_exported_whole(
     exported = dict(load_stage(rest.output / "model", stage="amodal_segmentation").unet.named_parameters())
     average = load_file(checkpoint_of(rest, 6) / "ema.safetensors")
     assert all(torch.equal(exported[key], value) for key, value in average.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "drill"), [("cpu_two_processes", ""), ("fsdp", "share_out+")])
+def test_a_disk_that_is_full_for_one_process_ends_both_and_costs_no_checkpoint(
+    whole: TrainingSettings, tmp_path: Path, kind: str, drill: str
+) -> None:
+    settings = replace(whole, output=tmp_path / "run")
+    command = (*DRILL, f"{drill}fill_disk", str(tmp_path), "--config", config_of(settings))
+    printed = launch_as(kind, *command, status=1)
+    assert_two_processes(settings)
+    assert printed.count("error: output: checkpoint ") == 2
+    assert "00000001 is complete; make room and give the same command to go on" in printed
+    assert [path.name for path in (settings.output / "checkpoints").iterdir()] == ["00000001"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "drill"), SHARED_OUT)
+def test_what_is_shared_out_leaves_a_step_without_a_loss_out(
+    whole: TrainingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, drill: str
+) -> None:
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    settings = replace(whole, output=tmp_path / "run", steps=3, validation=ValidationSettings(every=0))
+    launch_as(kind, *DRILL, f"{drill}+not_finite", str(tmp_path), "--config", config_of(settings))
+    assert_two_processes(settings)
+    (skipped,) = (line for line in lines_of(settings) if line.get("event") == "skipped step")
+    order = ClipOrder(settings.data.clips, settings.seed)
+    assert (skipped["step"], skipped["clips"]) == (2, [f"train-{order.clip_at(3):06d}"])
+    one, two, three = (load_file(checkpoint_of(settings, step) / "unet.safetensors") for step in (1, 2, 3))
+    assert all(torch.equal(value, two[name]) for name, value in one.items())
+    assert any(not torch.equal(value, three[name]) for name, value in two.items())
+    assert all(value.isfinite().all() for value in three.values())
 
 
 @pytest.mark.slow
