@@ -52,6 +52,11 @@ def check_accelerate(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     assert arguments[0] == "launch"
     launch = launch_command_parser().parse_args(arguments[1:])
     assert launch.config_file is None or (ROOT / launch.config_file).is_file()
+    if launch.module:
+        assert launch.training_script == "amodal_diffusion"
+        check_python(["-m", launch.training_script])
+        parse_subcommand(launch.training_script_args[0], launch.training_script_args[1:])
+        return
     check_training(launch.training_script, launch.training_script_args, capsys)
 
 
