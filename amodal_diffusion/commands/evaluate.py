@@ -136,8 +136,9 @@ def _evaluate(args: Namespace, processes: Processes) -> None:
     content = processes.together(lambda: _content(args))
     methods = processes.together(lambda: build_methods(_names(args), device=device))
     settings = _settings(args, benchmark, methods)
+    inputs = processes.main_alone(lambda: _inputs(args, benchmark))
     folder = processes.together(
-        lambda: OutputFolder(args.out, inputs=_inputs(args, benchmark), settings=settings, overwrite=args.overwrite)
+        lambda: OutputFolder(args.out, inputs=inputs, settings=settings, overwrite=args.overwrite)
     )
     scorer = TrackScorer(methods, top_k=args.top_k, content=content, process=processes.index)
     account = Account(settings, _command(args), formats, processes.count, device)

@@ -21,7 +21,7 @@ MEASURES: dict[str, str] = {
     "samples": "of k predictions, the mean over all of them, and the best: the one of a track with the largest mIoU, "
     "chosen with the truth. Each has its own seed, from the track's name and the sample's number.",
     "calibration": "whether of the pixels that a share p of the samples has, a share p is the object's.",
-    "±, [ ]": "standard error and 95 % confidence interval (Student's t); tracks, not frames, are the independent draws.",
+    "±, [ ]": "standard error and 95 % confidence interval (Student's t); tracks, not frames, are independent draws.",
 }
 """What the measures are, by name."""
 
