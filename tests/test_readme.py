@@ -54,7 +54,7 @@ def check_accelerate(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     assert launch.config_file is None or (ROOT / launch.config_file).is_file()
     if launch.module:
         assert launch.training_script == "amodal_diffusion"
-        check_python(["-m", launch.training_script])
+        check_python(["-m", launch.training_script], capsys)
         parse_subcommand(launch.training_script_args[0], launch.training_script_args[1:])
         return
     check_training(launch.training_script, launch.training_script_args, capsys)
