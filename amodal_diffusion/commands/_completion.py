@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from amodal_diffusion.commands._depth import STEP as DEPTH_STEP
-from amodal_diffusion.commands._depth import clip_depth, load_estimator
-from amodal_diffusion.commands._libraries import quieten_libraries
+from amodal_diffusion.commands._depth import clip_depth
+from amodal_diffusion.commands._networks import Networks
 from amodal_diffusion.commands._request import CompletionInputs, CompletionRequest, open_inputs, package_version
-from amodal_diffusion.types import STAGES, AmodalResult, BoolArray, FloatArray, Stage
+from amodal_diffusion.types import STAGES, AmodalResult, BoolArray, FloatArray
 from amodal_diffusion.video.depth_files import DepthTrack
 from amodal_diffusion.video.io import ClipReader, VideoWriter
 from amodal_diffusion.video.mask_files import MaskTrack
@@ -28,18 +28,23 @@ from amodal_diffusion.video.overlay import OverlayLayer, draw_overlay
 from amodal_diffusion.video.pictures import read_integers, write_mask_png, write_rgba_png
 
 if TYPE_CHECKING:
-    from amodal_diffusion.models.checkpoint import SamplingDefaults
     from amodal_diffusion.pipelines.completer import AmodalCompleter, FrameInput
 
 OVERLAY, SUMMARY = "overlay.mp4", "summary.json"
 _LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "av")
 
 
-def complete_clip(request: CompletionRequest, *, extras: Mapping[str, Callable[[Path], None]] | None = None) -> Path:
+def complete_clip(
+    request: CompletionRequest,
+    *,
+    networks: Networks | None = None,
+    extras: Mapping[str, Callable[[Path], None]] | None = None,
+) -> Path:
     """Complete the objects of a clip into a folder that is whole or absent.
 
     Args:
         request: what to do.
+        networks: what to do it with; loaded for this clip alone when None.
         extras: more files of the result by name, each with what writes it; called with the folder so far, last.
 
     Returns:
@@ -52,18 +57,16 @@ def complete_clip(request: CompletionRequest, *, extras: Mapping[str, Callable[[
     folder = OutputFolder(
         request.out, inputs=request.inputs(), settings=request.settings(), overwrite=request.overwrite
     )
-    completer = _load(request)
-    estimator = (
-        None if inputs.whole else load_estimator(request, completer.default_depth_model, device=completer.device)
-    )
+    networks = networks or Networks(request)
+    estimator = None if inputs.whole else networks.estimator
     with folder.opened() as out:
         depth = clip_depth(inputs, estimator, out, quiet=request.quiet)
         for track in inputs.tracks:
             if not out.is_finished(_step(track)):
-                _complete_object(track, inputs, depth, completer, request, out)
+                _complete_object(track, inputs, depth, networks.completer, request, out)
         _write_overlay(inputs, out, quiet=request.quiet)
         with out.step("summary", [SUMMARY]) as work:
-            summary = _summary(request, inputs, depth, completer, out)
+            summary = _summary(request, inputs, depth, networks, out)
             (work / SUMMARY).write_text(_to_json(summary), encoding="utf-8")
         for name, write in (extras or {}).items():
             with out.step(f"extra {name}", [name]) as work:
@@ -73,43 +76,12 @@ def complete_clip(request: CompletionRequest, *, extras: Mapping[str, Callable[[
     return request.out
 
 
-def _load(request: CompletionRequest) -> AmodalCompleter:
-    """Load the networks that the request needs, and let them see its settings before any work."""
-    quieten_libraries(quiet=request.quiet)
-    from amodal_diffusion.pipelines.completer import AmodalCompleter
-
-    stages: tuple[Stage, ...] = STAGES
-    if request.stages == "masks":
-        stages = ("amodal_segmentation",)
-    elif request.amodal_masks is not None:
-        stages = ("content_completion",)
-    completer = AmodalCompleter.from_pretrained(
-        request.model,
-        content_model=request.content_model,
-        stages=stages,
-        conditioning=request.conditioning,
-        device=request.device,
-        dtype=request.dtype,
-    )
-    _sampling(completer, request)  # checks the settings
-    return completer
-
-
 def _stream(
     completer: AmodalCompleter, frames: Iterator[FrameInput], request: CompletionRequest
 ) -> Iterator[AmodalResult]:
     return completer.stream(
         frames,
         seed=request.seed,
-        num_inference_steps=request.steps,
-        guidance_scale=request.guidance,
-        height=request.height,
-        width=request.width,
-    )
-
-
-def _sampling(completer: AmodalCompleter, request: CompletionRequest) -> dict[Stage, SamplingDefaults]:
-    return completer.sampling(
         num_inference_steps=request.steps,
         guidance_scale=request.guidance,
         height=request.height,
@@ -189,7 +161,7 @@ def _summary(
     request: CompletionRequest,
     inputs: CompletionInputs,
     depth: DepthTrack | None,
-    completer: AmodalCompleter,
+    networks: Networks,
     out: OutputFolder,
 ) -> dict[str, Any]:
     """Everything that tells how the results came about."""
@@ -202,9 +174,9 @@ def _summary(
         "model": request.model,
         "seed": request.seed,
         "settings": request.settings(),
-        "sampling": {stage: asdict(values) for stage, values in _sampling(completer, request).items()},
-        "device": completer.device,
-        "dtype": completer.dtype,
+        "sampling": {stage: asdict(values) for stage, values in networks.sampling(request).items()},
+        "device": networks.completer.device,
+        "dtype": networks.completer.dtype,
         "depth": "none" if depth is None else "given" if inputs.depth is not None else "estimated",
         "clip": _describe(inputs.clip),
         "objects": objects,

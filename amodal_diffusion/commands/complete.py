@@ -31,10 +31,19 @@ def add_arguments(parser: CommandParser) -> None:
     )
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the results, whole or absent")
     parser.add_argument("--object", metavar="ID", type=str, default=None, help="complete this object alone")
-    parser.add_argument("--stages", choices=["masks", "all"], default="all", help="masks: leave the painting out")
     parser.add_argument(
         "--amodal-masks", metavar="DIR", type=Path, default=None, help="whole masks are known: paint only"
     )
+    add_options(parser)
+
+
+def add_options(parser: CommandParser) -> None:
+    """Declare what does not name a clip, its masks or their objects.
+
+    Args:
+        parser: of a subcommand that completes clips.
+    """
+    parser.add_argument("--stages", choices=["masks", "all"], default="all", help="masks: leave the painting out")
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results of this program in DIR")
     parser.add_argument("--allow-truncated", action="store_true", help="go on with what decodes of a damaged video")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
@@ -79,30 +88,45 @@ def run(args: Namespace) -> None:
     Raises:
         InputError: if an input is wrong; says what and what to do.
     """
-    out = complete_clip(
-        CompletionRequest(
-            clip=args.clip,
-            masks=args.masks,
-            out=args.out,
-            object_name=args.object,
-            stages=args.stages,
-            amodal_masks=args.amodal_masks,
-            model=args.model,
-            content_model=args.content_model,
-            conditioning=args.conditioning,
-            device=args.device,
-            dtype=args.dtype,
-            depth=args.depth,
-            depth_inverse=args.depth_inverse,
-            depth_model=args.depth_model,
-            steps=args.steps,
-            guidance=args.guidance,
-            height=args.height,
-            width=args.width,
-            seed=args.seed,
-            overwrite=args.overwrite,
-            allow_truncated=args.allow_truncated,
-            quiet=args.quiet,
-        )
+    request = build_request(
+        args, clip=args.clip, masks=args.masks, object_name=args.object, amodal_masks=args.amodal_masks
     )
-    print(out)
+    print(complete_clip(request))
+
+
+def build_request(
+    args: Namespace, *, clip: Path, masks: Path, object_name: str | None = None, amodal_masks: Path | None = None
+) -> CompletionRequest:
+    """Put together what to do.
+
+    Args:
+        args: ``--out`` and what :func:`add_options` declares.
+        clip: of the request, like the following.
+        masks: of what can be seen.
+        object_name: the only object to complete.
+        amodal_masks: whole masks, to paint only.
+    """
+    return CompletionRequest(
+        clip=clip,
+        masks=masks,
+        out=args.out,
+        object_name=object_name,
+        stages=args.stages,
+        amodal_masks=amodal_masks,
+        model=args.model,
+        content_model=args.content_model,
+        conditioning=args.conditioning,
+        device=args.device,
+        dtype=args.dtype,
+        depth=args.depth,
+        depth_inverse=args.depth_inverse,
+        depth_model=args.depth_model,
+        steps=args.steps,
+        guidance=args.guidance,
+        height=args.height,
+        width=args.width,
+        seed=args.seed,
+        overwrite=args.overwrite,
+        allow_truncated=args.allow_truncated,
+        quiet=args.quiet,
+    )

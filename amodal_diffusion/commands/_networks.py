@@ -1,0 +1,77 @@
+"""The networks of `complete`, each loaded once, for one clip or for many."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from amodal_diffusion.commands._depth import load_estimator
+from amodal_diffusion.commands._libraries import quieten_libraries
+from amodal_diffusion.commands._request import CompletionRequest
+from amodal_diffusion.types import STAGES, Stage
+
+if TYPE_CHECKING:
+    from amodal_diffusion.models.checkpoint import SamplingDefaults
+    from amodal_diffusion.models.depth import DepthEstimator
+    from amodal_diffusion.pipelines.completer import AmodalCompleter
+
+
+class Networks:
+    """What a request runs with; also for other requests that differ in clip, masks, objects, given depth and folder.
+
+    Attributes:
+        completer: the stages that the request needs.
+    """
+
+    def __init__(self, request: CompletionRequest) -> None:
+        """Load the stages, and let them see the request's settings before any work.
+
+        Args:
+            request: names the models and where they run.
+
+        Raises:
+            InputError: if one cannot be loaded or a setting does not fit it.
+        """
+        quieten_libraries(quiet=request.quiet)
+        from amodal_diffusion.pipelines.completer import AmodalCompleter
+
+        stages: tuple[Stage, ...] = STAGES
+        if request.stages == "masks":
+            stages = ("amodal_segmentation",)
+        elif request.amodal_masks is not None:
+            stages = ("content_completion",)
+        self._request = request
+        self.completer: AmodalCompleter = AmodalCompleter.from_pretrained(
+            request.model,
+            content_model=request.content_model,
+            stages=stages,
+            conditioning=request.conditioning,
+            device=request.device,
+            dtype=request.dtype,
+        )
+        self.sampling(request)  # checks the settings
+
+    @cached_property
+    def estimator(self) -> DepthEstimator | None:
+        """The depth network, loaded when it is first asked for; None where depth is not to be estimated.
+
+        Raises:
+            InputError: if one that was asked for cannot be loaded, or none is going to be used.
+        """
+        return load_estimator(self._request, self.completer.default_depth_model, device=self.completer.device)
+
+    def sampling(self, request: CompletionRequest) -> dict[Stage, SamplingDefaults]:
+        """How each loaded stage samples for a request.
+
+        Args:
+            request: its choices beat the checkpoint's.
+
+        Raises:
+            InputError: if the VAE does not divide height or width.
+        """
+        return self.completer.sampling(
+            num_inference_steps=request.steps,
+            guidance_scale=request.guidance,
+            height=request.height,
+            width=request.width,
+        )
