@@ -1,16 +1,28 @@
-"""`amodal-diffusion evaluate`: the table, the verdicts, results.json, and what it refuses."""
+"""`amodal-diffusion evaluate`: what it prints and writes, what it refuses, and how it goes on after a kill."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from amodal_diffusion.cli import main
+from amodal_diffusion.evaluation.benchmark import BenchmarkTrack
+from amodal_diffusion.evaluation.results import TrackResult, TrackStore
+from amodal_diffusion.evaluation.scoring import TrackScorer
 from tests.factories import tiny_completer_folder
+from tests.tracks import write_tracks
+from tests.training.launching import LAUNCH, started
 
-ONE_CLIP = ("--split", "validation", "--limit", "1")
+SCENES = ("--split", "validation", "--device", "cpu", "-q")
+SAME = ("results.json", "summary.json", "summary.md")
+"""Files that are the same bytes in every run of a command."""
 
 
 @pytest.fixture(scope="module")
@@ -18,47 +30,68 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_completer_folder(tmp_path_factory.mktemp("model"))
 
 
+@pytest.fixture(scope="module")
+def annotations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tracks(tmp_path_factory.mktemp("tracks"), 3)
+
+
+def evaluate(out: Path, *arguments: str, status: int = 0) -> dict[str, Any]:
+    assert main(["evaluate", *arguments, "--out", str(out)]) == status
+    return summary_of(out) if status == 0 else {}
+
+
+def summary_of(out: Path) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    return summary
+
+
+def assert_same(one: Path, other: Path) -> None:
+    for name in SAME:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
 def test_baselines_and_a_model_in_one_run(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     methods = f"modal,hull,hull-nearer,{model},{model}@depth"
-    arguments = [
-        "evaluate",
-        "--methods",
-        methods,
-        "--limit",
-        "1",
-        "--stages",
-        "all",
-        "--device",
-        "cpu",
-        "-q",
-        *ONE_CLIP,
-    ]
-    assert main([*arguments, "--out", str(tmp_path / "one")]) == 0
+    together = ("--methods", methods, "--top-k", "2", "--stages", "all", "--limit", "1", *SCENES)
+    first = evaluate(tmp_path / "one", *together)
     printed = capsys.readouterr().out
-    assert "scenes/validation, 1 clip" in printed
-    assert "hidden PSNR, dB" in printed
-    verdicts = [line for line in printed.splitlines() if line.startswith(("pass", "FAIL"))]
-    assert len(verdicts) == 4
-    first = json.loads((tmp_path / "one" / "results.json").read_text(encoding="utf-8"))
+    assert "scenes/validation: 1 track(s) with 16 frames scored, none left out" in printed
+    assert "PSNR, hidden, dB" in printed
+    assert len([line for line in printed.splitlines() if line.startswith(("pass", "FAIL"))]) == 4
     assert list(first["methods"]) == methods.split(",")
+    assert [method["samples"] for method in first["methods"].values()] == [1, 1, 1, 2, 2]
     content = first["methods"]["hull"]["content"]
-    assert content["psnr"]["value"] == pytest.approx(first["methods"]["hull"]["tracks"][0]["content"]["psnr"])
     assert content["ssim"]["tracks"] == 1
-    assert content["lpips"]["value"] is None
+    assert content["lpips"]["mean"] is None
+    stages = first["settings"]["models"][str(model)]
+    assert {name: len(stage["fingerprint"]) for name, stage in stages.items()} == {
+        "amodal_segmentation": 64, "content_completion": 64
+    }  # fmt: skip
 
-    alone = ["evaluate", "--methods", str(model), "--device", "cpu", "-q", *ONE_CLIP]
-    assert main([*alone, "--out", str(tmp_path / "two")]) == 0
-    second = json.loads((tmp_path / "two" / "results.json").read_text(encoding="utf-8"))
-    assert second["methods"][str(model)]["strict"] == first["methods"][str(model)]["strict"]
+    alone = evaluate(tmp_path / "two", "--methods", str(model), "--limit", "1", *SCENES)
+    results = [json.loads((tmp_path / name / "results.json").read_text(encoding="utf-8")) for name in ("one", "two")]
+    (sample, _), (same,) = (result["tracks"][0]["methods"][str(model)]["samples"] for result in results)
+    assert sample == same  # neither other methods nor more samples change it
+    assert alone["methods"][str(model)]["strict"]["miou"] is not None
+
+
+def test_the_command_that_the_report_gives_repeats_it(tmp_path: Path) -> None:
+    first = evaluate(tmp_path / "one", "--methods", "modal,hull", "--limit", "2", *SCENES)
+    words = first["command"].split()
+    assert words[:2] == ["amodal-diffusion", "evaluate"]
+    assert main([*words[1:-1], str(tmp_path / "two"), "-q"]) == 0
+    assert_same(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--limit", "201"], "error: limit: expected 1 to 200 clips, got 201"),
+        (["--benchmark", "none"], "error: benchmark: expected one of scenes, "),
         (["--methods", "no-such-model"], "error: "),
         (["--methods", "modal", "--lpips", "weights.safetensors"], "error: lpips, video-features: are for painted"),
         (["--methods", "modal,modal"], "error: methods: expected each method once, got modal"),
+        (["--methods", "modal", "--export", "gif"], "error: export: expected coco, youtube-vis, davis, got gif"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -68,12 +101,126 @@ def test_a_mistake_is_one_line(
     error = capsys.readouterr().err
     assert error.startswith(message)
     assert len(error.splitlines()) == 1
-    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_earlier_results_stay_without_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["evaluate", "--methods", "modal", "-q", *ONE_CLIP, "--out", str(tmp_path / "out")]
-    assert main(arguments) == 0
-    assert main(arguments) == 2
+    arguments = ("--methods", "modal", "--limit", "1", *SCENES)
+    evaluate(tmp_path / "out", *arguments)
+    evaluate(tmp_path / "out", *arguments, status=2)
     assert "--overwrite" in capsys.readouterr().err
-    assert main([*arguments, "--overwrite"]) == 0
+    evaluate(tmp_path / "out", *arguments, "--overwrite")
+
+
+def test_predictions_are_exported(annotations: Path, tmp_path: Path) -> None:
+    arguments = ("--benchmark", "sailvos", "--data", str(annotations), "--methods", "modal,hull", "-q")
+    summary = evaluate(tmp_path / "out", *arguments, "--export", "davis,coco,youtube-vis")
+    tracks = summary["tracks"]["scored"]
+    for folder in (tmp_path / "out/exports/0_modal", tmp_path / "out/exports/1_hull"):
+        videos = json.loads((folder / "youtube_vis.json").read_text(encoding="utf-8"))
+        assert len(videos["annotations"]) == len(videos["videos"]) == tracks
+        assert len(list((folder / "davis").rglob("*.png"))) == summary["tracks"]["frames"]
+        assert json.loads((folder / "coco.json").read_text(encoding="utf-8"))["annotations"]
+
+
+def test_a_bad_track_stops_the_run_or_is_left_out(
+    annotations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--benchmark", "sailvos", "--data", str(annotations), "--methods", "modal,hull", "-q")
+    whole = evaluate(tmp_path / "whole", *arguments)
+    record = json.loads(annotations.read_text(encoding="utf-8"))[1]
+    frame = annotations.parent / record["image_file_names"][2]
+    moved = frame.rename(frame.with_name("away"))
+    try:
+        capsys.readouterr()
+        evaluate(tmp_path / "out", *arguments, status=2)
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1
+        assert error.startswith("error: track sailvos/")
+        assert "--on-bad-track skip" in error
+        assert not (tmp_path / "out").exists()
+        skipping = evaluate(tmp_path / "out", *arguments, "--on-bad-track", "skip")  # goes on from what was done
+    finally:
+        moved.rename(frame)
+    skipped = skipping["tracks"]["skipped"]
+    assert skipping["tracks"]["scored"] == whole["tracks"]["scored"] - len(skipped)
+    assert all(frame.name in reason for reason in skipped.values())
+    assert "left out" in capsys.readouterr().out
+
+
+def test_a_method_without_its_depth_is_no_bad_track(
+    annotations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--benchmark", "sailvos", "--data", str(annotations), "--methods", "modal,hull-nearer", "-q")
+    evaluate(tmp_path / "out", *arguments, "--on-bad-track", "skip", status=2)
+    assert "methods: hull-nearer: need depth, and sailvos/" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_killed_it_goes_on_and_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    count = 6
+    arguments = ("--methods", "modal,temporal", "--limit", str(count), *SCENES)
+    out, partial = tmp_path / "killed", tmp_path / "killed.partial"
+    files = [partial / name for name in TrackStore.files(count)]
+    with started(sys.executable, "-m", "amodal_diffusion", "evaluate", *arguments, "--out", str(out)) as process:
+        until = time.monotonic() + 300
+        while not files[1].exists():
+            assert time.monotonic() < until
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    done = [file for file in files if file.exists()]
+    assert 2 <= len(done) < count
+    assert not out.exists()
+
+    evaluate(out, "--methods", "modal", "--limit", str(count), *SCENES, status=2)
+    assert "begun by another command (other methods)" in capsys.readouterr().err
+
+    scored = []
+    score = TrackScorer.score
+
+    def counted(self: TrackScorer, track: BenchmarkTrack, index: int) -> TrackResult:
+        scored.append(index)
+        return score(self, track, index)
+
+    monkeypatch.setattr(TrackScorer, "score", counted)
+    evaluate(out, *arguments)
+    assert scored == list(range(len(done), count))
+    evaluate(tmp_path / "whole", *arguments)
+    assert_same(out, tmp_path / "whole")
+
+
+def test_two_processes_give_the_bytes_of_one(model: Path, tmp_path: Path) -> None:
+    arguments = ("--methods", f"modal,hull,{model}", "--top-k", "2", "--limit", "3", *SCENES)
+    command = ("-m", "amodal_diffusion", "evaluate", *arguments, "--out", str(tmp_path / "two"))
+    with started(*LAUNCH, *command) as process:
+        evaluate(tmp_path / "one", *arguments)  # meanwhile
+        printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, printed
+    assert printed.count("3 track(s) with 48 frames scored") == 1
+    timing = json.loads((tmp_path / "two/timing.json").read_text(encoding="utf-8"))
+    assert timing["processes"] == 2
+    assert timing["tracks_by_process"] == {"0": 2, "1": 1}
+    assert timing["threads"] == 1
+    assert_same(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_a_bad_track_of_one_process_ends_both(annotations: Path, tmp_path: Path) -> None:
+    """The second process meets it; both end, and one line says why."""
+    arguments = ("--benchmark", "sailvos", "--data", str(annotations), "--methods", "modal", "-q")
+    record = json.loads(annotations.read_text(encoding="utf-8"))[1]
+    frame = annotations.parent / record["image_file_names"][0]
+    moved = frame.rename(frame.with_name("away"))
+    try:
+        out = str(tmp_path / "out")
+        with started(*LAUNCH, "-m", "amodal_diffusion", "evaluate", *arguments, "--out", out) as process:
+            printed, _ = process.communicate(timeout=300)
+    finally:
+        moved.rename(frame)
+    assert process.returncode != 0
+    assert len([line for line in printed.splitlines() if line.startswith("error: track sailvos/")]) == 1
+    assert not (tmp_path / "out").exists()
