@@ -22,6 +22,7 @@ from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 
 from amodal_diffusion.training.manifest import write_manifest
 from amodal_diffusion.training.processes import together
@@ -124,16 +125,19 @@ class Checkpoints:
             shutil.rmtree(leaving, ignore_errors=True)
 
     def _attempt(self, part: Callable[[], None], partial: Path) -> None:
-        """Do a part of a save; what goes wrong with the disk is one line."""
+        """Do a part of a save; what goes wrong with the disk is one line.
+
+        torch says RuntimeError of a full disk, and CheckpointException in all processes where a network lies in shares.
+        """
         try:
             part()
-        except (OSError, SafetensorError, RuntimeError) as error:  # torch says RuntimeError of a full disk
+        except (OSError, SafetensorError, RuntimeError, CheckpointException) as error:
             free = shutil.disk_usage(next(folder for folder in partial.absolute().parents if folder.is_dir())).free
             kept = self.complete()
             newest = f"{kept[-1]} is complete" if kept else "there is no complete one yet"
             raise InputError(
-                f"output: checkpoint {partial} cannot be written ({error}), {free // 2**20} MiB are free there; "
-                f"{newest}; make room and give the same command to go on"
+                f"output: checkpoint {partial} cannot be written ({_reason(error)}), {free // 2**20} MiB are free "
+                f"there; {newest}; make room and give the same command to go on"
             ) from error
 
     def load(self, folder: Path) -> Progress:
@@ -170,20 +174,21 @@ class Checkpoints:
         """Write the trained weights under their own names, in place of Accelerate's copy of the whole network."""
         weights.clear()
         trained = trained_parameters(self.unet)
-        self._save_tensors(trained, Path(folder) / "unet.safetensors")
+        files = {"unet.safetensors": self._whole(trained)}
         if self.ema is not None:
-            average = dict(zip(trained, self.ema.shadow_params, strict=True))
-            self._save_tensors(average, Path(folder) / "ema.safetensors")
+            files["ema.safetensors"] = self._whole(dict(zip(trained, self.ema.shadow_params, strict=True)))
+        if self.accelerator.is_main_process:  # only now: if it fails, no other process waits for its share
+            for name, tensors in files.items():
+                save_file(tensors, Path(folder) / name)
 
-    def _save_tensors(self, tensors: Mapping[str, Tensor], path: Path) -> None:
-        """Write tensors whole; the main process does, and the others help where they lie in shares."""
+    def _whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Whole tensors in the main process, none in the others, which help where they lie in shares."""
         kept = {}
         for name, value in tensors.items():
             tensor = whole(value.detach())
             if self.accelerator.is_main_process:
                 kept[name] = tensor.cpu().contiguous()
-        if self.accelerator.is_main_process:
-            save_file(kept, path)
+        return kept
 
     def _load_weights(self, models: list[nn.Module], folder: str) -> None:
         """Read what :meth:`_save_weights` has written."""
@@ -195,6 +200,13 @@ class Checkpoints:
             if not path.is_file():
                 raise InputError(f"resume: {folder} has no moving average; give --optimizer.ema_decay 0")
             _copy(load_file(path), dict(zip(trained, self.ema.shadow_params, strict=True)), Path(folder))
+
+
+def _reason(error: BaseException) -> str:
+    """One line; of an error of several processes that of the first."""
+    if isinstance(error, CheckpointException):
+        error = next(iter(error.failures.values()))[0]
+    return " ".join(str(error).split())
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,11 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from safetensors.torch import load_file
 
 from amodal_diffusion.config import load_settings, save_settings
+from amodal_diffusion.models.depth import DepthEstimator
 from amodal_diffusion.models.hub import load_stage
 from amodal_diffusion.models.lora import is_adapter
 from amodal_diffusion.training.components import build_components
+from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
 from amodal_diffusion.training.processes import make_accelerator
 from amodal_diffusion.training.run import train, train_main
 from amodal_diffusion.training.settings import (
@@ -27,7 +29,8 @@ from amodal_diffusion.training.settings import (
 )
 from amodal_diffusion.training.trainer import Trainer, TrainingResult
 from amodal_diffusion.types import InputError
-from tests.factories import tiny_svd_folder
+from tests.factories import tiny_depth_folder, tiny_svd_folder
+from tests.tracks import write_tracks
 from tests.training.conftest import MakeSettings
 from tests.training.launching import launch
 
@@ -131,6 +134,39 @@ def test_phase_b_starts_from_phase_a_with_new_channels_of_zero(make_recipe: Make
     assert after.conv_in.weight[:, 8:].any()
     names = [name for name, value in after.named_parameters() if not torch.equal(value, before.get_parameter(name))]
     assert all("temporal_transformer_block" in name or name.startswith("conv_in.") for name in names)
+
+
+def test_phase_b_learns_from_the_depth_of_its_network_computed_or_cached(
+    make_recipe: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask, depth = (
+        load_settings(TrainingSettings, CONFIGS / f"sailvos_stage1_{name}.yaml") for name in ("mask", "depth")
+    )
+    assert (mask.model.depth_model, depth.model.base) == (None, str(mask.output / "model"))
+    assert depth.model.depth_model is not None
+    data = DataSettings(annotations=write_tracks(tmp_path / "scenes", 1), frames=4, height=16, width=32)
+    first = run(make_recipe(output=tmp_path / "mask", data=data, conditioning_dropout=0.0))
+    assert not load_stage(first.model, stage=STAGE).unet.conv_in.weight[:, 8:].any()
+
+    network = str(tiny_depth_folder(tmp_path / "network"))
+    computed = make_recipe(
+        output=tmp_path / "computed",
+        model=replace(depth.model, base=str(first.model), depth_model=network),
+        data=replace(data, cache=tmp_path / "cache"),
+        optimizer=depth.optimizer,
+        conditioning_dropout=0.0,
+    )
+    learned = load_stage(run(computed).model, stage=STAGE)
+    assert learned.unet.conv_in.weight[:, 8:].any()
+    assert learned.settings.depth_model == network
+    plain = replace(computed, output=tmp_path / "plain", model=replace(computed.model, depth_model=None))
+    assert not load_stage(run(plain).model, stage=STAGE).unet.conv_in.weight[:, 8:].any()
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert precompute(PrecomputeSettings(**{entry.name: getattr(computed, entry.name) for entry in fields(computed)}))
+    monkeypatch.setattr(DepthEstimator, "__call__", lambda *_: pytest.fail("computed again"))
+    cached = load_stage(run(replace(computed, output=tmp_path / "cached")).model, stage=STAGE).unet
+    torch.testing.assert_close(cached.conv_in.weight, learned.unet.conv_in.weight, atol=1e-7, rtol=0)
 
 
 def test_one_global_batch_size_for_any_batch_size(make_recipe: MakeSettings, tmp_path: Path) -> None:

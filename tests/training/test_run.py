@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from accelerate import Accelerator
 
 from amodal_diffusion.config import load_settings, save_settings
 from amodal_diffusion.training.precompute import precompute_main
-from amodal_diffusion.training.run import train_main
+from amodal_diffusion.training.run import train, train_main
 from amodal_diffusion.training.settings import TrainingSettings
+from amodal_diffusion.training.vae import VaeSettings, train_vae
 from tests.training.conftest import MakeSettings
 from tests.training.launching import launch
 
@@ -42,6 +44,26 @@ def test_a_mistake_is_one_line(config: Path, capsys: pytest.CaptureFixture[str])
     assert "error: stage: this script trains content_completion" in capsys.readouterr().err
     assert precompute_main(["--config", str(config)]) == 2
     assert "give --out DIR" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("program", ["train", "precompute", "train_vae"])
+def test_every_program_waits_for_all_processes_and_then_ends(
+    program: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+    for name in ("wait_for_everyone", "end_training"):
+        monkeypatch.setattr(Accelerator, name, lambda _, name=name: called.append(name))
+    settings = load_settings(TrainingSettings, config)
+    match program:
+        case "train":
+            train(replace(settings, steps=1))
+        case "precompute":
+            precompute_main(["--config", str(config), "--out", str(tmp_path / "latents"), "--count", "1"])
+        case "train_vae":
+            small = {"clips": 1, "validation_clips": 1, "frames": 1, "height": 16, "width": 16, "crop": (16, 16)}
+            train_vae(VaeSettings(**small, out=tmp_path / "vae", block_out_channels=(32, 32), batch_size=1, steps=1))
+    assert called[-2:] == ["wait_for_everyone", "end_training"]
+    assert called.count("end_training") == 1
 
 
 def test_two_processes_share_out_the_encoding(config: Path, tmp_path: Path) -> None:
