@@ -81,13 +81,8 @@ def _draw_curve(axes: Axes, curve: Sequence[Pooled], number: int, name: str, *, 
 
 def _draw_histograms(summary: RunSummary, methods: Sequence[str]) -> bytes:
     """A row a method, as laid over each other none could be read."""
-    measures = [
-        measure
-        for measure in ("miou", "miou_occ", "box_iou")
-        if any(measure in track.methods[name] for track in summary.tracks for name in methods)
-    ]
-    if "miou" in measures:
-        measures.remove("box_iou")
+    has_masks = any("miou" in means for track in summary.tracks for means in track.methods.values())
+    measures: tuple[Measure, ...] = ("miou", "miou_occ") if has_masks else ("box_iou",)
     figure = Figure(figsize=(11, 0.9 + 1.15 * len(methods)), layout="constrained")
     grid = figure.subplots(len(methods), len(measures), sharex=True, sharey="col", squeeze=False)
     edges = np.linspace(0, 1, _HISTOGRAM_BINS + 1)

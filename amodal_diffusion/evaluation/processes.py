@@ -50,7 +50,7 @@ class Processes:
         """Do work that can fail in every process; where it fails in one, it fails in all.
 
         Args:
-            work: does not wait for other processes.
+            work: may read and write files; does not wait for other processes.
 
         Returns:
             what ``work`` returned in this process.
@@ -61,7 +61,7 @@ class Processes:
         result, failure = None, ""
         try:
             result = work()
-        except InputError as error:
+        except (InputError, OSError) as error:
             failure = str(error)
         failures = [text for text in gather_object([failure]) if text]
         if failures:

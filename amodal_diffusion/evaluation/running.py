@@ -67,7 +67,7 @@ class Run:
                 return
             try:
                 store.write(self._track(index))
-            except InputError:
+            except (InputError, OSError):
                 stop.touch()
                 raise
 
