@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -132,15 +133,14 @@ def verify(ahead: AheadOfRun, accelerator: Accelerator) -> bool:
         accelerator: the processes.
 
     Returns:
-        whether nothing is missing or damaged, the same in every process.
-
-    Raises:
-        InputError: in every process, if a clip cannot be read.
+        whether nothing is missing or damaged and every clip can be read, the same in every process.
     """
     states = together(lambda: _states(ahead, accelerator))
-    found: Counter[State] = sum(gather_object([states]), Counter())
+    found: Counter[State | Literal["unreadable"]] = sum(gather_object([states]), Counter())
     logger.info("intact: %d, missing: %d, damaged: %d", found["intact"], found["missing"], found["damaged"])
-    return found["missing"] + found["damaged"] == 0
+    if found["unreadable"]:
+        logger.info("clips that cannot be read: %d", found["unreadable"])
+    return found.keys() <= {"intact"}
 
 
 def _fill(ahead: AheadOfRun, accelerator: Accelerator, *, skip_bad: bool) -> None:
@@ -159,13 +159,18 @@ def _fill(ahead: AheadOfRun, accelerator: Accelerator, *, skip_bad: bool) -> Non
             noted = time.monotonic()
 
 
-def _states(ahead: AheadOfRun, accelerator: Accelerator) -> Counter[State]:
-    found: Counter[State] = Counter()
+def _states(ahead: AheadOfRun, accelerator: Accelerator) -> Counter[State | Literal["unreadable"]]:
+    found: Counter[State | Literal["unreadable"]] = Counter()
     for place in _share(ahead, accelerator):
-        states = Counter(ahead.storage.state(entry.key) for entry in ahead.entries(place))
-        if set(states) - {"intact"}:
+        try:
+            states = Counter(ahead.storage.state(entry.key) for entry in ahead.entries(place))
+        except InputError as error:
+            logger.info("cannot be read: %s", " ".join(str(error).split()))
+            found["unreadable"] += 1
+            continue
+        if states.keys() - {"intact"}:
             logger.info("%s: %d missing, %d damaged", ahead.name(place), states["missing"], states["damaged"])
-        found += states
+        found.update(states)
     return found
 
 

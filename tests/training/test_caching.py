@@ -249,6 +249,10 @@ def test_what_cannot_be_read_or_kept_is_said(
         _filled(settings)
     assert _filled(settings, on_bad_sample="skip")
     assert "left out" in caplog.text
+    caplog.set_level("INFO")
+    frame.unlink()
+    assert not _filled(settings, verify=True)
+    assert "cannot be read: " in caplog.text
 
 
 def test_two_processes_share_out_the_tracks(make_run: Callable[..., TrainingSettings], tmp_path: Path) -> None:
