@@ -1,0 +1,1 @@
+"""From clicks, boxes or texts to the visible masks of objects; see docs/segmenters.md."""

@@ -1,0 +1,125 @@
+"""From a segmenter's name, folder or hub id to a `Segmenter`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import transformers
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+
+from amodal_diffusion.models.devices import find_device
+from amodal_diffusion.models.segmenters.preprocessing import Preprocessing
+from amodal_diffusion.models.segmenters.protocol import Segmenter
+from amodal_diffusion.models.segmenters.sam2 import Sam2Segmenter
+from amodal_diffusion.models.weights import check_keys, find_variant, read_json
+from amodal_diffusion.types import InputError
+
+PLUGINS = "amodal_diffusion.segmenters"
+"""Group of entry points under which other packages offer segmenters, see docs/segmenters.md."""
+HOW_TO_GET = (
+    "none ships with this package: name a folder, or a hub id such as facebook/sam2.1-hiera-tiny or "
+    "yonigozlan/EdgeTAM-hf (docs/segmenters.md)"
+)
+_WANTED = ["*.json", "*.safetensors", "*.txt"]  # no pickles, no code
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+# By `model_type` of config.json: network, inference session, mean and standard deviation where no file says any.
+_SAM2 = {
+    "sam2_video": ("Sam2VideoModel", "Sam2VideoInferenceSession", _IMAGENET),
+    "edgetam_video": ("EdgeTamVideoModel", "EdgeTamVideoInferenceSession", _IMAGENET),
+}
+
+
+def load_segmenter(name: str, *, device: str = "auto", dtype: str = "auto") -> Segmenter:
+    """Load a segmenter.
+
+    Args:
+        name: of a plug-in (an entry point of the group `PLUGINS`, called with the device), a folder, or a hub id.
+        device: torch's name, or ``"auto"``.
+        dtype: ``"float32"``, ``"float16"``, ``"bfloat16"``; ``"auto"`` is bfloat16 on cuda, else float32.
+
+    Raises:
+        InputError: if there is no such segmenter or it cannot be loaded; says how to get one.
+    """
+    where = find_device(device)
+    plugins = entry_points(group=PLUGINS, name=name)
+    if plugins:
+        make = cast(Callable[[str], Segmenter], next(iter(plugins)).load())
+        return make(str(where))
+    folder = _find_folder(name)
+    kind = str(read_json(folder / "config.json").get("model_type"))
+    if kind not in _SAM2:
+        raise InputError(
+            f"segmenter {name}: is a {kind} model, expected one of {', '.join(_SAM2)}; others plug in as "
+            "docs/segmenters.md says"
+        )
+    network_class, session_class, default = _SAM2[kind]
+    network = load_network(network_class, folder, device=where, dtype=find_dtype(dtype, where))
+    preprocessing = Preprocessing.read(folder, size=network.config.image_size, default=default)
+    return Sam2Segmenter(network, getattr(transformers, session_class), preprocessing)
+
+
+def load_network(class_name: str, folder: Path, *, device: torch.device, dtype: torch.dtype) -> Any:  # noqa: ANN401
+    """Load a network of transformers from safetensors; weights that it does not have are left out.
+
+    Args:
+        class_name: in transformers.
+        folder: of the checkpoint.
+        device: where it runs.
+        dtype: of its weights.
+
+    Raises:
+        InputError: if a file is missing or damaged, weights are missing, or a library that it needs is.
+    """
+    find_variant(folder, "model")  # says what is there instead
+    try:
+        network, report = getattr(transformers, class_name).from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, output_loading_info=True, dtype=dtype
+        )
+    except (ImportError, OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"segmenter {folder}: cannot be loaded as {class_name} ({reason})") from error
+    wrong = [str(entry[0]) for entry in report.get("mismatched_keys", [])]
+    check_keys(missing=report.get("missing_keys", []), unexpected=[], wrong=wrong, source=folder)
+    return network.to(device).eval().requires_grad_(False)
+
+
+def find_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype that a user names.
+
+    Args:
+        name: as for :func:`load_segmenter`.
+        device: where the network runs.
+
+    Raises:
+        InputError: if there is no such dtype.
+    """
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    if name not in known:
+        raise InputError(f"dtype: expected auto, {', '.join(known)}, got {name}")
+    return known[name]
+
+
+def _find_folder(name: str) -> Path:
+    """Where a checkpoint lies, downloaded if it is a hub id that is not in the local cache yet."""
+    if Path(name).is_dir():
+        return Path(name)
+    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
+        raise InputError(f"segmenter {name}: no folder, hub id or plug-in of this name; {HOW_TO_GET}")
+    try:
+        return Path(snapshot_download(name, allow_patterns=_WANTED))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"segmenter {name}: no such folder, and it cannot be downloaded ({reason}); where there is a network, "
+            f"`hf download {name} --local-dir FOLDER`, then --segmenter FOLDER"
+        ) from error
