@@ -23,8 +23,8 @@ _CAPTIONS = {
     "iou_by_occlusion.png": "IoU of the whole object and of its hidden part by how much of it is hidden, with 95 % "
     "confidence intervals over tracks.",
     "tracks.png": "How the tracks' means are spread; the dashed line is the median.",
-    "reliability.png": "Whether a pixel that a share of the samples has is the object's as often. Below the dashed "
-    "line the samples agree more than they are right.",
+    "reliability.png": "Of the pixels that a share of the samples has, how many are the object's; on the dashed line "
+    "that same share. Below it the samples agree more often than they are right.",
 }
 
 

@@ -66,18 +66,25 @@ def jpeg(picture: UInt8Array) -> bytes:
 def _picture(
     rgb: UInt8Array, modal: BoolArray | None = None, amodal: BoolArray | None = None, box: FloatArray | None = None
 ) -> UInt8Array:
-    """One frame at the sheet's size: small ones pixel by pixel, so that they stay sharp."""
-    scale = max(1, _PICTURE_WIDTH // rgb.shape[1])
-    drawn = rgb.repeat(scale, axis=0).repeat(scale, axis=1)
+    """One frame at the sheet's size: small ones in whole multiples, so that they stay sharp; lines are drawn last."""
+    scale = _PICTURE_WIDTH / rgb.shape[1]
+    scale = max(1, int(scale)) if scale >= 1 else scale
+    height, width = (max(1, round(side * scale)) for side in rgb.shape[:2])
+    resampling = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
+    drawn = np.asarray(Image.fromarray(rgb).resize((width, height), resampling))
     if modal is not None and amodal is not None:
-        large = [mask.repeat(scale, axis=0).repeat(scale, axis=1) for mask in (modal, amodal)]
-        drawn = draw_overlay(drawn, [OverlayLayer(*large)])
+        visible, whole = (_resized(mask, height, width) for mask in (modal, amodal))
+        drawn = draw_overlay(drawn, [OverlayLayer(visible, whole)])
+    if box is None or not (box[2:] > 0).all():
+        return drawn
     picture = Image.fromarray(drawn)
-    if box is not None and (box[2:] > 0).all():
-        x, y, width, height = (float(side) * scale for side in box)
-        line = max(2, drawn.shape[1] // 200)
-        ImageDraw.Draw(picture).rectangle((x, y, x + width - 1, y + height - 1), outline=_BOX_COLOUR, width=line)
-    if picture.width > _PICTURE_WIDTH:
-        height_shown = max(1, round(picture.height * _PICTURE_WIDTH / picture.width))
-        picture = picture.resize((_PICTURE_WIDTH, height_shown), Image.Resampling.LANCZOS)
+    left, top, across, down = (float(side) * scale for side in box)
+    corners = (left, top, left + max(across - 1, 0), top + max(down - 1, 0))
+    ImageDraw.Draw(picture).rectangle(corners, outline=_BOX_COLOUR, width=2)
     return np.asarray(picture)
+
+
+def _resized(mask: BoolArray, height: int, width: int) -> BoolArray:
+    picture = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
+    resampling = Image.Resampling.NEAREST if width >= mask.shape[1] else Image.Resampling.BOX
+    return np.asarray(picture.resize((width, height), resampling)) >= 128
