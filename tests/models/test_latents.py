@@ -1,0 +1,36 @@
+"""The autoencoder's precision and its chunks of frames."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import AutoencoderKLTemporalDecoder
+from torch import Tensor
+
+from amodal_diffusion.models.latents import decode_latents, encode_video
+from tests.factories import tiny_vae
+
+VIDEO = torch.rand(1, 3, 3, 16, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+@torch.no_grad()
+def there_and_back(vae: AutoencoderKLTemporalDecoder, *, autocast: bool) -> tuple[Tensor, Tensor]:
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        latents = encode_video(vae, VIDEO)
+        return latents, decode_latents(vae, latents, decode_chunk_size=3)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_mixed_precision_leaves_an_autoencoder_alone_that_asks_for_float32(asked: bool) -> None:
+    vae = tiny_vae()
+    vae.register_to_config(force_upcast=asked)
+    for exact, mixed in zip(there_and_back(vae, autocast=False), there_and_back(vae, autocast=True), strict=True):
+        assert mixed.dtype == torch.float32
+        assert torch.equal(mixed, exact) == asked
+
+
+@torch.no_grad()
+def test_frames_are_encoded_each_on_its_own() -> None:
+    vae = tiny_vae()
+    whole, one_by_one = encode_video(vae, VIDEO), encode_video(vae, VIDEO, chunk_size=1)
+    torch.testing.assert_close(whole, one_by_one)
