@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from amodal_diffusion.commands._depth import load_estimator
 from amodal_diffusion.commands._libraries import quieten_libraries
 from amodal_diffusion.commands._request import CompletionRequest
+from amodal_diffusion.commands._segmentation import open_segmenter
 from amodal_diffusion.types import STAGES, Stage
 
 if TYPE_CHECKING:
     from amodal_diffusion.models.checkpoint import SamplingDefaults
     from amodal_diffusion.models.depth import DepthEstimator
+    from amodal_diffusion.models.segmenters.protocol import Segmenter
     from amodal_diffusion.pipelines.completer import AmodalCompleter
 
 
@@ -41,6 +43,7 @@ class Networks:
         elif request.amodal_masks is not None:
             stages = ("content_completion",)
         self._request = request
+        self._segmenter: Segmenter | None = None
         self.completer: AmodalCompleter = AmodalCompleter.from_pretrained(
             request.model,
             content_model=request.content_model,
@@ -59,6 +62,21 @@ class Networks:
             InputError: if one that was asked for cannot be loaded, or none is going to be used.
         """
         return load_estimator(self._request, self.completer.default_depth_model, device=self.completer.device)
+
+    def segmenter(self) -> Segmenter:
+        """The network that makes masks of clicks, loaded when it is first asked for.
+
+        Raises:
+            InputError: if it cannot be loaded.
+            RuntimeError: if the request names none.
+        """
+        if self._segmenter is None:
+            if self._request.segmenter is None:
+                raise RuntimeError("the request names no segmenter")
+            self._segmenter = open_segmenter(
+                self._request.segmenter, device=self.completer.device, dtype="auto", quiet=self._request.quiet
+            )
+        return self._segmenter
 
     def sampling(self, request: CompletionRequest) -> dict[Stage, SamplingDefaults]:
         """How each loaded stage samples for a request.

@@ -8,11 +8,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
+from amodal_diffusion.commands._prompts import check_prompts
 from amodal_diffusion.types import InputError
 from amodal_diffusion.video.depth_files import DepthTrack, fit_depth, open_depth
 from amodal_diffusion.video.io import ClipReader, open_clip
 from amodal_diffusion.video.mask_files import MaskTrack, fit_track, read_masks
 from amodal_diffusion.video.outdir import InputRecord
+from amodal_diffusion.video.prompts import Prompts
 
 PACKAGE = "amodal-diffusion"
 
@@ -23,8 +25,10 @@ class CompletionRequest:
 
     Attributes:
         clip: a video file, a folder of pictures, or one picture.
-        masks: of what can be seen.
         out: folder of the results.
+        masks: of what can be seen; None where prompts are to make them.
+        prompts: clicks, boxes or texts for the segmenter.
+        segmenter: a folder, a hub id, or a plug-in's name.
         object_name: complete this object alone.
         stages: ``"masks"`` leaves the painting out.
         amodal_masks: whole masks, to paint only.
@@ -47,8 +51,10 @@ class CompletionRequest:
     """
 
     clip: Path
-    masks: Path
     out: Path
+    masks: Path | None = None
+    prompts: Prompts | None = None
+    segmenter: str | None = None
     object_name: str | None = None
     stages: Literal["masks", "all"] = "all"
     amodal_masks: Path | None = None
@@ -82,9 +88,10 @@ class CompletionRequest:
             "masks": self.masks,
             "amodal_masks": self.amodal_masks,
             "depth": None if self.depth in ("auto", "none") else Path(self.depth),
-            "model": _model_folder(self.model),
-            "content_model": _model_folder(self.content_model),
-            "depth_model": _model_folder(self.depth_model),
+            "segmenter": model_folder(self.segmenter),
+            "model": model_folder(self.model),
+            "content_model": model_folder(self.content_model),
+            "depth_model": model_folder(self.depth_model),
         }
         return {name: InputRecord.of(path) for name, path in paths.items() if path is not None}
 
@@ -95,7 +102,7 @@ class CompletionInputs:
 
     Attributes:
         clip: the frames.
-        tracks: the objects to complete, what can be seen of each.
+        tracks: the objects to complete, what can be seen of each; none yet where prompts are to make the masks.
         whole: by object, its whole masks where they are known.
         depth: of the clip, where it was given.
     """
@@ -120,7 +127,11 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
     for folder in (request.clip, request.masks, request.amodal_masks, Path(request.depth)):
         if folder is not None and folder.is_dir() and request.out.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"out: {request.out}: lies in {folder}, which is input; choose another folder")
+    _check_source(request)
     clip = open_clip(request.clip, allow_truncated=request.allow_truncated)
+    if request.masks is None:
+        check_prompts(request.prompts, request.segmenter, clip)
+        return CompletionInputs(clip, (), {}, _depth(request, clip))
     found = read_masks(request.masks, allow_truncated=request.allow_truncated)
     tracks = tuple(fit_track(track, clip, what="masks") for track in _chosen(found, request.object_name))
     for track in tracks:
@@ -130,6 +141,21 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
                 "must be visible in at least one"
             )
     return CompletionInputs(clip, tracks, _whole_masks(request, clip, tracks), _depth(request, clip))
+
+
+def _check_source(request: CompletionRequest) -> None:
+    """Refuse all but one source of masks."""
+    if (request.masks is None) == (request.prompts is None):
+        found = "neither" if request.masks is None else "both"
+        raise InputError(
+            f"--masks: expected either masks or clicks (--point, --box, --text), got {found}; clicks make the masks"
+        )
+    if request.masks is not None:
+        return
+    if request.amodal_masks is not None:
+        raise InputError("--amodal-masks: needs --masks; make them with `amodal-diffusion segment`")
+    if request.object_name is not None:
+        raise InputError("--object: chooses among --masks; show the object that is wanted alone")
 
 
 def package_version() -> str:
@@ -170,8 +196,12 @@ def _depth(request: CompletionRequest, clip: ClipReader) -> DepthTrack | None:
     return fit_depth(open_depth(request.depth, inverse=request.depth_inverse), clip)
 
 
-def _model_folder(name: str | None) -> Path | None:
-    """Where a model's files lie if they are here already: a folder of the user's, or a bundled one."""
+def model_folder(name: str | None) -> Path | None:
+    """Where a model's files lie if they are here already: a folder of the user's, or a bundled one.
+
+    Args:
+        name: as the user gave it, if at all.
+    """
     if name is None:
         return None
     bundled = Path(str(files("amodal_diffusion"))) / "weights" / name

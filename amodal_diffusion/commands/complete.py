@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from amodal_diffusion.commands._completion import complete_clip
+from amodal_diffusion.commands._prompts import add_prompt_arguments, read_prompts
 from amodal_diffusion.commands._request import CompletionRequest
 from amodal_diffusion.config import CommandParser
 
@@ -25,9 +27,9 @@ def add_arguments(parser: CommandParser) -> None:
         "--masks",
         metavar="MASKS",
         type=Path,
-        required=True,
-        help="what can be seen: a folder of PNG (0/255: one object; a palette or several grey values: one object "
-        "each), a mask video, or a folder of such folders, one per object",
+        default=None,
+        help="what can be seen, if not shown by clicks: a folder of PNG (0/255: one object; a palette or several grey "
+        "values: one object each), a mask video, or a folder of such folders, one per object",
     )
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the results, whole or absent")
     parser.add_argument("--object", metavar="ID", type=str, default=None, help="complete this object alone")
@@ -35,6 +37,7 @@ def add_arguments(parser: CommandParser) -> None:
         "--amodal-masks", metavar="DIR", type=Path, default=None, help="whole masks are known: paint only"
     )
     add_options(parser)
+    add_prompt_arguments(parser)
 
 
 def add_options(parser: CommandParser) -> None:
@@ -91,18 +94,18 @@ def run(args: Namespace) -> None:
     request = build_request(
         args, clip=args.clip, masks=args.masks, object_name=args.object, amodal_masks=args.amodal_masks
     )
-    print(complete_clip(request))
+    print(complete_clip(replace(request, prompts=read_prompts(args), segmenter=args.segmenter)))
 
 
 def build_request(
-    args: Namespace, *, clip: Path, masks: Path, object_name: str | None = None, amodal_masks: Path | None = None
+    args: Namespace, *, clip: Path, masks: Path | None, object_name: str | None = None, amodal_masks: Path | None = None
 ) -> CompletionRequest:
     """Put together what to do.
 
     Args:
         args: ``--out`` and what :func:`add_options` declares.
         clip: of the request, like the following.
-        masks: of what can be seen.
+        masks: of what can be seen; None where clicks are to make them.
         object_name: the only object to complete.
         amodal_masks: whole masks, to paint only.
     """

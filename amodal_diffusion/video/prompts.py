@@ -131,7 +131,8 @@ class Prompts:
         for frame, shown in self.shown(name).items():
             if shown.box is None and not any(point.inside for point in shown.points):
                 raise InputError(
-                    f"negative-point: object {name} has no point and no box in frame {frame}; show there where it is, too"
+                    f"negative-point: object {name} has no point and no box in frame {frame}; show there, too, where "
+                    "it is"
                 )
 
 

@@ -23,10 +23,6 @@ from amodal_diffusion.types import InputError
 
 PLUGINS = "amodal_diffusion.segmenters"
 """Group of entry points under which other packages offer segmenters, see docs/segmenters.md."""
-HOW_TO_GET = (
-    "none ships with this package: name a folder, or a hub id such as facebook/sam2.1-hiera-tiny or "
-    "yonigozlan/EdgeTAM-hf (docs/segmenters.md)"
-)
 _WANTED = ["*.json", "*.safetensors", "*.txt"]  # no pickles, no code
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -114,7 +110,7 @@ def _find_folder(name: str) -> Path:
     if Path(name).is_dir():
         return Path(name)
     if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
-        raise InputError(f"segmenter {name}: no folder, hub id or plug-in of this name; {HOW_TO_GET}")
+        raise InputError(f"segmenter {name}: no folder, hub id or plug-in of this name; see docs/segmenters.md")
     try:
         return Path(snapshot_download(name, allow_patterns=_WANTED))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:

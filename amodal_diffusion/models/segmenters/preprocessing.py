@@ -67,8 +67,8 @@ class Preprocessing:
         Returns:
             uint8 ``[3, size, size]``.
         """
-        channels = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float()  # [1, 3, H, W]
-        return resize(channels, (self.size, self.size))[0].round().clamp(0, 255).to(torch.uint8)
+        channels = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None]  # [1, 3, H, W]
+        return resize(channels, (self.size, self.size))[0]  # in 8 bits, as the processor does it
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Scale 8-bit values to what the network was trained on.

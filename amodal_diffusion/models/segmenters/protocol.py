@@ -61,20 +61,22 @@ def checked_masks(
         width: of its frames, pixels.
 
     Yields:
-        the segmenter's masks, as they come.
+        the segmenter's masks, as they come; for texts those alone that are not empty.
 
     Raises:
-        InputError: if a prompt does not fit the clip or selects nothing in the frame that it was given for.
+        InputError: if a prompt does not fit the clip, or selects nothing in the frame that it was given for.
         RuntimeError: if the segmenter gives what its protocol forbids.
     """
     prompts.check(num_frames=num_frames, height=height, width=width)
     shown = {name: prompts.shown(name) for name in prompts.objects}
     given: set[tuple[str, int]] = set()
+    found: set[str] = set()
     for entry in segmenter.segment(frames, prompts):
         place = (entry.object_name, entry.frame)
         if entry.mask.dtype != np.bool_ or entry.mask.shape != (height, width):
             raise RuntimeError(
-                f"segmenter: expected masks of bool [{height}, {width}], got {entry.mask.dtype} {list(entry.mask.shape)}"
+                f"segmenter: expected masks of bool [{height}, {width}], got {entry.mask.dtype} "
+                f"{list(entry.mask.shape)}"
             )
         if place in given or not 0 <= entry.frame < num_frames or (shown and entry.object_name not in shown):
             raise RuntimeError(f"segmenter: a mask that was not asked for, of object {place[0]} in frame {place[1]}")
@@ -84,9 +86,12 @@ def checked_masks(
                 "itself, or draw a box around it"
             )
         given.add(place)
-        yield entry
-    if not given:
-        what = ", ".join(prompts.texts or prompts.objects)
+        if shown or entry.mask.any():
+            found.add(entry.object_name)
+            yield entry
+    missing = [name for name in shown if name not in found]
+    if missing or not found:
+        what = ", ".join(missing or prompts.texts)
         raise InputError(f"prompt: {what}: nothing found in any of {num_frames} frames; show it in another way")
 
 

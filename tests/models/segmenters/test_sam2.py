@@ -167,5 +167,5 @@ def test_a_folder_gives_the_network_that_was_saved(tmp_path: Path, kind: str, ne
 
 
 def test_texts_are_refused(kind: str, network: Any) -> None:
-    with pytest.raises(InputError, match="text: .*VideoModel knows points and boxes alone"):
+    with pytest.raises(InputError, match=r"text: .*VideoModel knows points and boxes alone"):
         segment(kind, network, Prompts(texts=("a cat",)))
