@@ -7,7 +7,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import repeat
 from pathlib import Path
@@ -19,6 +19,7 @@ from amodal_diffusion.commands._depth import STEP as DEPTH_STEP
 from amodal_diffusion.commands._depth import clip_depth
 from amodal_diffusion.commands._networks import Networks
 from amodal_diffusion.commands._request import CompletionInputs, CompletionRequest, open_inputs, package_version
+from amodal_diffusion.commands._segmentation import MODAL_MASKS, segment_clip
 from amodal_diffusion.types import STAGES, AmodalResult, BoolArray, FloatArray
 from amodal_diffusion.video.depth_files import DepthTrack
 from amodal_diffusion.video.io import ClipReader, VideoWriter
@@ -60,6 +61,11 @@ def complete_clip(
     networks = networks or Networks(request)
     estimator = None if inputs.whole else networks.estimator
     with folder.opened() as out:
+        if request.prompts is not None:
+            tracks = segment_clip(
+                inputs.clip, request.prompts, networks.segmenter, out, place=MODAL_MASKS, quiet=request.quiet
+            )
+            inputs = replace(inputs, tracks=tracks)
         depth = clip_depth(inputs, estimator, out, quiet=request.quiet)
         for track in inputs.tracks:
             if not out.is_finished(_step(track)):
