@@ -3,7 +3,6 @@
 from amodal_diffusion.baselines.combined import NearerSegmenter, UnionSegmenter
 from amodal_diffusion.baselines.hull import HullSegmenter, convex_hulls
 from amodal_diffusion.baselines.modal import ModalSegmenter
-from amodal_diffusion.baselines.nearer import nearer_pixels
 from amodal_diffusion.baselines.protocol import AmodalSegmenter
 from amodal_diffusion.baselines.temporal import TemporalSegmenter
 
@@ -15,5 +14,4 @@ __all__ = [
     "TemporalSegmenter",
     "UnionSegmenter",
     "convex_hulls",
-    "nearer_pixels",
 ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from amodal_diffusion.baselines.nearer import nearer_pixels
 from amodal_diffusion.baselines.protocol import AmodalSegmenter
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, VideoClip
+from amodal_diffusion.video.nearer import nearer_pixels
 
 
 class UnionSegmenter:

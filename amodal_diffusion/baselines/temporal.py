@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from amodal_diffusion.baselines.evidence import ELSEWHERE, SEEN
-from amodal_diffusion.baselines.nearer import nearer_pixels
 from amodal_diffusion.baselines.placement import Placement, lattice, look_up, to_frame, to_object
 from amodal_diffusion.baselines.registration import Aligner, Search
 from amodal_diffusion.types import BoolArray, FloatArray, VideoClip
+from amodal_diffusion.video.nearer import nearer_pixels
 
 UNSEEN_IS_ELSEWHERE = 0.3
 """How sure it is that the object is not where it is not seen, if nothing is known about what may hide it."""

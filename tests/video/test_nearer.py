@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from amodal_diffusion.baselines import nearer_pixels
 from amodal_diffusion.types import InputError
+from amodal_diffusion.video.nearer import nearer_pixels
 
 
 def test_a_frame_that_shows_nothing_takes_the_nearest_frames_depth() -> None:
