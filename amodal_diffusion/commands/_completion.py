@@ -22,7 +22,8 @@ from amodal_diffusion.commands._request import CompletionInputs, CompletionReque
 from amodal_diffusion.commands._segmentation import MODAL_MASKS, segment_clip
 from amodal_diffusion.types import STAGES, AmodalResult, BoolArray, FloatArray
 from amodal_diffusion.video.depth_files import DepthTrack
-from amodal_diffusion.video.io import ClipReader, VideoWriter
+from amodal_diffusion.video.encoding import VideoLayout, VideoWriter
+from amodal_diffusion.video.io import ClipReader
 from amodal_diffusion.video.mask_files import MaskTrack
 from amodal_diffusion.video.outdir import OutputFolder
 from amodal_diffusion.video.overlay import OverlayLayer, draw_overlay
@@ -150,7 +151,7 @@ def _write_overlay(inputs: CompletionInputs, out: OutputFolder, *, quiet: bool) 
     clip = inputs.clip
     with (
         out.step("overlay", [OVERLAY]) as work,
-        VideoWriter(work / OVERLAY, fps=clip.fps, height=clip.height, width=clip.width) as video,
+        VideoWriter(work / OVERLAY, "mp4", VideoLayout.of(clip)) as video,
         tqdm(total=clip.num_frames, desc="overlay", unit="frame", disable=quiet) as bar,
     ):
         visible = zip(*inputs.tracks, strict=True)

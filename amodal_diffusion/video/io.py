@@ -1,4 +1,4 @@
-"""Clips in and out: a stream of frames from a video file, a folder of pictures or one picture; MP4 out.
+"""Clips in: a stream of frames from a video file, a folder of pictures or one picture.
 
 PyAV is the one reader of videos. decord and imageio were measured against it on 39 files, whole and damaged, and not
 used: decord opens neither AV1 nor GIF, fails on MPEG-TS, reports frames that a cut or damaged file no longer has and
@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 import av
 import numpy as np
@@ -28,11 +27,9 @@ from amodal_diffusion.types import InputError, UInt8Array
 from amodal_diffusion.video.orientation import Orientation
 from amodal_diffusion.video.pictures import PICTURES_FPS, SUFFIXES, list_pictures, open_pictures
 from amodal_diffusion.video.soundness import DecodeTally, describe, judge
+from amodal_diffusion.video.timing import Timing
 
 logger = logging.getLogger(__name__)
-
-# Encoders by preference; builds of FFmpeg without GPL parts have no libx264.
-_ENCODERS = ("libx264", "libopenh264", "mpeg4")
 
 
 class ClipReader(Protocol):
@@ -61,6 +58,14 @@ class ClipReader(Protocol):
     @property
     def positions(self) -> tuple[int, ...] | None:
         """Of a video with missing frames, the place of each frame in the whole video; None if unknown."""
+
+    @property
+    def timing(self) -> Timing:
+        """When each frame is shown."""
+
+    @property
+    def pixel_aspect(self) -> Fraction:
+        """Width over height of a pixel, after any rotation; 1 for square ones."""
 
     def __iter__(self) -> Iterator[UInt8Array]:
         """Read from the first frame on.
@@ -112,59 +117,6 @@ def read_clip(path: str | Path, *, allow_truncated: bool = False) -> tuple[UInt8
     return frames, clip.fps
 
 
-class VideoWriter:
-    """Write an MP4 frame by frame; odd sizes are padded to even ones by repeating the last row and column."""
-
-    def __init__(self, path: Path, *, fps: float, height: int, width: int) -> None:
-        """Open the file.
-
-        Args:
-            path: overwritten; its folder must exist.
-            fps: frames a second, above 0.
-            height: pixels of the frames to come.
-            width: pixels of the frames to come.
-        """
-        encoder = next(name for name in _ENCODERS if name in av.codecs_available)
-        self._size = (height, width)
-        self._container = av.open(f"file:{path}", mode="w", format="mp4", options={"movflags": "faststart"})
-        self._stream: VideoStream = self._container.add_stream(  # type: ignore[assignment]  # by name: any kind
-            encoder,
-            rate=Fraction(fps).limit_denominator(1001),
-            options={"crf": "17", "preset": "veryfast"} if encoder == "libx264" else {"b": "20M"},
-        )
-        self._stream.height, self._stream.width = height + height % 2, width + width % 2
-        self._stream.pix_fmt = "yuv420p"
-
-    def __enter__(self) -> Self:
-        """Return the writer itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Flush the encoder, unless an error is on its way, and close the file."""
-        try:
-            if kind is None:
-                self._container.mux(self._stream.encode(None))
-        finally:
-            self._container.close()
-
-    def write(self, rgb: UInt8Array) -> None:
-        """Append a frame.
-
-        Args:
-            rgb: uint8 ``[H, W, 3]`` at the size given at first.
-
-        Raises:
-            InputError: if it has another shape.
-        """
-        height, width = self._size
-        if rgb.shape != (height, width, 3):
-            raise InputError(f"rgb: expected [{height}, {width}, 3], got {list(rgb.shape)}")
-        even = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        self._container.mux(self._stream.encode(VideoFrame.from_ndarray(even, format="rgb24")))
-
-
 @dataclass(frozen=True)
 class _VideoClip:
     """A video file as a clip."""
@@ -176,13 +128,16 @@ class _VideoClip:
     width: int
     sound: bool
     positions: tuple[int, ...] | None
+    timing: Timing
+    pixel_aspect: Fraction
 
     def __iter__(self) -> Iterator[UInt8Array]:
         count = 0
         # FFmpeg's frame threads are faster, but lose frames around damage: then they are left off, as in the count.
         with _video(self.path, frame_threads=self.sound) as (container, stream):
             for frame in _decode(container, stream, DecodeTally()):
-                stored: UInt8Array = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+                # One thread: FFmpeg converts bands of a frame at once, and at odd widths one may spoil another's rim.
+                stored: UInt8Array = frame.to_ndarray(format="rgb24", threads=1).astype(np.uint8, copy=False)
                 rgb = _orientation(frame).apply(stored)
                 if rgb.shape[:2] != (self.height, self.width):
                     raise InputError(
@@ -198,10 +153,17 @@ class _VideoClip:
 def _open_video(path: Path, *, allow_truncated: bool) -> ClipReader:
     tally = DecodeTally()
     with _video(path, frame_threads=False) as (container, stream):
-        height, width = 0, 0
+        height, width, aspect = 0, 0, Fraction(1)
+        ticks: list[int | None] = []
         for frame in _decode(container, stream, tally):
+            ticks.append(frame.pts)
             if not height:
-                height, width = _orientation(frame).size(frame.height, frame.width)
+                orientation = _orientation(frame)
+                height, width = orientation.size(frame.height, frame.width)
+                aspect = stream.sample_aspect_ratio or Fraction(1)
+                aspect = 1 / aspect if orientation.swap_sides else aspect
+        unit = stream.time_base
+        tally.indexed = "mp4" in container.format.name.split(",")
         rate = float(stream.average_rate or stream.guessed_rate or 0) or None
         tally.start = float((stream.start_time or 0) * (stream.time_base or 0))
         duration = _duration(container, stream, first=min(tally.times, default=0.0))
@@ -213,15 +175,25 @@ def _open_video(path: Path, *, allow_truncated: bool) -> ClipReader:
         if not allow_truncated:
             raise InputError(f"{path}: {found}; give a whole file, or --allow-truncated to go on with what decodes")
         logger.warning("%s: %s; going on with those", path, found)
+    fps = verdict.fps or PICTURES_FPS
     return _VideoClip(
         path,
         num_frames=tally.frames,
-        fps=verdict.fps or PICTURES_FPS,
+        fps=fps,
         height=height,
         width=width,
         sound=verdict.sound,
         positions=verdict.positions,
+        timing=_timing(ticks, unit, fps),
+        pixel_aspect=aspect,
     )
+
+
+def _timing(ticks: list[int | None], unit: Fraction | None, fps: float) -> Timing:
+    """Times of the frames as the file has them, or steady ones where it has none that make sense."""
+    known = [tick for tick in ticks if tick is not None]
+    stored = Timing.stored(known, unit, fps) if unit and len(known) == len(ticks) else None
+    return stored or Timing.steady(len(ticks), fps)
 
 
 @contextmanager
@@ -244,6 +216,8 @@ def _decode(container: InputContainer, stream: VideoStream, tally: DecodeTally) 
     """Yield the frames that decode, past any damage, and count what happened."""
     unit = float(stream.time_base or 0)  # seconds; frames that are flushed out at the end do not know it
     for packet in _packets(container, stream, tally):
+        if packet is not None and packet.pts is not None and unit:
+            tally.stored.append(packet.pts * unit)
         try:
             frames = stream.decode(packet)
         except FFmpegError:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
+from amodal_diffusion.video.timing import Timing
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 PICTURES_FPS = 8.0  # of a folder of pictures, which says nothing of time; the rate that the networks know
@@ -44,6 +46,7 @@ class PictureClip:
         width: pixels.
         fps: frames a second.
         positions: always None; a missing picture leaves no trace.
+        pixel_aspect: always 1.
     """
 
     path: Path
@@ -52,11 +55,17 @@ class PictureClip:
     width: int
     fps: float = PICTURES_FPS
     positions: tuple[int, ...] | None = None
+    pixel_aspect: Fraction = Fraction(1)
 
     @property
     def num_frames(self) -> int:
         """Number of pictures."""
         return len(self.files)
+
+    @property
+    def timing(self) -> Timing:
+        """Steady, at ``fps``."""
+        return Timing.steady(self.num_frames, self.fps)
 
     def __iter__(self) -> Iterator[UInt8Array]:
         for file in self.files:
@@ -127,6 +136,22 @@ def read_rgb(path: Path) -> UInt8Array:
             grey = np.asarray(upright).astype(np.uint16) >> 8
             return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
         return np.array(upright.convert("RGB"), dtype=np.uint8)
+
+
+def read_rgba(path: Path) -> UInt8Array:
+    """Read a layer with straight alpha.
+
+    Args:
+        path: the file; opaque where it has no alpha.
+
+    Returns:
+        uint8 ``[H, W, 4]``.
+
+    Raises:
+        InputError: if the file is missing, empty, damaged or no picture.
+    """
+    with _opened(path) as picture:
+        return np.array(picture.convert("RGBA"), dtype=np.uint8)
 
 
 def read_integers(path: Path) -> IntegerPicture:

@@ -25,6 +25,8 @@ class DecodeTally:
         times: seconds at which frames are shown, of those that have a time.
         last_shown: seconds for which the last frame is shown; 0 if the file does not say.
         start: seconds at which the first frame of the whole video is shown.
+        stored: seconds at which the frames of all packets that were read are shown, whether they decode or not.
+        indexed: the file has an index of all packets, so that none is passed over in reading.
     """
 
     frames: int = 0
@@ -33,6 +35,8 @@ class DecodeTally:
     times: list[float] = field(default_factory=list)
     last_shown: float = 0.0
     start: float = 0.0
+    stored: list[float] = field(default_factory=list)
+    indexed: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,14 +89,27 @@ def judge(tally: DecodeTally, *, duration: float | None, rate: float | None) -> 
         rate=rate,
         fps=(len(steps) / (times[-1] - times[0])) if varies else rate,
         expected=None if expected is None else max(expected, 1),
-        positions=None if sound or varies or not rate else _positions(times, tally, rate),
+        positions=None if sound else _positions(times, tally, None if varies else rate, ends_early=ends_early),
     )
 
 
-def _positions(times: list[float], tally: DecodeTally, rate: float) -> tuple[int, ...] | None:
-    places = tuple(round((time - tally.start) * rate) for time in times)
+def _positions(
+    times: list[float], tally: DecodeTally, rate: float | None, *, ends_early: bool
+) -> tuple[int, ...] | None:
+    """Places by the rate; where it varies or is unknown, among the packets.
+
+    Without an index, reading passes over a damaged stretch in silence, and packets do not count what it held. What
+    is left is then placed only where it is the beginning of the video, without a gap.
+    """
+    if rate:
+        places = tuple(round((time - tally.start) * rate) for time in times)
+    else:
+        place = {time: index for index, time in enumerate(sorted(set(tally.stored)))}
+        places = tuple(place.get(time, -1) for time in times)
+        if not tally.indexed and not (ends_early and places == tuple(range(len(times)))):
+            return None
     rising = all(earlier < later for earlier, later in pairwise(places))
-    return places if rising and len(places) == tally.frames and places[0] >= 0 else None
+    return places if places and rising and len(places) == tally.frames and places[0] >= 0 else None
 
 
 def describe(tally: DecodeTally, verdict: Verdict) -> str:

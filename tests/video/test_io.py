@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from PIL import Image
 
 from amodal_diffusion.types import InputError
-from amodal_diffusion.video.io import VideoWriter, open_clip, read_clip
+from amodal_diffusion.video.io import open_clip, read_clip
 from tests.media import (
+    H264,
     damage,
     encode,
     encode_whole_first,
@@ -176,18 +178,49 @@ def test_16_bit_pictures_keep_their_brightness(tmp_path: Path) -> None:
     assert read_clip(tmp_path / "grey.png")[0].max() == 128
 
 
-@pytest.mark.parametrize(("height", "width"), [(48, 64), (37, 53)])
-def test_written_video_is_padded_not_scaled(tmp_path: Path, height: int, width: int) -> None:
-    rgb, _ = moving_disc(5, height, width)
-    with VideoWriter(tmp_path / "out.mp4", fps=29.97, height=height, width=width) as video:
-        for frame in rgb:
-            video.write(frame)
-    clip = open_clip(tmp_path / "out.mp4")
-    assert (clip.num_frames, clip.height, clip.width) == (5, height + height % 2, width + width % 2)
-    assert clip.fps == pytest.approx(29.97)
-    assert np.abs(np.stack(list(clip))[:, :height, :width].astype(int) - rgb).mean() < 6
-    with (
-        VideoWriter(tmp_path / "other.mp4", fps=8, height=8, width=8) as video,
-        pytest.raises(InputError, match="8, 8"),
-    ):
-        video.write(rgb[0])
+def test_each_frame_has_its_time(tmp_path: Path) -> None:
+    rgb, _ = moving_disc(9, 32, 32)
+    steady = open_clip(encode(tmp_path / "steady.mkv", rgb, fps=30000 / 1001))  # Matroska rounds to milliseconds
+    assert [steady.timing.seconds(index) for index in range(3)] == [0, Fraction(1001, 30000), Fraction(2002, 30000)]
+    uneven = ("-vf", "select='not(eq(mod(n,3),1))'", "-fps_mode", "vfr")
+    varying = open_clip(encode(tmp_path / "uneven.mp4", rgb, *H264, *uneven, fps=10))
+    assert [float(varying.timing.seconds(index)) for index in range(6)] == [0, 0.2, 0.3, 0.5, 0.6, 0.8]
+    pictures = open_clip(write_frames(tmp_path / "frames", rgb))
+    assert pictures.timing.seconds(8) == 1
+
+
+def test_pixels_that_are_not_square(tmp_path: Path) -> None:
+    rgb, _ = moving_disc(3, 48, 80)
+    wide = encode(tmp_path / "wide.mp4", rgb, *H264, "-vf", "setsar=4/3")
+    ffmpeg("-display_rotation", "90", "-i", wide, "-c", "copy", tmp_path / "turned.mp4")
+    assert open_clip(wide).pixel_aspect == Fraction(4, 3)
+    assert open_clip(tmp_path / "turned.mp4").pixel_aspect == Fraction(3, 4)
+    assert open_clip(write_frames(tmp_path / "frames", rgb)).pixel_aspect == 1
+
+
+UNEVEN = ("-vf", "select='not(eq(mod(n,3),1))'", "-fps_mode", "vfr", "-g", "4")
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
+def test_the_beginning_of_a_varying_video_keeps_its_places(tmp_path: Path, name: str) -> None:
+    rgb, _ = moving_disc(36, 64, 96)
+    whole = encode(tmp_path / f"whole_{name}", rgb, *H264, *UNEVEN, "-movflags", "+faststart")
+    cut = truncate(whole, tmp_path / name, 0.7)
+    clip = open_clip(cut, allow_truncated=True)
+    assert clip.positions is not None
+    assert 8 <= clip.num_frames < 24
+    assert clip.positions[:8] == tuple(range(8))
+    np.testing.assert_allclose(next(iter(clip)), next(iter(open_clip(whole))))
+
+
+def test_a_hole_in_a_varying_video_is_placed_by_its_index(tmp_path: Path) -> None:
+    rgb, _ = moving_disc(36, 64, 96)
+    whole = encode(tmp_path / "whole.mp4", rgb, *H264, *UNEVEN, "-movflags", "+faststart")
+    hurt = damage(whole, tmp_path / "hurt.mp4", 0.5, 0.6)
+    clip = open_clip(hurt, allow_truncated=True)
+    assert clip.positions is not None
+    assert (clip.positions[0], clip.positions[-1]) == (0, 23)
+    frames = np.stack(list(open_clip(whole)))
+    for position, frame in zip(clip.positions, clip, strict=True):
+        if position < 8:  # before the damage
+            np.testing.assert_allclose(frame, frames[position])

@@ -68,3 +68,19 @@ def test_one_frame_and_no_times() -> None:
 def test_without_a_duration_only_the_count_is_told() -> None:
     broken = tally(STEADY[:4], errors=1)
     assert describe(broken, judge(broken, duration=None, rate=10.0)).startswith("4 frames decode (the file names no")
+
+
+UNEVEN = [0.0, 0.1, 0.5, 0.6, 0.7, 1.5, 1.6, 2.8]
+
+
+def test_frames_of_a_varying_rate_are_placed_among_the_packets() -> None:
+    left = UNEVEN[:3] + UNEVEN[5:]
+    damaged = DecodeTally(frames=6, times=left, last_shown=0.1, errors=1, stored=UNEVEN, indexed=True)
+    assert judge(damaged, duration=3.0, rate=10.0).positions == (0, 1, 2, 5, 6, 7)
+
+
+def test_without_an_index_only_a_beginning_is_placed() -> None:
+    beginning = DecodeTally(frames=6, times=UNEVEN[:6], last_shown=0.1, stored=UNEVEN[:6])
+    assert judge(beginning, duration=9.0, rate=10.0).positions == tuple(range(6))
+    hole = DecodeTally(frames=6, times=UNEVEN[:6], last_shown=0.1, errors=1, stored=UNEVEN[:6])
+    assert judge(hole, duration=1.6, rate=10.0).positions is None  # reaches the end: what is missing lies between
