@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from amodal_diffusion.data.coco_masks import read_coco_mask
 from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.data.long_tracks import LongTrack
 from amodal_diffusion.types import InputError
+from amodal_diffusion.video.coco_masks import read_coco_mask
 from amodal_diffusion.video.masks import Rle
 from amodal_diffusion.video.pictures import natural_key
 

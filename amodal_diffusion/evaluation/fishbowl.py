@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from amodal_diffusion.data.coco_masks import decode_coco_mask, may_be_visible
 from amodal_diffusion.evaluation.benchmark import MaskTrack
 from amodal_diffusion.evaluation.file_benchmark import FileBenchmark, given_inputs, read_json
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, VideoClip
+from amodal_diffusion.video.coco_masks import decode_coco_mask, may_be_visible
 from amodal_diffusion.video.depth_files import read_depth
 from amodal_diffusion.video.io import read_clip
 from amodal_diffusion.video.pictures import natural_key

@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from amodal_diffusion.data.coco_masks import read_coco_mask
 from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.data.records import TrackRecord
 from amodal_diffusion.evaluation.exports import Videos
 from amodal_diffusion.metrics import MOST_HIDDEN_TRACK, Instance, average_precision
 from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.video.coco_masks import read_coco_mask
 from amodal_diffusion.video.masks import decode_rle
 
 Kind = Literal["coco", "youtube-vis"]

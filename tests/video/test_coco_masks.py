@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from amodal_diffusion.data.coco_masks import read_coco_mask
 from amodal_diffusion.types import InputError
+from amodal_diffusion.video.coco_masks import read_coco_mask
 from amodal_diffusion.video.masks import decode_rle, encode_rle
 
 MASK = np.zeros((6, 8), dtype=np.bool_)
