@@ -99,8 +99,7 @@ def finish(run: Run, account: Account, folder: OutputFolder) -> Findings:
         _write(work / PAGE, render_page(summary, gathered, plots=plots, shown=shown))
         if account.formats:
             write_exports(run.store, methods, account.formats, work)
-    folder.discard(FOLDER)
-    folder.commit()
+    folder.commit(discarding=FOLDER)  # after the rename: a kill before it finds them again
     return Findings(summary, timing.seconds())
 
 

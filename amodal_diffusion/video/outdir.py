@@ -174,16 +174,13 @@ class OutputFolder:
         Args:
             name: of the step; nothing happens if it was never begun.
         """
-        files = _files_of(self.work, self._steps.pop(name, {"files": []}))
-        for path in files:
-            path.unlink(missing_ok=True)
-        for folder in {path.parent for path in files} - {self.work}:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-        self._save()
+        self._discard(name, self.work)
 
-    def commit(self) -> None:
+    def commit(self, *, discarding: str | None = None) -> None:
         """Rename ``DIR.partial`` to ``DIR``; what it replaces goes only after that.
+
+        Args:
+            discarding: a step whose files go, too, but not before the results are in place.
 
         Raises:
             InputError: if something came in the way meanwhile; the results stay whole in ``DIR.partial``.
@@ -200,6 +197,18 @@ class OutputFolder:
         (self.path / _LOCK).unlink(missing_ok=True)
         if self._old.is_dir():
             _remove_listed(self._old)
+        if discarding is not None:
+            self._discard(discarding, self.path)
+
+    def _discard(self, name: str, root: Path) -> None:
+        """Remove the files of a step in the folder before or after it is renamed."""
+        files = _files_of(root, self._steps.pop(name, {"files": []}))
+        for path in files:
+            path.unlink(missing_ok=True)
+        for folder in {path.parent for path in files} - {root}:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+        self._save(root)
 
     def _check_results(self) -> None:
         """Refuse where ``DIR`` holds something that may not be replaced."""
@@ -234,10 +243,11 @@ class OutputFolder:
         _refuse_foreign(self.work)
         return True
 
-    def _save(self) -> None:
+    def _save(self, root: Path | None = None) -> None:
         """Write the manifest in one go, so that a kill leaves the old or the new one."""
         write_whole(
-            self.work / MANIFEST, json.dumps({"format": _FORMAT, **self._identity, "steps": self._steps}, indent=1)
+            (root or self.work) / MANIFEST,
+            json.dumps({"format": _FORMAT, **self._identity, "steps": self._steps}, indent=1),
         )
 
 

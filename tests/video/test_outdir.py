@@ -217,10 +217,9 @@ def test_pieces_that_are_written_outlive_an_error(tmp_path: Path) -> None:
         work = out.pieces("all", names)
         assert (work / names[0]).read_text() == "one"
         assert not out.is_finished("all")
-        out.discard("all")
         with out.step("a", ["a.txt"]):
             (work / "a.txt").write_text("whole")
-        out.commit()
+        out.commit(discarding="all")
     assert sorted(file.name for file in path.iterdir()) == ["a.txt", MANIFEST]
 
 
