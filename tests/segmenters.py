@@ -23,6 +23,14 @@ def tiny_sam2(seed: int = 0) -> Sam2VideoModel:
     return _randomised(Sam2VideoModel(config), seed)
 
 
+def silent_sam2() -> Sam2VideoModel:
+    """A network that never sees an object."""
+    network = tiny_sam2()
+    nn.init.zeros_(network.mask_decoder.pred_obj_score_head.proj_out.weight)
+    nn.init.constant_(network.mask_decoder.pred_obj_score_head.proj_out.bias, -10.0)
+    return network
+
+
 def tiny_edgetam(seed: int = 0) -> EdgeTamVideoModel:
     """EdgeTAM's memory on the same Hiera; its own image encoder is timm's RepViT, which is not installed here."""
     config = EdgeTamVideoConfig(
