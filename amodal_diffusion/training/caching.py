@@ -106,6 +106,12 @@ class FrameDepth:
         return look.view.apply(depth[:, None], "edge")[0, 0]
 
 
+def computes_depth(settings: TrainingSettings) -> bool:
+    """Whether a run has a guide and must compute it: stage 1 on an annotation file."""
+    of_tracks = settings.data.annotations is not None and settings.stage == "amodal_segmentation"
+    return of_tracks and settings.model.depth_model is not None
+
+
 def frame_depth(
     settings: TrainingSettings, storage: TensorCache | None, device: torch.device | str
 ) -> FrameDepth | None:
@@ -119,8 +125,7 @@ def frame_depth(
     Raises:
         InputError: if the network cannot be loaded.
     """
-    if settings.data.annotations is None or settings.stage != "amodal_segmentation":
+    name = settings.model.depth_model
+    if name is None or not computes_depth(settings):
         return None
-    if settings.model.depth_model is None:
-        return None
-    return FrameDepth(DepthEstimator.from_pretrained(settings.model.depth_model, device=device), storage)
+    return FrameDepth(DepthEstimator.from_pretrained(name, device=device), storage)

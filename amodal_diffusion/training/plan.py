@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import AutoConfig, AutoModelForDepthEstimation, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from amodal_diffusion.models.conditioning import clip_tokens
 from amodal_diffusion.models.hub import find_model, part_folder, stage_folder
 from amodal_diffusion.models.latents import encode_video, spatial_factor
 from amodal_diffusion.models.unet import AMODAL_CHANNELS
 from amodal_diffusion.models.weights import read_json
+from amodal_diffusion.training.caching import computes_depth
 from amodal_diffusion.training.components import build_image_encoder, build_unet
 from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.log import describe_step
@@ -50,6 +51,7 @@ class MemoryPlan:
         optimizer: moments of what is trained.
         average: moving average of what is trained.
         frozen: weights of VAE and image encoder; 0 if the clips were encoded before.
+        depth: weights of the depth network, where it works on the run's device and its files are here.
         encoding: beside these, while VAE and image encoder encode a batch; its end comes before the activations.
         activations: beside these, in the UNet's forward and backward pass over a batch, temporary values included.
     """
@@ -61,13 +63,14 @@ class MemoryPlan:
     optimizer: int
     average: int
     frozen: int
+    depth: int
     encoding: int
     activations: int
 
     @property
     def total(self) -> int:
         """All that is there at the same time, at its largest."""
-        held = self.weights + self.gradients + self.optimizer + self.average + self.frozen
+        held = self.weights + self.gradients + self.optimizer + self.average + self.frozen + self.depth
         return held + max(self.encoding, self.activations)
 
 
@@ -98,6 +101,7 @@ def plan_memory(settings: TrainingSettings) -> MemoryPlan:
             optimizer=trained * _MOMENT_BYTES[settings.optimizer.name],
             average=trained * _FLOAT32 if settings.optimizer.ema_decay else 0,
             frozen=_bytes_of(vae) + _bytes_of(image_encoder) if encodes else 0,
+            depth=_depth(settings),
             encoding=_encoding(settings, vae, image_encoder) if encodes else 0,
             activations=_activations(settings, unet, factor=spatial_factor(vae)),
         )
@@ -132,6 +136,7 @@ def _plan_lines(settings: TrainingSettings) -> Iterator[str]:
         f"optimizer {settings.optimizer.name}": plan.optimizer,
         "moving average": plan.average,
         "VAE and image encoder": plan.frozen,
+        "depth network": plan.depth,
         f"activations of {size}": plan.activations,
         "or, before them, encoding the clips": plan.encoding,
         "in all": plan.total,
@@ -154,6 +159,8 @@ def _changes(settings: TrainingSettings, plan: MemoryPlan) -> Iterator[tuple[str
     if settings.data.latents is None and settings.data.annotations is None:
         without = replace(plan, frozen=0, encoding=0)
         yield "data.latents: DIR, filled by train/precompute.py", plan.total - without.total
+    if plan.depth:
+        yield "data.workers: 2, which estimate depth on the CPU", plan.depth
     if settings.batch_size > 1:
         yield "batch_size: 1, and global_batch_size for what it was", saved_by(batch_size=1)
     if settings.mixed_precision == "no":
@@ -206,6 +213,18 @@ def _base_folder(settings: TrainingSettings) -> Path | None:
         return None
     folder = find_model(model.base, download=False)
     return stage_folder(folder, settings.stage) or folder
+
+
+def _depth(settings: TrainingSettings) -> int:
+    """Bytes of the depth network; loader processes have it in a CPU's memory, and a hub id may not be here yet."""
+    if not computes_depth(settings) or settings.data.workers:
+        return 0
+    try:
+        config = AutoConfig.from_pretrained(settings.model.depth_model, local_files_only=True)
+        with torch.device("meta"):
+            return _bytes_of(AutoModelForDepthEstimation.from_config(config))
+    except (OSError, ValueError):
+        return 0
 
 
 def _encoding(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForDepthEstimation
 
 from amodal_diffusion.config import load_settings
 from amodal_diffusion.training.components import build_components
@@ -16,7 +17,7 @@ from amodal_diffusion.training.objective import training_loss
 from amodal_diffusion.training.plan import MemoryPlan, plan_memory, report
 from amodal_diffusion.training.run import train_main
 from amodal_diffusion.training.settings import ModelSettings, OptimizerSettings, TrainingSettings
-from tests.factories import tiny_components, tiny_svd_folder
+from tests.factories import tiny_components, tiny_depth_folder, tiny_svd_folder
 from tests.training.conftest import MakeSettings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -135,3 +136,18 @@ def test_each_change_saves_what_it_says(recipe: TrainingSettings) -> None:
         (line,) = [line for line in printed.splitlines() if change in line]
         assert " -" in line
     assert "batch_size: 1" not in printed
+
+
+def test_a_depth_network_on_the_same_device_counts(recipe: TrainingSettings, tmp_path: Path) -> None:
+    folder = tiny_depth_folder(tmp_path / "depth")
+    data = replace(recipe.data, annotations=tmp_path / "annotations.json")
+    with_depth = replace(recipe, data=data, model=replace(recipe.model, depth_model=str(folder)))
+    network = AutoModelForDepthEstimation.from_pretrained(folder)
+    assert plan_memory(with_depth).depth == sum(value.nbytes for value in network.state_dict().values())
+    assert "data.workers: 2" in report(with_depth, processes=1)
+    for other in (
+        recipe,
+        replace(with_depth, data=replace(data, workers=2)),
+        replace(with_depth, model=replace(with_depth.model, depth_model="nobody/nothing")),
+    ):
+        assert plan_memory(other).depth == 0
