@@ -1,4 +1,4 @@
-"""`amodal-diffusion segment` and `complete` with clicks: real segmenters at tiny size, files out, and what is refused."""
+"""`amodal-diffusion segment`, and `complete` with clicks: real segmenters at tiny size, files, and what is refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from amodal_diffusion.types import BoolArray
 from amodal_diffusion.video.mask_files import read_masks
 from amodal_diffusion.video.prompts import Box, Point, Prompts
 from tests.factories import tiny_completer_folder
-from tests.media import H264, encode, moving_disc, run_command, write_frames, write_masks
+from tests.media import encode, moving_disc, run_command, write_frames, write_masks
 from tests.segmenters import silent_sam2, tiny_segmenter_folder
 
 RGB, MASK = moving_disc()
@@ -86,7 +86,7 @@ def test_masks_of_several_objects_are_what_the_segmenter_gives(
 
 def test_a_video_of_odd_size_gives_masks_of_its_size(tmp_path: Path, segmenter: Path) -> None:
     rgb, _ = moving_disc(3, 37, 53)
-    video = encode(tmp_path / "clip.mp4", rgb, *H264[:0], "-pix_fmt", "yuv444p", "-preset", "ultrafast")
+    video = encode(tmp_path / "clip.mp4", rgb, "-pix_fmt", "yuv444p", "-preset", "ultrafast")
     assert run("segment", video, "--point", "52,36", "--segmenter", segmenter, "--out", tmp_path / "out", "-q") == 0
     assert masks_in(tmp_path / "out")["1"].shape == (3, 37, 53)
 
@@ -195,7 +195,7 @@ def test_a_click_that_selects_nothing(tmp_path: Path, clip: Path, capfd: pytest.
 def test_no_segmenter_says_how_to_get_one(tmp_path: Path, clip: Path) -> None:
     result = run_command("segment", clip, "--point", "10,10", "--out", tmp_path / "out")  # before torch is imported
     assert result.returncode == 2
-    assert result.stderr.startswith("error: --segmenter: clicks need one, and none ships with this package; name a folder")
+    assert result.stderr.startswith("error: --segmenter: clicks need one, and none ships with this package; name a ")
     assert "facebook/sam2.1-hiera-tiny" in result.stderr
     assert result.stderr.count("\n") == 1
 
@@ -212,7 +212,12 @@ def test_complete_says_so_too(tmp_path: Path, clip: Path, capfd: pytest.CaptureF
     ],
 )
 def test_a_segmenter_that_is_not_there(
-    tmp_path: Path, clip: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, words: str
+    tmp_path: Path,
+    clip: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    words: str,
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     out = tmp_path / "out"
@@ -256,5 +261,6 @@ def test_masks_and_clicks_at_once(
     clicks = ("--point", "20,24@2", "--segmenter", segmenter)
     assert "got both" in refused(capfd, "complete", clip, "--masks", masks, *clicks, out=out)
     assert "got neither" in refused(capfd, "complete", clip, out=out)
-    assert "--amodal-masks: needs --masks" in refused(capfd, "complete", clip, *clicks, "--amodal-masks", masks, out=out)
+    paint = ("--amodal-masks", masks)
+    assert "--amodal-masks: needs --masks" in refused(capfd, "complete", clip, *clicks, *paint, out=out)
     assert "--object: chooses among --masks" in refused(capfd, "complete", clip, *clicks, "--object", "1", out=out)

@@ -54,7 +54,8 @@ class Preprocessing:
             part = next((values[name] for name in _PARTS if isinstance(values.get(name), dict)), values)
             mean, std = part.get("image_mean", mean), part.get("image_std", std)  # type: ignore[union-attr]  # a dict
         for numbers in (mean, std):
-            if len(numbers) != 3 or not all(isinstance(number, (int, float)) for number in numbers):
+            given = numbers if isinstance(numbers, (list, tuple)) else ()
+            if len(given) != 3 or not all(isinstance(number, (int, float)) for number in given):
                 raise InputError(f"{file}: expected image_mean and image_std of 3 numbers, got {numbers}")
         return cls(size, tuple(mean), tuple(std))
 
