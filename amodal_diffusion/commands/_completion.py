@@ -18,8 +18,10 @@ from tqdm import tqdm
 from amodal_diffusion.commands._depth import STEP as DEPTH_STEP
 from amodal_diffusion.commands._depth import clip_depth
 from amodal_diffusion.commands._networks import Networks
+from amodal_diffusion.commands._paths import layer_path, mask_path, record_path, step_of
 from amodal_diffusion.commands._request import CompletionInputs, CompletionRequest, open_inputs, package_version
 from amodal_diffusion.commands._segmentation import MODAL_MASKS, segment_clip
+from amodal_diffusion.commands._stacking import summarise_order, write_order
 from amodal_diffusion.types import STAGES, AmodalResult, BoolArray, FloatArray
 from amodal_diffusion.video.depth_files import DepthTrack
 from amodal_diffusion.video.encoding import VideoLayout, VideoWriter
@@ -69,9 +71,10 @@ def complete_clip(
             inputs = replace(inputs, tracks=tracks)
         depth = clip_depth(inputs, estimator, out, quiet=request.quiet)
         for track in inputs.tracks:
-            if not out.is_finished(_step(track)):
+            if not out.is_finished(step_of(track)):
                 _complete_object(track, inputs, depth, networks.completer, request, out)
         _write_overlay(inputs, out, quiet=request.quiet)
+        write_order(inputs, depth, out, painted=request.stages == "all", quiet=request.quiet)
         with out.step("summary", [SUMMARY]) as work:
             summary = _summary(request, inputs, depth, networks, out)
             (work / SUMMARY).write_text(_to_json(summary), encoding="utf-8")
@@ -106,26 +109,26 @@ def _complete_object(
 ) -> None:
     """Write one object's masks and layers as they come, and a record of them for the summary."""
     paints = request.stages == "all"
-    files = [_record(track), *(_mask(track, index) for index in range(track.num_frames))]
-    files += [_layer(track, index) for index in range(track.num_frames) if paints]
+    files = [record_path(track), *(mask_path(track, index) for index in range(track.num_frames))]
+    files += [layer_path(track, index) for index in range(track.num_frames) if paints]
     before = dict(completer.seconds)
     areas: list[int] = []
     with (
-        out.step(_step(track), files) as work,
+        out.step(step_of(track), files) as work,
         tqdm(total=track.num_frames, desc=f"object {track.name}", unit="frame", disable=request.quiet) as bar,
     ):
         for result in _stream(completer, _frames(track, inputs, depth), request):
             for position, mask in enumerate(result.amodal_mask):
-                write_mask_png(work / _mask(track, len(areas)), mask)
+                write_mask_png(work / mask_path(track, len(areas)), mask)
                 if result.rgba is not None:
-                    write_rgba_png(work / _layer(track, len(areas)), result.rgba[position])
+                    write_rgba_png(work / layer_path(track, len(areas)), result.rgba[position])
                 areas.append(int(mask.sum()))
             bar.update(len(result.amodal_mask))
         if len(areas) != track.num_frames:
             raise RuntimeError(f"{len(areas)} results for {track.num_frames} frames of object {track.name}")
         spent = {stage: round(seconds - before[stage], 3) for stage, seconds in completer.seconds.items()}
         record = {"visible_area": list(track.areas), "amodal_area": areas, "seconds": spent}
-        (work / _record(track)).write_text(json.dumps(record) + "\n", encoding="utf-8")
+        (work / record_path(track)).write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 
 def _frames(track: MaskTrack, inputs: CompletionInputs, depth: DepthTrack | None) -> Iterator[FrameInput]:
@@ -157,7 +160,7 @@ def _write_overlay(inputs: CompletionInputs, out: OutputFolder, *, quiet: bool) 
         visible = zip(*inputs.tracks, strict=True)
         for index, (rgb, masks) in enumerate(zip(clip, visible, strict=True)):
             layers = [
-                OverlayLayer(mask, read_integers(work / _mask(track, index)).values > 0)
+                OverlayLayer(mask, read_integers(work / mask_path(track, index)).values > 0)
                 for track, mask in zip(inputs.tracks, masks, strict=True)
             ]
             video.write(draw_overlay(rgb, layers))
@@ -173,7 +176,7 @@ def _summary(
 ) -> dict[str, Any]:
     """Everything that tells how the results came about."""
     objects = {
-        track.name: json.loads((out.work / _record(track)).read_text(encoding="utf-8")) for track in inputs.tracks
+        track.name: json.loads((out.work / record_path(track)).read_text(encoding="utf-8")) for track in inputs.tracks
     }
     seconds = {stage: round(sum(entry["seconds"][stage] for entry in objects.values()), 3) for stage in STAGES}
     return {
@@ -187,6 +190,7 @@ def _summary(
         "depth": "none" if depth is None else "given" if inputs.depth is not None else "estimated",
         "clip": _describe(inputs.clip),
         "objects": objects,
+        **summarise_order(out.work),
         "seconds": seconds,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
@@ -216,19 +220,3 @@ def _describe(clip: ClipReader) -> dict[str, object]:
         "height": clip.height,
         "width": clip.width,
     }
-
-
-def _step(track: MaskTrack) -> str:
-    return f"object {track.name}"
-
-
-def _record(track: MaskTrack) -> str:
-    return f"objects/{track.name}/object.json"
-
-
-def _mask(track: MaskTrack, index: int) -> str:
-    return f"objects/{track.name}/amodal_masks/{index:05d}.png"
-
-
-def _layer(track: MaskTrack, index: int) -> str:
-    return f"objects/{track.name}/completed/{index:05d}.png"
