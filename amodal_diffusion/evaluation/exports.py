@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
-from PIL import Image
 
-from amodal_diffusion.data.records import TrackRecord, bounding_box
+from amodal_diffusion.data.records import TrackRecord
 from amodal_diffusion.types import BoolArray, InputError
-from amodal_diffusion.video.masks import encode_rle
+from amodal_diffusion.video.annotation_files import AnnotatedTrack, CocoFile, YoutubeVisFile
+from amodal_diffusion.video.pictures import write_label_png
 
 Format = Literal["coco", "youtube-vis", "davis"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 EXPORT_NAMES: dict[Format, str] = {"coco": "coco.json", "youtube-vis": "youtube_vis.json", "davis": "davis"}
 """File or folder of each format."""
-DAVIS_COLOUR = (128, 0, 0)
-"""Colour of the first object in DAVIS's palette."""
 
 
 class Export(Protocol):
@@ -90,27 +87,15 @@ class CocoExport:
 
     def __init__(self, path: Path) -> None:
         """Begin the file."""
-        self._file = _AnnotationFile(path)
-        self._images: dict[int, dict[str, object]] = {}
+        self._file, self._videos = CocoFile(path), Videos()
 
     def add(self, record: TrackRecord, masks: BoolArray) -> None:
         """See `Export`."""
-        height, width = record.size
-        for image, name, mask in zip(record.image_ids, record.image_file_names, masks, strict=True):
-            self._images[image] = {"id": image, "file_name": name, "height": height, "width": width}
-            if mask.any():
-                self._file.add(
-                    record.category_id,
-                    image_id=image,
-                    track_id=record.obj_id,
-                    segmentation=encode_rle(mask),
-                    bbox=bounding_box(mask),
-                    area=int(mask.sum()),
-                )
+        self._file.add(_annotated(record, self._videos), masks)
 
     def close(self) -> None:
         """See `Export`."""
-        self._file.close({"images": list(self._images.values())})
+        self._file.close()
 
 
 class YoutubeVisExport:
@@ -118,31 +103,15 @@ class YoutubeVisExport:
 
     def __init__(self, path: Path) -> None:
         """Begin the file."""
-        self._file = _AnnotationFile(path)
-        self._numbers = Videos()
-        self._videos: dict[int, dict[str, object]] = {}
+        self._file, self._videos = YoutubeVisFile(path), Videos()
 
     def add(self, record: TrackRecord, masks: BoolArray) -> None:
         """See `Export`."""
-        height, width = record.size
-        video = self._numbers.number(record)
-        names = list(record.image_file_names)
-        self._videos[video] = {"id": video, "file_names": names, "length": len(names), "height": height, "width": width}
-        shown = [bool(mask.any()) for mask in masks]
-        self._file.add(
-            record.category_id,
-            video_id=video,
-            track_id=record.obj_id,
-            height=height,
-            width=width,
-            segmentations=[encode_rle(mask) if any_ else None for mask, any_ in zip(masks, shown, strict=True)],
-            bboxes=[bounding_box(mask) if any_ else None for mask, any_ in zip(masks, shown, strict=True)],
-            areas=[int(mask.sum()) if any_ else None for mask, any_ in zip(masks, shown, strict=True)],
-        )
+        self._file.add(_annotated(record, self._videos), masks)
 
     def close(self) -> None:
         """See `Export`."""
-        self._file.close({"videos": list(self._videos.values())})
+        self._file.close()
 
 
 class DavisExport:
@@ -158,9 +127,7 @@ class DavisExport:
         for name, mask in zip(davis_names(record, self._videos), masks, strict=True):
             path = self._folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture = Image.fromarray(mask.astype(np.uint8))
-            picture.putpalette((0, 0, 0, *DAVIS_COLOUR))  # a palette picture from here on
-            picture.save(path)
+            write_label_png(path, mask.astype(np.uint8))
 
     def close(self) -> None:
         """See `Export`."""
@@ -178,24 +145,16 @@ def davis_names(record: TrackRecord, videos: Videos) -> Iterator[str]:
         yield f"{video:05d}/{record.obj_id}/{frame:05d}.png"
 
 
-class _AnnotationFile:
-    """A JSON object whose annotations are written as they come, and the rest at the end."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8")
-        self._file.write('{"annotations": [')
-        self._categories: set[int] = set()
-        self._written = 0
-
-    def add(self, category: int, **entry: Any) -> None:  # noqa: ANN401 - the formats' own keys
-        self._file.write(",\n" if self._written else "\n")
-        self._written += 1
-        self._categories.add(category)
-        common = {"id": self._written, "category_id": category, "iscrowd": 0, "score": 1.0}
-        json.dump(common | entry, self._file, separators=(",", ":"))
-
-    def close(self, rest: Mapping[str, object]) -> None:
-        categories = [{"id": number, "name": str(number)} for number in sorted(self._categories)]
-        text = json.dumps({**rest, "categories": categories})
-        self._file.write(f"\n],\n{text[1:]}\n")
-        self._file.close()
+def _annotated(record: TrackRecord, videos: Videos) -> AnnotatedTrack:
+    """A record as annotation files name it; categories have numbers alone."""
+    height, width = record.size
+    return AnnotatedTrack(
+        number=record.obj_id,
+        category=record.category_id,
+        category_name=str(record.category_id),
+        video=videos.number(record),
+        image_ids=record.image_ids,
+        file_names=record.image_file_names,
+        height=height,
+        width=width,
+    )

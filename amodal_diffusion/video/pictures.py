@@ -205,6 +205,25 @@ def write_mask_png(path: Path, mask: BoolArray) -> None:
     Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).save(path, format="PNG")
 
 
+def davis_palette() -> UInt8Array:
+    """Colours of the labels in DAVIS and PASCAL VOC, uint8 ``[256, 3]``: a label's bits go round red, green, blue."""
+    labels, channels = np.arange(256)[:, None], np.arange(3)
+    colours = sum(((labels >> (3 * bit + channels)) & 1) << (7 - bit) for bit in range(8))
+    return np.asarray(colours, dtype=np.uint8)
+
+
+def write_label_png(path: Path, labels: UInt8Array) -> None:
+    """Write labels as a palette PNG in DAVIS's colours.
+
+    Args:
+        path: the file, overwritten; its folder must exist.
+        labels: uint8 ``[H, W]``, 0 is the background.
+    """
+    picture = Image.fromarray(labels)
+    picture.putpalette(davis_palette().ravel().tolist())  # a palette picture from here on
+    picture.save(path, format="PNG")
+
+
 def write_rgba_png(path: Path, rgba: UInt8Array) -> None:
     """Write a layer as PNG with straight alpha.
 
