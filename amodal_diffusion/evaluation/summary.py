@@ -42,6 +42,7 @@ class RunSummary:
         skipped: those that were left out.
         frames: of the scored tracks.
         curves: IoU against occlusion.
+        ranked_by: the method whose scores rank the tracks: the first that has learned, else the last.
     """
 
     def __init__(self, methods: Sequence[Method]) -> None:
