@@ -117,6 +117,17 @@ def read_clip(path: str | Path, *, allow_truncated: bool = False) -> tuple[UInt8
     return frames, clip.fps
 
 
+def keeps_values(path: Path) -> bool:
+    """Whether the codec of a video gives back every value as it was saved, so that it can hold labels.
+
+    Args:
+        path: a video that opens.
+    """
+    with _video(path, frame_threads=False) as (_, stream):
+        codec = stream.codec_context.codec
+        return codec.lossless and not codec.lossy
+
+
 @dataclass(frozen=True)
 class _VideoClip:
     """A video file as a clip."""

@@ -1,4 +1,4 @@
-"""Masks of one or many objects from files: pictures, label pictures, a video, or a folder of such folders."""
+"""Masks of one or many objects from files: pictures, labels, a video, JSON, or a folder of folders of pictures."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 
 from amodal_diffusion.types import BoolArray, InputError
-from amodal_diffusion.video.io import ClipReader, open_clip
+from amodal_diffusion.video.annotated_masks import read_annotated_masks
+from amodal_diffusion.video.io import ClipReader, keeps_values, open_clip
+from amodal_diffusion.video.label_videos import LabelSurvey, packed, survey_labels
+from amodal_diffusion.video.masks import Rle, decode_rle, rle_area
 from amodal_diffusion.video.pictures import SUFFIXES, IntegerPicture, list_pictures, natural_key, read_integers
 
 MAX_LABELS = 64  # pictures with more grey values than this are soft masks, not labels
 LOSSY = (".jpg", ".jpeg", ".webp")  # values beside those that were saved: never labels
 SINGLE = "1"  # name of the object where the masks hold only one
+_HALF = 3 * 255 // 2  # of the sum of red, green and blue
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +75,8 @@ def read_masks(path: str | Path, *, allow_truncated: bool = False, what: str = "
 
             - a folder of pictures, or one picture. 1-bit, {0, 1} or {0, largest value}: one object, "1". A palette,
               or at most 64 values: labels, one object each but 0. More grey values: one soft mask, cut at half.
-            - a video: one object, "1", cut at half.
+            - a video: one object, "1", cut at half; or labels, as pictures, where its codec keeps every value.
+            - a JSON file of this clip as COCO or YouTube-VIS have them, see `read_annotated_masks`.
             - a folder of folders of pictures: one object each, named as its folder. Folders that hold a folder
               ``amodal_masks``, as this package writes them, stand for that.
         allow_truncated: take the frames that decode from a mask video that is damaged.
@@ -88,7 +94,9 @@ def read_masks(path: str | Path, *, allow_truncated: bool = False, what: str = "
     if not path.is_dir():
         if path.suffix.lower() in SUFFIXES:
             return _from_pictures(path, [path], what)
-        return {SINGLE: _from_video(path, allow_truncated=allow_truncated)}
+        if path.suffix.lower() == ".json":
+            return _from_annotations(path, what)
+        return _from_video(path, what, allow_truncated=allow_truncated)
     pictures = list_pictures(path)
     folders = [entry for entry in path.iterdir() if entry.is_dir() and entry.name[0] not in "._"]
     if pictures and folders:
@@ -221,11 +229,47 @@ def _one_object(folder: Path, what: str) -> MaskTrack:
     return replace(next(iter(tracks.values())), name=folder.name)
 
 
-def _from_video(path: Path, *, allow_truncated: bool) -> MaskTrack:
+def _from_annotations(path: Path, what: str) -> dict[str, MaskTrack]:
+    read = read_annotated_masks(path, what=what, single=SINGLE)
+    size = (read.height, read.width)
+
+    def track(name: str, coded: Sequence[Rle | None]) -> MaskTrack:
+        areas = tuple(0 if rle is None else rle_area(rle) for rle in coded)
+        masks = lambda: (np.zeros(size, np.bool_) if rle is None else decode_rle(rle) for rle in coded)  # noqa: E731
+        return MaskTrack(name, path, *size, areas, masks)
+
+    return {name: track(name, coded) for name, coded in read.objects.items()}
+
+
+def _from_video(path: Path, what: str, *, allow_truncated: bool) -> dict[str, MaskTrack]:
     clip = open_clip(path, allow_truncated=allow_truncated)
+    survey = survey_labels(clip, most=MAX_LABELS) if keeps_values(path) else None
+    if survey is not None:
+        return {name: _label_track(name, colour, clip, survey) for colour, name in survey.names.items()}
 
-    def masks() -> Iterator[BoolArray]:
-        for frame in clip:
-            yield np.asarray(frame.sum(axis=-1, dtype=np.uint16) > 3 * 255 // 2)
+    def brightness() -> Iterator[npt.NDArray[np.uint16]]:
+        return (frame.sum(axis=-1, dtype=np.uint16) for frame in clip)
 
-    return MaskTrack(SINGLE, path, clip.height, clip.width, tuple(int(mask.sum()) for mask in masks()), masks)
+    areas, between = [], 0
+    for values in brightness():
+        areas.append(int((values > _HALF).sum()))
+        between += int(((values > _HALF // 2) & (values <= _HALF * 3 // 2)).sum())
+    if between > sum(areas):
+        logger.warning(
+            "%s: %s: mostly grey, read as one object cut at half; if it holds labels, save them without loss (FFV1, PNG)",
+            what,
+            path,
+        )
+
+    return {
+        SINGLE: MaskTrack(
+            SINGLE, path, clip.height, clip.width, tuple(areas), lambda: (values > _HALF for values in brightness())
+        )
+    }
+
+
+def _label_track(name: str, colour: int, clip: ClipReader, survey: LabelSurvey) -> MaskTrack:
+    areas = tuple(counts.get(colour, 0) for counts in survey.counts)
+    return MaskTrack(
+        name, clip.path, clip.height, clip.width, areas, lambda: (packed(frame) == colour for frame in clip)
+    )

@@ -11,6 +11,7 @@ from PIL import Image
 from amodal_diffusion.types import InputError
 from amodal_diffusion.video.io import open_clip
 from amodal_diffusion.video.mask_files import MaskTrack, fit_track, read_masks
+from amodal_diffusion.video.pictures import davis_palette
 from tests.media import Bool, encode, encode_whole_first, moving_disc, truncate, write_frames, write_masks
 
 RGB, MASK = moving_disc()
@@ -161,3 +162,47 @@ def test_masks_of_lost_frames_are_left_out(tmp_path: Path, caplog: pytest.LogCap
     assert f"{clip.num_frames} of 24 masks are used" in caplog.text
     exact = read_masks(write_masks(tmp_path / "exact", mask[: clip.num_frames]))["1"]
     assert fit_track(exact, clip, what="masks").num_frames == clip.num_frames
+
+
+LABELS = np.where(MASK, 3, 0).astype(np.uint8)
+LABELS[:, :9] = 7
+LABELS[2] = np.where(LABELS[2] == 7, 0, LABELS[2])  # 7 vanishes and returns
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [("mkv", ("-c:v", "ffv1", "-pix_fmt", "gray")), ("mov", ("-c:v", "png", "-pix_fmt", "rgb24"))],
+)
+def test_a_video_of_labels(tmp_path: Path, suffix: str, options: tuple[str, ...]) -> None:
+    grey = np.repeat(LABELS[..., None], 3, axis=-1)
+    tracks = read_masks(encode(tmp_path / f"labels.{suffix}", grey, *options))
+    assert list(tracks) == ["3", "7"]
+    for name, found in tracks.items():
+        np.testing.assert_array_equal(stacked(found), int(name) == LABELS)
+        assert found.areas == tuple((int(name) == LABELS).sum(axis=(1, 2)))
+
+
+def test_a_video_of_coloured_labels(tmp_path: Path) -> None:
+    lossless = ("-c:v", "ffv1", "-pix_fmt", "bgr0")
+    davis = read_masks(encode(tmp_path / "davis.mkv", davis_palette()[LABELS], *lossless))
+    assert list(davis) == ["3", "7"]
+    np.testing.assert_array_equal(stacked(davis["7"]), LABELS == 7)
+    own = np.zeros((256, 3), np.uint8)
+    own[[3, 7]] = (10, 20, 30), (1, 2, 3)
+    tracks = read_masks(encode(tmp_path / "own.mkv", own[LABELS], *lossless))
+    assert list(tracks) == ["1", "2"]
+    np.testing.assert_array_equal(stacked(tracks["1"]) | stacked(tracks["2"]), LABELS > 0)
+
+
+def test_a_black_and_white_video_without_loss_is_one_object(tmp_path: Path) -> None:
+    white = np.repeat((MASK * np.uint8(255))[..., None], 3, axis=-1)
+    tracks = read_masks(encode(tmp_path / "masks.mkv", white, "-c:v", "ffv1", "-pix_fmt", "bgr0"))
+    assert list(tracks) == ["1"]
+    np.testing.assert_array_equal(stacked(tracks["1"]), MASK)
+
+
+def test_labels_in_a_video_with_loss_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    grey = np.repeat((LABELS * np.uint8(15))[..., None], 3, axis=-1)
+    encode(tmp_path / "labels.mp4", np.where(grey > 0, grey + np.uint8(40), grey))
+    assert list(read_masks(tmp_path / "labels.mp4")) == ["1"]
+    assert "if it holds labels, save them without loss" in caplog.text
