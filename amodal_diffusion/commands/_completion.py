@@ -23,6 +23,7 @@ from amodal_diffusion.commands._request import CompletionInputs, CompletionReque
 from amodal_diffusion.commands._segmentation import MODAL_MASKS, segment_clip
 from amodal_diffusion.commands._stacking import summarise_order, write_order
 from amodal_diffusion.types import STAGES, AmodalResult, BoolArray, FloatArray
+from amodal_diffusion.video.canvas import Canvas
 from amodal_diffusion.video.depth_files import DepthTrack
 from amodal_diffusion.video.encoding import VideoLayout, VideoWriter
 from amodal_diffusion.video.io import ClipReader
@@ -70,11 +71,12 @@ def complete_clip(
             )
             inputs = replace(inputs, tracks=tracks)
         depth = clip_depth(inputs, estimator, out, quiet=request.quiet)
-        for track in inputs.tracks:
+        laid = replace(inputs, depth=depth).on_canvas()
+        for track in laid.tracks:
             if not out.is_finished(step_of(track)):
-                _complete_object(track, inputs, depth, networks.completer, request, out)
-        _write_overlay(inputs, out, quiet=request.quiet)
-        write_order(inputs, depth, out, painted=request.stages == "all", quiet=request.quiet)
+                _complete_object(track, laid, laid.depth, networks.completer, request, out)
+        _write_overlay(laid, out, quiet=request.quiet)
+        write_order(laid, laid.depth, out, painted=request.stages == "all", quiet=request.quiet)
         with out.step("summary", [SUMMARY]) as work:
             summary = _summary(request, inputs, depth, networks, out)
             (work / SUMMARY).write_text(_to_json(summary), encoding="utf-8")
@@ -189,6 +191,7 @@ def _summary(
         "dtype": networks.completer.dtype,
         "depth": "none" if depth is None else "given" if inputs.depth is not None else "estimated",
         "clip": _describe(inputs.clip),
+        "canvas": _describe_canvas(inputs.canvas),
         "objects": objects,
         **summarise_order(out.work),
         "seconds": seconds,
@@ -220,3 +223,8 @@ def _describe(clip: ClipReader) -> dict[str, object]:
         "height": clip.height,
         "width": clip.width,
     }
+
+
+def _describe_canvas(canvas: Canvas) -> dict[str, int]:
+    """Size of masks and layers, and where on them the first pixel of the input lies."""
+    return {"height": canvas.height, "width": canvas.width, "offset_y": canvas.top, "offset_x": canvas.left}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Literal
 
 from amodal_diffusion.commands._prompts import check_prompts
 from amodal_diffusion.types import InputError
+from amodal_diffusion.video.canvas import Canvas
 from amodal_diffusion.video.depth_files import DepthTrack, fit_depth, open_depth
 from amodal_diffusion.video.io import ClipReader, open_clip
 from amodal_diffusion.video.mask_files import MaskTrack, fit_track, read_masks
@@ -32,6 +33,7 @@ class CompletionRequest:
         object_name: complete this object alone.
         stages: ``"masks"`` leaves the painting out.
         amodal_masks: whole masks, to paint only.
+        expand: margins of the canvas that objects are completed on, as a share of the frame's sides.
         model: a bundled name, a folder, or a hub id.
         content_model: for the painting, if another.
         conditioning: ``"released"`` repeats the reference's inference.
@@ -58,6 +60,7 @@ class CompletionRequest:
     object_name: str | None = None
     stages: Literal["masks", "all"] = "all"
     amodal_masks: Path | None = None
+    expand: float = 0.0
     model: str = "tiny"
     content_model: str | None = None
     conditioning: Literal["corrected", "released"] = "corrected"
@@ -105,12 +108,24 @@ class CompletionInputs:
         tracks: the objects to complete, what can be seen of each; none yet where prompts are to make the masks.
         whole: by object, its whole masks where they are known.
         depth: of the clip, where it was given.
+        canvas: that objects are completed on.
     """
 
     clip: ClipReader
     tracks: tuple[MaskTrack, ...]
     whole: dict[str, MaskTrack]
     depth: DepthTrack | None
+    canvas: Canvas
+
+    def on_canvas(self) -> CompletionInputs:
+        """The same inputs on the canvas."""
+        return replace(
+            self,
+            clip=self.canvas.place_clip(self.clip),
+            tracks=tuple(self.canvas.place_masks(track) for track in self.tracks),
+            whole={name: self.canvas.place_masks(track) for name, track in self.whole.items()},
+            depth=None if self.depth is None else self.canvas.place_depth(self.depth),
+        )
 
 
 def open_inputs(request: CompletionRequest) -> CompletionInputs:
@@ -129,9 +144,10 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
             raise InputError(f"out: {request.out}: lies in {folder}, which is input; choose another folder")
     _check_source(request)
     clip = open_clip(request.clip, allow_truncated=request.allow_truncated)
+    canvas = Canvas.around(clip, request.expand)
     if request.masks is None:
         check_prompts(request.prompts, request.segmenter, clip)
-        return CompletionInputs(clip, (), {}, _depth(request, clip))
+        return CompletionInputs(clip, (), {}, _depth(request, clip), canvas)
     found = read_masks(request.masks, allow_truncated=request.allow_truncated)
     tracks = tuple(fit_track(track, clip, what="masks") for track in _chosen(found, request.object_name))
     for track in tracks:
@@ -140,7 +156,7 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
                 f"masks: {track.path}: object {track.name} is empty in every one of {track.num_frames} frames; it "
                 "must be visible in at least one"
             )
-    return CompletionInputs(clip, tracks, _whole_masks(request, clip, tracks), _depth(request, clip))
+    return CompletionInputs(clip, tracks, _whole_masks(request, clip, tracks, canvas), _depth(request, clip), canvas)
 
 
 def _check_source(request: CompletionRequest) -> None:
@@ -174,8 +190,13 @@ def _chosen(tracks: dict[str, MaskTrack], name: str | None) -> list[MaskTrack]:
     return [tracks[name]]
 
 
-def _whole_masks(request: CompletionRequest, clip: ClipReader, tracks: tuple[MaskTrack, ...]) -> dict[str, MaskTrack]:
-    """Find the whole masks of each object by name; a single track belongs to a single object whatever its name."""
+def _whole_masks(
+    request: CompletionRequest, clip: ClipReader, tracks: tuple[MaskTrack, ...], canvas: Canvas
+) -> dict[str, MaskTrack]:
+    """Find the whole masks of each object by name; a single track belongs to a single object whatever its name.
+
+    They have the frames' size, or the canvas's, as an earlier run with the same margins writes them.
+    """
     if request.amodal_masks is None:
         return {}
     what = "amodal-masks"
@@ -187,7 +208,13 @@ def _whole_masks(request: CompletionRequest, clip: ClipReader, tracks: tuple[Mas
         raise InputError(
             f"{what}: {request.amodal_masks}: no masks of object {', '.join(missing)}; there are {', '.join(found)}"
         )
-    return {track.name: fit_track(found[track.name], clip, what=what) for track in tracks}
+    wide = canvas.place_clip(clip)
+    chosen = [found[track.name] for track in tracks]
+    fitted = (
+        fit_track(track, wide if (track.height, track.width) == (wide.height, wide.width) else clip, what=what)
+        for track in chosen
+    )
+    return {track.name: masks for track, masks in zip(tracks, fitted, strict=True)}
 
 
 def _depth(request: CompletionRequest, clip: ClipReader) -> DepthTrack | None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from jsonargparse import Namespace
-from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from amodal_diffusion.commands._completion import complete_clip
 from amodal_diffusion.commands._prompts import add_prompt_arguments, read_prompts
@@ -47,6 +47,13 @@ def add_options(parser: CommandParser) -> None:
         parser: of a subcommand that completes clips.
     """
     parser.add_argument("--stages", choices=["masks", "all"], default="all", help="masks: leave the painting out")
+    parser.add_argument(
+        "--expand",
+        metavar="SHARE",
+        type=NonNegativeFloat,
+        default=0.0,
+        help="complete what the border cuts off as well, on a canvas with margins of this share of the frame's sides",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results of this program in DIR")
     parser.add_argument("--allow-truncated", action="store_true", help="go on with what decodes of a damaged video")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
@@ -116,6 +123,7 @@ def build_request(
         object_name=object_name,
         stages=args.stages,
         amodal_masks=amodal_masks,
+        expand=args.expand,
         model=args.model,
         content_model=args.content_model,
         conditioning=args.conditioning,
