@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -16,6 +17,7 @@ from amodal_diffusion.models.hub import check_names_stages, find_model, load_sta
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline, Conditioning
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
+from amodal_diffusion.pipelines.guards import GUARDS, Guardian, Guards
 from amodal_diffusion.pipelines.streams import (
     FrameInput,
     StreamSettings,
@@ -50,6 +52,7 @@ class AmodalCompleter:
 
     Attributes:
         seconds: time spent so far, by stage.
+        guarded: hidden pixels removed so far, by guard.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class AmodalCompleter:
         self._segmentation, self._content = segmentation, content
         self.default_depth_model = default_depth_model
         self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        self.guarded: dict[str, int] = dict.fromkeys(GUARDS, 0)
 
     @classmethod
     def from_pretrained(
@@ -128,6 +132,7 @@ class AmodalCompleter:
         guidance_scale: float | None = None,
         height: int | None = None,
         width: int | None = None,
+        guards: Guards | None = None,
     ) -> AmodalResult:
         """Complete one object of a clip.
 
@@ -140,6 +145,7 @@ class AmodalCompleter:
             guidance_scale: weight of guidance.
             height: pixels the model works at; the clip is letterboxed into them.
             width: pixels the model works at.
+            guards: against invented shape; by default all, and none with ``conditioning="released"``.
 
         Returns:
             the whole object at the clip's size; ``amodal_rgb`` and ``rgba`` are None without stage 2.
@@ -173,6 +179,7 @@ class AmodalCompleter:
                 guidance_scale=guidance_scale,
                 height=height,
                 width=width,
+                guards=guards,
             )
         )
         return AmodalResult(
@@ -190,6 +197,7 @@ class AmodalCompleter:
         guidance_scale: float | None = None,
         height: int | None = None,
         width: int | None = None,
+        guards: Guards | None = None,
     ) -> Iterator[AmodalResult]:
         """Complete a stream of frames of one object; memory is that of a few windows, whatever its length.
 
@@ -200,6 +208,7 @@ class AmodalCompleter:
             guidance_scale: weight of guidance.
             height: pixels the model works at.
             width: pixels the model works at.
+            guards: against invented shape.
 
         Yields:
             runs of finished frames, in order, that together are the stream.
@@ -215,13 +224,34 @@ class AmodalCompleter:
             masked = given_masks(checked)
         else:
             settings = StreamSettings(sampling["amodal_segmentation"], seed)
-            masked = self._timed("amodal_segmentation", stream_masks(self._segmentation, checked, settings))
+            if guards is None:
+                guards = Guards.of(["none" if self._segmentation.conditioning == "released" else "all"])
+            guardian = Guardian(guards, removed=self.guarded)
+            masked = self._timed("amodal_segmentation", stream_masks(self._segmentation, checked, settings, guardian))
         if self._content is None:
             for entry in masked:
                 yield AmodalResult(amodal_mask=entry.amodal[None])
         else:
             settings = StreamSettings(sampling["content_completion"], seed)
             yield from self._timed("content_completion", stream_appearance(self._content, masked, settings))
+
+    @contextmanager
+    def watched(self, on_step: Callable[[Stage], None]) -> Iterator[None]:
+        """Have a function called before each step of denoising, as long as the context lasts.
+
+        Args:
+            on_step: called with the stage; an exception that it raises ends the work.
+        """
+        hooks = [
+            pipeline.unet.register_forward_pre_hook(lambda *_, stage=pipeline.stage: on_step(stage))
+            for pipeline in (self._segmentation, self._content)
+            if pipeline is not None
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def fingerprints(self) -> dict[Stage, str]:
         """Which networks each loaded stage has: SHA-256 over those of each of them, 64 hex digits."""

@@ -15,6 +15,7 @@ from amodal_diffusion.models.latents import spatial_factor
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline, mask_score
 from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
+from amodal_diffusion.pipelines.guards import Guardian
 from amodal_diffusion.types import AmodalResult, BoolArray, FloatArray, InputError, UInt8Array
 from amodal_diffusion.video.focus import CloseUp, Focus
 from amodal_diffusion.video.frames import Letterbox, depth_to_unit, mask_to_unit, to_uint8, to_unit
@@ -85,6 +86,12 @@ class StreamSettings:
         close_up = self._close_up(frame)
         return close_up.undo(values, outside=outside) if close_up else self._letterbox(frame).undo(values)
 
+    def cell(self, frame: FrameInput) -> int:
+        """Pixels of a frame, a side, that are one pixel of what the model sees, at least 1."""
+        close_up = self._close_up(frame)
+        shown = max(frame.rgb.shape[:2]) if close_up is None else close_up.height
+        return max(1, round(shown / max(self.sampling.height, self.sampling.width)))
+
     def _letterbox(self, frame: FrameInput) -> Letterbox:
         height, width = frame.rgb.shape[:2]
         return Letterbox((height, width), (self.sampling.height, self.sampling.width))
@@ -135,7 +142,7 @@ def given_masks(frames: Iterable[FrameInput]) -> Iterator[MaskedFrame]:
 
 
 def stream_masks(
-    pipeline: AmodalSegmentationPipeline, frames: Iterable[FrameInput], settings: StreamSettings
+    pipeline: AmodalSegmentationPipeline, frames: Iterable[FrameInput], settings: StreamSettings, guardian: Guardian
 ) -> Iterator[MaskedFrame]:
     """Stage 1. A window uses depth if all its frames have it.
 
@@ -143,10 +150,12 @@ def stream_masks(
         pipeline: stage 1.
         frames: in order, of one size.
         settings: of the stream.
+        guardian: of this stream.
     """
     sampling = settings.sampling
 
     def predict(window: Window[FrameInput]) -> Tensor:
+        guardian.look_ahead(window.start, window.items)
         if all(frame.amodal is not None for frame in window.items):
             return torch.zeros(len(window.items), sampling.height, sampling.width)
         modal = [_seen(frame, frame.modal, settings) for frame in window.items]
@@ -158,11 +167,15 @@ def stream_masks(
                 guide = depth_to_unit(guide[0, :, 0].numpy())[None]
         return mask_score(_sample(pipeline, torch.cat(modal)[None], guide, settings, start=window.start))
 
-    for frame, score in blend_windows(frames, predict, size=sampling.num_frames, overlap=settings.overlap):
+    scored = blend_windows(frames, predict, size=sampling.num_frames, overlap=settings.overlap)
+    for number, (frame, score) in enumerate(scored):
         if frame.amodal is not None:
             yield MaskedFrame(frame, frame.amodal | frame.modal)
             continue
-        yield MaskedFrame(frame, _hidden(frame, score, settings) | frame.modal)
+        free = _free(frame, score, settings)
+        hidden = (free > sampling.mask_threshold) & ~frame.modal
+        hidden = guardian.guard(number, frame, hidden, free, reach=settings.cell(frame))
+        yield MaskedFrame(frame, hidden | frame.modal)
 
 
 def stream_appearance(
@@ -199,15 +212,16 @@ def stream_appearance(
         )
 
 
-def _hidden(frame: FrameInput, score: Tensor, settings: StreamSettings) -> BoolArray:
-    """Where the object goes on beyond what is visible, bool ``[H, W]``.
+def _free(frame: FrameInput, score: Tensor, settings: StreamSettings) -> FloatArray:
+    """How surely the object goes on beyond what is visible, float32 ``[H, W]``, 1 for certain.
 
     Scaling blurs the edge of the visible part over its neighbours. A pixel is judged by the share of it that the
     visible part leaves free, or that blur would become a rim around every object.
     """
     whole = settings.put_back(frame, score[None, None].cpu(), outside=0.0)[0, 0]  # [H, W]
     visible = settings.put_back(frame, (_seen(frame, frame.modal, settings) + 1) / 2, outside=0.0)[0, 0]
-    return (whole - visible > settings.sampling.mask_threshold * (1 - visible)).numpy()
+    share: FloatArray = ((whole - visible) / (1 - visible).clamp(min=1e-6)).numpy()
+    return share
 
 
 def _seen(frame: FrameInput, mask: BoolArray, settings: StreamSettings) -> Tensor:

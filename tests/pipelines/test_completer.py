@@ -14,6 +14,7 @@ from amodal_diffusion.models.checkpoint import read_settings, write_settings
 from amodal_diffusion.pipelines import streams
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.completer import AmodalCompleter, FrameInput
+from amodal_diffusion.pipelines.guards import Guardian, Guards
 from amodal_diffusion.types import STAGES, InputError, VideoClip
 from tests.factories import moving_square, tiny_completer_folder
 
@@ -57,7 +58,7 @@ def test_scaling_makes_no_rim_around_what_is_visible(folder: Path, monkeypatch: 
         seen = streams._seen(FrameInput(frames[0].rgb, truth), truth, settings)
         video = seen[0].expand(2, 3, -1, -1)
         monkeypatch.setattr(streams, "_sample", lambda *_, answer=video, **__: answer)
-        result = next(iter(streams.stream_masks(pipeline, frames, settings))).amodal
+        result = next(iter(streams.stream_masks(pipeline, frames, settings, Guardian(Guards())))).amodal
         if truth is visible:
             assert np.array_equal(result, visible)
         else:
