@@ -136,13 +136,12 @@ def write_small_depth(path: Path, maps: Iterable[FloatArray], *, num_frames: int
     """
     shrink = max(1.0, max(height, width) / _LONG_SIDE)
     size = (max(1, round(height / shrink)), max(1, round(width / shrink)))
-    stored = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(num_frames, *size))
-    index = 0
-    for batch in maps:
-        for depth in batch:
-            stored[index] = _resized(depth, size)
-            index += 1
-    stored.flush()
+    with path.open("wb") as file:  # not through a memory map: where the disk is full, that kills the process
+        header = {"descr": "<f4", "fortran_order": False, "shape": (num_frames, *size)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for batch in maps:
+            for depth in batch:
+                file.write(_resized(depth, size).astype("<f4").tobytes())
 
 
 def open_small_depth(path: Path, *, height: int, width: int) -> DepthTrack:

@@ -256,7 +256,7 @@ def _from_video(path: Path, what: str, *, allow_truncated: bool) -> dict[str, Ma
         between += int(((values > _HALF // 2) & (values <= _HALF * 3 // 2)).sum())
     if between > sum(areas):
         logger.warning(
-            "%s: %s: mostly grey, read as one object cut at half; if it holds labels, save them without loss (FFV1, PNG)",
+            "%s: %s: mostly grey, read as one object cut at half; labels would have to be saved without loss (FFV1)",
             what,
             path,
         )

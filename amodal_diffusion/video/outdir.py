@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,8 @@ if sys.platform != "win32":
     import fcntl
 
 MANIFEST = "manifest.json"
+# What a write ends with where there is no room: on the disk, for this user, or for a file of this size.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LOCK = ".lock"
 _FORMAT = 1
 
@@ -104,7 +107,7 @@ class OutputFolder:
         """Make or take up ``DIR.partial`` and hold it against other runs; finished steps outlive an error.
 
         Raises:
-            InputError: if another run holds it, or it cannot be written.
+            InputError: if another run holds it, it cannot be written, or the disk is full in the middle.
         """
         with ExitStack() as stack:
             try:
@@ -118,10 +121,15 @@ class OutputFolder:
                 raise InputError(f"out: {self.work}: cannot be written ({error.strerror or error})") from error
             try:
                 yield self
-            except BaseException:
+            except BaseException as error:
                 # Nothing to go on from: leave no folder behind that refuses the corrected command.
                 if self.work.is_dir() and not any(_has_result(self.work, step) for step in self._steps.values()):
                     _remove_listed(self.work)
+                if isinstance(error, OSError) and error.errno in _FULL:
+                    raise InputError(
+                        f"out: {self.work}: no room left to write ({os.strerror(error.errno)}); make room, and the same "
+                        "command goes on with what is not finished"
+                    ) from error
                 raise
 
     def is_finished(self, step: str) -> bool:

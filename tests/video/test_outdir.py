@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -249,3 +250,26 @@ def test_begun_pieces_of_another_command_can_be_replaced(tmp_path: Path) -> None
     write(tmp_path / "out", seed=1, overwrite=True)
     assert sorted(texts(tmp_path / "out")) == ["objects/a/0.txt", "objects/b/0.txt"]
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_one_line_and_keeps_what_is_finished(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "out"
+
+    def full() -> None:
+        with folder(path).opened() as out:
+            with out.step("a", ["objects/a/0.txt"]) as work:
+                (work / "objects/a/0.txt").write_text("old")
+            with out.step("b", ["objects/b/0.txt"]) as work:
+                (work / "objects/b/0.txt").write_text("par")
+                raise OSError(number, "full")
+
+    with pytest.raises(InputError, match=r"no room left to write .*the same command goes on"):
+        full()
+    assert write(path) == ["b"]
+    assert texts(path) == {"objects/a/0.txt": "old", "objects/b/0.txt": "new"}
+
+
+def test_other_errors_of_the_system_are_not_taken_for_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), folder(tmp_path / "out").opened():
+        raise PermissionError(errno.EACCES, "no")
