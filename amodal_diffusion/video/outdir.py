@@ -127,8 +127,8 @@ class OutputFolder:
                     _remove_listed(self.work)
                 if isinstance(error, OSError) and error.errno in _FULL:
                     raise InputError(
-                        f"out: {self.work}: no room left to write ({os.strerror(error.errno)}); make room, and the same "
-                        "command goes on with what is not finished"
+                        f"out: {self.work}: no room left to write ({os.strerror(error.errno)}); make room, and the "
+                        "same command goes on with what is not finished"
                     ) from error
                 raise
 
