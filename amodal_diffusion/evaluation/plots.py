@@ -84,7 +84,7 @@ def _draw_histograms(summary: RunSummary, methods: Sequence[str]) -> bytes:
     has_masks = any("miou" in means for track in summary.tracks for means in track.methods.values())
     measures: tuple[Measure, ...] = ("miou", "miou_occ") if has_masks else ("box_iou",)
     figure = Figure(figsize=(11, 0.9 + 1.15 * len(methods)), layout="constrained")
-    grid = figure.subplots(len(methods), len(measures), sharex=True, sharey="col", squeeze=False)
+    grid = figure.subplots(len(methods), len(measures), sharex=True, squeeze=False)
     edges = np.linspace(0, 1, _HISTOGRAM_BINS + 1)
     for row, name in enumerate(methods):
         for column, measure in enumerate(measures):
