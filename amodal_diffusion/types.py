@@ -73,8 +73,17 @@ class AmodalResult:
         amodal_rgb: whole object on white, uint8 ``[F, H, W, 3]``; None when only the masks were asked for.
         rgba: the object's layer, uint8 ``[F, H, W, 4]``, straight alpha 0 or 255; visible pixels are the
             input's to the bit; None when only the masks were asked for.
+        samples: several answers, whole object each, bool ``[K, F, H, W]``, of which ``amodal_mask`` is the consensus:
+            what most of them have; None when one was asked for.
     """
 
     amodal_mask: BoolArray
     amodal_rgb: UInt8Array | None = None
     rgba: UInt8Array | None = None
+    samples: BoolArray | None = None
+
+    @property
+    def probability(self) -> FloatArray:
+        """Share of the answers that have a pixel, float32 ``[F, H, W]`` in [0, 1]."""
+        answers = self.amodal_mask[None] if self.samples is None else self.samples
+        return np.asarray(answers.mean(axis=0, dtype=np.float32))

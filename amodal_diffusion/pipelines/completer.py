@@ -23,6 +23,7 @@ from amodal_diffusion.pipelines.streams import (
     StreamSettings,
     choose_sampling,
     given_masks,
+    samples_of,
     stream_appearance,
     stream_masks,
 )
@@ -133,6 +134,7 @@ class AmodalCompleter:
         height: int | None = None,
         width: int | None = None,
         guards: Guards | None = None,
+        samples: int = 1,
     ) -> AmodalResult:
         """Complete one object of a clip.
 
@@ -146,6 +148,7 @@ class AmodalCompleter:
             height: pixels the model works at; the clip is letterboxed into them.
             width: pixels the model works at.
             guards: against invented shape; by default all, and none with ``conditioning="released"``.
+            samples: answers of stage 1, at least 1; with several the result is their consensus and has them all.
 
         Returns:
             the whole object at the clip's size; ``amodal_rgb`` and ``rgba`` are None without stage 2.
@@ -180,12 +183,15 @@ class AmodalCompleter:
                 height=height,
                 width=width,
                 guards=guards,
+                samples=samples,
             )
         )
+        answers = [result.samples for result in results if result.samples is not None]
         return AmodalResult(
             amodal_mask=np.concatenate([result.amodal_mask for result in results]),
             amodal_rgb=_concatenate([result.amodal_rgb for result in results]),
             rgba=_concatenate([result.rgba for result in results]),
+            samples=np.concatenate(answers, axis=1) if answers else None,
         )
 
     def stream(
@@ -198,6 +204,7 @@ class AmodalCompleter:
         height: int | None = None,
         width: int | None = None,
         guards: Guards | None = None,
+        samples: int = 1,
     ) -> Iterator[AmodalResult]:
         """Complete a stream of frames of one object; memory is that of a few windows, whatever its length.
 
@@ -209,6 +216,7 @@ class AmodalCompleter:
             height: pixels the model works at.
             width: pixels the model works at.
             guards: against invented shape.
+            samples: answers of stage 1.
 
         Yields:
             runs of finished frames, in order, that together are the stream.
@@ -219,18 +227,20 @@ class AmodalCompleter:
         sampling = self.sampling(
             num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, height=height, width=width
         )
+        if samples < 1:
+            raise InputError(f"samples: expected at least 1, got {samples}")
         checked = _same_size(frames)
         if self._segmentation is None:
             masked = given_masks(checked)
         else:
-            settings = StreamSettings(sampling["amodal_segmentation"], seed)
+            settings = StreamSettings(sampling["amodal_segmentation"], seed, samples)
             if guards is None:
                 guards = Guards.of(["none" if self._segmentation.conditioning == "released" else "all"])
             guardian = Guardian(guards, removed=self.guarded)
             masked = self._timed("amodal_segmentation", stream_masks(self._segmentation, checked, settings, guardian))
         if self._content is None:
             for entry in masked:
-                yield AmodalResult(amodal_mask=entry.amodal[None])
+                yield AmodalResult(amodal_mask=entry.amodal[None], samples=samples_of(entry))
         else:
             settings = StreamSettings(sampling["content_completion"], seed)
             yield from self._timed("content_completion", stream_appearance(self._content, masked, settings))

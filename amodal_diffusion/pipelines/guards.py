@@ -110,7 +110,7 @@ class Guardian:
         Returns:
             what is left of it, bool ``[H, W]``.
         """
-        place = self._places.pop(number, None)
+        place = self._places.get(number)
         if self.guards.behind and frame.depth is not None and place is not None:
             hidden = self._keep("behind", hidden, frame.depth > place)
         if self.guards.attached:
@@ -120,6 +120,10 @@ class Guardian:
             least = np.sort(score[hidden])[-limit] if limit else np.inf
             hidden = self._keep("growth", hidden, score >= least)
         return hidden
+
+    def forget(self, number: int) -> None:
+        """Let a frame go, with all its answers guarded."""
+        self._places.pop(number, None)
 
     def _keep(self, guard: str, hidden: BoolArray, allowed: BoolArray) -> BoolArray:
         kept: BoolArray = hidden & allowed

@@ -52,10 +52,12 @@ class MaskedFrame:
     Attributes:
         frame: as it came in.
         amodal: the whole object, bool ``[H, W]``; contains the modal mask.
+        samples: several answers, bool ``[K, H, W]``; None where there is one.
     """
 
     frame: FrameInput
     amodal: BoolArray
+    samples: BoolArray | None = None
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,12 @@ class StreamSettings:
         sampling: size, steps and window of the stage.
         seed: initial noise of a frame depends on it and on the frame's number alone, so windows agree where they
             overlap.
+        samples: answers, each from noise of its own; the first is the same however many there are.
     """
 
     sampling: SamplingDefaults
     seed: int
+    samples: int = 1
 
     @property
     def overlap(self) -> int:
@@ -157,7 +161,7 @@ def stream_masks(
     def predict(window: Window[FrameInput]) -> Tensor:
         guardian.look_ahead(window.start, window.items)
         if all(frame.amodal is not None for frame in window.items):
-            return torch.zeros(len(window.items), sampling.height, sampling.width)
+            return torch.zeros(len(window.items), settings.samples, sampling.height, sampling.width)
         modal = [_seen(frame, frame.modal, settings) for frame in window.items]
         depth = [_depth_seen(frame, frame.depth, settings) for frame in window.items if frame.depth is not None]
         guide = None
@@ -165,17 +169,28 @@ def stream_masks(
             guide = torch.cat(depth)[None]  # [1, F, 1, H, W]
             if sampling.zoom is not None:  # scaled over what the model sees, as in training
                 guide = depth_to_unit(guide[0, :, 0].numpy())[None]
-        return mask_score(_sample(pipeline, torch.cat(modal)[None], guide, settings, start=window.start))
+        video = _sample(pipeline, torch.cat(modal)[None], guide, settings, start=window.start)
+        return torch.stack([mask_score(answer) for answer in video], dim=1)  # [F, K, H, W]
 
     scored = blend_windows(frames, predict, size=sampling.num_frames, overlap=settings.overlap)
-    for number, (frame, score) in enumerate(scored):
+    for number, (frame, scores) in enumerate(scored):
         if frame.amodal is not None:
             yield MaskedFrame(frame, frame.amodal | frame.modal)
             continue
-        free = _free(frame, score, settings)
-        hidden = (free > sampling.mask_threshold) & ~frame.modal
-        hidden = guardian.guard(number, frame, hidden, free, reach=settings.cell(frame))
-        yield MaskedFrame(frame, hidden | frame.modal)
+        answers = []
+        for score in scores:
+            free = _free(frame, score, settings)
+            hidden = (free > sampling.mask_threshold) & ~frame.modal
+            hidden = guardian.guard(number, frame, hidden, free, reach=settings.cell(frame))
+            answers.append(hidden | frame.modal)
+        guardian.forget(number)
+        samples = np.stack(answers)
+        yield MaskedFrame(frame, _consensus(samples), samples if settings.samples > 1 else None)
+
+
+def samples_of(entry: MaskedFrame) -> BoolArray | None:
+    """The answers of a frame as a stream of one, bool ``[K, 1, H, W]``."""
+    return None if entry.samples is None else entry.samples[:, None]
 
 
 def stream_appearance(
@@ -199,7 +214,7 @@ def stream_appearance(
             visible = cut_out_on_white(entry.frame.rgb[None], entry.frame.modal[None])
             modal.append(settings.look(entry.frame, to_unit(visible), 1.0))
             guide.append(_seen(entry.frame, entry.amodal, settings))
-        return _sample(pipeline, torch.cat(modal)[None], torch.cat(guide)[None], settings, start=window.start)
+        return _sample(pipeline, torch.cat(modal)[None], torch.cat(guide)[None], settings, start=window.start)[0]
 
     for entry, painted in blend_windows(masked, predict, size=sampling.num_frames, overlap=settings.overlap):
         full = to_uint8(settings.put_back(entry.frame, painted[None].cpu(), outside=1.0))  # [1, H, W, 3]
@@ -209,7 +224,15 @@ def stream_appearance(
             amodal_mask=amodal,
             amodal_rgb=cut_out_on_white(whole, amodal),
             rgba=compose_rgba(rgb, modal, whole, amodal),
+            samples=samples_of(entry),
         )
+
+
+def _consensus(samples: BoolArray) -> BoolArray:
+    """What most answers ``[K, H, W]`` have; where they are even the first decides."""
+    votes = 2 * samples.sum(axis=0)
+    majority: BoolArray = (votes > len(samples)) | ((votes == len(samples)) & samples[0])
+    return majority
 
 
 def _free(frame: FrameInput, score: Tensor, settings: StreamSettings) -> FloatArray:
@@ -238,25 +261,32 @@ def _depth_seen(frame: FrameInput, depth: FloatArray, settings: StreamSettings) 
 def _sample(
     pipeline: ConditionedVideoPipeline, modal: Tensor, guide: Tensor | None, settings: StreamSettings, *, start: int
 ) -> Tensor:
-    """Run one window that begins at frame ``start``; float32 ``[F, 3, H, W]`` in [-1, 1]."""
+    """Run one window that begins at frame ``start``; float32 ``[K, F, 3, H, W]`` in [-1, 1], one a sample."""
     sampling = settings.sampling
     factor = spatial_factor(pipeline.vae)
     cells = (4, sampling.height // factor, sampling.width // factor)
     key = STAGE_KEYS[pipeline.stage or "amodal_segmentation"]
+    count, frames = settings.samples, range(start, start + modal.shape[1])
     noise = [
-        torch.randn(cells, generator=_generator(settings.seed, key, frame))
-        for frame in range(start, start + modal.shape[1])
+        torch.randn(cells, generator=_generator(settings.seed, key, frame, *_answer(number)))
+        for number in range(count)
+        for frame in frames
     ]
     return pipeline(
-        modal,
-        guide,
+        modal.expand(count, -1, -1, -1, -1),
+        None if guide is None else guide.expand(count, -1, -1, -1, -1),
         num_inference_steps=sampling.num_inference_steps,
         guidance_scale=sampling.guidance_scale,
         noise_aug_strength=sampling.noise_aug_strength,
-        generator=_generator(settings.seed, key, start, 1),
-        latents=torch.stack(noise)[None],
+        generator=[_generator(settings.seed, key, start, 1, *_answer(number)) for number in range(count)],
+        latents=torch.stack(noise).unflatten(0, (count, len(frames))),
         decode_chunk_size=sampling.decode_chunk_size,
-    ).video[0]
+    ).video
+
+
+def _answer(number: int) -> tuple[int, ...]:
+    """What tells the random numbers of an answer from those of the first, which has nothing."""
+    return (2, number) if number else ()
 
 
 def _generator(*keys: int) -> torch.Generator:

@@ -56,7 +56,7 @@ def test_scaling_makes_no_rim_around_what_is_visible(folder: Path, monkeypatch: 
     settings = streams.StreamSettings(sampling, seed=0)
     for truth in (visible, disc):  # what a perfect network says
         seen = streams._seen(FrameInput(frames[0].rgb, truth), truth, settings)
-        video = seen[0].expand(2, 3, -1, -1)
+        video = seen[0].expand(1, 2, 3, -1, -1)
         monkeypatch.setattr(streams, "_sample", lambda *_, answer=video, **__: answer)
         result = next(iter(streams.stream_masks(pipeline, frames, settings, Guardian(Guards())))).amodal
         if truth is visible:
@@ -190,3 +190,43 @@ def test_unknown_device_or_dtype_is_refused(folder: Path) -> None:
         AmodalCompleter.from_pretrained(folder, device="abacus")
     with pytest.raises(InputError, match="dtype: expected"):
         AmodalCompleter.from_pretrained(folder, device="cpu", dtype="float7")
+
+
+def test_several_answers_and_what_they_amount_to(folder: Path) -> None:
+    masks = AmodalCompleter.from_pretrained(folder, stages=("amodal_segmentation",), device="cpu")
+    clip = moving_square(7)
+    one = masks.complete(clip)
+    three = masks.complete(clip, samples=3)
+    assert one.samples is None
+    assert np.array_equal(one.probability, one.amodal_mask)
+    assert three.samples is not None
+    assert three.samples.shape == (3, *clip.modal_mask.shape)
+    assert np.array_equal(three.samples[0], one.amodal_mask)  # the first is the same however many there are
+    assert not np.array_equal(three.samples[1], three.samples[2])
+    assert np.array_equal(three.amodal_mask, three.probability > 0.5)
+    assert (three.samples >= clip.modal_mask).all()
+    two = masks.complete(clip, samples=2)
+    assert two.samples is not None
+    assert np.array_equal(two.samples, three.samples[:2])
+    assert np.array_equal(two.amodal_mask, two.samples[0])
+    with pytest.raises(InputError, match="samples: expected at least 1, got 0"):
+        masks.complete(clip, samples=0)
+
+
+def test_guards_are_counted_and_can_be_turned_off(folder: Path) -> None:
+    masks = AmodalCompleter.from_pretrained(folder, stages=("amodal_segmentation",), device="cpu")
+    clip = moving_square()
+    depth = np.zeros(clip.modal_mask.shape, np.float32)
+    depth[:, :, :20] = 1.0
+    depth[clip.modal_mask] = 0.5
+    free = masks.complete(clip, depth=depth, guards=Guards.of(["none"])).amodal_mask
+    assert sum(masks.guarded.values()) == 0
+    guarded = masks.complete(clip, depth=depth).amodal_mask
+    assert (guarded <= free).all()
+    assert masks.guarded["behind"] > 0
+    assert sum(masks.guarded.values()) == (free & ~guarded).sum()
+    released = AmodalCompleter.from_pretrained(
+        folder, stages=("amodal_segmentation",), device="cpu", conditioning="released"
+    )
+    released.complete(clip, depth=depth)
+    assert sum(released.guarded.values()) == 0
