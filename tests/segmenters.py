@@ -8,7 +8,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import EdgeTamVideoConfig, EdgeTamVideoModel, Sam2VideoConfig, Sam2VideoModel, Sam2VisionConfig
+from transformers import (
+    CLIPTokenizer,
+    EdgeTamVideoConfig,
+    EdgeTamVideoModel,
+    Sam2VideoConfig,
+    Sam2VideoModel,
+    Sam2VisionConfig,
+    Sam3VideoConfig,
+    Sam3VideoModel,
+)
 
 SIZE = 64  # pixels a side that the tiny networks see
 _CELLS = SIZE // 16
@@ -43,6 +52,79 @@ def tiny_edgetam(seed: int = 0) -> EdgeTamVideoModel:
         perceiver_resampler_num_layers=1,
     )
     return _randomised(EdgeTamVideoModel(config), seed)
+
+
+def tiny_sam3_folder(folder: Path) -> Path:
+    """Write a SAM 3 that finds up to three of anything in the first frame, with its tokenizer and preprocessing."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    ends = ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {token: index for index, token in enumerate([*letters, *(f"{x}</w>" for x in letters), *ends])}
+    cells, width = 8, 128
+    size = 14 * cells
+    small = {"hidden_size": width, "num_attention_heads": 2, "intermediate_size": 64}
+    vision = {
+        "backbone_config": {
+            "model_type": "sam3_vit_model",
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": size,
+            "window_size": 4,
+            "global_attn_indexes": [1],
+            "pretrain_image_size": 56,
+        },
+        "fpn_hidden_size": width,
+        "backbone_feature_sizes": [[4 * cells] * 2, [2 * cells] * 2, [cells] * 2],
+    }
+    detector = {
+        "model_type": "sam3",
+        "vision_config": vision,
+        "text_config": {
+            "model_type": "clip_text_model",
+            "vocab_size": len(vocabulary),
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "projection_dim": width,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 32,
+            "bos_token_id": vocabulary[ends[0]],
+            "eos_token_id": vocabulary[ends[1]],
+            "pad_token_id": vocabulary[ends[1]],
+        },
+        "geometry_encoder_config": {**small, "num_layers": 1},
+        "detr_encoder_config": {**small, "num_layers": 1},
+        "detr_decoder_config": {**small, "num_layers": 1, "num_queries": 6},
+        "mask_decoder_config": {"hidden_size": width, "num_attention_heads": 2},
+    }
+    tracker = _common() | {
+        "model_type": "sam3_tracker_video",
+        "vision_config": vision,
+        "prompt_encoder_config": {"hidden_size": width, "image_size": size, "mask_input_channels": 8},
+        "image_size": size,
+        "memory_attention_rope_feat_sizes": [cells, cells],
+        "memory_attention_feed_forward_hidden_size": 64,
+    }
+    config = Sam3VideoConfig(
+        detector_config=detector,
+        tracker_config=tracker,
+        low_res_mask_size=4 * cells,
+        score_threshold_detection=0.0,
+        new_det_thresh=0.0,
+        max_num_objects=3,
+        recondition_every_nth_frame=4,
+        high_conf_thresh=0.0,
+        high_iou_thresh=0.0,
+    )
+    torch.manual_seed(0)
+    network = Sam3VideoModel(config)
+    _randomised(network.tracker_model, 0)
+    network.save_pretrained(folder)
+    CLIPTokenizer(vocab=vocabulary, merges=[]).save_pretrained(folder)
+    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": size, "width": size}}
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": half}))
+    return folder
 
 
 def tiny_segmenter_folder(folder: Path, network: nn.Module | None = None) -> Path:

@@ -18,7 +18,7 @@ from amodal_diffusion.video.mask_files import read_masks
 from amodal_diffusion.video.prompts import Box, Point, Prompts
 from tests.factories import tiny_completer_folder
 from tests.media import encode, moving_disc, run_command, write_frames, write_masks
-from tests.segmenters import silent_sam2, tiny_segmenter_folder
+from tests.segmenters import silent_sam2, tiny_sam3_folder, tiny_segmenter_folder
 
 RGB, MASK = moving_disc()
 QUICK = ("--device", "cpu", "--steps", "1", "--height", "16", "--width", "32", "--stages", "masks", "--depth", "none")
@@ -89,6 +89,17 @@ def test_a_video_of_odd_size_gives_masks_of_its_size(tmp_path: Path, segmenter: 
     video = encode(tmp_path / "clip.mp4", rgb, "-pix_fmt", "yuv444p", "-preset", "ultrafast")
     assert run("segment", video, "--point", "52,36", "--segmenter", segmenter, "--out", tmp_path / "out", "-q") == 0
     assert masks_in(tmp_path / "out")["1"].shape == (3, 37, 53)
+
+
+def test_a_text_gives_a_folder_for_each_thing_that_it_finds(tmp_path: Path, clip: Path) -> None:
+    weights, out = tiny_sam3_folder(tmp_path / "sam3"), tmp_path / "masks"
+    assert run("segment", clip, "--text", "a cat", "--segmenter", weights, "--out", out, "-q") == 0
+    expected = segment_frames(RGB, Prompts(texts=("a cat",)), load_segmenter(str(weights), device="cpu"))
+    found = masks_in(out)
+    assert list(found) == sorted(expected)
+    assert "a-cat-1" in found
+    for name, masks in found.items():
+        np.testing.assert_array_equal(masks, expected[name])
 
 
 def test_what_segment_writes_is_what_complete_reads(tmp_path: Path, clip: Path, segmenter: Path, model: Path) -> None:

@@ -18,6 +18,7 @@ from amodal_diffusion.models.devices import find_device
 from amodal_diffusion.models.segmenters.preprocessing import Preprocessing
 from amodal_diffusion.models.segmenters.protocol import Segmenter
 from amodal_diffusion.models.segmenters.sam2 import Sam2Segmenter
+from amodal_diffusion.models.segmenters.sam3 import Sam3Segmenter
 from amodal_diffusion.models.weights import check_keys, find_variant, read_json
 from amodal_diffusion.types import InputError
 
@@ -31,6 +32,7 @@ _SAM2 = {
     "sam2_video": ("Sam2VideoModel", "Sam2VideoInferenceSession", _IMAGENET),
     "edgetam_video": ("EdgeTamVideoModel", "EdgeTamVideoInferenceSession", _IMAGENET),
 }
+_SAM3 = "sam3_video"
 
 
 def load_segmenter(name: str, *, device: str = "auto", dtype: str = "auto") -> Segmenter:
@@ -51,9 +53,13 @@ def load_segmenter(name: str, *, device: str = "auto", dtype: str = "auto") -> S
         return make(str(where))
     folder = _find_folder(name)
     kind = str(read_json(folder / "config.json").get("model_type"))
+    if kind == _SAM3:
+        network = load_network("Sam3VideoModel", folder, device=where, dtype=find_dtype(dtype, where))
+        preprocessing = Preprocessing.read(folder, size=network.config.image_size, default=_HALF)
+        return Sam3Segmenter(network, _load("AutoTokenizer", folder), preprocessing)
     if kind not in _SAM2:
         raise InputError(
-            f"segmenter {name}: is a {kind} model, expected one of {', '.join(_SAM2)}; others plug in as "
+            f"segmenter {name}: is a {kind} model, expected one of {', '.join((*_SAM2, _SAM3))}; others plug in as "
             "docs/segmenters.md says"
         )
     network_class, session_class, default = _SAM2[kind]
@@ -75,16 +81,18 @@ def load_network(class_name: str, folder: Path, *, device: torch.device, dtype: 
         InputError: if a file is missing or damaged, weights are missing, or a library that it needs is.
     """
     find_variant(folder, "model")  # says what is there instead
-    try:
-        network, report = getattr(transformers, class_name).from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, output_loading_info=True, dtype=dtype
-        )
-    except (ImportError, OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"segmenter {folder}: cannot be loaded as {class_name} ({reason})") from error
+    network, report = _load(class_name, folder, use_safetensors=True, output_loading_info=True, dtype=dtype)
     wrong = [str(entry[0]) for entry in report.get("mismatched_keys", [])]
     check_keys(missing=report.get("missing_keys", []), unexpected=[], wrong=wrong, source=folder)
     return network.to(device).eval().requires_grad_(False)
+
+
+def _load(class_name: str, folder: Path, **settings: object) -> Any:  # noqa: ANN401
+    try:
+        return getattr(transformers, class_name).from_pretrained(folder, local_files_only=True, **settings)
+    except (ImportError, OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(":") if str(error).strip() else type(error).__name__
+        raise InputError(f"segmenter {folder}: cannot be loaded as {class_name} ({reason})") from error
 
 
 def find_dtype(name: str, device: torch.device) -> torch.dtype:
