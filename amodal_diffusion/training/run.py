@@ -94,6 +94,10 @@ def train(settings: TrainingSettings) -> TrainingResult:
         start_tracker(settings, accelerator)
         result = trainer.fit()
         accelerator.wait_for_everyone()
+        # DistributedDataParallel must not outlive the processes' group: torch would end it under Python's lock, which
+        # a thread of the group may be waiting for, and hang.
+        del trainer
+        accelerator.free_memory()
         accelerator.end_training()
         return result
 

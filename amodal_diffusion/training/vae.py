@@ -147,6 +147,8 @@ def train_vae(settings: VaeSettings) -> dict[str, float]:
     if accelerator.is_main_process:
         figures = measure_and_export(vae, clips, settings)
     accelerator.wait_for_everyone()
+    del objective  # before the group of processes ends, see run.train
+    accelerator.free_memory()
     accelerator.end_training()
     return figures
 

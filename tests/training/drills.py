@@ -5,6 +5,7 @@ The arguments are the training's own. FOLDER takes what a drill records.
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.training import checkpoints, trainer
@@ -26,15 +29,24 @@ BAD_STEPS = (2, 4, 5)
 
 
 def record(folder: Path) -> None:
-    """Write down which clips of each split each process makes: `SPLIT_RANK.txt`, an index a line."""
-    make = SceneDataset.__getitem__
+    """Write down which clips of each split each process makes: `SPLIT_RANK.txt`, an index a line.
+
+    `wrapped_RANK.txt` has the number of networks that DistributedDataParallel still holds when the processes part.
+    """
+    make, end = SceneDataset.__getitem__, Accelerator.end_training
 
     def noted(dataset: SceneDataset, index: int) -> AmodalSample:
         with (folder / f"{dataset.series.split}_{PartialState().process_index}.txt").open("a") as file:
             file.write(f"{index}\n")
         return make(dataset, index)
 
+    def ended(accelerator: Accelerator) -> None:
+        left = sum(isinstance(entry, DistributedDataParallel) for entry in gc.get_objects())
+        (folder / f"wrapped_{accelerator.process_index}.txt").write_text(str(left))
+        end(accelerator)
+
     SceneDataset.__getitem__ = noted  # type: ignore[method-assign]
+    Accelerator.end_training = ended
 
 
 def kill(folder: Path) -> None:

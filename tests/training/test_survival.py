@@ -115,6 +115,11 @@ def test_six_steps_equal_three_and_three_more(whole: TrainingSettings, tmp_path:
     assert clips_made(tmp_path) == [clips[3:] for clips in first]
 
 
+def test_no_wrapper_outlives_the_group_of_processes(whole: TrainingSettings) -> None:
+    """Torch would hang now and then as it ends the group that the wrapper still holds."""
+    assert [(whole.output.parent / f"wrapped_{rank}.txt").read_text() for rank in range(2)] == ["0", "0"]
+
+
 def test_two_processes_validate_as_one_does(whole: TrainingSettings, tmp_path: Path) -> None:
     settings = replace(whole, output=tmp_path / "one")
     found = Validator(settings, make_accelerator("no"), Termination())(
