@@ -1,0 +1,249 @@
+"""What happens when a visitor does something on the page; knows nothing of how the page looks."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from amodal_diffusion.app.examples import Example, write_example
+from amodal_diffusion.app.materials import Limits, open_masks, take_clip, take_masks
+from amodal_diffusion.app.painting import Painting
+from amodal_diffusion.app.sessions import Session, Sessions
+from amodal_diffusion.app.task import Completer, Task
+from amodal_diffusion.app.views import (
+    Pane,
+    draw_completed,
+    draw_pane,
+    draw_visible,
+    draw_whole,
+    links,
+    pack,
+    viewer,
+)
+from amodal_diffusion.types import InputError, UInt8Array
+from amodal_diffusion.video.io import ClipReader, open_clip
+
+_STRIPES = "stripes: hidden, predicted"
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown after an action.
+
+    Attributes:
+        status: one line of Markdown.
+        html: pictures side by side.
+        files: links to the results, or nothing.
+    """
+
+    status: str
+    html: str
+    files: str = ""
+
+
+class Actions:
+    """All actions; each is for one session."""
+
+    def __init__(self, sessions: Sessions, completer: Completer, limits: Limits) -> None:
+        """Take what the actions work with.
+
+        Args:
+            sessions: those that are open.
+            completer: does the work, one clip at a time.
+            limits: what the page takes.
+        """
+        self._sessions, self._completer, self._limits = sessions, completer, limits
+
+    def load_example(self, session: Session, example: Example) -> View:
+        """Choose a generated clip with its masks.
+
+        Args:
+            session: of the page.
+            example: which one.
+        """
+        files = write_example(example, session.fresh_folder("example"))
+        clip = self._choose(session, open_clip(files.frames))
+        session.masks, session.depth = files.masks, files.depth
+        return self._show_masks(
+            session, clip, f"**{example.title}**: {_size(clip)}, with masks of one object and depth"
+        )
+
+    def load_clip(self, session: Session, files: Sequence[Path]) -> View:
+        """Choose an uploaded clip.
+
+        Args:
+            session: of the page.
+            files: as `take_clip` takes them.
+
+        Raises:
+            InputError: if it is no clip, or larger than the limits.
+        """
+        clip = self._choose(session, take_clip(files, session.fresh_folder("clip"), self._limits))
+        pane = draw_pane(Pane("Clip", "", session.fresh_folder("view") / "clip"), draw_visible(clip, []))
+        status = f"{_size(clip)}. Now show what can be seen of the object: step 2."
+        return View(status, viewer([pane], num_frames=clip.num_frames, fps=clip.fps))
+
+    def load_masks(self, session: Session, files: Sequence[Path]) -> View:
+        """Take uploaded masks.
+
+        Args:
+            session: of the page; has a clip.
+            files: as `take_masks` takes them.
+
+        Raises:
+            InputError: if they are no masks or do not fit the clip.
+        """
+        clip = self._clip(session)
+        session.masks = take_masks(files, session.fresh_folder("masks"), self._limits, clip)
+        return self._show_masks(session, clip, _size(clip))
+
+    def frame(self, session: Session, index: int) -> tuple[UInt8Array, UInt8Array | None]:
+        """A frame to paint on, uint8 ``[H, W, 3]``, and its paint, uint8 ``[H, W, 4]``, if any.
+
+        Args:
+            session: of the page; has a clip.
+            index: of the frame.
+        """
+        for number, rgb in enumerate(self._clip(session)):
+            if number == index:
+                return rgb, session.painting.layer(index)
+        raise InputError(f"frame: no frame {index} in a clip of {session.num_frames}")
+
+    def use_painting(self, session: Session) -> View:
+        """Make masks of what is painted.
+
+        Args:
+            session: of the page; has a clip.
+
+        Raises:
+            InputError: if frames are missing; says which.
+        """
+        clip = self._clip(session)
+        folder = session.fresh_folder("painted")
+        session.painting.write(folder, clip.num_frames)
+        session.masks = folder
+        between = clip.num_frames - len(session.painting.frames)
+        filled = f", {between} of them filled in between painted ones: look at each below" if between else ""
+        return self._show_masks(session, clip, f"{_size(clip)}{filled}")
+
+    def complete(self, session: Session, seed: int, on_share: Callable[[float], None]) -> View:
+        """Complete the objects.
+
+        Args:
+            session: of the page; has a clip and masks.
+            seed: the same seed, the same result.
+            on_share: called with the share that is done.
+
+        Raises:
+            InputError: if something is missing, or another completion of this page is at work.
+            StoppedError: if the visitor asked to stop.
+        """
+        clip = self._clip(session)
+        if session.masks is None:
+            raise InputError("masks: none yet; paint them, upload them, or load an example (step 2)")
+        if session.running:
+            raise InputError("this page is at work already; wait, or press Stop")
+        tracks = open_masks(session.masks, clip)
+        out = session.fresh_folder("results") / "results"
+
+        def on_step(share: float) -> None:
+            session.check()
+            on_share(share)
+
+        session.running = True
+        session.stop.clear()
+        try:
+            task = Task(
+                clip=_path(session.clip),
+                masks=session.masks,
+                depth=session.depth,
+                out=out,
+                num_frames=clip.num_frames,
+                num_objects=len(tracks),
+                seed=seed,
+            )
+            self._completer(task, on_step)
+            session.check()
+            view = session.fresh_folder("view")
+            visible = Pane("What can be seen", "as given", view / "visible")
+            panes = [draw_pane(visible, draw_visible(clip, list(tracks.values())))]
+            whole = Pane("Whole object", _STRIPES, view / "whole")
+            panes.append(draw_pane(whole, draw_whole(clip, tracks, out)))
+            for name in tracks:
+                title = "Completed" if len(tracks) == 1 else f"Completed: object {name}"
+                panes.append(
+                    draw_pane(Pane(title, "RGBA layer", view / f"completed-{name}"), draw_completed(out, name))
+                )
+            session.results = out
+            status = f"Done: {_size(clip)}, {_count(len(tracks), 'object')}, seed {seed}."
+            return View(status, viewer(panes, num_frames=clip.num_frames, fps=clip.fps), links(out, pack(out)))
+        finally:
+            self._sessions.finish(session)
+
+    def stop(self, session: Session) -> bool:
+        """End the completion that is at work, before its next step.
+
+        Args:
+            session: of the page.
+
+        Returns:
+            whether there is one.
+        """
+        session.stop.set()
+        return session.running
+
+    def picture(self, session: Session, pixels: UInt8Array) -> str:
+        """Write a picture that the page shows to this visitor alone.
+
+        Args:
+            session: of the page.
+            pixels: uint8 ``[H, W, 3 or 4]``.
+
+        Returns:
+            its path.
+        """
+        path = session.fresh_folder("paint") / "frame.png"
+        Image.fromarray(np.asarray(pixels)).save(path)
+        return str(path)
+
+    def _choose(self, session: Session, clip: ClipReader) -> ClipReader:
+        """Begin with a clip; what was there of an earlier one goes."""
+        if session.running:
+            raise InputError("this page is at work; wait, or press Stop, before another clip")
+        for folder in session.folder.iterdir():
+            if not clip.path.is_relative_to(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+        session.clip, session.num_frames, session.painting = clip.path, clip.num_frames, Painting()
+        session.masks = session.depth = session.results = None
+        return clip
+
+    def _clip(self, session: Session) -> ClipReader:
+        if session.clip is None:
+            raise InputError("clip: none yet; load an example or upload one (step 1)")
+        return open_clip(session.clip)
+
+    def _show_masks(self, session: Session, clip: ClipReader, status: str) -> View:
+        tracks = open_masks(_path(session.masks), clip)
+        pane = Pane("What can be seen", "as given", session.fresh_folder("view") / "visible")
+        draw_pane(pane, draw_visible(clip, list(tracks.values())))
+        ready = f"{status}. Masks: {_count(len(tracks), 'object')}. Ready: press **Complete** in step 3."
+        return View(ready, viewer([pane], num_frames=clip.num_frames, fps=clip.fps))
+
+
+def _path(path: Path | None) -> Path:
+    if path is None:
+        raise RuntimeError("a clip or masks are missing that were checked before")
+    return path
+
+
+def _size(clip: ClipReader) -> str:
+    return f"{_count(clip.num_frames, 'frame')} of {clip.width}x{clip.height}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,183 @@
+"""Uploaded files become a clip or masks in a folder of the page, within limits that are said when they are met."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from amodal_diffusion.types import InputError
+from amodal_diffusion.video.io import ClipReader, open_clip
+from amodal_diffusion.video.mask_files import MaskTrack, fit_track, read_masks
+from amodal_diffusion.video.pictures import SUFFIXES
+
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the page takes.
+
+    Attributes:
+        megabytes: of an upload, as it comes and unpacked.
+        frames: of a clip.
+    """
+
+    megabytes: int
+    frames: int
+
+    def check_frames(self, found: int) -> None:
+        """Raise an InputError if a clip is too long.
+
+        Args:
+            found: its frames.
+        """
+        if found > self.frames:
+            raise InputError(
+                f"clip: {found} frames, this page takes at most {self.frames}; cut it shorter, or start the page with "
+                f"--max-frames {found}"
+            )
+
+    def check_bytes(self, found: int) -> None:
+        """Raise an InputError if files are too large.
+
+        Args:
+            found: bytes of all together, unpacked.
+        """
+        if found > self.megabytes * _MIB:
+            raise InputError(
+                f"upload: {-(-found // _MIB)} MB, this page takes at most {self.megabytes} MB; give less, or start the "
+                f"page with --max-upload {-(-found // _MIB)}"
+            )
+
+
+def take_clip(files: Sequence[Path], folder: Path, limits: Limits) -> ClipReader:
+    """Bring an uploaded clip into a folder.
+
+    Args:
+        files: one video, one zip of pictures, or pictures.
+        folder: empty, of the page.
+        limits: what the page takes.
+
+    Raises:
+        InputError: if it is no clip, or larger than the limits.
+    """
+    clip = open_clip(_settle(files, folder, limits, what="clip", most=limits.frames))
+    limits.check_frames(clip.num_frames)
+    return clip
+
+
+def take_masks(files: Sequence[Path], folder: Path, limits: Limits, clip: ClipReader) -> Path:
+    """Bring uploaded masks into a folder.
+
+    Args:
+        files: one video, one zip of pictures or of a folder an object, or pictures.
+        folder: empty, of the page.
+        limits: what the page takes.
+        clip: that they are of.
+
+    Returns:
+        what `complete` is given as masks.
+
+    Raises:
+        InputError: if they are no masks, do not fit the clip, or are larger than the limits.
+    """
+    path = _settle(files, folder, limits, what="masks", most=None)
+    open_masks(path, clip)
+    return path
+
+
+def open_masks(path: Path, clip: ClipReader) -> dict[str, MaskTrack]:
+    """Open masks and hold them against their clip.
+
+    Args:
+        path: of the masks.
+        clip: that they are of.
+
+    Raises:
+        InputError: if they cannot be read, do not fit, or show an object nowhere.
+    """
+    tracks = {name: fit_track(track, clip, what="masks") for name, track in read_masks(path).items()}
+    empty = [name for name, track in tracks.items() if not any(track.areas)]
+    if empty:
+        raise InputError(
+            f"masks: object {', '.join(empty)} is empty in every frame; it must be visible in one at least"
+        )
+    return tracks
+
+
+def _settle(files: Sequence[Path], folder: Path, limits: Limits, *, what: str, most: int | None) -> Path:
+    """Copy or unpack uploads; the path that `open_clip` or `read_masks` takes."""
+    if not files:
+        raise InputError(f"{what}: nothing was uploaded; choose a video, a zip, or pictures")
+    limits.check_bytes(sum(file.stat().st_size for file in files))
+    packed = [file for file in files if file.suffix.lower() == ".zip"]
+    if packed and len(files) > 1:
+        raise InputError(f"{what}: expected one zip, or files that are not packed, got {len(files)} files with a zip")
+    if packed:
+        _unpack(packed[0], folder, limits, what=what, most=most)
+        return _inner(folder)
+    if len(files) == 1:
+        return Path(shutil.copy2(files[0], folder))
+    others = [file.name for file in files if file.suffix.lower() not in SUFFIXES]
+    if others:
+        raise InputError(f"{what}: expected one video or pictures alone, got {len(files)} files with {others[0]}")
+    for file in files:
+        if (folder / file.name).exists():
+            raise InputError(f"{what}: two files are named {file.name}; pack them as a zip, each object in its folder")
+        shutil.copy2(file, folder)
+    return folder
+
+
+def _unpack(packed: Path, folder: Path, limits: Limits, *, what: str, most: int | None) -> None:
+    """Unpack the pictures of a zip, whatever its entries claim of their names and sizes."""
+    try:
+        with zipfile.ZipFile(packed) as archive:
+            entries = [entry for entry in archive.infolist() if _is_picture(entry.filename)]
+            if not entries:
+                raise InputError(f"{what}: {packed.name}: no pictures in this zip; looked for {' '.join(SUFFIXES)}")
+            if most is not None and len(entries) > most:
+                limits.check_frames(len(entries))
+            limits.check_bytes(sum(entry.file_size for entry in entries))
+            left = limits.megabytes * _MIB
+            for entry in entries:
+                target = folder / _safe(entry.filename, packed, what)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(entry) as source:
+                    content = source.read(left + 1)
+                left -= len(content)
+                limits.check_bytes(limits.megabytes * _MIB - left)
+                target.write_bytes(content)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+        raise InputError(
+            f"{what}: {packed.name}: cannot be unpacked ({error}); pack it again as a plain zip"
+        ) from error
+
+
+def _is_picture(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix.lower() in SUFFIXES and not any(_is_aside(part) for part in path.parts)
+
+
+def _is_aside(part: str) -> bool:
+    """Whether a file or folder is hidden, or what macOS adds to zips."""
+    return part == "__MACOSX" or (part.startswith(".") and part != "..")
+
+
+def _safe(name: str, packed: Path, what: str) -> PurePosixPath:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
+        raise InputError(f"{what}: {packed.name}: holds {name}, which points out of it; pack it again")
+    return path
+
+
+def _inner(folder: Path) -> Path:
+    """The folder itself, or the only one in it where the zip was packed with its folder."""
+    entries = list(folder.iterdir())
+    while len(entries) == 1 and entries[0].is_dir():
+        folder = entries[0]
+        entries = list(folder.iterdir())
+    return folder

@@ -1,0 +1,113 @@
+"""Starts the page on an address and ends it; what it wrote goes with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import TYPE_CHECKING
+
+from amodal_diffusion.app.task import Completer
+from amodal_diffusion.types import InputError
+
+if TYPE_CHECKING:
+    from amodal_diffusion.app.materials import Limits
+
+_ASSETS = Path(__file__).with_name("assets")
+_TERMINATED = 128 + signal.SIGTERM
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the page is.
+
+    Attributes:
+        host: name or number; ``127.0.0.1`` is this computer alone.
+        port: TCP.
+    """
+
+    host: str
+    port: int
+
+
+@contextmanager
+def serving(completer: Completer, address: Address, limits: Limits) -> Iterator[str]:
+    """Serve the page as long as the context lasts.
+
+    Args:
+        completer: does the work.
+        address: where.
+        limits: what the page takes.
+
+    Yields:
+        its URL.
+
+    Raises:
+        InputError: if Gradio is not installed or the address cannot be used.
+    """
+    with tempfile.TemporaryDirectory(prefix="amodal-diffusion-app-", ignore_cleanup_errors=True) as folder:
+        # Before Gradio is imported: it reads these once.
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+        gr = _gradio()
+        from starlette.middleware import Middleware
+
+        from amodal_diffusion.app.actions import Actions
+        from amodal_diffusion.app.guard import Guard
+        from amodal_diffusion.app.page import build_page
+        from amodal_diffusion.app.sessions import Sessions
+
+        sessions = Sessions(Path(folder))
+        page = build_page(Actions(sessions, completer, limits), sessions, model=completer.description, limits=limits)
+        try:
+            _, url, _ = page.launch(
+                server_name=address.host,
+                server_port=address.port,
+                app_kwargs={"middleware": [Middleware(Guard, sessions=sessions)]},
+                max_file_size=limits.megabytes * 2**20,
+                theme=gr.themes.Default(primary_hue="pink", font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+                css_paths=_ASSETS / "page.css",
+                head=f"<script>{(_ASSETS / 'viewer.js').read_text(encoding='utf-8')}</script>",
+                footer_links=[],
+                share=False,
+                inbrowser=False,
+                quiet=True,
+                prevent_thread_lock=True,
+                ssr_mode=False,
+                run_history=False,
+                enable_monitoring=False,
+                mcp_server=False,
+                pwa=False,
+            )
+        except OSError as error:
+            raise InputError(f"port: {address.host}:{address.port} cannot be used ({error}); choose another") from error
+        try:
+            yield url
+        finally:
+            page.close(verbose=False)
+
+
+def wait() -> None:
+    """Wait until the process is told to end, so that what was begun is cleared away."""
+    signal.signal(signal.SIGTERM, _terminate)
+    threading.Event().wait()
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # as signal calls it
+    sys.exit(_TERMINATED)
+
+
+def _gradio() -> ModuleType:
+    try:
+        import gradio
+    except ImportError as error:
+        raise InputError("app: Gradio is not installed; pip install 'amodal-diffusion[app]'") from error
+    return gradio

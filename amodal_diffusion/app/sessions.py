@@ -1,0 +1,170 @@
+"""Where the files of each visitor lie, who may read them, and when they go."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shutil
+import threading
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from amodal_diffusion.app.painting import Painting
+
+
+class StoppedError(Exception):
+    """The visitor asked to stop, or left."""
+
+
+@dataclass
+class Session:
+    """One page that is open in a browser.
+
+    Attributes:
+        visitor: the secret that the browser shows with each request.
+        folder: for the page's files, its own alone.
+        clip: a video or a folder of pictures, in ``folder``; None before one is chosen.
+        masks: of what can be seen; None before they are given.
+        depth: of the clip, if it came with one.
+        num_frames: of the clip.
+        painting: what is painted on the clip.
+        results: the folder of the last results; None before there are any.
+        running: whether a completion is at work.
+        stop: set to end it.
+    """
+
+    visitor: str
+    folder: Path
+    clip: Path | None = None
+    masks: Path | None = None
+    depth: Path | None = None
+    num_frames: int = 0
+    painting: Painting = field(default_factory=Painting)
+    results: Path | None = None
+    running: bool = False
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def fresh_folder(self, name: str) -> Path:
+        """Make a new empty folder; no name is used twice, so that a browser never shows an old picture.
+
+        Args:
+            name: what it is for.
+        """
+        folder = self.folder / f"{name}-{secrets.token_hex(4)}"
+        folder.mkdir(parents=True)
+        return folder
+
+    def check(self) -> None:
+        """Raise StoppedError if the work is to end."""
+        if self.stop.is_set():
+            raise StoppedError
+
+
+class Sessions:
+    """All pages that are open, below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        """Start with none.
+
+        Args:
+            root: existing folder, readable by the server alone; removed by whoever made it.
+        """
+        self.root = root.resolve()
+        self._open: dict[tuple[str, str], Session] = {}
+        self._granted: dict[Path, set[str]] = defaultdict(set)
+        self._lock = threading.Lock()
+
+    def get(self, visitor: str, page: str) -> Session:
+        """Find the session of a page, or begin it.
+
+        Args:
+            visitor: the browser's secret.
+            page: tells one visitor's pages apart; comes from outside.
+        """
+        with self._lock:
+            if (visitor, page) not in self._open:
+                folder = self._folder(visitor) / _digest(page)
+                folder.mkdir(parents=True, exist_ok=True)
+                self._open[visitor, page] = Session(visitor, folder)
+            return self._open[visitor, page]
+
+    def close(self, visitor: str, page: str) -> None:
+        """Remove a page's files; work that is going on is told to stop, and removes them when it has.
+
+        Args:
+            visitor: as for :meth:`get`.
+            page: as for :meth:`get`.
+        """
+        with self._lock:
+            session = self._open.pop((visitor, page), None)
+            last = not any(other == visitor for other, _ in self._open)
+            if session is not None:
+                session.stop.set()
+        if session is not None and not session.running:
+            self.remove(session)
+        if last:
+            self._revoke(visitor)
+
+    def finish(self, session: Session) -> None:
+        """Note that a completion has ended, however it did.
+
+        Args:
+            session: whose.
+        """
+        with self._lock:
+            session.running = False
+            left = session not in self._open.values()
+        if left:
+            self.remove(session)
+
+    def remove(self, session: Session) -> None:
+        """Remove the files of a session.
+
+        Args:
+            session: whose.
+        """
+        shutil.rmtree(session.folder, ignore_errors=True)
+
+    def grant(self, visitor: str, paths: Iterable[str | Path]) -> None:
+        """Let a visitor read files that lie outside of the visitor's own folder.
+
+        Args:
+            visitor: the browser's secret.
+            paths: of the files.
+        """
+        with self._lock:
+            for path in paths:
+                self._granted[Path(path).resolve()].add(visitor)
+
+    def may_read(self, visitor: str, path: str | Path) -> bool:
+        """Whether a file is the visitor's: in the visitor's folder, uploaded by or shown to the visitor.
+
+        Args:
+            visitor: the browser's secret.
+            path: absolute.
+        """
+        try:
+            resolved = Path(path).resolve()
+        except (OSError, ValueError):  # such as a null byte
+            return False
+        return resolved.is_relative_to(self._folder(visitor)) or visitor in self._granted.get(resolved, ())
+
+    def _revoke(self, visitor: str) -> None:
+        """Remove files that only this visitor was granted, which has left."""
+        with self._lock:
+            for path, visitors in list(self._granted.items()):
+                visitors.discard(visitor)
+                if not visitors:
+                    del self._granted[path]
+                    path.unlink(missing_ok=True)
+                    if not any(path.parent.iterdir()):
+                        path.parent.rmdir()
+
+    def _folder(self, visitor: str) -> Path:
+        return self.root / _digest(visitor)
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()[:32]

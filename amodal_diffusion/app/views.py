@@ -1,0 +1,184 @@
+"""What the page shows: pictures side by side with one slider for all, and links to every file of the results."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+from PIL import Image
+
+from amodal_diffusion.types import BoolArray, UInt8Array
+from amodal_diffusion.video.io import ClipReader
+from amodal_diffusion.video.overlay import OverlayLayer, draw_overlay
+from amodal_diffusion.video.pictures import list_pictures, natural_key, read_integers
+
+FILES = "gradio_api/file="  # relative: a page behind a proxy may lie below a folder
+_WIDEST = 720  # pixels of a picture that is looked at; downloads are at full size
+_SQUARE, _LIGHT, _DARK = 12, 236, 208  # the board behind what is transparent
+ARCHIVE = "results.zip"
+
+
+@dataclass(frozen=True)
+class Pane:
+    """Pictures of one kind, one a frame.
+
+    Attributes:
+        title: what they show.
+        note: what the colours mean, or nothing.
+        folder: of ``00000.jpg`` and so on.
+    """
+
+    title: str
+    note: str
+    folder: Path
+
+
+def draw_pane(pane: Pane, pictures: Iterable[UInt8Array]) -> Pane:
+    """Write the pictures of a pane.
+
+    Args:
+        pane: its folder is made.
+        pictures: uint8 ``[H, W, 3]``, one a frame.
+
+    Returns:
+        the pane.
+    """
+    pane.folder.mkdir(parents=True)
+    for index, picture in enumerate(pictures):
+        image = Image.fromarray(picture)
+        image.thumbnail((_WIDEST, _WIDEST))
+        image.save(pane.folder / f"{index:05d}.jpg", quality=90)
+    return pane
+
+
+def draw_visible(clip: ClipReader, masks: Sequence[Iterable[BoolArray]]) -> Iterator[UInt8Array]:
+    """The frames with an outline around what can be seen of each object.
+
+    Args:
+        clip: the frames.
+        masks: of each object, bool ``[H, W]`` a frame.
+    """
+    if not masks:
+        yield from clip
+        return
+    for rgb, visible in zip(clip, zip(*masks, strict=True), strict=True):
+        yield draw_overlay(rgb, [OverlayLayer(mask, mask) for mask in visible])
+
+
+def draw_whole(clip: ClipReader, masks: Mapping[str, Iterable[BoolArray]], results: Path) -> Iterator[UInt8Array]:
+    """The frames with each whole object, stripes over what is predicted to hide.
+
+    Args:
+        clip: the frames.
+        masks: of what can be seen, by object.
+        results: the folder that a completion wrote.
+    """
+    wholes = [_pictures(results, name, "amodal_masks") for name in masks]
+    for rgb, visible, files in zip(clip, zip(*masks.values(), strict=True), zip(*wholes, strict=True), strict=True):
+        layers = [OverlayLayer(mask, read_integers(file).values > 0) for mask, file in zip(visible, files, strict=True)]
+        yield draw_overlay(rgb, layers)
+
+
+def draw_completed(results: Path, name: str) -> Iterator[UInt8Array]:
+    """The layers of an object over a board of squares.
+
+    Args:
+        results: the folder that a completion wrote.
+        name: of the object.
+    """
+    for file in _pictures(results, name, "completed"):
+        with Image.open(file) as picture:
+            rgba = np.asarray(picture)
+        rows, columns = np.indices(rgba.shape[:2]) // _SQUARE
+        board = np.where((rows + columns) % 2 == 0, _LIGHT, _DARK).astype(np.uint8)
+        yield np.where(rgba[..., 3:] > 0, rgba[..., :3], board[..., None])
+
+
+def viewer(panes: Sequence[Pane], *, num_frames: int, fps: float) -> str:
+    """Panes side by side with one slider.
+
+    Args:
+        panes: whose pictures are there.
+        num_frames: of the clip.
+        fps: frames a second when it plays.
+
+    Returns:
+        HTML; what moves it is in `assets/viewer.js`.
+    """
+    start = num_frames // 2
+    figures = "".join(
+        f"<figure><figcaption>{escape(pane.title)} <small>{escape(pane.note)}</small></figcaption>"
+        f'<img alt="{escape(pane.title)}" data-folder="{_link(pane.folder)}/" '
+        f'src="{_link(pane.folder)}/{start:05d}.jpg"></figure>'
+        for pane in panes
+    )
+    scrub = (
+        '<div class="amodal-scrub"><button type="button" onclick="amodalPlay(this)">Play</button>'
+        f'<input type="range" aria-label="frame" min="0" max="{num_frames - 1}" value="{start}" '
+        f'oninput="amodalFrame(this)"><output>frame {start} of {num_frames - 1}</output></div>'
+    )
+    return (
+        f'<div class="amodal-viewer" data-fps="{fps:g}"><div class="amodal-panes">{figures}</div>'
+        f"{scrub if num_frames > 1 else ''}</div>"
+    )
+
+
+def pack(results: Path) -> Path:
+    """Pack all files of the results beside their folder.
+
+    Args:
+        results: the folder that a completion wrote.
+    """
+    target = results.with_name(f"{results.name}.zip")
+    with zipfile.ZipFile(target, "w") as archive:  # PNG and MP4 are packed already
+        for file in _files(results):
+            archive.write(file, Path("results", file.relative_to(results)))
+    return target
+
+
+def links(results: Path, archive: Path) -> str:
+    """Links to all files of the results, those of single frames folded away.
+
+    Args:
+        results: the folder that a completion wrote.
+        archive: all of it packed.
+
+    Returns:
+        HTML.
+    """
+    folders: dict[str, list[Path]] = {}
+    for file in _files(results):
+        folders.setdefault(file.relative_to(results).parent.as_posix(), []).append(file)
+    single = "".join(_anchor(file, file.name) for file in folders.pop(".", []))
+    folded = "".join(
+        f"<details><summary>{escape(folder)} ({len(files)} {'file' if len(files) == 1 else 'files'})</summary>"
+        f"{''.join(_anchor(file, file.name) for file in files)}</details>"
+        for folder, files in folders.items()
+    )
+    everything = (
+        f'<a class="amodal-all" href="{_link(archive)}" download="{ARCHIVE}">Download everything (zip, '
+        f"{archive.stat().st_size / 2**20:.1f} MB)</a>"
+    )
+    return f'<div class="amodal-files">{everything}{single}{folded}</div>'
+
+
+def _files(results: Path) -> list[Path]:
+    found = [path for path in results.rglob("*") if path.is_file()]
+    return sorted(found, key=lambda path: natural_key(path.relative_to(results).as_posix()))
+
+
+def _pictures(results: Path, name: str, kind: str) -> list[Path]:
+    return list_pictures(results / "objects" / name / kind)
+
+
+def _anchor(file: Path, text: str) -> str:
+    return f'<a href="{_link(file)}" download="{escape(file.name)}">{escape(text)}</a>'
+
+
+def _link(path: Path) -> str:
+    return FILES + quote(str(path))
