@@ -83,7 +83,11 @@ class Prompts:
     @property
     def objects(self) -> tuple[str, ...]:
         """Names of the objects that points and boxes show, in natural order; those of texts are not known before."""
-        return tuple(sorted({entry.object_name for entry in (*self.points, *self.boxes)}, key=natural_key))
+        return tuple(sorted({entry.object_name for entry in self._entries}, key=natural_key))
+
+    @property
+    def _entries(self) -> tuple[Point | Box, ...]:
+        return (*self.points, *self.boxes)
 
     def shown(self, object_name: str) -> Mapping[int, Shown]:
         """What is shown of one object, by frame, in the order of the frames.
@@ -115,7 +119,7 @@ class Prompts:
             raise InputError("text: cannot be combined with points and boxes; leave one of them out")
         if not all(text.strip() for text in self.texts):
             raise InputError("text: empty; say what to find, such as 'person'")
-        for entry in (*self.points, *self.boxes):
+        for entry in self._entries:
             _check_entry(entry, num_frames, height, width)
         for name in self.objects:
             self._check_object(name)

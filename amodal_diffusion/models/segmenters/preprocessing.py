@@ -47,17 +47,16 @@ class Preprocessing:
         Raises:
             InputError: if a file is damaged or its numbers are not three a channel.
         """
+        mean: object
+        std: object
         mean, std = default
         file = next((folder / name for name in _FILES if (folder / name).is_file()), None)
         if file is not None:
             values = read_json(file)
-            part = next((values[name] for name in _PARTS if isinstance(values.get(name), dict)), values)
-            mean, std = part.get("image_mean", mean), part.get("image_std", std)  # type: ignore[union-attr]  # a dict
-        for numbers in (mean, std):
-            given = numbers if isinstance(numbers, (list, tuple)) else ()
-            if len(given) != 3 or not all(isinstance(number, (int, float)) for number in given):
-                raise InputError(f"{file}: expected image_mean and image_std of 3 numbers, got {numbers}")
-        return cls(size, tuple(mean), tuple(std))
+            parts = (values.get(name) for name in _PARTS)
+            part = next((part for part in parts if isinstance(part, dict)), values)
+            mean, std = part.get("image_mean", mean), part.get("image_std", std)
+        return cls(size, _three(mean, file), _three(std, file))
 
     def shrink(self, rgb: UInt8Array) -> Tensor:
         """Bring a frame to the network's size; what is kept where frames have to wait.
@@ -95,6 +94,13 @@ class Preprocessing:
             float32 ``[n, 2]``, x and y.
         """
         return torch.tensor(places, dtype=torch.float32) * torch.tensor([self.size / width, self.size / height])
+
+
+def _three(numbers: object, file: Path | None) -> tuple[float, ...]:
+    given = numbers if isinstance(numbers, (list, tuple)) else ()
+    if len(given) != 3 or not all(isinstance(number, (int, float)) for number in given):
+        raise InputError(f"{file}: expected image_mean and image_std of 3 numbers, got {numbers}")
+    return tuple(map(float, given))
 
 
 def masks_from_logits(logits: Tensor, *, height: int, width: int) -> BoolArray:

@@ -13,6 +13,7 @@ import transformers
 
 from amodal_diffusion.models.segmenters.preprocessing import Preprocessing, masks_from_logits
 from amodal_diffusion.models.segmenters.protocol import ObjectMask
+from amodal_diffusion.models.segmenters.sam3_routines import use_routines
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array
 from amodal_diffusion.video.prompts import Prompts
 
@@ -34,6 +35,7 @@ class Sam3Segmenter:
             tokenizer: of its text encoder.
             preprocessing: of its frames.
         """
+        use_routines(network)
         self._network, self._tokenizer, self._preprocessing = network.eval(), tokenizer, preprocessing
 
     def segment(self, frames: Iterable[UInt8Array], prompts: Prompts) -> Iterator[ObjectMask]:
