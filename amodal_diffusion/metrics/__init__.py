@@ -25,13 +25,14 @@ from amodal_diffusion.metrics.protocols import (
     summarise,
     track_of,
 )
-from amodal_diffusion.metrics.samples import best_sample, joined_samples, probability_map
+from amodal_diffusion.metrics.samples import Agreement, best_sample, joined_samples, probability_map
 from amodal_diffusion.metrics.stability import instability
 
 __all__ = [
     "MOST_HIDDEN_TRACK",
     "PROTOCOLS",
     "THRESHOLDS",
+    "Agreement",
     "AveragePrecision",
     "Calibration",
     "FramePool",

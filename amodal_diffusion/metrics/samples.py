@@ -46,3 +46,29 @@ def probability_map(samples: Sequence[BoolArray]) -> FloatArray:
         samples: bool ``[F, H, W]`` each, at least one.
     """
     return np.asarray(np.mean(np.stack(samples), axis=0, dtype=np.float32))
+
+
+class Agreement:
+    """How well k predictions of a track agree with each other, gathered frame by frame."""
+
+    def __init__(self, count: int) -> None:
+        """Begin.
+
+        Args:
+            count: k.
+        """
+        self._common = np.zeros((count, count))
+        self._areas = np.zeros(count)
+
+    def add(self, samples: BoolArray) -> None:
+        """Take in frames, bool ``[k, ...]``."""
+        flat = samples.reshape(len(samples), -1).astype(np.float32)
+        self._common += flat @ flat.T
+        self._areas += flat.sum(axis=1)
+
+    def result(self) -> list[float]:
+        """Mean IoU of each prediction with the others, all frames taken as one mask; 1 where there is one only."""
+        either = self._areas[:, None] + self._areas - self._common
+        iou = np.divide(self._common, either, out=np.ones_like(either), where=either > 0)
+        others = len(iou) - 1
+        return [1.0] if not others else ((iou.sum(axis=1) - 1) / others).tolist()

@@ -1,4 +1,4 @@
-"""Draw objects over frames: an outline around what can be seen, stripes over what is predicted to hide."""
+"""Draw objects over frames, an outline around what can be seen and stripes over what hides, and how sure that is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from amodal_diffusion.types import BoolArray, UInt8Array
+from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 # Rare in nature, and told apart by most people, on dark and on bright pictures.
 COLOURS = (
@@ -51,6 +51,19 @@ def draw_overlay(rgb: UInt8Array, layers: Sequence[OverlayLayer]) -> UInt8Array:
     for index, layer in enumerate(layers):
         _draw(canvas, layer, np.array(COLOURS[index % len(COLOURS)], np.float32), line)
     return canvas
+
+
+def draw_uncertainty(probability: FloatArray) -> UInt8Array:
+    """Draw where answers differ: black where all agree, white where half of them have a pixel.
+
+    Args:
+        probability: share of the answers that have a pixel, float32 ``[H, W]`` in [0, 1].
+
+    Returns:
+        uint8 ``[H, W, 3]``.
+    """
+    grey = np.rint(255 * (1 - np.abs(2 * probability - 1))).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=-1)
 
 
 def _draw(canvas: UInt8Array, layer: OverlayLayer, colour: npt.NDArray[np.float32], line: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from amodal_diffusion.metrics import best_sample, joined_samples, probability_map, score_track
+from amodal_diffusion.metrics import Agreement, best_sample, joined_samples, probability_map, score_track
 from amodal_diffusion.types import BoolArray
 
 
@@ -44,3 +44,17 @@ def test_the_probability_is_the_share_of_samples() -> None:
     probability = probability_map(SAMPLES)
     np.testing.assert_allclose(probability[0, 0], [1, 1, 1, 1, 2 / 3, 2 / 3, 0, 0, 0, 0], rtol=1e-6)
     assert probability.dtype == np.float32
+
+
+def test_agreement_is_the_mean_iou_with_the_others() -> None:
+    agreement = Agreement(3)
+    for frame in range(2):
+        agreement.add(np.stack([strip((0, 4), (0, 4)), strip((0, 4), (0, 8)), strip((0, 2), (0, 2))])[:, frame])
+    # Pixels 8, 12 and 4; in common 8, 4 and 4; in either 12, 8 and 12.
+    assert agreement.result() == pytest.approx([(8 / 12 + 4 / 8) / 2, (8 / 12 + 4 / 12) / 2, (4 / 8 + 4 / 12) / 2])
+    alone = Agreement(1)
+    alone.add(strip((0, 0))[None])
+    assert alone.result() == [1.0]
+    empty = Agreement(2)
+    empty.add(np.zeros((2, 4), dtype=np.bool_))
+    assert empty.result() == [1.0, 1.0]
