@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from tests.documents import ROOT
 from tests.media import moving_disc, write_frames
 
 RGB, MASK = moving_disc()
+GUIDE = ROOT / "docs" / "segmenters.md"
 CLICK = Prompts(points=(Point(20, 24, 0),))
 
 
@@ -71,7 +73,7 @@ def test_an_object_that_is_nowhere_is_named() -> None:
 @pytest.fixture
 def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The guide's module and its entry point, as an installed package has them."""
-    guide = (ROOT / "docs" / "segmenters.md").read_text(encoding="utf-8")
+    guide = GUIDE.read_text(encoding="utf-8")
     (module,) = re.findall(r"^```python\n(# like_colour\.py\n.*?)^```", guide, flags=re.DOTALL | re.MULTILINE)
     (entry,) = re.findall(r"^```toml\n(.*?)^```", guide, flags=re.DOTALL | re.MULTILINE)
     group, name, target = re.findall(r'\[project\.entry-points\."(.*?)"\]\n(\S+) = "(.*?)"', entry)[0]
@@ -89,6 +91,15 @@ def test_the_guides_segmenter_works_in_python(example: ModuleType) -> None:
     segmenter: Segmenter = example.LikeColour()
     masks = segment_frames(RGB, CLICK, segmenter)["1"]
     np.testing.assert_array_equal(masks, MASK)
+
+
+def test_the_guides_way_from_a_click_to_a_whole_object(example: ModuleType) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    (code,) = (block for block in blocks if f"from {example.__name__} import" in block)
+    names: dict[str, Any] = {"rgb": moving_disc(2, 160, 240)[0]}
+    exec(code, names)
+    assert names["masks"]["1"].any(axis=(1, 2)).all()
+    assert (names["result"].amodal_mask >= names["masks"]["1"]).all()
 
 
 def test_the_guides_segmenter_plugs_into_the_command(
