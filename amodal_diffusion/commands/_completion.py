@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from amodal_diffusion.commands._depth import STEP as DEPTH_STEP
 from amodal_diffusion.commands._depth import clip_depth
+from amodal_diffusion.commands._files import drop_layers, sound_of, write_formats
 from amodal_diffusion.commands._networks import Networks
 from amodal_diffusion.commands._paths import layer_path, mask_path, record_path, step_of
 from amodal_diffusion.commands._request import CompletionInputs, CompletionRequest, open_inputs, package_version
@@ -62,6 +63,7 @@ def complete_clip(
     folder = OutputFolder(
         request.out, inputs=request.inputs(), settings=request.settings(), overwrite=request.overwrite
     )
+    sound = sound_of(request)
     networks = networks or Networks(request)
     estimator = None if inputs.whole else networks.estimator
     with folder.opened() as out:
@@ -75,14 +77,16 @@ def complete_clip(
         for track in laid.tracks:
             if not out.is_finished(step_of(track)):
                 _complete_object(track, laid, laid.depth, networks.completer, request, out)
-        _write_overlay(laid, out, quiet=request.quiet)
+        _write_overlay(laid, out, sound=sound, quiet=request.quiet)
         write_order(laid, laid.depth, out, painted=request.stages == "all", quiet=request.quiet)
+        write_formats(laid, request, out, sound=sound)
         with out.step("summary", [SUMMARY]) as work:
             summary = _summary(request, inputs, depth, networks, out)
             (work / SUMMARY).write_text(_to_json(summary), encoding="utf-8")
         for name, write in (extras or {}).items():
             with out.step(f"extra {name}", [name]) as work:
                 write(work)
+        drop_layers(laid, request, out)
         out.discard(DEPTH_STEP)
         out.commit()
     return request.out
@@ -149,14 +153,14 @@ def _frames(track: MaskTrack, inputs: CompletionInputs, depth: DepthTrack | None
         yield FrameInput(rgb=rgb, modal=modal, depth=unit, amodal=amodal, focus=focus)
 
 
-def _write_overlay(inputs: CompletionInputs, out: OutputFolder, *, quiet: bool) -> None:
+def _write_overlay(inputs: CompletionInputs, out: OutputFolder, *, sound: Path | None, quiet: bool) -> None:
     """Draw all objects over the clip, from what is in the folder by now."""
     if out.is_finished("overlay"):
         return
     clip = inputs.clip
     with (
         out.step("overlay", [OVERLAY]) as work,
-        VideoWriter(work / OVERLAY, "mp4", VideoLayout.of(clip)) as video,
+        VideoWriter(work / OVERLAY, "mp4", VideoLayout.of(clip), sound_of=sound) as video,
         tqdm(total=clip.num_frames, desc="overlay", unit="frame", disable=quiet) as bar,
     ):
         visible = zip(*inputs.tracks, strict=True)

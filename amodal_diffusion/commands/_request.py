@@ -8,10 +8,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
+from amodal_diffusion.commands._formats import Format, check_formats
 from amodal_diffusion.commands._prompts import check_prompts
 from amodal_diffusion.types import InputError
 from amodal_diffusion.video.canvas import Canvas
 from amodal_diffusion.video.depth_files import DepthTrack, fit_depth, open_depth
+from amodal_diffusion.video.edges import Alpha
 from amodal_diffusion.video.io import ClipReader, open_clip
 from amodal_diffusion.video.mask_files import MaskTrack, fit_track, read_masks
 from amodal_diffusion.video.outdir import InputRecord
@@ -47,6 +49,10 @@ class CompletionRequest:
         height: pixels the model works at.
         width: pixels the model works at.
         seed: the same seed, the same result.
+        formats: of the results, see :mod:`amodal_diffusion.commands._formats`.
+        alpha: of layers: ``"straight"``, or ``"premultiplied"`` into their colours.
+        soft_edge: pixels around objects over which the alpha of layers falls to 0; 0 for none.
+        audio: the clip's sound is carried into videos.
         overwrite: replace earlier results of this program.
         allow_truncated: go on with what decodes of a damaged video.
         quiet: no progress bars.
@@ -74,6 +80,10 @@ class CompletionRequest:
     height: int | None = None
     width: int | None = None
     seed: int = 0
+    formats: tuple[Format, ...] = ("png",)
+    alpha: Alpha = "straight"
+    soft_edge: int = 0
+    audio: bool = False
     overwrite: bool = False
     allow_truncated: bool = False
     quiet: bool = False
@@ -143,6 +153,7 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
         if folder is not None and folder.is_dir() and request.out.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"out: {request.out}: lies in {folder}, which is input; choose another folder")
     _check_source(request)
+    check_formats(request.formats, painted=request.stages == "all", sound=request.audio)
     clip = open_clip(request.clip, allow_truncated=request.allow_truncated)
     canvas = Canvas.around(clip, request.expand)
     if request.masks is None:

@@ -9,6 +9,7 @@ from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from amodal_diffusion.commands._completion import complete_clip
+from amodal_diffusion.commands._formats import read_formats
 from amodal_diffusion.commands._prompts import add_prompt_arguments, read_prompts
 from amodal_diffusion.commands._request import CompletionRequest
 from amodal_diffusion.config import CommandParser
@@ -29,7 +30,8 @@ def add_arguments(parser: CommandParser) -> None:
         type=Path,
         default=None,
         help="what can be seen, if not shown by clicks: a folder of PNG (0/255: one object; a palette or several grey "
-        "values: one object each), a mask video, or a folder of such folders, one per object",
+        "values: one object each), a mask video, a video of labels without loss, a COCO or YouTube-VIS JSON file, or a "
+        "folder of folders of PNG, one per object",
     )
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the results, whole or absent")
     parser.add_argument("--object", metavar="ID", type=str, default=None, help="complete this object alone")
@@ -57,6 +59,29 @@ def add_options(parser: CommandParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results of this program in DIR")
     parser.add_argument("--allow-truncated", action="store_true", help="go on with what decodes of a damaged video")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
+
+    files = parser.add_argument_group("files")
+    files.add_argument(
+        "--formats",
+        metavar="LIST",
+        default="png",
+        help="with commas: png (RGBA pictures), prores (ProRes 4444 MOV), webm (VP9 with alpha), masks-mp4, davis "
+        "(palette PNG), coco, youtube-vis (JSON); whole masks as 0/255 PNG are always written",
+    )
+    files.add_argument(
+        "--alpha",
+        choices=["straight", "premultiplied"],
+        default="straight",
+        help="of layers, into their colours or not",
+    )
+    files.add_argument(
+        "--soft-edge",
+        metavar="N",
+        type=NonNegativeInt,
+        default=0,
+        help="pixels around objects over which the alpha of layers falls to 0; their own pixels stay as they are",
+    )
+    files.add_argument("--audio", action="store_true", help="carry the clip's sound into the videos")
 
     model = parser.add_argument_group("model")
     model.add_argument("--model", metavar="NAME", default="tiny", help="a bundled name, a folder, or a hub id")
@@ -137,6 +162,10 @@ def build_request(
         height=args.height,
         width=args.width,
         seed=args.seed,
+        formats=read_formats(args.formats),
+        alpha=args.alpha,
+        soft_edge=args.soft_edge,
+        audio=args.audio,
         overwrite=args.overwrite,
         allow_truncated=args.allow_truncated,
         quiet=args.quiet,

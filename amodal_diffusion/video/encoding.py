@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Literal, Self
 
@@ -227,13 +228,11 @@ def _encoder(recipe: _Recipe) -> str | None:
 def _name_aspect(path: Path, layout: VideoLayout) -> None:
     """Write the shape of pixels into a WebM, whose writer does not take it from PyAV; its packets stay as they are."""
     shape = layout.pixel_aspect * Fraction(layout.width, layout.height)
-    square = path.with_name(f"{path.stem}.square{path.suffix}")
-    path.replace(square)
-    try:
-        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", f"file:{square}", "-map", "0"]
-        command += ["-c", "copy", "-aspect", f"{shape.numerator}:{shape.denominator}", "-fflags", "+bitexact"]
-        subprocess.run([*command, f"file:{path}"], check=True, capture_output=True)
-    except (RuntimeError, subprocess.CalledProcessError):  # no FFmpeg for this system: better square than none
-        shutil.copyfile(square, path)
-    finally:
-        square.unlink()
+    with TemporaryDirectory() as folder:
+        square = Path(shutil.move(path, folder))
+        try:
+            command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", f"file:{square}", "-map", "0"]
+            command += ["-c", "copy", "-aspect", f"{shape.numerator}:{shape.denominator}", "-fflags", "+bitexact"]
+            subprocess.run([*command, f"file:{path}"], check=True, capture_output=True)
+        except (RuntimeError, subprocess.CalledProcessError):  # no FFmpeg for this system: better square than none
+            shutil.copyfile(square, path)

@@ -91,12 +91,7 @@ class OutputFolder:
             raise InputError(f"out: {self.path}: expected a folder that can be renamed into place")
         self.work = self.path.with_name(self.path.name + ".partial")
         self._old = self.path.with_name(self.path.name + ".replaced")
-        # Through JSON and back, so that it compares equal to what the file gives.
-        self._identity = json.loads(
-            json.dumps(
-                {"inputs": {name: asdict(record) for name, record in inputs.items()}, "settings": dict(settings)}
-            )
-        )
+        self._identity = _identity(inputs, settings)
         self._steps: dict[str, dict[str, Any]] = {}
         self._overwrite = overwrite
         self._check_results()
@@ -139,7 +134,10 @@ class OutputFolder:
             step: its name.
         """
         entry = self._steps.get(step)
-        return bool(entry and entry["finished"] and all(_is_written(self.work / file) for file in entry["files"]))
+        if not entry or not entry["finished"]:
+            return False
+        dropped = set(entry.get("dropped", ()))
+        return all(file in dropped or _is_written(self.work / file) for file in entry["files"])
 
     @contextmanager
     def step(self, name: str, files: Sequence[str]) -> Iterator[Path]:
@@ -184,6 +182,22 @@ class OutputFolder:
         """
         self._discard(name, self.work)
 
+    def drop(self, name: str, files: Sequence[str]) -> None:
+        """Remove files of a finished step that only others needed; it stays finished, also if this is interrupted.
+
+        Args:
+            name: of the step.
+            files: of those that it wrote.
+        """
+        entry = self._steps[name]
+        entry["dropped"] = list(files)
+        self._save()
+        _remove_files([self.work / file for file in files], self.work)
+        del entry["dropped"]
+        dropped = set(files)
+        entry["files"] = [file for file in entry["files"] if file not in dropped]
+        self._save()
+
     def commit(self, *, discarding: str | None = None) -> None:
         """Rename ``DIR.partial`` to ``DIR``; what it replaces goes only after that.
 
@@ -210,12 +224,7 @@ class OutputFolder:
 
     def _discard(self, name: str, root: Path) -> None:
         """Remove the files of a step in the folder before or after it is renamed."""
-        files = _files_of(root, self._steps.pop(name, {"files": []}))
-        for path in files:
-            path.unlink(missing_ok=True)
-        for folder in {path.parent for path in files} - {root}:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        _remove_files(_files_of(root, self._steps.pop(name, {"files": []})), root)
         self._save(root)
 
     def _check_results(self) -> None:
@@ -259,6 +268,21 @@ class OutputFolder:
         )
 
 
+def holds_results(path: str | Path, *, inputs: Mapping[str, InputRecord], settings: Mapping[str, Any]) -> bool:
+    """Whether a folder holds the whole results of a command.
+
+    Args:
+        path: the folder, if it is there at all.
+        inputs: of the command, as for :class:`OutputFolder`.
+        settings: of the command, as for :class:`OutputFolder`.
+
+    Raises:
+        InputError: if its manifest cannot be read.
+    """
+    folder = Path(path)
+    return (folder / MANIFEST).is_file() and not _differences(_read_manifest(folder), _identity(inputs, settings))
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a text file so that a kill leaves the old one, none, or the new one, never a part.
 
@@ -272,6 +296,15 @@ def write_whole(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def _remove_files(files: Sequence[Path], root: Path) -> None:
+    """Remove files below a folder, and the folders in it that are empty without them."""
+    for path in files:
+        path.unlink(missing_ok=True)
+    for folder in {path.parent for path in files} - {root}:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _unfinished(path: Path) -> Path:
@@ -339,6 +372,13 @@ def _remove_listed(folder: Path, *, keep: str = "") -> None:
     for path in (*folders, folder):
         if not any(path.iterdir()):
             path.rmdir()
+
+
+def _identity(inputs: Mapping[str, InputRecord], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells one command's results from another's, as the manifest gives it back."""
+    records = {name: asdict(record) for name, record in inputs.items()}
+    identity: dict[str, Any] = json.loads(json.dumps({"inputs": records, "settings": dict(settings)}))
+    return identity
 
 
 def _differences(manifest: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,347 @@
+"""`amodal-diffusion complete --formats`: each format is written, read back by another library, and resumed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO  # type: ignore[import-untyped]
+
+from amodal_diffusion.cli import main
+from amodal_diffusion.commands import _files
+from amodal_diffusion.video.io import open_clip
+from amodal_diffusion.video.mask_files import read_masks
+from tests.factories import tiny_completer_folder
+from tests.media import H264, Bool, UInt8, encode, ffmpeg, moving_disc, write_frames, write_masks
+
+FRAMES, HEIGHT, WIDTH = 5, 25, 41
+RGB, MASK = moving_disc(FRAMES, HEIGHT, WIDTH)
+OTHER = np.roll(MASK, 7, axis=1)
+ALL = "png,prores,webm,masks-mp4,davis,coco,youtube-vis"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_completer_folder(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, model: Path) -> list[str]:
+    """Arguments for a clip of two objects, "cup" and "2"."""
+    write_masks(tmp_path / "masks" / "cup", MASK)
+    write_masks(tmp_path / "masks" / "2", OTHER)
+    return [str(write_frames(tmp_path / "frames", RGB)), "--masks", str(tmp_path / "masks"), *quick(model)]
+
+
+def quick(model: Path) -> list[str]:
+    return ["--model", str(model), "--device", "cpu", "--steps", "1", "--height", "16", "--width", "32", "-q"]
+
+
+def complete(inputs: list[str], out: Path, *options: str) -> Path:
+    assert main(["complete", *inputs, "--out", str(out), *options]) == 0
+    return out
+
+
+def pictures(folder: Path) -> UInt8:
+    return np.stack([np.asarray(Image.open(file)) for file in sorted(folder.iterdir())])
+
+
+def decoded(path: Path) -> Iterator[av.VideoFrame]:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        decoder = av.CodecContext.create("libvpx-vp9", "r") if path.suffix == ".webm" else stream.codec_context
+        for packet in container.demux(stream):
+            yield from decoder.decode(packet if packet.size else None)
+
+
+def layers(path: Path) -> UInt8:
+    """As PyAV reads a video with alpha, uint8 [F, H, W, 4]."""
+    return np.stack([frame.to_ndarray(format="rgba", threads=1) for frame in decoded(path)])
+
+
+def amodal(out: Path, name: str) -> Bool:
+    return np.asarray(pictures(out / "objects" / name / "amodal_masks") > 0)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files but those that tell times."""
+    left_out = ("manifest.json", "summary.json", "object.json")
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in left_out
+    }
+
+
+def test_every_format_holds_the_same_objects(tmp_path: Path, inputs: list[str]) -> None:
+    out = complete(inputs, tmp_path / "out", "--formats", ALL)
+    coco = COCO(str(out / "coco.json"))
+    vis = json.loads((out / "youtube_vis.json").read_text())
+    assert vis["videos"][0]["file_names"][1] == "frames/frame1.png"
+    for number, name in enumerate(("2", "cup"), start=1):
+        folder, whole = out / "objects" / name, amodal(out, name)
+        png = pictures(folder / "completed")
+        np.testing.assert_array_equal(png[..., 3] > 0, whole)
+        for video in ("completed.mov", "completed.webm"):
+            layer = layers(folder / video)
+            assert layer.shape == (FRAMES, HEIGHT, WIDTH, 4)
+            np.testing.assert_array_equal(layer[..., 3] > 127, whole)
+            assert np.abs(layer[whole].astype(int) - png[whole])[:, :3].mean() < 8
+        np.testing.assert_array_equal(
+            read_masks(folder / "amodal_masks.mp4")["1"].areas, stacked(folder / "amodal_masks.mp4").sum(axis=(1, 2))
+        )
+        assert (stacked(folder / "amodal_masks.mp4")[:, :HEIGHT, :WIDTH] != whole).mean() < 0.02
+        labels = pictures(out / "davis" / name)
+        assert Image.open(out / "davis" / name / "00000.png").mode == "P"
+        np.testing.assert_array_equal(labels, whole * number)
+        found = [entry for entry in coco.loadAnns(coco.getAnnIds()) if entry["track_id"] == number]
+        np.testing.assert_array_equal(
+            np.stack([coco.annToMask(entry) for entry in found]) > 0, whole[whole.any((1, 2))]
+        )
+        for file in ("coco.json", "youtube_vis.json"):
+            np.testing.assert_array_equal(np.stack(list(read_masks(out / file)[name])), whole)
+
+
+def stacked(path: Path) -> Bool:
+    return np.stack(list(read_masks(path)["1"]))
+
+
+def test_only_what_is_asked_for_is_left(tmp_path: Path, inputs: list[str]) -> None:
+    out = complete(inputs, tmp_path / "out", "--formats", "webm,coco", "--object", "cup")
+    assert sorted(path.name for path in out.iterdir() if path.suffix not in (".jsonl",)) == [
+        "coco.json", "manifest.json", "objects", "overlay.mp4", "summary.json"
+    ]  # fmt: skip
+    assert sorted(path.name for path in (out / "objects" / "cup").iterdir()) == [
+        "amodal_masks", "completed.webm", "object.json"
+    ]  # fmt: skip
+    complete(inputs, tmp_path / "out", "--formats", "davis", "--object", "cup", "--overwrite")  # all of it is ours
+    assert not (out / "coco.json").exists()
+
+
+def test_a_soft_edge_leaves_the_visible_pixels(tmp_path: Path, inputs: list[str]) -> None:
+    options = ("--object", "cup", "--formats", "png,prores", "--soft-edge", "3")
+    soft = complete(inputs, tmp_path / "soft", *options) / "objects" / "cup"
+    multiplied = complete(inputs, tmp_path / "multiplied", *options, "--alpha", "premultiplied") / "objects" / "cup"
+    assert not (soft / "completed").exists()
+    straight, ready = pictures(soft / "layers"), pictures(multiplied / "layers")
+    for layer in (straight, ready):
+        np.testing.assert_array_equal(layer[MASK][:, :3], RGB[MASK])
+        assert (layer[MASK][:, 3] == 255).all()
+        assert ((layer[..., 3] > 0) & (layer[..., 3] < 255)).any()
+    np.testing.assert_array_equal(straight[..., 3], ready[..., 3])
+    edge = (straight[..., 3] > 0) & (straight[..., 3] < 255)
+    np.testing.assert_array_equal(ready[edge][:, 0], (straight[edge][:, 0] * (straight[edge][:, 3] / 255)).round())
+    video = layers(multiplied / "completed.mov")
+    assert np.abs(video.astype(int) - ready).mean() < 3
+    assert np.abs(layers(soft / "completed.mov")[..., 3].astype(int) - straight[..., 3]).mean() < 1
+
+
+def test_times_shape_and_sound_of_the_clip_are_kept(tmp_path: Path, model: Path) -> None:
+    rgb, mask = moving_disc(9, 32, 48)
+    uneven = ("-vf", "select='not(eq(mod(n,3),1))',setsar=4/3", "-fps_mode", "vfr")
+    encode(tmp_path / "silent.mp4", rgb, *H264, *uneven, fps=10)
+    clip = tmp_path / "clip.mp4"
+    ffmpeg("-i", tmp_path / "silent.mp4", "-f", "lavfi", "-i", "sine=duration=0.9", "-c:v", "copy", "-c:a", "aac", clip)
+    masks = write_masks(tmp_path / "masks", mask[np.arange(9) % 3 != 1])
+    arguments = [str(clip), "--masks", str(masks), *quick(model)]
+    out = complete(arguments, tmp_path / "out", "--formats", "prores,webm,masks-mp4", "--audio")
+    expected = [float(open_clip(clip).timing.seconds(index)) for index in range(6)]
+    assert expected == [0, 0.2, 0.3, 0.5, 0.6, 0.8]
+    sounds = {}
+    for path in (out / "overlay.mp4", *(out / "objects" / "1").glob("*.*")):
+        if path.suffix == ".json":
+            continue
+        read = open_clip(path)
+        assert [float(read.timing.seconds(index)) for index in range(6)] == pytest.approx(expected, abs=0.0006)
+        assert float(read.pixel_aspect) == pytest.approx(4 / 3, rel=0.02)
+        with av.open(str(path)) as container:
+            sounds[path.name] = container.streams.audio[0].codec_context.codec.canonical_name
+    assert sounds == {
+        "overlay.mp4": "aac", "completed.mov": "aac", "completed.webm": "opus", "amodal_masks.mp4": "aac"
+    }  # fmt: skip
+
+
+def test_a_clip_without_sound_says_so(tmp_path: Path, inputs: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    complete(inputs, tmp_path / "out", "--audio", "--stages", "masks", "--object", "cup")
+    assert capfd.readouterr().err == f"warning: --audio: {tmp_path / 'frames'} has no sound; the videos have none\n"
+
+
+KINDS = {
+    "10-bit": ("-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-x265-params", "log-level=none"),
+    "grey": ("-c:v", "ffv1", "-pix_fmt", "gray"),
+    "alpha": ("-c:v", "ffv1", "-pix_fmt", "bgra"),
+    "1000 fps": (*H264, "-r", "1000"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_clips_of_all_kinds(tmp_path: Path, model: Path, kind: str) -> None:
+    rgb, mask = moving_disc(3, 48, 64)
+    fps = 1000 if kind == "1000 fps" else 8
+    clip = encode(tmp_path / "clip.mkv", rgb, *KINDS[kind], fps=fps)
+    arguments = [str(clip), "--masks", str(write_masks(tmp_path / "masks", mask)), *quick(model)]
+    out = complete(arguments, tmp_path / "out", "--formats", "prores,webm")
+    seen = np.stack(list(open_clip(clip)))[mask].astype(int)
+    for path in (out / "objects" / "1").glob("completed.*"):
+        read = open_clip(path)
+        assert (read.num_frames, read.height, read.width) == (3, 48, 64)
+        assert read.timing.seconds(2) == pytest.approx(Fraction(2, fps), abs=0.0006)
+        assert np.abs(layers(path)[mask][:, :3] - seen).mean() < 6
+
+
+def test_a_clip_that_is_turned_by_its_metadata(tmp_path: Path, model: Path) -> None:
+    rgb, mask = moving_disc(3)
+    encode(tmp_path / "plain.mp4", rgb)
+    ffmpeg("-display_rotation", "90", "-i", tmp_path / "plain.mp4", "-c", "copy", tmp_path / "clip.mp4")
+    upright = np.ascontiguousarray(np.rot90(mask, axes=(1, 2)))
+    arguments = [str(tmp_path / "clip.mp4"), "--masks", str(write_masks(tmp_path / "masks", upright)), *quick(model)]
+    out = complete(arguments, tmp_path / "out", "--formats", "prores")
+    layer = layers(out / "objects" / "1" / "completed.mov")
+    assert layer.shape == (3, 64, 48, 4)
+    assert np.abs(layer[upright][:, :3].astype(int) - np.rot90(rgb, axes=(1, 2))[upright]).mean() < 6
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--formats", "png,gif"), f"--formats: expected some of {ALL}, got gif"),
+        (("--formats", ","), f"--formats: expected some of {ALL}, got none"),
+        (("--formats", "webm", "--stages", "masks"), "--formats: webm holds layers, which --stages masks leaves out"),
+        (("--alpha", "none"), "alpha: "),
+        (("--soft-edge", "-1"), "soft_edge: "),
+    ],
+)
+def test_wrong_options(
+    tmp_path: Path, inputs: list[str], options: tuple[str, ...], problem: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status = main(["complete", *inputs, "--out", str(tmp_path / "out"), *options])
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    error = capfd.readouterr().err
+    assert (status, error.count("\n")) == (2, 1)
+    assert problem in error
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_an_encoder_that_is_missing_is_known_before_any_network(
+    tmp_path: Path, inputs: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(av, "codecs_available", {"libx264"})
+    arguments = ["complete", *inputs, "--out", str(tmp_path / "out"), "--formats", "webm", "--model", "nosuch"]
+    assert main(arguments) == 2
+    assert capfd.readouterr().err.startswith("error: --formats: webm needs FFmpeg's libvpx-vp9, which this build of")
+    assert not list(tmp_path.glob("out*"))
+
+
+KILLED_RUN = """
+import os, signal, sys
+from amodal_diffusion.cli import main
+from amodal_diffusion.commands import _files
+
+read = _files.read_rgba
+
+def read_or_die(path):
+    if path.parts[-3:] == ("cup", "completed", "00003.png"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read(path)
+
+_files.read_rgba = read_or_die
+main(sys.argv[1:])
+"""
+
+
+def test_a_killed_run_goes_on_and_gives_the_same_files(tmp_path: Path, inputs: list[str]) -> None:
+    out = tmp_path / "out"
+    options = ["--formats", ALL.removeprefix("png,"), "--soft-edge", "2"]
+    command = [sys.executable, "-c", KILLED_RUN, "complete", *inputs, "--out", str(out), *options]
+    assert subprocess.run(command, check=False, timeout=250).returncode == -9
+    part = tmp_path / "out.partial" / "objects"
+    finished = (part / "2" / "completed.mov").stat().st_mtime_ns
+    assert (part / "cup" / "completed.mov").is_file()
+    complete(inputs, out, *options)
+    assert (out / "objects" / "2" / "completed.mov").stat().st_mtime_ns == finished
+    assert contents(out) == contents(complete(inputs, tmp_path / "whole", *options))
+
+
+def test_a_run_that_is_stopped_while_layers_are_removed_goes_on(
+    tmp_path: Path, inputs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    unlink = Path.unlink
+
+    def interrupt(path: Path, missing_ok: bool = False) -> None:
+        if path.parts[-3:] == ("cup", "completed", "00003.png"):
+            raise KeyboardInterrupt
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", interrupt)
+    assert main(["complete", *inputs, "--out", str(out), "--formats", "webm"]) == 130
+    monkeypatch.undo()
+    record = (tmp_path / "out.partial" / "objects" / "cup" / "object.json").stat().st_mtime_ns
+    complete(inputs, out, "--formats", "webm")
+    assert (out / "objects" / "cup" / "object.json").stat().st_mtime_ns == record
+    assert not list(out.glob("objects/*/completed"))
+
+
+def test_a_full_disk_stops_with_one_line_and_what_is_finished_stays(
+    tmp_path: Path, inputs: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    out, options = tmp_path / "out", ("--formats", "prores,coco")
+    whole = complete(inputs, tmp_path / "whole", *options)
+    largest = (whole / "objects" / "2" / "completed.mov").stat().st_size
+    assert all(len(data) < largest - 512 for name, data in contents(whole).items() if not name.endswith(".mov"))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest - 512, limits[1]))  # the system refuses larger files
+    try:
+        assert main(["complete", *inputs, "--out", str(out), *options]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1
+    assert "out.partial: no room left to write" in error
+    assert "the same command goes on" in error
+    record = (tmp_path / "out.partial" / "objects" / "cup" / "object.json").stat().st_mtime_ns
+    complete(inputs, out, *options)
+    assert (out / "objects" / "cup" / "object.json").stat().st_mtime_ns == record
+    assert contents(out) == contents(whole)
+
+
+def test_a_full_disk_while_pictures_are_written(
+    tmp_path: Path, inputs: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(_files, "write_label_png", full)
+    assert main(["complete", *inputs, "--out", str(tmp_path / "out"), "--formats", "davis"]) == 2
+    assert "no room left to write (No space left on device)" in capfd.readouterr().err
+    monkeypatch.undo()
+    complete(inputs, tmp_path / "out", "--formats", "davis")
+
+
+def test_labels_of_more_objects_than_asked_that_vanish_and_return(tmp_path: Path, model: Path) -> None:
+    labels = np.zeros(MASK.shape, np.uint8)
+    labels[:, 2:9, 3:12] = 4
+    labels[:, 12:20, 20:35] = 9
+    labels[2] = 0
+    labels[3:, 0:2] = 200
+    masks = write_masks(tmp_path / "masks", labels, mode="P")
+    arguments = [str(write_frames(tmp_path / "frames", RGB)), "--masks", str(masks), *quick(model)]
+    out = complete(arguments, tmp_path / "out", "--object", "9", "--formats", "davis,youtube-vis", "--stages", "masks")
+    assert [path.name for path in (out / "objects").iterdir()] == ["9"]
+    assert json.loads((out / "objects" / "9" / "object.json").read_text())["visible_area"] == [120, 120, 0, 120, 120]
+    assert json.loads((out / "youtube_vis.json").read_text())["annotations"][0]["track_id"] == 9
+    again = [arguments[0], "--masks", str(out / "youtube_vis.json"), *quick(model)]
+    complete(again, tmp_path / "again", "--stages", "masks")
+    assert [path.name for path in (tmp_path / "again" / "objects").iterdir()] == ["9"]
