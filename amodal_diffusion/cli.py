@@ -15,7 +15,7 @@ from amodal_diffusion.config import CommandParser
 from amodal_diffusion.types import InputError
 
 FAILED, INTERRUPTED = 2, 130
-RESUMABLE = ("complete", "evaluate", "scenes")  # keep what is finished for the same command to go on from
+RESUMABLE = ("batch", "complete", "evaluate", "scenes")  # keep what is finished for the same command to go on from
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -65,7 +65,7 @@ def complete_clip(
     )
     sound = sound_of(request)
     networks = networks or Networks(request)
-    estimator = None if inputs.whole else networks.estimator
+    estimator = networks.estimator if request.depth == "auto" and not inputs.whole else None
     with folder.opened() as out:
         if request.prompts is not None:
             tracks = segment_clip(

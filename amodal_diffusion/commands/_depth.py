@@ -25,25 +25,19 @@ logger = logging.getLogger(__name__)
 
 
 def load_estimator(request: CompletionRequest, default: str | None, *, device: str) -> DepthEstimator | None:
-    """Load the depth network that the request asks for.
+    """Load the depth network that the request asks for: its own, or the checkpoint's.
 
     Args:
-        request: where ``depth`` is ``"auto"``, its own depth model or the checkpoint's is loaded.
+        request: may name one.
         default: the checkpoint's own, if it names one.
         device: where it runs.
 
     Returns:
-        None where no depth is to be estimated; says so in one line where it might have been.
+        None where there is none; says so in one line.
 
     Raises:
-        InputError: if a depth model that was asked for cannot be loaded, or none is going to be used.
+        InputError: if a depth model that was asked for cannot be loaded.
     """
-    if request.depth != "auto":
-        if request.depth_model is not None:
-            raise InputError(
-                f"--depth-model: nothing to estimate, as --depth is {request.depth}; leave one of them out"
-            )
-        return None
     name = request.depth_model or default
     if name is None:
         if not request.quiet:

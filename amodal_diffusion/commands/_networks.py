@@ -56,10 +56,10 @@ class Networks:
 
     @cached_property
     def estimator(self) -> DepthEstimator | None:
-        """The depth network, loaded when it is first asked for; None where depth is not to be estimated.
+        """The depth network, loaded when it is first asked for; None where there is none.
 
         Raises:
-            InputError: if one that was asked for cannot be loaded, or none is going to be used.
+            InputError: if one that was asked for cannot be loaded.
         """
         return load_estimator(self._request, self.completer.default_depth_model, device=self.completer.device)
 

@@ -229,7 +229,11 @@ def _whole_masks(
 
 
 def _depth(request: CompletionRequest, clip: ClipReader) -> DepthTrack | None:
-    if request.depth in ("auto", "none"):
+    if request.depth == "auto":
+        return None
+    if request.depth_model is not None:
+        raise InputError(f"--depth-model: nothing to estimate, as --depth is {request.depth}; leave one of them out")
+    if request.depth == "none":
         return None
     return fit_depth(open_depth(request.depth, inverse=request.depth_inverse), clip)
 

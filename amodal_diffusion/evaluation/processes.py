@@ -1,4 +1,4 @@
-"""The processes of a launch that share a benchmark's tracks, and how they end together."""
+"""The processes of a launch that share a benchmark's tracks or other work, and how they end together."""
 
 from __future__ import annotations
 
@@ -76,6 +76,11 @@ class Processes:
         """
         result = self.together(lambda: work() if self.is_main else None)
         found: T = gather_object([result])[0]
+        return found
+
+    def gather(self, values: Sequence[T]) -> list[T]:
+        """Values of all processes, which can be pickled, in the order of the processes."""
+        found: list[T] = gather_object(list(values))
         return found
 
     def wait(self) -> None:

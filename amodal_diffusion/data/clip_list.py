@@ -1,0 +1,137 @@
+"""Lists of clips to complete: JSON lines, CSV or tab-separated text, one clip a line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from amodal_diffusion.types import InputError
+
+COLUMNS = ("clip", "masks", "depth", "object", "name")
+_REQUIRED = ("clip", "masks")
+_NO_FILES = ("auto", "none")  # what depth may be but a path
+_TAKEN = (".partial", ".replaced", ".json")  # beside the results: their unfinished folders, and what failed
+
+
+@dataclass(frozen=True)
+class ClipEntry:
+    """One clip of a list.
+
+    Attributes:
+        name: of the folder of its results, different from all others of the list.
+        clip: a video, a folder of pictures, or one picture.
+        masks: of what can be seen.
+        depth: ``"auto"``, ``"none"`` or a path; None where the list does not say.
+        object_name: the only object to complete; None for all.
+    """
+
+    name: str
+    clip: Path
+    masks: Path
+    depth: str | None = None
+    object_name: str | None = None
+
+
+def read_clip_list(path: str | Path) -> list[ClipEntry]:
+    """Read a list; whether what it names is there is not looked at.
+
+    Each line gives ``clip`` and ``masks``, and may give ``depth``, ``object`` and ``name``: as a JSON object (.jsonl),
+    below a line of these names in any order (.csv), or separated by tabs in this order (.txt; lines that begin with #
+    are comments). Empty values count as not given. Paths are relative to the list's folder. Without a name, results are
+    named as the clip is in the list, with ``_`` for ``/`` and without the suffix of a file, and after it the object.
+
+    Args:
+        path: the list.
+
+    Raises:
+        InputError: if it cannot be read, a line is not as above, two results would have one name, or none is listed.
+    """
+    path = Path(path)
+    readers = {".jsonl": _json_lines, ".csv": _csv_rows, ".txt": _text_rows}
+    if path.suffix.lower() not in readers:
+        raise InputError(f"input: {path}: expected a list named .jsonl, .csv or .txt")
+    entries: dict[str, ClipEntry] = {}
+    lines: dict[str, int] = {}
+    try:
+        for line, row in readers[path.suffix.lower()](path):
+            entry = _entry(row, path, line)
+            if entry.name in entries:
+                raise InputError(
+                    f"input: {path}: lines {lines[entry.name]} and {line} are both named {entry.name}; give one of "
+                    "them another name"
+                )
+            entries[entry.name], lines[entry.name] = entry, line
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"input: {path}: cannot be read ({error})") from error
+    if not entries:
+        raise InputError(f"input: {path}: lists no clip")
+    return list(entries.values())
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, text in enumerate(file, start=1):
+            if not text.strip():
+                continue
+            try:
+                row = json.loads(text)
+            except json.JSONDecodeError as error:
+                raise InputError(f"input: {path}: line {number} is not JSON ({error})") from error
+            if not isinstance(row, dict):
+                raise InputError(
+                    f'input: {path}: line {number}: expected an object such as {{"clip": ..., "masks": ...}}'
+                )
+            yield number, row
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        for row in reader:
+            if None in row:  # where DictReader puts what no column is named for
+                raise InputError(f"input: {path}: line {reader.line_num} has more values than the first line has names")
+            yield reader.line_num, row
+
+
+def _text_rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, text in enumerate(file, start=1):
+            if not text.strip() or text.startswith("#"):
+                continue
+            values = [value.strip() for value in text.rstrip("\r\n").split("\t")]
+            if len(values) > len(COLUMNS):
+                raise InputError(f"input: {path}: line {number}: expected at most {len(COLUMNS)} values between tabs")
+            yield number, dict(zip(COLUMNS, values, strict=False))
+
+
+def _entry(row: Mapping[str, object], path: Path, line: int) -> ClipEntry:
+    unknown = sorted(set(row) - set(COLUMNS))
+    if unknown:
+        raise InputError(f"input: {path}: line {line}: {unknown[0]} is unknown; there are {', '.join(COLUMNS)}")
+    given = {
+        key: value if isinstance(value, str) else f"{value}" for key, value in row.items() if value not in ("", None)
+    }
+    missing = [key for key in _REQUIRED if key not in given]
+    if missing:
+        raise InputError(f"input: {path}: line {line}: no {' and no '.join(missing)}")
+    depth, object_name = given.get("depth"), given.get("object")
+    clip = path.parent / given["clip"]
+    name = given.get("name") or _name(given["clip"], clip, object_name)
+    if not name or {"/", "\\"} & set(name) or name.startswith(".") or name.endswith(_TAKEN):
+        raise InputError(f"input: {path}: line {line}: {name} cannot be the name of a folder of results; give another")
+    return ClipEntry(
+        name=name,
+        clip=clip,
+        masks=path.parent / given["masks"],
+        depth=depth if depth is None or depth in _NO_FILES else str(path.parent / depth),
+        object_name=object_name,
+    )
+
+
+def _name(text: str, clip: Path, object_name: str | None) -> str:
+    written = Path(text) if clip.is_dir() else Path(text).with_suffix("")
+    parts = [part for part in written.parts if part not in (written.anchor, "..")]
+    return "_".join([*parts, *([object_name] if object_name else [])])
