@@ -6,12 +6,11 @@ import json
 import platform
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
-from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
@@ -19,22 +18,19 @@ from amodal_diffusion.commands._depth import STEP as DEPTH_STEP
 from amodal_diffusion.commands._depth import clip_depth
 from amodal_diffusion.commands._files import drop_layers, sound_of, write_formats
 from amodal_diffusion.commands._networks import Networks
-from amodal_diffusion.commands._paths import layer_path, mask_path, record_path, step_of
+from amodal_diffusion.commands._objects import complete_object
+from amodal_diffusion.commands._paths import mask_path, record_path, step_of
 from amodal_diffusion.commands._request import CompletionInputs, CompletionRequest, open_inputs, package_version
 from amodal_diffusion.commands._segmentation import MODAL_MASKS, segment_clip
 from amodal_diffusion.commands._stacking import summarise_order, write_order
-from amodal_diffusion.types import STAGES, AmodalResult, BoolArray, FloatArray
+from amodal_diffusion.types import STAGES
 from amodal_diffusion.video.canvas import Canvas
 from amodal_diffusion.video.depth_files import DepthTrack
 from amodal_diffusion.video.encoding import VideoLayout, VideoWriter
 from amodal_diffusion.video.io import ClipReader
-from amodal_diffusion.video.mask_files import MaskTrack
 from amodal_diffusion.video.outdir import OutputFolder
 from amodal_diffusion.video.overlay import OverlayLayer, draw_overlay
-from amodal_diffusion.video.pictures import read_integers, write_mask_png, write_rgba_png
-
-if TYPE_CHECKING:
-    from amodal_diffusion.pipelines.completer import AmodalCompleter, FrameInput
+from amodal_diffusion.video.pictures import read_integers
 
 OVERLAY, SUMMARY = "overlay.mp4", "summary.json"
 _LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "av")
@@ -76,7 +72,7 @@ def complete_clip(
         laid = replace(inputs, depth=depth).on_canvas()
         for track in laid.tracks:
             if not out.is_finished(step_of(track)):
-                _complete_object(track, laid, laid.depth, networks.completer, request, out)
+                complete_object(track, laid, networks.completer, request, out)
         _write_overlay(laid, out, sound=sound, quiet=request.quiet)
         write_order(laid, laid.depth, out, painted=request.stages == "all", quiet=request.quiet)
         write_formats(laid, request, out, sound=sound)
@@ -90,67 +86,6 @@ def complete_clip(
         out.discard(DEPTH_STEP)
         out.commit()
     return request.out
-
-
-def _stream(
-    completer: AmodalCompleter, frames: Iterator[FrameInput], request: CompletionRequest
-) -> Iterator[AmodalResult]:
-    return completer.stream(
-        frames,
-        seed=request.seed,
-        num_inference_steps=request.steps,
-        guidance_scale=request.guidance,
-        height=request.height,
-        width=request.width,
-    )
-
-
-def _complete_object(
-    track: MaskTrack,
-    inputs: CompletionInputs,
-    depth: DepthTrack | None,
-    completer: AmodalCompleter,
-    request: CompletionRequest,
-    out: OutputFolder,
-) -> None:
-    """Write one object's masks and layers as they come, and a record of them for the summary."""
-    paints = request.stages == "all"
-    files = [record_path(track), *(mask_path(track, index) for index in range(track.num_frames))]
-    files += [layer_path(track, index) for index in range(track.num_frames) if paints]
-    before = dict(completer.seconds)
-    areas: list[int] = []
-    with (
-        out.step(step_of(track), files) as work,
-        tqdm(total=track.num_frames, desc=f"object {track.name}", unit="frame", disable=request.quiet) as bar,
-    ):
-        for result in _stream(completer, _frames(track, inputs, depth), request):
-            for position, mask in enumerate(result.amodal_mask):
-                write_mask_png(work / mask_path(track, len(areas)), mask)
-                if result.rgba is not None:
-                    write_rgba_png(work / layer_path(track, len(areas)), result.rgba[position])
-                areas.append(int(mask.sum()))
-            bar.update(len(result.amodal_mask))
-        if len(areas) != track.num_frames:
-            raise RuntimeError(f"{len(areas)} results for {track.num_frames} frames of object {track.name}")
-        spent = {stage: round(seconds - before[stage], 3) for stage, seconds in completer.seconds.items()}
-        record = {"visible_area": list(track.areas), "amodal_area": areas, "seconds": spent}
-        (work / record_path(track)).write_text(json.dumps(record) + "\n", encoding="utf-8")
-
-
-def _frames(track: MaskTrack, inputs: CompletionInputs, depth: DepthTrack | None) -> Iterator[FrameInput]:
-    from amodal_diffusion.pipelines.completer import FrameInput
-    from amodal_diffusion.video.focus import follow
-    from amodal_diffusion.video.frames import depth_to_unit
-
-    maps: Iterator[FloatArray | None] = repeat(None) if depth is None else iter(depth)
-    whole = inputs.whole.get(track.name)
-    wholes: Iterator[BoolArray | None] = repeat(None) if whole is None else iter(whole)
-    places = follow(track if whole is None else (modal | amodal for modal, amodal in zip(track, whole, strict=True)))
-    for rgb, modal, values, amodal, focus in zip(inputs.clip, track, maps, wholes, places, strict=False):  # two endless
-        unit = None
-        if values is not None and depth is not None:
-            unit = depth_to_unit(values[None], limits=depth.limits)[0, 0].numpy()
-        yield FrameInput(rgb=rgb, modal=modal, depth=unit, amodal=amodal, focus=focus)
 
 
 def _write_overlay(inputs: CompletionInputs, out: OutputFolder, *, sound: Path | None, quiet: bool) -> None:

@@ -23,3 +23,13 @@ def mask_path(track: MaskTrack, index: int) -> str:
 def layer_path(track: MaskTrack, index: int) -> str:
     """Layer of an object in a frame, counted from 0."""
     return f"objects/{track.name}/completed/{index:05d}.png"
+
+
+def answer_path(track: MaskTrack, answer: int, index: int) -> str:
+    """Whole mask of an object in a frame by one of several answers, both counted from 0; folders count from 1."""
+    return f"objects/{track.name}/answers/{answer + 1}/{index:05d}.png"
+
+
+def uncertainty_path(track: MaskTrack) -> str:
+    """Video of where the answers differ."""
+    return f"objects/{track.name}/uncertainty.mp4"

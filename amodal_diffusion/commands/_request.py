@@ -10,6 +10,7 @@ from typing import Literal
 
 from amodal_diffusion.commands._formats import Format, check_formats
 from amodal_diffusion.commands._prompts import check_prompts
+from amodal_diffusion.pipelines.guards import Guards
 from amodal_diffusion.types import InputError
 from amodal_diffusion.video.canvas import Canvas
 from amodal_diffusion.video.depth_files import DepthTrack, fit_depth, open_depth
@@ -53,6 +54,8 @@ class CompletionRequest:
         alpha: of layers: ``"straight"``, or ``"premultiplied"`` into their colours.
         soft_edge: pixels around objects over which the alpha of layers falls to 0; 0 for none.
         audio: the clip's sound is carried into videos.
+        guards: against invented shape; the default of :class:`AmodalCompleter` when None.
+        samples: answers of stage 1, each from noise of its own.
         overwrite: replace earlier results of this program.
         allow_truncated: go on with what decodes of a damaged video.
         quiet: no progress bars.
@@ -84,6 +87,8 @@ class CompletionRequest:
     alpha: Alpha = "straight"
     soft_edge: int = 0
     audio: bool = False
+    guards: tuple[str, ...] | None = None
+    samples: int = 1
     overwrite: bool = False
     allow_truncated: bool = False
     quiet: bool = False
@@ -153,6 +158,10 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
         if folder is not None and folder.is_dir() and request.out.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"out: {request.out}: lies in {folder}, which is input; choose another folder")
     _check_source(request)
+    if request.guards is not None:
+        Guards.of(request.guards)
+    if request.samples > 1 and request.amodal_masks is not None:
+        raise InputError("--samples: are of the stage that --amodal-masks skips; leave one of them out")
     check_formats(request.formats, painted=request.stages == "all", sound=request.audio)
     clip = open_clip(request.clip, allow_truncated=request.allow_truncated)
     canvas = Canvas.around(clip, request.expand)

@@ -112,6 +112,16 @@ def add_options(parser: CommandParser) -> None:
     sampling.add_argument("--height", metavar="H", type=PositiveInt, default=None, help="the model works at")
     sampling.add_argument("--width", metavar="W", type=PositiveInt, default=None, help="the model works at")
     sampling.add_argument("--seed", metavar="S", type=NonNegativeInt, default=0, help="the same seed, the same result")
+    sampling.add_argument(
+        "--samples", metavar="K", type=PositiveInt, default=1,
+        help="answers of stage 1: the result is what most of them have; beside it their masks, a video of where they "
+        "differ, and how well they agree",
+    )  # fmt: skip
+    sampling.add_argument(
+        "--guards", metavar="LIST", type=str, default=None,
+        help="against invented shape: all, none, or some of behind, attached, growth, separated by commas; by default "
+        "all, and none with --conditioning released",
+    )  # fmt: skip
 
 
 def run(args: Namespace) -> None:
@@ -162,6 +172,8 @@ def build_request(
         height=args.height,
         width=args.width,
         seed=args.seed,
+        samples=args.samples,
+        guards=None if args.guards is None else tuple(name.strip() for name in args.guards.split(",")),
         formats=read_formats(args.formats),
         alpha=args.alpha,
         soft_edge=args.soft_edge,
