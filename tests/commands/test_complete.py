@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.commands import _completion
+from amodal_diffusion.commands import _completion, _objects
 from amodal_diffusion.video.outdir import MANIFEST
 from amodal_diffusion.video.pictures import read_integers, write_mask_png
 from tests.factories import tiny_completer_folder, tiny_depth_folder
@@ -180,7 +180,7 @@ def test_an_interrupted_run_goes_on(
             raise KeyboardInterrupt
         write_mask_png(path, mask)
 
-    monkeypatch.setattr(_completion, "write_mask_png", interrupt)
+    monkeypatch.setattr(_objects, "write_mask_png", interrupt)
     assert main(["complete", *inputs, "--out", str(out), "-q"]) == 130
     assert "the same command again goes on" in capfd.readouterr().err
     assert not out.exists()
@@ -200,16 +200,16 @@ def test_an_interrupted_run_goes_on(
 KILLED_RUN = """
 import os, signal, sys
 from amodal_diffusion.cli import main
-from amodal_diffusion.commands import _completion
+from amodal_diffusion.commands import _objects
 
-write = _completion.write_mask_png
+write = _objects.write_mask_png
 
 def write_or_die(path, mask):
     if path.parts[-3:] == ("cup", "amodal_masks", "00002.png"):
         os.kill(os.getpid(), signal.SIGKILL)
     write(path, mask)
 
-_completion.write_mask_png = write_or_die
+_objects.write_mask_png = write_or_die
 main(sys.argv[1:])
 """
 
