@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from amodal_diffusion.app.clicks import write_clicked
 from amodal_diffusion.app.examples import Example, write_example
 from amodal_diffusion.app.materials import Limits, open_masks, take_clip, take_masks
 from amodal_diffusion.app.painting import Painting
@@ -25,10 +27,10 @@ from amodal_diffusion.app.views import (
     pack,
     viewer,
 )
+from amodal_diffusion.models.segmenters.protocol import Segmenter
 from amodal_diffusion.types import InputError, UInt8Array
 from amodal_diffusion.video.io import ClipReader, open_clip
-
-_STRIPES = "stripes: hidden, predicted"
+from amodal_diffusion.video.mask_files import MaskTrack
 
 
 @dataclass(frozen=True)
@@ -47,17 +49,24 @@ class View:
 
 
 class Actions:
-    """All actions; each is for one session."""
+    """All actions; each is for one session.
 
-    def __init__(self, sessions: Sessions, completer: Completer, limits: Limits) -> None:
+    Attributes:
+        segmenter: makes masks of clicks; None where there is none.
+    """
+
+    def __init__(
+        self, sessions: Sessions, completer: Completer, limits: Limits, *, segmenter: Segmenter | None = None
+    ) -> None:
         """Take what the actions work with.
 
         Args:
             sessions: those that are open.
             completer: does the work, one clip at a time.
             limits: what the page takes.
+            segmenter: makes masks of clicks; None where there is none.
         """
-        self._sessions, self._completer, self._limits = sessions, completer, limits
+        self._sessions, self._completer, self._limits, self.segmenter = sessions, completer, limits, segmenter
 
     def load_example(self, session: Session, example: Example) -> View:
         """Choose a generated clip with its masks.
@@ -128,8 +137,28 @@ class Actions:
         session.painting.write(folder, clip.num_frames)
         session.masks = folder
         between = clip.num_frames - len(session.painting.frames)
-        filled = f", {between} of them filled in between painted ones: look at each below" if between else ""
+        filled = f", {between} of them filled in between painted ones: look at each" if between else ""
         return self._show_masks(session, clip, f"{_size(clip)}{filled}")
+
+    def use_clicks(self, session: Session, on_share: Callable[[float], None]) -> View:
+        """Find the objects that are clicked on in all frames.
+
+        Args:
+            session: of the page; has a clip.
+            on_share: called with the share that is done.
+
+        Raises:
+            InputError: if there is no segmenter or no click, or a click selects nothing.
+            StoppedError: if the visitor asked to stop.
+        """
+        clip = self._clip(session)
+        if self.segmenter is None:
+            raise InputError("click: this page was started without a segmenter; see --segmenter")
+        folder = session.fresh_folder("clicked")
+        with self._work(session, on_share) as on_step:
+            write_clicked(clip, session.clicks, self.segmenter, folder, on_step)
+        session.masks = folder
+        return self._show_masks(session, clip, _size(clip))
 
     def complete(self, session: Session, seed: int, on_share: Callable[[float], None]) -> View:
         """Complete the objects.
@@ -140,53 +169,34 @@ class Actions:
             on_share: called with the share that is done.
 
         Raises:
-            InputError: if something is missing, or another completion of this page is at work.
+            InputError: if something is missing, or other work of this page is going on.
             StoppedError: if the visitor asked to stop.
         """
         clip = self._clip(session)
         if session.masks is None:
             raise InputError("masks: none yet; paint them, upload them, or load an example (step 2)")
-        if session.running:
-            raise InputError("this page is at work already; wait, or press Stop")
         tracks = open_masks(session.masks, clip)
-        out = session.fresh_folder("results") / "results"
-
-        def on_step(share: float) -> None:
-            session.check()
-            on_share(share)
-
-        session.running = True
-        session.stop.clear()
-        try:
-            task = Task(
-                clip=_path(session.clip),
-                masks=session.masks,
-                depth=session.depth,
-                out=out,
-                num_frames=clip.num_frames,
-                num_objects=len(tracks),
-                seed=seed,
-            )
+        task = Task(
+            clip=clip.path,
+            masks=session.masks,
+            depth=session.depth,
+            out=session.fresh_folder("results") / "results",
+            num_frames=clip.num_frames,
+            num_objects=len(tracks),
+            seed=seed,
+        )
+        with self._work(session, on_share) as on_step:
             self._completer(task, on_step)
-            session.check()
-            view = session.fresh_folder("view")
-            visible = Pane("What can be seen", "as given", view / "visible")
-            panes = [draw_pane(visible, draw_visible(clip, list(tracks.values())))]
-            whole = Pane("Whole object", _STRIPES, view / "whole")
-            panes.append(draw_pane(whole, draw_whole(clip, tracks, out)))
-            for name in tracks:
-                title = "Completed" if len(tracks) == 1 else f"Completed: object {name}"
-                panes.append(
-                    draw_pane(Pane(title, "RGBA layer", view / f"completed-{name}"), draw_completed(out, name))
-                )
-            session.results = out
-            status = f"Done: {_size(clip)}, {_count(len(tracks), 'object')}, seed {seed}."
-            return View(status, viewer(panes, num_frames=clip.num_frames, fps=clip.fps), links(out, pack(out)))
-        finally:
-            self._sessions.finish(session)
+            panes = _result_panes(clip, tracks, task.out, session.fresh_folder("view"))
+            archive = pack(task.out)
+        return View(
+            f"Done: {_size(clip)}, {_count(len(tracks), 'object')}, seed {seed}.",
+            viewer(panes, num_frames=clip.num_frames, fps=clip.fps),
+            links(task.out, archive),
+        )
 
     def stop(self, session: Session) -> bool:
-        """End the completion that is at work, before its next step.
+        """End the work that is going on, before its next step.
 
         Args:
             session: of the page.
@@ -211,6 +221,24 @@ class Actions:
         Image.fromarray(np.asarray(pixels)).save(path)
         return str(path)
 
+    @contextmanager
+    def _work(self, session: Session, on_share: Callable[[float], None]) -> Iterator[Callable[[float], None]]:
+        """Note that the page is at work; what is yielded passes the share on, or ends the work if asked to."""
+        if session.running:
+            raise InputError("this page is at work already; wait, or press Stop")
+        session.running = True
+        session.stop.clear()
+
+        def on_step(share: float) -> None:
+            session.check()
+            on_share(share)
+
+        try:
+            yield on_step
+            session.check()
+        finally:
+            self._sessions.finish(session)
+
     def _choose(self, session: Session, clip: ClipReader) -> ClipReader:
         """Begin with a clip; what was there of an earlier one goes."""
         if session.running:
@@ -218,8 +246,8 @@ class Actions:
         for folder in session.folder.iterdir():
             if not clip.path.is_relative_to(folder):
                 shutil.rmtree(folder, ignore_errors=True)
-        session.clip, session.num_frames, session.painting = clip.path, clip.num_frames, Painting()
-        session.masks = session.depth = session.results = None
+        session.clip, session.num_frames, session.painting, session.clicks = clip.path, clip.num_frames, Painting(), []
+        session.masks = session.depth = None
         return clip
 
     def _clip(self, session: Session) -> ClipReader:
@@ -228,17 +256,28 @@ class Actions:
         return open_clip(session.clip)
 
     def _show_masks(self, session: Session, clip: ClipReader, status: str) -> View:
-        tracks = open_masks(_path(session.masks), clip)
+        if session.masks is None:
+            raise RuntimeError("no masks to show")
+        tracks = open_masks(session.masks, clip)
         pane = Pane("What can be seen", "as given", session.fresh_folder("view") / "visible")
         draw_pane(pane, draw_visible(clip, list(tracks.values())))
         ready = f"{status}. Masks: {_count(len(tracks), 'object')}. Ready: press **Complete** in step 3."
         return View(ready, viewer([pane], num_frames=clip.num_frames, fps=clip.fps))
 
 
-def _path(path: Path | None) -> Path:
-    if path is None:
-        raise RuntimeError("a clip or masks are missing that were checked before")
-    return path
+def _result_panes(clip: ClipReader, tracks: Mapping[str, MaskTrack], results: Path, folder: Path) -> list[Pane]:
+    """Draw what was given, what was predicted, and each object's layers."""
+    visible = Pane("What can be seen", "as given", folder / "visible")
+    whole = Pane("Whole object", "stripes: hidden, predicted", folder / "whole")
+    panes = [
+        draw_pane(visible, draw_visible(clip, list(tracks.values()))),
+        draw_pane(whole, draw_whole(clip, tracks, results)),
+    ]
+    for number, name in enumerate(tracks):
+        title = "Completed" if len(tracks) == 1 else f"Completed: object {name}"
+        pane = Pane(title, "on a transparent layer", folder / f"completed-{number}")
+        panes.append(draw_pane(pane, draw_completed(results, name)))
+    return panes
 
 
 def _size(clip: ClipReader) -> str:

@@ -19,6 +19,7 @@ from amodal_diffusion.types import InputError
 
 if TYPE_CHECKING:
     from amodal_diffusion.app.materials import Limits
+    from amodal_diffusion.models.segmenters.protocol import Segmenter
 
 _ASSETS = Path(__file__).with_name("assets")
 _TERMINATED = 128 + signal.SIGTERM
@@ -38,13 +39,16 @@ class Address:
 
 
 @contextmanager
-def serving(completer: Completer, address: Address, limits: Limits) -> Iterator[str]:
+def serving(
+    completer: Completer, address: Address, limits: Limits, *, segmenter: Segmenter | None = None
+) -> Iterator[str]:
     """Serve the page as long as the context lasts.
 
     Args:
         completer: does the work.
         address: where.
         limits: what the page takes.
+        segmenter: makes masks of clicks; None where there is none.
 
     Yields:
         its URL.
@@ -66,7 +70,8 @@ def serving(completer: Completer, address: Address, limits: Limits) -> Iterator[
         from amodal_diffusion.app.sessions import Sessions
 
         sessions = Sessions(Path(folder))
-        page = build_page(Actions(sessions, completer, limits), sessions, model=completer.description, limits=limits)
+        actions = Actions(sessions, completer, limits, segmenter=segmenter)
+        page = build_page(actions, sessions, model=completer.description, limits=limits)
         try:
             _, url, _ = page.launch(
                 server_name=address.host,

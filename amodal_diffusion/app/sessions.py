@@ -8,17 +8,19 @@ import shutil
 import threading
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from amodal_diffusion.app.painting import Painting
+from amodal_diffusion.video.prompts import Point
 
 
 class StoppedError(Exception):
     """The visitor asked to stop, or left."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Session:
     """One page that is open in a browser.
 
@@ -30,8 +32,8 @@ class Session:
         depth: of the clip, if it came with one.
         num_frames: of the clip.
         painting: what is painted on the clip.
-        results: the folder of the last results; None before there are any.
-        running: whether a completion is at work.
+        clicks: on its objects.
+        running: whether work is going on.
         stop: set to end it.
     """
 
@@ -42,7 +44,7 @@ class Session:
     depth: Path | None = None
     num_frames: int = 0
     painting: Painting = field(default_factory=Painting)
-    results: Path | None = None
+    clicks: list[Point] = field(default_factory=list)
     running: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -108,7 +110,7 @@ class Sessions:
             self._revoke(visitor)
 
     def finish(self, session: Session) -> None:
-        """Note that a completion has ended, however it did.
+        """Note that work has ended, however it did.
 
         Args:
             session: whose.
@@ -126,6 +128,8 @@ class Sessions:
             session: whose.
         """
         shutil.rmtree(session.folder, ignore_errors=True)
+        with self._lock, suppress(OSError):
+            session.folder.parent.rmdir()  # unless other pages of the visitor are open
 
     def grant(self, visitor: str, paths: Iterable[str | Path]) -> None:
         """Let a visitor read files that lie outside of the visitor's own folder.

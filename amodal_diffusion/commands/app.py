@@ -29,6 +29,9 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument("--port", metavar="N", type=PositiveInt, default=7860, help="TCP port")
     parser.add_argument("--model", metavar="NAME", default="tiny", help="a bundled name, a folder, or a hub id")
     parser.add_argument("--content-model", metavar="NAME", type=str, default=None, help="for the painting, if another")
+    parser.add_argument(
+        "--segmenter", metavar="NAME", type=str, default=None, help="for clicks: a plug-in, a folder, or a hub id"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--dtype", default="auto", help="auto, float32, float16, bfloat16")
     parser.add_argument("--max-upload", metavar="MB", type=PositiveInt, default=500, help="size of an upload, unpacked")
@@ -46,11 +49,19 @@ def run(args: Namespace) -> None:
     """
     from amodal_diffusion.app.materials import Limits
     from amodal_diffusion.app.server import Address, serving, wait
+    from amodal_diffusion.commands._segmentation import open_segmenter
+    from amodal_diffusion.types import InputError
 
+    if not args.port < 2**16:
+        raise InputError(f"port: expected 1 to 65535, got {args.port}")
+    segmenter = None
+    if args.segmenter is not None:
+        segmenter = open_segmenter(args.segmenter, device=args.device, dtype=args.dtype, quiet=True)
     completer = CommandCompleter(
         model=args.model, content_model=args.content_model, device=args.device, dtype=args.dtype
     )
-    with serving(completer, Address(args.host, args.port), Limits(args.max_upload, args.max_frames)) as url:
+    limits = Limits(args.max_upload, args.max_frames)
+    with serving(completer, Address(args.host, args.port), limits, segmenter=segmenter) as url:
         print(f"{url}\nCtrl-C ends it", flush=True)
         wait()
 
