@@ -44,6 +44,8 @@ def check_python(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> No
     elif arguments[0].startswith("inference/"):
         assert (ROOT / arguments[0]).is_file()
         parse_subcommand("complete", arguments[1:])
+    elif arguments[0].startswith("benchmarks/"):
+        assert (ROOT / arguments[0]).is_file()
     else:
         check_training(arguments[0], arguments[1:], capsys)
 
@@ -56,6 +58,10 @@ def check_accelerate(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
         assert launch.training_script == "amodal_diffusion"
         check_python(["-m", launch.training_script], capsys)
         parse_subcommand(launch.training_script_args[0], launch.training_script_args[1:])
+        return
+    if launch.training_script == "inference/complete_dataset.py":
+        assert (ROOT / launch.training_script).is_file()
+        parse_subcommand("batch", launch.training_script_args)
         return
     check_training(launch.training_script, launch.training_script_args, capsys)
 

@@ -33,7 +33,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--input", metavar="LIST", type=Path, required=True,
         help="one clip a line: its path, that of its masks, and if wanted of its depth, an object and a name "
-        "(.jsonl, .csv or .txt; docs/data.md, section 8)",
+        "(.jsonl, .csv or .txt; docs/data.md, section 7)",
     )  # fmt: skip
     parser.add_argument(
         "--out", metavar="DIR", type=Path, required=True, help="holds a folder of results for each clip"

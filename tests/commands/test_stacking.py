@@ -95,7 +95,7 @@ def test_a_layer_that_lost_visible_pixels_is_found(
             spoilt[6, 17:27] = 0
         write_rgba_png(path, spoilt)
 
-    monkeypatch.setattr("amodal_diffusion.commands._completion.write_rgba_png", damage)
+    monkeypatch.setattr("amodal_diffusion.commands._objects.write_rgba_png", damage)
     out = tmp_path / "out"
     assert main([*command, "--out", str(out)]) == 0
     lines, summary = read(out)

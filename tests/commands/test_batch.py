@@ -1,0 +1,162 @@
+"""`batch`: every clip of a list, whatever happens to one of them, on any number of processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from amodal_diffusion.cli import main
+from amodal_diffusion.commands import _batch, _objects
+from amodal_diffusion.pipelines.completer import AmodalCompleter
+from tests.factories import tiny_completer_folder
+from tests.media import moving_disc, write_frames, write_masks
+from tests.training.launching import LAUNCH, ROOT, started
+
+NAMES = ("a_frames", "b_frames_1", "deep")
+SCRIPT = str(ROOT / "inference/complete_dataset.py")
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    """A list of three clips, one of which has depth."""
+    rgb, mask = moving_disc(3, 24, 40)
+    for index, name in enumerate("abc"):
+        write_frames(tmp_path / name / "frames", np.roll(rgb, index, axis=1))
+        write_masks(tmp_path / name / "masks", np.roll(mask, index, axis=1))
+    np.save(tmp_path / "c/depth.npy", np.random.default_rng(0).random(mask.shape, dtype=np.float32))
+    rows = [
+        {"clip": "a/frames", "masks": "a/masks"},
+        {"clip": "b/frames", "masks": "b/masks", "object": 1},
+        {"clip": "c/frames", "masks": "c/masks", "depth": "c/depth.npy", "name": "deep"},
+    ]
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["--model", str(tiny_completer_folder(tmp_path / "model")), "--steps", "1", "--stages", "masks", "-q"]
+    return ["--input", str(tmp_path / "list.jsonl"), *options]
+
+
+def batch(command: list[str], out: Path) -> int:
+    return main(["batch", *command, "--out", str(out)])
+
+
+def results(out: Path) -> dict[str, bytes]:
+    """All files of results but those that tell when and where they were made."""
+    told = ("manifest.json", "summary.json", "object.json")
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.*") if path.name not in told}
+
+
+def times(out: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in out.rglob("*.png")}
+
+
+def test_two_processes_one_failure_and_the_rest_later(
+    tmp_path: Path, command: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    out, mask = tmp_path / "out", tmp_path / "b/masks/00001.png"
+    sound = mask.read_bytes()
+    mask.write_bytes(b"")
+    with started(*LAUNCH, SCRIPT, *command, "--out", str(out)) as process:
+        printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 1, printed
+    assert "2 completed, 0 finished before, 1 failed; 2 process(es)\n" in printed
+    assert f"failed: b_frames_1: {mask}: the file is empty (0 bytes)" in printed
+    failures = json.loads((out / "failures.json").read_text())
+    assert failures == [
+        {
+            "name": "b_frames_1",
+            "clip": str(tmp_path / "b/frames"),
+            "error": f"{mask}: the file is empty (0 bytes)",
+            "trace": None,
+        }
+    ]
+    assert sorted(path.name for path in out.iterdir()) == ["a_frames", "deep", "failures.json"]
+    assert json.loads((out / "deep/summary.json").read_text())["depth"] == "given"
+
+    mask.write_bytes(sound)
+    finished = times(out)
+    capfd.readouterr()
+    assert batch(command, out) == 0
+    assert capfd.readouterr().out.startswith("1 completed, 2 finished before, 0 failed; 1 process(es)\n")
+    assert sorted(path.name for path in out.iterdir()) == sorted(NAMES)
+    assert finished.items() <= times(out).items()
+
+    assert batch(command, tmp_path / "alone") == 0
+    assert results(tmp_path / "alone") == results(out)
+
+
+def test_an_interrupted_batch_goes_on_with_networks_loaded_once(
+    tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out, loaded, write = tmp_path / "out", [], _objects.write_mask_png
+    load = AmodalCompleter.from_pretrained.__func__
+
+    def interrupt(path: Path, mask: np.ndarray) -> None:
+        if "deep.partial" in path.parts and path.stem == "00001":
+            raise KeyboardInterrupt
+        write(path, mask)
+
+    def counted(cls: type[AmodalCompleter], *arguments: object, **options: object) -> AmodalCompleter:
+        loaded.append(cls)
+        return load(cls, *arguments, **options)
+
+    monkeypatch.setattr(AmodalCompleter, "from_pretrained", classmethod(counted))
+    monkeypatch.setattr(_objects, "write_mask_png", interrupt)
+    assert batch(command, out) == 130
+    assert "the same command again goes on" in capfd.readouterr().err
+    assert len(loaded) == 1
+    finished = times(out)
+    assert {Path(name).relative_to(out).parts[0] for name in finished} >= {"a_frames", "b_frames_1"}
+    monkeypatch.setattr(_objects, "write_mask_png", write)
+    assert batch(command, out) == 0
+    assert "1 completed, 2 finished before" in capfd.readouterr().out
+    kept = {name: time for name, time in finished.items() if "deep" not in name}
+    assert kept.items() <= times(out).items()
+    assert not list(out.glob("*.partial"))
+
+
+def test_a_clip_on_which_the_program_fails(
+    tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    complete = _batch.complete_clip
+
+    def fail(request: _batch.CompletionRequest, *, networks: _batch.Networks) -> Path:
+        if request.object_name == "1":
+            raise RuntimeError("out of\nmemory")
+        return complete(request, networks=networks)
+
+    monkeypatch.setattr(_batch, "complete_clip", fail)
+    assert batch(command, tmp_path / "out") == 1
+    assert "failed: b_frames_1: RuntimeError: out of memory\n" in capfd.readouterr().err
+    (failure,) = json.loads((tmp_path / "out/failures.json").read_text())
+    assert "Traceback" in failure["trace"]
+    assert (tmp_path / "out/deep").is_dir()
+
+
+def test_results_of_other_settings_are_a_failure_each(
+    tmp_path: Path, command: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "list.txt").write_text("a/frames\ta/masks\n")
+    one = ["--input", str(tmp_path / "list.txt"), *command[2:]]
+    out = tmp_path / "out"
+    assert batch(one, out) == 0
+    assert batch([*one, "--seed", "3"], out) == 1
+    assert "a_frames: not empty; choose another folder, or --overwrite" in " ".join(capfd.readouterr().err.split())
+    assert batch([*one, "--seed", "3", "--overwrite"], out) == 0
+    assert json.loads((out / "a_frames/summary.json").read_text())["seed"] == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--input", "nowhere.csv"], "input: nowhere.csv: cannot be read"),
+        (["--depth", "depth.npy"], "--depth: expected auto or none for all clips, got depth.npy"),
+        (["--height", "33"], "height: "),
+    ],
+)
+def test_mistakes_of_the_whole(
+    tmp_path: Path, command: list[str], options: list[str], problem: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert batch([*command, *options], tmp_path / "out") == 2
+    assert capfd.readouterr().err.startswith(f"error: {problem}")
