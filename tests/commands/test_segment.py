@@ -131,7 +131,7 @@ def test_complete_goes_on_from_masks_that_clicks_have_made(
     out = tmp_path / "out"
     command = ("complete", clip, "--point", "20,24@2", "--segmenter", segmenter, "--out", out, "--model", model, "-q")
     with monkeypatch.context() as patch:
-        patch.setattr("amodal_diffusion.commands._completion._complete_object", interrupt)
+        patch.setattr("amodal_diffusion.commands._completion.clip_depth", interrupt)
         assert run(*command, *QUICK) == 130
     made = tmp_path / "out.partial" / "objects" / "1" / "modal_masks" / "00000.png"
     before = made.stat().st_mtime_ns
