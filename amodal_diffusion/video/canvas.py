@@ -21,6 +21,7 @@ T = TypeVar("T", bound=np.generic)
 
 MARGIN_GREY = 64
 """Of the frames' margins. No network sees it, as nothing is visible there: it shows a person where the frame ends."""
+_MARGIN_NEARER = 0.02  # of the clip's range of depth
 
 
 @dataclass(frozen=True)
@@ -85,19 +86,21 @@ class Canvas:
         )
 
     def place_depth(self, depth: DepthTrack) -> DepthTrack:
-        """Put depth on the canvas. The margins are as near as anything in the clip: what reaches there is hidden.
+        """Put depth on the canvas. The margins are a little nearer than all of the clip: what reaches there is hidden.
 
         Args:
             depth: of the frame's size, or of the canvas's, which comes back as it is.
         """
         if self._is_filled(depth.height, depth.width):
             return depth
-        nearest = depth.limits[1]
+        far, near = depth.limits
+        margin = near + ((near - far) * _MARGIN_NEARER or 1.0)  # whatever the unit, where all is equally near
         return replace(
             depth,
             height=self.height,
             width=self.width,
-            _maps=lambda: (self._padded(values, nearest) for values in depth),
+            limits=(far, margin),
+            _maps=lambda: (self._padded(values, margin) for values in depth),
         )
 
     def _is_filled(self, height: int, width: int) -> bool:

@@ -52,8 +52,16 @@ def test_a_clip_and_all_that_belongs_to_it(tmp_path: Path, clip: ClipReader) -> 
     depth = canvas.place_depth(open_depth(tmp_path / "depth.npy"))
     maps = np.stack(list(depth))
     np.testing.assert_array_equal(maps[INSIDE], values)
-    assert (outside(maps) == values.max()).all()
-    assert depth.limits == (values.min(), values.max())
+    (margin,) = set(outside(maps).tolist())
+    assert values.max() < margin < values.max() + 0.1
+    assert depth.limits == (values.min(), pytest.approx(margin))
+
+
+def test_margins_are_nearer_than_flat_depth(tmp_path: Path, clip: ClipReader) -> None:
+    np.save(tmp_path / "depth.npy", np.full((3, 24, 40), 7.0, np.float32))
+    depth = Canvas.around(clip, 0.25).place_depth(open_depth(tmp_path / "depth.npy"))
+    assert depth.limits == (7, 8)
+    assert all((values.min(), values.max()) == (7, 8) for values in depth)
 
 
 def test_what_has_the_canvas_size_stays_as_it_is(tmp_path: Path, clip: ClipReader) -> None:
