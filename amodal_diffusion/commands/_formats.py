@@ -49,9 +49,9 @@ def check_formats(formats: Sequence[Format], *, painted: bool, sound: bool) -> N
         if name in VIDEOS and name in LAYERS and not painted:
             raise InputError(f"--formats: {name} holds layers, which --stages masks leaves out; leave one of them out")
     wanted: dict[str, Kind] = {"overlay.mp4": "mp4", **{name: VIDEOS[name][0] for name in formats if name in VIDEOS}}
-    for name, kind in wanted.items():
+    for file, kind in wanted.items():
         if missing := missing_encoders(kind, sound=sound):
             raise InputError(
-                f"--formats: {name} needs FFmpeg's {' and '.join(missing)}, which this build of PyAV has not; leave it "
+                f"--formats: {file} needs FFmpeg's {' and '.join(missing)}, which this build of PyAV has not; leave it "
                 "out, or install PyAV's own wheel (pip install --force-reinstall av)"
             )

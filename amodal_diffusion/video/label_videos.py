@@ -57,7 +57,7 @@ def survey_labels(clip: ClipReader, *, most: int) -> LabelSurvey | None:
 def packed(rgb: UInt8Array) -> Colours:
     """Colours as numbers, uint32 ``[H, W]``, red first, of uint8 ``[H, W, 3]``."""
     wide = rgb.astype(np.uint32)
-    return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+    return np.asarray((wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2], dtype=np.uint32)
 
 
 def _names(colours: list[int]) -> dict[int, str]:

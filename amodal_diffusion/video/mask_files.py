@@ -66,6 +66,20 @@ class MaskTrack:
             _masks=lambda: (mask for position, mask in enumerate(masks()) if position in kept),
         )
 
+    def cut_to(self, height: int, width: int) -> Self:
+        """The upper left part of the masks.
+
+        Args:
+            height: pixels.
+            width: pixels.
+        """
+
+        def masks() -> Iterator[BoolArray]:
+            return (mask[:height, :width] for mask in self._masks())
+
+        areas = tuple(int(mask.sum()) for mask in masks())
+        return replace(self, height=height, width=width, areas=areas, _masks=masks)
+
 
 def read_masks(path: str | Path, *, allow_truncated: bool = False, what: str = "masks") -> dict[str, MaskTrack]:
     """Find the objects in mask files; reads every file once and keeps none.
@@ -143,7 +157,10 @@ def fit_track(track: MaskTrack, clip: ClipReader, *, what: str) -> MaskTrack:
             f"{what}: {track.path}: {track.num_frames} masks for {clip.num_frames} frames of {clip.path}; "
             "give one mask a frame, empty where nothing can be seen"
         )
-    if (track.height, track.width) != (clip.height, clip.width):
+    size, wanted = (track.height, track.width), (clip.height, clip.width)
+    if size != wanted and size == (clip.height + clip.height % 2, clip.width + clip.width % 2):
+        return track.cut_to(*wanted)  # as our own mask videos are, whose sides have to be even
+    if size != wanted:
         raise InputError(
             f"{what}: {track.path}: masks of {track.width}x{track.height} pixels for frames of "
             f"{clip.width}x{clip.height}; give masks of the frames' size"

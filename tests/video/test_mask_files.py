@@ -206,3 +206,14 @@ def test_labels_in_a_video_with_loss_are_warned_of(tmp_path: Path, caplog: pytes
     encode(tmp_path / "labels.mp4", np.where(grey > 0, grey + np.uint8(40), grey))
     assert list(read_masks(tmp_path / "labels.mp4")) == ["1"]
     assert "labels would have to be saved without loss" in caplog.text
+
+
+def test_a_mask_video_of_odd_size_is_cut_to_the_clip(tmp_path: Path) -> None:
+    rgb, mask = moving_disc(3, 37, 53)
+    white = np.pad(
+        np.repeat((mask * np.uint8(255))[..., None], 3, axis=-1), ((0, 0), (0, 1), (0, 1), (0, 0)), mode="edge"
+    )
+    clip = open_clip(write_frames(tmp_path / "frames", rgb))
+    track = fit_track(read_masks(encode(tmp_path / "masks.mp4", white))["1"], clip, what="masks")
+    assert (track.height, track.width) == (37, 53)
+    assert (stacked(track) != mask).mean() < 0.02
