@@ -1,0 +1,211 @@
+"""Actions on a session, with real networks: what is shown, that it is what `complete` writes, and that Stop stops."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+
+from amodal_diffusion.app.actions import Actions, View
+from amodal_diffusion.app.examples import EXAMPLES
+from amodal_diffusion.app.materials import Limits
+from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
+from amodal_diffusion.cli import main
+from amodal_diffusion.commands.app import CommandCompleter, count_windows
+from amodal_diffusion.models.segmenters.protocol import ObjectMask
+from amodal_diffusion.types import InputError, UInt8Array
+from amodal_diffusion.video.mask_files import read_masks
+from amodal_diffusion.video.prompts import Point, Prompts
+from amodal_diffusion.video.windows import sliding_windows
+from tests.factories import tiny_completer_folder
+from tests.media import moving_disc, write_frames, write_masks
+
+FRAMES = 6
+RGB, MASK = moving_disc(FRAMES, 24, 40)
+LIMITS = Limits(megabytes=10, frames=40)
+
+
+class BrightThings:
+    """A segmenter of another program: what is bright where it is clicked."""
+
+    def segment(self, frames: Iterable[UInt8Array], prompts: Prompts) -> Iterator[ObjectMask]:
+        for index, frame in enumerate(frames):
+            for name in prompts.objects:
+                if index != 3:  # nothing of it can be seen there
+                    yield ObjectMask(name, index, np.asarray(frame[..., 0] > 200))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_completer_folder(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def completer(model: Path) -> CommandCompleter:
+    return CommandCompleter(model=str(model), content_model=None, device="cpu", dtype="auto")
+
+
+@pytest.fixture
+def sessions(tmp_path: Path) -> Sessions:
+    (tmp_path / "root").mkdir()
+    return Sessions(tmp_path / "root")
+
+
+@pytest.fixture
+def session(sessions: Sessions) -> Session:
+    return sessions.get("visitor", "page")
+
+
+@pytest.fixture
+def actions(sessions: Sessions, completer: CommandCompleter) -> Actions:
+    return Actions(sessions, completer, LIMITS, segmenter=BrightThings())
+
+
+@pytest.fixture
+def ready(actions: Actions, session: Session, tmp_path: Path) -> Session:
+    """A session with a clip and masks of two objects."""
+    actions.load_clip(session, sorted(write_frames(tmp_path / "frames", RGB).iterdir()))
+    labels = MASK.astype(np.uint8)
+    labels[:, 12:] *= 2
+    view = actions.load_masks(session, sorted(write_masks(tmp_path / "masks", labels).iterdir()))
+    assert "2 objects" in view.status
+    return session
+
+
+def linked(view: View) -> list[Path]:
+    return [
+        Path(unquote(path)) for path in re.findall(r'(?:href|src)="gradio_api/file=([^"]+)"', view.html + view.files)
+    ]
+
+
+def nothing(_: float) -> None:
+    """A visitor who does not look."""
+
+
+def test_it_completes_as_the_command_does(actions: Actions, ready: Session, model: Path, tmp_path: Path) -> None:
+    shares: list[float] = []
+    view = actions.complete(ready, 7, shares.append)
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert 0.5 < shares[-1] < 1
+    assert "2 objects, seed 7" in view.status
+    assert all(path.is_file() and path.is_relative_to(ready.folder) for path in linked(view))
+    packed = next(path for path in linked(view) if path.suffix == ".zip")
+    inputs = [str(ready.clip), "--masks", str(ready.masks), "--model", str(model), "--device", "cpu", "--seed", "7"]
+    assert main(["complete", *inputs, "--out", str(tmp_path / "out"), "-q"]) == 0
+    pictures = {file.relative_to(tmp_path / "out"): file for file in (tmp_path / "out" / "objects").rglob("*.png")}
+    with zipfile.ZipFile(packed) as archive:
+        assert {f"results/{name.as_posix()}" for name in pictures} <= set(archive.namelist())
+        for name, file in pictures.items():
+            assert archive.read(f"results/{name.as_posix()}") == file.read_bytes()
+    names = {path.name for path in linked(view)}
+    assert {"overlay.mp4", "summary.json", "results.zip", "00000.png"} <= names
+
+
+def test_there_is_a_pane_for_what_is_seen_the_whole_and_each_object(actions: Actions, ready: Session) -> None:
+    html = actions.complete(ready, 0, nothing).html
+    titles = re.findall(r"<figcaption>([^<]*[^< ]) ?<small>", html)
+    assert titles == ["What can be seen", "Whole object", "Completed: object 1", "Completed: object 2"]
+    folders = [Path(unquote(folder)) for folder in re.findall(r'data-folder="gradio_api/file=([^"]+)/"', html)]
+    assert [len(list(folder.glob("*.jpg"))) for folder in folders] == [FRAMES] * 4
+
+
+def test_stop_ends_the_work_and_the_next_run_is_whole(actions: Actions, ready: Session) -> None:
+    steps = 0
+
+    def stop_soon(_: float) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 2:
+            assert actions.stop(ready)
+
+    with pytest.raises(StoppedError):
+        actions.complete(ready, 0, stop_soon)
+    assert steps == 2
+    assert not actions.stop(ready)  # nothing is at work any more
+    assert "Done" in actions.complete(ready, 0, nothing).status
+
+
+def test_a_page_does_one_thing_at_a_time(actions: Actions, ready: Session, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def again(_: float) -> None:
+        for action in (
+            lambda: actions.complete(ready, 0, nothing),
+            lambda: actions.load_clip(ready, sorted((tmp_path / "frames").iterdir())),
+        ):
+            with pytest.raises(InputError) as error:
+                action()
+            said.append(str(error.value))
+
+    actions.complete(ready, 0, again)
+    assert all("at work" in line for line in said)
+
+
+def test_a_page_that_is_closed_meanwhile_leaves_nothing(actions: Actions, ready: Session, sessions: Sessions) -> None:
+    with pytest.raises(StoppedError):
+        actions.complete(ready, 0, lambda _: sessions.close("visitor", "page"))
+    assert not any(sessions.root.iterdir())
+
+
+def test_what_is_missing_is_said(actions: Actions, session: Session, tmp_path: Path) -> None:
+    for action in (lambda: actions.complete(session, 0, nothing), lambda: actions.use_painting(session)):
+        with pytest.raises(InputError, match="clip: none yet"):
+            action()
+    actions.load_clip(session, sorted(write_frames(tmp_path / "frames", RGB).iterdir()))
+    with pytest.raises(InputError, match="masks: none yet"):
+        actions.complete(session, 0, nothing)
+    with pytest.raises(InputError, match="nothing is painted"):
+        actions.use_painting(session)
+
+
+def test_a_new_clip_forgets_all_of_the_old_one(actions: Actions, ready: Session, tmp_path: Path) -> None:
+    ready.painting.put(0, MASK[0].astype(np.uint8))
+    actions.complete(ready, 0, nothing)
+    actions.load_clip(ready, sorted(write_frames(tmp_path / "other", RGB[:3]).iterdir()))
+    assert (ready.masks, ready.painting.frames, ready.clicks) == (None, [], [])
+    kept = {path.name.partition("-")[0] for path in ready.folder.iterdir()}
+    assert kept == {"clip", "view"}
+
+
+def test_painted_frames_become_masks(actions: Actions, ready: Session) -> None:
+    for frame in (0, FRAMES - 1):
+        ready.painting.put(frame, MASK[frame].astype(np.uint8))
+    view = actions.use_painting(ready)
+    assert "4 of them filled in" in view.status
+    assert ready.masks is not None
+    filled = np.stack(list(read_masks(ready.masks)["1"]))
+    assert (filled & MASK).sum() / (filled | MASK).sum() > 0.9  # a disc that moves evenly
+
+
+def test_clicks_become_masks(actions: Actions, ready: Session) -> None:
+    with pytest.raises(InputError, match="nothing is shown"):
+        actions.use_clicks(ready, nothing)
+    ready.clicks.append(Point(12.0, 12.0, 0, object_name="2"))
+    assert "1 object" in actions.use_clicks(ready, nothing).status
+    assert ready.masks is not None
+    found = np.stack(list(read_masks(ready.masks)["2"]))
+    expected = MASK.copy()
+    expected[3] = False
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_examples_are_ready_to_complete(actions: Actions, session: Session) -> None:
+    for example in EXAMPLES:
+        assert "Ready" in actions.load_example(session, example).status
+        assert session.depth is not None
+        assert session.masks is not None
+
+
+@pytest.mark.parametrize("frames", [1, 3, 4, 5, 7, 8, 10, 31])
+def test_windows_are_counted_as_they_are_cut(frames: int) -> None:
+    assert count_windows(frames, 4) == len(list(sliding_windows(range(frames), size=4, overlap=1)))
+
+
+def test_completer_says_what_it_runs(completer: CommandCompleter, model: Path) -> None:
+    assert completer.description == f"{model} on cpu"

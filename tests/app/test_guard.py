@@ -1,0 +1,153 @@
+"""No visitor reads or names another's file: the requests that Gradio's routes see, and those that they do not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amodal_diffusion.app.guard import COOKIE, MAX_EVENT, Guard
+from amodal_diffusion.app.sessions import Sessions
+
+ANN, BOB = "a" * 32, "b" * 32
+
+
+class Behind:
+    """Stands where Gradio does: notes what gets through, and answers."""
+
+    def __init__(self, answer: object = None) -> None:
+        self.seen: list[tuple[str, bytes, dict[bytes, bytes]]] = []
+        self._answer = json.dumps(answer).encode()
+
+    async def __call__(self, scope: Any, receive: Callable, send: Callable) -> None:
+        body = b""
+        if scope["method"] == "POST":
+            body = (await receive())["body"]
+        self.seen.append((scope["path"], body, dict(scope["headers"])))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": self._answer[:3], "more_body": True})
+        await send({"type": "http.response.body", "body": self._answer[3:]})
+
+
+def ask(
+    guard: Guard,
+    path: str,
+    visitor: str | None,
+    *,
+    method: str = "GET",
+    body: bytes = b"",
+    kind: str = "application/json",
+) -> tuple[int, bytes, dict[bytes, bytes]]:
+    """Send a request of two parts; its status, body and headers."""
+    headers = [(b"content-type", kind.encode())]
+    if visitor is not None:
+        headers.append((b"cookie", f"other=1; {COOKIE}={visitor}".encode()))
+    scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    parts = [
+        {"type": "http.request", "body": body[:5], "more_body": True},
+        {"type": "http.request", "body": body[5:], "more_body": False},
+    ]
+    if kind.startswith("multipart"):
+        parts = [{"type": "http.request", "body": body, "more_body": False}]
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return parts.pop(0)
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    asyncio.run(guard(scope, receive, send))
+    content = b"".join(message.get("body", b"") for message in sent[1:])
+    return sent[0]["status"], content, dict(sent[0]["headers"])
+
+
+@pytest.fixture
+def sessions(tmp_path: Path) -> Sessions:
+    return Sessions(tmp_path)
+
+
+@pytest.fixture
+def anns(sessions: Sessions) -> Path:
+    """A file of Ann's."""
+    path = sessions.get(ANN, "page").folder / "frame.png"
+    path.write_bytes(b"hers")
+    return path
+
+
+@pytest.mark.parametrize("route", ["/gradio_api/file={}", "/gradio_api/file/{}", "/file={}"])
+def test_a_file_is_its_visitors_alone(sessions: Sessions, anns: Path, route: str) -> None:
+    behind = Behind()
+    guard = Guard(behind, sessions)
+    assert ask(guard, route.format(anns), ANN)[0] == 200
+    for visitor in (BOB, None):
+        assert ask(guard, route.format(anns), visitor)[0] == 403
+    assert len(behind.seen) == 1
+
+
+def test_no_way_around_through_other_names_of_a_file(sessions: Sessions, anns: Path, tmp_path: Path) -> None:
+    own = sessions.get(BOB, "page").folder
+    (own / "link").symlink_to(anns)
+    guard = Guard(Behind(), sessions)
+    for path in (f"{own}/../../{anns.relative_to(tmp_path)}", f"{own}/link", f"/{anns}", "/etc/passwd", "\0", ""):
+        assert ask(guard, f"/gradio_api/file={path}", BOB)[0] == 403, path
+
+
+def test_addresses_elsewhere_are_not_fetched(sessions: Sessions) -> None:
+    guard = Guard(Behind(), sessions)
+    for path in ("/gradio_api/file=http://example.org/a.png", "/gradio_api/proxy=http://example.org/a.png"):
+        assert ask(guard, path, ANN)[0] == 403
+
+
+def event(path: str, key: str = "path") -> bytes:
+    return json.dumps({"data": [{"files": [{key: path, "meta": {"_type": "gradio.FileData"}}]}]}).encode()
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", ""])
+def test_an_event_names_no_file_of_others(sessions: Sessions, anns: Path, kind: str) -> None:
+    behind = Behind()
+    guard = Guard(behind, sessions)
+    assert ask(guard, "/gradio_api/queue/join", BOB, method="POST", body=event(str(anns)), kind=kind)[0] == 403
+    url = f"http://127.0.0.1:7860/gradio_api/file={anns}"
+    assert ask(guard, "/gradio_api/queue/join", BOB, method="POST", body=event(url, "url"), kind=kind)[0] == 403
+    elsewhere = event("http://example.org/a.png")
+    assert ask(guard, "/gradio_api/queue/join", BOB, method="POST", body=elsewhere, kind=kind)[0] == 403
+    assert not behind.seen
+    assert ask(guard, "/gradio_api/queue/join", ANN, method="POST", body=event(url, "url"), kind=kind)[0] == 200
+    assert behind.seen[0][1] == event(url, "url")  # whole, though it came in parts
+
+
+def test_an_event_that_is_no_json_or_too_large_is_refused(sessions: Sessions) -> None:
+    guard = Guard(Behind(), sessions)
+    assert ask(guard, "/gradio_api/queue/join", ANN, method="POST", body=b"{no")[0] == 400
+    assert ask(guard, "/gradio_api/queue/join", ANN, method="POST", body=b"[" * 100000)[0] == 400
+    assert ask(guard, "/gradio_api/queue/join", ANN, method="POST", body=bytes(MAX_EVENT + 1))[0] == 413
+
+
+def test_an_upload_is_whose_browser_sent_it(sessions: Sessions, tmp_path: Path) -> None:
+    upload = tmp_path / "0123" / "clip.mp4"
+    upload.parent.mkdir()
+    upload.write_bytes(b"clip")
+    guard = Guard(Behind([str(upload)]), sessions)
+    multipart = "multipart/form-data; boundary=x"
+    status, body, _ = ask(guard, "/gradio_api/upload", ANN, method="POST", body=b"--x", kind=multipart)
+    assert (status, json.loads(body)) == (200, [str(upload)])
+    assert ask(guard, f"/gradio_api/file={upload}", ANN)[0] == 200
+    assert ask(guard, f"/gradio_api/file={upload}", BOB)[0] == 403
+
+
+def test_a_new_browser_gets_a_secret_that_scripts_cannot_read(sessions: Sessions) -> None:
+    behind = Behind()
+    guard = Guard(behind, sessions)
+    for shown in (None, "short", 'x"; Path=/'):
+        headers = ask(guard, "/", shown)[2]
+        cookie = headers[b"set-cookie"].decode()
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        assert behind.seen[-1][2][b"cookie"].decode() == cookie.partition(";")[0]  # from the first request on
+    assert b"set-cookie" not in ask(guard, "/", ANN)[2]
+    assert len({entry[2][b"cookie"] for entry in behind.seen[:3]}) == 3

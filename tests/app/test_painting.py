@@ -1,0 +1,93 @@
+"""Paint on frames: a colour an object, frames between filled in, masks that `complete` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from amodal_diffusion.app.painting import OBJECTS, Painting, labels_of
+from amodal_diffusion.types import InputError
+from amodal_diffusion.video.mask_files import read_masks
+from amodal_diffusion.video.overlay import COLOURS
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+def square(label: int, left: int) -> UInt8:
+    labels = np.zeros((20, 40), np.uint8)
+    labels[5:15, left : left + 10] = label
+    return labels
+
+
+def test_objects_are_told_apart_by_their_colour_and_faint_edges_are_left_out() -> None:
+    layer = np.zeros((4, OBJECTS + 1, 4), np.uint8)
+    for index in range(OBJECTS):
+        layer[:, index] = (*np.clip(np.array(COLOURS[index]) - 3, 0, 255), 255)
+    layer[:, OBJECTS] = (*COLOURS[0], 60)
+    assert labels_of([layer], height=4, width=OBJECTS + 1)[0].tolist() == [*range(1, OBJECTS + 1), 0]
+
+
+def test_a_layer_of_another_size_is_brought_to_the_frames() -> None:
+    layer = np.zeros((10, 20, 4), np.uint8)
+    layer[:, 10:] = (*COLOURS[1], 255)
+    labels = labels_of([layer], height=20, width=40)
+    assert (labels[:, 20:] == 2).all()
+    assert not labels[:, :20].any()
+
+
+def test_what_was_painted_comes_back_as_the_same_labels() -> None:
+    painting = Painting()
+    labels = square(1, 3) + square(3, 25)
+    painting.put(2, labels)
+    layer = painting.layer(2)
+    assert layer is not None
+    np.testing.assert_array_equal(labels_of([layer], height=20, width=40), labels)
+    assert painting.layer(1) is None
+
+
+@pytest.mark.parametrize(
+    ("painted", "said"), [((), "nothing is painted"), ((0,), "frame 4 is"), ((2,), "frame 0 and 4")]
+)
+def test_frames_that_are_needed_are_named(painted: tuple[int, ...], said: str) -> None:
+    painting = Painting()
+    for frame in painted:
+        painting.put(frame, square(1, 5))
+    with pytest.raises(InputError, match=said):
+        painting.labels(5)
+
+
+def test_one_frame_is_enough_for_one_picture() -> None:
+    painting = Painting()
+    painting.put(0, square(1, 5))
+    assert len(painting.labels(1)) == 1
+
+
+def test_frames_between_are_filled_in_for_each_object_and_read_back(tmp_path: Path) -> None:
+    painting = Painting()
+    painting.put(0, square(1, 0) + square(2, 20))
+    painting.put(4, square(1, 8))  # object 2 has gone by then
+    painting.write(tmp_path, 5)
+    tracks = read_masks(tmp_path)
+    assert list(tracks) == ["1", "2"]
+    middle = list(tracks["1"])[2]
+    assert (middle == (square(1, 4) > 0)).mean() > 0.97
+    assert tracks["2"].areas == (100, 0, 0, 0, 0)
+
+
+def test_one_object_of_any_colour_is_one_object(tmp_path: Path) -> None:
+    painting = Painting()
+    painting.put(0, square(3, 0))
+    painting.write(tmp_path, 1)
+    assert list(read_masks(tmp_path)) == ["3"]
+
+
+def test_a_frame_without_paint_counts_as_painted_when_it_was_said_to_show_nothing() -> None:
+    painting = Painting()
+    painting.put(0, square(1, 0))
+    painting.put(3, np.zeros((20, 40), np.uint8))
+    assert [bool(labels.any()) for labels in painting.labels(4)] == [True, False, False, False]
+    painting.forget(3)
+    assert painting.frames == [0]
