@@ -90,4 +90,5 @@ def compare(recomposed: UInt8Array, rgb: UInt8Array, modal: Sequence[BoolArray])
 
 
 def _seen(modal: Sequence[BoolArray]) -> BoolArray:
-    return np.logical_or.reduce(list(modal))
+    seen: BoolArray = np.logical_or.reduce(list(modal))
+    return seen
