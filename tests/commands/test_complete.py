@@ -59,7 +59,8 @@ def times(folder: Path) -> dict[str, int]:
 def test_what_is_written(tmp_path: Path, inputs: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     summary = complete(inputs, out, "--seed", "3")
-    assert sorted(path.name for path in out.iterdir()) == [MANIFEST, "objects", "order.jsonl", "overlay.mp4", "summary.json"]
+    files = [MANIFEST, "objects", "order.jsonl", "overlay.mp4", "summary.json"]
+    assert sorted(path.name for path in out.iterdir()) == files
     assert sorted(path.name for path in (out / "objects").iterdir()) == ["2", "cup"]
     for name, mask in (("cup", MASK), ("2", OTHER)):
         whole, rgba = amodal(out, name), layers(out, name)
