@@ -42,6 +42,14 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument("--data", type=Path | None, default=None, help="the benchmark's file or folder; not for scenes")
     parser.add_argument("--images", type=Path | None, default=None, help="root of the frames, if not beside the data")
     parser.add_argument("--depth", type=Path | None, default=None, help="root of depth pictures, nearer is larger")
+    parser.add_argument(
+        "--depth-model", metavar="NAME", type=str | None, default=None,
+        help="Depth Anything folder or hub id: estimates the depth of tracks that have none",
+    )  # fmt: skip
+    parser.add_argument(
+        "--index-folder", metavar="DIR", type=Path | None, default=None,
+        help="where the index of an annotation file is kept, if not beside it",
+    )  # fmt: skip
     parser.add_argument("--split", type=str | None, default=None, help="of scenes: test-v1, validation or train")
     parser.add_argument(
         "--methods",
@@ -76,7 +84,12 @@ def add_arguments(parser: CommandParser) -> None:
         "--export", metavar="FORMAT,...", default="",
         help="write the predicted masks as well: coco, youtube-vis, davis",
     )  # fmt: skip
+    parser.add_argument(
+        "--conditioning", choices=["corrected", "released"], default="corrected",
+        help="released: repeat the reference's inference, for the paper's numbers from the published checkpoints",
+    )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    parser.add_argument("--dtype", default="auto", help="auto, float32, float16, bfloat16")
     parser.add_argument(
         "--threads", metavar="N", type=PositiveInt, default=1, help="of a process; results may depend on it"
     )
@@ -124,7 +137,7 @@ def _evaluate(args: Namespace, processes: Processes) -> None:
 
     from amodal_diffusion.evaluation.exports import read_formats
     from amodal_diffusion.evaluation.finishing import Account
-    from amodal_diffusion.evaluation.methods import build_methods
+    from amodal_diffusion.evaluation.methods import LoadingOptions, build_methods
     from amodal_diffusion.evaluation.running import Run
     from amodal_diffusion.evaluation.scoring import TrackScorer
     from amodal_diffusion.video.outdir import OutputFolder
@@ -132,9 +145,10 @@ def _evaluate(args: Namespace, processes: Processes) -> None:
     torch.set_num_threads(args.threads)
     device = processes.device if args.device == "auto" else args.device
     formats = processes.together(lambda: read_formats(args.export))
-    benchmark = _open_benchmark(args, processes)
+    benchmark = _open_benchmark(args, processes, device=device)
     content = processes.together(lambda: _content(args))
-    methods = processes.together(lambda: build_methods(_names(args), device=device))
+    how = LoadingOptions(device, args.dtype, args.conditioning)
+    methods = processes.together(lambda: build_methods(_names(args), how))
     settings = _settings(args, benchmark, methods)
     inputs = processes.main_alone(lambda: _inputs(args, benchmark))
     folder = processes.together(
@@ -170,14 +184,26 @@ def _score(job: Run, account: Account, folder: OutputFolder, args: Namespace, pr
         return processes.main_alone(lambda: finish(job, account, folder))
 
 
-def _open_benchmark(args: Namespace, processes: Processes) -> Benchmark:
+def _open_benchmark(args: Namespace, processes: Processes, *, device: str) -> Benchmark:
     """Open it in the main process first, which makes the index of a large file for all."""
     from amodal_diffusion.evaluation.benchmarks import open_benchmark
 
     def opened() -> Benchmark:
-        return open_benchmark(
-            args.benchmark, data=args.data, images=args.images, depth=args.depth, split=args.split, limit=args.limit
+        benchmark = open_benchmark(
+            args.benchmark,
+            data=args.data,
+            images=args.images,
+            depth=args.depth,
+            index_folder=args.index_folder,
+            split=args.split,
+            limit=args.limit,
         )
+        if args.depth_model is None:
+            return benchmark
+        from amodal_diffusion.evaluation.estimated_depth import WithEstimatedDepth
+        from amodal_diffusion.models.depth import DepthEstimator
+
+        return WithEstimatedDepth(benchmark, DepthEstimator.from_pretrained(args.depth_model, device=device))
 
     first = processes.together(lambda: opened() if processes.is_main else None)
     return processes.together(lambda: opened() if first is None else first)
@@ -199,6 +225,9 @@ def _settings(args: Namespace, benchmark: Benchmark, methods: list[Method]) -> d
         "stages": args.stages,
         "threads": args.threads,
         "device": args.device,
+        "dtype": args.dtype,
+        "conditioning": args.conditioning,
+        "depth_model": args.depth_model,
         "export": args.export,
     }
 

@@ -55,9 +55,11 @@ class BoxTrack(BenchmarkTrack):
 
     Attributes:
         amodal_boxes: x, y, width, height in pixels of the clip's frames, float64 ``[F, 4]``.
+        margins: rows above and below, columns left and right, that were put around the frames.
     """
 
     amodal_boxes: Boxes
+    margins: tuple[int, int] = (0, 0)
 
 
 class Benchmark(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Protocol
 
@@ -18,7 +18,8 @@ from amodal_diffusion.baselines import (
 from amodal_diffusion.evaluation.benchmark import BenchmarkTrack, MaskTrack
 from amodal_diffusion.evaluation.content import fill_with_mean_colour
 from amodal_diffusion.pipelines.completer import AmodalCompleter
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from amodal_diffusion.pipelines.conditioned_video import Conditioning
+from amodal_diffusion.types import BoolArray, InputError, Stage, UInt8Array
 
 DEPTH_SUFFIX = "@depth"
 _BASELINES: dict[str, AmodalSegmenter] = {
@@ -88,22 +89,37 @@ class BaselineMethod:
         return {}
 
 
+@dataclass(frozen=True)
+class LoadingOptions:
+    """How models are loaded, see :meth:`AmodalCompleter.from_pretrained`.
+
+    Attributes:
+        device: where they run.
+        dtype: of their weights.
+        conditioning: ``"released"`` for published checkpoints.
+    """
+
+    device: str = "auto"
+    dtype: str = "auto"
+    conditioning: Conditioning = "corrected"
+
+
 class LoadedModel:
     """A model's two stages, each loaded when it is first needed and shared by the methods that use it."""
 
-    def __init__(self, model: str, *, device: str) -> None:
+    def __init__(self, model: str, how: LoadingOptions) -> None:
         """Name the model as for ``AmodalCompleter.from_pretrained``."""
-        self._model, self._device = model, device
+        self._model, self._how = model, how
 
     @cached_property
     def segmentation(self) -> AmodalCompleter:
         """Stage 1 alone."""
-        return AmodalCompleter.from_pretrained(self._model, stages=("amodal_segmentation",), device=self._device)
+        return self._load("amodal_segmentation")
 
     @cached_property
     def content(self) -> AmodalCompleter:
         """Stage 2 alone."""
-        return AmodalCompleter.from_pretrained(self._model, stages=("content_completion",), device=self._device)
+        return self._load("content_completion")
 
     @cached_property
     def segmentation_record(self) -> dict[str, object]:
@@ -114,6 +130,12 @@ class LoadedModel:
     def content_record(self) -> dict[str, object]:
         """Which networks stage 2 has and how it samples, for JSON."""
         return _completer_record(self.content)
+
+    def _load(self, stage: Stage) -> AmodalCompleter:
+        how = self._how
+        return AmodalCompleter.from_pretrained(
+            self._model, stages=(stage,), conditioning=how.conditioning, device=how.device, dtype=how.dtype
+        )
 
 
 class ModelMethod:
@@ -146,12 +168,12 @@ class ModelMethod:
         return {**record, "content_completion": self._model.content_record} if paints else {**record}
 
 
-def build_methods(names: Sequence[str], *, device: str = "auto") -> list[Method]:
+def build_methods(names: Sequence[str], how: LoadingOptions | None = None) -> list[Method]:
     """Make the methods of a list of names.
 
     Args:
         names: baselines (`BASELINES`) or models; a model's name followed by ``@depth`` is given the depth.
-        device: where models run.
+        how: models are loaded.
 
     Raises:
         InputError: if a name stands twice, or is neither a baseline nor a model that can be loaded.
@@ -168,7 +190,7 @@ def build_methods(names: Sequence[str], *, device: str = "auto") -> list[Method]
         model, uses_depth = name.removesuffix(DEPTH_SUFFIX), name.endswith(DEPTH_SUFFIX)
         if model in _BASELINES:
             raise InputError(f"methods: {name}: {DEPTH_SUFFIX} is for models; {model} is a baseline")
-        loaded = models.setdefault(model, LoadedModel(model, device=device))
+        loaded = models.setdefault(model, LoadedModel(model, how or LoadingOptions()))
         methods.append(ModelMethod(name, loaded, uses_depth=uses_depth))
     return methods
 
@@ -186,8 +208,8 @@ def check_depth(methods: Sequence[Method], track: BenchmarkTrack) -> None:
     needy = [method.name for method in methods if method.uses_depth]
     if needy and track.depth is None:
         raise InputError(
-            f"methods: {', '.join(needy)}: need depth, and {track.identity} has none; leave them out, or "
-            f"{DEPTH_SUFFIX} of a model"
+            f"methods: {', '.join(needy)}: need depth, and {track.identity} has none; give --depth, or --depth-model "
+            f"to estimate it, or leave them out ({DEPTH_SUFFIX} of a model)"
         )
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from amodal_diffusion.data.index import EntryIndex
 from amodal_diffusion.data.tao_amodal import parse_tao_record
 from amodal_diffusion.evaluation.benchmark import BoxTrack
+from amodal_diffusion.evaluation.estimated_depth import pad_depth
 from amodal_diffusion.evaluation.file_benchmark import FileBenchmark, FrameFolders, given_inputs
-from amodal_diffusion.types import FloatArray, VideoClip
+from amodal_diffusion.types import VideoClip
 
 PADDING = 4
 """The frame grows on each side by this part of its height or width, as in the published evaluation."""
@@ -74,12 +75,7 @@ class _Reader:
         return BoxTrack(
             identity=identity,
             clip=VideoClip(rgb, np.pad(record.modal_masks(), sides)),
-            depth=None if depth is None else np.pad(_to_unit(depth), sides, constant_values=1),
+            depth=None if depth is None else pad_depth(depth, (down, right)),
+            margins=(down, right),
             amodal_boxes=np.asarray(record.amodal_bboxes, dtype=np.float64) + np.array([right, down, 0, 0]),
         )
-
-
-def _to_unit(depth: FloatArray) -> FloatArray:
-    """Spread depth to 0 to 1 over the clip; constant depth becomes 0."""
-    low, high = depth.min(), depth.max()
-    return (depth - low) / (high - low if high > low else np.float32(1))

@@ -16,7 +16,7 @@ from amodal_diffusion.cli import main
 from amodal_diffusion.evaluation.benchmark import BenchmarkTrack
 from amodal_diffusion.evaluation.results import TrackResult, TrackStore
 from amodal_diffusion.evaluation.scoring import TrackScorer
-from tests.factories import tiny_completer_folder
+from tests.factories import tiny_completer_folder, tiny_depth_folder
 from tests.tracks import write_tracks
 from tests.training.launching import LAUNCH, started
 
@@ -155,6 +155,19 @@ def test_a_method_without_its_depth_is_no_bad_track(
     evaluate(tmp_path / "out", *arguments, "--on-bad-track", "skip", status=2)
     assert "methods: hull-nearer: need depth, and sailvos/" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_published_checkpoints_with_estimated_depth(model: Path, annotations: Path, tmp_path: Path) -> None:
+    depth = tiny_depth_folder(tmp_path / "depth_network")
+    arguments = ("--benchmark", "sailvos", "--data", str(annotations), "--methods", f"{model}@depth", "--limit", "1")
+    arguments += ("--depth-model", str(depth), "--index-folder", str(tmp_path / "index"), "--device", "cpu", "-q")
+    ours = evaluate(tmp_path / "corrected", *arguments)
+    released = evaluate(tmp_path / "released", *arguments, "--conditioning", "released")
+    assert any((tmp_path / "index").iterdir())
+    assert [summary["settings"]["conditioning"] for summary in (ours, released)] == ["corrected", "released"]
+    assert ours["settings"]["depth_model"] == str(depth)
+    one, other = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("corrected", "released"))
+    assert one["tracks"] != other["tracks"]
 
 
 def test_killed_it_goes_on_and_ends_with_the_same_bytes(
