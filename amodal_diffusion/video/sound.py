@@ -103,12 +103,21 @@ class SoundTrack:
             yield time
 
     def _read(self) -> Iterator[Packet[AudioStream] | AudioFrame]:
-        """Packets, or frames if sound is encoded anew; a damaged source ends early."""
+        """Packets, or frames if sound is encoded anew; what is damaged is left out."""
+        damaged = False
         try:
             for packet in self._source.demux(self._in):
-                if self._copy and packet.size:
-                    yield packet
-                elif not self._copy:
-                    yield from packet.decode()
-        except FFmpegError as error:
-            logger.warning("%s: its sound ends early, where it is damaged (%s)", self._path, error.strerror)
+                if self._copy:
+                    if packet.size:
+                        yield packet
+                    continue
+                try:
+                    frames = packet.decode()
+                except FFmpegError:
+                    damaged = True
+                    continue
+                yield from frames
+        except FFmpegError:
+            damaged = True
+        if damaged:
+            logger.warning("%s: its sound is damaged, and left out where it is", self._path)

@@ -18,7 +18,7 @@ from amodal_diffusion.video.encoding import Kind, VideoLayout, VideoWriter, miss
 from amodal_diffusion.video.io import open_clip
 from amodal_diffusion.video.sound import has_sound
 from amodal_diffusion.video.timing import Timing
-from tests.media import UInt8, encode, ffmpeg, moving_disc
+from tests.media import UInt8, damage, encode, ffmpeg, moving_disc
 
 KINDS: dict[Kind, str] = {"mp4": "clip.mp4", "prores": "clip.mov", "webm": "clip.webm"}
 
@@ -179,6 +179,21 @@ def tone_of(path: Path) -> tuple[float, float]:
     samples = np.frombuffer(raw.stdout, np.int16)
     loudest = int(np.abs(np.fft.rfft(samples)).argmax())
     return loudest * 8000 / len(samples), len(samples) / 8000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_sound_is_left_out_where_it_is(tmp_path: Path, kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
+    silent = encode(tmp_path / "silent.mkv", moving_disc(24)[0])
+    tone = ("-f", "lavfi", "-i", "sine=frequency=440:duration=3")
+    ffmpeg("-i", silent, *tone, "-c:v", "copy", "-c:a", "alac", tmp_path / "whole.mov")
+    source = damage(tmp_path / "whole.mov", tmp_path / "hurt.mov", 0.6, 0.7)
+    path = written(tmp_path / KINDS[kind], kind, pixels(kind, layer(24)), steady(24, 48, 64), sound_of=source)
+    if kind == "webm":  # the others take it as it is
+        assert "its sound is damaged, and left out where it is" in caplog.text
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        times = [float(packet.pts * packet.time_base) for packet in container.demux(stream) if packet.size]
+    assert max(times) == pytest.approx(2.95, abs=0.1)  # what comes after the damage is heard when it was
 
 
 def test_what_has_no_sound(tmp_path: Path) -> None:
