@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ from amodal_diffusion.video.pictures import write_mask_png, write_rgba_png
 
 if TYPE_CHECKING:
     from amodal_diffusion.pipelines.completer import AmodalCompleter, FrameInput
+    from amodal_diffusion.pipelines.spans import Spans
 
 
 def complete_object(
@@ -62,7 +64,8 @@ def complete_object(
         _AnswerFiles(track, inputs, work, count=answers) as writer,
         tqdm(total=track.num_frames, desc=f"object {track.name}", unit="frame", disable=request.quiet) as bar,
     ):
-        for result in _stream(track, inputs, completer, request):
+        spans = _spans(track, inputs, request)
+        for result in _stream(track, inputs, completer, request, spans):
             writer.write(result, start=len(areas))
             for position, mask in enumerate(result.amodal_mask):
                 write_mask_png(work / mask_path(track, len(areas)), mask)
@@ -75,6 +78,7 @@ def complete_object(
         record = {
             "visible_area": list(track.areas),
             "amodal_area": areas,
+            "spans": [asdict(run) for run in spans.runs],
             "removed_by_guards": {name: count - guarded[name] for name, count in completer.guarded.items()},
             **writer.record(),
             "seconds": {stage: round(spent - seconds[stage], 3) for stage, spent in completer.seconds.items()},
@@ -126,7 +130,7 @@ def _answers(track: MaskTrack, inputs: CompletionInputs, request: CompletionRequ
 
 
 def _stream(
-    track: MaskTrack, inputs: CompletionInputs, completer: AmodalCompleter, request: CompletionRequest
+    track: MaskTrack, inputs: CompletionInputs, completer: AmodalCompleter, request: CompletionRequest, spans: Spans
 ) -> Iterator[AmodalResult]:
     from amodal_diffusion.pipelines.guards import Guards
 
@@ -139,7 +143,30 @@ def _stream(
         width=request.width,
         guards=None if request.guards is None else Guards.of(request.guards),
         samples=request.samples,
+        spans=spans,
     )
+
+
+def _spans(track: MaskTrack, inputs: CompletionInputs, request: CompletionRequest) -> Spans:
+    """Where the object can be hidden, judged by what the frame itself shows of the canvas."""
+    from amodal_diffusion.pipelines.spans import SpanFrame, Spans, find_spans, given_spans
+
+    if (request.spans or ("all" if request.conditioning == "released" else "auto")) == "all":
+        return Spans.whole(track.num_frames)
+    if track.name in inputs.whole:
+        return given_spans(zip(track, inputs.whole[track.name], strict=True))
+    inside = inputs.canvas.inside
+    if inputs.depth is not None:
+        frames = (
+            SpanFrame(modal[inside], depth=depth[inside]) for modal, depth in zip(track, inputs.depth, strict=True)
+        )
+    else:
+        others = [other for other in inputs.tracks if other is not track]
+        frames = (
+            SpanFrame(modal[inside], others=np.any([np.zeros_like(modal), *masks], axis=0)[inside])
+            for modal, *masks in zip(track, *others, strict=True)
+        )
+    return find_spans(frames, beyond=request.expand > 0)
 
 
 def _frames(track: MaskTrack, inputs: CompletionInputs) -> Iterator[FrameInput]:

@@ -56,6 +56,8 @@ class CompletionRequest:
         audio: the clip's sound is carried into videos.
         guards: against invented shape; the default of :class:`AmodalCompleter` when None.
         samples: answers of stage 1, each from noise of its own.
+        spans: ``"auto"`` leaves frames alone that hide nothing of an object, ``"all"`` none; None is auto, and all with
+            ``conditioning="released"``.
         overwrite: replace earlier results of this program.
         allow_truncated: go on with what decodes of a damaged video.
         quiet: no progress bars.
@@ -89,6 +91,7 @@ class CompletionRequest:
     audio: bool = False
     guards: tuple[str, ...] | None = None
     samples: int = 1
+    spans: Literal["auto", "all"] | None = None
     overwrite: bool = False
     allow_truncated: bool = False
     quiet: bool = False

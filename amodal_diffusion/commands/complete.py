@@ -118,6 +118,11 @@ def add_options(parser: CommandParser) -> None:
         "differ, and how well they agree",
     )  # fmt: skip
     sampling.add_argument(
+        "--spans", choices=["auto", "all"], default=None,
+        help="auto: the networks see only the frames in which an object can be hidden, and some around them; all: they "
+        "see every frame; by default auto, and all with --conditioning released",
+    )  # fmt: skip
+    sampling.add_argument(
         "--guards", metavar="LIST", type=str, default=None,
         help="against invented shape: all, none, or some of behind, attached, growth, separated by commas; by default "
         "all, and none with --conditioning released",
@@ -173,6 +178,7 @@ def build_request(
         width=args.width,
         seed=args.seed,
         samples=args.samples,
+        spans=args.spans,
         guards=None if args.guards is None else tuple(name.strip() for name in args.guards.split(",")),
         formats=read_formats(args.formats),
         alpha=args.alpha,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -18,11 +18,13 @@ from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPip
 from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline, Conditioning
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
 from amodal_diffusion.pipelines.guards import GUARDS, Guardian, Guards
+from amodal_diffusion.pipelines.spans import SpanFrame, Spans, find_spans, given_spans
 from amodal_diffusion.pipelines.streams import (
     FrameInput,
     StreamSettings,
     choose_sampling,
     given_masks,
+    mark_free,
     samples_of,
     stream_appearance,
     stream_masks,
@@ -135,6 +137,7 @@ class AmodalCompleter:
         width: int | None = None,
         guards: Guards | None = None,
         samples: int = 1,
+        spans: Literal["auto", "all"] = "all",
     ) -> AmodalResult:
         """Complete one object of a clip.
 
@@ -149,6 +152,8 @@ class AmodalCompleter:
             width: pixels the model works at.
             guards: against invented shape; by default all, and none with ``conditioning="released"``.
             samples: answers of stage 1, at least 1; with several the result is their consensus and has them all.
+            spans: ``"all"`` has the networks see every frame; ``"auto"`` leaves those alone that
+                :func:`~amodal_diffusion.pipelines.spans.find_spans` finds free of doubt.
 
         Returns:
             the whole object at the clip's size; ``amodal_rgb`` and ``rgba`` are None without stage 2.
@@ -174,9 +179,19 @@ class AmodalCompleter:
             )
             for index in range(clip.num_frames)
         )
+        found = None
+        if spans == "auto":
+            if amodal_mask is not None:
+                found = given_spans(zip(clip.modal_mask, amodal_mask, strict=True))
+            else:
+                maps = [None] * clip.num_frames if scaled is None else scaled
+                found = find_spans(
+                    SpanFrame(modal, values) for modal, values in zip(clip.modal_mask, maps, strict=True)
+                )
         results = list(
             self.stream(
                 frames,
+                spans=found,
                 seed=seed,
                 num_inference_steps=num_inference_steps,
                 guidance_scale=guidance_scale,
@@ -205,6 +220,7 @@ class AmodalCompleter:
         width: int | None = None,
         guards: Guards | None = None,
         samples: int = 1,
+        spans: Spans | None = None,
     ) -> Iterator[AmodalResult]:
         """Complete a stream of frames of one object; memory is that of a few windows, whatever its length.
 
@@ -217,12 +233,14 @@ class AmodalCompleter:
             width: pixels the model works at.
             guards: against invented shape.
             samples: answers of stage 1.
+            spans: of the whole stream, where the object can be hidden; other frames are left alone. All when None.
 
         Yields:
             runs of finished frames, in order, that together are the stream.
 
         Raises:
-            InputError: if sizes differ, or amodal masks are missing where stage 1 is not loaded.
+            InputError: if sizes differ, amodal masks are missing where stage 1 is not loaded, or the spans are of
+                another clip.
         """
         sampling = self.sampling(
             num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, height=height, width=width
@@ -230,10 +248,12 @@ class AmodalCompleter:
         if samples < 1:
             raise InputError(f"samples: expected at least 1, got {samples}")
         checked = _same_size(frames)
+        if spans is not None:
+            checked = mark_free(checked, spans)
         if self._segmentation is None:
             masked = given_masks(checked)
         else:
-            settings = StreamSettings(sampling["amodal_segmentation"], seed, samples)
+            settings = StreamSettings(sampling["amodal_segmentation"], seed, samples, spans)
             if guards is None:
                 guards = Guards.of(["none" if self._segmentation.conditioning == "released" else "all"])
             guardian = Guardian(guards, removed=self.guarded)
@@ -242,7 +262,7 @@ class AmodalCompleter:
             for entry in masked:
                 yield AmodalResult(amodal_mask=entry.amodal[None], samples=samples_of(entry))
         else:
-            settings = StreamSettings(sampling["content_completion"], seed)
+            settings = StreamSettings(sampling["content_completion"], seed, spans=spans)
             yield from self._timed("content_completion", stream_appearance(self._content, masked, settings))
 
     @contextmanager

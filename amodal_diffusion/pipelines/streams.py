@@ -16,11 +16,12 @@ from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPip
 from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
 from amodal_diffusion.pipelines.guards import Guardian
+from amodal_diffusion.pipelines.spans import Spans
 from amodal_diffusion.types import AmodalResult, BoolArray, FloatArray, InputError, UInt8Array
 from amodal_diffusion.video.focus import CloseUp, Focus
 from amodal_diffusion.video.frames import Letterbox, depth_to_unit, mask_to_unit, to_uint8, to_unit
 from amodal_diffusion.video.masks import compose_rgba, cut_out_on_white
-from amodal_diffusion.video.windows import Window, blend_windows
+from amodal_diffusion.video.windows import Window, blend_segments
 
 STAGE_KEYS = {"amodal_segmentation": 0, "content_completion": 1}
 
@@ -69,16 +70,24 @@ class StreamSettings:
         seed: initial noise of a frame depends on it and on the frame's number alone, so windows agree where they
             overlap.
         samples: answers, each from noise of its own; the first is the same however many there are.
+        spans: where the object can be hidden; the network sees no more than these and some frames around them. It sees
+            all when None.
     """
 
     sampling: SamplingDefaults
     seed: int
     samples: int = 1
+    spans: Spans | None = None
 
     @property
     def overlap(self) -> int:
         """Frames that neighbouring windows share: a quarter."""
         return self.sampling.num_frames // 4
+
+    @property
+    def segments(self) -> list[tuple[int, int]] | None:
+        """The parts of the stream that the network sees; None for all of it."""
+        return None if self.spans is None else self.spans.segments(self.sampling.num_frames)
 
     def look(self, frame: FrameInput, values: Tensor, pad_value: float | Literal["edge"]) -> Tensor:
         """Bring pixels of a frame, ``[1, C, H, W]``, to the size that the model works at: whole, or a close-up."""
@@ -131,6 +140,23 @@ def choose_sampling(pipeline: ConditionedVideoPipeline, chosen: dict[str, float]
     return sampling
 
 
+def mark_free(frames: Iterable[FrameInput], spans: Spans) -> Iterator[FrameInput]:
+    """Tell frames in which nothing can be hidden that what is visible is the whole object.
+
+    Raises:
+        InputError: if there are more or fewer frames than in the clip that the spans are of.
+    """
+    doubts, count = spans.doubtful(), 0
+    for frame in frames:
+        doubtful = next(doubts, None)
+        count += 1
+        if doubtful is None:
+            raise InputError(f"spans: expected those of the clip, got those of {spans.frames} frames for more")
+        yield frame if doubtful else replace(frame, amodal=frame.modal)
+    if count < spans.frames:
+        raise InputError(f"spans: expected those of the clip, got those of {spans.frames} frames for {count}")
+
+
 def given_masks(frames: Iterable[FrameInput]) -> Iterator[MaskedFrame]:
     """Take the amodal masks that came with the frames.
 
@@ -172,10 +198,14 @@ def stream_masks(
         video = _sample(pipeline, torch.cat(modal)[None], guide, settings, start=window.start)
         return torch.stack([mask_score(answer) for answer in video], dim=1)  # [F, K, H, W]
 
-    scored = blend_windows(frames, predict, size=sampling.num_frames, overlap=settings.overlap)
+    scored = blend_segments(
+        frames, predict, size=sampling.num_frames, overlap=settings.overlap, segments=settings.segments
+    )
     for number, (frame, scores) in enumerate(scored):
-        if frame.amodal is not None:
-            yield MaskedFrame(frame, frame.amodal | frame.modal)
+        if scores is None or frame.amodal is not None:
+            known = frame.modal if frame.amodal is None else frame.amodal | frame.modal
+            guardian.forget(number)
+            yield MaskedFrame(frame, known, np.stack([known] * settings.samples) if settings.samples > 1 else None)
             continue
         answers = []
         for score in scores:
@@ -216,10 +246,14 @@ def stream_appearance(
             guide.append(_seen(entry.frame, entry.amodal, settings))
         return _sample(pipeline, torch.cat(modal)[None], torch.cat(guide)[None], settings, start=window.start)[0]
 
-    for entry, painted in blend_windows(masked, predict, size=sampling.num_frames, overlap=settings.overlap):
-        full = to_uint8(settings.put_back(entry.frame, painted[None].cpu(), outside=1.0))  # [1, H, W, 3]
+    for entry, painted in blend_segments(
+        masked, predict, size=sampling.num_frames, overlap=settings.overlap, segments=settings.segments
+    ):
         rgb, modal, amodal = entry.frame.rgb[None], entry.frame.modal[None], entry.amodal[None]
-        whole = np.where(modal[..., None], rgb, full)
+        whole = rgb
+        if painted is not None:
+            full = to_uint8(settings.put_back(entry.frame, painted[None].cpu(), outside=1.0))  # [1, H, W, 3]
+            whole = np.where(modal[..., None], rgb, full)
         yield AmodalResult(
             amodal_mask=amodal,
             amodal_rgb=cut_out_on_white(whole, amodal),

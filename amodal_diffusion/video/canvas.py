@@ -65,6 +65,11 @@ class Canvas:
         """Pixels."""
         return self.frame_width + 2 * self.left
 
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """Rows and columns of the canvas that the frame fills."""
+        return slice(self.top, self.top + self.frame_height), slice(self.left, self.left + self.frame_width)
+
     def place_clip(self, clip: ClipReader) -> ClipReader:
         """Put the frames on the canvas; their margins are dark grey.
 

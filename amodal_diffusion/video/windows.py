@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar
@@ -134,3 +134,43 @@ def blend_windows(
     if waiting:
         for value in blender.finish():
             yield waiting.popleft(), value
+
+
+def blend_segments(
+    stream: Iterable[T],
+    predict: Callable[[Window[T]], Tensor],
+    *,
+    size: int,
+    overlap: int,
+    segments: Sequence[tuple[int, int]] | None = None,
+) -> Iterator[tuple[T, Tensor | None]]:
+    """Predict parts of a stream, each by itself like :func:`blend_windows`, and pass the other items on.
+
+    Args:
+        stream: read once, in order.
+        predict: gives float ``[n, ...]``, one entry an item of the window.
+        size: items of a window, at least 1.
+        overlap: items shared by neighbours, from 0 to ``size - 1``.
+        segments: first items, and one past the last, of the parts, in order; the whole stream when None.
+
+    Yields:
+        the items in order, each with its prediction, or with None outside the parts.
+
+    Raises:
+        InputError: if ``size`` or ``overlap`` is out of range.
+    """
+    if segments is None:
+        yield from blend_windows(stream, predict, size=size, overlap=overlap)
+        return
+    source, number = iter(stream), 0
+    for start, stop in segments:
+        for item in islice(source, start - number):
+            yield item, None
+
+        def placed(window: Window[T], start: int = start) -> Tensor:
+            return predict(Window(start + window.start, window.items))
+
+        yield from blend_windows(islice(source, stop - start), placed, size=size, overlap=overlap)
+        number = stop
+    for item in source:
+        yield item, None
