@@ -1,0 +1,140 @@
+"""The page on its address, over HTTP: files of others, limits, hosts that are asked, and what is left afterwards."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amodal_diffusion.app.materials import Limits
+from amodal_diffusion.app.server import Address, serving
+from amodal_diffusion.app.task import Task
+from amodal_diffusion.cli import main
+from amodal_diffusion.types import InputError
+
+LIMITS = Limits(megabytes=1, frames=5)
+BOUNDARY = "----part"
+
+
+class Nothing:
+    """Completes nothing; these tests look at the server."""
+
+    description = "nothing"
+
+    def __call__(self, task: Task, on_step: Any) -> None:
+        raise NotImplementedError
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def asked() -> Iterator[set[str]]:
+    """The hosts that this process asks for, or connects to."""
+    hosts: set[str] = set()
+    patch = pytest.MonkeyPatch()
+    connect, lookup = socket.socket.connect, socket.getaddrinfo
+
+    def noting_connect(self: socket.socket, address: Any) -> None:
+        hosts.add(str(address[0]) if isinstance(address, tuple) else "a file")
+        connect(self, address)
+
+    def noting_lookup(host: Any, *arguments: Any, **options: Any) -> Any:
+        hosts.add(host.decode() if isinstance(host, bytes) else str(host))
+        return lookup(host, *arguments, **options)
+
+    patch.setattr(socket.socket, "connect", noting_connect)
+    patch.setattr(socket, "getaddrinfo", noting_lookup)
+    yield hosts
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def port(asked: set[str]) -> Iterator[int]:  # noqa: ARG001  # from before the server begins
+    chosen = free_port()
+    with serving(Nothing(), Address("127.0.0.1", chosen), LIMITS) as url:
+        assert url == f"http://127.0.0.1:{chosen}/"
+        yield chosen
+
+
+def ask(port: int, method: str, path: str, *, cookie: str = "", body: bytes = b"") -> tuple[int, bytes, str]:
+    """Status, body and new cookie."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        headers = {"Cookie": cookie} if cookie else {}
+        if body:
+            headers["Content-Type"] = f"multipart/form-data; boundary={BOUNDARY}"
+        connection.request(method, path, body=body or None, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read(), (answer.getheader("set-cookie") or "").partition(";")[0]
+
+
+def form(content: bytes) -> bytes:
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="files"; filename="clip.png"\r\n'
+    return head.encode() + b"Content-Type: image/png\r\n\r\n" + content + f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+def test_a_file_that_one_visitor_uploads_is_not_readable_by_another(port: int) -> None:
+    ann, bob = (ask(port, "GET", "/")[2] for _ in range(2))
+    assert ann != bob
+    status, body, _ = ask(port, "POST", "/gradio_api/upload", cookie=ann, body=form(b"hers"))
+    assert status == 200
+    path = body.decode().strip('[]"')
+    assert Path(path).read_bytes() == b"hers"
+    assert ask(port, "GET", f"/gradio_api/file={path}", cookie=ann)[:2] == (200, b"hers")
+    for cookie in (bob, ""):
+        status, body, _ = ask(port, "GET", f"/gradio_api/file={path}", cookie=cookie)
+        assert status == 403
+        assert b"hers" not in body
+
+
+def test_an_upload_above_the_limit_is_refused(port: int) -> None:
+    cookie = ask(port, "GET", "/")[2]
+    status, body, _ = ask(port, "POST", "/gradio_api/upload", cookie=cookie, body=form(bytes(2**20 + 1)))
+    assert status == 413
+    assert b"maximum allowed size" in body
+
+
+def test_the_page_needs_nothing_from_elsewhere(port: int, asked: set[str]) -> None:
+    status, body, _ = ask(port, "GET", "/")
+    assert status == 200
+    assert b"Whole objects" in body
+    assert not re.search(rb"url\(['\"]?https?:|@import", ask(port, "GET", "/theme.css")[1])
+    assert asked <= {"127.0.0.1", "localhost", "::1", "0.0.0.0", "a file", "None"}
+
+
+def test_a_port_that_is_taken_is_one_line(port: int) -> None:
+    with (
+        pytest.raises(InputError, match=f"port: 127.0.0.1:{port} cannot be used"),
+        serving(Nothing(), Address("127.0.0.1", port), LIMITS),
+    ):
+        pass
+
+
+def test_nothing_is_left_of_a_server_that_ended() -> None:
+    with serving(Nothing(), Address("127.0.0.1", free_port()), LIMITS):
+        folder = Path(os.environ["GRADIO_TEMP_DIR"])
+        assert folder.stat().st_mode & 0o077 == 0  # nobody else on this computer reads it
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model", "/no/such/model"], "/no/such/model"),
+        (["--segmenter", "no-such-folder"], "no-such-folder"),
+        (["--port", "70000"], "expected 1 to 65535"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["app", *arguments]) == 2
+    assert said in capsys.readouterr().err
