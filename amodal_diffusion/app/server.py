@@ -97,6 +97,7 @@ def serving(
         try:
             yield url
         finally:
+            sessions.close_all()
             page.close(verbose=False)
 
 

@@ -109,6 +109,11 @@ class Sessions:
         if last:
             self._revoke(visitor)
 
+    def close_all(self) -> None:
+        """Close every page, so that no work holds the process up."""
+        for visitor, page in list(self._open):
+            self.close(visitor, page)
+
     def finish(self, session: Session) -> None:
         """Note that work has ended, however it did.
 

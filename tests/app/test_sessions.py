@@ -57,3 +57,10 @@ def test_work_of_a_page_that_is_closed_ends_and_then_its_files_go(sessions: Sess
         session.check()
     sessions.finish(session)
     assert not any(sessions.root.iterdir())
+
+
+def test_all_pages_can_be_closed_at_once(sessions: Sessions) -> None:
+    opened = [sessions.get(visitor, page) for visitor in "ab" for page in "12"]
+    sessions.close_all()
+    assert all(session.stop.is_set() for session in opened)
+    assert not any(sessions.root.iterdir())
