@@ -83,3 +83,17 @@ def test_options_that_do_not_fit(
     assert main(["complete", *inputs, "--out", str(tmp_path / "out"), *options]) == 2
     assert message in capfd.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_spans_and_their_reasons_are_in_the_summary(inputs: list[str], tmp_path: Path) -> None:
+    found = complete(inputs, tmp_path / "auto", "--stages", "masks", "--guards", "none")
+    asked = complete(inputs, tmp_path / "all", "--stages", "masks", "--guards", "none", "--spans", "all")
+    assert asked["spans"] == [{"start": 0, "stop": FRAMES, "reasons": ["all frames asked for"]}]
+    doubtful = {frame for run in found["spans"] for frame in range(run["start"], run["stop"])}
+    assert {reason for run in found["spans"] for reason in run["reasons"]} == {"nearer neighbour"}
+    assert doubtful
+    assert doubtful < set(range(FRAMES))
+    for frame, (visible, whole) in enumerate(zip(found["visible_area"], found["amodal_area"], strict=True)):
+        assert (whole > visible) == (frame in doubtful)
+    everywhere = zip(asked["visible_area"], asked["amodal_area"], strict=True)
+    assert all(whole > visible for visible, whole in everywhere)
