@@ -19,7 +19,7 @@ SCRIPTS = sorted([*ROOT.glob("train/*.py"), *ROOT.glob("inference/*.py")])
 
 
 def test_the_promised_subcommands_exist() -> None:
-    promised = "batch complete configs convert demo evaluate prepare scenes score validate"
+    promised = "app batch complete configs convert demo evaluate prepare scenes score validate"
     assert set(SUBCOMMANDS) >= set(promised.split())
 
 
