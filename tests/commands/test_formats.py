@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -345,3 +346,18 @@ def test_labels_of_more_objects_than_asked_that_vanish_and_return(tmp_path: Path
     again = [arguments[0], "--masks", str(out / "youtube_vis.json"), *quick(model)]
     complete(again, tmp_path / "again", "--stages", "masks")
     assert [path.name for path in (tmp_path / "again" / "objects").iterdir()] == ["9"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("AMODAL_SHARED" not in os.environ, reason="AMODAL_SHARED does not name the shared material")
+@pytest.mark.parametrize("name", ["person", "birdcage"])
+def test_real_clips_open_elsewhere(tmp_path: Path, model: Path, name: str) -> None:
+    clip = Path(os.environ["AMODAL_SHARED"]) / "clips" / name
+    arguments = [str(clip / "clip.mp4"), "--masks", str(clip / "masks"), *quick(model)]
+    out = complete(arguments, tmp_path / "out", "--formats", "png,prores,webm") / "objects" / "1"
+    png = pictures(out / "completed")
+    for video, colour in (("completed.mov", 1), ("completed.webm", 4)):
+        layer = layers(out / video)
+        np.testing.assert_array_equal(layer[..., 3] > 127, png[..., 3] > 127)
+        inside = png[..., 3] > 0
+        assert np.abs(layer[inside][:, :3].astype(np.int16) - png[inside][:, :3]).mean() < colour
