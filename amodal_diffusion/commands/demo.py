@@ -77,8 +77,8 @@ def _write_sheet(track: MaskTrack, folder: Path) -> None:
     """Write the contact sheet into a folder of results."""
     from PIL import Image
 
-    from amodal_diffusion.evaluation.contact_sheet import draw_completion
     from amodal_diffusion.evaluation.track_files import read_completion
+    from amodal_diffusion.video.contact_sheet import draw_completion
 
     result = read_completion(folder, object_name=OBJECT)
     Image.fromarray(draw_completion(track.clip, track.amodal_mask, result)).save(folder / SHEET)

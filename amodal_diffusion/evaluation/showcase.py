@@ -9,12 +9,12 @@ from typing import Literal
 
 import numpy as np
 
-from amodal_diffusion.evaluation.contact_sheet import stack_sheets
 from amodal_diffusion.evaluation.results import SkippedTrack
 from amodal_diffusion.evaluation.running import Run
 from amodal_diffusion.evaluation.summary import RunSummary, TrackMeans
 from amodal_diffusion.evaluation.track_pictures import draw_track, jpeg
 from amodal_diffusion.types import UInt8Array
+from amodal_diffusion.video.contact_sheet import stack_sheets
 from amodal_diffusion.video.masks import decode_rle
 
 SHEET = "contact_sheet.jpg"

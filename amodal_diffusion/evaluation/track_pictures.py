@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from amodal_diffusion.evaluation.benchmark import BenchmarkTrack, BoxTrack, MaskTrack
-from amodal_diffusion.evaluation.contact_sheet import SheetRow, draw_sheet
 from amodal_diffusion.metrics import boxes_of
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
+from amodal_diffusion.video.contact_sheet import SheetRow, draw_sheet
 from amodal_diffusion.video.masks import cut_out_on_white
 from amodal_diffusion.video.overlay import OverlayLayer, draw_overlay
 

@@ -16,6 +16,7 @@ from amodal_diffusion.video.overlay import OverlayLayer, draw_overlay
 Picture = TypeVar("Picture", UInt8Array, BoolArray)
 
 _GAP, _FONT_SIZE, _LABEL_WIDTH, _MOST_LABEL_WIDTH = 6, 18, 120, 240
+_WIDTH = 320  # pixels of a frame in the sheet of a result, about
 _PAPER, _INK = (232, 232, 232), (30, 30, 30)  # paper darker than the white behind cut-out objects
 
 
@@ -47,25 +48,79 @@ def draw_completion(
     Returns:
         the sheet, uint8 ``[h, w, 3]``.
     """
-    shown = np.unique(np.linspace(0, clip.num_frames - 1, columns).round().astype(int))
-
-    def masked(amodal: BoolArray) -> list[UInt8Array]:
-        modal = clip.modal_mask
-        layers = [OverlayLayer(_enlarge(modal[f], scale), _enlarge(amodal[f], scale)) for f in shown]
-        return [draw_overlay(_enlarge(clip.rgb[f], scale), [layer]) for f, layer in zip(shown, layers, strict=True)]
-
-    def plain(frames: UInt8Array) -> list[UInt8Array]:
-        return [_enlarge(frames[f], scale) for f in shown]
-
+    view = _View(_evenly(clip.num_frames, columns), scale=scale)
     rows = [
-        SheetRow("frame", plain(clip.rgb)),
-        SheetRow("visible", plain(cut_out_on_white(clip.rgb, clip.modal_mask))),
-        SheetRow("predicted", masked(result.amodal_mask)),
-        SheetRow("truth", masked(truth)),
+        *_given(clip, view),
+        SheetRow("predicted", view.masked(clip, result.amodal_mask)),
+        SheetRow("truth", view.masked(clip, truth)),
+        *_painted(result, view),
     ]
-    if result.amodal_rgb is not None:
-        rows.append(SheetRow("completed", plain(result.amodal_rgb)))
-    return draw_sheet(rows, column_labels=[f"frame {f}" for f in shown])
+    return draw_sheet(rows, column_labels=view.labels)
+
+
+def draw_result(result: AmodalResult, clip: VideoClip | None = None, *, columns: int = 4) -> UInt8Array:
+    """Draw a result, with the clip that it is of if that is at hand.
+
+    Args:
+        result: rows that it has nothing for are left out; several answers add one of how far they disagree.
+        clip: adds its frames and the visible part; the mask is then drawn over the frames.
+        columns: number of frames shown, evenly spread over the clip.
+
+    Returns:
+        the sheet, uint8 ``[h, w, 3]``, frames brought near to `_WIDTH` pixels.
+
+    Raises:
+        InputError: if the clip has another shape than the result.
+    """
+    shape = result.amodal_mask.shape
+    if clip is not None and clip.modal_mask.shape != shape:
+        raise InputError(f"clip: expected {list(shape)} to match the result, got {list(clip.modal_mask.shape)}")
+    view = _View(_evenly(shape[0], columns), scale=max(1, _WIDTH // shape[2]), step=max(1, shape[2] // _WIDTH))
+    rows = [] if clip is None else _given(clip, view)
+    plain = np.where(result.amodal_mask[view.shown][..., None], np.uint8(255), np.uint8(0)).repeat(3, axis=-1)
+    masks = [view.sized(frame) for frame in plain] if clip is None else view.masked(clip, result.amodal_mask)
+    rows.append(SheetRow("whole", masks))
+    if result.samples is not None:
+        doubt = 1 - np.abs(2 * result.probability[view.shown] - 1)  # 1 where half of the answers say so
+        grey = np.rint(doubt * 255).astype(np.uint8)[..., None].repeat(3, axis=-1)
+        rows.append(SheetRow("uncertain", [view.sized(frame) for frame in grey]))
+    return draw_sheet([*rows, *_painted(result, view)], column_labels=view.labels)
+
+
+@dataclass(frozen=True)
+class _View:
+    """Which frames are shown, and how large: every ``step``-th pixel, as a square of ``scale`` by ``scale``."""
+
+    shown: list[int]
+    scale: int
+    step: int = 1
+
+    @property
+    def labels(self) -> list[str]:
+        return [f"frame {frame}" for frame in self.shown]
+
+    def sized(self, picture: Picture) -> Picture:
+        return _enlarge(picture[:: self.step, :: self.step], self.scale)
+
+    def plain(self, frames: UInt8Array) -> list[UInt8Array]:
+        return [self.sized(frames[frame]) for frame in self.shown]
+
+    def masked(self, clip: VideoClip, amodal: BoolArray) -> list[UInt8Array]:
+        layers = [OverlayLayer(self.sized(clip.modal_mask[f]), self.sized(amodal[f])) for f in self.shown]
+        return [draw_overlay(rgb, [layer]) for rgb, layer in zip(self.plain(clip.rgb), layers, strict=True)]
+
+
+def _evenly(num_frames: int, columns: int) -> list[int]:
+    return [int(frame) for frame in np.unique(np.linspace(0, num_frames - 1, columns).round())]
+
+
+def _given(clip: VideoClip, view: _View) -> list[SheetRow]:
+    visible = cut_out_on_white(clip.rgb[view.shown], clip.modal_mask[view.shown])
+    return [SheetRow("frame", view.plain(clip.rgb)), SheetRow("visible", [view.sized(frame) for frame in visible])]
+
+
+def _painted(result: AmodalResult, view: _View) -> list[SheetRow]:
+    return [] if result.amodal_rgb is None else [SheetRow("completed", view.plain(result.amodal_rgb))]
 
 
 def draw_sheet(rows: Sequence[SheetRow], *, column_labels: Sequence[str]) -> UInt8Array:
