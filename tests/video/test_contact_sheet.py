@@ -90,7 +90,11 @@ def test_a_clip_of_another_shape_is_refused(clip: VideoClip) -> None:
 def test_show_uses_the_notebook_where_there_is_one(clip: VideoClip, monkeypatch: pytest.MonkeyPatch) -> None:
     viewed: list[Image.Image] = []
     displayed: list[Image.Image] = []
-    monkeypatch.setattr(Image.Image, "show", lambda picture: viewed.append(picture))
+
+    def view(picture: Image.Image) -> None:
+        viewed.append(picture)
+
+    monkeypatch.setattr(Image.Image, "show", view)
     result = AmodalResult(clip.modal_mask)
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
     result.show(clip)
