@@ -12,7 +12,7 @@ from scipy import ndimage
 from amodal_diffusion.pipelines.guards import FARTHEST_SHARE, NEIGHBOURS
 from amodal_diffusion.types import BoolArray, FloatArray
 
-CONTEXT = 4
+CONTEXT = 8
 """Frames before and after a span that the networks see with it, to know the shape; chosen on validation scenes."""
 NOT_VISIBLE = "not visible"
 BORDER = "image border"
