@@ -25,6 +25,7 @@ from amodal_diffusion.app.views import (
     draw_whole,
     links,
     pack,
+    uncertainty,
     viewer,
 )
 from amodal_diffusion.models.segmenters.protocol import Segmenter
@@ -160,13 +161,14 @@ class Actions:
         session.masks = folder
         return self._show_masks(session, clip, _size(clip))
 
-    def complete(self, session: Session, seed: int, on_share: Callable[[float], None]) -> View:
+    def complete(self, session: Session, on_share: Callable[[float], None], *, seed: int, samples: int = 1) -> View:
         """Complete the objects.
 
         Args:
             session: of the page; has a clip and masks.
-            seed: the same seed, the same result.
             on_share: called with the share that is done.
+            seed: the same seed, the same result.
+            samples: answers of each object's shape; above 1, it is shown where they differ.
 
         Raises:
             InputError: if something is missing, or other work of this page is going on.
@@ -184,6 +186,7 @@ class Actions:
             num_frames=clip.num_frames,
             num_objects=len(tracks),
             seed=seed,
+            samples=samples,
         )
         with self._work(session, on_share) as on_step:
             self._completer(task, on_step)
@@ -277,6 +280,12 @@ def _result_panes(clip: ClipReader, tracks: Mapping[str, MaskTrack], results: Pa
         title = "Completed" if len(tracks) == 1 else f"Completed: object {name}"
         pane = Pane(title, "on a transparent layer", folder / f"completed-{number}")
         panes.append(draw_pane(pane, draw_completed(results, name)))
+        uncertain = uncertainty(results, name)
+        if uncertain is not None:
+            pane = Pane(
+                title.replace("Completed", "Uncertain"), "bright: answers differ", folder / f"uncertain-{number}"
+            )
+            panes.append(draw_pane(pane, uncertain))
     return panes
 
 

@@ -119,9 +119,11 @@ class Handlers:
         """Make masks of the clicks."""
         return self._work(request, progress, "Finding", self._actions.use_clicks)
 
-    def complete(self, seed: float, request: gr.Request, progress: gr.Progress = _PROGRESS) -> list[Update]:
+    def complete(
+        self, seed: float, samples: float, request: gr.Request, progress: gr.Progress = _PROGRESS
+    ) -> list[Update]:
         """Complete the objects."""
-        action = partial(self._actions.complete, seed=int(seed or 0))
+        action = partial(self._actions.complete, seed=int(seed or 0), samples=int(samples or 1))
         return self._work(request, progress, "Completing", action)
 
     def stop(self, request: gr.Request) -> None:

@@ -164,13 +164,16 @@ class _ResultsPart:
             self.complete = gr.Button("Complete", variant="primary", elem_id="complete", scale=3)
             self.stop = gr.Button("Stop", variant="stop", elem_id="stop", scale=1)
             self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, scale=1, min_width=90)
+            self.samples = gr.Number(
+                1, label="Answers", precision=0, minimum=1, maximum=8, scale=1, min_width=90, elem_id="answers"
+            )
         status = gr.Markdown("Load an example or upload a clip to begin.", elem_id="status")
         viewer = gr.HTML(_WAITING, elem_id="viewer", js_on_load=None)
         files = gr.HTML("", elem_id="files", js_on_load=None)
         self.view = [status, viewer, files]
 
     def connect(self, handlers: Handlers) -> None:
-        _on_networks(self.complete.click, handlers.complete, self.seed, self.view)
+        _on_networks(self.complete.click, handlers.complete, [self.seed, self.samples], self.view)
         _on(self.stop.click, handlers.stop, None, None)
 
 

@@ -20,6 +20,7 @@ class Task:
         num_frames: of the clip.
         num_objects: in the masks.
         seed: the same seed, the same result.
+        samples: answers of each object's shape; above 1, the results say how far they differ.
     """
 
     clip: Path
@@ -29,6 +30,7 @@ class Task:
     num_frames: int
     num_objects: int
     seed: int
+    samples: int
 
 
 class Completer(Protocol):

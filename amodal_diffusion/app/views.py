@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from amodal_diffusion.types import BoolArray, UInt8Array
-from amodal_diffusion.video.io import ClipReader
+from amodal_diffusion.video.io import ClipReader, open_clip
 from amodal_diffusion.video.overlay import OverlayLayer, draw_overlay
 from amodal_diffusion.video.pictures import list_pictures, natural_key, read_integers
 
@@ -97,6 +97,17 @@ def draw_completed(results: Path, name: str) -> Iterator[UInt8Array]:
         rows, columns = np.indices(rgba.shape[:2]) // _SQUARE
         board = np.where((rows + columns) % 2 == 0, _LIGHT, _DARK).astype(np.uint8)
         yield np.where(rgba[..., 3:] > 0, rgba[..., :3], board[..., None])
+
+
+def uncertainty(results: Path, name: str) -> ClipReader | None:
+    """Where the answers for an object differ; None where there was one answer.
+
+    Args:
+        results: the folder that a completion wrote.
+        name: of the object.
+    """
+    video = results / "objects" / name / "uncertainty.mp4"
+    return open_clip(video) if video.is_file() else None
 
 
 def viewer(panes: Sequence[Pane], *, num_frames: int, fps: float) -> str:

@@ -112,10 +112,14 @@ class CommandCompleter:
             out=task.out,
             depth="auto" if task.depth is None else str(task.depth),
             seed=task.seed,
+            samples=task.samples,
         )
-        sampling = self._networks.sampling(request).values()
+        answers = task.samples if self._networks.completer.device == "cpu" else 1  # elsewhere they are one batch
         total = task.num_objects * sum(
-            stage.num_inference_steps * count_windows(task.num_frames, stage.num_frames) for stage in sampling
+            settings.num_inference_steps
+            * count_windows(task.num_frames, settings.num_frames)
+            * (answers if stage == "amodal_segmentation" else 1)
+            for stage, settings in self._networks.sampling(request).items()
         )
         done = 0
 

@@ -89,7 +89,7 @@ def nothing(_: float) -> None:
 
 def test_it_completes_as_the_command_does(actions: Actions, ready: Session, model: Path, tmp_path: Path) -> None:
     shares: list[float] = []
-    view = actions.complete(ready, 7, shares.append)
+    view = actions.complete(ready, shares.append, seed=7)
     assert shares == sorted(shares)
     assert shares[0] == 0
     assert 0.5 < shares[-1] < 1
@@ -108,11 +108,20 @@ def test_it_completes_as_the_command_does(actions: Actions, ready: Session, mode
 
 
 def test_there_is_a_pane_for_what_is_seen_the_whole_and_each_object(actions: Actions, ready: Session) -> None:
-    html = actions.complete(ready, 0, nothing).html
+    html = actions.complete(ready, nothing, seed=0).html
     titles = re.findall(r"<figcaption>([^<]*[^< ]) ?<small>", html)
     assert titles == ["What can be seen", "Whole object", "Completed: object 1", "Completed: object 2"]
     folders = [Path(unquote(folder)) for folder in re.findall(r'data-folder="gradio_api/file=([^"]+)/"', html)]
     assert [len(list(folder.glob("*.jpg"))) for folder in folders] == [FRAMES] * 4
+
+
+def test_several_answers_add_a_pane_of_where_they_differ(actions: Actions, ready: Session) -> None:
+    shares: list[float] = []
+    view = actions.complete(ready, shares.append, seed=0, samples=2)
+    assert 0.5 < shares[-1] < 1
+    titles = re.findall(r"<figcaption>([^<]*[^< ]) ?<small>", view.html)
+    assert titles[2:] == [f"{kind}: object {name}" for name in "12" for kind in ("Completed", "Uncertain")]
+    assert "uncertainty.mp4" in view.files
 
 
 def test_stop_ends_the_work_and_the_next_run_is_whole(actions: Actions, ready: Session) -> None:
@@ -125,10 +134,10 @@ def test_stop_ends_the_work_and_the_next_run_is_whole(actions: Actions, ready: S
             assert actions.stop(ready)
 
     with pytest.raises(StoppedError):
-        actions.complete(ready, 0, stop_soon)
+        actions.complete(ready, stop_soon, seed=0)
     assert steps == 2
     assert not actions.stop(ready)  # nothing is at work any more
-    assert "Done" in actions.complete(ready, 0, nothing).status
+    assert "Done" in actions.complete(ready, nothing, seed=0).status
 
 
 def test_a_page_does_one_thing_at_a_time(actions: Actions, ready: Session, tmp_path: Path) -> None:
@@ -136,37 +145,37 @@ def test_a_page_does_one_thing_at_a_time(actions: Actions, ready: Session, tmp_p
 
     def again(_: float) -> None:
         for action in (
-            lambda: actions.complete(ready, 0, nothing),
+            lambda: actions.complete(ready, nothing, seed=0),
             lambda: actions.load_clip(ready, sorted((tmp_path / "frames").iterdir())),
         ):
             with pytest.raises(InputError) as error:
                 action()
             said.append(str(error.value))
 
-    actions.complete(ready, 0, again)
+    actions.complete(ready, again, seed=0)
     assert all("at work" in line for line in said)
 
 
 def test_a_page_that_is_closed_meanwhile_leaves_nothing(actions: Actions, ready: Session, sessions: Sessions) -> None:
     with pytest.raises(StoppedError):
-        actions.complete(ready, 0, lambda _: sessions.close("visitor", "page"))
+        actions.complete(ready, lambda _: sessions.close("visitor", "page"), seed=0)
     assert not any(sessions.root.iterdir())
 
 
 def test_what_is_missing_is_said(actions: Actions, session: Session, tmp_path: Path) -> None:
-    for action in (lambda: actions.complete(session, 0, nothing), lambda: actions.use_painting(session)):
+    for action in (lambda: actions.complete(session, nothing, seed=0), lambda: actions.use_painting(session)):
         with pytest.raises(InputError, match="clip: none yet"):
             action()
     actions.load_clip(session, sorted(write_frames(tmp_path / "frames", RGB).iterdir()))
     with pytest.raises(InputError, match="masks: none yet"):
-        actions.complete(session, 0, nothing)
+        actions.complete(session, nothing, seed=0)
     with pytest.raises(InputError, match="nothing is painted"):
         actions.use_painting(session)
 
 
 def test_a_new_clip_forgets_all_of_the_old_one(actions: Actions, ready: Session, tmp_path: Path) -> None:
     ready.painting.put(0, MASK[0].astype(np.uint8))
-    actions.complete(ready, 0, nothing)
+    actions.complete(ready, nothing, seed=0)
     actions.load_clip(ready, sorted(write_frames(tmp_path / "other", RGB[:3]).iterdir()))
     assert (ready.masks, ready.painting.frames, ready.clicks) == (None, [], [])
     kept = {path.name.partition("-")[0] for path in ready.folder.iterdir()}
