@@ -9,8 +9,8 @@ from amodal_diffusion import AmodalCompleter, VideoClip
 from amodal_diffusion.data.scenes import make_scene
 from amodal_diffusion.metrics import TrackScores, score_track, summarise
 
-FRAMES = 128
-# The first validation scenes that hide something of their object in 20 to 40 % of the frames.
+FRAMES = 96
+# The first validation scenes that hide something of their object in 20 to 40 % of so many frames.
 SEEDS = (67, 165, 186, 285, 287, 319, 349, 375, 380, 456, 490, 548, 557, 573, 605, 613, 634, 772)
 
 
