@@ -7,6 +7,7 @@ is not faster; imageio repeats frames to a constant rate and so hides that some 
 
 from __future__ import annotations
 
+import gc
 import logging
 import re
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ from amodal_diffusion.video.orientation import Orientation
 from amodal_diffusion.video.pictures import PICTURES_FPS, SUFFIXES, list_pictures, open_pictures
 from amodal_diffusion.video.soundness import DecodeTally, describe, judge
 from amodal_diffusion.video.timing import Timing
+
+# PyAV's frame and its side data hold each other, so that decoded frames wait for Python's rare full collections.
+_COLLECTED = 32  # frames
 
 logger = logging.getLogger(__name__)
 
@@ -157,6 +161,8 @@ class _VideoClip:
                     )
                 yield rgb
                 count += 1
+                if count % _COLLECTED == 0:
+                    gc.collect()
         if count != self.num_frames:
             raise InputError(f"{self.path}: {count} frames now, {self.num_frames} before; changed while being read")
 
