@@ -151,6 +151,7 @@ def _unpack(packed: Path, folder: Path, limits: Limits, *, what: str, most: int 
                 left -= len(content)
                 limits.check_bytes(limits.megabytes * _MIB - left)
                 target.write_bytes(content)
+    # zipfile's own: NotImplementedError for a compression that it does not know, RuntimeError for a password.
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError) as error:
         raise InputError(
             f"{what}: {packed.name}: cannot be unpacked ({error}); pack it again as a plain zip"

@@ -1,4 +1,4 @@
-"""The device and the dtype that a user names, as torch's."""
+"""The device that a user names, as torch's."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from amodal_diffusion.models.checkpoint import SamplingDefaults
+from amodal_diffusion.models.devices import find_device
 from amodal_diffusion.models.fingerprint import joined_fingerprint
 from amodal_diffusion.models.hub import check_names_stages, find_model, load_stage
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
@@ -106,7 +107,8 @@ class AmodalCompleter:
         Raises:
             InputError: if the model cannot be loaded or device or dtype is unknown.
         """
-        where, precision = _device(device), _dtype(dtype, _device(device))
+        where = find_device(device)
+        precision = _dtype(dtype, where)
         if set(STAGES) <= set(stages) and content_model is None:
             check_names_stages(find_model(model))
         segmentation = content = depth_model = None
@@ -370,17 +372,6 @@ def _same_size(frames: Iterable[FrameInput]) -> Iterator[FrameInput]:
 def _concatenate(parts: list[UInt8Array | None]) -> UInt8Array | None:
     present = [part for part in parts if part is not None]
     return np.concatenate(present) if present else None
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name}: cannot be used here ({str(error).splitlines()[0]})") from error
-    return device
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:
