@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from diffusers import AutoencoderKLTemporalDecoder
 from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import (
     _resize_with_antialiasing,
 )
@@ -18,7 +17,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
-from amodal_diffusion.models.latents import encode_video
+from amodal_diffusion.models.latents import Autoencoder, encode_video
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -49,7 +48,7 @@ def build_conditions(
     modal: Tensor,
     guide: Tensor | None,
     *,
-    vae: AutoencoderKLTemporalDecoder,
+    vae: Autoencoder,
     image_encoder: CLIPVisionModelWithProjection,
     noise_aug_strength: Tensor,
     generator: Generators | None = None,

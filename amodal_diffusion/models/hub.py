@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import diffusers
 import torch
-from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
+from diffusers import AutoencoderKLTemporalDecoder, AutoencoderTiny, UNetSpatioTemporalConditionModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -26,6 +26,7 @@ from amodal_diffusion.models.checkpoint import (
     read_settings,
     write_settings,
 )
+from amodal_diffusion.models.latents import Autoencoder
 from amodal_diffusion.models.unet import STEM, load_amodal_unet, load_svd_unet
 from amodal_diffusion.models.weights import check_keys, find_variant, read_json
 from amodal_diffusion.types import STAGES, InputError, Stage
@@ -48,7 +49,7 @@ class StageComponents:
     """
 
     unet: UNetSpatioTemporalConditionModel
-    vae: AutoencoderKLTemporalDecoder
+    vae: Autoencoder
     image_encoder: CLIPVisionModelWithProjection
     scheduler: SchedulerMixin
     settings: CheckpointSettings
@@ -183,8 +184,8 @@ def load_svd(name: str | Path, *, stage: Stage, dtype: torch.dtype = torch.float
     )
 
 
-def load_vae(folder: Path, *, dtype: torch.dtype = torch.float32) -> AutoencoderKLTemporalDecoder:
-    """Load the autoencoder, in float32 where float16 was asked but its settings say ``force_upcast``.
+def load_vae(folder: Path, *, dtype: torch.dtype = torch.float32) -> Autoencoder:
+    """Load the autoencoder, a light one too, in float32 where float16 was asked but its settings say ``force_upcast``.
 
     Raises:
         InputError: if weights are missing or do not fit.
@@ -192,8 +193,13 @@ def load_vae(folder: Path, *, dtype: torch.dtype = torch.float32) -> Autoencoder
     config = read_json(folder / "config.json")
     if dtype == torch.float16 and config.get("force_upcast", True):
         dtype = torch.float32
-    vae = _from_pretrained(AutoencoderKLTemporalDecoder, folder, find_variant(folder, STEM), torch_dtype=dtype)
+    vae = _from_pretrained(autoencoder_class(config), folder, find_variant(folder, STEM), torch_dtype=dtype)
     return vae.eval().requires_grad_(False)
+
+
+def autoencoder_class(config: dict[str, Any]) -> type[Autoencoder]:
+    """The class that an autoencoder's ``config.json`` is of; Stable Video Diffusion's unless it names the light one."""
+    return AutoencoderTiny if config.get("_class_name") == AutoencoderTiny.__name__ else AutoencoderKLTemporalDecoder
 
 
 def load_image_encoder(folder: Path, *, dtype: torch.dtype = torch.float32) -> CLIPVisionModelWithProjection:

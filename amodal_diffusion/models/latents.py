@@ -5,16 +5,19 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from diffusers import AutoencoderKLTemporalDecoder
+from diffusers import AutoencoderKLTemporalDecoder, AutoencoderTiny
 from torch import Tensor
 
+Autoencoder = AutoencoderKLTemporalDecoder | AutoencoderTiny
+"""Stable Video Diffusion's own, or a light one that has learned its latents; that one works on scaled latents."""
 
-def spatial_factor(vae: AutoencoderKLTemporalDecoder) -> int:
+
+def spatial_factor(vae: Autoencoder) -> int:
     """Pixels a latent cell stands for in each direction (8 for Stable Video Diffusion)."""
     return int(2 ** (len(vae.config.block_out_channels) - 1))
 
 
-def encode_video(vae: AutoencoderKLTemporalDecoder, video: Tensor, *, chunk_size: int = 32) -> Tensor:
+def encode_video(vae: Autoencoder, video: Tensor, *, chunk_size: int = 32) -> Tensor:
     """Encode frames one by one; the mode of the posterior.
 
     Args:
@@ -30,14 +33,15 @@ def encode_video(vae: AutoencoderKLTemporalDecoder, video: Tensor, *, chunk_size
     for clip in video:  # chunks never mix clips: a clip's result does not depend on its batch
         pixels = (chunk.expand(-1, 3, -1, -1).to(vae.device, vae.dtype) for chunk in clip.split(chunk_size))
         with _float32_where_asked(vae):
-            clips.append(torch.cat([vae.encode(chunk).latent_dist.mode().float() for chunk in pixels]))
+            clips.append(torch.cat([_encode(vae, chunk).float() for chunk in pixels]))
     return torch.stack(clips)  # [B, F, 4, h, w]
 
 
-def decode_latents(vae: AutoencoderKLTemporalDecoder, latents: Tensor, *, decode_chunk_size: int) -> Tensor:
+def decode_latents(vae: Autoencoder, latents: Tensor, *, decode_chunk_size: int) -> Tensor:
     """Decode latents to frames.
 
-    The decoder mixes neighbouring frames, so where a clip is cut into chunks is part of the result.
+    A temporal decoder mixes neighbouring frames, so where a clip is cut into chunks is part of the result; a light one
+    decodes frame by frame.
 
     Args:
         vae: the autoencoder.
@@ -47,15 +51,29 @@ def decode_latents(vae: AutoencoderKLTemporalDecoder, latents: Tensor, *, decode
     Returns:
         float32 ``[B, F, 3, H, W]``, about [-1, 1], not clipped.
     """
-    latents = latents.to(device=vae.device, dtype=vae.dtype) / vae.config.scaling_factor
+    latents = latents.to(device=vae.device, dtype=vae.dtype)
     clips = []
     for clip in latents:
         chunks = clip.split(decode_chunk_size)
         with _float32_where_asked(vae):
-            clips.append(torch.cat([vae.decode(chunk, num_frames=len(chunk)).sample.float() for chunk in chunks]))
+            clips.append(torch.cat([_decode(vae, chunk).float() for chunk in chunks]))
     return torch.stack(clips)  # [B, F, 3, H, W]
 
 
-def _float32_where_asked(vae: AutoencoderKLTemporalDecoder) -> AbstractContextManager[object]:
+def _float32_where_asked(vae: Autoencoder) -> AbstractContextManager[object]:
     """No autocast around a VAE whose settings say ``force_upcast``: its values leave the range of float16."""
     return torch.autocast(vae.device.type, enabled=False) if vae.config.force_upcast else nullcontext()
+
+
+def _encode(vae: Autoencoder, frames: Tensor) -> Tensor:
+    """Latents ``[N, 4, h, w]`` of frames ``[N, 3, H, W]``, not multiplied by the scaling factor."""
+    if isinstance(vae, AutoencoderTiny):
+        return vae.encode(frames).latents / vae.config.scaling_factor
+    return vae.encode(frames).latent_dist.mode()
+
+
+def _decode(vae: Autoencoder, latents: Tensor) -> Tensor:
+    """Frames ``[N, 3, H, W]`` of latents ``[N, 4, h, w]`` that are multiplied by the scaling factor."""
+    if isinstance(vae, AutoencoderTiny):
+        return vae.decode(latents).sample
+    return vae.decode(latents / vae.config.scaling_factor, num_frames=len(latents)).sample

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import torch
-from diffusers import AutoencoderKLTemporalDecoder, DiffusionPipeline, UNetSpatioTemporalConditionModel
+from diffusers import DiffusionPipeline, UNetSpatioTemporalConditionModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
@@ -19,7 +19,7 @@ from transformers import CLIPVisionModelWithProjection
 from amodal_diffusion.models.checkpoint import SETTINGS_FILE, SamplingDefaults, read_settings
 from amodal_diffusion.models.conditioning import Conditions, Generators, build_conditions, unconditional
 from amodal_diffusion.models.hub import StageComponents, find_model, load_stage
-from amodal_diffusion.models.latents import decode_latents, spatial_factor
+from amodal_diffusion.models.latents import Autoencoder, decode_latents, spatial_factor
 from amodal_diffusion.models.unet import one_token_per_frame
 from amodal_diffusion.types import InputError, Stage
 
@@ -53,7 +53,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        vae: AutoencoderKLTemporalDecoder,
+        vae: Autoencoder,
         image_encoder: CLIPVisionModelWithProjection,
         unet: UNetSpatioTemporalConditionModel,
         scheduler: SchedulerMixin,

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLTemporalDecoder
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
@@ -16,7 +15,7 @@ from amodal_diffusion.models.conditioning import clip_tokens
 from amodal_diffusion.models.depth import DepthEstimator
 from amodal_diffusion.models.fingerprint import fingerprint
 from amodal_diffusion.models.hub import StageComponents
-from amodal_diffusion.models.latents import encode_video
+from amodal_diffusion.models.latents import Autoencoder, encode_video
 from amodal_diffusion.training.settings import Precision, TrainingSettings
 from amodal_diffusion.types import FloatArray
 
@@ -35,7 +34,7 @@ class LatentCache:
         self,
         storage: TensorCache,
         *,
-        vae: AutoencoderKLTemporalDecoder,
+        vae: Autoencoder,
         image_encoder: CLIPVisionModelWithProjection,
         precision: Precision,
     ) -> None:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
-from diffusers import AutoencoderKLTemporalDecoder
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
 from amodal_diffusion.models.conditioning import build_conditions
-from amodal_diffusion.models.latents import encode_video
+from amodal_diffusion.models.latents import Autoencoder, encode_video
 from amodal_diffusion.training.caching import LatentCache
 from amodal_diffusion.training.settings import NoiseSettings
 from amodal_diffusion.training.tasks import TaskBatch
@@ -44,7 +43,7 @@ class LatentBatch:
 def encode_batch(
     batch: TaskBatch,
     *,
-    vae: AutoencoderKLTemporalDecoder,
+    vae: Autoencoder,
     image_encoder: CLIPVisionModelWithProjection,
     noise: NoiseSettings,
     generators: Sequence[torch.Generator],

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
+from diffusers import UNetSpatioTemporalConditionModel
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,8 +21,8 @@ from torch.utils._pytree import tree_iter
 from transformers import AutoConfig, AutoModelForDepthEstimation, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from amodal_diffusion.models.conditioning import clip_tokens
-from amodal_diffusion.models.hub import find_model, part_folder, stage_folder
-from amodal_diffusion.models.latents import encode_video, spatial_factor
+from amodal_diffusion.models.hub import autoencoder_class, find_model, part_folder, stage_folder
+from amodal_diffusion.models.latents import Autoencoder, encode_video, spatial_factor
 from amodal_diffusion.models.unet import AMODAL_CHANNELS
 from amodal_diffusion.models.weights import read_json
 from amodal_diffusion.training.caching import computes_depth
@@ -182,7 +182,7 @@ def _changes(settings: TrainingSettings, plan: MemoryPlan) -> Iterator[tuple[str
 
 def _networks(
     settings: TrainingSettings,
-) -> tuple[UNetSpatioTemporalConditionModel, AutoencoderKLTemporalDecoder, CLIPVisionModelWithProjection]:
+) -> tuple[UNetSpatioTemporalConditionModel, Autoencoder, CLIPVisionModelWithProjection]:
     """The networks of a run from their settings alone."""
     model = settings.model
     folder = _base_folder(settings)
@@ -192,7 +192,8 @@ def _networks(
     def config_of(part: str, own: Path | None) -> dict[str, Any]:
         return read_json((own or part_folder(folder or Path(), part)) / "config.json")
 
-    vae = AutoencoderKLTemporalDecoder.from_config(config_of("vae", model.vae)).requires_grad_(requires_grad=False)
+    vae_config = config_of("vae", model.vae)
+    vae = autoencoder_class(vae_config).from_config(vae_config).requires_grad_(requires_grad=False)
     if folder is None:
         unet = build_unet(model.unet, seed=settings.seed)
     else:
@@ -227,9 +228,7 @@ def _depth(settings: TrainingSettings) -> int:
         return 0
 
 
-def _encoding(
-    settings: TrainingSettings, vae: AutoencoderKLTemporalDecoder, image_encoder: CLIPVisionModelWithProjection
-) -> int:
+def _encoding(settings: TrainingSettings, vae: Autoencoder, image_encoder: CLIPVisionModelWithProjection) -> int:
     data, dtype = settings.data, COMPUTE_DTYPES[settings.mixed_precision]
     video = torch.zeros(settings.batch_size, data.frames, 1, data.height, data.width)
     with torch.no_grad(), torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):

@@ -116,10 +116,10 @@ def train_vae(settings: VaeSettings) -> dict[str, float]:
     vae = build_vae(settings)
     objective: nn.Module = ReconstructionLoss(vae, settings)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
-    schedule = LambdaLR(optimizer, lambda step: _learning_rate_factor(step, settings.steps))
+    schedule = LambdaLR(optimizer, lambda step: cosine_schedule(step, settings.steps))
     objective, optimizer = accelerator.prepare(objective, optimizer)
     accelerator.register_for_checkpointing(schedule)
-    first = _resume(accelerator, settings)
+    first = load_newest_state(accelerator, settings.out)
     clips = _load_clips(
         settings,
         split="train",
@@ -131,7 +131,7 @@ def train_vae(settings: VaeSettings) -> dict[str, float]:
         video = draw_batch(clips, settings, rng, whole_frames=step >= 0.9 * settings.steps).to(accelerator.device)
         loss = objective(video)
         if not torch.isfinite(loss):
-            raise RuntimeError(f"step {step + 1}: the loss is {loss.item()}; go on with mixed_precision no")
+            raise InputError(f"step {step + 1}: the loss is {loss.item()}; go on with --mixed-precision no")
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(objective.parameters(), 1.0)
         optimizer.step()
@@ -141,7 +141,7 @@ def train_vae(settings: VaeSettings) -> dict[str, float]:
             speed = (step + 1 - first) / (time.monotonic() - started)
             logger.info("step %d of %d, loss %.4f, %.2f steps/s", step + 1, settings.steps, loss.item(), speed)
         if (step + 1) % settings.save_every == 0:
-            _save(accelerator, settings, step + 1)
+            save_state(accelerator, settings.out, step + 1)
     accelerator.wait_for_everyone()
     figures: dict[str, float] = {}
     if accelerator.is_main_process:
@@ -289,7 +289,8 @@ def _crop_corner(sample: AmodalSample, rng: np.random.Generator, height: int, wi
     return int(top), int(left)
 
 
-def _learning_rate_factor(step: int, steps: int) -> float:
+def cosine_schedule(step: int, steps: int) -> float:
+    """Share of the peak learning rate at a step: up over the first 2 % of the steps, then down to 0 as a cosine."""
     warmup = max(1, steps // 50)
     if step < warmup:
         return (step + 1) / warmup
@@ -310,9 +311,9 @@ def _load_clips(settings: VaeSettings, *, split: Literal["train", "validation"],
     return [dataset[index] for index in indices]
 
 
-def _save(accelerator: Accelerator, settings: VaeSettings, step: int) -> None:
+def save_state(accelerator: Accelerator, out: Path, step: int) -> None:
     """Write the state beside the others and rename it; then the others go."""
-    final = settings.out / "checkpoints" / f"{step:08d}"
+    final = out / "checkpoints" / f"{step:08d}"
     partial = final.with_name(f"{final.name}.partial")
     accelerator.wait_for_everyone()
     accelerator.save_state(str(partial))
@@ -325,9 +326,9 @@ def _save(accelerator: Accelerator, settings: VaeSettings, step: int) -> None:
     accelerator.wait_for_everyone()
 
 
-def _resume(accelerator: Accelerator, settings: VaeSettings) -> int:
+def load_newest_state(accelerator: Accelerator, out: Path) -> int:
     """Load the run's newest state, if there is one; the first step to do."""
-    folders = sorted(path for path in (settings.out / "checkpoints").glob("*") if path.name.isdigit())
+    folders = sorted(path for path in (out / "checkpoints").glob("*") if path.name.isdigit())
     if not folders:
         return 0
     accelerator.load_state(str(folders[-1]))

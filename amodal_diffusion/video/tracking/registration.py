@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
-from amodal_diffusion.baselines.evidence import ELSEWHERE, SEEN, gather_evidence
-from amodal_diffusion.baselines.placement import Placement, Points, lattice, look_up, to_frame, to_object
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
+from amodal_diffusion.video.tracking.evidence import ELSEWHERE, SEEN, gather_evidence
+from amodal_diffusion.video.tracking.placement import Placement, Points, lattice, look_up, to_frame, to_object
 
 COLOUR_WEIGHT = 0.5
 """What a pixel whose colour is a standard deviation off the mean in both counts, beside 1 for one seen in both."""

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from amodal_diffusion.baselines.placement import lattice, look_up, to_frame, to_object
+from amodal_diffusion.video.tracking.placement import lattice, look_up, to_frame, to_object
 
 
 def test_a_quarter_turn_at_twice_the_size() -> None:
