@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from amodal_diffusion.data.scenes import Split
+from amodal_diffusion.data.scenes.catalogue import CATALOGUES
+from amodal_diffusion.data.scenes.dice import Dice
 from amodal_diffusion.data.scenes.series import SceneSeries
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 from amodal_diffusion.video.focus import CloseUp, follow
@@ -19,6 +21,9 @@ from amodal_diffusion.video.masks import cut_out_on_white
 
 View = Letterbox | CloseUp
 """How a model looks at a frame."""
+
+_CHANGE_STREAM = 100
+"""Of the dice of a change, apart from those of the scene itself (`data.scenes.generate`)."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,7 @@ class SceneDataset(Dataset[AmodalSample]):
         with_rgb: whether samples have RGB; slower with it.
         seed: which of the disjoint sequences of scenes; 0 counts the scenes from 0.
         close_up: height, width and zoom of a close-up of the object instead of the whole frame; see `closely`.
+        change: what is done to each sample before the close-up, by dice of its own; see `data.degrading`.
 
     Raises:
         InputError: if the length is not positive, the seed is negative, or `test-v1` is asked for other than it is.
@@ -123,10 +129,12 @@ class SceneDataset(Dataset[AmodalSample]):
         with_rgb: bool,
         seed: int = 0,
         close_up: tuple[int, int, float] | None = None,
+        change: Callable[[AmodalSample, Dice], AmodalSample] | None = None,
     ) -> None:
         self.series = SceneSeries(split, length=length, frames=frames, height=height, width=width, seed=seed)
         self.with_rgb = with_rgb
         self.close_up = close_up
+        self.change = change
 
     def __len__(self) -> int:
         return self.series.length
@@ -139,6 +147,8 @@ class SceneDataset(Dataset[AmodalSample]):
         scene = self.series.scene(index, with_rgb=self.with_rgb)
         target = scene.target
         sample = AmodalSample(scene.name, target.modal, target.amodal, scene.depth, scene.rgb, target.rgb)
+        if self.change is not None:
+            sample = self.change(sample, Dice(CATALOGUES[scene.split].key, scene.seed, _CHANGE_STREAM))
         if self.close_up is None:
             return sample
         height, width, zoom = self.close_up

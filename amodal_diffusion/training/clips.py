@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset
 
+from amodal_diffusion.data.degrading import Degrading
 from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.data.occluders import OccludedTracks, OccluderBank
 from amodal_diffusion.data.sailvos import ClipDepth, SailVosDataset
@@ -89,7 +90,7 @@ def validation_samples(
 
 
 def scenes(settings: DataSettings, task: TrainingTask, *, split: Split, length: int) -> SceneDataset:
-    """The generated scenes of a split."""
+    """The generated scenes of a split; those of validation are exact."""
     size = (settings.height, settings.width)
     height, width = size if settings.zoom is None else (settings.scene_height, settings.scene_width)
     return SceneDataset(
@@ -101,6 +102,7 @@ def scenes(settings: DataSettings, task: TrainingTask, *, split: Split, length: 
         with_rgb=task.needs_rgb,
         seed=settings.seed,
         close_up=None if settings.zoom is None else (*size, settings.zoom),
+        change=Degrading(settings.degraded_share, settings.depthless_share) if split == "train" else None,
     )
 
 

@@ -174,6 +174,9 @@ class DataSettings:
         scene_height: pixels of the scenes that close-ups are cut from; whole frames are made at ``height``.
         scene_width: likewise.
         seed: of the generated scenes.
+        degraded_share: share of the generated scenes whose masks and depth are made like what tools give: ragged
+            borders, holes, a missed frame; noisy, blurred depth on another scale. Validation's stay exact.
+        depthless_share: share of the generated scenes that come without depth.
         guide_dropout: share of clips whose guide is left out (its latents are zero).
         reversed_share: share of clips that are played backwards.
         latents: folder that `train/precompute.py` filled with generated scenes; None encodes the clips in the training
@@ -197,6 +200,8 @@ class DataSettings:
     scene_height: int = 64
     scene_width: int = 128
     seed: int = 0
+    degraded_share: float = 0.0
+    depthless_share: float = 0.0
     guide_dropout: float = 0.0
     reversed_share: float = 0.0
     latents: Path | None = None
@@ -222,9 +227,15 @@ class DataSettings:
                 raise InputError(f"data.{given[0]}: expected data.annotations beside it, got none; name the clips too")
         elif self.latents is not None:
             raise InputError("data.latents: holds generated scenes, but data.annotations is given; give data.cache")
-        for name in ("guide_dropout", "reversed_share"):
+        for name in ("degraded_share", "depthless_share", "guide_dropout", "reversed_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InputError(f"data.{name}: expected a share from 0 to 1, got {getattr(self, name)}")
+        for name in ("degraded_share", "depthless_share"):
+            if self.annotations is not None and getattr(self, name) > 0.0:
+                raise InputError(
+                    f"data.{name}: changes generated scenes, but data.annotations is given; expected 0 beside it, got "
+                    f"{getattr(self, name)}"
+                )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
 import torch
@@ -44,6 +44,8 @@ class LatentSettings:
         precision: of the networks' computations.
         vae: digest of the autoencoder's weights and settings.
         image_encoder: digest of the image encoder's weights and settings.
+        degraded_share: of the scenes; 0 also in folders that do not say, which are older than this.
+        depthless_share: likewise.
     """
 
     stage: Stage
@@ -60,6 +62,8 @@ class LatentSettings:
     precision: Precision
     vae: str
     image_encoder: str
+    degraded_share: float = 0.0
+    depthless_share: float = 0.0
 
     @classmethod
     def of(cls, settings: TrainingSettings, components: StageComponents) -> LatentSettings:
@@ -80,6 +84,8 @@ class LatentSettings:
             precision=settings.mixed_precision,
             vae=digest(components.vae),
             image_encoder=digest(components.image_encoder),
+            degraded_share=data.degraded_share,
+            depthless_share=data.depthless_share,
         )
 
 
@@ -203,7 +209,8 @@ def check_folder(folder: Path, settings: LatentSettings) -> int:
     path = folder / SETTINGS_FILE
     if not path.is_file():
         raise InputError(f"data.latents: {folder} has no {SETTINGS_FILE}; fill it with train/precompute.py")
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    defaults = {entry.name: entry.default for entry in fields(LatentSettings) if entry.default is not MISSING}
+    stored = {**defaults, **json.loads(path.read_text(encoding="utf-8"))}
     wanted = asdict(settings)
     different = [
         f"{name} {stored.get(name)} instead of {value}" for name, value in wanted.items() if stored.get(name) != value

@@ -151,6 +151,8 @@ FILE = Path("tracks.json")
         ({"images": FILE}, r"data\.images: expected data\.annotations beside it, got none"),
         ({"occluders": OccluderSettings(FILE)}, r"data\.occluders\.annotations: expected data\.annotations beside it"),
         ({"annotations": FILE, "latents": FILE}, r"data\.latents: holds generated scenes, but data\.annotations is"),
+        ({"annotations": FILE, "degraded_share": 0.5}, r"data\.degraded_share: changes generated scenes, but"),
+        ({"annotations": FILE, "depthless_share": 0.5}, r"data\.depthless_share: changes generated scenes, but"),
         ({"annotations": FILE}, r"data\.validation_annotations: expected an annotation file of other clips"),
         (
             {"annotations": FILE, "validation_annotations": FILE, "occluders": OccluderSettings(FILE)},
@@ -168,3 +170,18 @@ def test_settings_that_do_not_belong_together_are_refused(
 def test_stage_2_needs_occluders(make_settings: MakeSettings) -> None:
     with pytest.raises(InputError, match=r"data\.occluders\.annotations: expected a file of tracks to hide"):
         make_settings(stage="content_completion", data=_data(FILE, "amodal_segmentation"))
+
+
+def test_scenes_of_training_are_degraded_and_those_of_validation_exact() -> None:
+    exact = DataSettings(clips=4, frames=3, height=64, width=128)
+    degraded = replace(exact, degraded_share=1.0, depthless_share=1.0)
+    task = task_of("amodal_segmentation")
+    for plain, changed in zip(training_samples(exact, task), training_samples(degraded, task), strict=True):
+        assert (plain.modal != changed.modal).any()
+        assert plain.depth is not None
+        assert changed.depth is None
+        assert not task.prepare(changed).guide_present.any()
+    looked_at = (validation_samples(data, task, length=2) for data in (exact, degraded))
+    for plain, same in zip(*looked_at, strict=True):
+        assert (plain.modal == same.modal).all()
+        assert (plain.depth == same.depth).all()

@@ -72,6 +72,10 @@ def test_numbers_out_of_range_are_refused() -> None:
         UNetSettings((32, 64), (2,), num_attention_heads=(1, 2))
     with pytest.raises(InputError, match="guide_dropout"):
         DataSettings(guide_dropout=1.5)
+    with pytest.raises(InputError, match=r"data\.degraded_share: expected a share from 0 to 1, got -0\.1"):
+        DataSettings(degraded_share=-0.1)
+    with pytest.raises(InputError, match=r"data\.depthless_share: expected a share from 0 to 1, got 2\.0"):
+        DataSettings(depthless_share=2.0)
     with pytest.raises(InputError, match="steps: expected at least 1, got 0"):
         TrainingSettings(steps=0)
     with pytest.raises(InputError, match="conditioning_dropout"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from amodal_diffusion.training.latents import LatentBatch, encode_batch
 from amodal_diffusion.training.order import seeded_generator
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
 from amodal_diffusion.training.settings import NoiseSettings, TrainingSettings
-from amodal_diffusion.training.shards import LatentSettings, LatentShards, digest
+from amodal_diffusion.training.shards import SETTINGS_FILE, LatentSettings, LatentShards, digest
 from amodal_diffusion.training.tasks import task_of
 from amodal_diffusion.types import InputError
 from tests.factories import tiny_vae
@@ -88,6 +89,8 @@ def test_other_settings_or_networks_are_refused(make_settings: MakeSettings, tmp
         {"vae": "0" * 16},
         {"image_encoder": "0" * 16},
         {"condition_log_mean": -2.0},
+        {"degraded_share": 0.5},
+        {"depthless_share": 0.5},
         {"frames": 5},
         {"stage": "content_completion"},
         {"noise_seed": 1},
@@ -117,3 +120,16 @@ def test_the_digest_follows_every_weight_and_the_scaling_factor() -> None:
     with torch.no_grad():
         next(changed.parameters()).flatten()[0] += 1e-6
     assert digest(changed) != first
+
+
+def test_a_folder_that_does_not_say_holds_exact_scenes(make_settings: MakeSettings, tmp_path: Path) -> None:
+    settings = make_settings()
+    filled(settings, tmp_path, count=2)
+    path = tmp_path / SETTINGS_FILE
+    stored = json.loads(path.read_text())
+    del stored["degraded_share"], stored["depthless_share"]
+    path.write_text(json.dumps(stored))
+    exact = latent_settings(settings)
+    assert len(LatentShards(tmp_path, exact, length=2)) == 2
+    with pytest.raises(InputError, match=r"degraded_share 0\.0 instead of 0\.5"):
+        LatentShards(tmp_path, replace(exact, degraded_share=0.5), length=2)
