@@ -33,6 +33,8 @@ class SamplingDefaults:
             None looks at whole frames, letterboxed, as the paper does.
         mask_threshold: stage 1's mask is where the mean of RGB, 0 to 1, is above this; beside the visible part, above
             this share of what the visible part leaves free of a scaled pixel.
+        other_frames: whether stage 1's visible mask has in grey what other frames of the window show of the object, see
+            :func:`~amodal_diffusion.video.tracking.merging.show_other_frames`.
     """
 
     num_inference_steps: int = 25
@@ -46,6 +48,7 @@ class SamplingDefaults:
     decode_chunk_size: int = 8
     zoom: float | None = None
     mask_threshold: float = 200 / 255
+    other_frames: bool = False
 
 
 @dataclass(frozen=True)

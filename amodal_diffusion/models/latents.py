@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import TypeAlias
 
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, AutoencoderTiny
 from torch import Tensor
 
-Autoencoder = AutoencoderKLTemporalDecoder | AutoencoderTiny
+Autoencoder: TypeAlias = AutoencoderKLTemporalDecoder | AutoencoderTiny
 """Stable Video Diffusion's own, or a light one that has learned its latents; that one works on scaled latents."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,6 +21,7 @@ from amodal_diffusion.types import AmodalResult, BoolArray, FloatArray, InputErr
 from amodal_diffusion.video.focus import CloseUp, Focus
 from amodal_diffusion.video.frames import Letterbox, depth_to_unit, mask_to_unit, to_uint8, to_unit
 from amodal_diffusion.video.masks import compose_rgba, cut_out_on_white
+from amodal_diffusion.video.tracking.merging import show_other_frames
 from amodal_diffusion.video.windows import Window, blend_segments
 
 STAGE_KEYS = {"amodal_segmentation": 0, "content_completion": 1}
@@ -188,14 +189,8 @@ def stream_masks(
         guardian.look_ahead(window.start, window.items)
         if all(frame.amodal is not None for frame in window.items):
             return torch.zeros(len(window.items), settings.samples, sampling.height, sampling.width)
-        modal = [_seen(frame, frame.modal, settings) for frame in window.items]
-        depth = [_depth_seen(frame, frame.depth, settings) for frame in window.items if frame.depth is not None]
-        guide = None
-        if len(depth) == len(modal):
-            guide = torch.cat(depth)[None]  # [1, F, 1, H, W]
-            if sampling.zoom is not None:  # scaled over what the model sees, as in training
-                guide = depth_to_unit(guide[0, :, 0].numpy())[None]
-        video = _sample(pipeline, torch.cat(modal)[None], guide, settings, start=window.start)
+        modal, guide = _stage_1_conditions(window.items, settings)
+        video = _sample(pipeline, modal, guide, settings, start=window.start)
         return torch.stack([mask_score(answer) for answer in video], dim=1)  # [F, K, H, W]
 
     scored = blend_segments(
@@ -216,6 +211,20 @@ def stream_masks(
         guardian.forget(number)
         samples = np.stack(answers)
         yield MaskedFrame(frame, _consensus(samples), samples if settings.samples > 1 else None)
+
+
+def _stage_1_conditions(frames: Sequence[FrameInput], settings: StreamSettings) -> tuple[Tensor, Tensor | None]:
+    """Visible mask and depth of a window as the model sees them, float ``[1, F, 1, h, w]``; depth if all have it."""
+    modal = torch.cat([_seen(frame, frame.modal, settings) for frame in frames])  # [F, 1, h, w]
+    depth = [_depth_seen(frame, frame.depth, settings) for frame in frames if frame.depth is not None]
+    guide = torch.cat(depth) if len(depth) == len(modal) else None
+    if guide is not None and settings.sampling.zoom is not None:  # scaled over what the model sees, as in training
+        guide = depth_to_unit(guide[:, 0].numpy())
+    if settings.sampling.other_frames:
+        rgb = to_uint8(torch.cat([settings.look(frame, to_unit(frame.rgb[None]), "edge") for frame in frames]))
+        shown = show_other_frames(rgb, (modal[:, 0] > 0).numpy(), None if guide is None else guide[:, 0].numpy())
+        modal = torch.from_numpy(shown)[:, None]
+    return modal[None], None if guide is None else guide[None]
 
 
 def samples_of(entry: MaskedFrame) -> BoolArray | None:

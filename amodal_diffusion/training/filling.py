@@ -64,7 +64,7 @@ class AheadOfRun:
                 "and nothing can be encoded ahead; train without data.cache"
             )
         self.storage = storage
-        self._task: TrainingTask = task_of(settings.stage)
+        self._task: TrainingTask = task_of(settings.stage, other_frames=settings.sampling.other_frames)
         self._latents: LatentCache = latent_cache(settings, storage, components)
         self._depth: FrameDepth | None = frame_depth(settings, storage, components.vae.device)
         self._clips = [

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -61,7 +63,7 @@ class LightVaeSettings:
     width: int = 32
     encoder_blocks: tuple[int, ...] = (0, 1, 2)
     decoder_blocks: tuple[int, ...] = (3, 1, 0)
-    clips: int = 300
+    clips: int = 240
     validation_clips: int = 30
     frames: int = 8
     height: int = 96
@@ -116,8 +118,7 @@ def train_light_vae(settings: LightVaeSettings) -> dict[str, float]:
     accelerator.register_for_checkpointing(schedule)
     first = load_newest_state(accelerator, settings.out)
     share = range(accelerator.process_index, settings.clips, accelerator.num_processes)
-    with accelerator.autocast():
-        lessons = prepare_lessons(teacher.to(accelerator.device), settings, share)
+    lessons = prepare_lessons(teacher.to(accelerator.device), settings, share, autocast=accelerator.autocast)
     started = time.monotonic()
     for step in range(first, settings.steps):
         rng = np.random.default_rng([settings.seed, accelerator.process_index, step])
@@ -202,13 +203,20 @@ def pictures_of(sample: AmodalSample) -> Tensor:
 
 
 @torch.no_grad()
-def prepare_lessons(teacher: Autoencoder, settings: LightVaeSettings, indices: range) -> Lessons:
+def prepare_lessons(
+    teacher: Autoencoder,
+    settings: LightVaeSettings,
+    indices: range,
+    *,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Lessons:
     """Have the teacher encode the training pictures.
 
     Args:
         teacher: frozen.
         settings: of the run.
         indices: of the scenes.
+        autocast: gives the context that the teacher works in.
     """
     dataset = _scenes(settings, "train", length=settings.clips)
     pictures, latents, masks = [], [], []
@@ -219,8 +227,10 @@ def prepare_lessons(teacher: Autoencoder, settings: LightVaeSettings, indices: r
         strength = settings.noise * torch.rand(_KINDS, generator=generator)
         strength = strength * (torch.rand(_KINDS, generator=generator) < 0.5)
         video = add_condition_noise(clean.transpose(0, 1), strength, generator=generator)  # [4, F, 3, H, W]
+        with autocast():
+            encoded = encode_video(teacher, video)  # [4, F, 4, h, w]
         pictures.append(video.transpose(0, 1).half())
-        latents.append((encode_video(teacher, video) * teacher.config.scaling_factor).transpose(0, 1).cpu().half())
+        latents.append((encoded * teacher.config.scaling_factor).transpose(0, 1).cpu().half())
         masks.append(torch.from_numpy(sample.amodal))
     return Lessons(torch.cat(pictures), torch.cat(latents), torch.cat(masks))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,35 @@ from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.settings import NoiseSettings
 
 
+@dataclass(frozen=True)
+class PixelLoss:
+    """Weighted squared error of decoded frames.
+
+    Of a shape that may be one thing or another, a network that is judged by its latents alone predicts their mean,
+    which the decoder need not show as the mean of the two pictures; judged by its pixels it predicts how likely each
+    of them belongs to the object.
+
+    Attributes:
+        decode: scaled latents ``[B, F, 4, h, w]`` -> frames ``[B, F, 3, H, W]`` in about [-1, 1].
+        weight: beside the error of the latents.
+        frames: of each clip that are decoded, drawn at random.
+    """
+
+    decode: Callable[[Tensor], Tensor]
+    weight: float
+    frames: int
+
+    def __call__(self, denoised: Tensor, target: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Squared errors of frames drawn from each clip's own generator, times the weight, ``[B, n, 3, H, W]``."""
+        count = min(self.frames, target.shape[1])
+        draws = [torch.randperm(target.shape[1], generator=g, device=g.device)[:count] for g in generators]
+        places = torch.stack(draws).to(target.device)  # [B, n]
+        rows = torch.arange(len(target), device=target.device)[:, None]
+        with torch.no_grad():
+            wanted = self.decode(target[rows, places])
+        return self.weight * (self.decode(denoised[rows, places]) - wanted).square()
+
+
 def training_loss(
     unet: nn.Module,
     batch: LatentBatch,
@@ -21,6 +50,7 @@ def training_loss(
     noise: NoiseSettings,
     conditioning_dropout: float,
     generators: Sequence[torch.Generator],
+    pixels: PixelLoss | None = None,
 ) -> Tensor:
     """Mean over clips of the weighted squared error of the denoised latents.
 
@@ -34,6 +64,7 @@ def training_loss(
         noise: mean and standard deviation of ``ln sigma``.
         conditioning_dropout: ``p``, see :func:`~amodal_diffusion.models.conditioning.drop_conditions`.
         generators: one a clip.
+        pixels: adds the error of some decoded frames.
 
     Returns:
         float32 scalar.
@@ -51,7 +82,11 @@ def training_loss(
         return_dict=False,
     )[0]
     denoised = edm.c_skip(sigma) * noisy + edm.c_out(sigma) * output.float()
-    return (edm.loss_weight(sigma) * (denoised - target).square()).mean()
+    weight = edm.loss_weight(sigma)
+    loss = (weight * (denoised - target).square()).mean()
+    if pixels is not None:
+        loss = loss + (weight * pixels(denoised, target, generators)).mean()
+    return loss
 
 
 def _draw(shape: Sequence[int], noise: NoiseSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -139,7 +139,7 @@ def _encode_scenes(
         open_folder(out, LatentSettings.of(settings, components), shard_size=settings.shard_size)
 
     main_first(accelerator, start)
-    task = task_of(settings.stage)
+    task = task_of(settings.stage, other_frames=settings.sampling.other_frames)
     clips = TaskClips(scenes(settings.data, task, split="train", length=shards * settings.shard_size), task)
 
     def encode() -> None:

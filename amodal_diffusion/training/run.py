@@ -121,5 +121,5 @@ def _clips(
     data = settings.data
     if data.latents is not None:
         return LatentShards(data.latents, LatentSettings.of(settings, components), length=data.clips)
-    task = task_of(settings.stage)
+    task = task_of(settings.stage, other_frames=settings.sampling.other_frames)
     return TaskClips(training_samples(data, task, depth=depth), task)

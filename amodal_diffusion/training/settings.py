@@ -313,6 +313,9 @@ class TrainingSettings:
             so does a VAE whose settings say ``force_upcast``.
         cpu: stay on the CPU where there is a GPU.
         conditioning_dropout: ``p`` of docs/method.md, section 3.
+        pixel_weight: weight of the squared error of decoded frames beside that of the latents; 0 is without. A light
+            autoencoder keeps it cheap.
+        pixel_frames: frames of each clip that are decoded for it.
         seed: of the weights, the order of the clips and all noise.
         resume: ``auto`` goes on from the newest checkpoint in ``output`` if there is one, ``none`` refuses a folder
             that holds any, another value is the checkpoint's folder.
@@ -342,6 +345,8 @@ class TrainingSettings:
     mixed_precision: Precision = "no"
     cpu: bool = False
     conditioning_dropout: float = 0.1
+    pixel_weight: float = 0.0
+    pixel_frames: int = 2
     seed: int = 0
     resume: str = "auto"
     checkpoint_every: int = 500
@@ -367,7 +372,7 @@ class TrainingSettings:
         """
         at_least_one = (
             "steps", "batch_size", "gradient_accumulation_steps", "checkpoint_every", "keep_checkpoints",
-            "max_bad_steps", "log_every",
+            "max_bad_steps", "log_every", "pixel_frames",
         )  # fmt: skip
         for name in at_least_one:
             if getattr(self, name) < 1:
@@ -378,6 +383,8 @@ class TrainingSettings:
                 f"and in use; got {self.data.zoom}"
             )
         self._check_tracks()
+        if self.pixel_weight < 0:
+            raise InputError(f"pixel_weight: expected at least 0, got {self.pixel_weight}")
         if not 0.0 <= self.conditioning_dropout <= 1 / 3:
             raise InputError(f"conditioning_dropout: expected 0 to 1/3, got {self.conditioning_dropout}")
         if self.global_batch_size is not None and self.gradient_accumulation_steps != 1:

@@ -46,6 +46,7 @@ class LatentSettings:
         image_encoder: digest of the image encoder's weights and settings.
         degraded_share: of the scenes; 0 also in folders that do not say, which are older than this.
         depthless_share: likewise.
+        other_frames: whether visible masks have in grey what other frames show; not in folders that do not say.
     """
 
     stage: Stage
@@ -64,6 +65,7 @@ class LatentSettings:
     image_encoder: str
     degraded_share: float = 0.0
     depthless_share: float = 0.0
+    other_frames: bool = False
 
     @classmethod
     def of(cls, settings: TrainingSettings, components: StageComponents) -> LatentSettings:
@@ -86,6 +88,7 @@ class LatentSettings:
             image_encoder=digest(components.image_encoder),
             degraded_share=data.degraded_share,
             depthless_share=data.depthless_share,
+            other_frames=settings.sampling.other_frames,
         )
 
 

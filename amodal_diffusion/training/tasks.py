@@ -15,6 +15,7 @@ from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.types import InputError, Stage
 from amodal_diffusion.video.frames import depth_to_unit, mask_to_unit, to_unit
 from amodal_diffusion.video.masks import cut_out_on_white
+from amodal_diffusion.video.tracking.merging import show_other_frames
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,20 @@ class TrainingTask(Protocol):
 
 
 class AmodalSegmentationTask:
-    """Stage 1: modal mask + depth -> amodal mask; clips without depth have no guide."""
+    """Stage 1: modal mask + depth -> amodal mask; clips without depth have no guide.
+
+    Args:
+        other_frames: whether the modal mask has in grey what other frames show of the object; this takes RGB.
+    """
 
     stage: Stage = "amodal_segmentation"
-    needs_rgb = False
+
+    def __init__(self, *, other_frames: bool = False) -> None:
+        self.needs_rgb = other_frames
 
     def prepare(self, sample: AmodalSample) -> TaskBatch:
         """Turn one clip into a batch of one."""
-        modal = mask_to_unit(sample.modal)[None]  # [1, F, 1, H, W]
+        modal = self._modal(sample)[None]  # [1, F, 1, H, W]
         guide = torch.zeros_like(modal) if sample.depth is None else depth_to_unit(sample.depth)[None]
         return TaskBatch(
             modal=modal,
@@ -82,6 +89,13 @@ class AmodalSegmentationTask:
             amodal=mask_to_unit(sample.amodal)[None],
             guide_present=torch.tensor([sample.depth is not None]),
         )
+
+    def _modal(self, sample: AmodalSample) -> Tensor:
+        if not self.needs_rgb:
+            return mask_to_unit(sample.modal)
+        if sample.rgb is None:
+            raise InputError(f"{sample.name}: what other frames show is found by RGB, got a clip without; load it too")
+        return torch.from_numpy(show_other_frames(sample.rgb, sample.modal, sample.depth))[:, None]
 
 
 class ContentCompletionTask:
@@ -105,9 +119,11 @@ class ContentCompletionTask:
         )
 
 
-def task_of(stage: Stage) -> TrainingTask:
-    """The task of a stage."""
-    return AmodalSegmentationTask() if stage == "amodal_segmentation" else ContentCompletionTask()
+def task_of(stage: Stage, *, other_frames: bool = False) -> TrainingTask:
+    """The task of a stage; ``other_frames`` is of :class:`AmodalSegmentationTask`."""
+    if stage == "amodal_segmentation":
+        return AmodalSegmentationTask(other_frames=other_frames)
+    return ContentCompletionTask()
 
 
 def join(batches: Sequence[TaskBatch]) -> TaskBatch:

@@ -17,6 +17,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from amodal_diffusion.models.hub import StageComponents
+from amodal_diffusion.models.latents import decode_latents
 from amodal_diffusion.models.lora import without_adapters
 from amodal_diffusion.training.batches import BadClip, Clips, Counted, endless_batches
 from amodal_diffusion.training.caching import LatentCache
@@ -25,7 +26,7 @@ from amodal_diffusion.training.exporting import averaged_weights, export
 from amodal_diffusion.training.latents import LatentBatch, drop_guide, encode_batch, join_latents, reverse_time
 from amodal_diffusion.training.log import RunLog
 from amodal_diffusion.training.network import prepare_unet
-from amodal_diffusion.training.objective import training_loss
+from amodal_diffusion.training.objective import PixelLoss, training_loss
 from amodal_diffusion.training.optimizer import make_optimizer
 from amodal_diffusion.training.order import BatchCounts, ClipOrder, seeded_generator, stream_seed
 from amodal_diffusion.training.processes import holds_whole_network, main_first, tell_deepspeed, together
@@ -115,7 +116,8 @@ class Trainer:
         self.parameters = list(trained_parameters(unet).values())  # others than before where they lie in shares now
         if settings.model.compile:
             unet.compile()  # in place: names of weights and the class of the network stay what they are
-        self._move_encoders(accelerator.device if settings.data.latents is None else "cpu")
+        needed = settings.data.latents is None or settings.pixel_weight > 0
+        self._move_encoders(accelerator.device if needed else "cpu")
         decay = optimizer.ema_decay
         at_once = holds_whole_network(accelerator)  # torch copies no lists of tensors that lie in shares
         self.ema = EMAModel(self.parameters, decay=decay, foreach=at_once) if decay else None
@@ -291,7 +293,19 @@ class Trainer:
             noise=settings.noise,
             conditioning_dropout=settings.conditioning_dropout,
             generators=generators,
+            pixels=self._pixels(),
         )
+
+    def _pixels(self) -> PixelLoss | None:
+        settings = self.settings
+        if settings.pixel_weight == 0:
+            return None
+
+        def decode(latents: Tensor) -> Tensor:
+            with self.accelerator.autocast():
+                return decode_latents(self.components.vae, latents, decode_chunk_size=settings.pixel_frames)
+
+        return PixelLoss(decode, settings.pixel_weight, settings.pixel_frames)
 
     def _validate(self, *, last: bool) -> bool:
         """Look at fixed clips if it is time to; False if that broke off on a request to end."""

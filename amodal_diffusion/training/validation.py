@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -87,7 +87,7 @@ class Validator:
         self.settings = settings
         self.accelerator = accelerator
         self.termination = termination
-        self.task = task_of(settings.stage)
+        self.task = task_of(settings.stage, other_frames=settings.sampling.other_frames)
         length = settings.validation.clips
         self.samples = validation_samples(settings.data, self.task, length=length, depth=depth)
 
@@ -108,7 +108,7 @@ class Validator:
         if predictions is None:
             return None
         figures, picture = self._measure(predictions), self._draw(predictions, step)
-        if self.settings.data.guide_dropout > 0:
+        if self.settings.data.guide_dropout > 0 or self.settings.data.depthless_share > 0:
             without = self._predict(components, with_guide=False)
             if without is None:
                 return None
@@ -128,7 +128,8 @@ class Validator:
             place = turn * processes + self.accelerator.process_index
             index = min(place, clips - 1)
             sample = together(partial(self._read, index))
-            batch = self.task.prepare(sample).to(self.accelerator.device)
+            seen = sample if with_guide else replace(sample, depth=None)  # depth also tells what may hide the object
+            batch = self.task.prepare(seen).to(self.accelerator.device)
             output = pipeline(
                 batch.modal,
                 batch.guide if with_guide and bool(batch.guide_present) else None,

@@ -15,8 +15,6 @@ ELSEWHERE_WEIGHT = 0.5
 CANVAS_CELLS = 321
 """Cells a side, at most, of the picture that the frames are merged in."""
 _LITTLE = 0.3  # what other frames say counts half where they say no more than this
-_SURE = 0.2  # value of a pixel that all other frames show; 1 is for what is visible
-_NOTHING = -1.0
 
 
 def merged_votes(modal: BoolArray, elsewhere: FloatArray, path: ObjectPath) -> FloatArray:
@@ -61,13 +59,13 @@ def show_other_frames(rgb: UInt8Array, modal: BoolArray, depth: FloatArray | Non
         depth: any scale, nearer is larger, float32 ``[F, H, W]``; None for none.
 
     Returns:
-        float32 ``[F, H, W]`` in [-1, 1]: 1 where the object is visible; elsewhere from -1, where no other frame shows
-        it, up to 0.2, where all do.
+        float32 ``[F, H, W]`` in [-1, 1]: 1 where the object is visible; elsewhere below 0, from -1 where no other
+        frame shows it to almost 0 where all do.
     """
     if not modal.any():
-        return np.full(modal.shape, _NOTHING, dtype=np.float32)
+        return np.full(modal.shape, -1.0, dtype=np.float32)
     elsewhere = elsewhere_of(modal, depth)
     votes = merged_votes(modal, elsewhere, follow_object(rgb, modal, elsewhere))
     seen, not_seen = votes[:, 0], votes[:, 1]
     share = seen / (seen + ELSEWHERE_WEIGHT * not_seen + _LITTLE)
-    return np.where(modal, np.float32(1), _NOTHING + (_SURE - _NOTHING) * share).astype(np.float32)
+    return np.where(modal, np.float32(1), share - 1).astype(np.float32)

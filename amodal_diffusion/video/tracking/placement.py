@@ -49,7 +49,8 @@ def look_up(maps: FloatArray, rows: Points, columns: Points) -> FloatArray:
     row, column = np.floor(rows + 0.5).astype(np.intp), np.floor(columns + 0.5).astype(np.intp)
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     flat = np.concatenate([maps.reshape(channels, -1), np.zeros((channels, 1), maps.dtype)], axis=1)
-    return flat.take(np.where(inside, row * width + column, height * width), axis=1)
+    found: FloatArray = flat.take(np.where(inside, row * width + column, height * width), axis=1)
+    return found
 
 
 def lattice(side: int, step: float = 1.0) -> tuple[Points, Points]:

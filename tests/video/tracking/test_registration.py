@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from amodal_diffusion.types import BoolArray
 from amodal_diffusion.video.tracking.placement import Placement, look_up, to_object
 from amodal_diffusion.video.tracking.registration import Aligner, Search
-from amodal_diffusion.types import BoolArray
 
 SEARCH = Search(reach=0.3, turns=(-0.4, -0.2, 0.0, 0.2, 0.4), scales=(-0.2, 0.0, 0.2))
 
