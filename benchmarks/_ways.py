@@ -76,14 +76,12 @@ class Tuning:
     Attributes:
         dtype: of UNet and image encoder in both ways, and of our VAE; the reference's VAE is float32.
         attention: kernel of attention.
-        compile: the UNet by `torch.compile`.
         channels_last: the UNet's and the VAE's images.
         one_pass: decode a window in one pass.
     """
 
     dtype: torch.dtype = torch.float32
     attention: Attention = "auto"
-    compile: bool = False
     channels_last: bool = False
     one_pass: bool = False
 
@@ -124,12 +122,12 @@ class Ways:
         self.stage, self.device, self.tuning = stage, device, tuning
         parts = load_stage(model, stage=stage) if size == "tiny" else _random(SHAPES[size], stage)
         for network in (parts.unet, parts.image_encoder):
-            network.to(device, tuning.dtype)
-        reference = replace(parts, vae=copy.deepcopy(parts.vae).to(device, torch.float32))
+            _move(network, device, tuning.dtype)
+        reference = replace(parts, vae=_move(copy.deepcopy(parts.vae), device, torch.float32))
         if tuning.one_pass:
             sampling = replace(parts.settings.sampling, decode_chunk_size=parts.settings.sampling.num_frames)
             parts = replace(parts, settings=replace(parts.settings, sampling=sampling))
-        parts.vae.to(device, tuning.dtype)
+        _move(parts.vae, device, tuning.dtype)
         self.unet = parts.unet
         self.window = parts.settings.sampling.num_frames
         self._completers = {True: _completer(reference, stage), False: _completer(parts, stage)}
@@ -138,9 +136,8 @@ class Ways:
             parts.vae.to(memory_format=torch.channels_last)
 
     def compile(self) -> None:
-        """Compile the UNet where it is asked for; operations are counted before."""
-        if self.tuning.compile:
-            self.unet.compile()
+        """Compile the UNet; operations are to be counted before."""
+        self.unet.compile()
 
     def run(self, way: WayName, track: MaskTrack, watch: Watch) -> AmodalResult:
         """Run the stage on a clip.
@@ -174,6 +171,11 @@ class Ways:
             timed = watch.timed("denoise", pipeline._predict, self.device)
             stack.enter_context(patch.object(pipeline, "_predict", timed))
             yield
+
+
+def _move(network: Any, device: torch.device, dtype: torch.dtype) -> Any:  # noqa: ANN401 - of whichever library
+    """Bring a network to a device, and to another dtype only if it is not there: asking alone makes diffusers warn."""
+    return network.to(device) if network.dtype == dtype else network.to(device, dtype)
 
 
 def _completer(parts: StageComponents, stage: Stage) -> AmodalCompleter:

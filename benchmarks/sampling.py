@@ -113,10 +113,8 @@ def measure(settings: Settings) -> None:
 
 
 def _ways(stage: Stage, settings: Settings) -> Ways:
-    tuning = Tuning(
-        COMPUTE_DTYPES[settings.precision], settings.attention, settings.compile, settings.channels_last,
-        settings.one_pass,
-    )  # fmt: skip
+    dtype = COMPUTE_DTYPES[settings.precision]
+    tuning = Tuning(dtype, settings.attention, settings.channels_last, settings.one_pass)
     return Ways(stage, size=settings.size, model=settings.model, device=torch.device(settings.device), tuning=tuning)
 
 
@@ -125,9 +123,10 @@ def _measure_stage(ways: Ways, settings: Settings) -> dict[WayName, Findings]:
     tracks = [_track(seed, ways.window, depth=settings.depth) for seed in range(settings.clips)]
     for way, findings in found.items():  # also the runs that are not timed
         findings.operations = _count(ways, way, tracks[0])
-    ways.compile()
-    for way in WAYS:
-        ways.run(way, tracks[0], Watch())
+    if settings.compile:
+        ways.compile()
+        for way in WAYS:
+            ways.run(way, tracks[0], Watch())
     for repeat in range(settings.repeats):
         for track in tracks:
             results = {}
@@ -217,7 +216,7 @@ def _peak_of(way: WayName, stage: Stage, settings: Settings) -> int:
     """Most memory of a process that runs a stage one way, twice."""
     given = {**asdict(settings), "memory_of": way, "stages": json.dumps([stage])}
     flags = [f"--{name}={value}" for name, value in given.items()]
-    printed = subprocess.run([sys.executable, __file__, *flags], check=True, capture_output=True, text=True).stdout
+    printed = subprocess.run([sys.executable, __file__, *flags], check=True, stdout=subprocess.PIPE, text=True).stdout
     return int(json.loads(printed.splitlines()[-1])["peak"])
 
 

@@ -31,11 +31,10 @@ _FAST: dict[str, Any] = {**_SINGLE_VIEW, "num_inference_steps": 4, "guidance_sca
 UNTOLD_PRESETS: dict[str, dict[str, Any]] = {
     "fast": dict(_FAST),
     "default": {**_SINGLE_VIEW, "num_inference_steps": 8, "guidance_scale": 1.5, "solver": "dpmpp",
-                "guidance_interval": (0.2, 20.0)},
+                "guidance_interval": (1.0, 100.0)},
 }  # fmt: skip
-"""Of checkpoints that say nothing of how they are sampled, as the released ones. Chosen by the small model's
-measurements (benchmarks/README.md) and by what they cost, 4 and 12 network rows for the paper's 50; not measured at
-full size."""
+"""Of checkpoints that say nothing of how they are sampled, as the released ones. Chosen by what they cost, 4 and 11
+network rows for the paper's 50; not measured at full size."""
 
 
 def apply_preset(name: Preset, sampling: SamplingDefaults, presets: Presets) -> SamplingDefaults:
