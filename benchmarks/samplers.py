@@ -86,7 +86,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--solvers", nargs="+", default=["euler", "heun", "dpmpp"])
     parser.add_argument("--steps", nargs="+", type=int, default=[1, 2, 3, 4, 6, 8, 12, 25], help="of table solvers")
     parser.add_argument("--guidance", nargs="+", type=float, default=[1.5, 2.0])
-    parser.add_argument("--intervals", nargs="+", type=float, default=[1.0, 100.0, 10.0, 1000.0], help="pairs, beside all steps")
+    pairs = [1.0, 100.0, 10.0, 1000.0]
+    parser.add_argument("--intervals", nargs="+", type=float, default=pairs, help="pairs, beside all steps")
     parser.add_argument("--noise", nargs="+", type=float, default=[0.0, 0.02, 0.05, 0.1, 0.2])
     parser.add_argument("--sigma-max", nargs="+", type=float, default=[10.0, 20.0, 80.0, 200.0, 700.0])
     parser.add_argument("--sigma-min", nargs="+", type=float, default=[0.002, 0.02, 0.2])

@@ -197,6 +197,8 @@ def _print_stage(stage: Stage, found: dict[WayName, Findings], machine: Machine,
         for part, limit in zip(PARTS, limits, strict=True):
             ratio = _ratio(found, way, part)
             print(f"{way}, {part}: {ratio:.3f} of the reference's time, wanted {limit}: {_verdict(ratio <= limit)}")
+        if settings.size != "tiny":
+            continue  # masks of random weights mean nothing
         alike = float(np.mean(found[way].iou))
         print(f"{way}, masks: IoU {alike:.3f} with the reference's, wanted {EQUAL_MASKS}: "
               f"{_verdict(alike >= EQUAL_MASKS)}")  # fmt: skip
