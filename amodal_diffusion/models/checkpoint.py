@@ -38,6 +38,9 @@ class SamplingDefaults:
             None looks at whole frames, letterboxed, as the paper does.
         mask_threshold: stage 1's mask is where the mean of RGB, 0 to 1, is above this; beside the visible part, above
             this share of what the visible part leaves free of a scaled pixel.
+        visible_weight: if given, each frame has the threshold, from ``mask_threshold`` to 0.5, whose mask has the
+            largest expected IoU, see :func:`~amodal_diffusion.pipelines.decision.best_threshold`: of the hidden part
+            for 0, of the whole object for 1, or of something between.
         other_frames: whether stage 1's visible mask has in grey what other frames of the window show of the object, see
             :func:`~amodal_diffusion.video.tracking.merging.show_other_frames`.
         other_frames_weight: with depth, what they show counts so much in the scores, beside 1 for the network.
@@ -65,6 +68,7 @@ class SamplingDefaults:
     decode_chunk_size: int = 8
     zoom: float | None = None
     mask_threshold: float = 200 / 255
+    visible_weight: float | None = None
     other_frames: bool = False
     other_frames_weight: float = 0.0
     solver: Solver | None = None
@@ -86,6 +90,9 @@ class SamplingDefaults:
                 raise InputError(f"{name}: expected a number above 0, got {value!r}")
         if self.sigma_min is not None and self.sigma_max is not None and self.sigma_min >= self.sigma_max:
             raise InputError(f"sigma_min: expected less than sigma_max, {self.sigma_max}, got {self.sigma_min}")
+        weight = self.visible_weight
+        if weight is not None and not (_is_number(weight) and 0 <= weight < math.inf):
+            raise InputError(f"visible_weight: expected at least 0, got {weight!r}")
         if not (_is_number(self.other_frames_weight) and 0 <= self.other_frames_weight < math.inf):
             raise InputError(f"other_frames_weight: expected at least 0, got {self.other_frames_weight!r}")
         if self.other_frames_weight > 0 and not self.other_frames:

@@ -17,6 +17,7 @@ from amodal_diffusion.models.presets import Preset, apply_preset
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
+from amodal_diffusion.pipelines.decision import best_threshold
 from amodal_diffusion.pipelines.guards import Guardian
 from amodal_diffusion.pipelines.spans import Spans
 from amodal_diffusion.pipelines.views import mean_score
@@ -215,7 +216,7 @@ def stream_masks(
         answers = []
         for score in scores:
             free = _free(frame, score, settings)
-            hidden = (free > sampling.mask_threshold) & ~frame.modal
+            hidden = (free > _threshold(frame, free, sampling)) & ~frame.modal
             hidden = guardian.guard(number, frame, hidden, free, reach=settings.cell(frame))
             answers.append(hidden | frame.modal)
         guardian.forget(number)
@@ -286,6 +287,15 @@ def _consensus(samples: BoolArray) -> BoolArray:
     votes = 2 * samples.sum(axis=0)
     majority: BoolArray = (votes > len(samples)) | ((votes == len(samples)) & samples[0])
     return majority
+
+
+def _threshold(frame: FrameInput, free: FloatArray, sampling: SamplingDefaults) -> float:
+    """Above which score a pixel is taken for the object's."""
+    if sampling.visible_weight is None:
+        return sampling.mask_threshold
+    likely = np.clip(free[~frame.modal], 0.0, 1.0)
+    visible = int(frame.modal.sum())
+    return best_threshold(likely, visible, weight=sampling.visible_weight, least=sampling.mask_threshold)
 
 
 def _free(frame: FrameInput, score: Tensor, settings: StreamSettings) -> FloatArray:
