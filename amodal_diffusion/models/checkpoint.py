@@ -35,6 +35,8 @@ class SamplingDefaults:
             this share of what the visible part leaves free of a scaled pixel.
         other_frames: whether stage 1's visible mask has in grey what other frames of the window show of the object, see
             :func:`~amodal_diffusion.video.tracking.merging.show_other_frames`.
+        copies: whether stage 2 copies what other frames of the window show of the hidden part, as far as that can be
+            relied on, see :class:`~amodal_diffusion.pipelines.copies.Copies`.
     """
 
     num_inference_steps: int = 25
@@ -49,6 +51,7 @@ class SamplingDefaults:
     zoom: float | None = None
     mask_threshold: float = 200 / 255
     other_frames: bool = False
+    copies: bool = False
 
 
 @dataclass(frozen=True)
