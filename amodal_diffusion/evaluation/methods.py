@@ -14,6 +14,7 @@ from amodal_diffusion.baselines import (
     NearerSegmenter,
     TemporalSegmenter,
     UnionSegmenter,
+    copy_best_seen,
 )
 from amodal_diffusion.evaluation.benchmark import BenchmarkTrack, MaskTrack
 from amodal_diffusion.evaluation.content import fill_with_mean_colour
@@ -66,7 +67,10 @@ class Method(Protocol):
 
 
 class BaselineMethod:
-    """A method without learning; it paints the object's mean visible colour."""
+    """A method without learning.
+
+    It paints the object's mean visible colour; one that follows the object copies what other frames show of it.
+    """
 
     learned = False
 
@@ -82,6 +86,8 @@ class BaselineMethod:
 
     def paint(self, track: MaskTrack) -> UInt8Array:
         """See `Method`."""
+        if self.name.startswith("temporal"):
+            return copy_best_seen(track.clip, track.amodal_mask, track.depth if self.uses_depth else None)
         return fill_with_mean_colour(track.clip.rgb, track.clip.modal_mask)
 
     def describe(self, *, paints: bool) -> dict[str, object]:  # noqa: ARG002 - it has no networks in either stage
@@ -157,7 +163,8 @@ class ModelMethod:
 
     def paint(self, track: MaskTrack) -> UInt8Array:
         """See `Method`."""
-        result = self._model.content.complete(track.clip, amodal_mask=track.amodal_mask, seed=track.seed())
+        depth = track.depth if self.uses_depth else None
+        result = self._model.content.complete(track.clip, depth=depth, amodal_mask=track.amodal_mask, seed=track.seed())
         if result.amodal_rgb is None:
             raise RuntimeError(f"{self.name}: stage 2 is loaded and painted nothing")
         return result.amodal_rgb

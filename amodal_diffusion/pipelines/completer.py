@@ -158,7 +158,7 @@ class AmodalCompleter:
             width: pixels the model works at.
             guards: against invented shape; by default all, and none with ``conditioning="released"``.
             copies: whether what other frames show of the hidden part is copied as far as that can be relied on; by
-                default as the checkpoint says, and never with ``conditioning="released"``.
+                default as the checkpoint says, and not with ``conditioning="released"``.
             samples: answers of stage 1, at least 1; with several the result is their consensus and has them all.
             spans: ``"all"`` has the networks see every frame; ``"auto"`` leaves those alone that
                 :func:`~amodal_diffusion.pipelines.spans.find_spans` finds free of doubt.
@@ -276,7 +276,7 @@ class AmodalCompleter:
             settings = StreamSettings(sampling["content_completion"], seed, spans=spans)
             if copies is None:
                 copies = settings.sampling.copies and self._content.conditioning != "released"
-            copier = Copies(self.copied) if copies else None
+            copier = Copies(settings.sampling.painted_share, self.copied) if copies else None
             yield from self._timed("content_completion", stream_appearance(self._content, masked, settings, copier))
 
     @contextmanager

@@ -12,8 +12,6 @@ from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 from amodal_diffusion.video.tracking.colours import HiddenColours, colours_of_others
 
 TALLY: tuple[str, ...] = ("hidden", "copied")
-PAINTED_SHARE = 0.3
-"""What the network's painting counts where nothing is copied, beside the mean of the known colours nearby."""
 
 
 class SeenFrame(Protocol):
@@ -32,9 +30,12 @@ class Copies:
     """Copies for one object through one stream; memory is that of the windows that are open.
 
     Attributes:
+        painted_share: what the network's painting counts where nothing is copied, beside the mean of the known colours
+            nearby, in [0, 1].
         tally: pixels so far that were hidden, and how many of them are copies; one that is half a copy counts half.
     """
 
+    painted_share: float = 1.0
     tally: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TALLY, 0.0))
     _known: dict[int, HiddenColours | None] = field(default_factory=dict)
 
@@ -55,11 +56,10 @@ class Copies:
             depth = np.stack(maps) if len(maps) == len(frames) else None
             found = colours_of_others(np.stack([frame.rgb for frame in frames]), modal, amodal, depth)
         shared = sum(start + index in self._known for index in range(len(frames)))
-        for index, colours in enumerate(found):
+        for index, now in enumerate(found):
             before = self._known.get(start + index)
-            if before is not None and colours is not None:
-                colours = before.faded(colours, (index + 1) / (shared + 1))
-            self._known[start + index] = before if colours is None else colours
+            both = before is not None and now is not None
+            self._known[start + index] = before.faded(now, (index + 1) / (shared + 1)) if both else now or before
 
     def lay_over(self, number: int, painted: UInt8Array, hidden: BoolArray) -> UInt8Array:
         """Put the best guess in the place of a frame's hidden pixels, and let the frame go.
@@ -76,7 +76,7 @@ class Copies:
         self.tally["hidden"] += float(hidden.sum())
         if colours is None:
             return painted
-        guess = colours.near + PAINTED_SHARE * (painted[hidden] - colours.near)
+        guess = colours.near + self.painted_share * (painted[hidden] - colours.near)
         guess += colours.sure[:, None] * (colours.copied - guess)
         self.tally["copied"] += float(colours.sure.sum())
         result = painted.copy()

@@ -1,4 +1,4 @@
-"""`complete --samples` and `--guards`: several answers beside their consensus, and what guards have removed."""
+"""`complete --samples`, `--guards` and `--copies`: answers and their consensus, what was removed, what was copied."""
 
 from __future__ import annotations
 
@@ -68,6 +68,15 @@ def test_guards_say_what_they_removed(inputs: list[str], tmp_path: Path) -> None
     assert set(free["removed_by_guards"].values()) == {0}
     for said in (guarded, behind):
         assert sum(said["amodal_area"]) + sum(said["removed_by_guards"].values()) == sum(free["amodal_area"])
+
+
+def test_copies_say_their_share(inputs: list[str], tmp_path: Path) -> None:
+    said = complete(inputs, tmp_path / "on", "--copies", "on")
+    assert 0 < said["copied_share"] <= 1
+    assert "copied_share" not in complete(inputs, tmp_path / "off", "--copies", "off")
+    layers = [tmp_path / name / "objects" / "cup" / "completed" for name in ("on", "off")]
+    pairs = list(zip(*(sorted(folder.iterdir()) for folder in layers), strict=True))
+    assert any(one.read_bytes() != other.read_bytes() for one, other in pairs)
 
 
 @pytest.mark.parametrize(

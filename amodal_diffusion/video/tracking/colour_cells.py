@@ -29,6 +29,7 @@ _LEAST_COMMON = 12  # cells that two frames must both show to say anything of ea
 _MOST_CELLS = 1500  # of a frame that a placement is found by
 _SURE = 0.9  # share of a point that must be visible
 _STEP = 1.0  # cells: largest change in a round
+_STAY = 0.02  # what a cell's way from the first placement counts, as a share of what all colours do
 _NOISE = 9.0  # variance of grey levels that no placement explains
 
 
@@ -78,7 +79,7 @@ class ColourCells:
         return ColourCells(colours / np.maximum(weight, 1e-3)[..., None], self.weight, self.block)
 
     def slopes(self, frame: int) -> tuple[FloatArray, FloatArray]:
-        """Change of colour from row to row and from column to column, float32 ``[h, w, 3]``; 0 beside what is hidden."""
+        """Change of colour from row to row and from column to column, float32 ``[h, w, 3]``; 0 beside hidden cells."""
         visible = self.weight[frame] > _SURE
         inner = ndimage.binary_erosion(visible)[..., None]
         rows, columns = np.gradient(self.colours[frame], axis=(0, 1))
@@ -99,17 +100,18 @@ def place_finely(cells: ColourCells, placements: Placement, placed: Sequence[int
     Returns:
         float64 ``[F, 4]``, in pixels.
     """
-    found = in_cells(placements, cells.block)
+    first = in_cells(placements, cells.block)
+    found = first.copy()
     for blur in BLURS:
         blurred = cells.blurred(blur)
         for frame in placed:
-            near = sorted(set(placed) - {frame}, key=lambda other: abs(other - frame))[:NEIGHBOURS]  # noqa: B023
-            found[frame] += _step(blurred, found, frame, near)
+            near = sorted(set(placed) - {frame}, key=lambda other: abs(other - frame))[:NEIGHBOURS]
+            found[frame] += _step(blurred, found, frame, near, first[frame])
     return in_pixels(found, cells.block)
 
 
-def _step(cells: ColourCells, placements: Placement, frame: int, near: Sequence[int]) -> Placement:
-    """What to add to a frame's placement."""
+def _step(cells: ColourCells, placements: Placement, frame: int, near: Sequence[int], first: Placement) -> Placement:
+    """What to add to a frame's placement; it stays near the first one where colours do not tell, as along stripes."""
     rows, columns = np.nonzero(cells.weight[frame] > _SURE)
     every = max(1, len(rows) // _MOST_CELLS)
     rows, columns = rows[::every], columns[::every]
@@ -143,9 +145,11 @@ def _step(cells: ColourCells, placements: Placement, frame: int, near: Sequence[
         slope += np.tensordot(weighted, seen, axes=((1, 2), (0, 1)))
     if not square.any():
         return np.zeros(4)
-    ridge = 1e-3 * np.trace(square) * np.eye(4)
-    change = np.clip(np.linalg.solve(square + ridge, slope), -_STEP, _STEP)
-    return np.asarray([change[0], change[1], change[2] / radius, change[3] / radius])
+    unit = np.asarray([1.0, 1.0, radius, radius])
+    stay = _STAY * np.trace(square)
+    way = (placements[frame] - first) * unit
+    change = np.clip(np.linalg.solve(square + stay * np.eye(4), slope - stay * way), -_STEP, _STEP)
+    return np.asarray(change / unit)
 
 
 def _difference(

@@ -19,13 +19,20 @@ NEARBY = 0.08
 """Object sides over which colours seen in both frames tell how well the colours beside them fit."""
 AROUND = 0.12
 """Object sides over which known colours are carried into what no frame shows."""
-RIM = 0.25
+TRUST = 3.0
+"""A copy counts half where what is wrong with it seems to be so much worse than what is wrong with the mean colour.
+
+On validation scenes copies were as good as the mean colour there: what two frames both show lies at the borders of what
+they show, where they agree less.
+"""
+RIM = 0.5
 """What a visible pixel beside one that is not counts: masks cut through pixels of two things."""
 _KNOWN = 6.0  # cells: what the mean difference of two frames counts, beside what is near
 _DOUBT = 40.0  # cells: what the doubt about an untested placement counts
 _MEAN = 4.0  # cells: what the mean colour counts, beside those near
 _LEAST = 4.0  # variance in grey levels: copies are never surer
 _SURE = 0.9
+_LEAST_SEEN = 0.05
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ def colours_of_others(
         depth: any scale, nearer is larger, float32 ``[F, H, W]``; None for none.
 
     Returns:
-        one a frame, of the pixels that are in ``amodal`` and not in ``modal``; None for each if no frame shows anything.
+        one a frame, of the pixels in ``amodal`` that are not in ``modal``; None for each if no frame shows anything.
     """
     if not modal.any():
         return [None] * len(modal)
@@ -89,6 +96,27 @@ class _Fit:
 
     offset: FloatArray
     variance: FloatArray
+
+
+@dataclass(frozen=True)
+class _Copied:
+    """What other frames show at points, merged.
+
+    Attributes:
+        colours: in grey levels, ``[n, 3]``.
+        variance: of what is wrong with them, as the places around tell, ``[n]``; infinite where no frame shows any.
+    """
+
+    colours: npt.NDArray[np.float64]
+    variance: npt.NDArray[np.float64]
+
+    def sureness(self, spread: float) -> npt.NDArray[np.float64]:
+        """How much of the best guess the copies are.
+
+        Args:
+            spread: variance of what is wrong with the mean colour.
+        """
+        return np.asarray(1 / (1 + (self.variance / (TRUST * spread)) ** 2))
 
 
 class _Copier:
@@ -116,26 +144,35 @@ class _Copier:
         points = to_object(self._placements[frame], rows, columns)
         within = [line / self._cells.block - (1 - 1 / self._cells.block) / 2 - part.start
                   for line, part in zip((rows, columns), box, strict=True)]  # fmt: skip
-        total, copied, variance = np.zeros(len(rows)), np.zeros((len(rows), 3)), np.zeros(len(rows))
+        found = self._gather(frame, box, points, within)
+        sure = found.sureness(self._spread)
+        near = self._near(frame, box, within, found.colours, sure)
+        return HiddenColours(found.colours.astype(np.float32), sure.astype(np.float32), near)
+
+    def _gather(
+        self, frame: int, box: tuple[slice, slice], points: tuple[Points, Points], within: list[Points]
+    ) -> _Copied:
+        """Merge what other frames show of points of the object that are at ``within`` in a frame's box."""
+        count = len(points[0])
+        total, variance, colours = np.zeros(count), np.zeros(count), np.zeros((count, 3))
         for other in range(len(self._modal)):
             if other == frame or not self._modal[other].any():
                 continue
-            place = to_frame(self._placements[other], *points)
-            colours, seen = interpolate(self._rgb[other], self._counts[other], *place)
-            if not seen.any():
+            shown, seen = interpolate(
+                self._rgb[other], self._counts[other], *to_frame(self._placements[other], *points)
+            )
+            if not (seen > _LEAST_SEEN).any():
                 continue
             fit = self._fit(frame, other, box)
             late = np.exp(abs(other - frame) / MEMORY)
-            wrong = _at(fit.variance[..., None], *within)[:, 0] * late / np.maximum(seen, 1e-3) ** 2
-            counts = 1 / wrong**2
+            wrong = _at(fit.variance[..., None], *within)[:, 0] * late
+            counts = np.where(seen > _LEAST_SEEN, (seen / wrong) ** 2, 0.0)
             total += counts
-            variance += counts * wrong
-            copied += counts[:, None] * (colours + _at(fit.offset, *within))
-        copied /= np.maximum(total, 1e-30)[:, None]
-        variance /= np.maximum(total, 1e-30)
-        sure = np.where(total > 0, self._spread / (self._spread + variance), 0.0)
-        near = self._near(frame, box, within, copied, sure)
-        return HiddenColours(copied.astype(np.float32), sure.astype(np.float32), near)
+            variance += counts * wrong / np.maximum(seen, _LEAST_SEEN)
+            colours += counts[:, None] * (shown + _at(fit.offset, *within))
+        known = np.maximum(total, np.finfo(np.float64).tiny)
+        colours = np.where((total > 0)[:, None], colours / known[:, None], self._mean)
+        return _Copied(colours, np.where(total > 0, variance / known, np.inf))
 
     def _box(self, frame: int, hidden: BoolArray) -> tuple[slice, slice]:
         """Cells of a frame about the object."""
