@@ -18,8 +18,8 @@ def copy_best_seen(clip: VideoClip, amodal_mask: BoolArray, depth: FloatArray | 
         depth: any scale, nearer is larger, float32 ``[F, H, W]``, which helps to follow the object; None for none.
 
     Returns:
-        uint8 ``[F, H, W, 3]``: the frames, with hidden pixels painted; those that no frame shows have the mean colour of
-        all that are visible.
+        uint8 ``[F, H, W, 3]``: the frames, with hidden pixels painted; those that no frame shows have the mean visible
+        colour of the clip.
     """
     modal = clip.modal_mask
     placements = follow_object(clip.rgb, modal, elsewhere_of(modal, depth)).placements

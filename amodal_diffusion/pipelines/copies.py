@@ -58,8 +58,10 @@ class Copies:
         shared = sum(start + index in self._known for index in range(len(frames)))
         for index, now in enumerate(found):
             before = self._known.get(start + index)
-            both = before is not None and now is not None
-            self._known[start + index] = before.faded(now, (index + 1) / (shared + 1)) if both else now or before
+            if before is None or now is None:
+                self._known[start + index] = before if now is None else now
+            else:
+                self._known[start + index] = before.faded(now, (index + 1) / (shared + 1))
 
     def lay_over(self, number: int, painted: UInt8Array, hidden: BoolArray) -> UInt8Array:
         """Put the best guess in the place of a frame's hidden pixels, and let the frame go.
