@@ -6,11 +6,14 @@ import numpy as np
 
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array, VideoClip
 from amodal_diffusion.video.tracking.following import elsewhere_of, follow_object
-from amodal_diffusion.video.tracking.placement import look_up, to_frame, to_object
+from amodal_diffusion.video.tracking.placement import interpolate, to_frame, to_object
+
+MOSTLY = 0.5
+"""What is visible of a point, at least, in a frame that shows it."""
 
 
 def copy_best_seen(clip: VideoClip, amodal_mask: BoolArray, depth: FloatArray | None) -> UInt8Array:
-    """Paint hidden pixels with the aligned pixel of the frame that shows most of the object, of those that show it.
+    """Paint hidden pixels with the aligned point of the frame that shows most of the object, of those that show it.
 
     Args:
         clip: frames and modal masks, not empty in every frame.
@@ -24,7 +27,6 @@ def copy_best_seen(clip: VideoClip, amodal_mask: BoolArray, depth: FloatArray | 
     modal = clip.modal_mask
     placements = follow_object(clip.rgb, modal, elsewhere_of(modal, depth)).placements
     best_first = np.argsort(-modal.sum(axis=(1, 2)), kind="stable")
-    maps = np.concatenate([clip.rgb, modal[..., None]], axis=-1, dtype=np.float32).transpose(0, 3, 1, 2)  # [F, 4, H, W]
     painted = clip.rgb.copy()
     painted[amodal_mask & ~modal] = np.rint(clip.rgb[modal].mean(axis=0))
     for frame, picture in enumerate(painted):
@@ -33,8 +35,8 @@ def copy_best_seen(clip: VideoClip, amodal_mask: BoolArray, depth: FloatArray | 
             if other == frame or not len(rows):
                 continue
             points = to_object(placements[frame], rows.astype(np.float64), columns.astype(np.float64))
-            found = look_up(maps[other], *to_frame(placements[other], *points))
-            shown = found[3] > 0
-            picture[rows[shown], columns[shown]] = found[:3, shown].T.astype(np.uint8)
+            colours, seen = interpolate(clip.rgb[other], modal[other], *to_frame(placements[other], *points))
+            shown = seen > MOSTLY
+            picture[rows[shown], columns[shown]] = np.rint(colours[shown]).astype(np.uint8)
             rows, columns = rows[~shown], columns[~shown]
     return painted
