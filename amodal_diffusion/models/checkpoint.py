@@ -37,8 +37,8 @@ class SamplingDefaults:
             :func:`~amodal_diffusion.video.tracking.merging.show_other_frames`.
         copies: whether stage 2 copies what other frames of the window show of the hidden part, as far as that can be
             relied on, see :class:`~amodal_diffusion.pipelines.copies.Copies`.
-        painted_share: what stage 2's painting counts, in [0, 1], where copies are made and nothing can be copied, beside
-            the mean of the known colours nearby; a network that paints worse than that mean has 0.
+        painted_share: what stage 2's painting counts, in [0, 1], where copies are made and none is at hand, beside the
+            mean of the known colours nearby; a network that paints worse than that mean has 0.
     """
 
     num_inference_steps: int = 25

@@ -79,7 +79,7 @@ def interpolate(colours: Pixels, weight: Pixels, rows: Points, columns: Points) 
             counts = np.where(inside, share_of_row * share_of_column * weight[at], np.float32(0))
             total += counts
             found += counts[:, None] * colours[at]
-    return found / np.maximum(total, np.float32(1e-6))[:, None], total
+    return np.asarray(found / np.maximum(total, np.float32(1e-6))[:, None], dtype=np.float32), total
 
 
 def in_cells(placement: Placement, block: int) -> Placement:
