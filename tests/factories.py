@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from diffusers import (
     AutoencoderKLTemporalDecoder,
+    AutoencoderTiny,
     EulerDiscreteScheduler,
     UNetSpatioTemporalConditionModel,
 )
@@ -63,6 +64,18 @@ def tiny_vae(seed: int = 0) -> AutoencoderKLTemporalDecoder:
         down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
         layers_per_block=1,
         latent_channels=4,
+        scaling_factor=0.5,
+    ).eval()
+
+
+def tiny_light_vae(seed: int = 0) -> AutoencoderTiny:
+    """A light autoencoder of `tiny_vae`'s size of latents; random weights."""
+    torch.manual_seed(seed)
+    return AutoencoderTiny(
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(0, 1),
+        num_decoder_blocks=(1, 0),
         scaling_factor=0.5,
     ).eval()
 

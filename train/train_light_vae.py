@@ -5,10 +5,15 @@ import sys
 
 from amodal_diffusion.config import parse_settings, save_settings
 from amodal_diffusion.training.light_vae import LightVaeSettings, train_light_vae
+from amodal_diffusion.training.terminal import refuse
+from amodal_diffusion.types import InputError
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     settings = parse_settings(LightVaeSettings, sys.argv[1:])
     settings.out.mkdir(parents=True, exist_ok=True)
     save_settings(settings, settings.out / "settings.yaml")
-    train_light_vae(settings)
+    try:
+        train_light_vae(settings)
+    except InputError as error:
+        sys.exit(refuse(error))

@@ -82,14 +82,16 @@ class Networks:
         """How each loaded stage samples for a request.
 
         Args:
-            request: its choices beat the checkpoint's.
+            request: its choices beat those of its preset.
 
         Raises:
-            InputError: if the VAE does not divide height or width.
+            InputError: if a choice does not fit a checkpoint, as a height that its VAE does not divide.
         """
         return self.completer.sampling(
+            preset=request.preset,
             num_inference_steps=request.steps,
             guidance_scale=request.guidance,
+            solver=request.solver,
             height=request.height,
             width=request.width,
         )

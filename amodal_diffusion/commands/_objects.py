@@ -143,8 +143,10 @@ def _stream(
     return completer.stream(
         _frames(track, inputs),
         seed=request.seed,
+        preset=request.preset,
         num_inference_steps=request.steps,
         guidance_scale=request.guidance,
+        solver=request.solver,
         height=request.height,
         width=request.width,
         guards=None if request.guards is None else Guards.of(request.guards),

@@ -45,8 +45,10 @@ class CompletionRequest:
         depth: ``"auto"``, ``"none"`` or a path.
         depth_inverse: the depth is a distance.
         depth_model: instead of the checkpoint's own.
-        steps: denoising steps; the checkpoint's when None, as the following.
+        preset: how to sample, by name; None is the default, and the paper's with ``conditioning="released"``.
+        steps: denoising steps; the preset's when None, as the following.
         guidance: weight of guidance.
+        solver: what follows the network from noise to a clip.
         height: pixels the model works at.
         width: pixels the model works at.
         seed: the same seed, the same result.
@@ -81,8 +83,10 @@ class CompletionRequest:
     depth: str = "auto"
     depth_inverse: bool = False
     depth_model: str | None = None
+    preset: Literal["fast", "default", "paper"] | None = None
     steps: int | None = None
     guidance: float | None = None
+    solver: Literal["euler", "heun", "dpmpp"] | None = None
     height: int | None = None
     width: int | None = None
     seed: int = 0

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from amodal_diffusion.app.task import Task
     from amodal_diffusion.config import CommandParser
+    from amodal_diffusion.models.presets import Preset
     from amodal_diffusion.types import Stage
 
 SUMMARY = "open a web page that completes clips"
@@ -34,6 +35,9 @@ def add_arguments(parser: CommandParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--dtype", default="auto", help="auto, float32, float16, bfloat16")
+    parser.add_argument(
+        "--preset", choices=["fast", "default", "paper"], default=None, help="how to sample, as of `complete`"
+    )
     parser.add_argument("--max-upload", metavar="MB", type=PositiveInt, default=500, help="size of an upload, unpacked")
     parser.add_argument("--max-frames", metavar="N", type=PositiveInt, default=240, help="length of a clip")
 
@@ -58,7 +62,11 @@ def run(args: Namespace) -> None:
     if args.segmenter is not None:
         segmenter = open_segmenter(args.segmenter, device=args.device, dtype=args.dtype, quiet=True)
     completer = CommandCompleter(
-        model=args.model, content_model=args.content_model, device=args.device, dtype=args.dtype
+        model=args.model,
+        content_model=args.content_model,
+        device=args.device,
+        dtype=args.dtype,
+        preset=args.preset,
     )
     limits = Limits(args.max_upload, args.max_frames)
     with serving(completer, Address(args.host, args.port), limits, segmenter=segmenter) as url:
@@ -69,7 +77,9 @@ def run(args: Namespace) -> None:
 class CommandCompleter:
     """Completes clips with the code of `amodal-diffusion complete`, with networks that are loaded once."""
 
-    def __init__(self, *, model: str, content_model: str | None, device: str, dtype: str) -> None:
+    def __init__(
+        self, *, model: str, content_model: str | None, device: str, dtype: str, preset: Preset | None = None
+    ) -> None:
         """Load the networks.
 
         Args:
@@ -77,6 +87,7 @@ class CommandCompleter:
             content_model: for the painting, if another.
             device: ``"auto"`` or torch's name.
             dtype: ``"auto"`` or torch's name.
+            preset: how to sample; the default when None.
 
         Raises:
             InputError: if they cannot be loaded.
@@ -92,6 +103,7 @@ class CommandCompleter:
             content_model=content_model,
             device=device,
             dtype=dtype,
+            preset=preset,
             quiet=True,
         )
         self._networks = Networks(self._request)
@@ -116,9 +128,9 @@ class CommandCompleter:
         )
         answers = task.samples if self._networks.completer.device == "cpu" else 1  # elsewhere they are one batch
         total = task.num_objects * sum(
-            settings.num_inference_steps
+            settings.network_passes
             * count_windows(task.num_frames, settings.num_frames)
-            * (answers if stage == "amodal_segmentation" else 1)
+            * (answers * settings.views if stage == "amodal_segmentation" else 1)
             for stage, settings in self._networks.sampling(request).items()
         )
         done = 0

@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from jsonargparse import Namespace
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from amodal_diffusion.commands._completion import complete_clip
 from amodal_diffusion.commands._formats import read_formats
 from amodal_diffusion.commands._prompts import add_prompt_arguments, read_prompts
 from amodal_diffusion.commands._request import CompletionRequest
+from amodal_diffusion.commands._sampling import add_sampling_options
 from amodal_diffusion.config import CommandParser
 
 SUMMARY = "complete partly hidden objects in a clip"
@@ -106,9 +107,8 @@ def add_options(parser: CommandParser) -> None:
     depth.add_argument("--depth-inverse", action="store_true", help="the depth is a distance: nearer is smaller")
     depth.add_argument("--depth-model", metavar="NAME", type=str, default=None, help="instead of the checkpoint's own")
 
-    sampling = parser.add_argument_group("sampling, by default as the checkpoint says")
-    sampling.add_argument("--steps", metavar="N", type=PositiveInt, default=None, help="denoising steps")
-    sampling.add_argument("--guidance", metavar="G", type=PositiveFloat, default=None, help="weight of guidance")
+    add_sampling_options(parser)
+    sampling = parser.add_argument_group("size and answers")
     sampling.add_argument("--height", metavar="H", type=PositiveInt, default=None, help="the model works at")
     sampling.add_argument("--width", metavar="W", type=PositiveInt, default=None, help="the model works at")
     sampling.add_argument("--seed", metavar="S", type=NonNegativeInt, default=0, help="the same seed, the same result")
@@ -177,8 +177,10 @@ def build_request(
         depth=args.depth,
         depth_inverse=args.depth_inverse,
         depth_model=args.depth_model,
+        preset=args.preset,
         steps=args.steps,
         guidance=args.guidance,
+        solver=args.solver,
         height=args.height,
         width=args.width,
         seed=args.seed,

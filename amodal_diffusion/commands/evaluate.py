@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse.typing import PositiveInt
 
 from amodal_diffusion.commands._request import PACKAGE, package_version
+from amodal_diffusion.commands._sampling import add_sampling_options
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -88,6 +89,7 @@ def add_arguments(parser: CommandParser) -> None:
         "--conditioning", choices=["corrected", "released"], default="corrected",
         help="released: repeat the reference's inference, for the paper's numbers from the published checkpoints",
     )  # fmt: skip
+    add_sampling_options(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     parser.add_argument("--dtype", default="auto", help="auto, float32, float16, bfloat16")
     parser.add_argument(
@@ -137,7 +139,7 @@ def _evaluate(args: Namespace, processes: Processes) -> None:
 
     from amodal_diffusion.evaluation.exports import read_formats
     from amodal_diffusion.evaluation.finishing import Account
-    from amodal_diffusion.evaluation.methods import LoadingOptions, build_methods
+    from amodal_diffusion.evaluation.methods import ModelOptions, build_methods
     from amodal_diffusion.evaluation.running import Run
     from amodal_diffusion.evaluation.scoring import TrackScorer
     from amodal_diffusion.video.outdir import OutputFolder
@@ -147,7 +149,10 @@ def _evaluate(args: Namespace, processes: Processes) -> None:
     formats = processes.together(lambda: read_formats(args.export))
     benchmark = _open_benchmark(args, processes, device=device)
     content = processes.together(lambda: _content(args))
-    how = LoadingOptions(device, args.dtype, args.conditioning)
+    how = ModelOptions(
+        device, args.dtype, args.conditioning,
+        preset=args.preset, steps=args.steps, guidance=args.guidance, solver=args.solver,
+    )  # fmt: skip
     methods = processes.together(lambda: build_methods(_names(args), how))
     settings = _settings(args, benchmark, methods)
     inputs = processes.main_alone(lambda: _inputs(args, benchmark))
@@ -227,6 +232,10 @@ def _settings(args: Namespace, benchmark: Benchmark, methods: list[Method]) -> d
         "device": args.device,
         "dtype": args.dtype,
         "conditioning": args.conditioning,
+        "preset": args.preset,
+        "steps": args.steps,
+        "guidance": args.guidance,
+        "solver": args.solver,
         "depth_model": args.depth_model,
         "export": args.export,
     }

@@ -18,6 +18,8 @@ from amodal_diffusion.baselines import (
 )
 from amodal_diffusion.evaluation.benchmark import BenchmarkTrack, MaskTrack
 from amodal_diffusion.evaluation.content import fill_with_mean_colour
+from amodal_diffusion.models.checkpoint import Solver
+from amodal_diffusion.models.presets import Preset
 from amodal_diffusion.pipelines.completer import AmodalCompleter
 from amodal_diffusion.pipelines.conditioned_video import Conditioning
 from amodal_diffusion.types import BoolArray, InputError, Stage, UInt8Array
@@ -96,26 +98,34 @@ class BaselineMethod:
 
 
 @dataclass(frozen=True)
-class LoadingOptions:
-    """How models are loaded, see :meth:`AmodalCompleter.from_pretrained`.
+class ModelOptions:
+    """How models are loaded and sampled, see :class:`AmodalCompleter`.
 
     Attributes:
         device: where they run.
         dtype: of their weights.
         conditioning: ``"released"`` for published checkpoints.
+        preset: how to sample, by name; None is the completer's own choice.
+        steps: denoising steps, the preset's when None, as the following.
+        guidance: weight of guidance.
+        solver: what follows the network from noise to a clip.
     """
 
     device: str = "auto"
     dtype: str = "auto"
     conditioning: Conditioning = "corrected"
+    preset: Preset | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    solver: Solver | None = None
 
 
 class LoadedModel:
     """A model's two stages, each loaded when it is first needed and shared by the methods that use it."""
 
-    def __init__(self, model: str, how: LoadingOptions) -> None:
+    def __init__(self, model: str, how: ModelOptions) -> None:
         """Name the model as for ``AmodalCompleter.from_pretrained``."""
-        self._model, self._how = model, how
+        self._model, self.how = model, how
 
     @cached_property
     def segmentation(self) -> AmodalCompleter:
@@ -130,22 +140,22 @@ class LoadedModel:
     @cached_property
     def segmentation_record(self) -> dict[str, object]:
         """Which networks stage 1 has and how it samples, for JSON."""
-        return _completer_record(self.segmentation)
+        return _completer_record(self.segmentation, self.how)
 
     @cached_property
     def content_record(self) -> dict[str, object]:
         """Which networks stage 2 has and how it samples, for JSON."""
-        return _completer_record(self.content)
+        return _completer_record(self.content, self.how)
 
     def _load(self, stage: Stage) -> AmodalCompleter:
-        how = self._how
+        how = self.how
         return AmodalCompleter.from_pretrained(
             self._model, stages=(stage,), conditioning=how.conditioning, device=how.device, dtype=how.dtype
         )
 
 
 class ModelMethod:
-    """A model at its checkpoint's default settings."""
+    """A model, sampled as its options say."""
 
     learned = True
 
@@ -159,12 +169,30 @@ class ModelMethod:
     def predict(self, track: BenchmarkTrack, *, sample: int = 0) -> BoolArray:
         """See `Method`."""
         depth = track.depth if self.uses_depth else None
-        return self._segmentation.complete(track.clip, depth=depth, seed=track.seed(sample)).amodal_mask
+        how = self._model.how
+        return self._segmentation.complete(
+            track.clip,
+            depth=depth,
+            seed=track.seed(sample),
+            preset=how.preset,
+            num_inference_steps=how.steps,
+            guidance_scale=how.guidance,
+            solver=how.solver,
+        ).amodal_mask
 
     def paint(self, track: MaskTrack) -> UInt8Array:
         """See `Method`."""
-        depth = track.depth if self.uses_depth else None
-        result = self._model.content.complete(track.clip, depth=depth, amodal_mask=track.amodal_mask, seed=track.seed())
+        how = self._model.how
+        result = self._model.content.complete(
+            track.clip,
+            depth=track.depth if self.uses_depth else None,
+            amodal_mask=track.amodal_mask,
+            seed=track.seed(),
+            preset=how.preset,
+            num_inference_steps=how.steps,
+            guidance_scale=how.guidance,
+            solver=how.solver,
+        )
         if result.amodal_rgb is None:
             raise RuntimeError(f"{self.name}: stage 2 is loaded and painted nothing")
         return result.amodal_rgb
@@ -175,7 +203,7 @@ class ModelMethod:
         return {**record, "content_completion": self._model.content_record} if paints else {**record}
 
 
-def build_methods(names: Sequence[str], how: LoadingOptions | None = None) -> list[Method]:
+def build_methods(names: Sequence[str], how: ModelOptions | None = None) -> list[Method]:
     """Make the methods of a list of names.
 
     Args:
@@ -197,7 +225,7 @@ def build_methods(names: Sequence[str], how: LoadingOptions | None = None) -> li
         model, uses_depth = name.removesuffix(DEPTH_SUFFIX), name.endswith(DEPTH_SUFFIX)
         if model in _BASELINES:
             raise InputError(f"methods: {name}: {DEPTH_SUFFIX} is for models; {model} is a baseline")
-        loaded = models.setdefault(model, LoadedModel(model, how or LoadingOptions()))
+        loaded = models.setdefault(model, LoadedModel(model, how or ModelOptions()))
         methods.append(ModelMethod(name, loaded, uses_depth=uses_depth))
     return methods
 
@@ -220,6 +248,12 @@ def check_depth(methods: Sequence[Method], track: BenchmarkTrack) -> None:
         )
 
 
-def _completer_record(completer: AmodalCompleter) -> dict[str, object]:
-    (stage, settings), *_ = completer.sampling().items()
-    return {"fingerprint": completer.fingerprints()[stage], "sampling": asdict(settings)}
+def _completer_record(completer: AmodalCompleter, how: ModelOptions) -> dict[str, object]:
+    (stage, settings), *_ = completer.sampling(
+        preset=how.preset, num_inference_steps=how.steps, guidance_scale=how.guidance, solver=how.solver
+    ).items()
+    return {
+        "fingerprint": completer.fingerprints()[stage],
+        "preset": how.preset or completer.default_preset,
+        "sampling": asdict(settings),
+    }

@@ -39,6 +39,13 @@ def format_tables(summary: Mapping[str, Any]) -> str:
     return "\n\n".join(f"{table.title}\n{_lines(table, full=False)}" for table in tables(summary))
 
 
+LEVEL_NAMES = {
+    "fully_hidden": "mIoU of fully hidden frames",
+    "open_miou": "mIoU of tracks that hide nothing",
+    "open_invented": "area invented in tracks that hide nothing",
+}
+
+
 def format_verdicts(bars: Sequence[Mapping[str, Any]]) -> str:
     """Say of each bar whether it is cleared and by how much, a line each.
 
@@ -49,11 +56,15 @@ def format_verdicts(bars: Sequence[Mapping[str, Any]]) -> str:
 
 
 def describe_bar(bar: Mapping[str, Any]) -> str:
-    """The gain that a verdict rests on."""
-    gain = bar["gain"]
-    error = gain["standard_error"]
-    figures = f"{gain['value']:+.3f}" + ("" if math.isnan(error) else f" ± {error:.3f}")
-    return f"{bar['method']}: {NAMES[bar['measure']]} {figures} over {bar['baseline']}, bar {bar['margin']:+.2f}"
+    """The gain over a baseline, or the value, that a verdict rests on."""
+    measured = bar["gain"] if "gain" in bar else bar["value"]
+    error = measured["standard_error"]
+    spread = "" if math.isnan(error) else f" ± {error:.3f}"
+    if "gain" in bar:
+        figures = f"{measured['value']:+.3f}{spread} over {bar['baseline']}, bar {bar['margin']:+.2f}"
+        return f"{bar['method']}: {NAMES[bar['measure']]} {figures}"
+    limit = f"{'at least' if bar['at_least'] else 'at most'} {bar['limit']:.2f}"
+    return f"{bar['method']}: {LEVEL_NAMES[bar['measure']]} {measured['value']:.3f}{spread}, {limit} wanted"
 
 
 def scored(summary: Mapping[str, Any]) -> str:

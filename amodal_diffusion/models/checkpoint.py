@@ -1,17 +1,22 @@
-"""What a checkpoint says of itself: its stage, its default sampling settings, its depth network (`checkpoint.json`)."""
+"""What a checkpoint says of itself: its stage, how it is sampled, its depth network (`checkpoint.json`)."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+import math
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from amodal_diffusion.models.weights import read_json
 from amodal_diffusion.types import STAGES, InputError, Stage
 
 SETTINGS_FILE = "checkpoint.json"
 FORMAT = 1
+Solver = Literal["euler", "heun", "dpmpp"]
+SOLVERS: tuple[Solver, ...] = ("euler", "heun", "dpmpp")
+VIEWS = (1, 2, 4)
+OWN_PRESETS = ("fast", "default")
 T = TypeVar("T")
 
 
@@ -39,6 +44,17 @@ class SamplingDefaults:
             relied on, see :class:`~amodal_diffusion.pipelines.copies.Copies`.
         painted_share: what stage 2's painting counts, in [0, 1], where copies are made and none is at hand, beside the
             mean of the known colours nearby; a network that paints worse than that mean has 0.
+        solver: what follows the network from noise to a clip: Euler's method, Heun's (two network passes a step but
+            the last), or DPM-Solver++ of second order; None takes the scheduler that came with the checkpoint as it is.
+        guidance_interval: lowest and highest sigma at which guidance applies; at others its second row is not even
+            computed. None applies it at all.
+        sigma_min: the schedule's lowest sigma above 0; the scheduler's own when None.
+        sigma_max: the schedule's highest sigma; the scheduler's own when None.
+        views: 1, or stage 1's scores are the mean over so many views of a window: 2 are the window as it is and
+            mirrored, 4 are both, forwards and backwards in time. The cost grows with it.
+
+    Raises:
+        InputError: if solver, interval, sigmas or views are none of these.
     """
 
     num_inference_steps: int = 25
@@ -55,6 +71,33 @@ class SamplingDefaults:
     other_frames: bool = False
     copies: bool = False
     painted_share: float = 1.0
+    solver: Solver | None = None
+    guidance_interval: tuple[float, float] | None = None
+    sigma_min: float | None = None
+    sigma_max: float | None = None
+    views: int = 1
+
+    def __post_init__(self) -> None:
+        """Check once what files, presets and callers set."""
+        if self.solver is not None and self.solver not in SOLVERS:
+            raise InputError(f"solver: expected one of {', '.join(SOLVERS)}, got {self.solver!r}")
+        if self.guidance_interval is not None:
+            # JSON and YAML have lists
+            object.__setattr__(self, "guidance_interval", _interval(self.guidance_interval))
+        for name in ("sigma_min", "sigma_max"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and 0 < value < math.inf):
+                raise InputError(f"{name}: expected a number above 0, got {value!r}")
+        if self.sigma_min is not None and self.sigma_max is not None and self.sigma_min >= self.sigma_max:
+            raise InputError(f"sigma_min: expected less than sigma_max, {self.sigma_max}, got {self.sigma_min}")
+        if self.views not in VIEWS:
+            raise InputError(f"views: expected one of {', '.join(map(str, VIEWS))}, got {self.views!r}")
+
+    @property
+    def network_passes(self) -> int:
+        """How often the network is asked about a view of a window, the rows of guidance counted as one."""
+        steps = self.num_inference_steps
+        return 2 * steps - 1 if self.solver == "heun" else steps
 
 
 @dataclass(frozen=True)
@@ -65,11 +108,33 @@ class CheckpointSettings:
         stage: which of the two stages the UNet was trained for.
         sampling: the default sampling settings.
         depth_model: name or folder of the Depth Anything network whose depth the UNet was trained on, if any.
+        presets: by name (:data:`OWN_PRESETS`), what a preset changes of ``sampling``: fields of
+            :class:`SamplingDefaults` with their values.
+
+    Raises:
+        InputError: if a preset has another name, a field that there is not, or a value that it cannot have.
     """
 
     stage: Stage
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     depth_model: str | None = None
+    presets: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Try every preset."""
+        for name, changes in self.presets.items():
+            if name not in OWN_PRESETS:
+                raise InputError(f"presets: {name}: a checkpoint's own are {', '.join(OWN_PRESETS)}")
+            if not isinstance(changes, dict):
+                raise InputError(f"presets.{name}: expected an object, got {type(changes).__name__}")
+            unknown = sorted(changes.keys() - _names(SamplingDefaults))
+            if unknown:
+                known = ", ".join(sorted(_names(SamplingDefaults)))
+                raise InputError(f"presets.{name}: unknown keys {', '.join(unknown)}; known are {known}")
+            try:
+                replace(self.sampling, **changes)
+            except InputError as error:
+                raise InputError(f"presets.{name}: {error}") from error
 
 
 def write_settings(settings: CheckpointSettings, folder: Path) -> None:
@@ -82,7 +147,7 @@ def read_settings(folder: Path) -> CheckpointSettings:
     """Read ``checkpoint.json`` from a folder.
 
     Raises:
-        InputError: if it is missing, of a newer format, or has keys that this version does not know.
+        InputError: if it is missing, of a newer format, or has keys or values that this version does not know.
     """
     path = folder / SETTINGS_FILE
     values = read_json(path)
@@ -95,12 +160,33 @@ def read_settings(folder: Path) -> CheckpointSettings:
     if not isinstance(sampling, dict):
         raise InputError(f"{path}: sampling: expected an object, got {type(sampling).__name__}")
     values["sampling"] = _fill(SamplingDefaults, sampling, path)
+    presets = values.get("presets", {})
+    if not isinstance(presets, dict):
+        raise InputError(f"{path}: presets: expected an object, got {type(presets).__name__}")
     return _fill(CheckpointSettings, values, path)
 
 
 def _fill(cls: type[T], values: dict[str, Any], path: Path) -> T:
-    known = {entry.name for entry in fields(cls)}  # type: ignore[arg-type]
+    known = _names(cls)
     unknown = sorted(values.keys() - known)
     if unknown:
         raise InputError(f"{path}: unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-    return cls(**values)
+    try:
+        return cls(**values)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _names(cls: type[Any]) -> set[str]:
+    return {entry.name for entry in fields(cls)}
+
+
+def _interval(given: Any) -> tuple[float, float]:  # noqa: ANN401 - from a file, it may be anything
+    fits = isinstance(given, (list, tuple)) and len(given) == 2 and all(map(_is_number, given))
+    if not fits or not 0 <= given[0] < given[1]:
+        raise InputError(f"guidance_interval: expected two sigmas, the lower first, got {given!r}")
+    return float(given[0]), float(given[1])
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -27,6 +27,7 @@ from amodal_diffusion.models.checkpoint import (
     write_settings,
 )
 from amodal_diffusion.models.latents import Autoencoder
+from amodal_diffusion.models.presets import UNTOLD_PRESETS
 from amodal_diffusion.models.unet import STEM, load_amodal_unet, load_svd_unet
 from amodal_diffusion.models.weights import check_keys, find_variant, read_json
 from amodal_diffusion.types import STAGES, InputError, Stage
@@ -45,7 +46,7 @@ class StageComponents:
         vae: the autoencoder of frames.
         image_encoder: makes the tokens.
         scheduler: any of :data:`SCHEDULERS`, with v-prediction and sigma_data 1.
-        settings: stage, sampling defaults, depth network.
+        settings: stage, sampling defaults and presets, depth network.
     """
 
     unet: UNetSpatioTemporalConditionModel
@@ -153,7 +154,9 @@ def load_stage(name: str | Path, *, stage: Stage, dtype: torch.dtype = torch.flo
     folder = stage_folder(model, stage)
     if folder is None:
         raise InputError(f"{model}: holds no {stage} stage; found {_content(model)}")
-    settings = read_settings(folder) if (folder / SETTINGS_FILE).is_file() else CheckpointSettings(stage)
+    settings = CheckpointSettings(stage, presets=UNTOLD_PRESETS)
+    if (folder / SETTINGS_FILE).is_file():
+        settings = read_settings(folder)
     return StageComponents(
         unet=load_amodal_unet(part_folder(folder, "unet"), dtype=dtype),
         vae=load_vae(part_folder(folder, "vae"), dtype=dtype),

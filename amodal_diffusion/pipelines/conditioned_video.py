@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from amodal_diffusion.models.checkpoint import SETTINGS_FILE, SamplingDefaults, 
 from amodal_diffusion.models.conditioning import Conditions, Generators, build_conditions, unconditional
 from amodal_diffusion.models.hub import StageComponents, find_model, load_stage
 from amodal_diffusion.models.latents import Autoencoder, decode_latents, spatial_factor
+from amodal_diffusion.models.presets import Presets
+from amodal_diffusion.models.solvers import make_scheduler, set_noise_levels
 from amodal_diffusion.models.unet import one_token_per_frame
 from amodal_diffusion.types import InputError, Stage
 
@@ -59,6 +62,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         scheduler: SchedulerMixin,
         *,
         sampling: SamplingDefaults | None = None,
+        presets: Presets | None = None,
         conditioning: Conditioning = "corrected",
     ) -> None:
         """Take the networks over.
@@ -69,6 +73,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
             unet: 12 input channels.
             scheduler: Euler or EDM, v-prediction, sigma_data 1.
             sampling: used where a call says nothing; the paper's when None.
+            presets: what the checkpoint's presets change of it, by name.
             conditioning: see the class.
 
         Raises:
@@ -79,6 +84,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
             raise InputError(f"conditioning: expected 'corrected' or 'released', got {conditioning!r}")
         self.register_modules(vae=vae, image_encoder=image_encoder, unet=unet, scheduler=scheduler)
         self.sampling = sampling or SamplingDefaults()
+        self.presets = presets or {}
         self.conditioning = conditioning
 
     @classmethod
@@ -90,6 +96,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
             components.unet,
             components.scheduler,
             sampling=components.settings.sampling,
+            presets=components.settings.presets,
             conditioning=conditioning,
         )
 
@@ -123,12 +130,13 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         modal: Tensor,
         guide: Tensor | None,
         *,
+        sampling: SamplingDefaults | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
-        noise_aug_strength: float = 0.02,
+        noise_aug_strength: float | None = None,
         generator: Generators | None = None,
         latents: Tensor | None = None,
-        decode_chunk_size: int = 8,
+        decode_chunk_size: int | None = None,
     ) -> ConditionedVideoOutput:
         """Sample a batch of clips.
 
@@ -138,8 +146,10 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         Args:
             modal: float ``[B, F, 1 or 3, H, W]`` in [-1, 1]; H and W multiples of the VAE's factor.
             guide: as ``modal``, or None for guide latents of zero.
-            num_inference_steps: denoising steps; the checkpoint's own when None.
-            guidance_scale: weight of guidance, constant over frames; 1 or less is without; the checkpoint's when None.
+            sampling: how to sample; as the checkpoint says when None. Sizes, window, zoom, threshold and views are
+                those of streams of frames: here the tensors are taken as they are.
+            num_inference_steps: denoising steps, instead of those of ``sampling``, as the following.
+            guidance_scale: weight of guidance, constant over frames; 1 or less is without.
             noise_aug_strength: standard deviation of the noise added to the condition pixels, at least 0.
             generator: one for the batch, or one a clip, which makes a clip's result independent of its batch.
             latents: initial noise of unit variance, float ``[B, F, 4, h, w]``, instead of drawing it.
@@ -151,61 +161,71 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         Raises:
             InputError: if a shape or a number is out of range.
         """
-        steps = self.sampling.num_inference_steps if num_inference_steps is None else num_inference_steps
-        scale = self.sampling.guidance_scale if guidance_scale is None else guidance_scale
+        sampling = sampling or self.sampling
+        chosen = {
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "noise_aug_strength": noise_aug_strength,
+            "decode_chunk_size": decode_chunk_size,
+        }
+        sampling = replace(sampling, **{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
 
         # 1. Check what came in
-        self._check_inputs(modal, guide, latents, steps, noise_aug_strength, decode_chunk_size)
+        self._check_inputs(modal, guide, latents, sampling)
         device = self._execution_device
         batch, frames, _, height, width = modal.shape
         modal = modal.to(device, torch.float32)
         guide = guide if guide is None else guide.to(device, torch.float32)
 
-        # 2. Conditions, and their unconditional rows below them if there is guidance
+        # 2. Conditions, and the same with their unconditional rows above them for where there is guidance
         conditions = build_conditions(
             modal,
             guide,
             vae=self.vae,
             image_encoder=self.image_encoder,
-            noise_aug_strength=torch.full((batch,), noise_aug_strength, device=device),
+            noise_aug_strength=torch.full((batch,), sampling.noise_aug_strength, device=device),
             generator=generator,
-            fps=self.sampling.fps - (self.conditioning == "released"),
-            motion_bucket_id=self.sampling.motion_bucket_id,
+            fps=sampling.fps - (self.conditioning == "released"),
+            motion_bucket_id=sampling.motion_bucket_id,
         )
-        guided = scale > 1.0
-        if guided:
-            conditions = self._with_unconditional_rows(conditions)
+        both = self._with_unconditional_rows(conditions) if sampling.guidance_scale > 1.0 else conditions
 
         # 3. Noise levels and initial latents
-        self.scheduler.set_timesteps(steps, device=device)
+        scheduler = make_scheduler(
+            self.scheduler, solver=sampling.solver, sigma_min=sampling.sigma_min, sigma_max=sampling.sigma_max
+        )
+        set_noise_levels(scheduler, sampling.num_inference_steps, device=device)
         if latents is None:
             factor = spatial_factor(self.vae)
             shape = (batch, frames, LATENT_CHANNELS, height // factor, width // factor)
             generators = generator if isinstance(generator, torch.Generator | None) else list(generator)
             latents = randn_tensor(shape, generator=generators, device=device, dtype=torch.float32)
-        latents = latents.to(device, torch.float32) * self.scheduler.init_noise_sigma
+        latents = latents.to(device, torch.float32) * scheduler.init_noise_sigma
 
         # 4. Denoise; latents stay float32 whatever the network's dtype
+        low, high = sampling.guidance_interval or (0.0, math.inf)
         tokens_context = one_token_per_frame(self.unet) if self.conditioning == "released" else nullcontext()
-        with tokens_context, self.progress_bar(total=steps) as bar:
-            for timestep in self.scheduler.timesteps:
-                output = self._predict(latents, timestep, conditions)
-                if guided:
-                    without, with_conditions = output.chunk(2)
-                    output = without + scale * (with_conditions - without)
-                latents = self.scheduler.step(output, timestep, latents).prev_sample
+        with tokens_context, self.progress_bar(total=len(scheduler.timesteps)) as bar:
+            for timestep, sigma in zip(scheduler.timesteps, scheduler.sigmas[:-1].tolist(), strict=True):
+                scaled = scheduler.scale_model_input(latents, timestep)
+                if sampling.guidance_scale > 1.0 and low <= sigma <= high:
+                    without, with_conditions = self._predict(scaled, timestep, both).chunk(2)
+                    output = without + sampling.guidance_scale * (with_conditions - without)
+                else:
+                    output = self._predict(scaled, timestep, conditions)
+                latents = scheduler.step(output, timestep, latents).prev_sample
                 bar.update()
 
         # 5. Decode
-        video = decode_latents(self.vae, latents, decode_chunk_size=decode_chunk_size).clamp(-1.0, 1.0)
+        video = decode_latents(self.vae, latents, decode_chunk_size=sampling.decode_chunk_size).clamp(-1.0, 1.0)
         self.maybe_free_model_hooks()
         return ConditionedVideoOutput(video=video, latents=latents)
 
-    def _predict(self, latents: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
+    def _predict(self, scaled: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
         """Run the network on all rows; float32 ``[rows, F, 4, h, w]``, rows in the order of the conditions."""
-        batch, total = latents.shape[0], conditions.latents.shape[0]
-        scaled = self.scheduler.scale_model_input(latents, timestep).repeat(total // batch, 1, 1, 1, 1)
-        sample = torch.cat([scaled, conditions.latents], dim=2).to(self.unet.dtype)  # [rows, F, 12, h, w]
+        batch, total = scaled.shape[0], conditions.latents.shape[0]
+        repeated = scaled.repeat(total // batch, 1, 1, 1, 1)
+        sample = torch.cat([repeated, conditions.latents], dim=2).to(self.unet.dtype)  # [rows, F, 12, h, w]
         # One clip's frames fill a CPU; alone in its call, a clip's result does not depend on its batch there.
         clips = [torch.arange(first, total, batch) for first in range(batch)]
         groups = clips if sample.device.type == "cpu" else [torch.arange(total)]
@@ -241,9 +261,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         modal: Tensor,
         guide: Tensor | None,
         latents: Tensor | None,
-        steps: int,
-        noise_aug_strength: float,
-        decode_chunk_size: int,
+        sampling: SamplingDefaults,
     ) -> None:
         """Raise an InputError that names the argument which is out of range."""
         factor = spatial_factor(self.vae)
@@ -265,9 +283,6 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         wanted = (batch, frames, LATENT_CHANNELS, height // factor, width // factor)
         if latents is not None and tuple(latents.shape) != wanted:
             raise InputError(f"latents: expected {list(wanted)}, got {list(latents.shape)}")
-        if steps < 1:
-            raise InputError(f"num_inference_steps: expected at least 1, got {steps}")
-        if noise_aug_strength < 0:
-            raise InputError(f"noise_aug_strength: expected at least 0, got {noise_aug_strength}")
-        if decode_chunk_size < 1:
-            raise InputError(f"decode_chunk_size: expected at least 1, got {decode_chunk_size}")
+        for name, least in (("num_inference_steps", 1), ("noise_aug_strength", 0), ("decode_chunk_size", 1)):
+            if getattr(sampling, name) < least:
+                raise InputError(f"{name}: expected at least {least}, got {getattr(sampling, name)}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,12 +13,14 @@ from torch import Tensor
 
 from amodal_diffusion.models.checkpoint import SamplingDefaults
 from amodal_diffusion.models.latents import spatial_factor
-from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline, mask_score
+from amodal_diffusion.models.presets import Preset, apply_preset
+from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
 from amodal_diffusion.pipelines.copies import Copies
 from amodal_diffusion.pipelines.guards import Guardian
 from amodal_diffusion.pipelines.spans import Spans
+from amodal_diffusion.pipelines.views import mean_score
 from amodal_diffusion.types import AmodalResult, BoolArray, FloatArray, InputError, UInt8Array
 from amodal_diffusion.video.focus import CloseUp, Focus
 from amodal_diffusion.video.frames import Letterbox, depth_to_unit, mask_to_unit, to_uint8, to_unit
@@ -123,17 +126,20 @@ class StreamSettings:
         return CloseUp.at(frame.focus, (height, width), target, zoom=self.sampling.zoom)
 
 
-def choose_sampling(pipeline: ConditionedVideoPipeline, chosen: dict[str, float]) -> SamplingDefaults:
-    """The checkpoint's defaults with the caller's choices in their place.
+def choose_sampling(
+    pipeline: ConditionedVideoPipeline, chosen: Mapping[str, Any], *, preset: Preset
+) -> SamplingDefaults:
+    """A preset of the checkpoint with the caller's choices in its place.
 
     Args:
         pipeline: of the stage.
         chosen: fields of :class:`SamplingDefaults` by name.
+        preset: see :func:`~amodal_diffusion.models.presets.apply_preset`.
 
     Raises:
-        InputError: if the VAE does not divide height or width.
+        InputError: if there is no such preset, a choice cannot be, or the VAE does not divide height or width.
     """
-    sampling = replace(pipeline.sampling, **chosen)  # type: ignore[arg-type]
+    sampling = replace(apply_preset(preset, pipeline.sampling, pipeline.presets), **chosen)
     factor = spatial_factor(pipeline.vae)
     for name in ("height", "width"):
         value = getattr(sampling, name)
@@ -191,8 +197,8 @@ def stream_masks(
         if all(frame.amodal is not None for frame in window.items):
             return torch.zeros(len(window.items), settings.samples, sampling.height, sampling.width)
         modal, guide = _stage_1_conditions(window.items, settings)
-        video = _sample(pipeline, modal, guide, settings, start=window.start)
-        return torch.stack([mask_score(answer) for answer in video], dim=1)  # [F, K, H, W]
+        sample = partial(_sample, pipeline, settings=settings, start=window.start)
+        return mean_score(sample, modal, guide, views=sampling.views)  # [F, K, H, W]
 
     scored = blend_segments(
         frames, predict, size=sampling.num_frames, overlap=settings.overlap, segments=settings.segments
@@ -314,14 +320,23 @@ def _depth_seen(frame: FrameInput, depth: FloatArray, settings: StreamSettings) 
 
 
 def _sample(
-    pipeline: ConditionedVideoPipeline, modal: Tensor, guide: Tensor | None, settings: StreamSettings, *, start: int
+    pipeline: ConditionedVideoPipeline,
+    modal: Tensor,
+    guide: Tensor | None,
+    settings: StreamSettings,
+    *,
+    start: int,
+    backwards: bool = False,
 ) -> Tensor:
-    """Run one window that begins at frame ``start``; float32 ``[K, F, 3, H, W]`` in [-1, 1], one a sample."""
+    """Run one window that begins at frame ``start``; float32 ``[K, F, 3, H, W]`` in [-1, 1], one a sample.
+
+    Where the window runs backwards, each frame keeps its own initial noise.
+    """
     sampling = settings.sampling
     factor = spatial_factor(pipeline.vae)
     cells = (4, sampling.height // factor, sampling.width // factor)
     key = STAGE_KEYS[pipeline.stage or "amodal_segmentation"]
-    count, frames = settings.samples, range(start, start + modal.shape[1])
+    count, frames = settings.samples, range(start, start + modal.shape[1])[:: -1 if backwards else 1]
     noise = [
         torch.randn(cells, generator=_generator(settings.seed, key, frame, *_answer(number)))
         for number in range(count)
@@ -330,12 +345,9 @@ def _sample(
     return pipeline(
         modal.expand(count, -1, -1, -1, -1),
         None if guide is None else guide.expand(count, -1, -1, -1, -1),
-        num_inference_steps=sampling.num_inference_steps,
-        guidance_scale=sampling.guidance_scale,
-        noise_aug_strength=sampling.noise_aug_strength,
+        sampling=sampling,
         generator=[_generator(settings.seed, key, start, 1, *_answer(number)) for number in range(count)],
         latents=torch.stack(noise).unflatten(0, (count, len(frames))),
-        decode_chunk_size=sampling.decode_chunk_size,
     ).video
 
 

@@ -40,14 +40,14 @@ class LightVaeSettings:
     Attributes:
         teacher: folder of the autoencoder to learn from.
         out: folder of the run; the light autoencoder is exported to its ``vae/``.
-        width: channels of all its layers.
+        channels: of all its layers.
         encoder_blocks: residual blocks a level, from full resolution down; one entry a level of the teacher.
         decoder_blocks: residual blocks a level, from the latents up.
         clips: scenes generated for training, held in memory with the teacher's latents.
         validation_clips: scenes of the validation split that are measured at the end.
         frames: of a clip.
         height: pixels of a close-up.
-        width_px: pixels of a close-up.
+        width: pixels of a close-up.
         zoom: of the close-ups.
         noise: half of the pictures are encoded with noise of a strength up to this, as conditions are in training.
         batch_size: pictures a step and process.
@@ -60,14 +60,14 @@ class LightVaeSettings:
 
     teacher: Path = Path("runs/tiny_vae/vae")
     out: Path = Path("runs/tiny_light_vae")
-    width: int = 32
+    channels: int = 32
     encoder_blocks: tuple[int, ...] = (0, 1, 2)
     decoder_blocks: tuple[int, ...] = (3, 1, 0)
     clips: int = 240
     validation_clips: int = 30
     frames: int = 8
     height: int = 96
-    width_px: int = 96
+    width: int = 96
     zoom: float = 2.0
     noise: float = 0.1
     batch_size: int = 32
@@ -161,8 +161,8 @@ def build_light_vae(settings: LightVaeSettings, teacher: Autoencoder) -> Autoenc
         if len(getattr(settings, name)) != levels:
             raise InputError(f"{name}: expected {levels} entries, one a level of the teacher, got {settings}")
     return AutoencoderTiny(
-        encoder_block_out_channels=(settings.width,) * levels,
-        decoder_block_out_channels=(settings.width,) * levels,
+        encoder_block_out_channels=(settings.channels,) * levels,
+        decoder_block_out_channels=(settings.channels,) * levels,
         num_encoder_blocks=settings.encoder_blocks,
         num_decoder_blocks=settings.decoder_blocks,
         scaling_factor=teacher.config.scaling_factor,
@@ -309,5 +309,5 @@ def _scenes(settings: LightVaeSettings, split: Literal["train", "validation"], *
         width=128,
         with_rgb=True,
         seed=settings.seed,
-        close_up=(settings.height, settings.width_px, settings.zoom),
+        close_up=(settings.height, settings.width, settings.zoom),
     )

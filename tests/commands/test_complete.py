@@ -16,7 +16,7 @@ from amodal_diffusion.cli import main
 from amodal_diffusion.commands import _completion, _objects
 from amodal_diffusion.video.outdir import MANIFEST
 from amodal_diffusion.video.pictures import read_integers, write_mask_png
-from tests.factories import tiny_completer_folder, tiny_depth_folder
+from tests.factories import SAMPLING, tiny_completer_folder, tiny_depth_folder
 from tests.media import Bool, moving_disc, write_frames, write_masks
 
 FRAMES = 5
@@ -267,3 +267,21 @@ def test_real_clips(tmp_path: Path, model: Path, name: str, size: tuple[int, int
     assert whole.shape == (25, *size)
     assert not (visible & ~whole).any()
     assert layers(out, "1").shape == (25, *size, 4)
+
+
+def test_presets_and_what_beats_them(tmp_path: Path, inputs: list[str]) -> None:
+    without_steps = inputs[: inputs.index("--steps")]
+    stages = ("--stages", "masks", "--spans", "all", "--object", "cup")
+    default = complete(without_steps, tmp_path / "default", *stages)
+    assert default["preset"] == "default"
+    assert default["sampling"]["amodal_segmentation"]["num_inference_steps"] == SAMPLING.num_inference_steps
+    paper = complete([*inputs, "--guidance", "1", "--preset", "paper"], tmp_path / "paper", *stages)
+    sampling = paper["sampling"]["amodal_segmentation"]
+    assert paper["preset"] == "paper"
+    assert (sampling["num_inference_steps"], sampling["guidance_scale"], sampling["solver"]) == (1, 1.0, "euler")
+    fast = complete([*without_steps, "--preset", "fast", "--solver", "heun"], tmp_path / "fast", *stages)
+    assert fast["settings"]["preset"] == "fast"
+    assert fast["sampling"]["amodal_segmentation"]["solver"] == "heun"
+    released = complete([*inputs, "--conditioning", "released"], tmp_path / "released", *stages)
+    assert released["preset"] == "paper"
+    assert released["sampling"]["amodal_segmentation"]["guidance_scale"] == 1.5

@@ -237,3 +237,13 @@ def test_a_bad_track_of_one_process_ends_both(annotations: Path, tmp_path: Path)
     assert process.returncode != 0
     assert len([line for line in printed.splitlines() if line.startswith("error: track sailvos/")]) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_preset_is_in_the_summary_and_in_the_command(model: Path, tmp_path: Path) -> None:
+    chosen = ("--preset", "paper", "--steps", "1", "--solver", "dpmpp")
+    summary = evaluate(tmp_path / "out", "--methods", str(model), "--limit", "1", *chosen, *SCENES)
+    record = summary["settings"]["models"][str(model)]["amodal_segmentation"]
+    assert record["preset"] == "paper"
+    sampling = record["sampling"]
+    assert (sampling["num_inference_steps"], sampling["guidance_scale"], sampling["solver"]) == (1, 1.5, "dpmpp")
+    assert "--preset paper" in summary["command"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from amodal_diffusion.evaluation.bars import CONTENT_BARS, Bar, Judge
+from amodal_diffusion.evaluation.benchmark import MaskTrack
 from amodal_diffusion.evaluation.content import ContentScorer
 from amodal_diffusion.evaluation.json_text import json_text
 from amodal_diffusion.evaluation.methods import Method, build_methods
@@ -130,41 +131,58 @@ def test_curves_put_frames_where_they_belong() -> None:
 
 def test_each_bar_meets_the_methods_it_is_for() -> None:
     methods = [*build_methods(["modal", "hull", "hull-nearer"]), Guess("bare"), Guess("deep", uses_depth=True)]
-    outcome = {(bar["baseline"], bar["method"]) for bar in record_of(summary_of(methods))["bars"]}
+    bars = record_of(summary_of(methods))["bars"]
+    outcome = {(bar["baseline"], bar["method"]) for bar in bars if "baseline" in bar}
     assert outcome == {("hull", "bare"), ("hull-nearer", "deep"), ("modal", "bare"), ("modal", "deep")}
 
 
 def test_gains_are_paired_by_frame() -> None:
     benchmark = Squares(COUNT)
     bars = record_of(summary_of(methods_with(Sure(benchmark))))["bars"]
-    occluded, whole = bars
+    occluded, whole = (bar for bar in bars if "baseline" in bar)
     assert (occluded["measure"], occluded["baseline"], occluded["passed"]) == ("miou_occ", "hull", True)
     modal = record_of(summary_of(methods_with()))["methods"]["modal"]["strict"]["miou"]
     assert whole["gain"]["value"] == pytest.approx(1 - modal)
     methods = [Sure(benchmark), *build_methods(["modal"])]
-    judge = Judge(methods, [Bar("miou_occ", "modal", 1.0, with_depth=None)])
+    judge = Judge(methods, [Bar("miou_occ", "modal", 1.0, with_depth=None)], [])
     for result in results_of(methods):
         judge.add(result)
     (verdict,) = judge.verdicts()
     assert verdict.passed  # 1 less 0 in every frame that hides something, so without an error
-    assert verdict.gain.standard_error == pytest.approx(0.0, abs=1e-12)
+    assert verdict.value.standard_error == pytest.approx(0.0, abs=1e-12)
 
 
 def test_painting_is_paired_by_track() -> None:
     methods = [Sure(Squares(COUNT)), *build_methods(["modal", "temporal"])]
     results = results_of(methods, paint=True)
-    judge = Judge(methods, CONTENT_BARS)
+    judge = Judge(methods, CONTENT_BARS, [])
     for result in results:
         judge.add(result)
     fill, copy = judge.verdicts()
     assert [(verdict.bar.baseline, verdict.passed) for verdict in (fill, copy)] == [("modal", True), ("temporal", True)]
     psnr = [[result.methods[name].content.psnr for name in ("sure", "modal")] for result in results]  # type: ignore[union-attr]
-    assert fill.gain.value == pytest.approx(np.nanmean([sure - modal for sure, modal in psnr]))
+    assert fill.value.value == pytest.approx(np.nanmean([sure - modal for sure, modal in psnr]))
     assert "PSNR" in describe_bar(fill.record())
 
 
 def test_no_bar_without_its_baseline() -> None:
-    assert record_of(summary_of([Guess()]))["bars"] == []
+    assert all("baseline" not in bar for bar in record_of(summary_of([Guess()]))["bars"])
+
+
+def test_levels_look_at_tracks_that_hide_nothing() -> None:
+    benchmark = Squares(COUNT)
+    methods: list[Method] = [Sure(benchmark)]
+    judge, scorer, track = Judge(methods, []), TrackScorer(methods), benchmark.track(1)
+    assert isinstance(track, MaskTrack)
+    judge.add(scorer.score(track, 1))
+    assert "open_miou" not in {verdict.bar.measure for verdict in judge.verdicts()}
+    # The method gives the square where nothing of it is hidden: all it adds is invented.
+    judge.add(scorer.score(MaskTrack(identity=track.identity, clip=track.clip, amodal_mask=track.clip.modal_mask), 1))
+    added = (track.amodal_mask & ~track.clip.modal_mask).sum() / track.clip.modal_mask.sum()
+    found = {verdict.bar.measure: verdict for verdict in judge.verdicts()}
+    assert found["open_invented"].value.value == pytest.approx(added)
+    assert not found["open_invented"].passed
+    assert 0 < found["open_miou"].value.value < 0.97
 
 
 def test_nothing_hidden_ranks_by_the_whole_object() -> None:

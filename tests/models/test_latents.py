@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from diffusers import AutoencoderKLTemporalDecoder
+from diffusers import AutoencoderKLTemporalDecoder, AutoencoderTiny
 from torch import Tensor
 
-from amodal_diffusion.models.latents import decode_latents, encode_video
-from tests.factories import tiny_vae
+from amodal_diffusion.models.hub import load_vae
+from amodal_diffusion.models.latents import decode_latents, encode_video, spatial_factor
+from tests.factories import tiny_light_vae, tiny_vae
 
 VIDEO = torch.rand(1, 3, 3, 16, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
@@ -34,3 +37,17 @@ def test_frames_are_encoded_each_on_its_own() -> None:
     vae = tiny_vae()
     whole, one_by_one = encode_video(vae, VIDEO), encode_video(vae, VIDEO, chunk_size=1)
     torch.testing.assert_close(whole, one_by_one)
+
+
+@torch.no_grad()
+def test_a_light_autoencoder_works_on_scaled_latents(tmp_path: Path) -> None:
+    vae = tiny_light_vae()
+    latents = encode_video(vae, VIDEO)
+    assert latents.shape == (1, 3, 4, 16 // spatial_factor(vae), 32 // spatial_factor(vae))
+    torch.testing.assert_close(latents[0] * vae.config.scaling_factor, vae.encode(VIDEO[0]).latents)
+    shown = decode_latents(vae, latents * vae.config.scaling_factor, decode_chunk_size=1)
+    torch.testing.assert_close(shown[0], vae.decode(vae.encode(VIDEO[0]).latents).sample)
+    vae.save_pretrained(tmp_path)
+    loaded = load_vae(tmp_path)
+    assert isinstance(loaded, AutoencoderTiny)
+    assert torch.equal(encode_video(loaded, VIDEO), latents)

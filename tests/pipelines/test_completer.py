@@ -261,3 +261,32 @@ def test_copies_are_made_where_they_are_wanted_and_never_in_released_conditionin
     assert paint(copying) == (better, copied)
     assert paint(copying, copies=False) == (without, 0)
     assert paint(copying, conditioning="released") == paint(folder, conditioning="released")
+
+
+def test_presets_choose_and_choices_beat_them(folder: Path, completer: AmodalCompleter) -> None:
+    default, paper = completer.sampling(), completer.sampling(preset="paper")
+    assert default == completer.sampling(preset="default")
+    for stage in STAGES:
+        assert (paper[stage].num_inference_steps, paper[stage].guidance_scale) == (25, 1.5)
+        assert paper[stage].height == default[stage].height
+    chosen = completer.sampling(preset="paper", num_inference_steps=3, guidance_scale=1.0, solver="heun")
+    assert {(values.num_inference_steps, values.guidance_scale, values.solver) for values in chosen.values()} == {
+        (3, 1.0, "heun")
+    }
+    with pytest.raises(InputError, match="preset: expected one of fast, default, paper"):
+        completer.sampling(preset="best")  # type: ignore[arg-type]
+    released = AmodalCompleter.from_pretrained(folder, conditioning="released", device="cpu")
+    assert released.default_preset == "paper"
+    assert released.sampling() == paper
+
+
+def test_a_preset_reaches_the_network(completer: AmodalCompleter) -> None:
+    for arguments, expected in (({"preset": "fast"}, 2), ({"preset": "paper", "num_inference_steps": 3}, 3)):
+        calls: dict[str, int] = dict.fromkeys(STAGES, 0)
+
+        def count(stage: str, counted: dict[str, int] = calls) -> None:
+            counted[stage] += 1
+
+        with completer.watched(count):
+            completer.complete(moving_square(3), **arguments)
+        assert calls == dict.fromkeys(STAGES, expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -135,3 +136,63 @@ def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:
 def test_unknown_conditioning_is_refused() -> None:
     with pytest.raises(InputError, match="'corrected' or 'released'"):
         _pipeline("both")
+
+
+def _rows_seen(pipeline: ConditionedVideoPipeline, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of each call of the network, filled in as it is called."""
+    rows: list[int] = []
+    forward = pipeline.unet.forward
+    monkeypatch.setattr(
+        pipeline.unet,
+        "forward",
+        lambda sample, *args, **kwargs: rows.append(len(sample)) or forward(sample, *args, **kwargs),
+    )
+    return rows
+
+
+@pytest.mark.parametrize("conditioning", ["corrected", "released"])
+def test_guidance_outside_its_interval_costs_nothing(conditioning: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, modal = _pipeline(conditioning), _video(1)
+    rows = _rows_seen(pipeline, monkeypatch)
+
+    def run(scale: float, interval: tuple[float, float] | None) -> torch.Tensor:
+        sampling = replace(SAMPLING, num_inference_steps=4, guidance_scale=scale, guidance_interval=interval)
+        rows.clear()
+        return pipeline(modal, None, sampling=sampling, generator=torch.Generator().manual_seed(0)).latents
+
+    plain, guided = run(1.0, None), run(2.0, None)
+    assert torch.equal(run(2.0, (0.0, 1000.0)), guided)
+    assert rows == [2, 2, 2, 2]
+    middle = run(2.0, (0.1, 100.0))  # of 700, 60, 2, 0.002
+    assert rows == [1, 2, 2, 1]
+    assert not torch.equal(middle, plain)
+    assert not torch.equal(middle, guided)
+    assert torch.equal(run(2.0, (1000.0, 2000.0)), plain)
+    assert rows == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("solver", "passes"), [("euler", 3), ("heun", 5), ("dpmpp", 3)])
+def test_solvers_share_the_loop(solver: Any, passes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = _pipeline()
+    rows = _rows_seen(pipeline, monkeypatch)
+    sampling = replace(SAMPLING, num_inference_steps=3, solver=solver)
+    output = pipeline(_video(1), None, sampling=sampling, generator=torch.Generator().manual_seed(0))
+    assert bool(output.latents.isfinite().all())
+    assert len(rows) == passes == sampling.network_passes
+    own = pipeline(_video(1), None, num_inference_steps=3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(own.latents, output.latents) == (solver == "euler")  # the checkpoint's own is Euler's
+
+
+def test_a_call_may_bring_its_own_settings() -> None:
+    pipeline, modal = _pipeline(), _video(1)
+    sampling = replace(SAMPLING, num_inference_steps=1, noise_aug_strength=0.3, decode_chunk_size=1)
+    brought, named, own = (
+        pipeline(modal, None, generator=torch.Generator().manual_seed(0), **arguments).video
+        for arguments in (
+            {"sampling": sampling},
+            {"num_inference_steps": 1, "noise_aug_strength": 0.3, "decode_chunk_size": 1},
+            {},
+        )
+    )
+    assert torch.equal(brought, named)
+    assert not torch.equal(brought, own)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from amodal_diffusion import edm
 from amodal_diffusion.training import objective
 from amodal_diffusion.training.latents import LatentBatch
-from amodal_diffusion.training.objective import training_loss
+from amodal_diffusion.training.objective import PixelLoss, training_loss
 from amodal_diffusion.training.order import seeded_generator
 from amodal_diffusion.training.settings import NoiseSettings
 from tests.factories import TOKEN_WIDTH, tiny_scheduler, tiny_unet
@@ -139,3 +140,35 @@ def test_every_parameter_gets_a_gradient() -> None:
     unet = tiny_unet().train()
     loss_of(unet, latents(), 0, 1).backward()
     assert [name for name, value in unet.named_parameters() if value.grad is None] == []
+
+
+def test_pixels_count_in_the_loss_clip_by_clip() -> None:
+    batch = latents()
+    pixels = PixelLoss(decode=lambda values: 3 * values[:, :, :3], weight=0.5, frames=2)
+
+    def loss(rows: slice, counts: tuple[int, ...], added: PixelLoss | None) -> Tensor:
+        clips = LatentBatch(*(value[rows] for value in vars(batch).values()))
+        return training_loss(
+            Spy(), clips, noise=NoiseSettings(), conditioning_dropout=0.0, generators=generators(*counts), pixels=added
+        )
+
+    both = loss(slice(0, 2), (5, 6), pixels)
+    singles = [loss(slice(row, row + 1), (5 + row,), pixels) for row in range(2)]
+    torch.testing.assert_close(both, torch.stack(singles).mean())
+    added = both - loss(slice(0, 2), (5, 6), None)
+    twice = loss(slice(0, 2), (5, 6), replace(pixels, weight=1.0)) - loss(slice(0, 2), (5, 6), None)
+    assert float(added) > 0
+    torch.testing.assert_close(twice, 2 * added)
+
+
+def test_pixels_of_a_known_answer_cost_nothing_and_frames_are_drawn() -> None:
+    seen: list[Tensor] = []
+
+    def decode(values: Tensor) -> Tensor:
+        seen.append(values)
+        return values[:, :, :3]
+
+    target = latents().target
+    assert not PixelLoss(decode, 1.0, 2)(target, target, generators(0, 1)).any()
+    assert all(values.shape == (2, 2, 4, HEIGHT, WIDTH) for values in seen)
+    assert PixelLoss(decode, 1.0, 99)(target, target, generators(0, 1)).shape[1] == FRAMES

@@ -11,6 +11,7 @@ import torch
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.training.tasks import AmodalSegmentationTask, ContentCompletionTask, join, task_of
 from amodal_diffusion.types import InputError
+from amodal_diffusion.video.tracking.merging import show_other_frames
 
 
 @pytest.fixture
@@ -39,6 +40,18 @@ def test_a_clip_without_depth_has_no_guide(sample: AmodalSample) -> None:
     batch = AmodalSegmentationTask().prepare(replace(sample, depth=None, rgb=None, whole_rgb=None))
     assert batch.guide_present.tolist() == [False]
     assert not batch.guide.any()
+
+
+def test_the_visible_mask_may_have_what_other_frames_show(sample: AmodalSample) -> None:
+    task = task_of("amodal_segmentation", other_frames=True)
+    assert task.needs_rgb
+    batch = task.prepare(sample)
+    assert sample.rgb is not None
+    shown = show_other_frames(sample.rgb, sample.modal, sample.depth)
+    assert torch.equal(batch.modal[0, :, 0], torch.from_numpy(shown))
+    assert torch.equal(batch.modal[0, :, 0] > 0, torch.from_numpy(sample.modal))
+    with pytest.raises(InputError, match="found by RGB, got a clip without"):
+        task.prepare(replace(sample, rgb=None))
 
 
 def test_content_completion(sample: AmodalSample) -> None:

@@ -93,7 +93,7 @@ def test_going_on_from_a_base_begins_with_its_weights(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="step 2: the loss is"):
+    with pytest.raises(InputError, match="step 2: the loss is"):
         train_vae(replace(SETTINGS, out=tmp_path, learning_rate=1e30))
     assert not (tmp_path / "vae").exists()
 

@@ -134,10 +134,11 @@ def _expected(frame: int, placements: Placement, placed: Sequence[int]) -> Place
     nearest = before[::-1] or after
     here = placements[nearest[0]]
     if len(nearest) == 1:
-        return here.copy()
+        return np.array(here)
     pace = (here - placements[nearest[1]]) / (nearest[0] - nearest[1])
     pace[2:] *= 0.5  # a turn or a growth is less likely to go on than a path
-    return np.asarray(here + pace * (frame - nearest[0]))
+    onwards: Placement = here + pace * (frame - nearest[0])
+    return onwards
 
 
 def _model(total: FloatArray) -> FloatArray:

@@ -1,0 +1,203 @@
+"""Two ways to run a stage on a clip, with the same weights: the reference's, and ours under a preset; with a watch."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal
+from unittest.mock import patch
+
+import torch
+from _machine import wait_for
+from diffusers import AutoencoderKLTemporalDecoder
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from amodal_diffusion import AmodalCompleter, AmodalResult
+from amodal_diffusion.evaluation.scenes import MaskTrack
+from amodal_diffusion.models import conditioning
+from amodal_diffusion.models.checkpoint import CheckpointSettings, SamplingDefaults
+from amodal_diffusion.models.hub import StageComponents, load_stage
+from amodal_diffusion.models.latents import encode_video
+from amodal_diffusion.models.presets import UNTOLD_PRESETS, Preset
+from amodal_diffusion.pipelines import conditioned_video
+from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
+from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
+from amodal_diffusion.training.components import build_image_encoder, build_scheduler, build_unet
+from amodal_diffusion.training.settings import ImageEncoderSettings, UNetSettings
+from amodal_diffusion.types import Stage
+
+WayName = Literal["reference", "fast", "default"]
+WAYS: tuple[WayName, ...] = ("reference", "fast", "default")
+Attention = Literal["auto", "flash", "efficient", "cudnn", "math"]
+_KERNELS = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Networks with random weights.
+
+    Attributes:
+        unet: its shape.
+        vae: widths of its levels.
+        image_encoder: its shape.
+        sampling: sizes and window.
+    """
+
+    unet: UNetSettings
+    vae: tuple[int, ...]
+    image_encoder: ImageEncoderSettings
+    sampling: SamplingDefaults
+
+
+SHAPES = {
+    "full": Shape(
+        UNetSettings(), (128, 256, 512, 512), ImageEncoderSettings(224, 14, 1280, 32, 16), SamplingDefaults()
+    ),
+    "smallest": Shape(
+        UNetSettings((32, 64), (1,), 1, 1, (1, 2), 16, 8), (32, 32), ImageEncoderSettings(32, 16, 16, 1, 2),
+        SamplingDefaults(num_frames=4, height=16, width=32),
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What ours may do that the reference's way does not, beside its preset.
+
+    Attributes:
+        dtype: of UNet and image encoder in both ways, and of our VAE; the reference's VAE is float32.
+        attention: kernel of attention.
+        channels_last: the UNet's and the VAE's images.
+        one_pass: decode a window in one pass.
+    """
+
+    dtype: torch.dtype = torch.float32
+    attention: Attention = "auto"
+    channels_last: bool = False
+    one_pass: bool = False
+
+
+@dataclass
+class Watch:
+    """Seconds of the parts of a run, and of all of it."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def timed(self, name: str, work: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+        """The same function, with its time added up."""
+
+        def run(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the function takes and gives
+            wait_for(device)
+            started = time.perf_counter()
+            result = work(*args, **kwargs)
+            wait_for(device)
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            return result
+
+        return run
+
+
+class Ways:
+    """The networks of one stage, and the ways to run them."""
+
+    def __init__(self, stage: Stage, *, size: str, model: str, device: torch.device, tuning: Tuning) -> None:
+        """Load or make the networks.
+
+        Args:
+            stage: which.
+            size: ``tiny`` for the weights of `model`, else one of `SHAPES`.
+            model: a bundled name, a folder, or a hub id.
+            device: where they run.
+            tuning: of ours.
+        """
+        self.stage, self.device, self.tuning = stage, device, tuning
+        parts = load_stage(model, stage=stage) if size == "tiny" else _random(SHAPES[size], stage)
+        for network in (parts.unet, parts.image_encoder):
+            _move(network, device, tuning.dtype)
+        reference = replace(parts, vae=_move(copy.deepcopy(parts.vae), device, torch.float32))
+        if tuning.one_pass:
+            sampling = replace(parts.settings.sampling, decode_chunk_size=parts.settings.sampling.num_frames)
+            parts = replace(parts, settings=replace(parts.settings, sampling=sampling))
+        _move(parts.vae, device, tuning.dtype)
+        self.unet = parts.unet
+        self.window = parts.settings.sampling.num_frames
+        self._completers = {True: _completer(reference, stage), False: _completer(parts, stage)}
+        if tuning.channels_last:
+            parts.unet.to(memory_format=torch.channels_last)
+            parts.vae.to(memory_format=torch.channels_last)
+
+    def compile(self) -> None:
+        """Compile the UNet; operations are to be counted before."""
+        self.unet.compile()
+
+    def run(self, way: WayName, track: MaskTrack, watch: Watch) -> AmodalResult:
+        """Run the stage on a clip.
+
+        Args:
+            way: how.
+            track: the clip with its depth, for stage 2 with its whole masks.
+            watch: gets the seconds of `conditions`, `decode`, `denoise` and `stage`.
+        """
+        preset: Preset = "paper" if way == "reference" else way
+        completer = self._completers[way == "reference"]
+        amodal = track.amodal_mask if self.stage == "content_completion" else None
+        with self._instrumented(watch, reference=way == "reference"):
+            complete = watch.timed("stage", completer.complete, self.device)
+            result: AmodalResult = complete(track.clip, depth=track.depth, amodal_mask=amodal, preset=preset)
+        return result
+
+    @contextmanager
+    def _instrumented(self, watch: Watch, *, reference: bool) -> Iterator[None]:
+        """Watch the parts of the pipeline; have frames encoded one by one as the reference does."""
+        parts = {"conditions": "build_conditions", "decode": "decode_latents"}
+        kernel = nullcontext() if self.tuning.attention == "auto" else sdpa_kernel(_KERNELS[self.tuning.attention])
+        with ExitStack() as stack:
+            stack.enter_context(kernel)
+            if reference:
+                stack.enter_context(patch.object(conditioning, "encode_video", partial(encode_video, chunk_size=1)))
+            for name, function in parts.items():
+                timed = watch.timed(name, getattr(conditioned_video, function), self.device)
+                stack.enter_context(patch.object(conditioned_video, function, timed))
+            pipeline = conditioned_video.ConditionedVideoPipeline
+            timed = watch.timed("denoise", pipeline._predict, self.device)
+            stack.enter_context(patch.object(pipeline, "_predict", timed))
+            yield
+
+
+def _move(network: Any, device: torch.device, dtype: torch.dtype) -> Any:  # noqa: ANN401 - of whichever library
+    """Bring a network to a device, and to another dtype only if it is not there: asking alone makes diffusers warn."""
+    return network.to(device) if network.dtype == dtype else network.to(device, dtype)
+
+
+def _completer(parts: StageComponents, stage: Stage) -> AmodalCompleter:
+    if stage == "amodal_segmentation":
+        first = AmodalSegmentationPipeline.from_components(parts)
+        first.set_progress_bar_config(disable=True)
+        return AmodalCompleter(first, None)
+    second = ContentCompletionPipeline.from_components(parts)
+    second.set_progress_bar_config(disable=True)
+    return AmodalCompleter(None, second)
+
+
+def _random(shape: Shape, stage: Stage) -> StageComponents:
+    """Networks with random weights, and settings as of a checkpoint that says nothing of them."""
+    torch.manual_seed(0)
+    vae = AutoencoderKLTemporalDecoder(
+        block_out_channels=shape.vae, down_block_types=("DownEncoderBlock2D",) * len(shape.vae), layers_per_block=2
+    )
+    return StageComponents(
+        unet=build_unet(shape.unet, seed=0).eval().requires_grad_(requires_grad=False),
+        vae=vae.eval().requires_grad_(requires_grad=False),
+        image_encoder=build_image_encoder(shape.image_encoder, tokens=shape.unet.cross_attention_dim),
+        scheduler=build_scheduler(),
+        settings=CheckpointSettings(stage, shape.sampling, presets=UNTOLD_PRESETS),
+    )
