@@ -40,6 +40,7 @@ class SamplingDefaults:
             this share of what the visible part leaves free of a scaled pixel.
         other_frames: whether stage 1's visible mask has in grey what other frames of the window show of the object, see
             :func:`~amodal_diffusion.video.tracking.merging.show_other_frames`.
+        other_frames_weight: with depth, what they show counts so much in the scores, beside 1 for the network.
         copies: whether stage 2 copies what other frames of the window show of the hidden part, as far as that can be
             relied on, see :class:`~amodal_diffusion.pipelines.copies.Copies`.
         painted_share: what stage 2's painting counts, in [0, 1], where copies are made and none is at hand, beside the
@@ -54,7 +55,7 @@ class SamplingDefaults:
             mirrored, 4 are both, forwards and backwards in time. The cost grows with it.
 
     Raises:
-        InputError: if solver, interval, sigmas or views are none of these.
+        InputError: if solver, interval, sigmas, views or weight are none of these.
     """
 
     num_inference_steps: int = 25
@@ -69,6 +70,7 @@ class SamplingDefaults:
     zoom: float | None = None
     mask_threshold: float = 200 / 255
     other_frames: bool = False
+    other_frames_weight: float = 0.0
     copies: bool = False
     painted_share: float = 1.0
     solver: Solver | None = None
@@ -90,6 +92,10 @@ class SamplingDefaults:
                 raise InputError(f"{name}: expected a number above 0, got {value!r}")
         if self.sigma_min is not None and self.sigma_max is not None and self.sigma_min >= self.sigma_max:
             raise InputError(f"sigma_min: expected less than sigma_max, {self.sigma_max}, got {self.sigma_min}")
+        if not (_is_number(self.other_frames_weight) and 0 <= self.other_frames_weight < math.inf):
+            raise InputError(f"other_frames_weight: expected at least 0, got {self.other_frames_weight!r}")
+        if self.other_frames_weight > 0 and not self.other_frames:
+            raise InputError("other_frames_weight: expected other_frames beside it, which finds what they show")
         if self.views not in VIEWS:
             raise InputError(f"views: expected one of {', '.join(map(str, VIEWS))}, got {self.views!r}")
 

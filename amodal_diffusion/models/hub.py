@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -246,11 +247,25 @@ def save_stage(components: StageComponents, folder: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"{folder}: not empty; choose another folder, nothing is overwritten")
     folder.mkdir(parents=True, exist_ok=True)
-    components.unet.save_pretrained(folder / "unet", safe_serialization=True)
-    components.vae.save_pretrained(folder / "vae", safe_serialization=True)
-    components.image_encoder.save_pretrained(folder / "image_encoder")
+    save_network(components.unet, folder / "unet")
+    save_network(components.vae, folder / "vae")
+    save_network(components.image_encoder, folder / "image_encoder")
     components.scheduler.save_pretrained(folder / "scheduler")
     write_settings(components.settings, folder)
+
+
+def save_network(network: Any, folder: Path) -> None:  # noqa: ANN401 - of diffusers or transformers
+    """Write a network's settings and weights, these as safetensors.
+
+    Args:
+        network: with ``save_pretrained``.
+        folder: made if needed.
+    """
+    network.save_pretrained(folder, safe_serialization=True)
+    if isinstance(network, AutoencoderTiny):  # it writes an entry that it warns of when it reads it again
+        path = folder / "config.json"
+        config = {name: value for name, value in read_json(path).items() if name != "block_out_channels"}
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def save_model(
@@ -278,13 +293,13 @@ def save_model(
     for components in stages:
         target = folder / components.settings.stage
         target.mkdir(parents=True)
-        components.unet.save_pretrained(target / "unet", safe_serialization=True)
+        save_network(components.unet, target / "unet")
         for part in ("vae", "image_encoder"):
             network = getattr(components, part)
             if components is first:
-                network.save_pretrained(folder / part, safe_serialization=True)
+                save_network(network, folder / part)
             elif not _equal(network, getattr(first, part)):
-                network.save_pretrained(target / part, safe_serialization=True)
+                save_network(network, target / part)
         write_settings(components.settings, target)
 
 

@@ -198,7 +198,11 @@ def stream_masks(
             return torch.zeros(len(window.items), settings.samples, sampling.height, sampling.width)
         modal, guide = _stage_1_conditions(window.items, settings)
         sample = partial(_sample, pipeline, settings=settings, start=window.start)
-        return mean_score(sample, modal, guide, views=sampling.views)  # [F, K, H, W]
+        scores = mean_score(sample, modal, guide, views=sampling.views)  # [F, K, H, W]
+        if guide is not None and sampling.other_frames_weight > 0:
+            shown = (modal[0] + 1).clamp(max=1.0)  # [F, 1, H, W]: 1 where visible, else the share of the others
+            scores = (scores + sampling.other_frames_weight * shown) / (1 + sampling.other_frames_weight)
+        return scores
 
     scored = blend_segments(
         frames, predict, size=sampling.num_frames, overlap=settings.overlap, segments=settings.segments

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.models.conditioning import add_condition_noise
-from amodal_diffusion.models.hub import load_vae
+from amodal_diffusion.models.hub import load_vae, save_network
 from amodal_diffusion.models.latents import Autoencoder, decode_latents, encode_video, spatial_factor
 from amodal_diffusion.training.vae import cosine_schedule, load_newest_state, save_state
 from amodal_diffusion.types import InputError
@@ -140,7 +140,7 @@ def train_light_vae(settings: LightVaeSettings) -> dict[str, float]:
     if accelerator.is_main_process:
         student.eval()
         figures = measure(student, teacher, settings)
-        student.save_pretrained(settings.out / "vae", safe_serialization=True)
+        save_network(student, settings.out / "vae")
         (settings.out / "figures.json").write_text(json.dumps(figures, indent=2), encoding="utf-8")
         logger.info("validation scenes: %s", figures)
     accelerator.wait_for_everyone()

@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder, AutoencoderTiny
 from torch import Tensor
 
-from amodal_diffusion.models.hub import load_vae
+from amodal_diffusion.models.hub import load_vae, save_network
 from amodal_diffusion.models.latents import decode_latents, encode_video, spatial_factor
 from tests.factories import tiny_light_vae, tiny_vae
 
@@ -40,14 +40,16 @@ def test_frames_are_encoded_each_on_its_own() -> None:
 
 
 @torch.no_grad()
-def test_a_light_autoencoder_works_on_scaled_latents(tmp_path: Path) -> None:
+def test_a_light_autoencoder_works_on_scaled_latents(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     vae = tiny_light_vae()
     latents = encode_video(vae, VIDEO)
     assert latents.shape == (1, 3, 4, 16 // spatial_factor(vae), 32 // spatial_factor(vae))
     torch.testing.assert_close(latents[0] * vae.config.scaling_factor, vae.encode(VIDEO[0]).latents)
     shown = decode_latents(vae, latents * vae.config.scaling_factor, decode_chunk_size=1)
     torch.testing.assert_close(shown[0], vae.decode(vae.encode(VIDEO[0]).latents).sample)
-    vae.save_pretrained(tmp_path)
+    save_network(vae, tmp_path)
+    caplog.clear()
     loaded = load_vae(tmp_path)
+    assert not caplog.records  # it reads what it wrote without a word
     assert isinstance(loaded, AutoencoderTiny)
     assert torch.equal(encode_video(loaded, VIDEO), latents)

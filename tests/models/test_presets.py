@@ -100,6 +100,8 @@ def test_a_folder_that_says_nothing_has_the_packages_presets(tmp_path: Path) -> 
         ({"sigma_min": "low"}, {}, "sigma_min: expected a number above 0, got 'low'"),
         ({"sigma_min": 3, "sigma_max": 2}, {}, "sigma_min: expected less than sigma_max, 2, got 3"),
         ({"views": 3}, {}, "views: expected one of 1, 2, 4, got 3"),
+        ({"other_frames": True, "other_frames_weight": -1}, {}, "other_frames_weight: expected at least 0, got -1"),
+        ({"other_frames_weight": 1.0}, {}, "other_frames_weight: expected other_frames beside it"),
         ({}, {"paper": {}}, "presets: paper: a checkpoint's own are fast, default"),
         ({}, {"fast": {"step": 3}}, "presets.fast: unknown keys step; known are "),
         ({}, {"fast": {"views": 5}}, "presets.fast: views: expected one of"),

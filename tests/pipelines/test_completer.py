@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from amodal_diffusion.data.samples import AmodalSample, closely
+from amodal_diffusion.data.scenes.generate import make_scene
 from amodal_diffusion.models.checkpoint import read_settings, write_settings
 from amodal_diffusion.pipelines import streams
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.completer import AmodalCompleter, FrameInput
 from amodal_diffusion.pipelines.guards import Guardian, Guards
+from amodal_diffusion.training.tasks import AmodalSegmentationTask
 from amodal_diffusion.types import STAGES, InputError, VideoClip
 from tests.factories import moving_square, tiny_completer_folder
 from tests.video.tracking.moving import moving
@@ -66,6 +69,50 @@ def test_scaling_makes_no_rim_around_what_is_visible(folder: Path, monkeypatch: 
         else:
             assert (result & truth).sum() > 0.97 * truth.sum()
             assert result[distance < 17.0].all()  # nor a gap between the parts
+
+
+def test_the_network_sees_what_training_shows_it_of_other_frames(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = make_scene(3, split="train", frames=4, height=32, width=64)
+    clip, depth = VideoClip(scene.rgb, scene.target.modal), scene.depth
+    pipeline = AmodalSegmentationPipeline.from_pretrained(folder)
+    given: list[torch.Tensor] = []
+
+    def answer(_: object, modal: torch.Tensor, guide: torch.Tensor | None, **__: object) -> torch.Tensor:
+        given[:] = [modal, torch.empty(0) if guide is None else guide]
+        return torch.full((1, 4, 3, *modal.shape[-2:]), -1.0)
+
+    monkeypatch.setattr(streams, "_sample", answer)
+    for zoom in (None, 2.0):
+        pipeline.sampling = replace(pipeline.sampling, other_frames=True, zoom=zoom)
+        size = (pipeline.sampling.height, pipeline.sampling.width)
+        sample = AmodalSample("clip", clip.modal_mask, scene.target.amodal, depth, clip.rgb, None)
+        if zoom is not None:
+            sample = closely(sample, height=size[0], width=size[1], zoom=zoom)
+        AmodalCompleter(pipeline, None).complete(clip, depth=depth)
+        if zoom is not None:  # whole frames are letterboxed on one way and cut to size on the other
+            batch = AmodalSegmentationTask(other_frames=True).prepare(sample)
+            torch.testing.assert_close(given[0], batch.modal)
+            torch.testing.assert_close(given[1], batch.guide)
+        assert ((given[0] > -1) & (given[0] < 0)).any()
+
+
+def test_what_other_frames_show_counts_in_the_scores_with_depth(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = make_scene(3, split="train", frames=4, height=32, width=64)
+    clip = VideoClip(scene.rgb, scene.target.modal)
+    pipeline = AmodalSegmentationPipeline.from_pretrained(folder)
+    nothing = torch.full((1, 4, 3, pipeline.sampling.height, pipeline.sampling.width), -1.0)
+    monkeypatch.setattr(streams, "_sample", lambda *_, **__: nothing)
+    for weight, adds in ((0.0, False), (1.0, True)):
+        pipeline.sampling = replace(
+            pipeline.sampling, other_frames=True, other_frames_weight=weight, mask_threshold=0.3
+        )
+        completer = AmodalCompleter(pipeline, None)
+        masks = {
+            with_depth: completer.complete(clip, depth=scene.depth if with_depth else None, guards=Guards()).amodal_mask
+            for with_depth in (True, False)
+        }
+        assert (masks[True] & ~clip.modal_mask).any() == adds
+        assert not (masks[False] & ~clip.modal_mask).any()
 
 
 def test_the_seed_decides(completer: AmodalCompleter) -> None:
