@@ -55,7 +55,7 @@ class SamplingDefaults:
             mirrored, 4 are both, forwards and backwards in time. The cost grows with it.
 
     Raises:
-        InputError: if solver, interval, sigmas, views or weight are none of these.
+        InputError: if solver, interval, sigmas, views, weight or share are none of these.
     """
 
     num_inference_steps: int = 25
@@ -96,6 +96,8 @@ class SamplingDefaults:
             raise InputError(f"other_frames_weight: expected at least 0, got {self.other_frames_weight!r}")
         if self.other_frames_weight > 0 and not self.other_frames:
             raise InputError("other_frames_weight: expected other_frames beside it, which finds what they show")
+        if not (_is_number(self.painted_share) and 0 <= self.painted_share <= 1):
+            raise InputError(f"painted_share: expected 0 to 1, got {self.painted_share!r}")
         if self.views not in VIEWS:
             raise InputError(f"views: expected one of {', '.join(map(str, VIEWS))}, got {self.views!r}")
 
