@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import repeat
@@ -57,7 +57,7 @@ def complete_object(
     files += [layer_path(track, index) for index in frames if paints]
     files += [answer_path(track, answer, index) for answer in range(answers) for index in frames]
     files += [uncertainty_path(track)] if answers else []
-    seconds, guarded = dict(completer.seconds), dict(completer.guarded)
+    seconds, guarded, copied = dict(completer.seconds), dict(completer.guarded), dict(completer.copied)
     areas: list[int] = []
     with (
         out.step(step_of(track), files) as work,
@@ -80,10 +80,16 @@ def complete_object(
             "amodal_area": areas,
             "spans": [asdict(run) for run in spans.runs],
             "removed_by_guards": {name: count - guarded[name] for name, count in completer.guarded.items()},
+            **_copied_record({name: count - copied[name] for name, count in completer.copied.items()}),
             **writer.record(),
             "seconds": {stage: round(spent - seconds[stage], 3) for stage, spent in completer.seconds.items()},
         }
         (work / record_path(track)).write_text(json.dumps(record) + "\n", encoding="utf-8")
+
+
+def _copied_record(tally: Mapping[str, float]) -> dict[str, object]:
+    """Which share of the hidden pixels are copies from other frames; nothing where none was copied at all."""
+    return {"copied_share": round(tally["copied"] / tally["hidden"], 4)} if tally["hidden"] else {}
 
 
 class _AnswerFiles:
@@ -144,6 +150,7 @@ def _stream(
         height=request.height,
         width=request.width,
         guards=None if request.guards is None else Guards.of(request.guards),
+        copies=None if request.copies is None else request.copies == "on",
         samples=request.samples,
         spans=spans,
     )

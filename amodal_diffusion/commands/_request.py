@@ -57,6 +57,7 @@ class CompletionRequest:
         soft_edge: pixels around objects over which the alpha of layers falls to 0; 0 for none.
         audio: the clip's sound is carried into videos.
         guards: against invented shape; the default of :class:`AmodalCompleter` when None.
+        copies: whether hidden colours are copied from other frames; likewise.
         samples: answers of stage 1, each from noise of its own.
         spans: ``"auto"`` leaves frames alone that hide nothing of an object, ``"all"`` none; None is auto, and all with
             ``conditioning="released"``.
@@ -94,6 +95,7 @@ class CompletionRequest:
     soft_edge: int = 0
     audio: bool = False
     guards: tuple[str, ...] | None = None
+    copies: Literal["on", "off"] | None = None
     samples: int = 1
     spans: Literal["auto", "all"] | None = None
     overwrite: bool = False

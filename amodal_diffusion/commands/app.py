@@ -132,6 +132,7 @@ class CommandCompleter:
             * count_windows(task.num_frames, settings.num_frames)
             * (answers * settings.views if stage == "amodal_segmentation" else 1)
             for stage, settings in self._networks.sampling(request).items()
+            if not (settings.copies and settings.painted_share == 0)  # its network is seldom asked
         )
         done = 0
 

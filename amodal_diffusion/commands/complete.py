@@ -127,6 +127,11 @@ def add_options(parser: CommandParser) -> None:
         help="against invented shape: all, none, or some of behind, attached, growth, separated by commas; by default "
         "all, and none with --conditioning released",
     )  # fmt: skip
+    sampling.add_argument(
+        "--copies", choices=["on", "off"], default=None,
+        help="on: what other frames show of the hidden part is copied as far as that can be relied on; by default as "
+        "the checkpoint of the painting says, and off with --conditioning released",
+    )  # fmt: skip
 
 
 def run(args: Namespace) -> None:
@@ -182,6 +187,7 @@ def build_request(
         samples=args.samples,
         spans=args.spans,
         guards=None if args.guards is None else tuple(name.strip() for name in args.guards.split(",")),
+        copies=args.copies,
         formats=read_formats(args.formats),
         alpha=args.alpha,
         soft_edge=args.soft_edge,

@@ -10,8 +10,8 @@ import numpy as np
 
 from amodal_diffusion.evaluation.mask_scores import MaskScores
 from amodal_diffusion.evaluation.methods import Method
-from amodal_diffusion.evaluation.results import TrackResult
-from amodal_diffusion.metrics import FramePool, Pooled, SummaryPool
+from amodal_diffusion.evaluation.results import MethodResult, TrackResult
+from amodal_diffusion.metrics import FramePool, Pooled, SummaryPool, Values
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,14 @@ class Bar:
     """A learned method's least gain over a baseline.
 
     Attributes:
-        measure: what is compared, strict protocol.
+        measure: what is compared, masks in the strict protocol; ``psnr`` is of hidden pixels, in dB, the true masks
+            given.
         baseline: the method to beat.
         margin: least gain.
         with_depth: the learned methods it is for: with depth, without, or (None) both.
     """
 
-    measure: Literal["miou", "miou_occ"]
+    measure: Literal["miou", "miou_occ", "psnr"]
     baseline: str
     margin: float
     with_depth: bool | None
@@ -54,8 +55,8 @@ class Verdict:
     Attributes:
         bar: the bar or level.
         method: the learned method.
-        value: its gain over the bar's baseline, paired by frame, or its value where there is a level; with the
-            standard error over tracks.
+        value: its gain over the bar's baseline, paired by frame (PSNR by track), or its value where there is a level;
+            with the standard error over tracks.
     """
 
     bar: Bar | Level
@@ -84,6 +85,12 @@ BARS: tuple[Bar, ...] = (
     Bar(measure="miou_occ", baseline="temporal-hull-nearer", margin=0.03, with_depth=True),
     Bar(measure="miou", baseline="modal", margin=0.10, with_depth=None),
 )
+CONTENT_BARS: tuple[Bar, ...] = (
+    Bar(measure="psnr", baseline="modal", margin=2.0, with_depth=None),
+    Bar(measure="psnr", baseline="temporal", margin=0.0, with_depth=False),
+    Bar(measure="psnr", baseline="temporal-nearer", margin=0.0, with_depth=True),
+)
+"""Of painting: ``modal`` fills with the mean colour, the temporal baselines copy what is best seen."""
 LEVELS: tuple[Level, ...] = (
     Level(measure="fully_hidden", limit=0.4, at_least=True),
     Level(measure="open_miou", limit=0.97, at_least=True),
@@ -94,7 +101,9 @@ LEVELS: tuple[Level, ...] = (
 class Judge:
     """Applies each bar to every learned method it is for, where its baseline is part of the run, and each level."""
 
-    def __init__(self, methods: Sequence[Method], bars: Sequence[Bar] = BARS, levels: Sequence[Level] = LEVELS) -> None:
+    def __init__(
+        self, methods: Sequence[Method], bars: Sequence[Bar] = BARS + CONTENT_BARS, levels: Sequence[Level] = LEVELS
+    ) -> None:
         """Pair methods and bars.
 
         Args:
@@ -117,12 +126,12 @@ class Judge:
         """Add a track: the two are paired frame by frame, so what is hard for both does not widen the standard error.
 
         Args:
-            track: all methods' scores of its masks; boxes have no bars.
+            track: all methods' scores of its masks and of what they painted; boxes have no bars.
         """
-        means = {name: result.frame_means() for name, result in track.methods.items()}
+        values = {name: _values(result) for name, result in track.methods.items()}
         for bar, name, gathered in self._gains:
-            if bar.measure in means[name]:
-                gathered.add(means[name][bar.measure] - means[bar.baseline][bar.measure])
+            if bar.measure in values[name]:
+                gathered.add(values[name][bar.measure] - values[bar.baseline][bar.measure])
         if track.occlusion is None:
             return
         hides_nothing = not np.nan_to_num(track.occlusion).any()
@@ -146,3 +155,9 @@ class Judge:
                 }
                 judged.append(Verdict(level, name, reached[level.measure]))
         return [verdict for verdict in judged if verdict.value.tracks]
+
+
+def _values(result: MethodResult) -> dict[str, Values]:
+    """By measure, the values of one method on one track, float64 ``[F]``, or ``[1]`` of the whole track."""
+    values: dict[str, Values] = {str(measure): means for measure, means in result.frame_means().items()}
+    return values if result.content is None else {**values, "psnr": np.asarray([result.content.psnr])}

@@ -14,6 +14,7 @@ from amodal_diffusion.baselines import (
     NearerSegmenter,
     TemporalSegmenter,
     UnionSegmenter,
+    copy_best_seen,
 )
 from amodal_diffusion.evaluation.benchmark import BenchmarkTrack, MaskTrack
 from amodal_diffusion.evaluation.content import fill_with_mean_colour
@@ -68,7 +69,10 @@ class Method(Protocol):
 
 
 class BaselineMethod:
-    """A method without learning; it paints the object's mean visible colour."""
+    """A method without learning.
+
+    It paints the object's mean visible colour; one that follows the object copies what other frames show of it.
+    """
 
     learned = False
 
@@ -84,6 +88,8 @@ class BaselineMethod:
 
     def paint(self, track: MaskTrack) -> UInt8Array:
         """See `Method`."""
+        if self.name.startswith("temporal"):
+            return copy_best_seen(track.clip, track.amodal_mask, track.depth if self.uses_depth else None)
         return fill_with_mean_colour(track.clip.rgb, track.clip.modal_mask)
 
     def describe(self, *, paints: bool) -> dict[str, object]:  # noqa: ARG002 - it has no networks in either stage
@@ -179,6 +185,7 @@ class ModelMethod:
         how = self._model.how
         result = self._model.content.complete(
             track.clip,
+            depth=track.depth if self.uses_depth else None,
             amodal_mask=track.amodal_mask,
             seed=track.seed(),
             preset=how.preset,

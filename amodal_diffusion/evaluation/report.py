@@ -26,7 +26,7 @@ MEASURES: dict[str, str] = {
 """What the measures are, by name."""
 
 
-NAMES: dict[str, str] = {"miou": "mIoU", "miou_occ": "mIoU_occ", "box_iou": "box IoU"}
+NAMES: dict[str, str] = {"miou": "mIoU", "miou_occ": "mIoU_occ", "box_iou": "box IoU", "psnr": "PSNR, hidden, dB,"}
 """What the main measures are called in words."""
 
 

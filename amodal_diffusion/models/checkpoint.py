@@ -44,6 +44,10 @@ class SamplingDefaults:
         other_frames: whether stage 1's visible mask has in grey what other frames of the window show of the object, see
             :func:`~amodal_diffusion.video.tracking.merging.show_other_frames`.
         other_frames_weight: with depth, what they show counts so much in the scores, beside 1 for the network.
+        copies: whether stage 2 copies what other frames of the window show of the hidden part, as far as that can be
+            relied on, see :class:`~amodal_diffusion.pipelines.copies.Copies`.
+        painted_share: what stage 2's painting counts, in [0, 1], where copies are made and none is at hand, beside the
+            mean of the known colours nearby; a network that paints worse than that mean has 0.
         solver: what follows the network from noise to a clip: Euler's method, Heun's (two network passes a step but
             the last), or DPM-Solver++ of second order; None takes the scheduler that came with the checkpoint as it is.
         guidance_interval: lowest and highest sigma at which guidance applies; at others its second row is not even
@@ -54,7 +58,7 @@ class SamplingDefaults:
             mirrored, 4 are both, forwards and backwards in time. The cost grows with it.
 
     Raises:
-        InputError: if solver, interval, sigmas, views or weight are none of these.
+        InputError: if solver, interval, sigmas, views, weight or share are none of these.
     """
 
     num_inference_steps: int = 25
@@ -71,6 +75,8 @@ class SamplingDefaults:
     visible_weight: float | None = None
     other_frames: bool = False
     other_frames_weight: float = 0.0
+    copies: bool = False
+    painted_share: float = 1.0
     solver: Solver | None = None
     guidance_interval: tuple[float, float] | None = None
     sigma_min: float | None = None
@@ -97,6 +103,8 @@ class SamplingDefaults:
             raise InputError(f"other_frames_weight: expected at least 0, got {self.other_frames_weight!r}")
         if self.other_frames_weight > 0 and not self.other_frames:
             raise InputError("other_frames_weight: expected other_frames beside it, which finds what they show")
+        if not (_is_number(self.painted_share) and 0 <= self.painted_share <= 1):
+            raise InputError(f"painted_share: expected 0 to 1, got {self.painted_share!r}")
         if self.views not in VIEWS:
             raise InputError(f"views: expected one of {', '.join(map(str, VIEWS))}, got {self.views!r}")
 

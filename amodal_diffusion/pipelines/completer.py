@@ -19,6 +19,7 @@ from amodal_diffusion.models.presets import Preset
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline, Conditioning
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
+from amodal_diffusion.pipelines.copies import TALLY, Copies
 from amodal_diffusion.pipelines.guards import GUARDS, Guardian, Guards
 from amodal_diffusion.pipelines.spans import SpanFrame, Spans, find_spans, given_spans
 from amodal_diffusion.pipelines.streams import (
@@ -58,6 +59,7 @@ class AmodalCompleter:
     Attributes:
         seconds: time spent so far, by stage.
         guarded: hidden pixels removed so far, by guard.
+        copied: pixels painted so far (``hidden``), and how many of them are copies from other frames (``copied``).
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class AmodalCompleter:
         self.default_depth_model = default_depth_model
         self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
         self.guarded: dict[str, int] = dict.fromkeys(GUARDS, 0)
+        self.copied: dict[str, float] = dict.fromkeys(TALLY, 0.0)
 
     @classmethod
     def from_pretrained(
@@ -141,6 +144,7 @@ class AmodalCompleter:
         height: int | None = None,
         width: int | None = None,
         guards: Guards | None = None,
+        copies: bool | None = None,
         samples: int = 1,
         spans: Literal["auto", "all"] = "all",
     ) -> AmodalResult:
@@ -159,6 +163,8 @@ class AmodalCompleter:
             height: pixels the model works at; the clip is letterboxed into them.
             width: pixels the model works at.
             guards: against invented shape; by default all, and none with ``conditioning="released"``.
+            copies: whether what other frames show of the hidden part is copied as far as that can be relied on; by
+                default as the checkpoint says, and not with ``conditioning="released"``.
             samples: answers of stage 1, at least 1; with several the result is their consensus and has them all.
             spans: ``"all"`` has the networks see every frame; ``"auto"`` leaves those alone that
                 :func:`~amodal_diffusion.pipelines.spans.find_spans` finds free of doubt.
@@ -208,6 +214,7 @@ class AmodalCompleter:
                 height=height,
                 width=width,
                 guards=guards,
+                copies=copies,
                 samples=samples,
             )
         )
@@ -231,6 +238,7 @@ class AmodalCompleter:
         height: int | None = None,
         width: int | None = None,
         guards: Guards | None = None,
+        copies: bool | None = None,
         samples: int = 1,
         spans: Spans | None = None,
     ) -> Iterator[AmodalResult]:
@@ -246,6 +254,7 @@ class AmodalCompleter:
             height: pixels the model works at.
             width: pixels the model works at.
             guards: against invented shape.
+            copies: from other frames.
             samples: answers of stage 1.
             spans: of the whole stream, where the object can be hidden; other frames are left alone. All when None.
 
@@ -282,7 +291,10 @@ class AmodalCompleter:
                 yield AmodalResult(amodal_mask=entry.amodal[None], samples=samples_of(entry))
         else:
             settings = StreamSettings(sampling["content_completion"], seed, spans=spans)
-            yield from self._timed("content_completion", stream_appearance(self._content, masked, settings))
+            if copies is None:
+                copies = settings.sampling.copies and self._content.conditioning != "released"
+            copier = Copies(settings.sampling.painted_share, self.copied) if copies else None
+            yield from self._timed("content_completion", stream_appearance(self._content, masked, settings, copier))
 
     @contextmanager
     def watched(self, on_step: Callable[[Stage], None]) -> Iterator[None]:

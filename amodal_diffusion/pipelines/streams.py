@@ -17,6 +17,7 @@ from amodal_diffusion.models.presets import Preset, apply_preset
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
+from amodal_diffusion.pipelines.copies import Copies
 from amodal_diffusion.pipelines.decision import best_threshold
 from amodal_diffusion.pipelines.guards import Guardian
 from amodal_diffusion.pipelines.spans import Spans
@@ -244,7 +245,10 @@ def samples_of(entry: MaskedFrame) -> BoolArray | None:
 
 
 def stream_appearance(
-    pipeline: ContentCompletionPipeline, masked: Iterable[MaskedFrame], settings: StreamSettings
+    pipeline: ContentCompletionPipeline,
+    masked: Iterable[MaskedFrame],
+    settings: StreamSettings,
+    copies: Copies | None = None,
 ) -> Iterator[AmodalResult]:
     """Stage 2, and the layers made of its pixels and the input's.
 
@@ -252,6 +256,7 @@ def stream_appearance(
         pipeline: stage 2.
         masked: in order, of one size.
         settings: of the stream.
+        copies: of this stream; what the network paints stays as it is when None.
 
     Yields:
         one frame each.
@@ -259,6 +264,10 @@ def stream_appearance(
     sampling = settings.sampling
 
     def predict(window: Window[MaskedFrame]) -> Tensor:
+        if copies is not None:
+            frames, wholes = [entry.frame for entry in window.items], [entry.amodal for entry in window.items]
+            if not copies.look_ahead(window.start, frames, wholes):
+                return torch.zeros(len(window.items), 3, sampling.height, sampling.width)
         modal, guide = [], []
         for entry in window.items:
             visible = cut_out_on_white(entry.frame.rgb[None], entry.frame.modal[None])
@@ -266,13 +275,16 @@ def stream_appearance(
             guide.append(_seen(entry.frame, entry.amodal, settings))
         return _sample(pipeline, torch.cat(modal)[None], torch.cat(guide)[None], settings, start=window.start)[0]
 
-    for entry, painted in blend_segments(
+    blended = blend_segments(
         masked, predict, size=sampling.num_frames, overlap=settings.overlap, segments=settings.segments
-    ):
+    )
+    for number, (entry, painted) in enumerate(blended):
         rgb, modal, amodal = entry.frame.rgb[None], entry.frame.modal[None], entry.amodal[None]
         whole = rgb
         if painted is not None:
             full = to_uint8(settings.put_back(entry.frame, painted[None].cpu(), outside=1.0))  # [1, H, W, 3]
+            if copies is not None:
+                full = copies.lay_over(number, full[0], entry.amodal & ~entry.frame.modal)[None]
             whole = np.where(modal[..., None], rgb, full)
         yield AmodalResult(
             amodal_mask=amodal,

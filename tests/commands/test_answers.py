@@ -1,4 +1,4 @@
-"""`complete --samples` and `--guards`: several answers beside their consensus, and what guards have removed."""
+"""`complete --samples`, `--guards` and `--copies`: answers and their consensus, what was removed, what was copied."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from amodal_diffusion.cli import main
 from amodal_diffusion.video.pictures import read_integers
 from tests.factories import tiny_completer_folder
 from tests.media import Bool, moving_disc, write_frames, write_masks
+from tests.video.tracking.moving import moving
 
 FRAMES = 5
 RGB, MASK = moving_disc(FRAMES, 24, 40)
@@ -68,6 +70,22 @@ def test_guards_say_what_they_removed(inputs: list[str], tmp_path: Path) -> None
     assert set(free["removed_by_guards"].values()) == {0}
     for said in (guarded, behind):
         assert sum(said["amodal_area"]) + sum(said["removed_by_guards"].values()) == sum(free["amodal_area"])
+
+
+def test_copies_say_their_share(inputs: list[str], tmp_path: Path) -> None:
+    scene = moving()
+    clip, model = write_frames(tmp_path / "frames", scene.rgb), next(text for text in inputs if text[:7] == "--model")
+    write_masks(tmp_path / "modal" / "cup", scene.modal)
+    write_masks(tmp_path / "amodal" / "cup", scene.amodal)
+    given = [f"--masks={tmp_path / 'modal'}", f"--amodal-masks={tmp_path / 'amodal'}", "--depth=none", "--steps=1"]
+    wanted = [str(clip), "-q", model, *given, "--device=cpu"]
+    assert complete(wanted, tmp_path / "on", "--copies", "on")["copied_share"] > 0.5
+    assert "copied_share" not in complete(wanted, tmp_path / "off", "--copies", "off")
+    layers = [tmp_path / name / "objects" / "cup" / "completed" / "00003.png" for name in ("on", "off")]
+    shown = [np.asarray(Image.open(layer)) for layer in layers]
+    differs = (shown[0] != shown[1]).any(axis=-1)
+    assert differs.any()
+    assert not (differs & ~scene.hidden[3]).any()
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from amodal_diffusion.evaluation.bars import Bar, Judge
+from amodal_diffusion.evaluation.bars import CONTENT_BARS, Bar, Judge
 from amodal_diffusion.evaluation.benchmark import MaskTrack
 from amodal_diffusion.evaluation.content import ContentScorer
 from amodal_diffusion.evaluation.json_text import json_text
 from amodal_diffusion.evaluation.methods import Method, build_methods
 from amodal_diffusion.evaluation.occlusion import BINS
+from amodal_diffusion.evaluation.report import describe_bar
 from amodal_diffusion.evaluation.results import SkippedTrack, TrackResult
 from amodal_diffusion.evaluation.scoring import TrackScorer
 from amodal_diffusion.evaluation.summary import RunSummary
@@ -149,6 +150,19 @@ def test_gains_are_paired_by_frame() -> None:
     (verdict,) = judge.verdicts()
     assert verdict.passed  # 1 less 0 in every frame that hides something, so without an error
     assert verdict.value.standard_error == pytest.approx(0.0, abs=1e-12)
+
+
+def test_painting_is_paired_by_track() -> None:
+    methods = [Sure(Squares(COUNT)), *build_methods(["modal", "temporal"])]
+    results = results_of(methods, paint=True)
+    judge = Judge(methods, CONTENT_BARS, [])
+    for result in results:
+        judge.add(result)
+    fill, copy = judge.verdicts()
+    assert [(verdict.bar.baseline, verdict.passed) for verdict in (fill, copy)] == [("modal", True), ("temporal", True)]
+    psnr = [[result.methods[name].content.psnr for name in ("sure", "modal")] for result in results]  # type: ignore[union-attr]
+    assert fill.value.value == pytest.approx(np.nanmean([sure - modal for sure, modal in psnr]))
+    assert "PSNR" in describe_bar(fill.record())
 
 
 def test_no_bar_without_its_baseline() -> None:

@@ -103,6 +103,7 @@ def test_a_folder_that_says_nothing_has_the_packages_presets(tmp_path: Path) -> 
         ({"other_frames": True, "other_frames_weight": -1}, {}, "other_frames_weight: expected at least 0, got -1"),
         ({"visible_weight": -0.5}, {}, "visible_weight: expected at least 0, got -0.5"),
         ({"other_frames_weight": 1.0}, {}, "other_frames_weight: expected other_frames beside it"),
+        ({"painted_share": 1.5}, {}, "painted_share: expected 0 to 1, got 1.5"),
         ({}, {"paper": {}}, "presets: paper: a checkpoint's own are fast, default"),
         ({}, {"fast": {"step": 3}}, "presets.fast: unknown keys step; known are "),
         ({}, {"fast": {"views": 5}}, "presets.fast: views: expected one of"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from amodal_diffusion.pipelines.guards import Guardian, Guards
 from amodal_diffusion.training.tasks import AmodalSegmentationTask
 from amodal_diffusion.types import STAGES, InputError, VideoClip
 from tests.factories import moving_square, tiny_completer_folder
+from tests.video.tracking.moving import moving
 
 
 @pytest.fixture(scope="module")
@@ -277,6 +279,35 @@ def test_guards_are_counted_and_can_be_turned_off(folder: Path) -> None:
     )
     released.complete(clip, depth=depth)
     assert sum(released.guarded.values()) == 0
+
+
+def test_copies_are_made_where_they_are_wanted_and_never_in_released_conditioning(folder: Path, tmp_path: Path) -> None:
+    truth = moving()
+    clip = VideoClip(truth.rgb, truth.modal, fps=8.0)
+    stage: Literal["content_completion"] = "content_completion"
+
+    def paint(model: Path, *, copies: bool | None = None, **how: Any) -> tuple[float, float]:
+        """Mean error of hidden colours in grey levels, and how many of them are copies."""
+        completer = AmodalCompleter.from_pretrained(model, stages=(stage,), device="cpu", **how)
+        result = completer.complete(clip, depth=truth.depth, amodal_mask=truth.amodal, copies=copies)
+        assert result.rgba is not None
+        assert np.array_equal(result.rgba[truth.modal][:, :3], truth.rgb[truth.modal])
+        assert np.array_equal(result.rgba[..., 3] == 255, truth.amodal)
+        painted = result.rgba[truth.hidden][:, :3].astype(float)
+        return float(np.abs(painted - truth.whole[truth.hidden]).mean()), completer.copied["copied"]
+
+    without, nothing = paint(folder)
+    assert nothing == 0
+    better, copied = paint(folder, copies=True)
+    assert copied > 0.5 * truth.hidden.sum()
+    assert better < 0.6 * without
+    copying = tmp_path / "copying"
+    shutil.copytree(folder, copying)
+    settings = read_settings(copying / stage)
+    write_settings(replace(settings, sampling=replace(settings.sampling, copies=True)), copying / stage)
+    assert paint(copying) == (better, copied)
+    assert paint(copying, copies=False) == (without, 0)
+    assert paint(copying, conditioning="released") == paint(folder, conditioning="released")
 
 
 def test_presets_choose_and_choices_beat_them(folder: Path, completer: AmodalCompleter) -> None:

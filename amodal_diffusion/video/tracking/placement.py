@@ -13,6 +13,7 @@ from amodal_diffusion.types import FloatArray
 
 Placement = npt.NDArray[np.float64]
 Points = npt.NDArray[np.float64]
+Pixels = npt.NDArray[np.float32] | npt.NDArray[np.uint8] | npt.NDArray[np.bool_]
 
 
 def to_frame(placement: Placement, rows: Points, columns: Points) -> tuple[Points, Points]:
@@ -51,6 +52,48 @@ def look_up(maps: FloatArray, rows: Points, columns: Points) -> FloatArray:
     flat = np.concatenate([maps.reshape(channels, -1), np.zeros((channels, 1), maps.dtype)], axis=1)
     found: FloatArray = flat.take(np.where(inside, row * width + column, height * width), axis=1)
     return found
+
+
+def interpolate(colours: Pixels, weight: Pixels, rows: Points, columns: Points) -> tuple[FloatArray, FloatArray]:
+    """Colours between pixels: the mean of the four around a point, each by its nearness and its weight.
+
+    Args:
+        colours: any number type, ``[H, W, 3]``.
+        weight: what a pixel counts, at least 0, any number type or bool, ``[H, W]``; pixels outside count nothing.
+        rows: of the points, ``[n]``.
+        columns: of the points, ``[n]``.
+
+    Returns:
+        float32 ``[n, 3]``, 0 where nothing counts; and what counts there, float32 ``[n]``, at most the largest weight.
+    """
+    height, width = weight.shape
+    top, left = np.floor(rows), np.floor(columns)
+    down, right = (rows - top).astype(np.float32), (columns - left).astype(np.float32)
+    total, found = np.zeros(len(rows), np.float32), np.zeros((len(rows), 3), np.float32)
+    for below, share_of_row in ((0, 1 - down), (1, down)):
+        row = top + below
+        for beside, share_of_column in ((0, 1 - right), (1, right)):
+            column = left + beside
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            at = np.where(inside, row, 0).astype(np.intp), np.where(inside, column, 0).astype(np.intp)
+            counts = np.where(inside, share_of_row * share_of_column * weight[at], np.float32(0))
+            total += counts
+            found += counts[:, None] * colours[at]
+    return np.asarray(found / np.maximum(total, np.float32(1e-6))[:, None], dtype=np.float32), total
+
+
+def in_cells(placement: Placement, block: int) -> Placement:
+    """A placement in pixels, or many ``[..., 4]``, as one in cells of ``block`` pixels a side."""
+    cells = np.array(placement, dtype=np.float64)
+    cells[..., :2] = (cells[..., :2] - (block - 1) / 2) / block  # a cell's centre is not that of its first pixel
+    return cells
+
+
+def in_pixels(placement: Placement, block: int) -> Placement:
+    """The inverse of :func:`in_cells`."""
+    pixels = np.array(placement, dtype=np.float64)
+    pixels[..., :2] = pixels[..., :2] * block + (block - 1) / 2
+    return pixels
 
 
 def lattice(side: int, step: float = 1.0) -> tuple[Points, Points]:

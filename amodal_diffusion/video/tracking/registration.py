@@ -9,7 +9,7 @@ from scipy import fft
 
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 from amodal_diffusion.video.tracking.evidence import ELSEWHERE, SEEN, gather_evidence
-from amodal_diffusion.video.tracking.placement import Placement, Points, lattice, look_up, to_frame, to_object
+from amodal_diffusion.video.tracking.placement import Placement, Points, in_cells, lattice, look_up, to_frame, to_object
 
 COLOUR_WEIGHT = 0.5
 """What a pixel whose colour is a standard deviation off the mean in both counts, beside 1 for one seen in both."""
@@ -112,6 +112,4 @@ class Aligner:
         return look_up(model, rows + self._cells // 2, columns + self._cells // 2)
 
     def _in_cells(self, placement: Placement) -> Placement:
-        """The placement of pixels as one of cells; the centre of the first cell is not that of the first pixel."""
-        centre = (self._block - 1) / 2
-        return np.asarray([*((placement[:2] - centre) / self._block), *placement[2:]])
+        return in_cells(placement, self._block)

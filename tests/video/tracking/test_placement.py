@@ -7,7 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from amodal_diffusion.video.tracking.placement import lattice, look_up, to_frame, to_object
+from amodal_diffusion.video.tracking.placement import (
+    in_cells,
+    in_pixels,
+    interpolate,
+    lattice,
+    look_up,
+    to_frame,
+    to_object,
+)
 
 
 def test_a_quarter_turn_at_twice_the_size() -> None:
@@ -34,3 +42,18 @@ def test_a_lattice_lies_about_the_origin() -> None:
     rows, columns = lattice(3, step=2.0)
     assert rows.ravel().tolist() == columns.ravel().tolist() == [-2.0, 0.0, 2.0]
     assert (rows.shape, columns.shape) == ((3, 1), (1, 3))
+
+
+def test_between_pixels_those_that_count_are_mixed() -> None:
+    colours = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    weight = np.asarray([[True, True], [False, True]])
+    rows, columns = np.asarray([0.0, 0.5, 5.0]), np.asarray([0.25, 0.0, 0.0])
+    found, counts = interpolate(colours, weight, rows, columns)
+    np.testing.assert_allclose(found, [[0.75, 1.75, 2.75], [0, 1, 2], [0, 0, 0]], atol=1e-6)
+    assert counts == pytest.approx([1.0, 0.5, 0.0])
+
+
+def test_cells_and_pixels_have_the_same_places() -> None:
+    placement = np.asarray([[4.0, 1.0, 0.2, 0.1]])
+    np.testing.assert_allclose(in_cells(placement, 3), [[1.0, 0.0, 0.2, 0.1]])  # the centre of the cell of rows 3 to 5
+    np.testing.assert_allclose(in_pixels(in_cells(placement, 3), 3), placement)
