@@ -96,6 +96,11 @@ class SamplingDefaults:
                 raise InputError(f"{name}: expected a number above 0, got {value!r}")
         if self.sigma_min is not None and self.sigma_max is not None and self.sigma_min >= self.sigma_max:
             raise InputError(f"sigma_min: expected less than sigma_max, {self.sigma_max}, got {self.sigma_min}")
+        self._check_weights()
+        if self.views not in VIEWS:
+            raise InputError(f"views: expected one of {', '.join(map(str, VIEWS))}, got {self.views!r}")
+
+    def _check_weights(self) -> None:
         weight = self.visible_weight
         if weight is not None and not (_is_number(weight) and 0 <= weight < math.inf):
             raise InputError(f"visible_weight: expected at least 0, got {weight!r}")
@@ -105,8 +110,6 @@ class SamplingDefaults:
             raise InputError("other_frames_weight: expected other_frames beside it, which finds what they show")
         if not (_is_number(self.painted_share) and 0 <= self.painted_share <= 1):
             raise InputError(f"painted_share: expected 0 to 1, got {self.painted_share!r}")
-        if self.views not in VIEWS:
-            raise InputError(f"views: expected one of {', '.join(map(str, VIEWS))}, got {self.views!r}")
 
     @property
     def network_passes(self) -> int:
