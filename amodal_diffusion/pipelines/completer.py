@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
@@ -56,7 +57,7 @@ class AmodalCompleter:
 
     Attributes:
         seconds: time spent so far, by stage.
-        guarded: hidden pixels removed so far, by guard.
+        guarded: hidden pixels removed so far from the frames that came out, by guard.
     """
 
     def __init__(
@@ -223,6 +224,7 @@ class AmodalCompleter:
         guards: Guards | None = None,
         samples: int = 1,
         spans: Spans | None = None,
+        done: int = 0,
     ) -> Iterator[AmodalResult]:
         """Complete a stream of frames of one object; memory is that of a few windows, whatever its length.
 
@@ -236,9 +238,11 @@ class AmodalCompleter:
             guards: against invented shape.
             samples: answers of stage 1.
             spans: of the whole stream, where the object can be hidden; other frames are left alone. All when None.
+            done: first frames whose results an earlier run has given; each comes with the whole mask that was found
+                (``amodal``). What follows is the same to the bit, and windows of these frames alone are not sampled.
 
         Yields:
-            runs of finished frames, in order, that together are the stream.
+            runs of finished frames, in order, that together are the stream but for the first ``done``.
 
         Raises:
             InputError: if sizes differ, amodal masks are missing where stage 1 is not loaded, or the spans are of
@@ -252,20 +256,28 @@ class AmodalCompleter:
         checked = _same_size(frames)
         if spans is not None:
             checked = mark_free(checked, spans)
+        guardian = None
         if self._segmentation is None:
             masked = given_masks(checked)
         else:
-            settings = StreamSettings(sampling["amodal_segmentation"], seed, samples, spans)
+            settings = StreamSettings(sampling["amodal_segmentation"], seed, samples, spans, done)
             if guards is None:
                 guards = Guards.of(["none" if self._segmentation.conditioning == "released" else "all"])
-            guardian = Guardian(guards, removed=self.guarded)
+            guardian = Guardian(guards)
             masked = self._timed("amodal_segmentation", stream_masks(self._segmentation, checked, settings, guardian))
         if self._content is None:
-            for entry in masked:
-                yield AmodalResult(amodal_mask=entry.amodal[None], samples=samples_of(entry))
+            results = (
+                AmodalResult(amodal_mask=entry.amodal[None], samples=samples_of(entry))
+                for entry in islice(masked, done, None)
+            )
         else:
-            settings = StreamSettings(sampling["content_completion"], seed, spans=spans)
-            yield from self._timed("content_completion", stream_appearance(self._content, masked, settings))
+            settings = StreamSettings(sampling["content_completion"], seed, spans=spans, done=done)
+            results = self._timed("content_completion", stream_appearance(self._content, masked, settings))
+        for number, result in enumerate(results, start=done):
+            if guardian is not None:
+                for guard, count in guardian.take_removed(number).items():
+                    self.guarded[guard] += count
+            yield result
 
     @contextmanager
     def watched(self, on_step: Callable[[Stage], None]) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -72,12 +73,15 @@ class StreamSettings:
         samples: answers, each from noise of its own; the first is the same however many there are.
         spans: where the object can be hidden; the network sees no more than these and some frames around them. It sees
             all when None.
+        done: first frames whose results are there already; they come with their whole masks, no window of them alone
+            is sampled, and stage 2 gives nothing for them.
     """
 
     sampling: SamplingDefaults
     seed: int
     samples: int = 1
     spans: Spans | None = None
+    done: int = 0
 
     @property
     def overlap(self) -> int:
@@ -239,6 +243,8 @@ def stream_appearance(
     sampling = settings.sampling
 
     def predict(window: Window[MaskedFrame]) -> Tensor:
+        if window.start + len(window.items) <= settings.done:
+            return torch.zeros(len(window.items), 3, sampling.height, sampling.width)
         modal, guide = [], []
         for entry in window.items:
             visible = cut_out_on_white(entry.frame.rgb[None], entry.frame.modal[None])
@@ -246,9 +252,10 @@ def stream_appearance(
             guide.append(_seen(entry.frame, entry.amodal, settings))
         return _sample(pipeline, torch.cat(modal)[None], torch.cat(guide)[None], settings, start=window.start)[0]
 
-    for entry, painted in blend_segments(
+    blended = blend_segments(
         masked, predict, size=sampling.num_frames, overlap=settings.overlap, segments=settings.segments
-    ):
+    )
+    for entry, painted in islice(blended, settings.done, None):
         rgb, modal, amodal = entry.frame.rgb[None], entry.frame.modal[None], entry.amodal[None]
         whole = rgb
         if painted is not None:
