@@ -25,6 +25,7 @@ from amodal_diffusion.types import InputError, Stage
 
 Conditioning = Literal["corrected", "released"]
 LATENT_CHANNELS = 4
+ALL_FRAMES = slice(None)
 
 
 @dataclass
@@ -32,7 +33,7 @@ class ConditionedVideoOutput(BaseOutput):
     """What the pipeline returns.
 
     Attributes:
-        video: float32 ``[B, F, 3, H, W]`` in [-1, 1].
+        video: of the frames that were to be decoded, float32 ``[B, F, 3, H, W]`` in [-1, 1].
         latents: final latents, float32 ``[B, F, 4, h, w]``, still multiplied by the VAE's scaling factor.
     """
 
@@ -129,6 +130,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         generator: Generators | None = None,
         latents: Tensor | None = None,
         decode_chunk_size: int = 8,
+        decoded: slice = ALL_FRAMES,
     ) -> ConditionedVideoOutput:
         """Sample a batch of clips.
 
@@ -144,6 +146,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
             generator: one for the batch, or one a clip, which makes a clip's result independent of its batch.
             latents: initial noise of unit variance, float ``[B, F, 4, h, w]``, instead of drawing it.
             decode_chunk_size: frames of a clip that the VAE decodes together.
+            decoded: run of frames that the video is wanted of; decoding takes a good part of the time with few steps.
 
         Returns:
             video and final latents.
@@ -197,7 +200,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
                 bar.update()
 
         # 5. Decode
-        video = decode_latents(self.vae, latents, decode_chunk_size=decode_chunk_size).clamp(-1.0, 1.0)
+        video = decode_latents(self.vae, latents[:, decoded], decode_chunk_size=decode_chunk_size).clamp(-1.0, 1.0)
         self.maybe_free_model_hooks()
         return ConditionedVideoOutput(video=video, latents=latents)
 

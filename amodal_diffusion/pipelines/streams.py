@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from amodal_diffusion.models.checkpoint import SamplingDefaults
 from amodal_diffusion.models.latents import spatial_factor
@@ -91,7 +92,11 @@ class StreamSettings:
     @property
     def segments(self) -> list[tuple[int, int]] | None:
         """The parts of the stream that the network sees; None for all of it."""
-        return None if self.spans is None else self.spans.segments(self.sampling.num_frames)
+        return None if self.spans is None else self.spans.segments(self.sampling.num_frames, self.overlap)
+
+    def wanted(self, start: int, stop: int) -> tuple[int, int]:
+        """The part of a window whose frames can differ from what is visible; ends where it starts if there is none."""
+        return (start, stop) if self.spans is None else self.spans.around(start, stop)
 
     def look(self, frame: FrameInput, values: Tensor, pad_value: float | Literal["edge"]) -> Tensor:
         """Bring pixels of a frame, ``[1, C, H, W]``, to the size that the model works at: whole, or a close-up."""
@@ -243,7 +248,9 @@ def stream_appearance(
     sampling = settings.sampling
 
     def predict(window: Window[MaskedFrame]) -> Tensor:
-        if window.start + len(window.items) <= settings.done:
+        stop = window.start + len(window.items)
+        first, last = settings.wanted(window.start, stop)
+        if first == last or stop <= settings.done:
             return torch.zeros(len(window.items), 3, sampling.height, sampling.width)
         modal, guide = [], []
         for entry in window.items:
@@ -302,7 +309,10 @@ def _depth_seen(frame: FrameInput, depth: FloatArray, settings: StreamSettings) 
 def _sample(
     pipeline: ConditionedVideoPipeline, modal: Tensor, guide: Tensor | None, settings: StreamSettings, *, start: int
 ) -> Tensor:
-    """Run one window that begins at frame ``start``; float32 ``[K, F, 3, H, W]`` in [-1, 1], one a sample."""
+    """Run one window that begins at frame ``start``; float32 ``[K, F, 3, H, W]`` in [-1, 1], one a sample.
+
+    What lies before and after all frames in which the object can be hidden is there to know its shape by, and 0.
+    """
     sampling = settings.sampling
     factor = spatial_factor(pipeline.vae)
     cells = (4, sampling.height // factor, sampling.width // factor)
@@ -313,7 +323,8 @@ def _sample(
         for number in range(count)
         for frame in frames
     ]
-    return pipeline(
+    first, last = settings.wanted(start, frames.stop)
+    video = pipeline(
         modal.expand(count, -1, -1, -1, -1),
         None if guide is None else guide.expand(count, -1, -1, -1, -1),
         num_inference_steps=sampling.num_inference_steps,
@@ -322,7 +333,9 @@ def _sample(
         generator=[_generator(settings.seed, key, start, 1, *_answer(number)) for number in range(count)],
         latents=torch.stack(noise).unflatten(0, (count, len(frames))),
         decode_chunk_size=sampling.decode_chunk_size,
+        decoded=slice(first - start, last - start),
     ).video
+    return functional.pad(video, (0, 0, 0, 0, 0, 0, first - start, frames.stop - last))
 
 
 def _answer(number: int) -> tuple[int, ...]:
