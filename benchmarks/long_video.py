@@ -82,7 +82,9 @@ def main() -> None:
     args, options = parser.parse_known_args()
     if args.one is None:
         for frames in args.frames:
-            subprocess.run([sys.executable, __file__, "--one", str(frames), f"--kills={args.kills}", *options], check=True)
+            subprocess.run(
+                [sys.executable, __file__, "--one", str(frames), f"--kills={args.kills}", *options], check=True
+            )
         return
     unit = 1 if sys.platform == "darwin" else 1024
     with tempfile.TemporaryDirectory() as name:
@@ -97,7 +99,9 @@ def main() -> None:
         if args.kills:
             lines = run_with_kills([*command, str(folder / "again")], folder / "again", args.kills, args.one)
             same = contents(folder / "out") == contents(folder / "again")
-            print(f"      killed {args.kills} times: {'same' if same else 'OTHER'} files; {'; '.join(lines)}", flush=True)
+            print(
+                f"      killed {args.kills} times: {'same' if same else 'OTHER'} files; {'; '.join(lines)}", flush=True
+            )
 
 
 if __name__ == "__main__":
