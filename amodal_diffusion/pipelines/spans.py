@@ -230,8 +230,9 @@ def _joined(segments: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     for start, stop in segments:
         if found and start <= found[-1][1]:
-            start, stop = found[-1][0], max(stop, found.pop()[1])
-        found.append((start, stop))
+            found[-1] = (found[-1][0], max(stop, found[-1][1]))
+        else:
+            found.append((start, stop))
     return found
 
 
