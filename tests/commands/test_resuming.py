@@ -1,4 +1,4 @@
-"""`complete` that is broken off inside an object goes on after its last finished frame, with the same files in the end."""
+"""`complete` that is broken off inside an object goes on after its last finished frame, and gives the same files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from amodal_diffusion.cli import main
 from amodal_diffusion.commands import _objects
 from amodal_diffusion.pipelines import streams
+from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline
+from amodal_diffusion.pipelines.streams import StreamSettings
 from amodal_diffusion.video.pictures import write_mask_png, write_rgba_png
 from tests.factories import tiny_completer_folder
 from tests.media import Bool, UInt8, moving_disc, write_frames, write_masks
@@ -49,9 +52,11 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> Windows:
     asked: Windows = []
     sample = streams._sample
 
-    def counted(pipeline, modal, guide, settings, *, start, **options):  # type: ignore[no-untyped-def]
-        asked.append((pipeline.stage, start, start + modal.shape[1]))
-        return sample(pipeline, modal, guide, settings, start=start, **options)
+    def counted(
+        pipeline: ConditionedVideoPipeline, modal: Tensor, guide: Tensor | None, settings: StreamSettings, *, start: int
+    ) -> Tensor:
+        asked.append((str(pipeline.stage), start, start + modal.shape[1]))
+        return sample(pipeline, modal, guide, settings, start=start)
 
     monkeypatch.setattr(streams, "_sample", counted)
     return asked
