@@ -59,8 +59,8 @@ def clip_depth(
 ) -> DepthTrack | None:
     """Depth of the whole clip, as it was given or as it is estimated now; None for none.
 
-    Estimates wait on disk: they are scaled over the whole clip, which the first frame cannot know. After an interruption
-    it goes on behind the last whole batch, so that the batches are the same.
+    Estimates wait on disk: they are scaled over the whole clip, which the first frame cannot know. After a kill
+    estimating goes on behind the last whole batch, so that the batches are the same.
 
     Args:
         inputs: the clip, and its depth where it was given.
