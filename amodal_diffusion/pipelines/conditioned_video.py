@@ -146,7 +146,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
             generator: one for the batch, or one a clip, which makes a clip's result independent of its batch.
             latents: initial noise of unit variance, float ``[B, F, 4, h, w]``, instead of drawing it.
             decode_chunk_size: frames of a clip that the VAE decodes together.
-            decoded: run of frames that the video is wanted of; decoding takes a good part of the time with few steps.
+            decoded: run of frames, at least one, that the video is wanted of; with few steps decoding takes half the time.
 
         Returns:
             video and final latents.
@@ -161,6 +161,8 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         self._check_inputs(modal, guide, latents, steps, noise_aug_strength, decode_chunk_size)
         device = self._execution_device
         batch, frames, _, height, width = modal.shape
+        if not range(frames)[decoded]:
+            raise InputError(f"decoded: expected a run of some of {frames} frames, got {decoded}")
         modal = modal.to(device, torch.float32)
         guide = guide if guide is None else guide.to(device, torch.float32)
 
