@@ -146,7 +146,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
             generator: one for the batch, or one a clip, which makes a clip's result independent of its batch.
             latents: initial noise of unit variance, float ``[B, F, 4, h, w]``, instead of drawing it.
             decode_chunk_size: frames of a clip that the VAE decodes together.
-            decoded: run of frames, at least one, that the video is wanted of; with few steps decoding takes half the time.
+            decoded: run of frames, at least one, that the video is wanted of; decoding is half the time of one step.
 
         Returns:
             video and final latents.
