@@ -63,7 +63,7 @@ def run_with_kills(command: list[str], out: Path, kills: int, frames: int) -> li
     part, lines = out.with_name(out.name + ".partial"), []
     for number in range(kills + 1):
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-            wanted = (number + 1) * OBJECTS * frames // (kills + 1) if number < kills else math.inf
+            wanted = (2 * number + 1) * OBJECTS * frames // (2 * kills) if number < kills else math.inf
             while process.poll() is None:
                 time.sleep(0.2)
                 if sum(1 for _ in part.glob("objects/*/amodal_masks/*.png")) >= wanted:

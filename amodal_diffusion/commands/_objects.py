@@ -124,7 +124,7 @@ def _compare_answers(track: MaskTrack, inputs: CompletionInputs, work: Path, cou
             paths = (work / answer_path(track, answer, index) for answer in range(count))
             answers = np.stack([read_integers(path).values > 0 for path in paths])  # [K, H, W]
             agreement.add(answers)
-            video.write(draw_uncertainty(probability_map(answers[:, None])[0]))
+            video.write(draw_uncertainty(probability_map(list(answers))))
     found = agreement.result()
     order = np.argsort([-value for value in found], kind="stable")
     return {"answers": [{"answer": int(k) + 1, "agreement": round(found[k], 4)} for k in order]}

@@ -266,7 +266,7 @@ class AmodalCompleter:
             guardian = Guardian(guards)
             masked = self._timed("amodal_segmentation", stream_masks(self._segmentation, checked, settings, guardian))
         if self._content is None:
-            results = (
+            results: Iterator[AmodalResult] = (
                 AmodalResult(amodal_mask=entry.amodal[None], samples=samples_of(entry))
                 for entry in islice(masked, done, None)
             )
