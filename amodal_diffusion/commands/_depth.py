@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from amodal_diffusion.commands._request import CompletionInputs, CompletionRequest
 from amodal_diffusion.types import FloatArray, InputError
-from amodal_diffusion.video.depth_files import DepthTrack, open_small_depth, write_small_depth
+from amodal_diffusion.video.depth_files import DepthTrack, SmallDepthFile
 from amodal_diffusion.video.outdir import OutputFolder
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def clip_depth(
 ) -> DepthTrack | None:
     """Depth of the whole clip, as it was given or as it is estimated now; None for none.
 
-    Estimates wait on disk: they are scaled over the whole clip, which the first frame cannot know.
+    Estimates wait on disk: they are scaled over the whole clip, which the first frame cannot know. After a kill
+    estimating goes on behind the last whole batch, so that the batches are the same.
 
     Args:
         inputs: the clip, and its depth where it was given.
@@ -70,18 +71,18 @@ def clip_depth(
     if inputs.depth is not None or estimator is None:
         return inputs.depth
     clip = inputs.clip
+    file = SmallDepthFile(out.work / _FILE, clip.num_frames, clip.height, clip.width)
     if not out.is_finished(STEP):
-        with out.step(STEP, [_FILE]) as folder:
-            bar = tqdm(total=clip.num_frames, desc="depth", unit="frame", disable=quiet)
+        with out.step(STEP, [_FILE], progress=_FILE):
+            kept = file.count() // _BATCH * _BATCH
+            bar = tqdm(total=clip.num_frames, initial=kept, desc="depth", unit="frame", disable=quiet)
 
             def maps() -> Iterator[FloatArray]:
-                frames = iter(clip)
+                frames = islice(clip, kept, None)
                 while batch := list(islice(frames, _BATCH)):
                     yield estimator(np.stack(batch))
                     bar.update(len(batch))
 
             with bar:
-                write_small_depth(
-                    folder / _FILE, maps(), num_frames=clip.num_frames, height=clip.height, width=clip.width
-                )
-    return open_small_depth(out.work / _FILE, height=clip.height, width=clip.width)
+                file.write(maps(), kept=kept)
+    return file.open()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import asdict
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,18 +21,21 @@ from amodal_diffusion.commands._paths import (
     step_of,
     uncertainty_path,
 )
+from amodal_diffusion.commands._progress import Progress
 from amodal_diffusion.commands._request import CompletionInputs, CompletionRequest
-from amodal_diffusion.metrics import Agreement
+from amodal_diffusion.metrics import Agreement, probability_map
 from amodal_diffusion.types import AmodalResult, BoolArray, FloatArray
 from amodal_diffusion.video.encoding import VideoLayout, VideoWriter
 from amodal_diffusion.video.mask_files import MaskTrack
-from amodal_diffusion.video.outdir import OutputFolder
+from amodal_diffusion.video.outdir import OutputFolder, write_whole
 from amodal_diffusion.video.overlay import draw_uncertainty
-from amodal_diffusion.video.pictures import write_mask_png, write_rgba_png
+from amodal_diffusion.video.pictures import read_integers, write_mask_png, write_rgba_png
 
 if TYPE_CHECKING:
     from amodal_diffusion.pipelines.completer import AmodalCompleter, FrameInput
     from amodal_diffusion.pipelines.spans import Spans
+
+logger = logging.getLogger(__name__)
 
 
 def complete_object(
@@ -44,6 +47,8 @@ def complete_object(
 ) -> None:
     """Write one object's files as they come, and a record of them for the summary.
 
+    Until that is written, it tells how many frames are finished; a run that was broken off goes on after them.
+
     Args:
         track: the object.
         inputs: all of the clip.
@@ -51,83 +56,89 @@ def complete_object(
         request: how.
         out: where; the step of the object is done here.
     """
-    paints, answers = request.stages == "all", _answers(track, inputs, request)
-    frames = range(track.num_frames)
-    files = [record_path(track), *(mask_path(track, index) for index in frames)]
-    files += [layer_path(track, index) for index in frames if paints]
-    files += [answer_path(track, answer, index) for answer in range(answers) for index in frames]
-    files += [uncertainty_path(track)] if answers else []
-    seconds, guarded, copied = dict(completer.seconds), dict(completer.guarded), dict(completer.copied)
-    areas: list[int] = []
-    with (
-        out.step(step_of(track), files) as work,
-        _AnswerFiles(track, inputs, work, count=answers) as writer,
-        tqdm(total=track.num_frames, desc=f"object {track.name}", unit="frame", disable=request.quiet) as bar,
-    ):
-        spans = _spans(track, inputs, request)
-        for result in _stream(track, inputs, completer, request, spans):
-            writer.write(result, start=len(areas))
-            for position, mask in enumerate(result.amodal_mask):
-                write_mask_png(work / mask_path(track, len(areas)), mask)
-                if result.rgba is not None:
-                    write_rgba_png(work / layer_path(track, len(areas)), result.rgba[position])
-                areas.append(int(mask.sum()))
-            bar.update(len(result.amodal_mask))
-        if len(areas) != track.num_frames:
-            raise RuntimeError(f"{len(areas)} results for {track.num_frames} frames of object {track.name}")
-        record = {
+    answers = _answers(track, inputs, request)
+    frames = [_files_of_frame(track, index, request, answers) for index in range(track.num_frames)]
+    files = [record_path(track), *chain.from_iterable(frames), *([uncertainty_path(track)] if answers else [])]
+    with out.step(step_of(track), files, progress=record_path(track)) as work:
+        record, spans = work / record_path(track), _spans(track, inputs, request)
+        begun = Progress.read(record)
+        if not all((work / file).is_file() for file in chain.from_iterable(frames[: begun.frames])):
+            begun = Progress()
+        if begun.frames and not request.quiet:
+            logger.info("object %s: goes on at frame %d of %d", track.name, begun.frames, track.num_frames)
+        done, seconds, guarded = begun, dict(completer.seconds), dict(completer.guarded)
+        copied = dict(completer.copied)
+        with tqdm(
+            total=track.num_frames, initial=begun.frames, desc=f"object {track.name}", unit="frame",
+            disable=request.quiet,
+        ) as bar:  # fmt: skip
+            for result in _stream(track, inputs, completer, request, spans, work, done=begun.frames):
+                _write_frames(track, result, work, start=done.frames)
+                done = begun.plus(
+                    done.frames - begun.frames + len(result.amodal_mask),
+                    seconds={stage: spent - seconds[stage] for stage, spent in completer.seconds.items()},
+                    removed_by_guards={guard: count - guarded[guard] for guard, count in completer.guarded.items()},
+                    hidden_pixels={kind: count - copied[kind] for kind, count in completer.copied.items()},
+                )
+                write_whole(record, done.to_json())
+                bar.update(len(result.amodal_mask))
+        if done.frames != track.num_frames:
+            raise RuntimeError(f"{done.frames} results for {track.num_frames} frames of object {track.name}")
+        values = {
             "visible_area": list(track.areas),
-            "amodal_area": areas,
+            "amodal_area": [int(mask.sum()) for mask in _masks(track, work, track.num_frames)],
             "spans": [asdict(run) for run in spans.runs],
-            "removed_by_guards": {name: count - guarded[name] for name, count in completer.guarded.items()},
-            **_copied_record({name: count - copied[name] for name, count in completer.copied.items()}),
-            **writer.record(),
-            "seconds": {stage: round(spent - seconds[stage], 3) for stage, spent in completer.seconds.items()},
+            "removed_by_guards": done.removed_by_guards,
+            **_copied_record(done.hidden_pixels),
+            **_compare_answers(track, inputs, work, answers),
+            "seconds": {stage: round(spent, 3) for stage, spent in done.seconds.items()},
         }
-        (work / record_path(track)).write_text(json.dumps(record) + "\n", encoding="utf-8")
+        write_whole(record, json.dumps(values) + "\n")
 
 
 def _copied_record(tally: Mapping[str, float]) -> dict[str, object]:
-    """Which share of the hidden pixels are copies from other frames; nothing where none was copied at all."""
-    return {"copied_share": round(tally["copied"] / tally["hidden"], 4)} if tally["hidden"] else {}
+    """How many hidden pixels there are, and which share of them are copies; nothing where none was copied at all."""
+    if not tally["hidden"]:
+        return {}
+    counts = {kind: round(count, 1) for kind, count in tally.items()}
+    return {"hidden_pixels": counts, "copied_share": round(tally["copied"] / tally["hidden"], 4)}
 
 
-class _AnswerFiles:
-    """Writes several answers beside their consensus, where there are several."""
+def _files_of_frame(track: MaskTrack, index: int, request: CompletionRequest, answers: int) -> list[str]:
+    layers = [layer_path(track, index)] if request.stages == "all" else []
+    return [mask_path(track, index), *layers, *(answer_path(track, answer, index) for answer in range(answers))]
 
-    def __init__(self, track: MaskTrack, inputs: CompletionInputs, work: Path, *, count: int) -> None:
-        self._track, self._inputs, self._work, self._count = track, inputs, work, count
-        self._agreement = Agreement(max(1, count))
-        self._open = ExitStack()
-        self._video: VideoWriter | None = None
 
-    def __enter__(self) -> _AnswerFiles:
-        if self._count:
-            path = self._work / uncertainty_path(self._track)
-            self._video = self._open.enter_context(VideoWriter(path, "mp4", VideoLayout.of(self._inputs.clip)))
-        return self
+def _write_frames(track: MaskTrack, result: AmodalResult, work: Path, *, start: int) -> None:
+    """Write the pictures of frames from number ``start`` on."""
+    for position, mask in enumerate(result.amodal_mask):
+        index = start + position
+        write_mask_png(work / mask_path(track, index), mask)
+        if result.rgba is not None:
+            write_rgba_png(work / layer_path(track, index), result.rgba[position])
+        for answer, masks in enumerate(() if result.samples is None else result.samples):
+            write_mask_png(work / answer_path(track, answer, index), masks[position])
 
-    def __exit__(self, *error: object) -> None:
-        self._open.__exit__(*error)  # type: ignore[arg-type]  # what `with` gives is what it takes
 
-    def write(self, result: AmodalResult, *, start: int) -> None:
-        """Write frames from number ``start`` on."""
-        if self._video is None or result.samples is None:
-            return
-        self._agreement.add(result.samples)
-        for position, probability in enumerate(result.probability):
-            self._video.write(draw_uncertainty(probability))
-            for answer in range(self._count):
-                path = self._work / answer_path(self._track, answer, start + position)
-                write_mask_png(path, result.samples[answer, position])
+def _masks(track: MaskTrack, work: Path, count: int) -> Iterator[BoolArray]:
+    """The whole masks of the first frames, as they were written."""
+    return (read_integers(work / mask_path(track, index)).values > 0 for index in range(count))
 
-    def record(self) -> dict[str, object]:
-        """The answers, those that agree best with the others first; nothing where there is one."""
-        if not self._count:
-            return {}
-        agreement = self._agreement.result()
-        order = np.argsort([-value for value in agreement], kind="stable")
-        return {"answers": [{"answer": int(k) + 1, "agreement": round(agreement[k], 4)} for k in order]}
+
+def _compare_answers(track: MaskTrack, inputs: CompletionInputs, work: Path, count: int) -> dict[str, object]:
+    """Draw where written answers differ, and name those first that agree best with the others; nothing where is one."""
+    if not count:
+        return {}
+    agreement = Agreement(count)
+    with VideoWriter(work / uncertainty_path(track), "mp4", VideoLayout.of(inputs.clip)) as video:
+        for index in range(track.num_frames):
+            paths = (work / answer_path(track, answer, index) for answer in range(count))
+            answers = np.stack([read_integers(path).values > 0 for path in paths])  # [K, H, W]
+            agreement.add(answers)
+            video.write(draw_uncertainty(probability_map(list(answers))))
+    found = agreement.result()
+    order = np.argsort([-value for value in found], kind="stable")
+    return {"answers": [{"answer": int(k) + 1, "agreement": round(found[k], 4)} for k in order]}
 
 
 def _answers(track: MaskTrack, inputs: CompletionInputs, request: CompletionRequest) -> int:
@@ -136,12 +147,19 @@ def _answers(track: MaskTrack, inputs: CompletionInputs, request: CompletionRequ
 
 
 def _stream(
-    track: MaskTrack, inputs: CompletionInputs, completer: AmodalCompleter, request: CompletionRequest, spans: Spans
+    track: MaskTrack,
+    inputs: CompletionInputs,
+    completer: AmodalCompleter,
+    request: CompletionRequest,
+    spans: Spans,
+    work: Path,
+    *,
+    done: int,
 ) -> Iterator[AmodalResult]:
     from amodal_diffusion.pipelines.guards import Guards
 
     return completer.stream(
-        _frames(track, inputs),
+        _frames(track, inputs, _masks(track, work, done)),
         seed=request.seed,
         preset=request.preset,
         num_inference_steps=request.steps,
@@ -153,6 +171,7 @@ def _stream(
         copies=None if request.copies is None else request.copies == "on",
         samples=request.samples,
         spans=spans,
+        done=done,
     )
 
 
@@ -178,14 +197,15 @@ def _spans(track: MaskTrack, inputs: CompletionInputs, request: CompletionReques
     return find_spans(frames, beyond=request.expand > 0)
 
 
-def _frames(track: MaskTrack, inputs: CompletionInputs) -> Iterator[FrameInput]:
+def _frames(track: MaskTrack, inputs: CompletionInputs, found: Iterator[BoolArray]) -> Iterator[FrameInput]:
+    """All frames; ``found`` are the whole masks that were written for the first of them."""
     from amodal_diffusion.pipelines.completer import FrameInput
     from amodal_diffusion.video.focus import follow
     from amodal_diffusion.video.frames import depth_to_unit
 
     depth, whole = inputs.depth, inputs.whole.get(track.name)
     maps: Iterator[FloatArray | None] = repeat(None) if depth is None else iter(depth)
-    wholes: Iterator[BoolArray | None] = repeat(None) if whole is None else iter(whole)
+    wholes: Iterator[BoolArray | None] = chain(found, repeat(None)) if whole is None else iter(whole)
     places = follow(track if whole is None else (modal | amodal for modal, amodal in zip(track, whole, strict=True)))
     for rgb, modal, values, amodal, focus in zip(inputs.clip, track, maps, wholes, places, strict=False):  # two endless
         unit = None

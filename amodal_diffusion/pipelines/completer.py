@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
@@ -58,7 +59,7 @@ class AmodalCompleter:
 
     Attributes:
         seconds: time spent so far, by stage.
-        guarded: hidden pixels removed so far, by guard.
+        guarded: hidden pixels removed so far from the frames that came out, by guard.
         copied: pixels painted so far (``hidden``), and how many of them are copies from other frames (``copied``).
     """
 
@@ -241,6 +242,7 @@ class AmodalCompleter:
         copies: bool | None = None,
         samples: int = 1,
         spans: Spans | None = None,
+        done: int = 0,
     ) -> Iterator[AmodalResult]:
         """Complete a stream of frames of one object; memory is that of a few windows, whatever its length.
 
@@ -257,9 +259,11 @@ class AmodalCompleter:
             copies: from other frames.
             samples: answers of stage 1.
             spans: of the whole stream, where the object can be hidden; other frames are left alone. All when None.
+            done: first frames whose results an earlier run has given; each comes with the whole mask that was found
+                (``amodal``). What follows is the same to the bit, and windows of these frames alone are not sampled.
 
         Yields:
-            runs of finished frames, in order, that together are the stream.
+            runs of finished frames, in order, that together are the stream but for the first ``done``.
 
         Raises:
             InputError: if sizes differ, amodal masks are missing where stage 1 is not loaded, or the spans are of
@@ -278,23 +282,31 @@ class AmodalCompleter:
         checked = _same_size(frames)
         if spans is not None:
             checked = mark_free(checked, spans)
+        guardian = None
         if self._segmentation is None:
             masked = given_masks(checked)
         else:
-            settings = StreamSettings(sampling["amodal_segmentation"], seed, samples, spans)
+            settings = StreamSettings(sampling["amodal_segmentation"], seed, samples, spans, done)
             if guards is None:
                 guards = Guards.of(["none" if self._segmentation.conditioning == "released" else "all"])
-            guardian = Guardian(guards, removed=self.guarded)
+            guardian = Guardian(guards)
             masked = self._timed("amodal_segmentation", stream_masks(self._segmentation, checked, settings, guardian))
         if self._content is None:
-            for entry in masked:
-                yield AmodalResult(amodal_mask=entry.amodal[None], samples=samples_of(entry))
+            results: Iterator[AmodalResult] = (
+                AmodalResult(amodal_mask=entry.amodal[None], samples=samples_of(entry))
+                for entry in islice(masked, done, None)
+            )
         else:
-            settings = StreamSettings(sampling["content_completion"], seed, spans=spans)
+            settings = StreamSettings(sampling["content_completion"], seed, spans=spans, done=done)
             if copies is None:
                 copies = settings.sampling.copies and self._content.conditioning != "released"
             copier = Copies(settings.sampling.painted_share, self.copied) if copies else None
-            yield from self._timed("content_completion", stream_appearance(self._content, masked, settings, copier))
+            results = self._timed("content_completion", stream_appearance(self._content, masked, settings, copier))
+        for number, result in enumerate(results, start=done):
+            if guardian is not None:
+                for guard, count in guardian.take_removed(number).items():
+                    self.guarded[guard] += count
+            yield result
 
     @contextmanager
     def watched(self, on_step: Callable[[Stage], None]) -> Iterator[None]:

@@ -28,6 +28,7 @@ from amodal_diffusion.types import InputError, Stage
 
 Conditioning = Literal["corrected", "released"]
 LATENT_CHANNELS = 4
+ALL_FRAMES = slice(None)
 
 
 @dataclass
@@ -35,7 +36,7 @@ class ConditionedVideoOutput(BaseOutput):
     """What the pipeline returns.
 
     Attributes:
-        video: float32 ``[B, F, 3, H, W]`` in [-1, 1].
+        video: of the frames that were to be decoded, float32 ``[B, F, 3, H, W]`` in [-1, 1].
         latents: final latents, float32 ``[B, F, 4, h, w]``, still multiplied by the VAE's scaling factor.
     """
 
@@ -137,6 +138,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         generator: Generators | None = None,
         latents: Tensor | None = None,
         decode_chunk_size: int | None = None,
+        decoded: slice = ALL_FRAMES,
     ) -> ConditionedVideoOutput:
         """Sample a batch of clips.
 
@@ -154,6 +156,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
             generator: one for the batch, or one a clip, which makes a clip's result independent of its batch.
             latents: initial noise of unit variance, float ``[B, F, 4, h, w]``, instead of drawing it.
             decode_chunk_size: frames of a clip that the VAE decodes together.
+            decoded: run of frames, at least one, that the video is wanted of; decoding is half the time of one step.
 
         Returns:
             video and final latents.
@@ -174,6 +177,8 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         self._check_inputs(modal, guide, latents, sampling)
         device = self._execution_device
         batch, frames, _, height, width = modal.shape
+        if not range(frames)[decoded]:
+            raise InputError(f"decoded: expected a run of some of {frames} frames, got {decoded}")
         modal = modal.to(device, torch.float32)
         guide = guide if guide is None else guide.to(device, torch.float32)
 
@@ -217,7 +222,9 @@ class ConditionedVideoPipeline(DiffusionPipeline):
                 bar.update()
 
         # 5. Decode
-        video = decode_latents(self.vae, latents, decode_chunk_size=sampling.decode_chunk_size).clamp(-1.0, 1.0)
+        video = decode_latents(self.vae, latents[:, decoded], decode_chunk_size=sampling.decode_chunk_size).clamp(
+            -1.0, 1.0
+        )
         self.maybe_free_model_hooks()
         return ConditionedVideoOutput(video=video, latents=latents)
 

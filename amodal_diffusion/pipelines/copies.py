@@ -68,6 +68,10 @@ class Copies:
         hides = bool((amodal & ~modal).any())
         return hides and (self.painted_share > 0 or any(now is None for now in found))
 
+    def forget(self, number: int) -> None:
+        """Let a frame go that is not asked for."""
+        self._known.pop(number, None)
+
     def lay_over(self, number: int, painted: UInt8Array, hidden: BoolArray) -> UInt8Array:
         """Put the best guess in the place of a frame's hidden pixels, and let the frame go.
 

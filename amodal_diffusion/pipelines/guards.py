@@ -72,11 +72,10 @@ class Guardian:
 
     Attributes:
         guards: which are on.
-        removed: pixels that each guard has removed so far.
     """
 
     guards: Guards
-    removed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(GUARDS, 0))
+    _removed: dict[int, dict[str, int]] = field(default_factory=dict)
     _place: float | None = None
     _places: dict[int, float | None] = field(default_factory=dict)
     _shown: int = 0
@@ -112,22 +111,27 @@ class Guardian:
         """
         place = self._places.get(number)
         if self.guards.behind and frame.depth is not None and place is not None:
-            hidden = self._keep("behind", hidden, frame.depth > place)
+            hidden = self._keep(number, "behind", hidden, frame.depth > place)
         if self.guards.attached:
-            hidden = self._keep("attached", hidden, _attached(hidden, frame.modal, reach))
+            hidden = self._keep(number, "attached", hidden, _attached(hidden, frame.modal, reach))
         limit = int(self.guards.largest_growth * self._shown)
         if self.guards.growth and hidden.sum() > limit:
             least = np.sort(score[hidden])[-limit] if limit else np.inf
-            hidden = self._keep("growth", hidden, score >= least)
+            hidden = self._keep(number, "growth", hidden, score >= least)
         return hidden
 
     def forget(self, number: int) -> None:
         """Let a frame go, with all its answers guarded."""
         self._places.pop(number, None)
 
-    def _keep(self, guard: str, hidden: BoolArray, allowed: BoolArray) -> BoolArray:
+    def take_removed(self, number: int) -> dict[str, int]:
+        """Pixels that each guard has removed from a frame, in all of its answers; told once, when it is finished."""
+        return self._removed.pop(number, dict.fromkeys(GUARDS, 0))
+
+    def _keep(self, number: int, guard: str, hidden: BoolArray, allowed: BoolArray) -> BoolArray:
         kept: BoolArray = hidden & allowed
-        self.removed[guard] += int(hidden.sum()) - int(kept.sum())
+        removed = self._removed.setdefault(number, dict.fromkeys(GUARDS, 0))
+        removed[guard] += int(hidden.sum()) - int(kept.sum())
         return kept
 
 

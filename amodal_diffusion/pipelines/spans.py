@@ -86,30 +86,44 @@ class Spans:
             number = run.stop
         yield from repeat(False, self.frames - number)
 
-    def segments(self, size: int) -> list[tuple[int, int]]:
+    def segments(self, size: int, overlap: int) -> list[tuple[int, int]]:
         """The frames that the networks have to see: spans and frames around them.
 
         Args:
-            size: of a window; every segment has at least as many frames, as far as the clip has them.
+            size: of a window; every segment is cut into full ones, as far as the clip has the frames.
+            overlap: of neighbouring windows.
 
         Returns:
             first frames, and one past the last, of parts that do not touch, in order.
         """
-        found: list[tuple[int, int]] = []
-        for run in self.runs:
-            start, stop = max(0, run.start - CONTEXT), min(self.frames, run.stop + CONTEXT)
-            start = max(0, min(start - max(0, size - (stop - start)) // 2, self.frames - size))
-            stop = max(stop, min(start + size, self.frames))
-            if found and start <= found[-1][1]:
-                start = found.pop()[0]
-            found.append((start, stop))
-        return found
+        near = [(max(0, run.start - CONTEXT), min(self.frames, run.stop + CONTEXT)) for run in self.runs]
+        grown = []
+        for start, stop in _joined(near):
+            # A last window is full by sharing more with the one before; new frames cost no more than shared ones.
+            steps = -(-max(0, stop - start - size) // (size - overlap))
+            last = min(self.frames, start + size + steps * (size - overlap))
+            grown.append((max(0, last - size - steps * (size - overlap)), last))
+        return _joined(grown)
+
+    def around(self, start: int, stop: int) -> tuple[int, int]:
+        """The part of a run of frames that holds all of its frames in which the object can be hidden.
+
+        Args:
+            start: first frame.
+            stop: one past the last.
+
+        Returns:
+            first frame and one past the last; the same number where there are none.
+        """
+        met = [run for run in self.runs if run.start < stop and start < run.stop]
+        return (max(start, met[0].start), min(stop, met[-1].stop)) if met else (start, start)
 
 
 def find_spans(frames: Iterable[SpanFrame], *, beyond: bool = False) -> Spans:
     """Find where an object can be hidden; in all other frames its visible part is the whole of it.
 
-    With depth a frame is free of doubt if no pixel beside the visible part is nearer than the object. Without depth it
+    With depth a frame is free of doubt if no pixel beside the visible part is nearer than the object, or if it shows
+    nothing and the frames before and after that do are free of doubt with the object at the border. Without depth it
     is so only if the visible part does not touch the border and, moved and scaled, has the shape that it has where it
     is seen best, and has had that shape at places apart; so an object that turns or bends has few such frames.
 
@@ -119,14 +133,20 @@ def find_spans(frames: Iterable[SpanFrame], *, beyond: bool = False) -> Spans:
     """
     reasons: list[str | None] = []
     shapes: dict[int, _Shape] = {}
+    cut: set[int] = set()
     for number, frame in enumerate(frames):
         depth = None if frame.depth is None or frame.depth.min() == frame.depth.max() else frame.depth
         reason = _reason(replace(frame, depth=depth), beyond=beyond)
         reasons.append(reason)
         if reason is None and depth is None:
             shapes[number] = _Shape.of(frame.modal)
+        elif reason is None and _is_cut(frame.modal):
+            cut.add(number)
     for number, doubt in _doubts(shapes):
         reasons[number] = doubt
+    for start, stop in _absences(reasons):
+        if all(number in cut for number in (start - 1, stop) if 0 <= number < len(reasons)):
+            reasons[start:stop] = [None] * (stop - start)
     return Spans(len(reasons), _runs(reasons))
 
 
@@ -186,12 +206,34 @@ def _reason(frame: SpanFrame, *, beyond: bool) -> str | None:
     modal, depth = frame.modal, frame.depth
     if not modal.any():
         return NOT_VISIBLE
-    if (beyond or depth is None) and any(line.any() for line in (modal[0], modal[-1], modal[:, 0], modal[:, -1])):
+    if (beyond or depth is None) and _is_cut(modal):
         return BORDER
     beside = ndimage.binary_dilation(modal, NEIGHBOURS) & ~modal
     if depth is not None:
         return NEARER if (depth[beside] > np.quantile(depth[modal], FARTHEST_SHARE)).any() else None
     return OTHER if frame.others is not None and frame.others[beside].any() else None
+
+
+def _is_cut(modal: BoolArray) -> bool:
+    """Whether a visible part lies at the image border."""
+    return any(line.any() for line in (modal[0], modal[-1], modal[:, 0], modal[:, -1]))
+
+
+def _absences(reasons: Sequence[str | None]) -> list[tuple[int, int]]:
+    """Runs of frames that show nothing of the object, between or beside frames that do."""
+    runs = _runs([reason if reason == NOT_VISIBLE else None for reason in reasons])
+    return [(run.start, run.stop) for run in runs if run.stop - run.start < len(reasons)]
+
+
+def _joined(segments: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Put segments, in the order of their starts, together where they touch."""
+    found: list[tuple[int, int]] = []
+    for start, stop in segments:
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(stop, found[-1][1]))
+        else:
+            found.append((start, stop))
+    return found
 
 
 def _doubts(shapes: dict[int, _Shape]) -> Iterator[tuple[int, str]]:

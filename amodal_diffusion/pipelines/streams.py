@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from amodal_diffusion.models.checkpoint import SamplingDefaults
 from amodal_diffusion.models.latents import spatial_factor
@@ -78,12 +79,15 @@ class StreamSettings:
         samples: answers, each from noise of its own; the first is the same however many there are.
         spans: where the object can be hidden; the network sees no more than these and some frames around them. It sees
             all when None.
+        done: first frames whose results are there already; they come with their whole masks, no window of them alone
+            is sampled, and stage 2 gives nothing for them.
     """
 
     sampling: SamplingDefaults
     seed: int
     samples: int = 1
     spans: Spans | None = None
+    done: int = 0
 
     @property
     def overlap(self) -> int:
@@ -93,7 +97,11 @@ class StreamSettings:
     @property
     def segments(self) -> list[tuple[int, int]] | None:
         """The parts of the stream that the network sees; None for all of it."""
-        return None if self.spans is None else self.spans.segments(self.sampling.num_frames)
+        return None if self.spans is None else self.spans.segments(self.sampling.num_frames, self.overlap)
+
+    def wanted(self, start: int, stop: int) -> tuple[int, int]:
+        """The part of a window whose frames can differ from what is visible; ends where it starts if there is none."""
+        return (start, stop) if self.spans is None else self.spans.around(start, stop)
 
     def look(self, frame: FrameInput, values: Tensor, pad_value: float | Literal["edge"]) -> Tensor:
         """Bring pixels of a frame, ``[1, C, H, W]``, to the size that the model works at: whole, or a close-up."""
@@ -261,24 +269,18 @@ def stream_appearance(
     Yields:
         one frame each.
     """
-    sampling = settings.sampling
-
-    def predict(window: Window[MaskedFrame]) -> Tensor:
-        if copies is not None:
-            frames, wholes = [entry.frame for entry in window.items], [entry.amodal for entry in window.items]
-            if not copies.look_ahead(window.start, frames, wholes):
-                return torch.zeros(len(window.items), 3, sampling.height, sampling.width)
-        modal, guide = [], []
-        for entry in window.items:
-            visible = cut_out_on_white(entry.frame.rgb[None], entry.frame.modal[None])
-            modal.append(settings.look(entry.frame, to_unit(visible), 1.0))
-            guide.append(_seen(entry.frame, entry.amodal, settings))
-        return _sample(pipeline, torch.cat(modal)[None], torch.cat(guide)[None], settings, start=window.start)[0]
-
     blended = blend_segments(
-        masked, predict, size=sampling.num_frames, overlap=settings.overlap, segments=settings.segments
+        masked,
+        partial(_painted, pipeline, settings, copies),
+        size=settings.sampling.num_frames,
+        overlap=settings.overlap,
+        segments=settings.segments,
     )
     for number, (entry, painted) in enumerate(blended):
+        if number < settings.done:
+            if copies is not None:
+                copies.forget(number)
+            continue
         rgb, modal, amodal = entry.frame.rgb[None], entry.frame.modal[None], entry.amodal[None]
         whole = rgb
         if painted is not None:
@@ -292,6 +294,33 @@ def stream_appearance(
             rgba=compose_rgba(rgb, modal, whole, amodal),
             samples=samples_of(entry),
         )
+
+
+def _painted(
+    pipeline: ContentCompletionPipeline,
+    settings: StreamSettings,
+    copies: Copies | None,
+    window: Window[MaskedFrame],
+) -> Tensor:
+    """What stage 2 paints of a window, float ``[F, 3, h, w]`` in [-1, 1]; 0 where that does not count."""
+    sampling = settings.sampling
+    stop = window.start + len(window.items)
+    nothing = torch.zeros(len(window.items), 3, sampling.height, sampling.width)
+    if stop <= settings.done:
+        return nothing
+    if copies is not None:
+        frames, wholes = [entry.frame for entry in window.items], [entry.amodal for entry in window.items]
+        if not copies.look_ahead(window.start, frames, wholes):
+            return nothing
+    first, last = settings.wanted(window.start, stop)
+    if first == last:
+        return nothing
+    modal, guide = [], []
+    for entry in window.items:
+        visible = cut_out_on_white(entry.frame.rgb[None], entry.frame.modal[None])
+        modal.append(settings.look(entry.frame, to_unit(visible), 1.0))
+        guide.append(_seen(entry.frame, entry.amodal, settings))
+    return _sample(pipeline, torch.cat(modal)[None], torch.cat(guide)[None], settings, start=window.start)[0]
 
 
 def _consensus(samples: BoolArray) -> BoolArray:
@@ -344,7 +373,8 @@ def _sample(
 ) -> Tensor:
     """Run one window that begins at frame ``start``; float32 ``[K, F, 3, H, W]`` in [-1, 1], one a sample.
 
-    Where the window runs backwards, each frame keeps its own initial noise.
+    Where the window runs backwards, each frame keeps its own initial noise. What lies before and after all frames in
+    which the object can be hidden is there to know its shape by, and 0.
     """
     sampling = settings.sampling
     factor = spatial_factor(pipeline.vae)
@@ -356,13 +386,17 @@ def _sample(
         for number in range(count)
         for frame in frames
     ]
-    return pipeline(
+    first, last = (place - start for place in settings.wanted(start, start + len(frames)))
+    decoded = slice(len(frames) - last, len(frames) - first) if backwards else slice(first, last)
+    video = pipeline(
         modal.expand(count, -1, -1, -1, -1),
         None if guide is None else guide.expand(count, -1, -1, -1, -1),
         sampling=sampling,
         generator=[_generator(settings.seed, key, start, 1, *_answer(number)) for number in range(count)],
         latents=torch.stack(noise).unflatten(0, (count, len(frames))),
+        decoded=decoded,
     ).video
+    return functional.pad(video, (0, 0, 0, 0, 0, 0, decoded.start, len(frames) - decoded.stop))
 
 
 def _answer(number: int) -> tuple[int, ...]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from io import BytesIO
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -124,37 +127,71 @@ def fit_depth(depth: DepthTrack, clip: ClipReader) -> DepthTrack:
     return depth
 
 
-def write_small_depth(path: Path, maps: Iterable[FloatArray], *, num_frames: int, height: int, width: int) -> None:
-    """Keep estimated depth on disk, at a quarter of a megabyte a frame or less, until all of the clip is estimated.
+@dataclass(frozen=True)
+class SmallDepthFile:
+    """Estimated depth that waits on disk, a quarter of a megabyte a frame or less, until all of the clip is estimated.
 
-    Args:
-        path: an ``.npy`` file, overwritten.
-        maps: in order, float32 ``[n, H, W]`` each, together ``num_frames``.
+    Attributes:
+        path: an ``.npy`` file.
         num_frames: of the clip.
-        height: pixels.
-        width: pixels.
-    """
-    shrink = max(1.0, max(height, width) / _LONG_SIDE)
-    size = (max(1, round(height / shrink)), max(1, round(width / shrink)))
-    with path.open("wb") as file:  # not through a memory map: where the disk is full, that kills the process
-        header = {"descr": "<f4", "fortran_order": False, "shape": (num_frames, *size)}
-        np.lib.format.write_array_header_1_0(file, header)
-        for batch in maps:
-            for depth in batch:
-                file.write(_resized(depth, size).astype("<f4").tobytes())
-
-
-def open_small_depth(path: Path, *, height: int, width: int) -> DepthTrack:
-    """Open what :func:`write_small_depth` wrote, at the clip's size.
-
-    Args:
-        path: the file.
         height: pixels of the clip.
         width: pixels of the clip.
     """
-    stored = np.load(path, mmap_mode="r")
-    limits = (float(stored.min()), float(stored.max()))
-    return DepthTrack(path, len(stored), height, width, limits, lambda: (_resized(m, (height, width)) for m in stored))
+
+    path: Path
+    num_frames: int
+    height: int
+    width: int
+
+    def count(self) -> int:
+        """How many whole maps an earlier run has left in the file, all in a row from the first."""
+        if not self.path.is_file():
+            return 0
+        size = self.path.stat().st_size - len(self._header)
+        return min(self.num_frames, max(0, size // self._bytes))
+
+    def write(self, maps: Iterable[FloatArray], *, kept: int = 0) -> None:
+        """Write maps behind those that are there.
+
+        Args:
+            maps: in order, float32 ``[n, H, W]`` each, together all that are missing.
+            kept: of the maps that are there, at most :meth:`count`; the file is cut off after them.
+        """
+        batches = iter(maps)
+        first = next(batches, ())  # where this fails, there is no file yet
+        with self.path.open("r+b" if kept else "wb") as file:  # not a memory map: a full disk would kill the process
+            file.write(self._header)
+            file.seek(kept * self._bytes, os.SEEK_CUR)
+            file.truncate()
+            for batch in chain([first], batches):
+                for depth in batch:
+                    file.write(_resized(depth, self._size).astype("<f4").tobytes())
+                file.flush()
+
+    def open(self) -> DepthTrack:
+        """Open the whole file at the clip's size."""
+        stored, size = np.load(self.path, mmap_mode="r"), (self.height, self.width)
+        limits = (float(stored.min()), float(stored.max()))
+        return DepthTrack(
+            self.path, len(stored), *size, limits=limits, _maps=lambda: (_resized(values, size) for values in stored)
+        )
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        shrink = max(1.0, max(self.height, self.width) / _LONG_SIDE)
+        return max(1, round(self.height / shrink)), max(1, round(self.width / shrink))
+
+    @property
+    def _bytes(self) -> int:
+        """Of a map."""
+        return 4 * self._size[0] * self._size[1]
+
+    @property
+    def _header(self) -> bytes:
+        header = BytesIO()
+        shape = (self.num_frames, *self._size)
+        np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        return header.getvalue()
 
 
 def _from_pictures(path: Path) -> Callable[[], Iterator[Values]]:

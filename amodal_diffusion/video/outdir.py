@@ -140,22 +140,24 @@ class OutputFolder:
         return all(file in dropped or _is_written(self.work / file) for file in entry["files"])
 
     @contextmanager
-    def step(self, name: str, files: Sequence[str]) -> Iterator[Path]:
+    def step(self, name: str, files: Sequence[str], *, progress: str | None = None) -> Iterator[Path]:
         """Do a step; what a broken-off run left of it is written again.
 
         Args:
             name: of the step.
             files: what it is going to write, relative to the folder, with ``/``.
+            progress: the one of them that tells, while the step is not finished, what of it is; it outlives an error
+                with all the others. May be written with `write_whole`. The caller reads it and goes on from there.
 
         Yields:
             the folder to write into, with the folders of all files made.
         """
-        self._steps[name] = {"files": list(files), "finished": False}
+        self._steps[name] = {"files": list(files), "finished": False, **({"progress": progress} if progress else {})}
         self._save()
         for folder in sorted({(self.work / file).parent for file in files}):
             folder.mkdir(parents=True, exist_ok=True)
         yield self.work
-        self._steps[name]["finished"] = True
+        self._steps[name] = {"files": list(files), "finished": True}
         self._save()
 
     def pieces(self, name: str, files: Sequence[str]) -> Path:
@@ -314,12 +316,15 @@ def _unfinished(path: Path) -> Path:
 def _files_of(folder: Path, step: Mapping[str, Any]) -> list[Path]:
     """Paths that a step may have written."""
     paths = [folder / file for file in step["files"]]
+    if "progress" in step:
+        return [*paths, _unfinished(folder / step["progress"])]
     return [*paths, *map(_unfinished, paths)] if step.get("pieces") else paths
 
 
 def _has_result(folder: Path, step: Mapping[str, Any]) -> bool:
     """Whether there is anything of a step that a later run goes on from."""
-    return step["finished"] or (bool(step.get("pieces")) and any(_is_written(folder / file) for file in step["files"]))
+    pieces = [step["progress"]] if "progress" in step else step["files"] if step.get("pieces") else []
+    return step["finished"] or any(_is_written(folder / file) for file in pieces)
 
 
 def _is_written(path: Path) -> bool:

@@ -125,12 +125,21 @@ def test_other_schedulers_of_the_family(kind: Any) -> None:
         ({"num_inference_steps": 0}, "num_inference_steps: expected at least 1"),
         ({"noise_aug_strength": -0.1}, "noise_aug_strength: expected at least 0"),
         ({"decode_chunk_size": 0}, "decode_chunk_size: expected at least 1"),
+        ({"decoded": slice(2, 4)}, "decoded: expected a run of some of 2 frames"),
     ],
 )
 def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:
     arguments = {"modal": torch.zeros(1, 2, 3, 8, 8), "guide": None, **change}
     with pytest.raises(InputError, match=message):
         _pipeline()(**arguments)
+
+
+def test_only_what_is_wanted_is_decoded() -> None:
+    options = {"num_inference_steps": 1, "decode_chunk_size": 2}
+    whole = _pipeline()(_video(1, 5), None, generator=_generators(1), **options)
+    part = _pipeline()(_video(1, 5), None, generator=_generators(1), **options, decoded=slice(2, 4))
+    assert torch.equal(part.latents, whole.latents)
+    assert torch.equal(part.video, whole.video[:, 2:4])
 
 
 def test_unknown_conditioning_is_refused() -> None:

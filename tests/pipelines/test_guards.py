@@ -32,8 +32,10 @@ def guarded(names: str, frames: list[Frame], hidden: list[str], score: list[floa
         for number, (frame, text) in enumerate(zip(frames, hidden, strict=True))
     ]
     lost = sum(int(mask(text).sum()) for text in hidden) - sum(int(entry.sum()) for entry in kept)
-    assert sum(guardian.removed.values()) == lost
-    assert all(guardian.removed[name] == 0 for name in GUARDS if name not in names)
+    removed = [guardian.take_removed(number) for number in range(len(frames))]
+    assert sum(sum(counts.values()) for counts in removed) == lost
+    assert all(counts[name] == 0 for name in GUARDS if name not in names for counts in removed)
+    assert not any(guardian.take_removed(0).values())
     return ["".join("#" if inside else "." for inside in entry[0]) for entry in kept]
 
 

@@ -96,17 +96,38 @@ def test_scenes_hide_nothing_where_depth_finds_nothing() -> None:
 @pytest.mark.parametrize(
     ("runs", "expected"),
     [
-        ([(20, 30)], [(20 - CONTEXT, 30 + CONTEXT)]),
+        ([(20, 30)], [(20 - CONTEXT, 12 + 28)]),  # 26 frames, two windows
+        ([(20, 32)], [(20 - CONTEXT, 32 + CONTEXT)]),
         ([(0, 1)], [(0, 16)]),
         ([(49, 50)], [(34, 50)]),
         ([(10, 12), (20, 22)], [(2, 30)]),
-        ([(9, 41)], [(1, 49)]),
+        ([(9, 41)], [(0, 50)]),
+        ([(8, 9), (33, 34)], [(0, 50)]),  # they touch when they are whole windows
         ([], []),
     ],
 )
-def test_segments_have_context_and_a_whole_window(runs: list[tuple[int, int]], expected: list[tuple[int, int]]) -> None:
+def test_segments_have_context_and_whole_windows(runs: list[tuple[int, int]], expected: list[tuple[int, int]]) -> None:
     spans = Spans(50, tuple(Span(start, stop, ()) for start, stop in runs))
-    assert spans.segments(16) == expected
+    assert spans.segments(16, 4) == expected
+
+
+def test_the_part_of_a_window_that_is_in_doubt() -> None:
+    spans = Spans(50, (Span(10, 12, ()), Span(20, 30, ())))
+    assert [spans.around(*window) for window in ((0, 16), (11, 22), (22, 26), (12, 20), (30, 40))] == [
+        (10, 12), (11, 22), (22, 26), (12, 12), (30, 30)
+    ]  # fmt: skip
+
+
+def test_what_left_the_frame_is_not_hidden() -> None:
+    modal, _, depth = slide()
+    modal, depth = modal[:16].copy(), depth[:16].copy()
+    modal[:4], modal[12:] = False, False
+    modal[4, 6:16, 0] = True  # it comes in, and stops being seen in the middle of the frame
+    assert found(modal, depth).runs == (Span(12, 16, ("not visible",)),)
+    assert found(modal, depth, beyond=True).runs[0].start == 0
+    depth[4, :, 1] = 1.0
+    depth[4][modal[4]] = 0.5
+    assert found(modal, depth).runs[0].start == 0  # something nearer is beside it where it comes in
 
 
 @pytest.fixture(scope="module")
@@ -133,11 +154,11 @@ def test_networks_see_the_spans_alone_and_other_frames_stay_as_they_are(
     monkeypatch.setattr(streams, "_sample", watch)
     depth = slide()[2]
     spans = found(clip.modal_mask, depth)
-    (run,), ((start, stop),) = spans.runs, spans.segments(4)
+    (run,) = spans.runs
     result = completer.complete(clip, depth=depth, samples=2, guards=Guards.of(["none"]), spans="auto")
     windows = len(seen)
-    assert min(seen) == start
-    assert max(seen) + 4 == stop
+    assert {frame for start in seen for frame in range(start, start + 4)} >= set(range(run.start, run.stop))
+    assert all(start < run.stop and run.start < start + 4 for start in seen)  # no window of frames around it alone
     everywhere = completer.complete(clip, depth=depth, samples=2, guards=Guards.of(["none"]))
     assert len(seen) - windows > windows
     assert result.samples is not None

@@ -10,11 +10,10 @@ from PIL import Image
 
 from amodal_diffusion.types import InputError
 from amodal_diffusion.video.depth_files import (
+    SmallDepthFile,
     fit_depth,
     open_depth,
-    open_small_depth,
     read_depth,
-    write_small_depth,
 )
 from amodal_diffusion.video.io import open_clip
 from tests.media import moving_disc, write_frames
@@ -82,9 +81,24 @@ def test_both_numbers_are_told_where_depth_does_not_fit(tmp_path: Path) -> None:
 
 def test_estimates_wait_on_disk_at_a_smaller_size(tmp_path: Path) -> None:
     ramp = np.linspace(0, 5, 400, dtype=np.float32) + np.zeros((4, 600, 400), np.float32)
-    write_small_depth(tmp_path / "d.npy", iter([ramp[:3], ramp[3:]]), num_frames=4, height=600, width=400)
+    file = SmallDepthFile(tmp_path / "d.npy", 4, 600, 400)
+    file.write(iter([ramp[:3], ramp[3:]]))
     assert (tmp_path / "d.npy").stat().st_size < 4 * 336 * 336 * 4
-    track = open_small_depth(tmp_path / "d.npy", height=600, width=400)
+    track = file.open()
     assert (track.num_frames, track.height, track.width) == (4, 600, 400)
     assert np.abs(np.stack(list(track)) - ramp).max() < 0.02
     assert track.limits == pytest.approx((0, 5), abs=0.02)
+
+
+def test_estimates_go_on_after_those_that_are_whole(tmp_path: Path) -> None:
+    maps = np.random.default_rng(0).random((5, 20, 30), dtype=np.float32)
+    whole, file = SmallDepthFile(tmp_path / "whole.npy", 5, 20, 30), SmallDepthFile(tmp_path / "d.npy", 5, 20, 30)
+    assert file.count() == 0
+    whole.write([maps])
+    data = whole.path.read_bytes()
+    assert whole.count() == 5
+    for cut, kept in ((1, 0), (20 * 30 * 4 * 2 + 700, 2), (20 * 30 * 4 * 2 + 700, 1)):
+        file.path.write_bytes(data[: 60 + cut])
+        assert file.count() >= kept
+        file.write([maps[kept:]], kept=kept)
+        assert file.path.read_bytes() == data
