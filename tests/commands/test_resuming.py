@@ -52,10 +52,16 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> Windows:
     sample = streams._sample
 
     def counted(
-        pipeline: ConditionedVideoPipeline, modal: Tensor, guide: Tensor | None, settings: StreamSettings, *, start: int
+        pipeline: ConditionedVideoPipeline,
+        modal: Tensor,
+        guide: Tensor | None,
+        settings: StreamSettings,
+        *,
+        start: int,
+        backwards: bool = False,
     ) -> Tensor:
         asked.append((str(pipeline.stage), start, start + modal.shape[1]))
-        return sample(pipeline, modal, guide, settings, start=start)
+        return sample(pipeline, modal, guide, settings, start=start, backwards=backwards)
 
     monkeypatch.setattr(streams, "_sample", counted)
     return asked
@@ -82,6 +88,7 @@ def contents(folder: Path) -> dict[str, object]:
     [
         (0, ("--spans=all",)),
         (4, ("--spans=all", "--samples=2")),
+        (9, ("--spans=all", "--copies=on")),
         (11, ("--spans=auto", "--formats=webm,masks-mp4")),
         (FRAMES - 1, ("--spans=all", "--stages=masks")),
     ],
