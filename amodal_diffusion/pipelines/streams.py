@@ -27,7 +27,7 @@ from amodal_diffusion.types import AmodalResult, BoolArray, FloatArray, InputErr
 from amodal_diffusion.video.focus import CloseUp, Focus
 from amodal_diffusion.video.frames import Letterbox, depth_to_unit, mask_to_unit, to_uint8, to_unit
 from amodal_diffusion.video.masks import compose_rgba, cut_out_on_white
-from amodal_diffusion.video.tracking.merging import show_other_frames
+from amodal_diffusion.video.tracking.looking import View, look_with_others
 from amodal_diffusion.video.windows import Window, blend_segments
 
 STAGE_KEYS = {"amodal_segmentation": 0, "content_completion": 1}
@@ -105,8 +105,11 @@ class StreamSettings:
 
     def look(self, frame: FrameInput, values: Tensor, pad_value: float | Literal["edge"]) -> Tensor:
         """Bring pixels of a frame, ``[1, C, H, W]``, to the size that the model works at: whole, or a close-up."""
-        close_up = self._close_up(frame)
-        return (close_up or self._letterbox(frame)).apply(values, pad_value)
+        return self.view(frame).apply(values, pad_value)
+
+    def view(self, frame: FrameInput) -> View:
+        """How the model looks at a frame: at the whole of it, or at the object closely."""
+        return self._close_up(frame) or self._letterbox(frame)
 
     def put_back(self, frame: FrameInput, values: Tensor, *, outside: float) -> Tensor:
         """Bring what the model made, ``[1, C, h, w]``, back to the frame's size and place."""
@@ -241,9 +244,10 @@ def _stage_1_conditions(frames: Sequence[FrameInput], settings: StreamSettings) 
     if guide is not None and settings.sampling.zoom is not None:  # scaled over what the model sees, as in training
         guide = depth_to_unit(guide[:, 0].numpy())
     if settings.sampling.other_frames:
-        rgb = to_uint8(torch.cat([settings.look(frame, to_unit(frame.rgb[None]), "edge") for frame in frames]))
-        shown = show_other_frames(rgb, (modal[:, 0] > 0).numpy(), None if guide is None else guide[:, 0].numpy())
-        modal = torch.from_numpy(shown)[:, None]
+        rgb, visible = np.stack([frame.rgb for frame in frames]), np.stack([frame.modal for frame in frames])
+        maps = [frame.depth for frame in frames if frame.depth is not None]
+        views = [settings.view(frame) for frame in frames]
+        modal = look_with_others(rgb, visible, None if guide is None else np.stack(maps), views, modal)
     return modal[None], None if guide is None else guide[None]
 
 

@@ -149,6 +149,11 @@ class CloseUp:
         return result
 
     @property
+    def scale(self) -> float:
+        """Pixels of the target that a pixel of the frame becomes, a side."""
+        return self.target_hw[0] / self.height
+
+    @property
     def _inside(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Rows and columns of the part that the frame has, from first to one past the last."""
         rows = max(self.top, 0), min(self.top + self.height, self.source_hw[0])

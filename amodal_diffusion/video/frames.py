@@ -117,12 +117,16 @@ class Letterbox:
     @property
     def inner_hw(self) -> tuple[int, int]:
         """Height and width in pixels that the picture takes inside the target."""
-        scale = min(target / source for source, target in zip(self.source_hw, self.target_hw, strict=True))
         height, width = (
-            max(1, min(target, round(source * scale)))
+            max(1, min(target, round(source * self.scale)))
             for source, target in zip(self.source_hw, self.target_hw, strict=True)
         )
         return height, width
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the target that a pixel of the source becomes, a side."""
+        return min(target / source for source, target in zip(self.source_hw, self.target_hw, strict=True))
 
     @property
     def _top_left(self) -> tuple[int, int]:
