@@ -15,10 +15,11 @@ from torch.utils.data import Dataset
 
 from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.data.records import TrackRecord
-from amodal_diffusion.data.samples import AmodalSample, View, views
+from amodal_diffusion.data.samples import AmodalSample, views
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
 from amodal_diffusion.video.frames import mask_to_unit, to_uint8, to_unit
 from amodal_diffusion.video.pictures import SUFFIXES, read_rgb
+from amodal_diffusion.video.tracking.looking import View
 
 
 def find_frame(images: Path, name: str) -> Path | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -18,9 +19,7 @@ from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 from amodal_diffusion.video.focus import CloseUp, follow
 from amodal_diffusion.video.frames import Letterbox, mask_to_unit, to_uint8, to_unit
 from amodal_diffusion.video.masks import cut_out_on_white
-
-View = Letterbox | CloseUp
-"""How a model looks at a frame."""
+from amodal_diffusion.video.tracking.looking import View, look_with_others
 
 _CHANGE_STREAM = 100
 """Of the dice of a change, apart from those of the scene itself (`data.scenes.generate`)."""
@@ -39,6 +38,8 @@ class AmodalSample:
         whole_rgb: whole object on white, uint8 ``[F, H, W, 3]``; None where it is not known.
         modal_rgb: visible part on white, uint8 ``[F, H, W, 3]``, where it is not simply `rgb` inside `modal`: cut out
             before it was scaled, as in use.
+        seen: the visible mask with what other frames show, float32 ``[F, H, W]``, where the sample is a close-up of
+            frames in which the object was followed; see :mod:`~amodal_diffusion.video.tracking.looking`.
     """
 
     name: str
@@ -48,6 +49,7 @@ class AmodalSample:
     rgb: UInt8Array | None
     whole_rgb: UInt8Array | None
     modal_rgb: UInt8Array | None = None
+    seen: FloatArray | None = None
 
 
 def views(modal: BoolArray, size: tuple[int, int], *, zoom: float | None) -> Sequence[View]:
@@ -67,7 +69,7 @@ def views(modal: BoolArray, size: tuple[int, int], *, zoom: float | None) -> Seq
     return [CloseUp.at(place, source, size, zoom=zoom) for place in follow(modal)]
 
 
-def closely(sample: AmodalSample, *, height: int, width: int, zoom: float) -> AmodalSample:
+def closely(sample: AmodalSample, *, height: int, width: int, zoom: float, other_frames: bool = False) -> AmodalSample:
     """Look at a sample's object closely, as a model with this zoom does.
 
     Args:
@@ -75,6 +77,7 @@ def closely(sample: AmodalSample, *, height: int, width: int, zoom: float) -> Am
         height: pixels of the result.
         width: pixels of the result.
         zoom: see :class:`~amodal_diffusion.video.focus.CloseUp`.
+        other_frames: whether the result has what other frames show of the object; this takes RGB.
     """
     parts = views(sample.modal, (height, width), zoom=zoom)
 
@@ -85,9 +88,14 @@ def closely(sample: AmodalSample, *, height: int, width: int, zoom: float) -> Am
         inside: BoolArray = (look(mask_to_unit(values), -1.0) >= 0)[:, 0].numpy()
         return inside
 
+    modal, seen = masks(sample.modal), None
+    if other_frames and sample.rgb is not None:
+        visible = torch.from_numpy(np.where(modal, np.float32(1), np.float32(-1)))[:, None]
+        seen = look_with_others(sample.rgb, sample.modal, sample.depth, parts, visible)[:, 0].numpy()
     return replace(
         sample,
-        modal=masks(sample.modal),
+        seen=seen,
+        modal=modal,
         amodal=masks(sample.amodal),
         depth=None if sample.depth is None else look(torch.from_numpy(sample.depth)[:, None], "edge")[:, 0].numpy(),
         rgb=None if sample.rgb is None else to_uint8(look(to_unit(sample.rgb), "edge")),
@@ -112,6 +120,7 @@ class SceneDataset(Dataset[AmodalSample]):
         with_rgb: whether samples have RGB; slower with it.
         seed: which of the disjoint sequences of scenes; 0 counts the scenes from 0.
         close_up: height, width and zoom of a close-up of the object instead of the whole frame; see `closely`.
+        other_frames: whether close-ups have what other frames show of the object; this takes RGB.
         change: what is done to each sample before the close-up, by dice of its own; see `data.degrading`.
 
     Raises:
@@ -129,11 +138,13 @@ class SceneDataset(Dataset[AmodalSample]):
         with_rgb: bool,
         seed: int = 0,
         close_up: tuple[int, int, float] | None = None,
+        other_frames: bool = False,
         change: Callable[[AmodalSample, Dice], AmodalSample] | None = None,
     ) -> None:
         self.series = SceneSeries(split, length=length, frames=frames, height=height, width=width, seed=seed)
         self.with_rgb = with_rgb
         self.close_up = close_up
+        self.other_frames = other_frames
         self.change = change
 
     def __len__(self) -> int:
@@ -152,4 +163,4 @@ class SceneDataset(Dataset[AmodalSample]):
         if self.close_up is None:
             return sample
         height, width, zoom = self.close_up
-        return closely(sample, height=height, width=width, zoom=zoom)
+        return closely(sample, height=height, width=width, zoom=zoom, other_frames=self.other_frames)

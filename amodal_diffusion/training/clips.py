@@ -70,7 +70,12 @@ def training_samples(
 
 
 def validation_samples(
-    settings: DataSettings, task: TrainingTask, *, length: int, depth: ClipDepth | None = None
+    settings: DataSettings,
+    task: TrainingTask,
+    *,
+    length: int,
+    depth: ClipDepth | None = None,
+    depthless: bool = False,
 ) -> Clips[AmodalSample]:
     """What a run's validation looks at: tracks of its annotation file, or the first scenes.
 
@@ -79,18 +84,21 @@ def validation_samples(
         task: the stage.
         length: at most so many.
         depth: of the tracks, which have none of their own.
+        depthless: leave out the depth of the clips.
 
     Raises:
         InputError: if a file cannot be used.
     """
     if settings.validation_annotations is None:
-        return scenes(replace(settings, seed=0), task, split="validation", length=length)
+        exact = replace(settings, seed=0, degraded_share=0.0, depthless_share=float(depthless))
+        return scenes(exact, task, split="validation", length=length)
     annotations, images = settings.validation_annotations, settings.validation_images
+    depth = None if depthless else depth
     return tracks(settings, task, annotations, images, limit=length, depth=depth)
 
 
 def scenes(settings: DataSettings, task: TrainingTask, *, split: Split, length: int) -> SceneDataset:
-    """The generated scenes of a split; those of validation are exact."""
+    """The generated scenes of a split."""
     size = (settings.height, settings.width)
     height, width = size if settings.zoom is None else (settings.scene_height, settings.scene_width)
     return SceneDataset(
@@ -102,7 +110,8 @@ def scenes(settings: DataSettings, task: TrainingTask, *, split: Split, length: 
         with_rgb=task.needs_rgb,
         seed=settings.seed,
         close_up=None if settings.zoom is None else (*size, settings.zoom),
-        change=Degrading(settings.degraded_share, settings.depthless_share) if split == "train" else None,
+        other_frames=task.other_frames,
+        change=Degrading(settings.degraded_share, settings.depthless_share),
     )
 
 

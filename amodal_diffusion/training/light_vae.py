@@ -23,10 +23,10 @@ from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.models.conditioning import add_condition_noise
 from amodal_diffusion.models.hub import load_vae, save_network
 from amodal_diffusion.models.latents import Autoencoder, decode_latents, encode_video, spatial_factor
+from amodal_diffusion.training.tasks import AmodalSegmentationTask
 from amodal_diffusion.training.vae import cosine_schedule, load_newest_state, save_state
 from amodal_diffusion.types import InputError
 from amodal_diffusion.video.frames import depth_to_unit, mask_to_unit
-from amodal_diffusion.video.tracking.merging import show_other_frames
 
 logger = logging.getLogger(__name__)
 
@@ -198,7 +198,7 @@ def pictures_of(sample: AmodalSample) -> Tensor:
     """What stage 1 encodes of a clip: float32 ``[F, 4, 1, H, W]`` in [-1, 1], see :class:`Lessons`."""
     if sample.rgb is None or sample.depth is None:
         raise InputError(f"{sample.name}: a light autoencoder learns from RGB and depth; one is missing")
-    shown = torch.from_numpy(show_other_frames(sample.rgb, sample.modal, sample.depth))[:, None]
+    shown = AmodalSegmentationTask(other_frames=True).prepare(sample).modal[0]
     return torch.stack([mask_to_unit(sample.amodal), mask_to_unit(sample.modal), shown, depth_to_unit(sample.depth)], 1)
 
 
@@ -310,4 +310,5 @@ def _scenes(settings: LightVaeSettings, split: Literal["train", "validation"], *
         with_rgb=True,
         seed=settings.seed,
         close_up=(settings.height, settings.width, settings.zoom),
+        other_frames=True,
     )

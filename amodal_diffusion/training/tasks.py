@@ -53,10 +53,12 @@ class TrainingTask(Protocol):
     Attributes:
         stage: its name.
         needs_rgb: whether clips must come with RGB.
+        other_frames: whether close-ups must come with what other frames show of the object.
     """
 
     stage: Stage
     needs_rgb: bool
+    other_frames: bool
 
     def prepare(self, sample: AmodalSample) -> TaskBatch:
         """Turn one clip into a batch of one.
@@ -71,13 +73,18 @@ class AmodalSegmentationTask:
     """Stage 1: modal mask + depth -> amodal mask; clips without depth have no guide.
 
     Args:
-        other_frames: whether the modal mask has in grey what other frames show of the object; this takes RGB.
+        other_frames: whether the modal mask has in grey what other frames show of the object; this takes RGB. In a
+            sample that does not have it already, the object is followed in what the model sees.
+
+    Attributes:
+        needs_rgb: see `TrainingTask`.
+        other_frames: as given.
     """
 
     stage: Stage = "amodal_segmentation"
 
     def __init__(self, *, other_frames: bool = False) -> None:
-        self.needs_rgb = other_frames
+        self.needs_rgb = self.other_frames = other_frames
 
     def prepare(self, sample: AmodalSample) -> TaskBatch:
         """Turn one clip into a batch of one."""
@@ -91,8 +98,10 @@ class AmodalSegmentationTask:
         )
 
     def _modal(self, sample: AmodalSample) -> Tensor:
-        if not self.needs_rgb:
+        if not self.other_frames:
             return mask_to_unit(sample.modal)
+        if sample.seen is not None:
+            return torch.from_numpy(sample.seen)[:, None]
         if sample.rgb is None:
             raise InputError(f"{sample.name}: what other frames show is found by RGB, got a clip without; load it too")
         return torch.from_numpy(show_other_frames(sample.rgb, sample.modal, sample.depth))[:, None]
@@ -103,6 +112,7 @@ class ContentCompletionTask:
 
     stage: Stage = "content_completion"
     needs_rgb = True
+    other_frames = False
 
     def prepare(self, sample: AmodalSample) -> TaskBatch:
         """Turn one clip into a batch of one."""

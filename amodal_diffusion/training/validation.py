@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -19,7 +19,7 @@ from amodal_diffusion.metrics import PROTOCOLS, Protocol, TrackScores, score_tra
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.pipelines.amodal_segmentation import mask_score
 from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline
-from amodal_diffusion.training.batches import reason_of
+from amodal_diffusion.training.batches import Clips, reason_of
 from amodal_diffusion.training.clips import validation_samples
 from amodal_diffusion.training.processes import together
 from amodal_diffusion.training.settings import TrainingSettings
@@ -90,6 +90,10 @@ class Validator:
         self.task = task_of(settings.stage, other_frames=settings.sampling.other_frames)
         length = settings.validation.clips
         self.samples = validation_samples(settings.data, self.task, length=length, depth=depth)
+        # Depth also tells what may hide the object, so that it is not enough to leave out the guide.
+        self._depthless: Clips[AmodalSample] | None = None
+        if settings.data.guide_dropout > 0 or settings.data.depthless_share > 0:
+            self._depthless = validation_samples(settings.data, self.task, length=length, depthless=True)
 
     def __call__(self, components: StageComponents, step: int) -> Findings | None:
         """Sample, measure and draw; all processes call this together.
@@ -104,32 +108,33 @@ class Validator:
         Raises:
             InputError: in every process, if a clip cannot be read.
         """
-        predictions = self._predict(components, with_guide=True)
+        predictions = self._predict(components, self.samples, with_guide=True)
         if predictions is None:
             return None
         figures, picture = self._measure(predictions), self._draw(predictions, step)
-        if self.settings.data.guide_dropout > 0 or self.settings.data.depthless_share > 0:
-            without = self._predict(components, with_guide=False)
+        if self._depthless is not None:
+            without = self._predict(components, self._depthless, with_guide=False)
             if without is None:
                 return None
             figures |= {f"{name}_without_guide": value for name, value in self._measure(without).items()}
         return Findings(figures, picture)
 
-    def _predict(self, components: StageComponents, *, with_guide: bool) -> list[Prediction] | None:
+    def _predict(
+        self, components: StageComponents, samples: Clips[AmodalSample], *, with_guide: bool
+    ) -> list[Prediction] | None:
         """Sample this process's clips one by one."""
         pipeline = ConditionedVideoPipeline.from_components(components)
         pipeline.set_progress_bar_config(disable=True)
         sampling = self.settings.sampling
-        clips, processes = len(self.samples), self.accelerator.num_processes
+        clips, processes = len(samples), self.accelerator.num_processes
         predictions = []
         for turn in range(-(-clips // processes)):
             if self.termination.agreed(self.accelerator):
                 return None
             place = turn * processes + self.accelerator.process_index
             index = min(place, clips - 1)
-            sample = together(partial(self._read, index))
-            seen = sample if with_guide else replace(sample, depth=None)  # depth also tells what may hide the object
-            batch = self.task.prepare(seen).to(self.accelerator.device)
+            sample = together(partial(self._read, samples, index))
+            batch = self.task.prepare(sample).to(self.accelerator.device)
             output = pipeline(
                 batch.modal,
                 batch.guide if with_guide and bool(batch.guide_present) else None,
@@ -141,11 +146,11 @@ class Validator:
                 predictions.append(Prediction(index, sample, batch.to("cpu"), output.video[0].cpu()))
         return predictions
 
-    def _read(self, index: int) -> AmodalSample:
+    def _read(self, samples: Clips[AmodalSample], index: int) -> AmodalSample:
         try:
-            return self.samples[index]
+            return samples[index]
         except Exception as error:
-            name = self.samples.name(index)
+            name = samples.name(index)
             raise InputError(
                 f"validation: {name} cannot be read ({reason_of(error, name)}); repair it, or give --validation.every 0"
             ) from error

@@ -57,7 +57,7 @@ def test_baselines_and_a_model_in_one_run(model: Path, tmp_path: Path, capsys: p
     printed = capsys.readouterr().out
     assert "scenes/validation: 1 track(s) with 16 frames scored, none left out" in printed
     assert "PSNR, hidden, dB" in printed
-    assert len([line for line in printed.splitlines() if line.startswith(("pass", "FAIL"))]) == 4
+    assert len([line for line in printed.splitlines() if line.startswith(("pass", "FAIL"))]) == 6
     assert list(first["methods"]) == methods.split(",")
     assert [method["samples"] for method in first["methods"].values()] == [1, 1, 1, 2, 2]
     content = first["methods"]["hull"]["content"]

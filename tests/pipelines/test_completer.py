@@ -87,7 +87,7 @@ def test_the_network_sees_what_training_shows_it_of_other_frames(folder: Path, m
         size = (pipeline.sampling.height, pipeline.sampling.width)
         sample = AmodalSample("clip", clip.modal_mask, scene.target.amodal, depth, clip.rgb, None)
         if zoom is not None:
-            sample = closely(sample, height=size[0], width=size[1], zoom=zoom)
+            sample = closely(sample, height=size[0], width=size[1], zoom=zoom, other_frames=True)
         AmodalCompleter(pipeline, None).complete(clip, depth=depth)
         if zoom is not None:  # whole frames are letterboxed on one way and cut to size on the other
             batch = AmodalSegmentationTask(other_frames=True).prepare(sample)
