@@ -86,11 +86,14 @@ class Tuning:
     one_pass: bool = False
 
 
+PARTS = ("conditions", "denoise", "decode", "stage")
+
+
 @dataclass
 class Watch:
-    """Seconds of the parts of a run, and of all of it."""
+    """Seconds of the parts of a run, and of all of it; a part that is left out took none."""
 
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
 
     def timed(self, name: str, work: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
         """The same function, with its time added up."""
@@ -152,7 +155,10 @@ class Ways:
         amodal = track.amodal_mask if self.stage == "content_completion" else None
         with self._instrumented(watch, reference=way == "reference"):
             complete = watch.timed("stage", completer.complete, self.device)
-            result: AmodalResult = complete(track.clip, depth=track.depth, amodal_mask=amodal, preset=preset)
+            copies = False if way == "reference" else None
+            result: AmodalResult = complete(
+                track.clip, depth=track.depth, amodal_mask=amodal, preset=preset, copies=copies
+            )
         return result
 
     @contextmanager

@@ -183,7 +183,7 @@ def _print_stage(stage: Stage, found: dict[WayName, Findings], machine: Machine,
     )
     for way, findings in found.items():
         of = {name: median(times) for name, times in findings.seconds.items()}
-        rate = findings.operations["denoise"] / of["denoise"] / machine.operations
+        rate = findings.operations["denoise"] / max(of["denoise"], 1e-9) / machine.operations
         agrees = [findings.iou, findings.hidden_iou] if stage == "amodal_segmentation" else [findings.psnr]
         print(
             f"| {way} | {of['denoise']:.2f} | {_ratio(found, way, 'denoise'):.3f} | {of['conditions']:.2f} "
