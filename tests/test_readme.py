@@ -13,6 +13,7 @@ from accelerate.commands.launch import launch_command_parser
 
 from amodal_diffusion.config import CommandParser, parse_settings
 from amodal_diffusion.training import run
+from amodal_diffusion.training.light_vae import LightVaeSettings
 from amodal_diffusion.training.precompute import precompute_main
 from amodal_diffusion.training.vae import VaeSettings
 from tests.documents import DOCUMENTS, ROOT, commands_in
@@ -76,6 +77,8 @@ def check_training(script: str, arguments: list[str], capsys: pytest.CaptureFixt
             assert parse_settings(runpy.run_path(str(ROOT / script))["BundleSettings"], settings)
         case "train_vae":
             assert parse_settings(VaeSettings, settings)
+        case "train_light_vae":
+            assert parse_settings(LightVaeSettings, settings)
         case "precompute":
             assert precompute_main(dry) == 0
         case "train_amodal_segmentation" | "train_content_completion" as name:

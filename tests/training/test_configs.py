@@ -11,6 +11,7 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, pa
 from accelerate.utils.launch import prepare_multi_gpu_env
 
 from amodal_diffusion.config import load_settings, save_settings
+from amodal_diffusion.training.light_vae import LightVaeSettings
 from amodal_diffusion.training.precompute import PrecomputeSettings
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.training.vae import VaeSettings
@@ -23,7 +24,8 @@ LAUNCHES = sorted((CONFIGS / "accelerate").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_every_run_loads_and_saves(path: Path, tmp_path: Path) -> None:
-    settings_class = VaeSettings if "vae" in path.stem else TrainingSettings
+    kinds = {"light_vae": LightVaeSettings, "vae": VaeSettings}
+    settings_class = next((kind for name, kind in kinds.items() if name in path.stem), TrainingSettings)
     settings = load_settings(settings_class, path)
     save_settings(settings, tmp_path / "again.yaml")
     assert load_settings(settings_class, tmp_path / "again.yaml") == settings
