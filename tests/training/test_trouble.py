@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from amodal_diffusion.config import save_settings
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.training import trainer
+from amodal_diffusion.training.batches import Clips
 from amodal_diffusion.training.clips import TaskClips, scenes
 from amodal_diffusion.training.components import build_components
 from amodal_diffusion.training.order import ClipOrder
@@ -211,10 +212,10 @@ def test_a_request_during_validation_breaks_it_off(
     settings = make_settings(validation=ValidationSettings(every=1, clips=3, pictures=1))
     read, made = Validator._read, []
 
-    def ended(validator: Validator, index: int) -> AmodalSample:
+    def ended(validator: Validator, samples: Clips[AmodalSample], index: int) -> AmodalSample:
         made.append(index)
         signal.raise_signal(signal.SIGTERM)
-        return read(validator, index)
+        return read(validator, samples, index)
 
     monkeypatch.setattr(Validator, "_read", ended)
     result = fit(settings)
