@@ -100,8 +100,7 @@ def _copied_record(tally: Mapping[str, float]) -> dict[str, object]:
     """How many hidden pixels there are, and which share of them are copies; nothing where none was copied at all."""
     if not tally["hidden"]:
         return {}
-    counts = {kind: round(count, 1) for kind, count in tally.items()}
-    return {"hidden_pixels": counts, "copied_share": round(tally["copied"] / tally["hidden"], 4)}
+    return {"hidden_pixels": dict(tally), "copied_share": round(tally["copied"] / tally["hidden"], 4)}
 
 
 def _files_of_frame(track: MaskTrack, index: int, request: CompletionRequest, answers: int) -> list[str]:

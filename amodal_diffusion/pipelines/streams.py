@@ -400,7 +400,7 @@ def _sample(
         latents=torch.stack(noise).unflatten(0, (count, len(frames))),
         decoded=decoded,
     ).video
-    return functional.pad(video, (0, 0, 0, 0, 0, 0, decoded.start, len(frames) - decoded.stop))
+    return functional.pad(video.cpu(), (0, 0, 0, 0, 0, 0, decoded.start, len(frames) - decoded.stop))
 
 
 def _answer(number: int) -> tuple[int, ...]:

@@ -159,7 +159,9 @@ def build_light_vae(settings: LightVaeSettings, teacher: Autoencoder) -> Autoenc
     levels = spatial_factor(teacher).bit_length()
     for name in ("encoder_blocks", "decoder_blocks"):
         if len(getattr(settings, name)) != levels:
-            raise InputError(f"{name}: expected {levels} entries, one a level of the teacher, got {settings}")
+            raise InputError(
+                f"{name}: expected {levels} entries, one a level of the teacher, got {len(getattr(settings, name))}"
+            )
     return AutoencoderTiny(
         encoder_block_out_channels=(settings.channels,) * levels,
         decoder_block_out_channels=(settings.channels,) * levels,
@@ -240,9 +242,9 @@ def draw_lessons(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Draw pictures to encode and latents to decode.
 
-    Half of what is decoded are masks, the other half weighted means of the latents of two masks of an object, whose
-    picture is the weighted mean of the two: a network that is unsure which of two shapes it is predicts the mean, and
-    its decoder should show how sure it is.
+    Half of what is decoded are masks, the other half weighted means of the latents of two masks, mostly of one object,
+    whose picture is the weighted mean of the two: a network that is unsure which of two shapes it is predicts the mean,
+    and its decoder should show how sure it is.
 
     Args:
         lessons: to draw from.

@@ -81,6 +81,9 @@ class ColourCells:
     def slopes(self, frame: int) -> tuple[FloatArray, FloatArray]:
         """Change of colour from row to row and from column to column, float32 ``[h, w, 3]``; 0 beside hidden cells."""
         visible = self.weight[frame] > _SURE
+        if min(visible.shape) < 2:  # a line of cells has no slope across
+            nothing = np.zeros_like(self.colours[frame])
+            return nothing, nothing
         inner = ndimage.binary_erosion(visible)[..., None]
         rows, columns = np.gradient(self.colours[frame], axis=(0, 1))
         return rows * inner, columns * inner

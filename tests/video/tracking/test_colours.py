@@ -100,3 +100,14 @@ def test_a_frame_that_shows_too_little_stays() -> None:
     cells = ColourCells.of(clip.rgb, clip.modal, side=40)
     found = place_finely(cells, clip.placements, range(FRAMES))
     assert found[3] == pytest.approx(clip.placements[3])
+
+
+def test_a_strip_of_one_row_of_cells_is_no_error() -> None:
+    rgb = np.full((2, 11, 600, 3), 90, dtype=np.uint8)
+    modal = np.zeros((2, 11, 600), dtype=np.bool_)
+    modal[:, :, 50:550] = True
+    amodal = modal.copy()
+    modal[1, :, 300:320] = False
+    (_, found) = colours_of_others(rgb, modal, amodal, None)
+    assert found is not None
+    assert np.abs(found.copied - 90).max() < 1
