@@ -17,10 +17,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import Dataset
 
+from amodal_diffusion.data.scenes.catalogue import TRAIN_VERSION
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.settings import Precision, TrainingSettings
 from amodal_diffusion.types import InputError, Stage
+from amodal_diffusion.video.tracking.merging import FOLLOWING_VERSION
 
 SETTINGS_FILE = "settings.json"
 
@@ -47,6 +49,8 @@ class LatentSettings:
         degraded_share: of the scenes; 0 also in folders that do not say, which are older than this.
         depthless_share: likewise.
         other_frames: whether visible masks have in grey what other frames show; not in folders that do not say.
+        following: version of how an object is followed for that; 0 without it and in folders that do not say.
+        scenes: version of the training split's scenes; 1 in folders that do not say.
     """
 
     stage: Stage
@@ -66,6 +70,8 @@ class LatentSettings:
     degraded_share: float = 0.0
     depthless_share: float = 0.0
     other_frames: bool = False
+    following: int = 0
+    scenes: int = 1
 
     @classmethod
     def of(cls, settings: TrainingSettings, components: StageComponents) -> LatentSettings:
@@ -89,6 +95,8 @@ class LatentSettings:
             degraded_share=data.degraded_share,
             depthless_share=data.depthless_share,
             other_frames=settings.sampling.other_frames,
+            following=FOLLOWING_VERSION if settings.sampling.other_frames else 0,
+            scenes=TRAIN_VERSION,
         )
 
 

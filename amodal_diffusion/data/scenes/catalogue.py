@@ -9,6 +9,7 @@ from amodal_diffusion.data.scenes import (
     artefacts_train,
     barriers_train,
     bodies_test,
+    composites_train,
     figures_test,
     figures_train,
     shapes_test,
@@ -19,6 +20,7 @@ from amodal_diffusion.data.scenes import (
 from amodal_diffusion.data.scenes.outlines import Family
 
 Split = Literal["train", "validation", "test-v1"]
+TRAIN_VERSION = 2  # raised whenever the training split's scenes change: a seed then means another scene
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
@@ -36,6 +38,7 @@ class Catalogue:
         max_occluders: largest number of occluders that are aimed at the target; one more may happen to be there.
         barrier_share: probability that an occluder is a barrier.
         relative_size: least and largest size of other occluders, as a multiple of the target's.
+        held_share: probability that small things before the target's body, which go with it, take an occluder's place.
     """
 
     key: int
@@ -47,19 +50,23 @@ class Catalogue:
     max_occluders: int
     barrier_share: float
     relative_size: tuple[float, float]
+    held_share: float = 0.0
 
+
+_SIMPLE = shapes_train.BODIES + figures_train.FIGURES + artefacts_train.ARTEFACTS
 
 CATALOGUES: dict[Split, Catalogue] = {
     "train": Catalogue(
         key=0,
-        targets=shapes_train.BODIES + figures_train.FIGURES + artefacts_train.ARTEFACTS,
-        things=shapes_train.BODIES + figures_train.FIGURES + artefacts_train.ARTEFACTS,
+        targets=_SIMPLE + composites_train.composites(_SIMPLE),
+        things=_SIMPLE + composites_train.composites(_SIMPLE),
         solids=shapes_train.SOLID,
         barriers=barriers_train.BARRIERS,
         textures=textures.TRAIN,
         max_occluders=5,
         barrier_share=0.45,
         relative_size=(0.5, 1.8),
+        held_share=0.15,
     ),
     "validation": Catalogue(
         key=1,

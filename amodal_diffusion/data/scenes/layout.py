@@ -11,7 +11,7 @@ import numpy as np
 from amodal_diffusion.data.scenes.catalogue import Catalogue
 from amodal_diffusion.data.scenes.dice import Dice, Float64
 from amodal_diffusion.data.scenes.motion import Pose, draw_pose, draw_velocity, travel
-from amodal_diffusion.data.scenes.outlines import Family, Parts, fit
+from amodal_diffusion.data.scenes.outlines import Family, Parts, fit, swing
 
 Mode = Literal["open", "partial", "vanish"]
 """Nothing hides the target; something hides parts of it; something hides all of it for some frames."""
@@ -81,7 +81,9 @@ def draw_layout(dice: Dice, catalogue: Catalogue, *, mode: Mode, clock: Float64,
         front.append(_actor(dice, clock, first[0], path=cover_path, size=first[1], calm=True))
     else:
         aimed = dice.integer(1, catalogue.max_occluders)
-        front += [_occluder(dice, catalogue, clock, target=target, size=size) for _ in range(aimed)]
+        held = catalogue.held_share > 0 and dice.chance(catalogue.held_share)
+        draw = _held if held else _occluder
+        front += [draw(dice, catalogue, clock, target=target, size=size) for _ in range(aimed)]
     behind = [_bystander(dice, catalogue, clock, aspect=aspect) for _ in range(dice.integer(0, 2))]
     front += [_bystander(dice, catalogue, clock, aspect=aspect) for _ in range(dice.integer(0, 1))]
     if dice.chance(0.4):  # something large far behind
@@ -117,6 +119,19 @@ def _occluder(dice: Dice, catalogue: Catalogue, clock: Float64, *, target: Actor
         clock, meet=float(clock[meet]), where=target.pose.centre[meet] + offset, velocity=velocity, bend=np.zeros(2)
     )
     return _actor(dice, clock, family, path=path, size=own)
+
+
+def _held(dice: Dice, catalogue: Catalogue, clock: Float64, *, target: Actor, size: float) -> Actor:
+    """Something small before the target's body that goes with it and wanders a little, like a bird before its cage."""
+    own, away, heading = size * dice.uniform(0.15, 0.45), dice.uniform(0.0, 0.35), dice.angle()
+    growth = target.pose.size / size
+    wander = dice.uniform(0.0, 0.12) if dice.chance(0.6) else 0.0
+    shift = np.stack(
+        [away * math.cos(heading) + swing(dice, clock, wander), away * math.sin(heading) + swing(dice, clock, wander)],
+        axis=-1,
+    )
+    path = target.pose.centre + shift * size * growth[:, None]
+    return _actor(dice, clock, dice.choice(catalogue.things), path=path, size=own)
 
 
 def _bystander(dice: Dice, catalogue: Catalogue, clock: Float64, *, aspect: float, scale: float = 1.0) -> Actor:

@@ -8,6 +8,8 @@ from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 from amodal_diffusion.video.tracking.following import ObjectPath, elsewhere_of, follow_object
 from amodal_diffusion.video.tracking.placement import lattice, look_up, to_frame, to_object
 
+FOLLOWING_VERSION = 2
+"""Of what :func:`show_other_frames` gives, for who keeps it: raised when following or merging changes."""
 MEMORY = 10.0
 """After so many frames, what was seen counts about a third."""
 ELSEWHERE_WEIGHT = 0.5
