@@ -94,6 +94,8 @@ def test_other_settings_or_networks_are_refused(make_settings: MakeSettings, tmp
         {"frames": 5},
         {"stage": "content_completion"},
         {"noise_seed": 1},
+        {"following": 1},
+        {"scenes": 1},
     ):
         with pytest.raises(InputError, match=f"{next(iter(change))} .* instead of"):
             LatentShards(tmp_path, replace(stored, **change), length=2)  # type: ignore[arg-type]
