@@ -87,11 +87,13 @@ class Lessons:
             [-1, 1], some with noise.
         latents: of the teacher, scaled, float16 ``[N, 4, 4, h, w]``.
         masks: whole masks without noise, bool ``[N, H, W]``.
+        frames: of a clip; those of each clip lie together, in order.
     """
 
     pictures: Tensor
     latents: Tensor
     masks: Tensor
+    frames: int
 
 
 def train_light_vae(settings: LightVaeSettings) -> dict[str, float]:
@@ -234,7 +236,7 @@ def prepare_lessons(
         pictures.append(video.transpose(0, 1).half())
         latents.append((encoded * teacher.config.scaling_factor).transpose(0, 1).cpu().half())
         masks.append(torch.from_numpy(sample.amodal))
-    return Lessons(torch.cat(pictures), torch.cat(latents), torch.cat(masks))
+    return Lessons(torch.cat(pictures), torch.cat(latents), torch.cat(masks), settings.frames)
 
 
 def draw_lessons(
@@ -242,8 +244,8 @@ def draw_lessons(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Draw pictures to encode and latents to decode.
 
-    Half of what is decoded are masks, the other half weighted means of the latents of two masks, mostly of one object,
-    whose picture is the weighted mean of the two: a network that is unsure which of two shapes it is predicts the mean,
+    Half of what is decoded are masks, the other half weighted means of the latents of two masks of one object, whose
+    picture is the weighted mean of the two: a network that is unsure which of two shapes it is predicts the mean,
     and its decoder should show how sure it is.
 
     Args:
@@ -258,7 +260,8 @@ def draw_lessons(
     frames = rng.integers(len(lessons.masks), size=count)
     kinds = rng.integers(_KINDS, size=count)
     first = rng.integers(len(lessons.masks), size=count)
-    near = np.clip(first + rng.integers(-3, 4, size=count), 0, len(lessons.masks) - 1)
+    start = first - first % lessons.frames  # of its clip
+    near = np.clip(first + rng.integers(-3, 4, size=count), start, start + lessons.frames - 1)
     share = np.where(rng.random(count) < 0.5, 0.0, rng.random(count)).astype(np.float32)
     weight = torch.from_numpy(share)[:, None, None, None]
     whole = lessons.latents[:, 0]
