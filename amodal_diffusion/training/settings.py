@@ -331,7 +331,7 @@ class TrainingSettings:
         conditioning_dropout: ``p`` of docs/method.md, section 3.
         pixel_weight: weight of the squared error of decoded frames beside that of the latents; 0 is without. A light
             autoencoder keeps it cheap.
-        pixel_frames: frames of each clip that are decoded for it.
+        pixel_frames: frames of each clip, in a row, that are decoded for it.
         seed: of the weights, the order of the clips and all noise.
         resume: ``auto`` goes on from the newest checkpoint in ``output`` if there is one, ``none`` refuses a folder
             that holds any, another value is the checkpoint's folder.
