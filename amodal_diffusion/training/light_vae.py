@@ -21,8 +21,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.models.conditioning import add_condition_noise
-from amodal_diffusion.models.hub import load_vae, save_network
+from amodal_diffusion.models.hub import load_vae
 from amodal_diffusion.models.latents import Autoencoder, decode_latents, encode_video, spatial_factor
+from amodal_diffusion.models.saving import save_network
 from amodal_diffusion.training.tasks import AmodalSegmentationTask
 from amodal_diffusion.training.vae import cosine_schedule, load_newest_state, save_state
 from amodal_diffusion.types import InputError

@@ -16,8 +16,9 @@ from amodal_diffusion.models.checkpoint import (
     read_settings,
     write_settings,
 )
-from amodal_diffusion.models.hub import load_stage, save_stage
+from amodal_diffusion.models.hub import load_stage
 from amodal_diffusion.models.presets import PRESETS, UNTOLD_PRESETS, apply_preset
+from amodal_diffusion.models.saving import save_stage
 from amodal_diffusion.types import InputError
 from tests.factories import SAMPLING, tiny_components
 
