@@ -25,7 +25,7 @@ from amodal_diffusion.models.hub import load_vae
 from amodal_diffusion.models.latents import Autoencoder, decode_latents, encode_video, spatial_factor
 from amodal_diffusion.models.saving import save_network
 from amodal_diffusion.training.tasks import AmodalSegmentationTask
-from amodal_diffusion.training.vae import cosine_schedule, load_newest_state, save_state
+from amodal_diffusion.training.vae_runs import cosine_schedule, load_newest_state, save_state
 from amodal_diffusion.types import InputError
 from amodal_diffusion.video.frames import depth_to_unit, mask_to_unit
 

@@ -18,8 +18,9 @@ from amodal_diffusion.pipelines.completer import AmodalCompleter
 from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoOutput, ConditionedVideoPipeline
 from amodal_diffusion.pipelines.guards import Guards
 from amodal_diffusion.training.components import build_components
+from amodal_diffusion.training.data_settings import DataSettings
 from amodal_diffusion.training.processes import make_accelerator
-from amodal_diffusion.training.settings import DataSettings, ValidationSettings
+from amodal_diffusion.training.settings import ValidationSettings
 from amodal_diffusion.training.stopping import Termination
 from amodal_diffusion.training.validation import Validator
 from amodal_diffusion.types import InputError, Stage, VideoClip
