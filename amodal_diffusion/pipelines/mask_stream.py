@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from amodal_diffusion.models.checkpoint import SamplingDefaults
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
-from amodal_diffusion.pipelines.decision import best_threshold
+from amodal_diffusion.pipelines.decision import hidden_part
 from amodal_diffusion.pipelines.guards import Guardian
 from amodal_diffusion.pipelines.streams import FrameInput, MaskedFrame, StreamSettings
-from amodal_diffusion.pipelines.views import mean_score
+from amodal_diffusion.pipelines.views import window_scores
 from amodal_diffusion.pipelines.window_sampling import sample_window
 from amodal_diffusion.types import BoolArray, FloatArray
 from amodal_diffusion.video.frames import depth_to_unit
@@ -41,11 +40,7 @@ def stream_masks(
             return torch.zeros(len(window.items), settings.samples, sampling.height, sampling.width)
         modal, guide = _conditions(window.items, settings)
         sample = partial(sample_window, pipeline, settings=settings, start=window.start)
-        scores = mean_score(sample, modal, guide, views=sampling.views)  # [F, K, H, W]
-        if guide is not None and sampling.other_frames_weight > 0:
-            shown = (modal[0] + 1).clamp(max=1.0)  # [F, 1, H, W]: 1 where visible, else the share of the others
-            scores = (scores + sampling.other_frames_weight * shown) / (1 + sampling.other_frames_weight)
-        return scores
+        return window_scores(sample, modal, guide, sampling=sampling)  # [F, K, H, W]
 
     scored = blend_segments(
         frames, predict, size=sampling.num_frames, overlap=settings.overlap, segments=settings.segments
@@ -59,7 +54,7 @@ def stream_masks(
         answers = []
         for score in scores:
             free = _free(frame, score, settings)
-            hidden = (free > _threshold(frame, free, sampling)) & ~frame.modal
+            hidden = hidden_part(free, frame.modal, sampling)
             hidden = guardian.guard(number, frame, hidden, free, reach=settings.cell(frame))
             answers.append(hidden | frame.modal)
         guardian.forget(number)
@@ -97,15 +92,6 @@ def _free(frame: FrameInput, score: Tensor, settings: StreamSettings) -> FloatAr
     visible = settings.put_back(frame, (settings.look_at_mask(frame, frame.modal) + 1) / 2, outside=0.0)[0, 0]
     share: FloatArray = ((whole - visible) / (1 - visible).clamp(min=1e-6)).numpy()
     return share
-
-
-def _threshold(frame: FrameInput, free: FloatArray, sampling: SamplingDefaults) -> float:
-    """Above which score a pixel is taken for the object's."""
-    if sampling.visible_weight is None:
-        return sampling.mask_threshold
-    likely = np.clip(free[~frame.modal], 0.0, 1.0)
-    visible = int(frame.modal.sum())
-    return best_threshold(likely, visible, weight=sampling.visible_weight, least=sampling.mask_threshold)
 
 
 def _consensus(samples: BoolArray) -> BoolArray:
