@@ -7,6 +7,8 @@ TORCH_INDEX ?=
 DEMO_OUT ?= out/demo
 
 BIN := $(VENV)/bin
+# The two that compare ways to sample and to train take hours.
+QUICK := $(filter-out benchmarks/ablations.py benchmarks/samplers.py,$(wildcard benchmarks/[a-z]*.py))
 INSTALLED := $(VENV)/.installed
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
@@ -43,4 +45,4 @@ check: $(INSTALLED)
 	$(BIN)/lint-imports
 
 bench: $(INSTALLED)
-	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@set -e; for script in $(QUICK); do echo "== $$script"; $(BIN)/python $$script; done

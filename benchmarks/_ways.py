@@ -27,7 +27,7 @@ from amodal_diffusion.pipelines import conditioned_video
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
 from amodal_diffusion.training.components import build_image_encoder, build_scheduler, build_unet
-from amodal_diffusion.training.settings import ImageEncoderSettings, UNetSettings
+from amodal_diffusion.training.network_settings import ImageEncoderSettings, UNetSettings
 from amodal_diffusion.types import Stage
 
 WayName = Literal["reference", "fast", "default"]

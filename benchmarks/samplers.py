@@ -1,24 +1,28 @@
 """Which solver, how many steps, which guidance, noise and sigmas: stage 1 on validation scenes, as Markdown rows.
 
 Every row is the checkpoint's default settings with what the row names in their place, on the same scenes, seeds and
-initial noise. `passes` are calls of the network a window, one for each row of guidance; `IoU with paper` compares masks
-with those of the paper's way (25 Euler steps, guidance 1.5), pooled over the frames of a clip, mean over clips.
+initial noise, printed when all scenes are done. `passes` are calls of the network a window, one for each row of
+guidance; `IoU with paper` compares masks with those of the paper's way (25 Euler steps, guidance 1.5), pooled over the
+frames of a clip, mean over clips; `s` is the processor time of a scene beside what all rows share: following the object
+and encoding the conditions, which is done once a scene and process.
 """
 
 import argparse
 import itertools
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cache
 from multiprocessing import get_context
 from time import process_time
 from typing import Any
 
 import numpy as np
 import torch
+from _once import Once
 
-from amodal_diffusion import AmodalCompleter, VideoClip
-from amodal_diffusion.data.scenes import make_scene
+from amodal_diffusion import AmodalCompleter
+from amodal_diffusion.evaluation.scenes import scene_track
 from amodal_diffusion.metrics import TrackScores, score_track, summarise
 from amodal_diffusion.models.checkpoint import VIEWS, SamplingDefaults
 from amodal_diffusion.models.presets import PRESETS, apply_preset
@@ -26,9 +30,11 @@ from amodal_diffusion.models.solvers import make_scheduler, set_noise_levels
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.types import BoolArray
 
-SPLIT, FRAMES, HEIGHT, WIDTH = "validation", 16, 64, 128
+SPLIT = "validation"
 PAPER = "paper"
 PLAIN: dict[str, Any] = {"guidance_scale": 1.0, "guidance_interval": None, "views": 1}
+ONCE = Once(encoding=True)
+scene_of = cache(scene_track)
 
 
 @dataclass(frozen=True)
@@ -44,42 +50,64 @@ class Row:
     sampling: SamplingDefaults
 
 
-@dataclass
-class Found:
-    """What a way found, clip by clip.
+@dataclass(frozen=True)
+class Task:
+    """One way on one scene.
 
     Attributes:
-        scores: of each clip, strict protocol.
-        agreement: IoU of all frames of a clip with the paper's way.
-        seconds: of a processor, all clips.
+        model: a bundled name, a folder, or a hub id.
+        row: the way.
+        seed: of the scene.
+        depth: whether it is given.
     """
 
-    scores: list[TrackScores] = field(default_factory=list)
-    agreement: list[float] = field(default_factory=list)
-    seconds: float = 0.0
+    model: str
+    row: Row
+    seed: int
+    depth: bool
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a way found on one scene.
+
+    Attributes:
+        scores: strict protocol.
+        mask: bool ``[F, H, W]``.
+        seconds: of a processor, beside what all rows share.
+        shared: of a processor, for what this row made and the next ones find.
+    """
+
+    scores: TrackScores
+    mask: BoolArray
+    seconds: float
+    shared: float
 
 
 def main() -> None:
-    """Score all rows on all clips and print a table for each way of giving depth."""
+    """Score all rows on all scenes and print a table for each way of giving depth."""
     args = _arguments()
-    rows = list(_rows(args, _pipeline(args.model)))
-    tasks = [(args.model, rows, seed, depth == "given") for depth in args.depth for seed in range(args.clips)]
-    totals = {depth: {row.name: Found() for row in rows} for depth in args.depth}
+    pipeline = _pipeline(args.model)
+    rows = list(_rows(args, pipeline))
     with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool:
-        for task, found in zip(tasks, pool.map(_score_clip, *zip(*tasks, strict=True)), strict=True):
-            for name, (scores, agreement, seconds) in found.items():
-                total = totals["given" if task[-1] else "none"][name]
-                total.scores.append(scores)
-                total.agreement.append(agreement)
-                total.seconds += seconds
-    for depth, table in totals.items():
-        _print_table(depth, table, rows, args)
+        for depth in args.depth:
+            print(f"\n{args.model}, {args.scenes} scenes of split {SPLIT}, depth {depth}\n")
+            print("| way | passes | mIoU_occ | mIoU | IoU with paper | s |\n| --- | --- | --- | --- | --- | --- |")
+            paper: list[BoolArray] = []
+            shared = 0.0
+            for row in rows:
+                tasks = [Task(args.model, row, seed, depth == "given") for seed in range(args.scenes)]
+                found = list(pool.map(_score, tasks))
+                paper = paper or [entry.mask for entry in found]
+                shared += sum(entry.shared for entry in found)
+                print(_line(row, found, paper, _passes(row.sampling, pipeline)), flush=True)
+            print(f"\nfollowing and encoding, all rows together: {shared / args.scenes:.2f} s a scene", flush=True)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="tiny")
-    parser.add_argument("--clips", type=int, default=48, help="the first N validation scenes")
+    parser.add_argument("--scenes", type=int, default=48, help="the first N of the validation split")
     parser.add_argument("--depth", nargs="+", choices=["given", "none"], default=["none", "given"])
     tables = ["presets", "solvers", "guidance", "noise", "sigmas", "views"]
     parser.add_argument("--tables", nargs="+", choices=tables, default=tables)
@@ -95,8 +123,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--solver", default="dpmpp", help="of all tables but solvers")
     parser.add_argument("--processes", type=int, default=1)
     args = parser.parse_args()
-    if args.clips < 1 or args.processes < 1 or len(args.intervals) % 2:
-        parser.error("--clips and --processes are at least 1, --intervals come in pairs")
+    if args.scenes < 1 or args.processes < 1 or len(args.intervals) % 2:
+        parser.error("--scenes and --processes are at least 1, --intervals come in pairs")
     return args
 
 
@@ -149,27 +177,26 @@ def _pipeline(model: str) -> AmodalSegmentationPipeline:
     return pipeline
 
 
-def _score_clip(
-    model: str, rows: list[Row], seed: int, with_depth: bool
-) -> dict[str, tuple[TrackScores, float, float]]:
-    """Scores, agreement with the first row and processor time of one clip, by row."""
+@cache
+def _own_pipeline(model: str) -> AmodalSegmentationPipeline:
+    """The pipeline of a process that scores, with one thread."""
     torch.set_num_threads(1)
     pipeline = _pipeline(model)
     pipeline.presets = {}
-    completer = AmodalCompleter(pipeline, None)
-    scene = make_scene(seed, split=SPLIT, frames=FRAMES, height=HEIGHT, width=WIDTH)
-    assert scene.rgb is not None
-    target = scene.target
-    clip = VideoClip(scene.rgb, target.modal, scene.fps)
-    found, first = {}, None
-    for row in rows:
-        pipeline.sampling = row.sampling
-        started = process_time()
-        mask = completer.complete(clip, depth=scene.depth if with_depth else None, seed=seed).amodal_mask
-        seconds = process_time() - started
-        first = mask if first is None else first
-        found[row.name] = (score_track(mask, target.modal, target.amodal), _pooled_iou(mask, first), seconds)
-    return found
+    return pipeline
+
+
+def _score(task: Task) -> Found:
+    """Complete one scene one way."""
+    pipeline, track = _own_pipeline(task.model), scene_of(task.seed, SPLIT)
+    pipeline.sampling = task.row.sampling
+    started, before = process_time(), ONCE.seconds
+    with ONCE.shared():
+        depth = track.depth if task.depth else None
+        mask = AmodalCompleter(pipeline, None).complete(track.clip, depth=depth, seed=task.seed).amodal_mask
+    shared = ONCE.seconds - before
+    scores = score_track(mask, track.clip.modal_mask, track.amodal_mask)
+    return Found(scores, mask, process_time() - started - shared, shared)
 
 
 def _pooled_iou(mask: BoolArray, other: BoolArray) -> float:
@@ -189,19 +216,14 @@ def _passes(sampling: SamplingDefaults, pipeline: AmodalSegmentationPipeline) ->
     return sampling.views * (sampling.network_passes + guided * (sampling.guidance_scale > 1.0))
 
 
-def _print_table(depth: str, table: dict[str, Found], rows: list[Row], args: argparse.Namespace) -> None:
-    pipeline = _pipeline(args.model)
-    print(f"\n{args.model}, {args.clips} scenes of split {SPLIT}, {FRAMES} frames {HEIGHT}x{WIDTH}, depth {depth}\n")
-    print("| way | passes | mIoU_occ | mIoU | IoU with paper | s |\n| --- | --- | --- | --- | --- | --- |")
-    for row in rows:
-        found = table[row.name]
-        total = summarise(found.scores)
-        hidden = total.miou_occ
-        print(
-            f"| {row.name} | {_passes(row.sampling, pipeline)} | {hidden.value:.3f} ± {hidden.standard_error:.3f} "
-            f"| {total.miou.value:.3f} | {np.mean(found.agreement):.3f} | {found.seconds / len(found.scores):.2f} |",
-            flush=True,
-        )
+def _line(row: Row, found: list[Found], paper: list[BoolArray], passes: int) -> str:
+    total = summarise([entry.scores for entry in found])
+    agreement = [_pooled_iou(entry.mask, mask) for entry, mask in zip(found, paper, strict=True)]
+    seconds = np.mean([entry.seconds for entry in found])
+    return (
+        f"| {row.name} | {passes} | {total.miou_occ.value:.3f} ± {total.miou_occ.standard_error:.3f} "
+        f"| {total.miou.value:.3f} | {np.mean(agreement):.3f} | {seconds:.2f} |"
+    )
 
 
 if __name__ == "__main__":

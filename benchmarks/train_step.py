@@ -43,16 +43,11 @@ from amodal_diffusion.training.caching import LatentCache
 from amodal_diffusion.training.components import build_image_encoder, build_scheduler, build_unet
 from amodal_diffusion.training.latents import LatentBatch, encode_batch
 from amodal_diffusion.training.network import COMPUTE_DTYPES, prepare_unet
+from amodal_diffusion.training.network_settings import ImageEncoderSettings, ModelSettings, UNetSettings
 from amodal_diffusion.training.objective import training_loss
 from amodal_diffusion.training.optimizer import make_optimizer
 from amodal_diffusion.training.order import seeded_generator
-from amodal_diffusion.training.settings import (
-    ImageEncoderSettings,
-    ModelSettings,
-    Precision,
-    TrainingSettings,
-    UNetSettings,
-)
+from amodal_diffusion.training.settings import Precision, TrainingSettings
 from amodal_diffusion.training.shards import SETTINGS_FILE, LatentSettings, LatentShards, open_folder, write_shard
 from amodal_diffusion.training.tasks import AmodalSegmentationTask
 from amodal_diffusion.video.frames import to_unit

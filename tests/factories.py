@@ -24,7 +24,8 @@ from transformers import (
 )
 
 from amodal_diffusion.models.checkpoint import CheckpointSettings, SamplingDefaults
-from amodal_diffusion.models.hub import StageComponents, save_model
+from amodal_diffusion.models.hub import StageComponents
+from amodal_diffusion.models.saving import save_model
 from amodal_diffusion.types import STAGES, Stage, VideoClip
 
 TOKEN_WIDTH = 32

@@ -1,8 +1,10 @@
-"""The benchmarks of sampling run to their end, on networks that are too small to say anything."""
+"""The benchmarks of sampling and of training run to their end, too small to say anything."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,7 +49,7 @@ def test_the_reference_agrees_with_itself_and_does_the_most() -> None:
 @pytest.mark.slow
 def test_a_table_of_solvers(tmp_path: Path) -> None:
     model = tiny_completer_folder(tmp_path / "model")
-    few = ("--clips", "2", "--processes", "2", "--steps", "1", "2", "--few-steps", "2")
+    few = ("--scenes", "2", "--processes", "2", "--steps", "1", "2", "--few-steps", "2")
     text = printed("samplers.py", "--model", str(model), *few)
     table = rows(text)
     assert len(table) % 2 == 0  # with and without depth
@@ -58,3 +60,18 @@ def test_a_table_of_solvers(tmp_path: Path) -> None:
     assert passes["heun 2"] == 3
     assert passes["dpmpp 2, views 4"] == 8
     assert passes["dpmpp 2, guidance 1.5, all steps"] == 4
+
+
+@pytest.mark.slow
+def test_ablations_are_kept_by_row(tmp_path: Path) -> None:
+    budget = ("--out", str(tmp_path), "--steps", "2", "--clips", "4", "--scenes", "1", "--sampling_steps", "[1]")
+    names = ["conditions dropped, 0.1", "conditions dropped, 0.1, guidance 1.5"]
+    first = rows(printed("ablations.py", *budget, "--rows", json.dumps(names)))[1:]
+    assert [row[0] for row in first] == names
+    assert all(re.fullmatch(r"0\.\d{3} ± nan / 0\.\d{3}", cell) for row in first for cell in row[1:3])
+    assert first[0][1:3] != first[1][1:3]  # the same weights under guidance
+    assert float(first[1][3]) < float(first[0][3])  # and so not trained again
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    assert len(list(tmp_path.glob("*/row.json"))) == len(names)
+    assert rows(printed("ablations.py", *budget, "--rows", json.dumps(names)))[1:] == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == kept

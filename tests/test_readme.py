@@ -15,7 +15,7 @@ from amodal_diffusion.config import CommandParser, parse_settings
 from amodal_diffusion.training import run
 from amodal_diffusion.training.light_vae import LightVaeSettings
 from amodal_diffusion.training.precompute import precompute_main
-from amodal_diffusion.training.vae import VaeSettings
+from amodal_diffusion.training.vae_settings import VaeSettings
 from tests.documents import DOCUMENTS, ROOT, commands_in
 
 PLAIN = {"source .venv/bin/activate"}

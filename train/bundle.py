@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amodal_diffusion.config import parse_settings
-from amodal_diffusion.models.hub import load_stage, save_model
+from amodal_diffusion.models.hub import load_stage
+from amodal_diffusion.models.saving import save_model
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ import sys
 
 from amodal_diffusion.config import parse_settings, save_settings
 from amodal_diffusion.training.terminal import refuse
-from amodal_diffusion.training.vae import VaeSettings, train_vae
+from amodal_diffusion.training.vae import train_vae
+from amodal_diffusion.training.vae_settings import VaeSettings
 from amodal_diffusion.types import InputError
 
 if __name__ == "__main__":

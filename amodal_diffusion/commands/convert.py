@@ -34,7 +34,7 @@ def run(args: Namespace) -> None:
         InputError: if SRC cannot be read or DST holds this stage already.
     """
     quieten_libraries(quiet=False)
-    from amodal_diffusion.models.hub import convert
+    from amodal_diffusion.models.saving import convert
 
     convert(args.src, args.dst, stage=args.stage)
     print(args.dst / args.stage)

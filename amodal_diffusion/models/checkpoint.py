@@ -17,6 +17,8 @@ Solver = Literal["euler", "heun", "dpmpp"]
 SOLVERS: tuple[Solver, ...] = ("euler", "heun", "dpmpp")
 VIEWS = (1, 2, 4)
 OWN_PRESETS = ("fast", "default")
+MOST = 0.5
+"""No threshold that a frame gets of its own is above this: what is more likely the object's than not is taken."""
 T = TypeVar("T")
 
 
@@ -38,7 +40,7 @@ class SamplingDefaults:
             None looks at whole frames, letterboxed, as the paper does.
         mask_threshold: stage 1's mask is where the mean of RGB, 0 to 1, is above this; beside the visible part, above
             this share of what the visible part leaves free of a scaled pixel.
-        visible_weight: if given, each frame has the threshold, from ``mask_threshold`` to 0.5, whose mask has the
+        visible_weight: if given, each frame has the threshold, from ``mask_threshold`` to `MOST`, whose mask has the
             largest expected IoU, see :func:`~amodal_diffusion.pipelines.decision.best_threshold`: of the hidden part
             for 0, of the whole object for 1, or of something between.
         other_frames: whether stage 1's visible mask has in grey what other frames of the window show of the object, see
@@ -58,7 +60,7 @@ class SamplingDefaults:
             mirrored, 4 are both, forwards and backwards in time. The cost grows with it.
 
     Raises:
-        InputError: if solver, interval, sigmas, views, weight or share are none of these.
+        InputError: if solver, interval, sigmas, views, threshold, weight or share are none of these.
     """
 
     num_inference_steps: int = 25
@@ -96,9 +98,20 @@ class SamplingDefaults:
                 raise InputError(f"{name}: expected a number above 0, got {value!r}")
         if self.sigma_min is not None and self.sigma_max is not None and self.sigma_min >= self.sigma_max:
             raise InputError(f"sigma_min: expected less than sigma_max, {self.sigma_max}, got {self.sigma_min}")
+        self._check_threshold()
         self._check_weights()
         if self.views not in VIEWS:
             raise InputError(f"views: expected one of {', '.join(map(str, VIEWS))}, got {self.views!r}")
+
+    def _check_threshold(self) -> None:
+        threshold = self.mask_threshold
+        if not (_is_number(threshold) and 0 <= threshold < 1):
+            raise InputError(f"mask_threshold: expected at least 0 and less than 1, got {threshold!r}")
+        if self.visible_weight is not None and not 0 < threshold <= MOST:
+            raise InputError(
+                f"mask_threshold: expected above 0 and at most {MOST} beside visible_weight, for which it is the least "
+                f"of a frame's own thresholds, got {threshold}; lower it, or leave out visible_weight"
+            )
 
     def _check_weights(self) -> None:
         weight = self.visible_weight

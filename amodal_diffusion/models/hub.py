@@ -1,15 +1,12 @@
-"""From a model's name, folder or hub id to its networks, and back to a folder."""
+"""From a model's name, folder or hub id to its networks."""
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import diffusers
 import torch
@@ -18,15 +15,9 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
-from torch import nn
 from transformers import CLIPVisionModelWithProjection
 
-from amodal_diffusion.models.checkpoint import (
-    SETTINGS_FILE,
-    CheckpointSettings,
-    read_settings,
-    write_settings,
-)
+from amodal_diffusion.models.checkpoint import SETTINGS_FILE, CheckpointSettings, read_settings
 from amodal_diffusion.models.latents import Autoencoder
 from amodal_diffusion.models.presets import UNTOLD_PRESETS
 from amodal_diffusion.models.unet import STEM, load_amodal_unet, load_svd_unet
@@ -232,106 +223,6 @@ def load_scheduler(folder: Path) -> SchedulerMixin:
     if scheduler.config.prediction_type != "v_prediction" or scheduler.config.get("sigma_data", 1.0) != 1.0:
         raise InputError(f"{folder}: expected prediction_type v_prediction and sigma_data 1.0, as trained")
     return scheduler
-
-
-def save_stage(components: StageComponents, folder: Path) -> None:
-    """Write one stage in this package's layout.
-
-    Args:
-        components: what to write.
-        folder: made if needed; must be empty or not exist.
-
-    Raises:
-        InputError: if the folder holds something already.
-    """
-    if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"{folder}: not empty; choose another folder, nothing is overwritten")
-    folder.mkdir(parents=True, exist_ok=True)
-    save_network(components.unet, folder / "unet")
-    save_network(components.vae, folder / "vae")
-    save_network(components.image_encoder, folder / "image_encoder")
-    components.scheduler.save_pretrained(folder / "scheduler")
-    write_settings(components.settings, folder)
-
-
-def save_network(network: Any, folder: Path) -> None:  # noqa: ANN401 - of diffusers or transformers
-    """Write a network's settings and weights, these as safetensors.
-
-    Args:
-        network: with ``save_pretrained``.
-        folder: made if needed.
-    """
-    network.save_pretrained(folder, safe_serialization=True)
-    if isinstance(network, AutoencoderTiny):  # it writes an entry that it warns of when it reads it again
-        path = folder / "config.json"
-        config = {name: value for name, value in read_json(path).items() if name != "block_out_channels"}
-        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def save_model(
-    stages: Sequence[StageComponents], folder: Path, *, dtype: Literal["float32", "float16"] = "float32"
-) -> None:
-    """Write a model of one or both stages; what they have in common is written once.
-
-    Args:
-        stages: of one model. A later stage's autoencoder or image encoder that is not the first's goes to its own
-            folder; the scheduler is taken from the first.
-        folder: made if needed; must be empty or not exist.
-        dtype: dtype of the weights in the files; the networks are changed to it in place.
-
-    Raises:
-        InputError: if the folder holds something already.
-    """
-    if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"{folder}: not empty; choose another folder, nothing is overwritten")
-    precision = torch.float16 if dtype == "float16" else torch.float32
-    for components in stages:
-        for network in (components.unet, components.vae, components.image_encoder):
-            network.to(precision)
-    first = stages[0]
-    first.scheduler.save_pretrained(folder / "scheduler")
-    for components in stages:
-        target = folder / components.settings.stage
-        target.mkdir(parents=True)
-        save_network(components.unet, target / "unet")
-        for part in ("vae", "image_encoder"):
-            network = getattr(components, part)
-            if components is first:
-                save_network(network, folder / part)
-            elif not _equal(network, getattr(first, part)):
-                save_network(network, target / part)
-        write_settings(components.settings, target)
-
-
-def _equal(one: nn.Module, other: nn.Module) -> bool:
-    """Whether two networks have the same weights and, if they scale latents, the same factor."""
-    scales = [getattr(network.config, "scaling_factor", None) for network in (one, other)]
-    first, second = one.state_dict(), other.state_dict()
-    same_names = first.keys() == second.keys() and scales[0] == scales[1]
-    return same_names and all(torch.equal(first[name], second[name]) for name in first)
-
-
-def convert(source: str | Path, destination: Path, *, stage: Stage) -> None:
-    """Write a checkpoint of any readable layout in this package's layout, whole or not at all.
-
-    Args:
-        source: as for :func:`find_model`.
-        destination: the stage goes to ``destination/STAGE``, so that both stages fit in one model folder.
-        stage: which stage the source was trained for.
-
-    Raises:
-        InputError: if the source cannot be read or the destination holds this stage already.
-    """
-    target = destination / stage
-    if target.exists():
-        raise InputError(f"{target}: exists; choose another folder, nothing is overwritten")
-    components = load_stage(source, stage=stage)
-    settings = replace(components.settings, stage=stage)
-    partial = target.with_name(target.name + ".partial")
-    if partial.exists():
-        shutil.rmtree(partial)
-    save_stage(replace(components, settings=settings), partial)
-    partial.rename(target)
 
 
 def _content(folder: Path) -> str:

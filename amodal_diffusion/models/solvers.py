@@ -103,8 +103,11 @@ def _sigma_range(own: SchedulerMixin) -> tuple[float, float]:
     else:
         spaced = config.sigma_schedule == "karras" and config.rho == RHO
     if not spaced or config.sigma_min is None or config.sigma_max is None or config.final_sigmas_type != "zero":
+        fitting = "dpmpp" if isinstance(own, EDMDPMSolverMultistepScheduler) else "euler"
         raise InputError(
-            f"solver: {type(own).__name__} of this checkpoint has noise levels of its own, other solvers need those of "
-            f"Karras et al. with rho {RHO}, sigma_min, sigma_max and a last sigma of zero; leave solver and sigmas out"
+            f"solver: expected {fitting}, without sigma_min and sigma_max, as the noise levels of this checkpoint's "
+            f"{type(own).__name__} are its own and other solvers need those of Karras et al. with rho {RHO}, "
+            f"sigma_min, sigma_max and a last sigma of zero; give --solver {fitting}"
+            + (", or --preset paper" if fitting == "euler" else "")
         )
     return float(config.sigma_min), float(config.sigma_max)

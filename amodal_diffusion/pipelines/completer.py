@@ -2,53 +2,38 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Literal, Self, TypeVar
-
-import numpy as np
-import torch
+from typing import Literal, Self
 
 from amodal_diffusion.models.checkpoint import SamplingDefaults, Solver
-from amodal_diffusion.models.devices import find_device
 from amodal_diffusion.models.fingerprint import joined_fingerprint
-from amodal_diffusion.models.hub import check_names_stages, find_model, load_stage
 from amodal_diffusion.models.presets import Preset
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
+from amodal_diffusion.pipelines.appearance_stream import stream_appearance
+from amodal_diffusion.pipelines.clips import clip_stream, joined
 from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline, Conditioning
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
-from amodal_diffusion.pipelines.copies import TALLY, Copies
-from amodal_diffusion.pipelines.guards import GUARDS, Guardian, Guards
-from amodal_diffusion.pipelines.spans import SpanFrame, Spans, find_spans, given_spans
+from amodal_diffusion.pipelines.copies import Copies
+from amodal_diffusion.pipelines.guards import Guardian, Guards
+from amodal_diffusion.pipelines.loading import load_stages
+from amodal_diffusion.pipelines.mask_stream import stream_masks
+from amodal_diffusion.pipelines.spans import Spans
 from amodal_diffusion.pipelines.streams import (
     FrameInput,
     StreamSettings,
-    choose_sampling,
     given_masks,
     mark_free,
+    same_size,
     samples_of,
-    stream_appearance,
-    stream_masks,
 )
-from amodal_diffusion.types import (
-    STAGES,
-    AmodalResult,
-    BoolArray,
-    FloatArray,
-    InputError,
-    Stage,
-    UInt8Array,
-    VideoClip,
-)
-from amodal_diffusion.video.focus import follow
-from amodal_diffusion.video.frames import depth_to_unit
+from amodal_diffusion.pipelines.tally import Tally
+from amodal_diffusion.pipelines.window_sampling import choose_sampling
+from amodal_diffusion.types import STAGES, AmodalResult, BoolArray, FloatArray, InputError, Stage, VideoClip
 
 __all__ = ["AmodalCompleter", "FrameInput"]
-
-T = TypeVar("T")
 
 
 class AmodalCompleter:
@@ -84,9 +69,8 @@ class AmodalCompleter:
             raise InputError("stages: expected at least one of amodal_segmentation and content_completion")
         self._segmentation, self._content = segmentation, content
         self.default_depth_model = default_depth_model
-        self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
-        self.guarded: dict[str, int] = dict.fromkeys(GUARDS, 0)
-        self.copied: dict[str, float] = dict.fromkeys(TALLY, 0.0)
+        self._tally = Tally()
+        self.seconds, self.guarded, self.copied = self._tally.seconds, self._tally.guarded, self._tally.copied
 
     @classmethod
     def from_pretrained(
@@ -112,24 +96,10 @@ class AmodalCompleter:
         Raises:
             InputError: if the model cannot be loaded or device or dtype is unknown.
         """
-        where = find_device(device)
-        precision = _dtype(dtype, where)
-        if set(STAGES) <= set(stages) and content_model is None:
-            check_names_stages(find_model(model))
-        segmentation = content = depth_model = None
-        if "amodal_segmentation" in stages:
-            components = load_stage(find_model(model), stage="amodal_segmentation", dtype=precision)
-            depth_model = components.settings.depth_model
-            segmentation = AmodalSegmentationPipeline.from_components(components, conditioning=conditioning)
-        if "content_completion" in stages:
-            folder = find_model(model if content_model is None else content_model)
-            components = load_stage(folder, stage="content_completion", dtype=precision)
-            content = ContentCompletionPipeline.from_components(components, conditioning=conditioning)
-        for pipeline in (segmentation, content):
-            if pipeline is not None:
-                pipeline.to(where)
-                pipeline.set_progress_bar_config(disable=True)
-        return cls(segmentation, content, default_depth_model=depth_model)
+        loaded = load_stages(
+            model, content_model=content_model, stages=stages, conditioning=conditioning, device=device, dtype=dtype
+        )
+        return cls(loaded.segmentation, loaded.content, default_depth_model=loaded.depth_model)
 
     def complete(
         self,
@@ -157,7 +127,7 @@ class AmodalCompleter:
             amodal_mask: bool ``[F, H, W]``, to skip stage 1.
             seed: the same seed gives the same result.
             preset: how to sample: ``"fast"``, ``"default"``, or ``"paper"``, 25 Euler steps under guidance; when None
-                it is the default, and the paper's with ``conditioning="released"``.
+                it is the default.
             num_inference_steps: the preset's when None, as the following.
             guidance_scale: weight of guidance.
             solver: ``"euler"``, ``"heun"`` or ``"dpmpp"``.
@@ -176,56 +146,22 @@ class AmodalCompleter:
         Raises:
             InputError: if shapes do not match, or amodal masks are missing where stage 1 is not loaded.
         """
-        shape = clip.modal_mask.shape
-        for name, array in (("depth", depth), ("amodal_mask", amodal_mask)):
-            if array is not None and array.shape != shape:
-                raise InputError(f"{name}: expected {list(shape)} to match the clip, got {list(array.shape)}")
-        if amodal_mask is not None and amodal_mask.dtype != np.bool_:
-            raise InputError(f"amodal_mask: expected bool, got {amodal_mask.dtype}")
-        scaled = None if depth is None else depth_to_unit(depth)[:, 0].numpy()  # [F, H, W]
-        focuses = follow(clip.modal_mask if amodal_mask is None else clip.modal_mask | amodal_mask)
-        frames = (
-            FrameInput(
-                rgb=clip.rgb[index],
-                modal=clip.modal_mask[index],
-                depth=None if scaled is None else scaled[index],
-                amodal=None if amodal_mask is None else amodal_mask[index],
-                focus=focuses[index],
-            )
-            for index in range(clip.num_frames)
+        frames, found = clip_stream(clip, depth, amodal_mask, spans=spans)
+        results = self.stream(
+            frames,
+            spans=found,
+            seed=seed,
+            preset=preset,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            solver=solver,
+            height=height,
+            width=width,
+            guards=guards,
+            copies=copies,
+            samples=samples,
         )
-        found = None
-        if spans == "auto":
-            if amodal_mask is not None:
-                found = given_spans(zip(clip.modal_mask, amodal_mask, strict=True))
-            else:
-                maps = [None] * clip.num_frames if scaled is None else scaled
-                found = find_spans(
-                    SpanFrame(modal, values) for modal, values in zip(clip.modal_mask, maps, strict=True)
-                )
-        results = list(
-            self.stream(
-                frames,
-                spans=found,
-                seed=seed,
-                preset=preset,
-                num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
-                solver=solver,
-                height=height,
-                width=width,
-                guards=guards,
-                copies=copies,
-                samples=samples,
-            )
-        )
-        answers = [result.samples for result in results if result.samples is not None]
-        return AmodalResult(
-            amodal_mask=np.concatenate([result.amodal_mask for result in results]),
-            amodal_rgb=_concatenate([result.amodal_rgb for result in results]),
-            rgba=_concatenate([result.rgba for result in results]),
-            samples=np.concatenate(answers, axis=1) if answers else None,
-        )
+        return joined(list(results))
 
     def stream(
         self,
@@ -279,7 +215,7 @@ class AmodalCompleter:
         )
         if samples < 1:
             raise InputError(f"samples: expected at least 1, got {samples}")
-        checked = _same_size(frames)
+        checked = same_size(frames)
         if spans is not None:
             checked = mark_free(checked, spans)
         guardian = None
@@ -290,7 +226,9 @@ class AmodalCompleter:
             if guards is None:
                 guards = Guards.of(["none" if self._segmentation.conditioning == "released" else "all"])
             guardian = Guardian(guards)
-            masked = self._timed("amodal_segmentation", stream_masks(self._segmentation, checked, settings, guardian))
+            masked = self._tally.timed(
+                "amodal_segmentation", stream_masks(self._segmentation, checked, settings, guardian)
+            )
         if self._content is None:
             results: Iterator[AmodalResult] = (
                 AmodalResult(amodal_mask=entry.amodal[None], samples=samples_of(entry))
@@ -300,13 +238,11 @@ class AmodalCompleter:
             settings = StreamSettings(sampling["content_completion"], seed, spans=spans, done=done)
             if copies is None:
                 copies = settings.sampling.copies and self._content.conditioning != "released"
-            copier = Copies(settings.sampling.painted_share, self.copied) if copies else None
-            results = self._timed("content_completion", stream_appearance(self._content, masked, settings, copier))
-        for number, result in enumerate(results, start=done):
-            if guardian is not None:
-                for guard, count in guardian.take_removed(number).items():
-                    self.guarded[guard] += count
-            yield result
+            copier = Copies(settings.sampling.painted_share, self._tally.copied) if copies else None
+            results = self._tally.timed(
+                "content_completion", stream_appearance(self._content, masked, settings, copier)
+            )
+        yield from results if guardian is None else self._tally.guarding(guardian, results, start=done)
 
     @contextmanager
     def watched(self, on_step: Callable[[Stage], None]) -> Iterator[None]:
@@ -356,7 +292,8 @@ class AmodalCompleter:
             width: pixels the model works at.
 
         Raises:
-            InputError: if there is no such preset or solver, or the VAE does not divide height or width.
+            InputError: if there is no such preset or solver, the solver does not fit a checkpoint's scheduler, or the VAE
+                does not divide height or width.
         """
         choices = {
             "num_inference_steps": num_inference_steps,
@@ -368,15 +305,10 @@ class AmodalCompleter:
         chosen = {name: value for name, value in choices.items() if value is not None}
         loaded = (self._segmentation, self._content)
         return {
-            pipeline.stage: choose_sampling(pipeline, chosen, preset=preset or self.default_preset)
+            pipeline.stage: choose_sampling(pipeline, chosen, preset=preset or "default")
             for pipeline in loaded
             if pipeline is not None and pipeline.stage is not None
         }
-
-    @property
-    def default_preset(self) -> Preset:
-        """What applies where no preset is asked for."""
-        return "paper" if self._any.conditioning == "released" else "default"
 
     @property
     def device(self) -> str:
@@ -394,41 +326,3 @@ class AmodalCompleter:
         if pipeline is None:
             raise RuntimeError("no stage is loaded")  # refused at the start
         return pipeline
-
-    def _timed(self, stage: Stage, stream: Iterator[T]) -> Iterator[T]:
-        """Pass a stage's stream on, adding the time it takes, less that of the stage it pulls from."""
-        while True:
-            started, before = time.perf_counter(), sum(self.seconds.values())
-            item = next(stream, None)
-            inner = sum(self.seconds.values()) - before
-            self.seconds[stage] += time.perf_counter() - started - inner
-            if item is None:
-                return
-            yield item
-
-
-def _same_size(frames: Iterable[FrameInput]) -> Iterator[FrameInput]:
-    """Pass frames through; raise an InputError at the first that differs in size from the first one."""
-    size: tuple[int, ...] | None = None
-    for index, frame in enumerate(frames):
-        size = frame.rgb.shape[:2] if size is None else size
-        parts = {"rgb": frame.rgb, "modal": frame.modal, "depth": frame.depth, "amodal": frame.amodal}
-        for name, array in parts.items():
-            if array is not None and array.shape[:2] != size:
-                found = list(array.shape[:2])
-                raise InputError(f"frame {index}: {name} is {found}, expected {list(size)} as in frame 0")
-        yield frame
-
-
-def _concatenate(parts: list[UInt8Array | None]) -> UInt8Array | None:
-    present = [part for part in parts if part is not None]
-    return np.concatenate(present) if present else None
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
-    known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-    if name not in known:
-        raise InputError(f"dtype: expected auto, {', '.join(known)}, got {name}")
-    return known[name]

@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from amodal_diffusion.types import FloatArray
+from amodal_diffusion.models.checkpoint import MOST, SamplingDefaults
+from amodal_diffusion.types import BoolArray, FloatArray
 
-MOST = 0.5
-"""No threshold is above this: what is more likely the object's than not is taken."""
+
+def hidden_part(free: FloatArray, modal: BoolArray, sampling: SamplingDefaults) -> BoolArray:
+    """What of a frame is taken for the hidden part of the object.
+
+    Args:
+        free: how surely the object goes on beyond what is visible, float32 ``[H, W]``, 1 for certain.
+        modal: visible part, bool ``[H, W]``.
+        sampling: says above which score, see its ``mask_threshold`` and ``visible_weight``.
+
+    Returns:
+        bool ``[H, W]``, nothing of it visible.
+    """
+    threshold = sampling.mask_threshold
+    if sampling.visible_weight is not None:
+        likely = np.clip(free[~modal], 0.0, 1.0)
+        threshold = best_threshold(likely, int(modal.sum()), weight=sampling.visible_weight, least=threshold)
+    hidden: BoolArray = (free > threshold) & ~modal
+    return hidden
 
 
 def best_threshold(likely: FloatArray, visible: int, *, weight: float, least: float) -> float:
@@ -23,7 +40,7 @@ def best_threshold(likely: FloatArray, visible: int, *, weight: float, least: fl
         likely: how likely each pixel is a hidden one of the object, float32 ``[N]`` in [0, 1].
         visible: pixels of the visible part, at least 0.
         weight: ``w``, at least 0.
-        least: no threshold is below this, which must be above 0.
+        least: no threshold is below this, above 0 and at most `MOST`.
 
     Returns:
         from ``least`` to `MOST`; pixels above it are taken.

@@ -1,36 +1,19 @@
-"""One stage over a stream of frames, window by window: frames come out in order as soon as they are final."""
+"""A stream of frames of one object: what goes in, how it is looked at, and what comes between the stages."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-import torch
 from torch import Tensor
-from torch.nn import functional
 
 from amodal_diffusion.models.checkpoint import SamplingDefaults
-from amodal_diffusion.models.latents import spatial_factor
-from amodal_diffusion.models.presets import Preset, apply_preset
-from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
-from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline
-from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
-from amodal_diffusion.pipelines.copies import Copies
-from amodal_diffusion.pipelines.decision import best_threshold
-from amodal_diffusion.pipelines.guards import Guardian
 from amodal_diffusion.pipelines.spans import Spans
-from amodal_diffusion.pipelines.views import mean_score
-from amodal_diffusion.types import AmodalResult, BoolArray, FloatArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
 from amodal_diffusion.video.focus import CloseUp, Focus
-from amodal_diffusion.video.frames import Letterbox, depth_to_unit, mask_to_unit, to_uint8, to_unit
-from amodal_diffusion.video.masks import compose_rgba, cut_out_on_white
-from amodal_diffusion.video.tracking.looking import View, look_with_others
-from amodal_diffusion.video.windows import Window, blend_segments
-
-STAGE_KEYS = {"amodal_segmentation": 0, "content_completion": 1}
+from amodal_diffusion.video.frames import Letterbox, mask_to_unit
+from amodal_diffusion.video.tracking.looking import View
 
 
 @dataclass(frozen=True)
@@ -107,6 +90,11 @@ class StreamSettings:
         """Bring pixels of a frame, ``[1, C, H, W]``, to the size that the model works at: whole, or a close-up."""
         return self.view(frame).apply(values, pad_value)
 
+    def look_at_mask(self, frame: FrameInput, mask: BoolArray) -> Tensor:
+        """A mask of a frame, bool ``[H, W]``, as the model sees it: float ``[1, 1, h, w]``, -1 outside and 1 inside."""
+        inside = self.look(frame, mask_to_unit(mask[None]), -1.0) >= 0
+        return inside.float() * 2 - 1
+
     def view(self, frame: FrameInput) -> View:
         """How the model looks at a frame: at the whole of it, or at the object closely."""
         return self._close_up(frame) or self._letterbox(frame)
@@ -138,26 +126,17 @@ class StreamSettings:
         return CloseUp.at(frame.focus, (height, width), target, zoom=self.sampling.zoom)
 
 
-def choose_sampling(
-    pipeline: ConditionedVideoPipeline, chosen: Mapping[str, Any], *, preset: Preset
-) -> SamplingDefaults:
-    """A preset of the checkpoint with the caller's choices in its place.
-
-    Args:
-        pipeline: of the stage.
-        chosen: fields of :class:`SamplingDefaults` by name.
-        preset: see :func:`~amodal_diffusion.models.presets.apply_preset`.
-
-    Raises:
-        InputError: if there is no such preset, a choice cannot be, or the VAE does not divide height or width.
-    """
-    sampling = replace(apply_preset(preset, pipeline.sampling, pipeline.presets), **chosen)
-    factor = spatial_factor(pipeline.vae)
-    for name in ("height", "width"):
-        value = getattr(sampling, name)
-        if value < factor or value % factor:
-            raise InputError(f"{name}: expected a multiple of {factor}, got {value}")
-    return sampling
+def same_size(frames: Iterable[FrameInput]) -> Iterator[FrameInput]:
+    """Pass frames through; raise an InputError at the first that differs in size from the first one."""
+    size: tuple[int, ...] | None = None
+    for index, frame in enumerate(frames):
+        size = frame.rgb.shape[:2] if size is None else size
+        parts = {"rgb": frame.rgb, "modal": frame.modal, "depth": frame.depth, "amodal": frame.amodal}
+        for name, array in parts.items():
+            if array is not None and array.shape[:2] != size:
+                found = list(array.shape[:2])
+                raise InputError(f"frame {index}: {name} is {found}, expected {list(size)} as in frame 0")
+        yield frame
 
 
 def mark_free(frames: Iterable[FrameInput], spans: Spans) -> Iterator[FrameInput]:
@@ -191,223 +170,6 @@ def given_masks(frames: Iterable[FrameInput]) -> Iterator[MaskedFrame]:
         yield MaskedFrame(frame, frame.amodal | frame.modal)
 
 
-def stream_masks(
-    pipeline: AmodalSegmentationPipeline, frames: Iterable[FrameInput], settings: StreamSettings, guardian: Guardian
-) -> Iterator[MaskedFrame]:
-    """Stage 1. A window uses depth if all its frames have it.
-
-    Args:
-        pipeline: stage 1.
-        frames: in order, of one size.
-        settings: of the stream.
-        guardian: of this stream.
-    """
-    sampling = settings.sampling
-
-    def predict(window: Window[FrameInput]) -> Tensor:
-        guardian.look_ahead(window.start, window.items)
-        if all(frame.amodal is not None for frame in window.items):
-            return torch.zeros(len(window.items), settings.samples, sampling.height, sampling.width)
-        modal, guide = _stage_1_conditions(window.items, settings)
-        sample = partial(_sample, pipeline, settings=settings, start=window.start)
-        scores = mean_score(sample, modal, guide, views=sampling.views)  # [F, K, H, W]
-        if guide is not None and sampling.other_frames_weight > 0:
-            shown = (modal[0] + 1).clamp(max=1.0)  # [F, 1, H, W]: 1 where visible, else the share of the others
-            scores = (scores + sampling.other_frames_weight * shown) / (1 + sampling.other_frames_weight)
-        return scores
-
-    scored = blend_segments(
-        frames, predict, size=sampling.num_frames, overlap=settings.overlap, segments=settings.segments
-    )
-    for number, (frame, scores) in enumerate(scored):
-        if scores is None or frame.amodal is not None:
-            known = frame.modal if frame.amodal is None else frame.amodal | frame.modal
-            guardian.forget(number)
-            yield MaskedFrame(frame, known, np.stack([known] * settings.samples) if settings.samples > 1 else None)
-            continue
-        answers = []
-        for score in scores:
-            free = _free(frame, score, settings)
-            hidden = (free > _threshold(frame, free, sampling)) & ~frame.modal
-            hidden = guardian.guard(number, frame, hidden, free, reach=settings.cell(frame))
-            answers.append(hidden | frame.modal)
-        guardian.forget(number)
-        samples = np.stack(answers)
-        yield MaskedFrame(frame, _consensus(samples), samples if settings.samples > 1 else None)
-
-
-def _stage_1_conditions(frames: Sequence[FrameInput], settings: StreamSettings) -> tuple[Tensor, Tensor | None]:
-    """Visible mask and depth of a window as the model sees them, float ``[1, F, 1, h, w]``; depth if all have it."""
-    modal = torch.cat([_seen(frame, frame.modal, settings) for frame in frames])  # [F, 1, h, w]
-    depth = [_depth_seen(frame, frame.depth, settings) for frame in frames if frame.depth is not None]
-    guide = torch.cat(depth) if len(depth) == len(modal) else None
-    if guide is not None and settings.sampling.zoom is not None:  # scaled over what the model sees, as in training
-        guide = depth_to_unit(guide[:, 0].numpy())
-    if settings.sampling.other_frames:
-        rgb, visible = np.stack([frame.rgb for frame in frames]), np.stack([frame.modal for frame in frames])
-        maps = [frame.depth for frame in frames if frame.depth is not None]
-        views = [settings.view(frame) for frame in frames]
-        modal = look_with_others(rgb, visible, None if guide is None else np.stack(maps), views, modal)
-    return modal[None], None if guide is None else guide[None]
-
-
 def samples_of(entry: MaskedFrame) -> BoolArray | None:
     """The answers of a frame as a stream of one, bool ``[K, 1, H, W]``."""
     return None if entry.samples is None else entry.samples[:, None]
-
-
-def stream_appearance(
-    pipeline: ContentCompletionPipeline,
-    masked: Iterable[MaskedFrame],
-    settings: StreamSettings,
-    copies: Copies | None = None,
-) -> Iterator[AmodalResult]:
-    """Stage 2, and the layers made of its pixels and the input's.
-
-    Args:
-        pipeline: stage 2.
-        masked: in order, of one size.
-        settings: of the stream.
-        copies: of this stream; what the network paints stays as it is when None.
-
-    Yields:
-        one frame each.
-    """
-    blended = blend_segments(
-        masked,
-        partial(_painted, pipeline, settings, copies),
-        size=settings.sampling.num_frames,
-        overlap=settings.overlap,
-        segments=settings.segments,
-    )
-    for number, (entry, painted) in enumerate(blended):
-        if number < settings.done:
-            if copies is not None:
-                copies.forget(number)
-            continue
-        rgb, modal, amodal = entry.frame.rgb[None], entry.frame.modal[None], entry.amodal[None]
-        whole = rgb
-        if painted is not None:
-            full = to_uint8(settings.put_back(entry.frame, painted[None].cpu(), outside=1.0))  # [1, H, W, 3]
-            if copies is not None:
-                full = copies.lay_over(number, full[0], entry.amodal & ~entry.frame.modal)[None]
-            whole = np.where(modal[..., None], rgb, full)
-        yield AmodalResult(
-            amodal_mask=amodal,
-            amodal_rgb=cut_out_on_white(whole, amodal),
-            rgba=compose_rgba(rgb, modal, whole, amodal),
-            samples=samples_of(entry),
-        )
-
-
-def _painted(
-    pipeline: ContentCompletionPipeline,
-    settings: StreamSettings,
-    copies: Copies | None,
-    window: Window[MaskedFrame],
-) -> Tensor:
-    """What stage 2 paints of a window, float ``[F, 3, h, w]`` in [-1, 1]; 0 where that does not count."""
-    sampling = settings.sampling
-    stop = window.start + len(window.items)
-    nothing = torch.zeros(len(window.items), 3, sampling.height, sampling.width)
-    if stop <= settings.done:
-        return nothing
-    if copies is not None:
-        frames, wholes = [entry.frame for entry in window.items], [entry.amodal for entry in window.items]
-        if not copies.look_ahead(window.start, frames, wholes):
-            return nothing
-    first, last = settings.wanted(window.start, stop)
-    if first == last:
-        return nothing
-    modal, guide = [], []
-    for entry in window.items:
-        visible = cut_out_on_white(entry.frame.rgb[None], entry.frame.modal[None])
-        modal.append(settings.look(entry.frame, to_unit(visible), 1.0))
-        guide.append(_seen(entry.frame, entry.amodal, settings))
-    return _sample(pipeline, torch.cat(modal)[None], torch.cat(guide)[None], settings, start=window.start)[0]
-
-
-def _consensus(samples: BoolArray) -> BoolArray:
-    """What most answers ``[K, H, W]`` have; where they are even the first decides."""
-    votes = 2 * samples.sum(axis=0)
-    majority: BoolArray = (votes > len(samples)) | ((votes == len(samples)) & samples[0])
-    return majority
-
-
-def _threshold(frame: FrameInput, free: FloatArray, sampling: SamplingDefaults) -> float:
-    """Above which score a pixel is taken for the object's."""
-    if sampling.visible_weight is None:
-        return sampling.mask_threshold
-    likely = np.clip(free[~frame.modal], 0.0, 1.0)
-    visible = int(frame.modal.sum())
-    return best_threshold(likely, visible, weight=sampling.visible_weight, least=sampling.mask_threshold)
-
-
-def _free(frame: FrameInput, score: Tensor, settings: StreamSettings) -> FloatArray:
-    """How surely the object goes on beyond what is visible, float32 ``[H, W]``, 1 for certain.
-
-    Scaling blurs the edge of the visible part over its neighbours. A pixel is judged by the share of it that the
-    visible part leaves free, or that blur would become a rim around every object.
-    """
-    whole = settings.put_back(frame, score[None, None].cpu(), outside=0.0)[0, 0]  # [H, W]
-    visible = settings.put_back(frame, (_seen(frame, frame.modal, settings) + 1) / 2, outside=0.0)[0, 0]
-    share: FloatArray = ((whole - visible) / (1 - visible).clamp(min=1e-6)).numpy()
-    return share
-
-
-def _seen(frame: FrameInput, mask: BoolArray, settings: StreamSettings) -> Tensor:
-    """A mask as the model sees it: float ``[1, 1, h, w]``, -1 outside and 1 inside."""
-    inside = settings.look(frame, mask_to_unit(mask[None]), -1.0) >= 0
-    return inside.float() * 2 - 1
-
-
-def _depth_seen(frame: FrameInput, depth: FloatArray, settings: StreamSettings) -> Tensor:
-    """Depth as the model sees it: float ``[1, 1, h, w]``."""
-    return settings.look(frame, torch.from_numpy(depth)[None, None], "edge")
-
-
-def _sample(
-    pipeline: ConditionedVideoPipeline,
-    modal: Tensor,
-    guide: Tensor | None,
-    settings: StreamSettings,
-    *,
-    start: int,
-    backwards: bool = False,
-) -> Tensor:
-    """Run one window that begins at frame ``start``; float32 ``[K, F, 3, H, W]`` in [-1, 1], one a sample.
-
-    Where the window runs backwards, each frame keeps its own initial noise. What lies before and after all frames in
-    which the object can be hidden is there to know its shape by, and 0.
-    """
-    sampling = settings.sampling
-    factor = spatial_factor(pipeline.vae)
-    cells = (4, sampling.height // factor, sampling.width // factor)
-    key = STAGE_KEYS[pipeline.stage or "amodal_segmentation"]
-    count, frames = settings.samples, range(start, start + modal.shape[1])[:: -1 if backwards else 1]
-    noise = [
-        torch.randn(cells, generator=_generator(settings.seed, key, frame, *_answer(number)))
-        for number in range(count)
-        for frame in frames
-    ]
-    first, last = (place - start for place in settings.wanted(start, start + len(frames)))
-    decoded = slice(len(frames) - last, len(frames) - first) if backwards else slice(first, last)
-    video = pipeline(
-        modal.expand(count, -1, -1, -1, -1),
-        None if guide is None else guide.expand(count, -1, -1, -1, -1),
-        sampling=sampling,
-        generator=[_generator(settings.seed, key, start, 1, *_answer(number)) for number in range(count)],
-        latents=torch.stack(noise).unflatten(0, (count, len(frames))),
-        decoded=decoded,
-    ).video
-    return functional.pad(video.cpu(), (0, 0, 0, 0, 0, 0, decoded.start, len(frames) - decoded.stop))
-
-
-def _answer(number: int) -> tuple[int, ...]:
-    """What tells the random numbers of an answer from those of the first, which has nothing."""
-    return (2, number) if number else ()
-
-
-def _generator(*keys: int) -> torch.Generator:
-    """Randomness that depends on the keys alone."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(keys).generate_state(1)[0]))

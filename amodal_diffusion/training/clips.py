@@ -15,7 +15,7 @@ from amodal_diffusion.data.sailvos import ClipDepth, SailVosDataset
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.data.scenes import Split
 from amodal_diffusion.training.batches import Clips
-from amodal_diffusion.training.settings import DataSettings
+from amodal_diffusion.training.data_settings import DataSettings
 from amodal_diffusion.training.tasks import TaskBatch, TrainingTask
 
 

@@ -18,7 +18,8 @@ from amodal_diffusion.models.hub import (
     load_vae,
 )
 from amodal_diffusion.models.unet import AMODAL_CHANNELS
-from amodal_diffusion.training.settings import ImageEncoderSettings, TrainingSettings, UNetSettings
+from amodal_diffusion.training.network_settings import ImageEncoderSettings, UNetSettings
+from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import InputError
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from diffusers.training_utils import EMAModel
 from torch import nn
 
-from amodal_diffusion.models.hub import StageComponents, save_stage
+from amodal_diffusion.models.hub import StageComponents
+from amodal_diffusion.models.saving import save_stage
 from amodal_diffusion.training.sharding import reshard, trained_parameters
 
 

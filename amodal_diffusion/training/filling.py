@@ -21,9 +21,10 @@ from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.latents import spatial_factor
 from amodal_diffusion.training.caching import FrameDepth, LatentCache, frame_depth, latent_cache
 from amodal_diffusion.training.clips import tracks
+from amodal_diffusion.training.data_settings import DataSettings
 from amodal_diffusion.training.disk import announce
 from amodal_diffusion.training.processes import main_first, together
-from amodal_diffusion.training.settings import DataSettings, TrainingSettings
+from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.training.tasks import TrainingTask, task_of
 from amodal_diffusion.types import InputError
 

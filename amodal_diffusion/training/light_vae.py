@@ -21,10 +21,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.models.conditioning import add_condition_noise
-from amodal_diffusion.models.hub import load_vae, save_network
+from amodal_diffusion.models.hub import load_vae
 from amodal_diffusion.models.latents import Autoencoder, decode_latents, encode_video, spatial_factor
+from amodal_diffusion.models.saving import save_network
 from amodal_diffusion.training.tasks import AmodalSegmentationTask
-from amodal_diffusion.training.vae import cosine_schedule, load_newest_state, save_state
+from amodal_diffusion.training.vae_runs import cosine_schedule, load_newest_state, save_state
 from amodal_diffusion.types import InputError
 from amodal_diffusion.video.frames import depth_to_unit, mask_to_unit
 
@@ -87,11 +88,13 @@ class Lessons:
             [-1, 1], some with noise.
         latents: of the teacher, scaled, float16 ``[N, 4, 4, h, w]``.
         masks: whole masks without noise, bool ``[N, H, W]``.
+        frames: of a clip; those of each clip lie together, in order.
     """
 
     pictures: Tensor
     latents: Tensor
     masks: Tensor
+    frames: int
 
 
 def train_light_vae(settings: LightVaeSettings) -> dict[str, float]:
@@ -234,7 +237,7 @@ def prepare_lessons(
         pictures.append(video.transpose(0, 1).half())
         latents.append((encoded * teacher.config.scaling_factor).transpose(0, 1).cpu().half())
         masks.append(torch.from_numpy(sample.amodal))
-    return Lessons(torch.cat(pictures), torch.cat(latents), torch.cat(masks))
+    return Lessons(torch.cat(pictures), torch.cat(latents), torch.cat(masks), settings.frames)
 
 
 def draw_lessons(
@@ -242,8 +245,8 @@ def draw_lessons(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Draw pictures to encode and latents to decode.
 
-    Half of what is decoded are masks, the other half weighted means of the latents of two masks, mostly of one object,
-    whose picture is the weighted mean of the two: a network that is unsure which of two shapes it is predicts the mean,
+    Half of what is decoded are masks, the other half weighted means of the latents of two masks of one object, whose
+    picture is the weighted mean of the two: a network that is unsure which of two shapes it is predicts the mean,
     and its decoder should show how sure it is.
 
     Args:
@@ -258,7 +261,8 @@ def draw_lessons(
     frames = rng.integers(len(lessons.masks), size=count)
     kinds = rng.integers(_KINDS, size=count)
     first = rng.integers(len(lessons.masks), size=count)
-    near = np.clip(first + rng.integers(-3, 4, size=count), 0, len(lessons.masks) - 1)
+    start = first - first % lessons.frames  # of its clip
+    near = np.clip(first + rng.integers(-3, 4, size=count), start, start + lessons.frames - 1)
     share = np.where(rng.random(count) < 0.5, 0.0, rng.random(count)).astype(np.float32)
     weight = torch.from_numpy(share)[:, None, None, None]
     whole = lessons.latents[:, 0]

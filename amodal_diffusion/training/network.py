@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from amodal_diffusion.models.lora import add_adapters
 from amodal_diffusion.models.unet import trainable_parameters
-from amodal_diffusion.training.settings import Attention, Precision, TrainingSettings
+from amodal_diffusion.training.network_settings import Attention
+from amodal_diffusion.training.settings import Precision, TrainingSettings
 from amodal_diffusion.types import InputError
 
 COMPUTE_DTYPES: dict[Precision, torch.dtype] = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

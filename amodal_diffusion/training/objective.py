@@ -26,7 +26,7 @@ class PixelLoss:
     Attributes:
         decode: scaled latents ``[B, F, 4, h, w]`` -> frames ``[B, F, 3, H, W]`` in about [-1, 1].
         weight: beside the error of the latents.
-        frames: of each clip that are decoded, drawn at random.
+        frames: of each clip that are decoded, a run drawn at random: a temporal decoder takes them for neighbours.
     """
 
     decode: Callable[[Tensor], Tensor]
@@ -34,10 +34,11 @@ class PixelLoss:
     frames: int
 
     def __call__(self, denoised: Tensor, target: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """Squared errors of frames drawn from each clip's own generator, times the weight, ``[B, n, 3, H, W]``."""
-        count = min(self.frames, target.shape[1])
-        draws = [torch.randperm(target.shape[1], generator=g, device=g.device)[:count] for g in generators]
-        places = torch.stack(draws).to(target.device)  # [B, n]
+        """Squared errors of a run drawn from each clip's own generator, times the weight, ``[B, n, 3, H, W]``."""
+        total = target.shape[1]
+        count = min(self.frames, total)
+        starts = [torch.randint(total - count + 1, (1,), generator=g, device=g.device) for g in generators]
+        places = (torch.stack(starts) + torch.arange(count, device=starts[0].device)).to(target.device)  # [B, n]
         rows = torch.arange(len(target), device=target.device)[:, None]
         with torch.no_grad():
             wanted = self.decode(target[rows, places])

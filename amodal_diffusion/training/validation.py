@@ -16,9 +16,11 @@ from torch import Tensor
 from amodal_diffusion.data.sailvos import ClipDepth
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.metrics import PROTOCOLS, Protocol, TrackScores, score_track, summarise
+from amodal_diffusion.models.checkpoint import SamplingDefaults
 from amodal_diffusion.models.hub import StageComponents
-from amodal_diffusion.pipelines.amodal_segmentation import mask_score
 from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline
+from amodal_diffusion.pipelines.decision import hidden_part
+from amodal_diffusion.pipelines.views import window_scores
 from amodal_diffusion.training.batches import Clips, reason_of
 from amodal_diffusion.training.clips import validation_samples
 from amodal_diffusion.training.processes import together
@@ -41,7 +43,8 @@ class Prediction:
         index: of the clip.
         sample: the clip.
         batch: the clip as the networks take it.
-        video: predicted amodal video, float32 ``[F, 3, H, W]`` in [-1, 1].
+        video: predicted amodal video, float32 ``[F, 3, H, W]`` in [-1, 1]; in stage 1 the scores that the masks are
+            cut from, ``[F, 1, H, W]``, in [0, 1].
     """
 
     index: int
@@ -65,6 +68,9 @@ class Findings:
 
 class Validator:
     """Samples the first clips of the validation split, shared out over the processes, always with the same noise.
+
+    Stage 1's masks come about as in use (views, what other frames show, each frame's own threshold), but at the size
+    that the model works at, in one window, and without the guards.
 
     Every process samples equally often, the last clip once more where there is none left for it, so that all end
     together and networks that are spread over processes work.
@@ -125,7 +131,6 @@ class Validator:
         """Sample this process's clips one by one."""
         pipeline = ConditionedVideoPipeline.from_components(components)
         pipeline.set_progress_bar_config(disable=True)
-        sampling = self.settings.sampling
         clips, processes = len(samples), self.accelerator.num_processes
         predictions = []
         for turn in range(-(-clips // processes)):
@@ -135,16 +140,23 @@ class Validator:
             index = min(place, clips - 1)
             sample = together(partial(self._read, samples, index))
             batch = self.task.prepare(sample).to(self.accelerator.device)
-            output = pipeline(
-                batch.modal,
-                batch.guide if with_guide and bool(batch.guide_present) else None,
-                noise_aug_strength=sampling.noise_aug_strength,
-                decode_chunk_size=sampling.decode_chunk_size,
-                generator=torch.Generator(self.accelerator.device).manual_seed(index),
-            )
+            video = self._sample(pipeline, batch, with_guide=with_guide, seed=index)
             if place == index:
-                predictions.append(Prediction(index, sample, batch.to("cpu"), output.video[0].cpu()))
+                predictions.append(Prediction(index, sample, batch.to("cpu"), video.cpu()))
         return predictions
+
+    def _sample(self, pipeline: ConditionedVideoPipeline, batch: TaskBatch, *, with_guide: bool, seed: int) -> Tensor:
+        """The video of :class:`Prediction`, on the pipeline's device."""
+        sampling = self.settings.sampling
+
+        def sample(modal: Tensor, guide: Tensor | None, *, backwards: bool = False) -> Tensor:  # noqa: ARG001
+            generator = torch.Generator(self.accelerator.device).manual_seed(seed)  # the same noise for each view
+            return pipeline(modal, guide, sampling=sampling, generator=generator).video
+
+        guide = batch.guide if with_guide and bool(batch.guide_present) else None
+        if self.settings.stage == "content_completion":
+            return sample(batch.modal, guide)[0]
+        return window_scores(sample, batch.modal, guide, sampling=sampling)
 
     def _read(self, samples: Clips[AmodalSample], index: int) -> AmodalSample:
         try:
@@ -160,8 +172,7 @@ class Validator:
         if self.settings.stage == "content_completion":
             errors = gather_object([(entry.index, _squared_error(entry)) for entry in predictions])
             return _hidden_psnr([error for _, error in sorted(errors)])
-        threshold = self.settings.sampling.mask_threshold
-        scores = gather_object([(entry.index, _scores(entry, threshold)) for entry in predictions])
+        scores = gather_object([(entry.index, _scores(entry, self.settings.sampling)) for entry in predictions])
         return _mask_figures([score for _, score in sorted(scores, key=lambda pair: pair[0])])
 
     def _draw(self, predictions: list[Prediction], step: int) -> UInt8Array | None:
@@ -186,7 +197,8 @@ def rows(entry: Prediction) -> UInt8Array:
     frames, batch = len(entry.video), entry.batch
     pictures = []
     for frame in [frames * (place + 1) // (_SHOWN_FRAMES + 1) for place in range(_SHOWN_FRAMES)]:
-        columns = [batch.modal[0, frame], batch.guide[0, frame], entry.video[frame], batch.amodal[0, frame]]
+        predicted = entry.video[frame] if entry.video.shape[1] == 3 else entry.video[frame] * 2 - 1
+        columns = [batch.modal[0, frame], batch.guide[0, frame], predicted, batch.amodal[0, frame]]
         pictures.append(_beside([_pixels(column) for column in columns], axis=1))
     return _beside(pictures, axis=0)
 
@@ -204,9 +216,10 @@ def _beside(pictures: list[UInt8Array], *, axis: int) -> UInt8Array:
     return np.concatenate(parts[:-1], axis=axis)
 
 
-def _scores(entry: Prediction, threshold: float) -> dict[Protocol, TrackScores]:
-    mask = (mask_score(entry.video) > threshold).numpy()
+def _scores(entry: Prediction, sampling: SamplingDefaults) -> dict[Protocol, TrackScores]:
     sample = entry.sample
+    frames = zip(entry.video[:, 0].numpy(), sample.modal, strict=True)
+    mask = np.stack([hidden_part(score, modal, sampling) for score, modal in frames]) | sample.modal
     return {protocol: score_track(mask, sample.modal, sample.amodal, protocol=protocol) for protocol in PROTOCOLS}
 
 

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from amodal_diffusion.cli import main
 from amodal_diffusion.commands import _objects
-from amodal_diffusion.pipelines import streams
+from amodal_diffusion.pipelines import appearance_stream, mask_stream
 from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline
 from amodal_diffusion.pipelines.streams import StreamSettings
+from amodal_diffusion.pipelines.window_sampling import sample_window
 from amodal_diffusion.video.pictures import write_mask_png, write_rgba_png
 from tests.factories import tiny_completer_folder
 from tests.media import Bool, UInt8, moving_disc, write_frames, write_masks
@@ -49,7 +50,6 @@ def inputs(tmp_path: Path, model: Path) -> list[str]:
 def windows(monkeypatch: pytest.MonkeyPatch) -> Windows:
     """The windows that the networks are asked for."""
     asked: Windows = []
-    sample = streams._sample
 
     def counted(
         pipeline: ConditionedVideoPipeline,
@@ -61,9 +61,10 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> Windows:
         backwards: bool = False,
     ) -> Tensor:
         asked.append((str(pipeline.stage), start, start + modal.shape[1]))
-        return sample(pipeline, modal, guide, settings, start=start, backwards=backwards)
+        return sample_window(pipeline, modal, guide, settings, start=start, backwards=backwards)
 
-    monkeypatch.setattr(streams, "_sample", counted)
+    for stage in (mask_stream, appearance_stream):
+        monkeypatch.setattr(stage, "sample_window", counted)
     return asked
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,17 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from amodal_diffusion.models.checkpoint import SETTINGS_FILE, read_settings
-from amodal_diffusion.models.hub import (
-    convert,
-    find_model,
-    load_scheduler,
-    load_stage,
-    load_svd,
-    save_model,
-    save_stage,
-)
-from amodal_diffusion.types import STAGES, InputError
-from tests.factories import SAMPLING, tiny_completer_folder, tiny_components, tiny_unet, tiny_vae
+from amodal_diffusion.models.hub import find_model, load_scheduler, load_stage, load_svd
+from amodal_diffusion.models.saving import save_stage
+from amodal_diffusion.types import InputError
+from tests.factories import tiny_completer_folder, tiny_components, tiny_unet
 
 
 @pytest.fixture
@@ -41,33 +33,6 @@ def test_a_stage_comes_back_as_it_was_saved(stage: Path) -> None:
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
     assert not loaded.vae.training
     assert type(loaded.scheduler) is type(saved.scheduler)
-
-
-def test_both_stages_share_parts_in_half_precision(tmp_path: Path) -> None:
-    save_model([tiny_components(stage) for stage in STAGES], tmp_path / "model", dtype="float16")
-    for stage in STAGES:
-        loaded = load_stage(tmp_path / "model", stage=stage)
-        assert loaded.settings.stage == stage
-        assert loaded.settings.sampling == SAMPLING
-        assert loaded.unet.dtype == torch.float32
-    weights = load_file(tmp_path / "model" / STAGES[0] / "unet" / "diffusion_pytorch_model.safetensors")
-    assert {value.dtype for value in weights.values()} == {torch.float16}
-    assert not (tmp_path / "model" / STAGES[0] / "vae").exists()
-
-
-def test_a_stage_keeps_the_parts_that_are_its_own(tmp_path: Path) -> None:
-    first, second = (tiny_components(stage) for stage in STAGES)
-    for name, own in (("weights", tiny_vae(seed=1)), ("scale", tiny_vae())):
-        if name == "scale":
-            own.register_to_config(scaling_factor=0.25)
-        save_model([first, replace(second, vae=own)], tmp_path / name)
-        for stage, expected in zip(STAGES, (first.vae, own), strict=True):
-            loaded = load_stage(tmp_path / name, stage=stage)
-            assert loaded.vae.config.scaling_factor == expected.config.scaling_factor
-            weights = expected.state_dict()
-            assert all(torch.equal(value, weights[key]) for key, value in loaded.vae.state_dict().items())
-        assert (tmp_path / name / STAGES[1] / "vae").is_dir()
-        assert not (tmp_path / name / STAGES[1] / "image_encoder").exists()
 
 
 def test_half_precision_keeps_the_vae_in_float32_where_its_settings_ask(tmp_path: Path) -> None:
@@ -147,23 +112,6 @@ def test_a_plain_base_is_inflated(stage: Path) -> None:
     (stage / SETTINGS_FILE).unlink()
     tiny_unet(in_channels=8).save_pretrained(stage / "unet")
     assert load_svd(stage, stage="content_completion").unet.config.in_channels == 12
-
-
-def test_convert_writes_this_packages_layout_once(stage: Path, tmp_path: Path) -> None:
-    (stage / SETTINGS_FILE).unlink()  # as in the released layout, which says nothing of its stage
-    for name in STAGES:
-        convert(stage, tmp_path / "out", stage=name)
-        assert read_settings(tmp_path / "out" / name).stage == name
-        assert load_stage(tmp_path / "out", stage=name).unet.config.in_channels == 12
-    with pytest.raises(InputError, match="exists; choose another folder"):
-        convert(stage, tmp_path / "out", stage="content_completion")
-
-
-def test_nothing_is_overwritten(stage: Path) -> None:
-    with pytest.raises(InputError, match="not empty"):
-        save_stage(tiny_components(), stage)
-    with pytest.raises(InputError, match="not empty"):
-        save_model([tiny_components()], stage)
 
 
 def test_unknown_names_say_what_is_bundled(monkeypatch: pytest.MonkeyPatch) -> None:

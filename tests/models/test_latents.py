@@ -9,8 +9,9 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder, AutoencoderTiny
 from torch import Tensor
 
-from amodal_diffusion.models.hub import load_vae, save_network
+from amodal_diffusion.models.hub import load_vae
 from amodal_diffusion.models.latents import decode_latents, encode_video, spatial_factor
+from amodal_diffusion.models.saving import save_network
 from tests.factories import tiny_light_vae, tiny_vae
 
 VIDEO = torch.rand(1, 3, 3, 16, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1

@@ -16,8 +16,9 @@ from amodal_diffusion.models.checkpoint import (
     read_settings,
     write_settings,
 )
-from amodal_diffusion.models.hub import load_stage, save_stage
-from amodal_diffusion.models.presets import PRESETS, UNTOLD_PRESETS, apply_preset
+from amodal_diffusion.models.hub import load_stage
+from amodal_diffusion.models.presets import PRESETS, UNTOLD_PRESETS, apply_preset, without_untold
+from amodal_diffusion.models.saving import convert, save_stage
 from amodal_diffusion.types import InputError
 from tests.factories import SAMPLING, tiny_components
 
@@ -90,6 +91,18 @@ def test_a_folder_that_says_nothing_has_the_packages_presets(tmp_path: Path) -> 
     assert settings.presets == UNTOLD_PRESETS
 
 
+def test_the_packages_presets_are_told_from_the_checkpoints_own(tmp_path: Path) -> None:
+    save_stage(tiny_components(), tmp_path / "stage")
+    (tmp_path / "stage" / SETTINGS_FILE).unlink()
+    convert(tmp_path / "stage", tmp_path / "model", stage="amodal_segmentation")
+    written = read_settings(tmp_path / "model" / "amodal_segmentation").presets
+    assert written.keys() == UNTOLD_PRESETS.keys()
+    assert without_untold(written) == without_untold(UNTOLD_PRESETS) == {}
+    changed = {**written, "default": {**written["default"], "num_inference_steps": 9}}
+    assert without_untold(changed) == changed
+    assert without_untold(OWN) == OWN
+
+
 @pytest.mark.parametrize(
     ("sampling", "presets", "message"),
     [
@@ -102,6 +115,15 @@ def test_a_folder_that_says_nothing_has_the_packages_presets(tmp_path: Path) -> 
         ({"views": 3}, {}, "views: expected one of 1, 2, 4, got 3"),
         ({"other_frames": True, "other_frames_weight": -1}, {}, "other_frames_weight: expected at least 0, got -1"),
         ({"visible_weight": -0.5}, {}, "visible_weight: expected at least 0, got -0.5"),
+        (
+            {"visible_weight": 0.2, "mask_threshold": 0.6},
+            {},
+            "mask_threshold: expected above 0 and at most 0.5 beside visible_weight, ",
+        ),
+        ({"visible_weight": 0.2, "mask_threshold": 0}, {}, "mask_threshold: expected above 0 and at most 0.5 beside"),
+        ({"mask_threshold": 1.5}, {}, "mask_threshold: expected at least 0 and less than 1, got 1.5"),
+        ({"mask_threshold": "low"}, {}, "mask_threshold: expected at least 0 and less than 1, got 'low'"),
+        ({"mask_threshold": 0.6}, {"fast": {"visible_weight": 0.2}}, "presets.fast: mask_threshold: expected above 0"),
         ({"other_frames_weight": 1.0}, {}, "other_frames_weight: expected other_frames beside it"),
         ({"painted_share": 1.5}, {}, "painted_share: expected 0 to 1, got 1.5"),
         ({}, {"paper": {}}, "presets: paper: a checkpoint's own are fast, default"),

@@ -115,11 +115,18 @@ def test_the_same_range_in_euler_steps_changes_nothing() -> None:
 def test_other_spacings_keep_their_own_solver() -> None:
     plain = EulerDiscreteScheduler.from_config(tiny_scheduler().config, use_karras_sigmas=False)
     assert make_scheduler(plain, solver="euler") is plain
-    with pytest.raises(InputError, match="solver: EulerDiscreteScheduler of this checkpoint has noise levels of its"):
+    with pytest.raises(
+        InputError,
+        match=r"solver: expected euler, .* give --solver euler, or --preset paper$",
+    ):
         make_scheduler(plain, solver="dpmpp")
     exponential = EDMEulerScheduler.from_config(edm(EDMEulerScheduler).config, sigma_schedule="exponential")
-    with pytest.raises(InputError, match="leave solver and sigmas out"):
+    with pytest.raises(InputError, match=r"solver: expected euler, without sigma_min and sigma_max"):
         make_scheduler(exponential, sigma_max=80.0)
+    other = EDMDPMSolverMultistepScheduler.from_config(edm(EDMEulerScheduler).config, sigma_schedule="exponential")
+    assert make_scheduler(other, solver="dpmpp") is other
+    with pytest.raises(InputError, match=r"solver: expected dpmpp, .* give --solver dpmpp$"):
+        make_scheduler(other, solver="euler")
 
 
 def test_levels_out_of_order() -> None:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from amodal_diffusion.data.scenes import make_scene
-from amodal_diffusion.pipelines import streams
+from amodal_diffusion.pipelines import appearance_stream, mask_stream
 from amodal_diffusion.pipelines.completer import AmodalCompleter, FrameInput
 from amodal_diffusion.pipelines.guards import Guards
 from amodal_diffusion.pipelines.spans import CONTEXT, Span, SpanFrame, Spans, find_spans, given_spans
+from amodal_diffusion.pipelines.window_sampling import sample_window
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, VideoClip
 from tests.factories import tiny_completer_folder
 
@@ -145,13 +146,13 @@ def test_networks_see_the_spans_alone_and_other_frames_stay_as_they_are(
     completer: AmodalCompleter, clip: VideoClip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    sample = streams._sample
 
     def watch(*args: object, start: int, **options: object) -> object:
         seen.append(start)
-        return sample(*args, start=start, **options)  # type: ignore[arg-type]
+        return sample_window(*args, start=start, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(streams, "_sample", watch)
+    for stage in (mask_stream, appearance_stream):
+        monkeypatch.setattr(stage, "sample_window", watch)
     depth = slide()[2]
     spans = found(clip.modal_mask, depth)
     (run,) = spans.runs

@@ -10,18 +10,26 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from amodal_diffusion.models.checkpoint import SamplingDefaults
-from amodal_diffusion.training.settings import (
-    DataSettings,
-    ImageEncoderSettings,
-    ModelSettings,
-    OptimizerSettings,
-    TrainingSettings,
-    UNetSettings,
-    ValidationSettings,
-)
+from amodal_diffusion.training.data_settings import DataSettings
+from amodal_diffusion.training.network_settings import ImageEncoderSettings, ModelSettings, UNetSettings
+from amodal_diffusion.training.settings import OptimizerSettings, TrainingSettings, ValidationSettings
+from amodal_diffusion.training.vae_settings import VaeSettings
 from tests.factories import tiny_vae
 
 MakeSettings = Callable[..., TrainingSettings]
+VAE_SETTINGS = VaeSettings(
+    block_out_channels=(32, 32),
+    clips=3,
+    validation_clips=2,
+    frames=2,
+    height=32,
+    width=64,
+    crop=(16, 16),
+    batch_size=2,
+    steps=4,
+    mixed_precision="no",
+    save_every=2,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -21,16 +21,11 @@ from amodal_diffusion.data.records import read_records
 from amodal_diffusion.models.depth import DepthEstimator
 from amodal_diffusion.training import caching, latents
 from amodal_diffusion.training.caching import LatentCache
+from amodal_diffusion.training.data_settings import DataSettings, OccluderSettings
 from amodal_diffusion.training.latents import LatentBatch, encode_batch
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
 from amodal_diffusion.training.run import train
-from amodal_diffusion.training.settings import (
-    DataSettings,
-    NoiseSettings,
-    OccluderSettings,
-    TrainingSettings,
-    ValidationSettings,
-)
+from amodal_diffusion.training.settings import NoiseSettings, TrainingSettings, ValidationSettings
 from amodal_diffusion.training.tasks import TaskBatch
 from amodal_diffusion.types import STAGES, InputError, Stage
 from tests.factories import tiny_depth_folder, tiny_image_encoder, tiny_vae

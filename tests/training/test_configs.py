@@ -14,7 +14,7 @@ from amodal_diffusion.config import load_settings, save_settings
 from amodal_diffusion.training.light_vae import LightVaeSettings
 from amodal_diffusion.training.precompute import PrecomputeSettings
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.training.vae import VaeSettings
+from amodal_diffusion.training.vae_settings import VaeSettings
 from tests.factories import tiny_unet
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

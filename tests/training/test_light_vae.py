@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from amodal_diffusion.data.samples import SceneDataset
 from amodal_diffusion.models.hub import load_vae
 from amodal_diffusion.training.light_vae import (
+    Lessons,
     LightVaeSettings,
     build_light_vae,
     draw_lessons,
@@ -67,6 +68,16 @@ def test_the_mean_of_two_latents_is_taught_to_show_the_mean_of_their_masks(setti
     plain = (targets.abs() == 1).flatten(1).all(dim=1)
     assert 0.2 < float(plain.float().mean()) < 1
     assert all(any(torch.equal(row, other.float()) for other in lessons.latents[:, 0]) for row in mixed[:4][plain[:4]])
+
+
+def test_means_are_of_frames_of_one_clip() -> None:
+    clips, frames = 4, 3
+    latents = torch.arange(clips).repeat_interleave(frames).half()[:, None, None, None, None].expand(-1, 4, 4, 2, 2)
+    masks = torch.zeros(clips * frames, 4, 4, dtype=torch.bool)
+    lessons = Lessons(masks[:, None, None].expand(-1, 4, -1, -1, -1).half(), latents, masks, frames)
+    _, _, mixed, _ = draw_lessons(lessons, 400, np.random.default_rng(0), "cpu")
+    torch.testing.assert_close(mixed, mixed.round())  # a mean of two clips' would lie between
+    assert set(mixed.round().flatten().tolist()) == {0.0, 1.0, 2.0, 3.0}
 
 
 def test_four_steps_equal_two_and_a_resume(settings: LightVaeSettings, tmp_path: Path) -> None:

@@ -172,3 +172,19 @@ def test_pixels_of_a_known_answer_cost_nothing_and_frames_are_drawn() -> None:
     assert not PixelLoss(decode, 1.0, 2)(target, target, generators(0, 1)).any()
     assert all(values.shape == (2, 2, 4, HEIGHT, WIDTH) for values in seen)
     assert PixelLoss(decode, 1.0, 99)(target, target, generators(0, 1)).shape[1] == FRAMES
+
+
+def test_decoded_frames_are_neighbours_in_their_order() -> None:
+    seen: list[Tensor] = []
+
+    def decode(values: Tensor) -> Tensor:
+        seen.append(values[..., 0, 0, 0])
+        return values[:, :, :3]
+
+    total = 6
+    target = torch.arange(total).float()[None, :, None, None, None].expand(40, -1, 4, 2, 2)
+    PixelLoss(decode, 1.0, 3)(target, target, generators(*range(40)))
+    for runs in seen:
+        assert torch.equal(runs.diff(dim=1), torch.ones(40, 2))
+        assert set(runs[:, 0].tolist()) == {0.0, 1.0, 2.0, 3.0}  # every run there is
+    assert torch.equal(seen[0], seen[1])  # of the prediction and of the target alike

@@ -13,10 +13,11 @@ from amodal_diffusion.config import load_settings
 from amodal_diffusion.training.components import build_components
 from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.network import prepare_unet
+from amodal_diffusion.training.network_settings import ModelSettings
 from amodal_diffusion.training.objective import training_loss
 from amodal_diffusion.training.plan import MemoryPlan, plan_memory, report
 from amodal_diffusion.training.run import train_main
-from amodal_diffusion.training.settings import ModelSettings, OptimizerSettings, TrainingSettings
+from amodal_diffusion.training.settings import OptimizerSettings, TrainingSettings
 from tests.factories import tiny_components, tiny_depth_folder, tiny_svd_folder
 from tests.training.conftest import MakeSettings
 

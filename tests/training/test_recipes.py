@@ -17,16 +17,12 @@ from amodal_diffusion.models.depth import DepthEstimator
 from amodal_diffusion.models.hub import load_stage
 from amodal_diffusion.models.lora import is_adapter
 from amodal_diffusion.training.components import build_components
+from amodal_diffusion.training.data_settings import DataSettings
+from amodal_diffusion.training.network_settings import LoraSettings, ModelSettings
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
 from amodal_diffusion.training.processes import make_accelerator
 from amodal_diffusion.training.run import train, train_main
-from amodal_diffusion.training.settings import (
-    DataSettings,
-    LoraSettings,
-    ModelSettings,
-    OptimizerSettings,
-    TrainingSettings,
-)
+from amodal_diffusion.training.settings import OptimizerSettings, TrainingSettings
 from amodal_diffusion.training.trainer import Trainer, TrainingResult
 from amodal_diffusion.types import InputError
 from tests.factories import tiny_depth_folder, tiny_svd_folder

@@ -12,7 +12,8 @@ from amodal_diffusion.config import load_settings, save_settings
 from amodal_diffusion.training.precompute import precompute_main
 from amodal_diffusion.training.run import train, train_main
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.training.vae import VaeSettings, train_vae
+from amodal_diffusion.training.vae import train_vae
+from amodal_diffusion.training.vae_settings import VaeSettings
 from tests.training.conftest import MakeSettings
 from tests.training.launching import launch
 

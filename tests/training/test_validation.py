@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
 
-from amodal_diffusion.data.samples import SceneDataset
+from amodal_diffusion.data.samples import AmodalSample, SceneDataset
+from amodal_diffusion.metrics import score_track, summarise
+from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
+from amodal_diffusion.pipelines.completer import AmodalCompleter
+from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoOutput, ConditionedVideoPipeline
+from amodal_diffusion.pipelines.guards import Guards
 from amodal_diffusion.training.components import build_components
+from amodal_diffusion.training.data_settings import DataSettings
 from amodal_diffusion.training.processes import make_accelerator
-from amodal_diffusion.training.settings import DataSettings, ValidationSettings
+from amodal_diffusion.training.settings import ValidationSettings
 from amodal_diffusion.training.stopping import Termination
 from amodal_diffusion.training.validation import Validator
-from amodal_diffusion.types import InputError, Stage
+from amodal_diffusion.types import InputError, Stage, VideoClip
 from tests.training.conftest import MakeSettings
 
 GREY, GAP = 128, 2
@@ -54,6 +63,49 @@ def test_both_protocols_are_measured(make_settings: MakeSettings) -> None:
     # On this many pixels something of the hidden parts is left after the erosion of the released protocol.
     assert {"miou", "miou_occ", "miou_occ_released"} <= found.figures.keys()
     assert found.figures["miou_occ_released"] != found.figures["miou_occ"]
+
+
+def answer(_: ConditionedVideoPipeline, modal: Tensor, *__: Any, **___: Any) -> ConditionedVideoOutput:
+    """Vague around what is shown, the more so to the left; without noise, so that there is one right answer."""
+    ramp = torch.linspace(-0.9, 0.1, modal.shape[-1])
+    near = torch.nn.functional.avg_pool2d(modal.flatten(0, 2)[:, None], 9, stride=1, padding=4).view_as(modal)
+    video = (0.6 * near + ramp).clamp(-1, 1).expand(-1, -1, 3, -1, -1)
+    return ConditionedVideoOutput(video=video, latents=torch.empty(0))
+
+
+def masks_in_use(sample: AmodalSample, pipeline: AmodalSegmentationPipeline, *, depth: bool) -> np.ndarray:
+    assert sample.rgb is not None
+    given = sample.depth if depth else None
+    clip = VideoClip(sample.rgb, sample.modal, 8.0)
+    return AmodalCompleter(pipeline, None).complete(clip, depth=given, guards=Guards.of(["none"])).amodal_mask
+
+
+def test_masks_are_cut_as_in_use(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ConditionedVideoPipeline, "__call__", answer)
+    settings = make_settings(data=DataSettings(frames=4, height=32, width=64, guide_dropout=0.5))
+    plain = replace(settings.sampling, height=32, width=64, mask_threshold=0.3, other_frames=True)
+    ways = [
+        plain,
+        replace(plain, visible_weight=0.2, mask_threshold=0.1),
+        replace(plain, views=2),
+        replace(plain, other_frames_weight=1.0),
+    ]
+    seen = []
+    for sampling in ways:
+        way = replace(settings, sampling=sampling)
+        validator, components = Validator(way, make_accelerator("no"), Termination()), build_components(way)
+        found = validator(components, 1)
+        assert found is not None
+        pipeline = AmodalSegmentationPipeline.from_components(components)
+        for suffix, samples in (("", validator.samples), ("_without_guide", validator._depthless)):
+            assert samples is not None
+            clips = [samples[index] for index in range(len(samples))]
+            masks = [masks_in_use(clip, pipeline, depth=not suffix) for clip in clips]
+            total = summarise([score_track(m, clip.modal, clip.amodal) for m, clip in zip(masks, clips, strict=True)])
+            assert found.figures[f"miou{suffix}"] == pytest.approx(total.miou.value, abs=1e-9)
+            assert found.figures[f"miou_occ{suffix}"] == pytest.approx(total.miou_occ.value, abs=1e-9)
+        seen.append(found.figures["miou_occ"])
+    assert len(set(seen)) == len(ways)  # each of the settings matters
 
 
 def test_a_request_to_end_breaks_off(make_settings: MakeSettings) -> None:
