@@ -1,8 +1,9 @@
-"""The benchmarks of sampling run to their end, on networks that are too small to say anything."""
+"""Benchmarks run to their end, those of sampling on networks that are too small to say anything."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,3 +59,13 @@ def test_a_table_of_solvers(tmp_path: Path) -> None:
     assert passes["heun 2"] == 3
     assert passes["dpmpp 2, views 4"] == 8
     assert passes["dpmpp 2, guidance 1.5, all steps"] == 4
+
+
+@pytest.mark.slow
+def test_layers_put_back_of_one_scene() -> None:
+    scene, total = printed("recomposition.py", "--scenes", "1").splitlines()
+    name, _, found = scene.partition(", 5 objects: ")
+    assert (name, total) == ("validation-000000", f"1 scenes, 5 objects: {found}")
+    [(differing, right, pairs)] = re.findall(r"([\d.]+)% of \d+ visible .* true in (\d+) of (\d+) pairs", found)
+    assert float(differing) < 5
+    assert 0.8 * int(pairs) < int(right) <= int(pairs)
