@@ -62,7 +62,7 @@ def run_with_kills(command: list[str], out: Path, kills: int, frames: int) -> li
     """Kill a command after even shares of its masks, start it again each time, let it end; where it went on."""
     part, lines = out.with_name(out.name + ".partial"), []
     for number in range(kills + 1):
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
             wanted = (2 * number + 1) * OBJECTS * frames // (2 * kills) if number < kills else math.inf
             while process.poll() is None:
                 time.sleep(0.2)
@@ -92,7 +92,7 @@ def main() -> None:
         inputs = write_inputs(folder, args.one)
         command = [sys.executable, "-m", "amodal_diffusion", "complete", *inputs, "--device", "cpu", *options, "--out"]
         started = time.perf_counter()
-        subprocess.run([*command, str(folder / "out"), "-q"], check=True)
+        subprocess.run([*command, str(folder / "out"), "-q"], check=True, stdout=subprocess.DEVNULL)
         seconds, spent = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
         print(f"{args.one:5d} frames: peak {spent.ru_maxrss * unit / 2**20:.0f} MiB, {seconds:.0f} s, of a processor "
               f"{spent.ru_utime + spent.ru_stime:.0f} s", flush=True)  # fmt: skip

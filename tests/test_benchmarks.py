@@ -1,4 +1,4 @@
-"""The benchmarks of sampling and of training run to their end, too small to say anything."""
+"""Benchmarks run to their end, those of sampling and training too small to say anything."""
 
 from __future__ import annotations
 
@@ -75,3 +75,13 @@ def test_ablations_are_kept_by_row(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*/row.json"))) == len(names)
     assert rows(printed("ablations.py", *budget, "--rows", json.dumps(names)))[1:] == first
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == kept
+
+
+@pytest.mark.slow
+def test_layers_put_back_of_one_scene() -> None:
+    scene, total = printed("recomposition.py", "--scenes", "1").splitlines()
+    name, _, found = scene.partition(", 5 objects: ")
+    assert (name, total) == ("validation-000000", f"1 scenes, 5 objects: {found}")
+    [(differing, right, pairs)] = re.findall(r"([\d.]+)% of \d+ visible .* true in (\d+) of (\d+) pairs", found)
+    assert float(differing) < 5
+    assert 0.8 * int(pairs) < int(right) <= int(pairs)

@@ -292,7 +292,7 @@ class AmodalCompleter:
             width: pixels the model works at.
 
         Raises:
-            InputError: if there is no such preset or solver, the solver does not fit a checkpoint's scheduler, or the VAE
+            InputError: if there is no such preset or solver, the solver does not fit a scheduler, or the VAE
                 does not divide height or width.
         """
         choices = {

@@ -153,11 +153,10 @@ def compose_rgba(
     Returns:
         uint8 ``[F, H, W, 4]``; alpha is 255 on the object, and all four channels are 0 elsewhere.
     """
-    whole = amodal_mask | visible_mask
-    rgba = np.zeros((*whole.shape, 4), dtype=np.uint8)
-    rgba[..., :3] = np.where(visible_mask[..., None], rgb, completed_rgb)
-    rgba[..., 3] = 255
-    rgba[~whole] = 0
+    rgba = np.zeros((*amodal_mask.shape, 4), dtype=np.uint8)
+    for mask, picture in ((amodal_mask & ~visible_mask, completed_rgb), (visible_mask, rgb)):
+        rgba[mask, :3] = picture[mask]
+        rgba[mask, 3] = 255
     return rgba
 
 

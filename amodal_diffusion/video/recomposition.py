@@ -61,11 +61,14 @@ def recompose(rgb: UInt8Array, modal: Sequence[BoolArray], back_to_front: Iterab
     Returns:
         uint8 ``[H, W, 3]``.
     """
-    picture = np.where(_seen(modal)[..., None], np.uint8(0), rgb)
+    picture = rgb.copy()
+    picture[_seen(modal)] = 0
     for layer in back_to_front:
-        colour, alpha = layer[..., :3].astype(np.uint16), layer[..., 3:].astype(np.uint16)
-        mixed = colour * alpha + picture * (_OPAQUE - alpha)  # at most 255 * 255, which 16 bits hold
-        picture = ((mixed + _OPAQUE // 2) // _OPAQUE).astype(np.uint8)
+        covered = layer[..., 3] > 0  # elsewhere nothing changes, and a layer is empty in most of a frame
+        pixels = layer[covered].astype(np.uint16)  # [pixels, 4]
+        colour, alpha = pixels[:, :3], pixels[:, 3:]
+        mixed = colour * alpha + picture[covered] * (_OPAQUE - alpha)  # at most 255 * 255, which 16 bits hold
+        picture[covered] = (mixed + _OPAQUE // 2) // _OPAQUE
     return picture
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO  # type: ignore[import-untyped]
+from scipy import ndimage
 
 from amodal_diffusion.cli import main
 from amodal_diffusion.commands import _files
@@ -70,6 +71,20 @@ def layers(path: Path) -> UInt8:
     return np.stack([frame.to_ndarray(format="rgba", threads=1) for frame in decoded(path)])
 
 
+def over_grey(layer: UInt8) -> UInt8:
+    """Layers with straight alpha laid over grey, as an editor shows them, uint8 [F, H, W, 3]."""
+    alpha = layer[..., 3:] / 255
+    return np.rint(layer[..., :3] * alpha + 128 * (1 - alpha)).astype(np.uint8)
+
+
+def assert_same_over_grey(video: UInt8, png: UInt8, *, mean: float) -> None:
+    """A video over grey is the pictures over grey: what it adds is no box, rim or black ground around the object."""
+    apart = np.abs(over_grey(video).astype(np.int16) - over_grey(png))
+    near = ndimage.binary_dilation(png[..., 3] > 0, np.ones((1, 9, 9)))  # where codecs with loss blur the edge
+    assert apart.mean() < mean
+    assert apart[~near].max(initial=0) <= 4
+
+
 def amodal(out: Path, name: str) -> Bool:
     return np.asarray(pictures(out / "objects" / name / "amodal_masks") > 0)
 
@@ -98,6 +113,7 @@ def test_every_format_holds_the_same_objects(tmp_path: Path, inputs: list[str]) 
             assert layer.shape == (FRAMES, HEIGHT, WIDTH, 4)
             np.testing.assert_array_equal(layer[..., 3] > 127, whole)
             assert np.abs(layer[whole].astype(int) - png[whole])[:, :3].mean() < 8
+            assert_same_over_grey(layer, png, mean=2)
         np.testing.assert_array_equal(
             read_masks(folder / "amodal_masks.mp4")["1"].areas, stacked(folder / "amodal_masks.mp4").sum(axis=(1, 2))
         )
@@ -361,3 +377,4 @@ def test_real_clips_open_elsewhere(tmp_path: Path, model: Path, name: str) -> No
         np.testing.assert_array_equal(layer[..., 3] > 127, png[..., 3] > 127)
         inside = png[..., 3] > 0
         assert np.abs(layer[inside][:, :3].astype(np.int16) - png[inside][:, :3]).mean() < colour
+        assert_same_over_grey(layer, png, mean=colour / 2)
