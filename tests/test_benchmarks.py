@@ -1,4 +1,4 @@
-"""The benchmarks of sampling run to their end, on networks that are too small to say anything."""
+"""The benchmarks of sampling and of objects run to their end, on networks that are too small to say anything."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ def printed(script: str, *arguments: str) -> str:
 
 def rows(text: str) -> list[list[str]]:
     """Cells of all rows of all tables, heads aside."""
-    lines = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| way", "| ---"))]
+    lines = [
+        line
+        for line in text.splitlines()
+        if line.startswith("| ") and not line.startswith(("| way", "| at once", "| ---"))
+    ]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
@@ -58,3 +62,13 @@ def test_a_table_of_solvers(tmp_path: Path) -> None:
     assert passes["heun 2"] == 3
     assert passes["dpmpp 2, views 4"] == 8
     assert passes["dpmpp 2, guidance 1.5, all steps"] == 4
+
+
+@pytest.mark.slow
+def test_objects_one_by_one_and_at_once(tmp_path: Path) -> None:
+    model = tiny_completer_folder(tmp_path / "model")
+    text = printed("objects.py", "--model", str(model), "--frames", "6", "--height", "36", "--repeats", "1")
+    one, three = rows(text)
+    assert (one[0], three[0]) == ("1", "3")
+    assert one[2] == one[4] == "1.00"
+    assert min(float(cell) for cell in three[1:]) > 0

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
 
 from amodal_diffusion.types import InputError
@@ -93,6 +94,7 @@ class OutputFolder:
         self._old = self.path.with_name(self.path.name + ".replaced")
         self._identity = _identity(inputs, settings)
         self._steps: dict[str, dict[str, Any]] = {}
+        self._changing = Lock()  # steps may be done at the same time, by threads
         self._overwrite = overwrite
         self._check_results()
         self._must_replace_work()
@@ -141,7 +143,7 @@ class OutputFolder:
 
     @contextmanager
     def step(self, name: str, files: Sequence[str], *, progress: str | None = None) -> Iterator[Path]:
-        """Do a step; what a broken-off run left of it is written again.
+        """Do a step; what a broken-off run left of it is written again. Several may be done at once, in threads.
 
         Args:
             name: of the step.
@@ -152,13 +154,17 @@ class OutputFolder:
         Yields:
             the folder to write into, with the folders of all files made.
         """
-        self._steps[name] = {"files": list(files), "finished": False, **({"progress": progress} if progress else {})}
-        self._save()
+        with self._changing:
+            self._steps[name] = {
+                "files": list(files), "finished": False, **({"progress": progress} if progress else {}),
+            }  # fmt: skip
+            self._save()
         for folder in sorted({(self.work / file).parent for file in files}):
             folder.mkdir(parents=True, exist_ok=True)
         yield self.work
-        self._steps[name] = {"files": list(files), "finished": True}
-        self._save()
+        with self._changing:
+            self._steps[name] = {"files": list(files), "finished": True}
+            self._save()
 
     def pieces(self, name: str, files: Sequence[str]) -> Path:
         """Begin a step whose files are made one by one, each with `write_whole`; those that are there outlive an error.
