@@ -30,7 +30,11 @@ def printed(script: str, *arguments: str) -> str:
 
 def rows(text: str) -> list[list[str]]:
     """Cells of all rows of all tables, heads aside."""
-    lines = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| way", "| ---"))]
+    lines = [
+        line
+        for line in text.splitlines()
+        if line.startswith("| ") and not line.startswith(("| way", "| at once", "| ---"))
+    ]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
@@ -85,3 +89,13 @@ def test_layers_put_back_of_one_scene() -> None:
     [(differing, right, pairs)] = re.findall(r"([\d.]+)% of \d+ visible .* true in (\d+) of (\d+) pairs", found)
     assert float(differing) < 5
     assert 0.8 * int(pairs) < int(right) <= int(pairs)
+
+
+@pytest.mark.slow
+def test_objects_one_by_one_and_at_once(tmp_path: Path) -> None:
+    model = tiny_completer_folder(tmp_path / "model")
+    text = printed("objects.py", "--model", str(model), "--frames", "6", "--height", "36", "--repeats", "1")
+    one, three = rows(text)
+    assert (one[0], three[0]) == ("1", "3")
+    assert one[2] == one[4] == "1.00"
+    assert min(float(cell) for cell in three[1:]) > 0

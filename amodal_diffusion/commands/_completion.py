@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ def complete_clip(
     Raises:
         InputError: if an input is wrong or something is in the way.
     """
+    from amodal_diffusion.pipelines.gathering import run_gathered
+
     inputs = open_inputs(request)
     folder = OutputFolder(
         request.out, inputs=request.inputs(), settings=request.settings(), overwrite=request.overwrite
@@ -70,9 +73,11 @@ def complete_clip(
             inputs = replace(inputs, tracks=tracks)
         depth = clip_depth(inputs, estimator, out, quiet=request.quiet)
         laid = replace(inputs, depth=depth).on_canvas()
-        for track in laid.tracks:
-            if not out.is_finished(step_of(track)):
-                complete_object(track, laid, networks.completer, request, out)
+        todo = [track for track in laid.tracks if not out.is_finished(step_of(track))]
+        run_gathered(
+            [partial(complete_object, track, laid, networks.completer, request, out) for track in todo],
+            at_once=request.objects_at_once,
+        )
         _write_overlay(laid, out, sound=sound, quiet=request.quiet)
         write_order(laid, laid.depth, out, painted=request.stages == "all", quiet=request.quiet)
         write_formats(laid, request, out, sound=sound)

@@ -33,7 +33,9 @@ from amodal_diffusion.video.pictures import read_integers, write_mask_png, write
 
 if TYPE_CHECKING:
     from amodal_diffusion.pipelines.completer import AmodalCompleter, FrameInput
+    from amodal_diffusion.pipelines.network_calls import Ask
     from amodal_diffusion.pipelines.spans import Spans
+    from amodal_diffusion.pipelines.tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ def complete_object(
     completer: AmodalCompleter,
     request: CompletionRequest,
     out: OutputFolder,
+    ask: Ask,
 ) -> None:
     """Write one object's files as they come, and a record of them for the summary.
 
@@ -55,7 +58,10 @@ def complete_object(
         completer: does it.
         request: how.
         out: where; the step of the object is done here.
+        ask: what runs its windows.
     """
+    from amodal_diffusion.pipelines.tally import Tally
+
     answers = _answers(track, inputs, request)
     frames = [_files_of_frame(track, index, request, answers) for index in range(track.num_frames)]
     files = [record_path(track), *chain.from_iterable(frames), *([uncertainty_path(track)] if answers else [])]
@@ -66,19 +72,21 @@ def complete_object(
             begun = Progress()
         if begun.frames and not request.quiet:
             logger.info("object %s: goes on at frame %d of %d", track.name, begun.frames, track.num_frames)
-        done, seconds, guarded = begun, dict(completer.seconds), dict(completer.guarded)
-        copied = dict(completer.copied)
+        done, tally = begun, Tally()
+        frames_in = _frames(track, inputs, _masks(track, work, begun.frames))
+        stream = _stream(frames_in, completer, request, spans, done=begun.frames, ask=ask, tally=tally)
         with tqdm(
             total=track.num_frames, initial=begun.frames, desc=f"object {track.name}", unit="frame",
             disable=request.quiet,
         ) as bar:  # fmt: skip
-            for result in _stream(track, inputs, completer, request, spans, work, done=begun.frames):
+            for result in stream:
+                ask.check()
                 _write_frames(track, result, work, start=done.frames)
                 done = begun.plus(
                     done.frames - begun.frames + len(result.amodal_mask),
-                    seconds={stage: spent - seconds[stage] for stage, spent in completer.seconds.items()},
-                    removed_by_guards={guard: count - guarded[guard] for guard, count in completer.guarded.items()},
-                    hidden_pixels={kind: count - copied[kind] for kind, count in completer.copied.items()},
+                    seconds=tally.seconds,
+                    removed_by_guards=tally.guarded,
+                    hidden_pixels=tally.copied,
                 )
                 write_whole(record, done.to_json())
                 bar.update(len(result.amodal_mask))
@@ -146,19 +154,19 @@ def _answers(track: MaskTrack, inputs: CompletionInputs, request: CompletionRequ
 
 
 def _stream(
-    track: MaskTrack,
-    inputs: CompletionInputs,
+    frames: Iterator[FrameInput],
     completer: AmodalCompleter,
     request: CompletionRequest,
     spans: Spans,
-    work: Path,
     *,
     done: int,
+    ask: Ask,
+    tally: Tally,
 ) -> Iterator[AmodalResult]:
     from amodal_diffusion.pipelines.guards import Guards
 
     return completer.stream(
-        _frames(track, inputs, _masks(track, work, done)),
+        frames,
         seed=request.seed,
         preset=request.preset,
         num_inference_steps=request.steps,
@@ -171,6 +179,8 @@ def _stream(
         samples=request.samples,
         spans=spans,
         done=done,
+        ask=ask,
+        tally=tally,
     )
 
 

@@ -61,6 +61,7 @@ class CompletionRequest:
         samples: answers of stage 1, each from noise of its own.
         spans: ``"auto"`` leaves frames alone that hide nothing of an object, ``"all"`` none; None is auto, and all with
             ``conditioning="released"``.
+        objects_at_once: objects of the clip that are completed at the same time; results do not depend on it on a CPU.
         overwrite: replace earlier results of this program.
         allow_truncated: go on with what decodes of a damaged video.
         quiet: no progress bars.
@@ -98,13 +99,16 @@ class CompletionRequest:
     copies: Literal["on", "off"] | None = None
     samples: int = 1
     spans: Literal["auto", "all"] | None = None
+    objects_at_once: int = 1
     overwrite: bool = False
     allow_truncated: bool = False
     quiet: bool = False
 
     def settings(self) -> dict[str, object]:
         """Everything that results depend on but the content of the inputs, as JSON values."""
-        names = ("clip", "masks", "out", "amodal_masks", "overwrite", "allow_truncated", "quiet")
+        names = (
+            "clip", "masks", "out", "amodal_masks", "objects_at_once", "overwrite", "allow_truncated", "quiet",
+        )  # fmt: skip
         values: dict[str, object] = {name: value for name, value in asdict(self).items() if name not in names}
         return {**values, "version": package_version()}
 

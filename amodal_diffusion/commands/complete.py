@@ -57,6 +57,11 @@ def add_options(parser: CommandParser) -> None:
         default=0.0,
         help="complete what the border cuts off as well, on a canvas with margins of this share of the frame's sides",
     )
+    parser.add_argument(
+        "--objects-at-once", metavar="N", type=PositiveInt, default=1,
+        help="objects of a clip that are completed at the same time, their windows as rows of one network call; each "
+        "takes the memory of its own windows",
+    )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results of this program in DIR")
     parser.add_argument("--allow-truncated", action="store_true", help="go on with what decodes of a damaged video")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
@@ -192,6 +197,7 @@ def build_request(
         alpha=args.alpha,
         soft_edge=args.soft_edge,
         audio=args.audio,
+        objects_at_once=args.objects_at_once,
         overwrite=args.overwrite,
         allow_truncated=args.allow_truncated,
         quiet=args.quiet,

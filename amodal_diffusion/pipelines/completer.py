@@ -20,6 +20,7 @@ from amodal_diffusion.pipelines.copies import Copies
 from amodal_diffusion.pipelines.guards import Guardian, Guards
 from amodal_diffusion.pipelines.loading import load_stages
 from amodal_diffusion.pipelines.mask_stream import stream_masks
+from amodal_diffusion.pipelines.network_calls import Ask, AskAlone
 from amodal_diffusion.pipelines.spans import Spans
 from amodal_diffusion.pipelines.streams import (
     FrameInput,
@@ -179,6 +180,8 @@ class AmodalCompleter:
         samples: int = 1,
         spans: Spans | None = None,
         done: int = 0,
+        ask: Ask | None = None,
+        tally: Tally | None = None,
     ) -> Iterator[AmodalResult]:
         """Complete a stream of frames of one object; memory is that of a few windows, whatever its length.
 
@@ -197,6 +200,10 @@ class AmodalCompleter:
             spans: of the whole stream, where the object can be hidden; other frames are left alone. All when None.
             done: first frames whose results an earlier run has given; each comes with the whole mask that was found
                 (``amodal``). What follows is the same to the bit, and windows of these frames alone are not sampled.
+            ask: what runs the windows: one by one by default, or with those of other streams, see
+                :func:`~amodal_diffusion.pipelines.gathering.run_gathered`.
+            tally: counts time and pixels of this stream; the completer's own when None. Streams that are read at the
+                same time need one each.
 
         Yields:
             runs of finished frames, in order, that together are the stream but for the first ``done``.
@@ -215,6 +222,7 @@ class AmodalCompleter:
         )
         if samples < 1:
             raise InputError(f"samples: expected at least 1, got {samples}")
+        ask, tally = ask or AskAlone(), tally or self._tally
         checked = same_size(frames)
         if spans is not None:
             checked = mark_free(checked, spans)
@@ -222,27 +230,25 @@ class AmodalCompleter:
         if self._segmentation is None:
             masked = given_masks(checked)
         else:
-            settings = StreamSettings(sampling["amodal_segmentation"], seed, samples, spans, done)
+            settings = StreamSettings(sampling["amodal_segmentation"], seed, samples, spans, done, ask)
             if guards is None:
                 guards = Guards.of(["none" if self._segmentation.conditioning == "released" else "all"])
             guardian = Guardian(guards)
-            masked = self._tally.timed(
-                "amodal_segmentation", stream_masks(self._segmentation, checked, settings, guardian)
-            )
+            masked = stream_masks(self._segmentation, checked, settings, guardian)
+            masked = tally.timed("amodal_segmentation", masked, clock=ask.clock)
         if self._content is None:
             results: Iterator[AmodalResult] = (
                 AmodalResult(amodal_mask=entry.amodal[None], samples=samples_of(entry))
                 for entry in islice(masked, done, None)
             )
         else:
-            settings = StreamSettings(sampling["content_completion"], seed, spans=spans, done=done)
+            settings = StreamSettings(sampling["content_completion"], seed, spans=spans, done=done, ask=ask)
             if copies is None:
                 copies = settings.sampling.copies and self._content.conditioning != "released"
-            copier = Copies(settings.sampling.painted_share, self._tally.copied) if copies else None
-            results = self._tally.timed(
-                "content_completion", stream_appearance(self._content, masked, settings, copier)
-            )
-        yield from results if guardian is None else self._tally.guarding(guardian, results, start=done)
+            copier = Copies(settings.sampling.painted_share, tally.copied) if copies else None
+            results = stream_appearance(self._content, masked, settings, copier)
+            results = tally.timed("content_completion", results, clock=ask.clock)
+        yield from results if guardian is None else tally.guarding(guardian, results, start=done)
 
     @contextmanager
     def watched(self, on_step: Callable[[Stage], None]) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +37,7 @@ class ConditionedVideoOutput(BaseOutput):
     """What the pipeline returns.
 
     Attributes:
-        video: of the frames that were to be decoded, float32 ``[B, F, 3, H, W]`` in [-1, 1].
+        video: float32 ``[B, F, 3, H, W]`` in [-1, 1]; 0 in frames that were not to be decoded.
         latents: final latents, float32 ``[B, F, 4, h, w]``, still multiplied by the VAE's scaling factor.
     """
 
@@ -139,7 +140,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         generator: Generators | None = None,
         latents: Tensor | None = None,
         decode_chunk_size: int | None = None,
-        decoded: slice = ALL_FRAMES,
+        decoded: slice | Sequence[slice] = ALL_FRAMES,
     ) -> ConditionedVideoOutput:
         """Sample a batch of clips.
 
@@ -157,7 +158,8 @@ class ConditionedVideoPipeline(DiffusionPipeline):
             generator: one for the batch, or one a clip, which makes a clip's result independent of its batch.
             latents: initial noise of unit variance, float ``[B, F, 4, h, w]``, instead of drawing it.
             decode_chunk_size: frames of a clip that the VAE decodes together.
-            decoded: run of frames, at least one, that the video is wanted of; decoding is half the time of one step.
+            decoded: run of frames, at least one, that the video is wanted of, or one for each clip; decoding is half
+                the time of one step.
 
         Returns:
             video and final latents.
@@ -178,8 +180,9 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         self._check_inputs(modal, guide, latents, sampling)
         device = self._execution_device
         batch, frames, _, height, width = modal.shape
-        if not range(frames)[decoded]:
-            raise InputError(f"decoded: expected a run of some of {frames} frames, got {decoded}")
+        runs = [decoded] * batch if isinstance(decoded, slice) else list(decoded)
+        if len(runs) != batch or not all(range(frames)[run] for run in runs):
+            raise InputError(f"decoded: expected a run of some of {frames} frames, or {batch} runs, got {decoded}")
         modal = modal.to(device, torch.float32)
         guide = guide if guide is None else guide.to(device, torch.float32)
 
@@ -223,9 +226,10 @@ class ConditionedVideoPipeline(DiffusionPipeline):
                 bar.update()
 
         # 5. Decode
-        video = decode_latents(self.vae, latents[:, decoded], decode_chunk_size=sampling.decode_chunk_size).clamp(
-            -1.0, 1.0
-        )
+        video = torch.zeros(batch, frames, 3, height, width, device=device)
+        for row, run in enumerate(runs):
+            clip = decode_latents(self.vae, latents[row : row + 1, run], decode_chunk_size=sampling.decode_chunk_size)
+            video[row, run] = clip[0].clamp(-1.0, 1.0)
         self.maybe_free_model_hooks()
         return ConditionedVideoOutput(video=video, latents=latents)
 

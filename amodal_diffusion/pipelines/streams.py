@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from torch import Tensor
 
 from amodal_diffusion.models.checkpoint import SamplingDefaults
+from amodal_diffusion.pipelines.network_calls import Ask, AskAlone
 from amodal_diffusion.pipelines.spans import Spans
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
 from amodal_diffusion.video.focus import CloseUp, Focus
@@ -64,6 +65,7 @@ class StreamSettings:
             all when None.
         done: first frames whose results are there already; they come with their whole masks, no window of them alone
             is sampled, and stage 2 gives nothing for them.
+        ask: what runs its windows.
     """
 
     sampling: SamplingDefaults
@@ -71,6 +73,7 @@ class StreamSettings:
     samples: int = 1
     spans: Spans | None = None
     done: int = 0
+    ask: Ask = field(default_factory=AskAlone)
 
     @property
     def overlap(self) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -28,18 +27,19 @@ class Tally:
     guarded: dict[str, int] = field(default_factory=lambda: dict.fromkeys(GUARDS, 0))
     copied: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TALLY, 0.0))
 
-    def timed(self, stage: Stage, stream: Iterator[T]) -> Iterator[T]:
+    def timed(self, stage: Stage, stream: Iterator[T], *, clock: Callable[[], float]) -> Iterator[T]:
         """Pass a stage's stream on, adding the time it takes, less that of the stage it pulls from.
 
         Args:
             stage: which.
             stream: what it gives.
+            clock: tells the time in seconds.
         """
         while True:
-            started, before = time.perf_counter(), sum(self.seconds.values())
+            started, before = clock(), sum(self.seconds.values())
             item = next(stream, None)
             inner = sum(self.seconds.values()) - before
-            self.seconds[stage] += time.perf_counter() - started - inner
+            self.seconds[stage] += clock() - started - inner
             if item is None:
                 return
             yield item

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from amodal_diffusion.models.checkpoint import SamplingDefaults
 from amodal_diffusion.models.latents import spatial_factor
 from amodal_diffusion.models.presets import Preset, apply_preset
 from amodal_diffusion.models.solvers import make_scheduler
 from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline
+from amodal_diffusion.pipelines.network_calls import WindowCall
 from amodal_diffusion.pipelines.streams import StreamSettings
 from amodal_diffusion.types import InputError
 
@@ -74,15 +74,17 @@ def sample_window(
     ]
     first, last = (place - start for place in settings.wanted(start, start + len(frames)))
     decoded = slice(len(frames) - last, len(frames) - first) if backwards else slice(first, last)
-    video = pipeline(
-        modal.expand(count, -1, -1, -1, -1),
-        None if guide is None else guide.expand(count, -1, -1, -1, -1),
-        sampling=sampling,
-        generator=[_generator(settings.seed, key, start, 1, *_answer(number)) for number in range(count)],
-        latents=torch.stack(noise).unflatten(0, (count, len(frames))),
-        decoded=decoded,
-    ).video
-    return functional.pad(video.cpu(), (0, 0, 0, 0, 0, 0, decoded.start, len(frames) - decoded.stop))
+    return settings.ask(
+        WindowCall(
+            pipeline,
+            modal.expand(count, -1, -1, -1, -1),
+            None if guide is None else guide.expand(count, -1, -1, -1, -1),
+            sampling=sampling,
+            generators=[_generator(settings.seed, key, start, 1, *_answer(number)) for number in range(count)],
+            latents=torch.stack(noise).unflatten(0, (count, len(frames))),
+            decoded=decoded,
+        )
+    )
 
 
 def _answer(number: int) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
 
 from amodal_diffusion.types import InputError
@@ -66,6 +67,7 @@ class OutputFolder:
         self._old = self.path.with_name(self.path.name + ".replaced")
         self._identity = identity_of(inputs, settings)
         self._steps: dict[str, dict[str, Any]] = {}
+        self._changing = Lock()  # steps may be done at the same time, by threads
         self._overwrite = overwrite
         self._check_results()
         self._must_replace_work()
@@ -114,7 +116,7 @@ class OutputFolder:
 
     @contextmanager
     def step(self, name: str, files: Sequence[str], *, progress: str | None = None) -> Iterator[Path]:
-        """Do a step; what a broken-off run left of it is written again.
+        """Do a step; what a broken-off run left of it is written again. Several may be done at once, in threads.
 
         Args:
             name: of the step.
@@ -125,13 +127,17 @@ class OutputFolder:
         Yields:
             the folder to write into, with the folders of all files made.
         """
-        self._steps[name] = {"files": list(files), "finished": False, **({"progress": progress} if progress else {})}
-        self._save()
+        with self._changing:
+            self._steps[name] = {
+                "files": list(files), "finished": False, **({"progress": progress} if progress else {}),
+            }  # fmt: skip
+            self._save()
         for folder in sorted({(self.work / file).parent for file in files}):
             folder.mkdir(parents=True, exist_ok=True)
         yield self.work
-        self._steps[name] = {"files": list(files), "finished": True}
-        self._save()
+        with self._changing:
+            self._steps[name] = {"files": list(files), "finished": True}
+            self._save()
 
     def pieces(self, name: str, files: Sequence[str]) -> Path:
         """Begin a step whose files are made one by one, each with `write_whole`; those that are there outlive an error.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import random
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipelin
 from amodal_diffusion.pipelines.streams import StreamSettings
 from amodal_diffusion.pipelines.window_sampling import sample_window
 from amodal_diffusion.video.pictures import write_mask_png, write_rgba_png
+from tests.commands.folders import contents
 from tests.factories import tiny_completer_folder
 from tests.media import Bool, UInt8, moving_disc, write_frames, write_masks
 
@@ -66,22 +66,6 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> Windows:
     for stage in (mask_stream, appearance_stream):
         monkeypatch.setattr(stage, "sample_window", counted)
     return asked
-
-
-def contents(folder: Path) -> dict[str, object]:
-    """All files; of those that tell times, the rest."""
-    found: dict[str, object] = {}
-    for path in folder.rglob("*"):
-        if path.is_dir() or path.name == "manifest.json":
-            continue
-        found[str(path.relative_to(folder))] = path.read_bytes()
-        if path.suffix == ".json":
-            values = json.loads(path.read_text())
-            for entry in (values, *values.get("objects", {}).values()):
-                entry.pop("seconds", None)
-                entry.pop("finished", None)
-            found[str(path.relative_to(folder))] = values
-    return found
 
 
 @pytest.mark.parametrize(
@@ -181,11 +165,13 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments(tmp_path: Path, inputs: list[str]) -> None:
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_killed_at_random_moments(tmp_path: Path, inputs: list[str], at_once: int) -> None:
     """The real command, killed where it opens or renames some file, again and again, then left alone."""
-    write_masks(tmp_path / "masks" / "2", np.roll(moving_disc(FRAMES, 24, 40)[1], 5, axis=2))
+    for number in range(2, at_once + 2):
+        write_masks(tmp_path / "masks" / str(number), np.roll(moving_disc(FRAMES, 24, 40)[1], 5 * number, axis=2))
     chance, errors = random.Random(6), []
-    arguments = ["complete", *inputs, "--spans=all", "--samples=2"]
+    arguments = ["complete", *inputs, "--spans=all", "--samples=2", f"--objects-at-once={at_once}"]
     for _ in range(4):
         command = [sys.executable, "-c", KILLED_RUN, str(chance.randint(20, 80)), *arguments, "--out", tmp_path / "out"]
         run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=250)
@@ -193,5 +179,5 @@ def test_killed_at_random_moments(tmp_path: Path, inputs: list[str]) -> None:
         errors.append(run.stderr)
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
     assert sum("goes on at frame" in error for error in errors) >= 2
-    assert main([*arguments, "--out", str(tmp_path / "whole")]) == 0
+    assert main([*arguments, "--objects-at-once=1", "--out", str(tmp_path / "whole")]) == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")

@@ -126,6 +126,7 @@ def test_other_schedulers_of_the_family(kind: Any) -> None:
         ({"noise_aug_strength": -0.1}, "noise_aug_strength: expected at least 0"),
         ({"decode_chunk_size": 0}, "decode_chunk_size: expected at least 1"),
         ({"decoded": slice(2, 4)}, "decoded: expected a run of some of 2 frames"),
+        ({"decoded": [slice(0, 1)] * 2}, "or 1 runs, got"),
     ],
 )
 def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:
@@ -139,7 +140,18 @@ def test_only_what_is_wanted_is_decoded() -> None:
     whole = _pipeline()(_video(1, 5), None, generator=_generators(1), **options)
     part = _pipeline()(_video(1, 5), None, generator=_generators(1), **options, decoded=slice(2, 4))
     assert torch.equal(part.latents, whole.latents)
-    assert torch.equal(part.video, whole.video[:, 2:4])
+    assert torch.equal(part.video[:, 2:4], whole.video[:, 2:4])
+    assert not part.video[:, [0, 1, 4]].any()
+
+
+def test_each_clip_has_its_own_run_of_decoded_frames() -> None:
+    options = {"num_inference_steps": 1, "decode_chunk_size": 2}
+    runs = [slice(2, 4), slice(0, 3)]
+    both = _pipeline()(_video(2, 5), None, generator=_generators(1, 2), **options, decoded=runs)
+    for row, run in enumerate(runs):
+        modal = _video(2, 5)[row : row + 1]
+        alone = _pipeline()(modal, None, generator=_generators(1 + row), **options, decoded=run)
+        assert torch.equal(both.video[row], alone.video[0])
 
 
 def test_unknown_conditioning_is_refused() -> None:
