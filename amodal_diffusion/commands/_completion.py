@@ -125,7 +125,7 @@ def _summary(
         "model": request.model,
         "seed": request.seed,
         "settings": request.settings(),
-        "preset": request.preset or networks.completer.default_preset,
+        "preset": request.preset or "default",
         "sampling": {stage: asdict(values) for stage, values in networks.sampling(request).items()},
         "device": networks.completer.device,
         "dtype": networks.completer.dtype,

@@ -45,7 +45,7 @@ class CompletionRequest:
         depth: ``"auto"``, ``"none"`` or a path.
         depth_inverse: the depth is a distance.
         depth_model: instead of the checkpoint's own.
-        preset: how to sample, by name; None is the default, and the paper's with ``conditioning="released"``.
+        preset: how to sample, by name; None is the default.
         steps: denoising steps; the preset's when None, as the following.
         guidance: weight of guidance.
         solver: what follows the network from noise to a clip.

@@ -16,8 +16,8 @@ def add_sampling_options(parser: CommandParser) -> None:
     group = parser.add_argument_group("sampling")
     group.add_argument(
         "--preset", choices=["fast", "default", "paper"], default=None,
-        help="fast: few steps; default: as the checkpoint says, or the package where it says nothing; paper: 25 Euler "
-        "steps, guidance 1.5; without it default, and paper with --conditioning released",
+        help="fast: few steps; default: as the checkpoint says; where it says nothing as the package says, and as the "
+        "paper with --conditioning released; paper: 25 Euler steps, guidance 1.5; without it default",
     )  # fmt: skip
     group.add_argument("--steps", metavar="N", type=PositiveInt, default=None, help="denoising steps")
     group.add_argument("--guidance", metavar="G", type=PositiveFloat, default=None, help="weight of guidance")

@@ -105,7 +105,7 @@ class ModelOptions:
         device: where they run.
         dtype: of their weights.
         conditioning: ``"released"`` for published checkpoints.
-        preset: how to sample, by name; None is the completer's own choice.
+        preset: how to sample, by name; None is the default.
         steps: denoising steps, the preset's when None, as the following.
         guidance: weight of guidance.
         solver: what follows the network from noise to a clip.
@@ -254,6 +254,6 @@ def _completer_record(completer: AmodalCompleter, how: ModelOptions) -> dict[str
     ).items()
     return {
         "fingerprint": completer.fingerprints()[stage],
-        "preset": how.preset or completer.default_preset,
+        "preset": how.preset or "default",
         "sampling": asdict(settings),
     }

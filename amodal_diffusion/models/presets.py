@@ -37,6 +37,22 @@ UNTOLD_PRESETS: dict[str, dict[str, Any]] = {
 network rows for the paper's 50; not measured at full size."""
 
 
+def without_untold(presets: Presets) -> Presets:
+    """The presets that a checkpoint says itself: none of those that this package gave it, also by converting it.
+
+    Args:
+        presets: of a loaded checkpoint.
+
+    Returns:
+        the same, or none at all where they are `UNTOLD_PRESETS`.
+    """
+    as_read = {  # JSON has lists
+        name: {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
+        for name, changes in presets.items()
+    }
+    return {} if as_read == UNTOLD_PRESETS else presets
+
+
 def apply_preset(name: Preset, sampling: SamplingDefaults, presets: Presets) -> SamplingDefaults:
     """How a checkpoint samples under a preset.
 

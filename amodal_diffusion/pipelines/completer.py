@@ -127,7 +127,7 @@ class AmodalCompleter:
             amodal_mask: bool ``[F, H, W]``, to skip stage 1.
             seed: the same seed gives the same result.
             preset: how to sample: ``"fast"``, ``"default"``, or ``"paper"``, 25 Euler steps under guidance; when None
-                it is the default, and the paper's with ``conditioning="released"``.
+                it is the default.
             num_inference_steps: the preset's when None, as the following.
             guidance_scale: weight of guidance.
             solver: ``"euler"``, ``"heun"`` or ``"dpmpp"``.
@@ -292,7 +292,8 @@ class AmodalCompleter:
             width: pixels the model works at.
 
         Raises:
-            InputError: if there is no such preset or solver, or the VAE does not divide height or width.
+            InputError: if there is no such preset or solver, the solver does not fit a checkpoint's scheduler, or the
+                VAE does not divide height or width.
         """
         choices = {
             "num_inference_steps": num_inference_steps,
@@ -304,15 +305,10 @@ class AmodalCompleter:
         chosen = {name: value for name, value in choices.items() if value is not None}
         loaded = (self._segmentation, self._content)
         return {
-            pipeline.stage: choose_sampling(pipeline, chosen, preset=preset or self.default_preset)
+            pipeline.stage: choose_sampling(pipeline, chosen, preset=preset or "default")
             for pipeline in loaded
             if pipeline is not None and pipeline.stage is not None
         }
-
-    @property
-    def default_preset(self) -> Preset:
-        """What applies where no preset is asked for."""
-        return "paper" if self._any.conditioning == "released" else "default"
 
     @property
     def device(self) -> str:

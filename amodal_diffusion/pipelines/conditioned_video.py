@@ -21,7 +21,7 @@ from amodal_diffusion.models.checkpoint import SETTINGS_FILE, SamplingDefaults, 
 from amodal_diffusion.models.conditioning import Conditions, Generators, build_conditions, unconditional
 from amodal_diffusion.models.hub import StageComponents, find_model, load_stage
 from amodal_diffusion.models.latents import Autoencoder, decode_latents, spatial_factor
-from amodal_diffusion.models.presets import Presets
+from amodal_diffusion.models.presets import Presets, without_untold
 from amodal_diffusion.models.solvers import make_scheduler, set_noise_levels
 from amodal_diffusion.models.unet import one_token_per_frame
 from amodal_diffusion.types import InputError, Stage
@@ -74,7 +74,8 @@ class ConditionedVideoPipeline(DiffusionPipeline):
             unet: 12 input channels.
             scheduler: Euler or EDM, v-prediction, sigma_data 1.
             sampling: used where a call says nothing; the paper's when None.
-            presets: what the checkpoint's presets change of it, by name.
+            presets: what the checkpoint's presets change of it, by name. With ``conditioning="released"`` those that
+                this package gives to checkpoints without any do not count: the default is then ``sampling`` itself.
             conditioning: see the class.
 
         Raises:
@@ -85,7 +86,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
             raise InputError(f"conditioning: expected 'corrected' or 'released', got {conditioning!r}")
         self.register_modules(vae=vae, image_encoder=image_encoder, unet=unet, scheduler=scheduler)
         self.sampling = sampling or SamplingDefaults()
-        self.presets = presets or {}
+        self.presets = without_untold(presets or {}) if conditioning == "released" else presets or {}
         self.conditioning = conditioning
 
     @classmethod

@@ -14,6 +14,7 @@ from torch.nn import functional
 from amodal_diffusion.models.checkpoint import SamplingDefaults
 from amodal_diffusion.models.latents import spatial_factor
 from amodal_diffusion.models.presets import Preset, apply_preset
+from amodal_diffusion.models.solvers import make_scheduler
 from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline
 from amodal_diffusion.pipelines.streams import StreamSettings
 from amodal_diffusion.types import InputError
@@ -32,7 +33,8 @@ def choose_sampling(
         preset: see :func:`~amodal_diffusion.models.presets.apply_preset`.
 
     Raises:
-        InputError: if there is no such preset, a choice cannot be, or the VAE does not divide height or width.
+        InputError: if there is no such preset, a choice cannot be, the VAE does not divide height or width, or the
+            checkpoint's scheduler does not fit solver and sigmas.
     """
     sampling = replace(apply_preset(preset, pipeline.sampling, pipeline.presets), **chosen)
     factor = spatial_factor(pipeline.vae)
@@ -40,6 +42,9 @@ def choose_sampling(
         value = getattr(sampling, name)
         if value < factor or value % factor:
             raise InputError(f"{name}: expected a multiple of {factor}, got {value}")
+    make_scheduler(
+        pipeline.scheduler, solver=sampling.solver, sigma_min=sampling.sigma_min, sigma_max=sampling.sigma_max
+    )
     return sampling
 
 

@@ -17,8 +17,8 @@ from amodal_diffusion.models.checkpoint import (
     write_settings,
 )
 from amodal_diffusion.models.hub import load_stage
-from amodal_diffusion.models.presets import PRESETS, UNTOLD_PRESETS, apply_preset
-from amodal_diffusion.models.saving import save_stage
+from amodal_diffusion.models.presets import PRESETS, UNTOLD_PRESETS, apply_preset, without_untold
+from amodal_diffusion.models.saving import convert, save_stage
 from amodal_diffusion.types import InputError
 from tests.factories import SAMPLING, tiny_components
 
@@ -89,6 +89,18 @@ def test_a_folder_that_says_nothing_has_the_packages_presets(tmp_path: Path) -> 
     settings = load_stage(tmp_path / "stage", stage="amodal_segmentation").settings
     assert settings.sampling == SamplingDefaults()
     assert settings.presets == UNTOLD_PRESETS
+
+
+def test_the_packages_presets_are_told_from_the_checkpoints_own(tmp_path: Path) -> None:
+    save_stage(tiny_components(), tmp_path / "stage")
+    (tmp_path / "stage" / SETTINGS_FILE).unlink()
+    convert(tmp_path / "stage", tmp_path / "model", stage="amodal_segmentation")
+    written = read_settings(tmp_path / "model" / "amodal_segmentation").presets
+    assert written.keys() == UNTOLD_PRESETS.keys()
+    assert without_untold(written) == without_untold(UNTOLD_PRESETS) == {}
+    changed = {**written, "default": {**written["default"], "num_inference_steps": 9}}
+    assert without_untold(changed) == changed
+    assert without_untold(OWN) == OWN
 
 
 @pytest.mark.parametrize(
