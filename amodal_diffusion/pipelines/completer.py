@@ -298,8 +298,8 @@ class AmodalCompleter:
             width: pixels the model works at.
 
         Raises:
-            InputError: if there is no such preset or solver, the solver does not fit a scheduler, or the VAE
-                does not divide height or width.
+            InputError: if there is no such preset or solver, the solver does not fit a checkpoint's scheduler, or the
+                VAE does not divide height or width.
         """
         choices = {
             "num_inference_steps": num_inference_steps,
