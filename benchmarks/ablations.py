@@ -153,7 +153,7 @@ def _train(settings: Settings, name: str) -> tuple[Path, float]:
     precompute(load_settings(PrecomputeSettings, shipped_configs() / CONFIG, {**changes, **ahead}))
     started = time.process_time()
     result = train(load_settings(TrainingSettings, shipped_configs() / CONFIG, changes))
-    if not result.finished:
+    if result.terminated or not result.finished:
         raise SystemExit("asked to end; the same command goes on")
     return result.model, time.process_time() - started
 
