@@ -71,10 +71,11 @@ def layers(path: Path) -> UInt8:
     return np.stack([frame.to_ndarray(format="rgba", threads=1) for frame in decoded(path)])
 
 
-def over_grey(layer: UInt8) -> UInt8:
-    """Layers with straight alpha laid over grey, as an editor shows them, uint8 [F, H, W, 3]."""
-    alpha = layer[..., 3:] / 255
-    return np.rint(layer[..., :3] * alpha + 128 * (1 - alpha)).astype(np.uint8)
+def over_grey(layers: UInt8) -> UInt8:
+    """Layers with straight alpha as Pillow lays them over grey, uint8 [F, H, W, 3]."""
+    pictures = [Image.fromarray(layer) for layer in layers]
+    grey = Image.new("RGBA", pictures[0].size, (128, 128, 128, 255))
+    return np.stack([np.asarray(Image.alpha_composite(grey, picture).convert("RGB")) for picture in pictures])
 
 
 def assert_same_over_grey(video: UInt8, png: UInt8, *, mean: float) -> None:
@@ -377,4 +378,4 @@ def test_real_clips_open_elsewhere(tmp_path: Path, model: Path, name: str) -> No
         np.testing.assert_array_equal(layer[..., 3] > 127, png[..., 3] > 127)
         inside = png[..., 3] > 0
         assert np.abs(layer[inside][:, :3].astype(np.int16) - png[inside][:, :3]).mean() < colour
-        assert_same_over_grey(layer, png, mean=colour / 2)
+        assert_same_over_grey(layer[::8], png[::8], mean=colour / 2)
