@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from amodal_diffusion import edm
 from amodal_diffusion.models.conditioning import Conditions, conditions_from_latents, drop_conditions
-from amodal_diffusion.training.consistency import Consistency, denoise
 from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.settings import NoiseSettings
 
@@ -53,7 +52,6 @@ def training_loss(
     conditioning_dropout: float,
     generators: Sequence[torch.Generator],
     pixels: PixelLoss | None = None,
-    consistency: Consistency | None = None,
 ) -> Tensor:
     """Mean over clips of the weighted squared error of the denoised latents.
 
@@ -67,28 +65,28 @@ def training_loss(
         noise: mean and standard deviation of ``ln sigma``.
         conditioning_dropout: ``p``, see :func:`~amodal_diffusion.models.conditioning.drop_conditions`.
         generators: one a clip.
-        pixels: adds the error of some decoded frames; of true clips only.
-        consistency: replaces a share of the clips by the network's own answers.
+        pixels: adds the error of some decoded frames.
 
     Returns:
         float32 scalar.
     """
-    target = clean = batch.target  # y, [B, F, 4, h, w]
+    target = batch.target  # y, [B, F, 4, h, w]
     draws = [_draw(target.shape[1:], noise, generator) for generator in generators]
     sigma = torch.cat([draw[0] for draw in draws]).to(target)[:, None, None, None, None]  # [B, 1, 1, 1, 1]
-    unit = torch.stack([draw[1] for draw in draws]).to(target)
-    conditions = conditions_from_latents(
-        batch.modal, batch.guide, batch.tokens, noise_aug_strength=batch.noise_aug_strength
-    )
-    own = torch.zeros_like(sigma, dtype=torch.bool)
-    if consistency is not None:
-        clean, target, sigma, own = consistency(unet, conditions, clean, sigma, unit, generators)
-    conditions = _dropped(conditions, conditioning_dropout, generators)
-    denoised = denoise(unet, clean + sigma * unit, sigma, conditions)
+    noisy = target + sigma * torch.stack([draw[1] for draw in draws]).to(target)
+    conditions = _conditions(batch, conditioning_dropout, generators)
+    output = unet(
+        torch.cat([edm.c_in(sigma) * noisy, conditions.latents], dim=2),  # [B, F, 12, h, w]
+        edm.c_noise(sigma).flatten(),
+        encoder_hidden_states=conditions.tokens,
+        added_time_ids=conditions.added_time_ids,
+        return_dict=False,
+    )[0]
+    denoised = edm.c_skip(sigma) * noisy + edm.c_out(sigma) * output.float()
     weight = edm.loss_weight(sigma)
     loss = (weight * (denoised - target).square()).mean()
     if pixels is not None:
-        loss = loss + (weight * ~own * pixels(denoised, target, generators)).mean()
+        loss = loss + (weight * pixels(denoised, target, generators)).mean()
     return loss
 
 
@@ -98,7 +96,10 @@ def _draw(shape: Sequence[int], noise: NoiseSettings, generator: torch.Generator
     return sigma, torch.randn(tuple(shape), generator=generator, device=generator.device)
 
 
-def _dropped(conditions: Conditions, dropout: float, generators: Sequence[torch.Generator]) -> Conditions:
+def _conditions(batch: LatentBatch, dropout: float, generators: Sequence[torch.Generator]) -> Conditions:
+    conditions = conditions_from_latents(
+        batch.modal, batch.guide, batch.tokens, noise_aug_strength=batch.noise_aug_strength
+    )
     if dropout == 0:
         return conditions
     kept = [

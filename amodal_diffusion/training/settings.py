@@ -27,28 +27,12 @@ class NoiseSettings:
         sigma_log_std: standard deviation of ``ln sigma``.
         condition_log_mean: mean of ``ln s``, the strength of the noise on the condition pixels.
         condition_log_std: standard deviation of ``ln s``.
-        consistency_share: of the clips whose place the network's own answers take, so that many steps give what one
-            gives (docs/method.md, section 3).
-        consistency_guidance: largest guidance scale under which they shall.
     """
 
     sigma_log_mean: float = 0.7
     sigma_log_std: float = 1.6
     condition_log_mean: float = -3.0
     condition_log_std: float = 0.5
-    consistency_share: float = 0.0
-    consistency_guidance: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Check the consistency's numbers.
-
-        Raises:
-            InputError: names the first that is out of range.
-        """
-        if not 0.0 <= self.consistency_share <= 1.0:
-            raise InputError(f"noise.consistency_share: expected 0 to 1, got {self.consistency_share}")
-        if self.consistency_guidance < 1.0:
-            raise InputError(f"noise.consistency_guidance: expected at least 1, got {self.consistency_guidance}")
 
 
 @dataclass(frozen=True)

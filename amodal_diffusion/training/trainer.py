@@ -22,7 +22,6 @@ from amodal_diffusion.models.lora import without_adapters
 from amodal_diffusion.training.batches import BadClip, Clips, Counted, endless_batches
 from amodal_diffusion.training.caching import LatentCache
 from amodal_diffusion.training.checkpoints import Checkpoints, Progress
-from amodal_diffusion.training.consistency import Consistency
 from amodal_diffusion.training.exporting import averaged_weights, export
 from amodal_diffusion.training.latents import LatentBatch, drop_guide, encode_batch, join_latents, reverse_time
 from amodal_diffusion.training.log import RunLog
@@ -295,12 +294,7 @@ class Trainer:
             conditioning_dropout=settings.conditioning_dropout,
             generators=generators,
             pixels=self._pixels(),
-            consistency=self._consistency(),
         )
-
-    def _consistency(self) -> Consistency | None:
-        noise = self.settings.noise
-        return Consistency(noise.consistency_share, noise.consistency_guidance) if noise.consistency_share else None
 
     def _pixels(self) -> PixelLoss | None:
         settings = self.settings
