@@ -44,9 +44,10 @@ class AmodalCompleter:
     noise of a frame depends on the seed and the frame alone, so that windows agree where they overlap.
 
     Attributes:
-        seconds: time spent so far, by stage.
-        guarded: hidden pixels removed so far from the frames that came out, by guard.
-        copied: pixels painted so far (``hidden``), and how many of them are copies from other frames (``copied``).
+        seconds: time spent so far, by stage, by streams without a tally of their own.
+        guarded: hidden pixels removed so far from the frames that came out of these, by guard.
+        copied: pixels painted so far by these (``hidden``), and how many of them are copies from other frames
+            (``copied``).
     """
 
     def __init__(

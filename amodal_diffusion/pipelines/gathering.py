@@ -10,7 +10,8 @@ from threading import Condition
 
 from torch import Tensor
 
-from amodal_diffusion.pipelines.network_calls import Ask, AskAlone, WindowCall, run_calls
+from amodal_diffusion.pipelines.network_calls import Answered, Ask, AskAlone, WindowCall, run_calls
+from amodal_diffusion.types import InputError
 
 
 def run_gathered(tasks: Sequence[Callable[[Ask], None]], *, at_once: int) -> None:
@@ -30,7 +31,12 @@ def run_gathered(tasks: Sequence[Callable[[Ask], None]], *, at_once: int) -> Non
     Args:
         tasks: what to do; each is called with what it asks through, and shares nothing else that changes.
         at_once: tasks that run at the same time, at least 1.
+
+    Raises:
+        InputError: if ``at_once`` is not.
     """
+    if at_once < 1:
+        raise InputError(f"at_once: expected at least 1, got {at_once}")
     if at_once == 1 or len(tasks) < 2:
         for task in tasks:
             task(AskAlone())
@@ -48,10 +54,10 @@ def run_gathered(tasks: Sequence[Callable[[Ask], None]], *, at_once: int) -> Non
 
 @dataclass(frozen=True)
 class _Question:
-    """A window that a task waits for; the answer is the video, and the task's share of the call's seconds."""
+    """A window that a task waits for."""
 
     call: WindowCall
-    answer: Future[tuple[Tensor, float]] = field(default_factory=Future)
+    answer: Future[Answered] = field(default_factory=Future)
 
 
 class _AskGathered:
@@ -65,9 +71,9 @@ class _AskGathered:
         started = time.perf_counter()
         question = _Question(call)
         self._gatherer.put(self._number, question)
-        video, share = question.answer.result()
-        self._waited += time.perf_counter() - started - share
-        return video
+        answer = question.answer.result()
+        self._waited += time.perf_counter() - started - answer.seconds
+        return answer.video
 
     def clock(self) -> float:
         return time.perf_counter() - self._waited
@@ -136,8 +142,5 @@ class _Gatherer:
 
 
 def _answer(questions: Sequence[_Question]) -> None:
-    started = time.perf_counter()
-    videos = run_calls([question.call for question in questions])
-    share = (time.perf_counter() - started) / len(questions)
-    for question, video in zip(questions, videos, strict=True):
-        question.answer.set_result((video, share))
+    for question, answer in zip(questions, run_calls([question.call for question in questions]), strict=True):
+        question.answer.set_result(answer)

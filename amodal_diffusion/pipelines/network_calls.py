@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -37,11 +37,23 @@ class WindowCall:
     decoded: slice
 
 
+class Answered(NamedTuple):
+    """What a window got.
+
+    Attributes:
+        video: float32 ``[K, F, 3, H, W]`` in [-1, 1] on the CPU, 0 in frames that were not wanted.
+        seconds: its share, by rows, of those that its call took.
+    """
+
+    video: Tensor
+    seconds: float
+
+
 class Ask(Protocol):
     """How a stream has the windows of one object run."""
 
     def __call__(self, call: WindowCall) -> Tensor:
-        """Run a window; float32 ``[K, F, 3, H, W]`` in [-1, 1] on the CPU, 0 in frames that were not wanted."""
+        """Run a window and give its video, see `Answered`."""
         ...
 
     def clock(self) -> float:
@@ -58,7 +70,7 @@ class AskAlone:
 
     def __call__(self, call: WindowCall) -> Tensor:
         """See `Ask`."""
-        return run_calls([call])[0]
+        return run_calls([call])[0].video
 
     def clock(self) -> float:
         """See `Ask`."""
@@ -68,7 +80,7 @@ class AskAlone:
         """Nothing but an exception of its own ends it."""
 
 
-def run_calls(calls: Sequence[WindowCall]) -> list[Tensor]:
+def run_calls(calls: Sequence[WindowCall]) -> list[Answered]:
     """Run windows, those of one pipeline with equal shapes and settings as rows of one call.
 
     On a CPU each window gets to the bit what it gets alone, see :class:`ConditionedVideoPipeline`; elsewhere the last
@@ -78,16 +90,21 @@ def run_calls(calls: Sequence[WindowCall]) -> list[Tensor]:
         calls: at least one.
 
     Returns:
-        for each what `Ask` gives.
+        what each got.
     """
-    videos: dict[int, Tensor] = {}
+    answers: dict[int, Answered] = {}
     left = list(range(len(calls)))
     while left:
         group = [number for number in left if _fit(calls[left[0]], calls[number])]
-        rows = iter(_run([calls[number] for number in group]))
-        videos.update((number, torch.stack([next(rows) for _ in calls[number].modal])) for number in group)
+        started = time.perf_counter()
+        videos = _run([calls[number] for number in group])
+        seconds = (time.perf_counter() - started) / len(videos)
+        rows = iter(videos)
+        for number in group:
+            video = torch.stack([next(rows) for _ in calls[number].modal])
+            answers[number] = Answered(video, seconds * len(video))
         left = [number for number in left if number not in group]
-    return [videos[number] for number in range(len(calls))]
+    return [answers[number] for number in range(len(calls))]
 
 
 def _fit(one: WindowCall, other: WindowCall) -> bool:

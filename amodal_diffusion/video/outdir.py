@@ -242,10 +242,10 @@ class OutputFolder:
         return True
 
     def _save(self, root: Path | None = None) -> None:
-        """Write the manifest in one go, so that a kill leaves the old or the new one."""
+        """Write the manifest in one go, so that a kill leaves the old or the new one; steps in order of name."""
         write_whole(
             (root or self.work) / MANIFEST,
-            json.dumps({"format": FORMAT, **self._identity, "steps": self._steps}, indent=1),
+            json.dumps({"format": FORMAT, **self._identity, "steps": dict(sorted(self._steps.items()))}, indent=1),
         )
 
 

@@ -66,7 +66,7 @@ def test_the_same_files_however_many_at_once(tmp_path: Path, inputs: list[str], 
     assert complete(inputs, tmp_path / "one", *options) == 0
     assert complete(inputs, tmp_path / "three", *options, THREE) == 0
     assert contents(tmp_path / "three") == contents(tmp_path / "one")
-    one, three = (json.loads((tmp_path / name / MANIFEST).read_text()) for name in ("one", "three"))
+    one, three = ((tmp_path / name / MANIFEST).read_text() for name in ("one", "three"))
     assert one == three
     seconds = json.loads((tmp_path / "three" / "summary.json").read_text())["objects"]
     assert all(seconds[name]["seconds"]["amodal_segmentation"] > 0 for name in OBJECTS)

@@ -15,7 +15,7 @@ import torch
 from amodal_diffusion.pipelines import gathering
 from amodal_diffusion.pipelines.completer import AmodalCompleter, FrameInput
 from amodal_diffusion.pipelines.gathering import run_gathered
-from amodal_diffusion.pipelines.network_calls import Ask
+from amodal_diffusion.pipelines.network_calls import Answered, Ask
 from amodal_diffusion.pipelines.spans import Span, Spans
 from amodal_diffusion.pipelines.tally import Tally
 from amodal_diffusion.types import AmodalResult, InputError
@@ -63,11 +63,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[str]]]:
     """A network made up, which takes its time; what each call of it is asked."""
     asked: list[list[str]] = []
 
-    def run(questions: list[Any]) -> list[torch.Tensor]:
+    def run(questions: list[Any]) -> list[Answered]:
         assert threading.current_thread() is threading.main_thread()
         asked.append(list(questions))
         time.sleep(SECONDS)
-        return [torch.tensor(float(len(str(question)))) for question in questions]
+        share = SECONDS / len(questions)
+        return [Answered(torch.tensor(float(len(str(question)))), share) for question in questions]
 
     before = threading.active_count()
     monkeypatch.setattr(gathering, "run_calls", run)
@@ -145,6 +146,11 @@ def test_an_error_of_the_network_ends_all(
     with pytest.raises(error):
         run_gathered([breaks, asking("x", 99)], at_once=2)
     assert len(calls) == 1
+
+
+def test_none_at_once_is_refused() -> None:
+    with pytest.raises(InputError, match="at_once: expected at least 1, got 0"):
+        run_gathered([asking("a", 1)], at_once=0)
 
 
 def test_a_task_that_asks_nothing_ends_where_it_checks() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from amodal_diffusion.pipelines import network_calls
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.network_calls import WindowCall, run_calls
 from tests.factories import SAMPLING, tiny_components
@@ -60,11 +63,31 @@ def test_rows_of_one_call_are_windows_alone_to_the_bit(
     ]
     together = run_calls([window(pipeline, seed, **how) for seed, how in enumerate(different)])
     assert rows == [4, 1, 2, 1]
-    for seed, (how, video) in enumerate(zip(different, together, strict=True)):
+    for seed, (how, (video, seconds)) in enumerate(zip(different, together, strict=True)):
         asked = window(pipeline, seed, **how)
-        assert torch.equal(video, run_calls([asked])[0])
+        assert seconds > 0
+        assert torch.equal(video, run_calls([asked])[0].video)
         assert video.shape == (*asked.latents.shape[:2], 3, 8, 16)
         assert video[:, asked.decoded].any()
         unwanted = torch.ones(video.shape[1], dtype=torch.bool)
         unwanted[asked.decoded] = False
         assert not video[:, unwanted].any()
+
+
+def test_a_window_takes_its_share_of_its_own_call_alone(
+    pipeline: AmodalSegmentationPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = network_calls._run
+
+    def slow_without_guide(calls: Sequence[WindowCall]) -> torch.Tensor:
+        video = run(calls)
+        if calls[0].guide is None:
+            time.sleep(2.0)
+        return video
+
+    monkeypatch.setattr(network_calls, "_run", slow_without_guide)
+    asked: list[dict[str, Any]] = [{"guide": False}, {}, {"guide": False, "answers": 3}]
+    seconds = [entry.seconds for entry in run_calls([window(pipeline, seed, **how) for seed, how in enumerate(asked)])]
+    assert seconds[2] == pytest.approx(3 * seconds[0])
+    assert seconds[0] + seconds[2] > 2.0
+    assert seconds[1] < 2.0

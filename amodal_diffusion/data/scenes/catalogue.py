@@ -38,7 +38,7 @@ class Catalogue:
         max_occluders: largest number of occluders that are aimed at the target; one more may happen to be there.
         barrier_share: probability that an occluder is a barrier.
         relative_size: least and largest size of other occluders, as a multiple of the target's.
-        held_share: probability that small things before the target's body, which go with it, take an occluder's place.
+        held_share: probability that all occluders aimed at the target are small things before its body that go with it.
     """
 
     key: int

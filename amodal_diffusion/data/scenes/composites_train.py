@@ -39,7 +39,7 @@ def composites(families: Sequence[Family]) -> tuple[Family, ...]:
         return parts
 
     def twins(dice: Dice, clock: Float64) -> Parts:
-        """A shape and its mirror image, joined by a bridge or touching."""
+        """A shape and its mirror image, joined by a bridge."""
         half = fit(dice.choice(simple).build(dice, clock))
         turn, apart = dice.angle(), dice.uniform(0.25, 0.55)
         parts: Parts = []
