@@ -20,16 +20,18 @@ FRAMES = 25
 def pairs_in_order(tracks: list[SceneTrack], lines: list[str]) -> np.ndarray:
     """Pairs of objects, one hiding the other in a frame; those in the right order; the hidden pixels of both numbers.
 
+    An object that has no place in the order, as nothing of it was found in the frame, is in no right one.
+
     Args:
         tracks: with the truth.
         lines: of ``order.jsonl``.
     """
     counts = np.zeros(4, dtype=np.int64)
     for frame, line in enumerate(lines):
-        front_to_back = json.loads(line)["front_to_back"]
+        place = {name: index for index, name in enumerate(json.loads(line)["front_to_back"])}
         for front, back in permutations(tracks, 2):
             pixels = int((front.modal[frame] & back.amodal[frame]).sum())
-            right = front_to_back.index(str(front.track_id)) < front_to_back.index(str(back.track_id))
+            right = place.get(str(front.track_id), len(place)) < place.get(str(back.track_id), -1)
             counts += np.array([1, right, pixels, right * pixels]) * (pixels > 0)
     return counts
 
