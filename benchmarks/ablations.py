@@ -87,11 +87,11 @@ class Settings:
     """
 
     out: Path = Path("runs/ablations")
-    steps: int = 300
+    steps: int = 200
     batch_size: int = 4
-    clips: int = 512
-    scenes: int = 24
-    sampling_steps: tuple[int, ...] = (1, 4)
+    clips: int = 384
+    scenes: int = 16
+    sampling_steps: tuple[int, ...] = (1,)
     rows: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
