@@ -31,11 +31,11 @@ def _same(one: AmodalSample, other: AmodalSample) -> bool:
 
 
 def test_a_degraded_clip_still_makes_sense() -> None:
-    changed = 0
     for exact, sample in zip(_dataset(None, with_rgb=True), _dataset(ALL, with_rgb=True), strict=True):
         assert sample.name == exact.name
         assert sample.modal.any()
-        changed += bool((sample.modal != exact.modal).any())
+        thin = sample.name == "train-000009"  # whose frames would lose more than a third, and so stay as they are
+        assert (sample.modal != exact.modal).any() != thin
         assert not (sample.modal & ~sample.amodal).any()
         assert not (exact.amodal & ~sample.amodal).any()
         assert not sample.modal[~exact.modal.any(axis=(1, 2))].any()
@@ -48,7 +48,6 @@ def test_a_degraded_clip_still_makes_sense() -> None:
         added = sample.amodal & ~exact.amodal
         np.testing.assert_array_equal(sample.whole_rgb[added], sample.rgb[added])
         np.testing.assert_array_equal(sample.whole_rgb[~added], exact.whole_rgb[~added])
-    assert changed >= 10  # of 12; of a few pixels none may be at a border that is moved
 
 
 def test_the_close_up_is_of_the_degraded_clip() -> None:
