@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from importlib import import_module
 
 from amodal_diffusion import commands
-from amodal_diffusion.commands._request import PACKAGE, package_version
+from amodal_diffusion.completion.request import PACKAGE, package_version
 from amodal_diffusion.config import CommandParser
 from amodal_diffusion.types import InputError
 

@@ -102,7 +102,7 @@ class AmodalResult:
         Raises:
             InputError: if the clip has another shape than the result.
         """
-        from amodal_diffusion.video.contact_sheet import draw_result
+        from amodal_diffusion.frames.drawing import draw_result
 
         return draw_result(self, clip, columns=columns)
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from amodal_diffusion.pipelines import conditioned_video
-from amodal_diffusion.video.tracking import looking
+from amodal_diffusion.propagation import looking
 
 _FOLLOWING, _ENCODING = (looking, "show_other_frames"), (conditioned_video, "build_conditions")
 

@@ -17,17 +17,16 @@ from diffusers import AutoencoderKLTemporalDecoder
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from amodal_diffusion import AmodalCompleter, AmodalResult
-from amodal_diffusion.evaluation.scenes import MaskTrack
+from amodal_diffusion.evaluation.benchmarks.scenes import MaskTrack
 from amodal_diffusion.models import conditioning
-from amodal_diffusion.models.checkpoint import CheckpointSettings, SamplingDefaults
+from amodal_diffusion.models.checkpoint import UNTOLD_PRESETS, CheckpointSettings, Preset, SamplingDefaults
 from amodal_diffusion.models.hub import StageComponents, load_stage
 from amodal_diffusion.models.latents import encode_video
-from amodal_diffusion.models.presets import UNTOLD_PRESETS, Preset
 from amodal_diffusion.pipelines import conditioned_video
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
-from amodal_diffusion.training.components import build_image_encoder, build_scheduler, build_unet
-from amodal_diffusion.training.network_settings import ImageEncoderSettings, UNetSettings
+from amodal_diffusion.training.networks import build_image_encoder, build_scheduler, build_unet
+from amodal_diffusion.training.settings import ImageEncoderSettings, UNetSettings
 from amodal_diffusion.types import Stage
 
 WayName = Literal["reference", "fast", "default"]

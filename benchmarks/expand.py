@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from amodal_diffusion.commands._completion import complete_clip
-from amodal_diffusion.commands._request import CompletionRequest
-from amodal_diffusion.evaluation.benchmark import MaskTrack
-from amodal_diffusion.evaluation.scenes import ScenesBenchmark
+from amodal_diffusion.completion.clip import complete_clip
+from amodal_diffusion.completion.request import CompletionRequest
+from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
+from amodal_diffusion.evaluation.benchmarks.scenes import ScenesBenchmark
 from amodal_diffusion.evaluation.track_files import write_track
 from amodal_diffusion.types import BoolArray, VideoClip
 

@@ -18,16 +18,19 @@ from diffusers import AutoencoderKLTemporalDecoder
 from torch.utils.flop_counter import FlopCounterMode
 
 from amodal_diffusion.config import parse_settings
-from amodal_diffusion.training.components import build_image_encoder, build_unet
-from amodal_diffusion.training.data_settings import DataSettings
+from amodal_diffusion.training.batches import seeded_generator
 from amodal_diffusion.training.latents import LatentBatch
-from amodal_diffusion.training.network import prepare_unet
-from amodal_diffusion.training.network_settings import ImageEncoderSettings, ModelSettings, UNetSettings
-from amodal_diffusion.training.objective import training_loss
-from amodal_diffusion.training.optimizer import make_optimizer
-from amodal_diffusion.training.order import seeded_generator
-from amodal_diffusion.training.plan import MemoryPlan, plan_memory
-from amodal_diffusion.training.settings import OptimizerSettings, TrainingSettings
+from amodal_diffusion.training.loss import training_loss
+from amodal_diffusion.training.memory_plan import MemoryPlan, plan_memory
+from amodal_diffusion.training.networks import build_image_encoder, build_unet, make_optimizer, prepare_unet
+from amodal_diffusion.training.settings import (
+    DataSettings,
+    ImageEncoderSettings,
+    ModelSettings,
+    OptimizerSettings,
+    TrainingSettings,
+    UNetSettings,
+)
 
 CPU = torch.device("cpu")
 

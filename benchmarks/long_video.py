@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from amodal_diffusion.io.images import write_mask_png
+from amodal_diffusion.io.timing import Timing
+from amodal_diffusion.io.video_writer import VideoLayout, VideoWriter
 from amodal_diffusion.types import BoolArray
-from amodal_diffusion.video.encoding import VideoLayout, VideoWriter
-from amodal_diffusion.video.pictures import write_mask_png
-from amodal_diffusion.video.timing import Timing
 
 HEIGHT, WIDTH, OBJECTS = 720, 1280, 3
 BAR = np.s_[:, 600:680]

@@ -21,11 +21,11 @@ import torch
 from _machine import GIB, peak_memory
 from PIL import Image
 
-from amodal_diffusion.commands._completion import complete_clip
-from amodal_diffusion.commands._networks import Networks
-from amodal_diffusion.commands._request import CompletionRequest
+from amodal_diffusion.completion.clip import complete_clip
+from amodal_diffusion.completion.networks import Networks
+from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.config import parse_settings
-from amodal_diffusion.video.pictures import write_mask_png
+from amodal_diffusion.io.images import write_mask_png
 
 COLOURS = np.array([(220, 60, 40), (60, 200, 90), (60, 90, 220)], dtype=np.uint8)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from amodal_diffusion.commands._completion import complete_clip
-from amodal_diffusion.commands._request import CompletionRequest
-from amodal_diffusion.data.scenes import SceneTrack, make_scene
-from amodal_diffusion.data.scenes.export import scene_files, write_scene
-from amodal_diffusion.video.recomposition import Difference
+from amodal_diffusion.completion.clip import complete_clip
+from amodal_diffusion.completion.request import CompletionRequest
+from amodal_diffusion.data.scene_export import scene_files, write_scene
+from amodal_diffusion.frames.layers import Difference
+from amodal_diffusion.synthetic import SceneTrack, make_scene
 
 FRAMES = 25
 

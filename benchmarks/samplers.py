@@ -22,11 +22,10 @@ import torch
 from _once import Once
 
 from amodal_diffusion import AmodalCompleter
-from amodal_diffusion.evaluation.scenes import scene_track
+from amodal_diffusion.evaluation.benchmarks.scenes import scene_track
 from amodal_diffusion.metrics import TrackScores, score_track, summarise
-from amodal_diffusion.models.checkpoint import VIEWS, SamplingDefaults
-from amodal_diffusion.models.presets import PRESETS, apply_preset
-from amodal_diffusion.models.solvers import make_scheduler, set_noise_levels
+from amodal_diffusion.models.checkpoint import PRESETS, VIEWS, SamplingDefaults, apply_preset
+from amodal_diffusion.models.schedulers import make_scheduler, set_noise_levels
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.types import BoolArray
 

@@ -24,10 +24,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from amodal_diffusion import AmodalCompleter, VideoClip
 from amodal_diffusion.config import parse_settings
-from amodal_diffusion.data.scenes import make_scene
-from amodal_diffusion.evaluation.scenes import MaskTrack
+from amodal_diffusion.evaluation.benchmarks.scenes import MaskTrack
 from amodal_diffusion.metrics import psnr
-from amodal_diffusion.training.network import COMPUTE_DTYPES
+from amodal_diffusion.synthetic import make_scene
+from amodal_diffusion.training.networks import COMPUTE_DTYPES
 from amodal_diffusion.training.settings import Precision
 from amodal_diffusion.types import STAGES, AmodalResult, BoolArray, Stage
 

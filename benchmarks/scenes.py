@@ -2,7 +2,7 @@
 
 import time
 
-from amodal_diffusion.data.scenes import make_scene
+from amodal_diffusion.synthetic import make_scene
 
 SECONDS = 10.0
 

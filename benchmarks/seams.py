@@ -5,8 +5,8 @@ import argparse
 import numpy as np
 
 from amodal_diffusion import AmodalCompleter, VideoClip
-from amodal_diffusion.data.scenes import make_scene
 from amodal_diffusion.metrics import instability
+from amodal_diffusion.synthetic import make_scene
 
 FRAMES, SIZE, OVERLAP = 120, 16, 4  # windows of the bundled model
 

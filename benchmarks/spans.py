@@ -6,8 +6,8 @@ from time import process_time
 import numpy as np
 
 from amodal_diffusion import AmodalCompleter, VideoClip
-from amodal_diffusion.data.scenes import make_scene
 from amodal_diffusion.metrics import TrackScores, score_track, summarise
+from amodal_diffusion.synthetic import make_scene
 
 FRAMES = 96
 # The first validation scenes that hide something of their object in 20 to 40 % of so many frames.

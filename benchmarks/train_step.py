@@ -35,22 +35,32 @@ from transformers import (
 from amodal_diffusion.config import parse_settings
 from amodal_diffusion.data.cache import Entry, TensorCache, content_key
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
+from amodal_diffusion.frames.transforms import to_unit
 from amodal_diffusion.models.checkpoint import CheckpointSettings
 from amodal_diffusion.models.depth import DepthEstimator
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.latents import encode_video
-from amodal_diffusion.training.caching import LatentCache
-from amodal_diffusion.training.components import build_image_encoder, build_scheduler, build_unet
+from amodal_diffusion.training.batches import seeded_generator
+from amodal_diffusion.training.dataset import AmodalSegmentationTask
+from amodal_diffusion.training.latent_cache import LatentCache
 from amodal_diffusion.training.latents import LatentBatch, encode_batch
-from amodal_diffusion.training.network import COMPUTE_DTYPES, prepare_unet
-from amodal_diffusion.training.network_settings import ImageEncoderSettings, ModelSettings, UNetSettings
-from amodal_diffusion.training.objective import training_loss
-from amodal_diffusion.training.optimizer import make_optimizer
-from amodal_diffusion.training.order import seeded_generator
-from amodal_diffusion.training.settings import Precision, TrainingSettings
+from amodal_diffusion.training.loss import training_loss
+from amodal_diffusion.training.networks import (
+    COMPUTE_DTYPES,
+    build_image_encoder,
+    build_scheduler,
+    build_unet,
+    make_optimizer,
+    prepare_unet,
+)
+from amodal_diffusion.training.settings import (
+    ImageEncoderSettings,
+    ModelSettings,
+    Precision,
+    TrainingSettings,
+    UNetSettings,
+)
 from amodal_diffusion.training.shards import SETTINGS_FILE, LatentSettings, LatentShards, open_folder, write_shard
-from amodal_diffusion.training.tasks import AmodalSegmentationTask
-from amodal_diffusion.video.frames import to_unit
 
 Way = Literal["reference", "reference-depth-ready", "ours", "ours-depth-ready", "ours-cached", "ours-encoded"]
 WAYS: dict[Way, str] = {

@@ -17,7 +17,7 @@ from amodal_diffusion.models.hub import StageComponents, load_stage
 from amodal_diffusion.models.latents import encode_video
 from amodal_diffusion.models.unet import one_token_per_frame
 from amodal_diffusion.pipelines.amodal_segmentation import mask_score
-from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoOutput, ConditionedVideoPipeline
+from amodal_diffusion.pipelines.denoising import ConditionedVideoOutput, ConditionedVideoPipeline
 
 LATENTS, FRAMES = 1e-4, 1e-3  # largest differences allowed
 RUNS = {"guidance_1.0": (1.0, "depth"), "guidance_1.5": (1.5, "depth"), "guidance_1.5_rgb": (1.5, "rgb")}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from amodal_diffusion.evaluation.benchmark import BenchmarkTrack, BoxTrack, MaskTrack
+from amodal_diffusion.evaluation.benchmarks.protocol import BenchmarkTrack, BoxTrack, MaskTrack
 from amodal_diffusion.metrics import boxes_of
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array, VideoClip
 

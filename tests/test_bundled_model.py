@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from amodal_diffusion import AmodalCompleter
-from amodal_diffusion.evaluation.scenes import ScenesBenchmark
+from amodal_diffusion.evaluation.benchmarks.scenes import ScenesBenchmark
 from amodal_diffusion.metrics import score_track
 from amodal_diffusion.models.hub import bundled_models
 

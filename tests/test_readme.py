@@ -12,10 +12,10 @@ import pytest
 from accelerate.commands.launch import launch_command_parser
 
 from amodal_diffusion.config import CommandParser, parse_settings
-from amodal_diffusion.training import run
-from amodal_diffusion.training.light_vae import LightVaeSettings
+from amodal_diffusion.training import setup
 from amodal_diffusion.training.precompute import precompute_main
-from amodal_diffusion.training.vae_settings import VaeSettings
+from recipes.tiny.autoencoder import VaeSettings
+from recipes.tiny.distilled_autoencoder import LightVaeSettings
 from tests.documents import DOCUMENTS, ROOT, commands_in
 
 PLAIN = {"source .venv/bin/activate"}
@@ -82,7 +82,7 @@ def check_training(script: str, arguments: list[str], capsys: pytest.CaptureFixt
         case "precompute":
             assert precompute_main(dry) == 0
         case "train_amodal_segmentation" | "train_content_completion" as name:
-            assert run.train_main(dry) == 0
+            assert setup.train_main(dry) == 0
             assert f"stage: {name.removeprefix('train_')}" in capsys.readouterr().out
         case other:
             pytest.fail(f"no such training script: {other}")
@@ -108,7 +108,7 @@ def check(command: str, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.fixture(autouse=True)
 def no_memory_plans(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take a dry run many seconds; tests/training/test_plan.py makes those of all shipped runs."""
-    monkeypatch.setattr(run, "report", lambda *_, **__: "")
+    monkeypatch.setattr(setup, "report", lambda *_, **__: "")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

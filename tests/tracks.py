@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from amodal_diffusion.data.records import TrackRecord, write_records
-from amodal_diffusion.data.scenes import make_scene
-from amodal_diffusion.data.scenes.export import scene_files, scene_records, write_scene
+from amodal_diffusion.data.scene_export import scene_files, scene_records, write_scene
+from amodal_diffusion.synthetic import make_scene
 from amodal_diffusion.types import BoolArray
 
 FRAMES, HEIGHT, WIDTH = 4, 32, 48

@@ -11,12 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from amodal_diffusion.app.clicks import write_clicked
+from amodal_diffusion.app.drawing import Painting, write_clicked
 from amodal_diffusion.app.examples import Example, write_example
 from amodal_diffusion.app.materials import Limits, open_masks, take_clip, take_masks
-from amodal_diffusion.app.painting import Painting
-from amodal_diffusion.app.sessions import Session, Sessions
-from amodal_diffusion.app.task import Completer, Task
+from amodal_diffusion.app.sessions import Completer, Session, Sessions, Task
 from amodal_diffusion.app.views import (
     Pane,
     draw_completed,
@@ -28,10 +26,10 @@ from amodal_diffusion.app.views import (
     uncertainty,
     viewer,
 )
+from amodal_diffusion.io.mask_files import MaskTrack
+from amodal_diffusion.io.video_reader import ClipReader, open_clip
 from amodal_diffusion.models.segmenters.protocol import Segmenter
 from amodal_diffusion.types import InputError, UInt8Array
-from amodal_diffusion.video.io import ClipReader, open_clip
-from amodal_diffusion.video.mask_files import MaskTrack
 
 
 @dataclass(frozen=True)

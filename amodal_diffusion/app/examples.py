@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from amodal_diffusion.data.scenes import make_scene
-from amodal_diffusion.evaluation.benchmark import MaskTrack
+from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
 from amodal_diffusion.evaluation.track_files import TrackFiles, write_track
+from amodal_diffusion.synthetic import make_scene
 from amodal_diffusion.types import VideoClip
 
 _FRAMES, _HEIGHT, _WIDTH = 16, 192, 384

@@ -14,13 +14,12 @@ import gradio as gr
 import numpy as np
 
 from amodal_diffusion.app.actions import Actions, View
-from amodal_diffusion.app.clicks import draw_clicks
+from amodal_diffusion.app.drawing import draw_clicks, labels_of
 from amodal_diffusion.app.examples import Example
 from amodal_diffusion.app.guard import COOKIE
-from amodal_diffusion.app.painting import labels_of
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
+from amodal_diffusion.io.prompts import Point
 from amodal_diffusion.types import InputError
-from amodal_diffusion.video.prompts import Point
 
 Update = Any  # what Gradio takes as the new state of a part
 _PROGRESS = gr.Progress()  # as a default value, which is how Gradio finds it

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from amodal_diffusion.io.images import SUFFIXES
+from amodal_diffusion.io.mask_files import MaskTrack, fit_track, read_masks
+from amodal_diffusion.io.video_reader import ClipReader, open_clip
 from amodal_diffusion.types import InputError
-from amodal_diffusion.video.io import ClipReader, open_clip
-from amodal_diffusion.video.mask_files import MaskTrack, fit_track, read_masks
-from amodal_diffusion.video.pictures import SUFFIXES
 
 _MIB = 2**20
 

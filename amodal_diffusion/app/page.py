@@ -9,12 +9,12 @@ from typing import Any
 import gradio as gr
 
 from amodal_diffusion.app.actions import Actions
+from amodal_diffusion.app.drawing import OBJECTS
 from amodal_diffusion.app.examples import EXAMPLES
 from amodal_diffusion.app.handlers import BESIDE, Handlers
 from amodal_diffusion.app.materials import Limits
-from amodal_diffusion.app.painting import OBJECTS
 from amodal_diffusion.app.sessions import Sessions
-from amodal_diffusion.video.overlay import COLOURS
+from amodal_diffusion.frames.drawing import COLOURS
 
 TITLE = "Whole objects from partly hidden ones"
 _INTRO = """# {title}

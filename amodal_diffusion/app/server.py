@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING
 
-from amodal_diffusion.app.task import Completer
+from amodal_diffusion.app.sessions import Completer
 from amodal_diffusion.types import InputError
 
 if TYPE_CHECKING:

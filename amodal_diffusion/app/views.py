@@ -12,10 +12,10 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
+from amodal_diffusion.frames.drawing import OverlayLayer, draw_overlay
+from amodal_diffusion.io.images import list_pictures, natural_key, read_integers
+from amodal_diffusion.io.video_reader import ClipReader, open_clip
 from amodal_diffusion.types import BoolArray, UInt8Array
-from amodal_diffusion.video.io import ClipReader, open_clip
-from amodal_diffusion.video.overlay import OverlayLayer, draw_overlay
-from amodal_diffusion.video.pictures import list_pictures, natural_key, read_integers
 
 FILES = "gradio_api/file="  # relative: a page behind a proxy may lie below a folder
 _WIDEST = 720  # pixels of a picture that is looked at; downloads are at full size

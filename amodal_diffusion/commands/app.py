@@ -12,9 +12,9 @@ from jsonargparse.typing import PositiveInt
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-    from amodal_diffusion.app.task import Task
+    from amodal_diffusion.app.sessions import Task
     from amodal_diffusion.config import CommandParser
-    from amodal_diffusion.models.presets import Preset
+    from amodal_diffusion.models.checkpoint import Preset
     from amodal_diffusion.types import Stage
 
 SUMMARY = "open a web page that completes clips"
@@ -53,7 +53,7 @@ def run(args: Namespace) -> None:
     """
     from amodal_diffusion.app.materials import Limits
     from amodal_diffusion.app.server import Address, serving, wait
-    from amodal_diffusion.commands._segmentation import open_segmenter
+    from amodal_diffusion.completion.segmentation import open_segmenter
     from amodal_diffusion.types import InputError
 
     if not args.port < 2**16:
@@ -92,8 +92,8 @@ class CommandCompleter:
         Raises:
             InputError: if they cannot be loaded.
         """
-        from amodal_diffusion.commands._networks import Networks
-        from amodal_diffusion.commands._request import CompletionRequest
+        from amodal_diffusion.completion.networks import Networks
+        from amodal_diffusion.completion.request import CompletionRequest
 
         self._request = CompletionRequest(
             clip=Path(),
@@ -115,7 +115,7 @@ class CommandCompleter:
 
     def __call__(self, task: Task, on_step: Callable[[float], None]) -> None:
         """See `Completer`; the share is of the denoising steps, which take nearly all of the time."""
-        from amodal_diffusion.commands._completion import complete_clip
+        from amodal_diffusion.completion.clip import complete_clip
 
         request = replace(
             self._request,

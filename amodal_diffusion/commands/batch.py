@@ -13,8 +13,8 @@ from amodal_diffusion.commands.complete import add_options, build_request
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-    from amodal_diffusion.commands._batch import Tally
-    from amodal_diffusion.commands._request import CompletionRequest
+    from amodal_diffusion.completion.batch import Tally
+    from amodal_diffusion.completion.request import CompletionRequest
     from amodal_diffusion.config import CommandParser
     from amodal_diffusion.data.clip_list import ClipEntry
     from amodal_diffusion.evaluation.processes import Processes
@@ -54,7 +54,7 @@ def run(args: Namespace) -> int:
         InputError: in a process on its own, if an option or the list is wrong or a model cannot be loaded; in a
             launch, the main process says it for all.
     """
-    from amodal_diffusion.commands._libraries import quieten_libraries
+    from amodal_diffusion.completion.libraries import quieten_libraries
 
     quieten_libraries(quiet=args.quiet)
 
@@ -78,8 +78,8 @@ def _complete_all(args: Namespace, processes: Processes) -> int:
     """Read the list and load the networks once, then complete this process's share."""
     from tqdm import tqdm
 
-    from amodal_diffusion.commands._batch import complete_share
-    from amodal_diffusion.commands._networks import Networks
+    from amodal_diffusion.completion.batch import complete_share
+    from amodal_diffusion.completion.networks import Networks
 
     base = replace(build_request(args, clip=Path(), masks=None), quiet=True)  # one bar for all clips
     entries = processes.main_alone(lambda: _begin(args, base))
@@ -116,7 +116,7 @@ def _begin(args: Namespace, base: CompletionRequest) -> list[ClipEntry]:
 
 def _report(tallies: list[Tally], out: Path) -> None:
     """Say what came of all clips, and list those that failed in a file."""
-    from amodal_diffusion.video.outdir import write_whole
+    from amodal_diffusion.io.result_folder import write_whole
 
     failures = sorted((failure for tally in tallies for failure in tally.failures), key=lambda failure: failure.name)
     for failure in failures:

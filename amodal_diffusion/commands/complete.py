@@ -8,11 +8,10 @@ from pathlib import Path
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from amodal_diffusion.commands._completion import complete_clip
-from amodal_diffusion.commands._formats import read_formats
-from amodal_diffusion.commands._prompts import add_prompt_arguments, read_prompts
-from amodal_diffusion.commands._request import CompletionRequest
 from amodal_diffusion.commands._sampling import add_sampling_options
+from amodal_diffusion.completion.clip import complete_clip
+from amodal_diffusion.completion.request import CompletionRequest, read_formats
+from amodal_diffusion.completion.segmentation import add_prompt_arguments, read_prompts
 from amodal_diffusion.config import CommandParser
 
 SUMMARY = "complete partly hidden objects in a clip"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from amodal_diffusion.commands._libraries import quieten_libraries
+from amodal_diffusion.completion.libraries import quieten_libraries
 from amodal_diffusion.config import CommandParser
 from amodal_diffusion.types import STAGES
 

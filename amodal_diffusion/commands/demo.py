@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
 
     from amodal_diffusion.config import CommandParser
-    from amodal_diffusion.evaluation.benchmark import MaskTrack
+    from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
     from amodal_diffusion.types import AmodalResult
 
 SUMMARY = "complete a partly hidden object in a generated clip and compare it with the truth"
@@ -45,9 +45,9 @@ def run(args: Namespace) -> None:
     Raises:
         InputError: if an option is wrong, the model cannot be loaded, or something is in the way.
     """
-    from amodal_diffusion.commands._completion import complete_clip
-    from amodal_diffusion.commands._request import CompletionRequest
-    from amodal_diffusion.evaluation.scenes import scene_track
+    from amodal_diffusion.completion.clip import complete_clip
+    from amodal_diffusion.completion.request import CompletionRequest
+    from amodal_diffusion.evaluation.benchmarks.scenes import scene_track
     from amodal_diffusion.evaluation.track_files import read_completion, write_track
     from amodal_diffusion.types import InputError
 
@@ -78,7 +78,7 @@ def _write_sheet(track: MaskTrack, folder: Path) -> None:
     from PIL import Image
 
     from amodal_diffusion.evaluation.track_files import read_completion
-    from amodal_diffusion.video.contact_sheet import draw_completion
+    from amodal_diffusion.frames.drawing import draw_completion
 
     result = read_completion(folder, object_name=OBJECT)
     Image.fromarray(draw_completion(track.clip, track.amodal_mask, result)).save(folder / SHEET)

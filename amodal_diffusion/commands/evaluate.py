@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse.typing import PositiveInt
 
-from amodal_diffusion.commands._request import PACKAGE, package_version
 from amodal_diffusion.commands._sampling import add_sampling_options
+from amodal_diffusion.completion.request import PACKAGE, package_version
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
     from amodal_diffusion.config import CommandParser
-    from amodal_diffusion.evaluation.benchmark import Benchmark
+    from amodal_diffusion.evaluation.benchmarks.protocol import Benchmark
     from amodal_diffusion.evaluation.content import ContentScorer
     from amodal_diffusion.evaluation.finishing import Account, Findings
     from amodal_diffusion.evaluation.methods import Method
     from amodal_diffusion.evaluation.processes import Processes
-    from amodal_diffusion.evaluation.running import Run
-    from amodal_diffusion.video.outdir import InputRecord, OutputFolder
+    from amodal_diffusion.evaluation.runner import Run
+    from amodal_diffusion.io.result_folder import InputRecord, OutputFolder
 
 SUMMARY = "score methods on a benchmark and compare them"
 FAILED = 2
@@ -112,7 +112,7 @@ def run(args: Namespace) -> int:
         InputError: in a process on its own, if an option is wrong, a model cannot be loaded, a track cannot be
             scored, or the folder is not empty; in a launch, the main process says it for all.
     """
-    from amodal_diffusion.commands._libraries import quieten_libraries
+    from amodal_diffusion.completion.libraries import quieten_libraries
 
     quieten_libraries(quiet=args.quiet)
 
@@ -140,9 +140,8 @@ def _evaluate(args: Namespace, processes: Processes) -> None:
     from amodal_diffusion.evaluation.exports import read_formats
     from amodal_diffusion.evaluation.finishing import Account
     from amodal_diffusion.evaluation.methods import ModelOptions, build_methods
-    from amodal_diffusion.evaluation.running import Run
-    from amodal_diffusion.evaluation.scoring import TrackScorer
-    from amodal_diffusion.video.outdir import OutputFolder
+    from amodal_diffusion.evaluation.runner import Run, TrackScorer
+    from amodal_diffusion.io.result_folder import OutputFolder
 
     torch.set_num_threads(args.threads)
     device = processes.device if args.device == "auto" else args.device
@@ -191,7 +190,7 @@ def _score(job: Run, account: Account, folder: OutputFolder, args: Namespace, pr
 
 def _open_benchmark(args: Namespace, processes: Processes, *, device: str) -> Benchmark:
     """Open it in the main process first, which makes the index of a large file for all."""
-    from amodal_diffusion.evaluation.benchmarks import open_benchmark
+    from amodal_diffusion.evaluation.benchmarks.registry import open_benchmark
 
     def opened() -> Benchmark:
         benchmark = open_benchmark(
@@ -205,7 +204,7 @@ def _open_benchmark(args: Namespace, processes: Processes, *, device: str) -> Be
         )
         if args.depth_model is None:
             return benchmark
-        from amodal_diffusion.evaluation.estimated_depth import WithEstimatedDepth
+        from amodal_diffusion.evaluation.benchmarks.estimated_depth import WithEstimatedDepth
         from amodal_diffusion.models.depth import DepthEstimator
 
         return WithEstimatedDepth(benchmark, DepthEstimator.from_pretrained(args.depth_model, device=device))
@@ -242,7 +241,7 @@ def _settings(args: Namespace, benchmark: Benchmark, methods: list[Method]) -> d
 
 
 def _inputs(args: Namespace, benchmark: Benchmark) -> dict[str, InputRecord]:
-    from amodal_diffusion.video.outdir import InputRecord
+    from amodal_diffusion.io.result_folder import InputRecord
 
     networks = {"lpips": args.lpips, "video_features": args.video_features}
     given = {**benchmark.inputs, **{name: path for name, path in networks.items() if path is not None}}
@@ -278,7 +277,7 @@ def _content(args: Namespace) -> ContentScorer | None:
 def _print(findings: Findings, args: Namespace, processes: Processes) -> None:
     """Say what was found and where it is."""
     from amodal_diffusion.evaluation.finishing import PAGE
-    from amodal_diffusion.evaluation.report import format_tables, format_verdicts, scored
+    from amodal_diffusion.evaluation.report.tables import format_tables, format_verdicts, scored
 
     summary = findings.summary
     print(f"{summary['benchmark']}: {scored(summary)}; ± standard error over tracks\n\n{format_tables(summary)}\n")

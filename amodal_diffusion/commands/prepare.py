@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
-from amodal_diffusion.commands._request import package_version
+from amodal_diffusion.completion.request import package_version
 from amodal_diffusion.config import CommandParser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from amodal_diffusion.data.long_tracks import LongTrack
+    from amodal_diffusion.data.folder_source import LongTrack
     from amodal_diffusion.data.prepare import PrepareReport
 
 SUMMARY = "make the annotation file of own clips, for training"
@@ -80,8 +80,8 @@ def run(args: Namespace) -> None:
     from tqdm import tqdm
 
     from amodal_diffusion.data.prepare import ClipSettings, prepare
+    from amodal_diffusion.io.result_folder import InputRecord, OutputFolder
     from amodal_diffusion.types import InputError
-    from amodal_diffusion.video.outdir import InputRecord, OutputFolder
 
     if not args.source.exists():
         raise InputError(f"{args.source}: no such file or folder")

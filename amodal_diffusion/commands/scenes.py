@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from amodal_diffusion.commands._request import package_version
+from amodal_diffusion.completion.request import package_version
 from amodal_diffusion.config import CommandParser
 
 if TYPE_CHECKING:
-    from amodal_diffusion.data.scenes.series import SceneSeries
-    from amodal_diffusion.video.outdir import OutputFolder
+    from amodal_diffusion.io.result_folder import OutputFolder
+    from amodal_diffusion.synthetic.splits import SceneSeries
 
 SUMMARY = "write procedural clips with complete ground truth"
 ANNOTATIONS = "annotations.json"
@@ -54,11 +54,11 @@ def run(args: Namespace) -> None:
     Raises:
         InputError: if an option is wrong or OUT is not empty.
     """
-    from amodal_diffusion.data.scenes import testset
-    from amodal_diffusion.data.scenes.series import SceneSeries
-    from amodal_diffusion.video.outdir import OutputFolder
+    from amodal_diffusion.io.result_folder import OutputFolder
+    from amodal_diffusion.synthetic import splits
+    from amodal_diffusion.synthetic.splits import SceneSeries
 
-    frames = args.frames or (testset.FRAMES if args.split == "test-v1" else 25)
+    frames = args.frames or (splits.FRAMES if args.split == "test-v1" else 25)
     series = SceneSeries(
         args.split, length=args.count, frames=frames, height=args.height, width=args.width, seed=args.seed
     )
@@ -78,7 +78,7 @@ def _annotate(series: SceneSeries, path: Path, *, quiet: bool) -> None:
     from tqdm import tqdm
 
     from amodal_diffusion.data.records import write_records
-    from amodal_diffusion.data.scenes.export import scene_records
+    from amodal_diffusion.data.scene_export import scene_records
 
     numbers = tqdm(range(series.length), desc="masks", unit="clip", disable=quiet)
     scenes = ((number, series.scene(number, with_rgb=False)) for number in numbers)
@@ -100,7 +100,7 @@ def _paint(
 ) -> None:
     from tqdm import tqdm
 
-    from amodal_diffusion.data.scenes.export import scene_files, write_scene
+    from amodal_diffusion.data.scene_export import scene_files, write_scene
 
     names, ids = list(objects), list(objects.values())
     size = -(-series.length // STEPS)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
-from amodal_diffusion.commands._request import package_version
+from amodal_diffusion.completion.request import package_version
 from amodal_diffusion.config import CommandParser
 
 if TYPE_CHECKING:
@@ -63,10 +63,10 @@ def run(args: Namespace) -> None:
         InputError: if a file is not as described, a prediction is missing, or OUT is not empty.
     """
     from amodal_diffusion.evaluation.exports import exported_files, read_formats
-    from amodal_diffusion.evaluation.json_text import json_text
     from amodal_diffusion.evaluation.rescoring import stream_records
+    from amodal_diffusion.evaluation.results import json_text
+    from amodal_diffusion.io.result_folder import InputRecord, OutputFolder
     from amodal_diffusion.types import InputError
-    from amodal_diffusion.video.outdir import InputRecord, OutputFolder
 
     for path in (args.annotations, *args.predictions):
         if not path.is_file():
@@ -92,8 +92,7 @@ def run(args: Namespace) -> None:
 def _score(args: Namespace, work: Path, formats: list[Format]) -> dict[str, object]:
     """Score what the files are: a result list, boxes, or masks."""
     from amodal_diffusion.data.index import stream_entries
-    from amodal_diffusion.evaluation.instances import TrueInstances, kind_of_results, score_instances
-    from amodal_diffusion.evaluation.rescoring import stream_records
+    from amodal_diffusion.evaluation.rescoring import TrueInstances, kind_of_results, score_instances, stream_records
     from amodal_diffusion.types import InputError
 
     first = next(stream_entries(args.annotations), None)
@@ -137,7 +136,7 @@ def _write_tracks(tracks: Iterable[dict[str, object]], args: Namespace, work: Pa
     """Write the scores of each track on a line as it comes."""
     from tqdm import tqdm
 
-    from amodal_diffusion.evaluation.json_text import json_text
+    from amodal_diffusion.evaluation.results import json_text
 
     with (work / TRACKS).open("w", encoding="utf-8") as file:
         for track in tqdm(tracks, desc="tracks", unit="track", disable=args.quiet):

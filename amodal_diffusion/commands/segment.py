@@ -7,13 +7,18 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from amodal_diffusion.commands._prompts import add_prompt_arguments, check_prompts, read_prompts
-from amodal_diffusion.commands._request import model_folder, package_version
-from amodal_diffusion.commands._segmentation import open_segmenter, segment_clip
+from amodal_diffusion.completion.request import model_folder, package_version
+from amodal_diffusion.completion.segmentation import (
+    add_prompt_arguments,
+    check_prompts,
+    open_segmenter,
+    read_prompts,
+    segment_clip,
+)
 from amodal_diffusion.config import CommandParser
+from amodal_diffusion.io.result_folder import InputRecord, OutputFolder
+from amodal_diffusion.io.video_reader import open_clip
 from amodal_diffusion.types import InputError
-from amodal_diffusion.video.io import open_clip
-from amodal_diffusion.video.outdir import InputRecord, OutputFolder
 
 SUMMARY = "turn clicks on objects into masks of what can be seen of them"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from amodal_diffusion.data.index import EntryIndex, HashedFile, parse_entries, stream_entries
+from amodal_diffusion.io.coco import decode_coco_mask, may_be_visible
 from amodal_diffusion.types import BoolArray, InputError
-from amodal_diffusion.video.coco_masks import decode_coco_mask, may_be_visible
 
 AMODAL_KEYS = ("a_segm", "segmentation")
 MODAL_KEYS = ("i_segm", "inmodal_seg", "visible_mask")

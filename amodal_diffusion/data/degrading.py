@@ -12,7 +12,7 @@ from scipy import ndimage
 from torch.nn import functional
 
 from amodal_diffusion.data.samples import AmodalSample
-from amodal_diffusion.data.scenes.dice import Dice
+from amodal_diffusion.synthetic.rng import Dice
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 _MARGIN = 8

@@ -1,17 +1,41 @@
-"""Own clips as folders: frames, and mask images of each object's visible part and of the whole of it."""
+"""One object through a whole video, as a user's data has it, before it is cut into clips."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from amodal_diffusion.data.long_tracks import LongTrack
+from amodal_diffusion.frames.masks import Rle, encode_rle
+from amodal_diffusion.io.images import list_pictures, natural_key
+from amodal_diffusion.io.mask_files import MaskTrack, read_masks
 from amodal_diffusion.types import InputError
-from amodal_diffusion.video.mask_files import MaskTrack, read_masks
-from amodal_diffusion.video.masks import encode_rle
-from amodal_diffusion.video.pictures import list_pictures, natural_key
+
+
+@dataclass(frozen=True)
+class LongTrack:
+    """One object through all N frames of a video.
+
+    Attributes:
+        name: video and object, for messages.
+        obj_id: unique among the objects of the video.
+        category_id: of the object.
+        size: height and width of the masks in pixels.
+        image_ids: number of each frame, the same for all objects of the video.
+        image_file_names: path of each frame, with ``/``, relative to the root of the frames.
+        modal: visible part in each frame; None where there is none.
+        amodal: whole object in each frame; None where there is none.
+    """
+
+    name: str
+    obj_id: int
+    category_id: int
+    size: tuple[int, int]
+    image_ids: Sequence[int]
+    image_file_names: Sequence[str]
+    modal: Sequence[Rle | None]
+    amodal: Sequence[Rle | None]
 
 
 @dataclass(frozen=True)
@@ -20,7 +44,7 @@ class FolderNames:
 
     Attributes:
         images: holds the frames.
-        modal: holds the masks of what is visible, see :func:`~amodal_diffusion.video.mask_files.read_masks`.
+        modal: holds the masks of what is visible, see :func:`~amodal_diffusion.io.mask_files.read_masks`.
         amodal: holds the masks of the whole objects, likewise.
     """
 

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from amodal_diffusion.data.folder_source import LongTrack
 from amodal_diffusion.data.index import stream_entries
-from amodal_diffusion.data.long_tracks import LongTrack
+from amodal_diffusion.frames.masks import Rle
+from amodal_diffusion.io.coco import read_coco_mask
+from amodal_diffusion.io.images import natural_key
 from amodal_diffusion.types import InputError
-from amodal_diffusion.video.coco_masks import read_coco_mask
-from amodal_diffusion.video.masks import Rle
-from amodal_diffusion.video.pictures import natural_key
 
 OBJECT_KEYS = ("obj_id", "track_id", "instance_id")
 

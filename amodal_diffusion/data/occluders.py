@@ -12,8 +12,8 @@ from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.data.records import COMPLETE, TrackRecord
 from amodal_diffusion.data.sailvos import SailVosDataset, Track
 from amodal_diffusion.data.samples import AmodalSample
+from amodal_diffusion.frames.masks import hidden_share
 from amodal_diffusion.types import BoolArray, InputError
-from amodal_diffusion.video.masks import hidden_share
 
 _MOST_REPLACED = 100  # tracks in a row that cannot be used: the data is to blame, not chance
 
@@ -23,7 +23,7 @@ class Occlusion:
     """How a clip was hidden.
 
     Attributes:
-        share: of the object that is hidden, see :func:`~amodal_diffusion.video.masks.hidden_share`.
+        share: of the object that is hidden, see :func:`~amodal_diffusion.frames.masks.hidden_share`.
         already_hidden: tracks that were drawn before this one and left, as they are not complete.
         no_occluder: tracks that were drawn before this one and left, as no occluder fitted in the tries.
     """

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from amodal_diffusion.data.long_tracks import LongTrack
+from amodal_diffusion.data.folder_source import LongTrack
 from amodal_diffusion.data.records import COMPLETE, Box, TrackRecord, open_records
+from amodal_diffusion.frames.masks import Rle, check_rle, encode_rle, merge_rle, rle_area, rle_box
 from amodal_diffusion.types import InputError
-from amodal_diffusion.video.masks import Rle, check_rle, encode_rle, merge_rle, rle_area, rle_box
 
 
 @dataclass(frozen=True)

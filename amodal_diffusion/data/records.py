@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from amodal_diffusion.frames.masks import Rle, decode_rle, encode_rle
 from amodal_diffusion.types import BoolArray, InputError
-from amodal_diffusion.video.masks import Rle, decode_rle, encode_rle
 
 Box = tuple[float, float, float, float]
 """x, y, width, height in pixels; all 0 where there is nothing."""

@@ -16,10 +16,10 @@ from torch.utils.data import Dataset
 from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.data.records import TrackRecord
 from amodal_diffusion.data.samples import AmodalSample, views
+from amodal_diffusion.frames.transforms import mask_to_unit, to_uint8, to_unit
+from amodal_diffusion.io.images import SUFFIXES, read_rgb
+from amodal_diffusion.propagation.mask_prior import View
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
-from amodal_diffusion.video.frames import mask_to_unit, to_uint8, to_unit
-from amodal_diffusion.video.pictures import SUFFIXES, read_rgb
-from amodal_diffusion.video.tracking.looking import View
 
 
 def find_frame(images: Path, name: str) -> Path | None:
@@ -120,7 +120,7 @@ class SailVosDataset(Dataset[AmodalSample]):
         height: H in pixels.
         width: W in pixels.
         with_rgb: whether items have RGB, so whether frames are read; much slower with it.
-        zoom: look at close-ups of the object, see :class:`~amodal_diffusion.video.focus.CloseUp`; None at whole frames.
+        zoom: look at close-ups of the object, see :class:`~amodal_diffusion.frames.crop.CloseUp`; None at whole frames.
         index_folder: see :class:`~amodal_diffusion.data.index.TrackIndex`.
         limit: take the first so many tracks; all by default.
         depth: gives items their depth; without it they have none.

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from amodal_diffusion.data.scenes import Split
-from amodal_diffusion.data.scenes.catalogue import CATALOGUES
-from amodal_diffusion.data.scenes.dice import Dice
-from amodal_diffusion.data.scenes.series import SceneSeries
+from amodal_diffusion.frames.crop import CloseUp, follow
+from amodal_diffusion.frames.masks import cut_out_on_white
+from amodal_diffusion.frames.transforms import Letterbox, mask_to_unit, to_uint8, to_unit
+from amodal_diffusion.propagation.mask_prior import View, look_with_others
+from amodal_diffusion.synthetic import Split
+from amodal_diffusion.synthetic.catalogue import CATALOGUES
+from amodal_diffusion.synthetic.rng import Dice
+from amodal_diffusion.synthetic.splits import SceneSeries
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
-from amodal_diffusion.video.focus import CloseUp, follow
-from amodal_diffusion.video.frames import Letterbox, mask_to_unit, to_uint8, to_unit
-from amodal_diffusion.video.masks import cut_out_on_white
-from amodal_diffusion.video.tracking.looking import View, look_with_others
 
 _CHANGE_STREAM = 100
 """Of the dice of a change, apart from those of the scene itself (`data.scenes.generate`)."""
@@ -39,7 +39,7 @@ class AmodalSample:
         modal_rgb: visible part on white, uint8 ``[F, H, W, 3]``, where it is not simply `rgb` inside `modal`: cut out
             before it was scaled, as in use.
         seen: the visible mask with what other frames show, float32 ``[F, H, W]``, where the sample is a close-up of
-            frames in which the object was followed; see :mod:`~amodal_diffusion.video.tracking.looking`.
+            frames in which the object was followed; see :mod:`~amodal_diffusion.propagation.mask_prior`.
     """
 
     name: str
@@ -58,7 +58,7 @@ def views(modal: BoolArray, size: tuple[int, int], *, zoom: float | None) -> Seq
     Args:
         modal: visible part, bool ``[F, H, W]``; for close-ups visible in at least one frame.
         size: height and width in pixels that the model works at.
-        zoom: see :class:`~amodal_diffusion.video.focus.CloseUp`; None for whole frames.
+        zoom: see :class:`~amodal_diffusion.frames.crop.CloseUp`; None for whole frames.
 
     Raises:
         InputError: if the object is never visible, so that there is nothing to look at closely.
@@ -76,7 +76,7 @@ def closely(sample: AmodalSample, *, height: int, width: int, zoom: float, other
         sample: its object is visible in at least one frame.
         height: pixels of the result.
         width: pixels of the result.
-        zoom: see :class:`~amodal_diffusion.video.focus.CloseUp`.
+        zoom: see :class:`~amodal_diffusion.frames.crop.CloseUp`.
         other_frames: whether the result has what other frames show of the object; this takes RGB.
     """
     parts = views(sample.modal, (height, width), zoom=zoom)
@@ -109,7 +109,7 @@ def closely(sample: AmodalSample, *, height: int, width: int, zoom: float, other
 class SceneDataset(Dataset[AmodalSample]):
     """The targets of procedural scenes; item i depends on nothing but (split, seed, i) and the size.
 
-    ``test-v1`` is the fixed list of `data.scenes.testset` and comes in no other size, number or seed.
+    ``test-v1`` is the fixed list of `data.scenes.splits` and comes in no other size, number or seed.
 
     Args:
         split: see `data.scenes`.

@@ -12,8 +12,8 @@ import numpy as np
 
 from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.data.records import Box
+from amodal_diffusion.frames.masks import decode_rle
 from amodal_diffusion.types import BoolArray, InputError
-from amodal_diffusion.video.masks import decode_rle
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from amodal_diffusion.evaluation.benchmark import MaskTrack
+from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
+from amodal_diffusion.frames.masks import cut_out_on_white
 from amodal_diffusion.metrics import Values, flicker, frechet_distance, psnr, ssim
 from amodal_diffusion.types import BoolArray, UInt8Array
-from amodal_diffusion.video.masks import cut_out_on_white
 
 if TYPE_CHECKING:
     from amodal_diffusion.models.perceptual import Lpips, VideoFeatures

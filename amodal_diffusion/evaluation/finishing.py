@@ -11,18 +11,16 @@ from typing import Any
 
 import torch
 
-from amodal_diffusion.evaluation.exporting import files_of_exports, write_exports
-from amodal_diffusion.evaluation.exports import Format
-from amodal_diffusion.evaluation.json_text import json_text
-from amodal_diffusion.evaluation.page import render_page
-from amodal_diffusion.evaluation.plots import PLOTS, draw_plots
-from amodal_diffusion.evaluation.report import markdown
-from amodal_diffusion.evaluation.results import FOLDER, TrackResult
-from amodal_diffusion.evaluation.running import Run
-from amodal_diffusion.evaluation.showcase import SHEET, choose_shown, write_contact_sheet
+from amodal_diffusion.evaluation.exports import Format, files_of_exports, write_exports
+from amodal_diffusion.evaluation.report.page import render_page
+from amodal_diffusion.evaluation.report.pictures import SHEET, choose_shown, write_contact_sheet
+from amodal_diffusion.evaluation.report.plots import PLOTS, draw_plots
+from amodal_diffusion.evaluation.report.tables import markdown
+from amodal_diffusion.evaluation.results import FOLDER, TrackResult, json_text
+from amodal_diffusion.evaluation.runner import Run
 from amodal_diffusion.evaluation.summary import RunSummary
+from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.types import InputError
-from amodal_diffusion.video.outdir import OutputFolder
 
 RESULTS, SUMMARY, SUMMARY_TEXT, TIMING, PAGE = (
     "results.json", "summary.json", "summary.md", "timing.json", "report.html"

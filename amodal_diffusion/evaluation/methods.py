@@ -16,12 +16,11 @@ from amodal_diffusion.baselines import (
     UnionSegmenter,
     copy_best_seen,
 )
-from amodal_diffusion.evaluation.benchmark import BenchmarkTrack, MaskTrack
+from amodal_diffusion.evaluation.benchmarks.protocol import BenchmarkTrack, MaskTrack
 from amodal_diffusion.evaluation.content import fill_with_mean_colour
-from amodal_diffusion.models.checkpoint import Solver
-from amodal_diffusion.models.presets import Preset
+from amodal_diffusion.models.checkpoint import Preset, Solver
 from amodal_diffusion.pipelines.completer import AmodalCompleter
-from amodal_diffusion.pipelines.conditioned_video import Conditioning
+from amodal_diffusion.pipelines.denoising import Conditioning
 from amodal_diffusion.types import BoolArray, InputError, Stage, UInt8Array
 
 DEPTH_SUFFIX = "@depth"

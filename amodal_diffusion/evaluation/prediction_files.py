@@ -16,9 +16,9 @@ import numpy as np
 
 from amodal_diffusion.data.records import TrackRecord
 from amodal_diffusion.data.tao_amodal import TaoRecord, is_box
+from amodal_diffusion.frames.masks import decode_rle, resize_masks
 from amodal_diffusion.metrics.boxes import Boxes
 from amodal_diffusion.types import BoolArray, InputError
-from amodal_diffusion.video.masks import decode_rle, resize_masks
 
 MASK, BOX = "diffvas_res_rle", "diffvas_res_bbox"
 

@@ -1,8 +1,9 @@
-"""What a run knows of one track, and the file that keeps it from the prediction to the report."""
+"""JSON text of results: no NaN, which JSON does not have."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,11 +12,29 @@ from typing import Any, Literal
 import numpy as np
 
 from amodal_diffusion.evaluation.content import ContentScores
-from amodal_diffusion.evaluation.json_text import json_text
 from amodal_diffusion.evaluation.mask_scores import BoxScores, MaskScores, as_values, read_scores, scores_record
+from amodal_diffusion.frames.masks import Rle
+from amodal_diffusion.io.result_folder import write_whole
 from amodal_diffusion.metrics import Values
-from amodal_diffusion.video.masks import Rle
-from amodal_diffusion.video.outdir import write_whole
+
+
+def json_text(content: object, *, indent: int | None = 1) -> str:
+    """Lay results out as JSON text, null where there is no value.
+
+    Args:
+        content: what `json` takes, NaN included.
+        indent: blanks a level; None for one line.
+    """
+    return json.dumps(_without_nan(content), indent=indent, allow_nan=False) + "\n"
+
+
+def _without_nan(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
 
 FOLDER = "tracks"
 Measure = Literal["miou", "miou_occ", "box_iou"]

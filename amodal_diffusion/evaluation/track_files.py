@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from amodal_diffusion.evaluation.benchmark import MaskTrack
+from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
+from amodal_diffusion.frames.masks import cut_out_on_white
 from amodal_diffusion.types import AmodalResult, InputError, UInt8Array
-from amodal_diffusion.video.masks import cut_out_on_white
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch.nn import functional
 from transformers import AutoModelForDepthEstimation, DepthAnythingForDepthEstimation, DPTImageProcessorPil
 
-from amodal_diffusion.models.fingerprint import fingerprint
+from amodal_diffusion.models.weights import fingerprint
 from amodal_diffusion.types import FloatArray, InputError, UInt8Array
 
 

@@ -17,9 +17,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from safetensors import SafetensorError
 from transformers import CLIPVisionModelWithProjection
 
-from amodal_diffusion.models.checkpoint import SETTINGS_FILE, CheckpointSettings, read_settings
+from amodal_diffusion.models.checkpoint import SETTINGS_FILE, UNTOLD_PRESETS, CheckpointSettings, read_settings
 from amodal_diffusion.models.latents import Autoencoder
-from amodal_diffusion.models.presets import UNTOLD_PRESETS
 from amodal_diffusion.models.unet import STEM, load_amodal_unet, load_svd_unet
 from amodal_diffusion.models.weights import check_keys, find_variant, read_json
 from amodal_diffusion.types import STAGES, InputError, Stage

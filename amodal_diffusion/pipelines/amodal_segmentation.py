@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline
+from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
 from amodal_diffusion.types import Stage
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from amodal_diffusion.frames.masks import compose_rgba, cut_out_on_white
+from amodal_diffusion.frames.transforms import to_uint8, to_unit
+from amodal_diffusion.frames.windows import Window, blend_segments
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
 from amodal_diffusion.pipelines.copies import Copies
 from amodal_diffusion.pipelines.streams import MaskedFrame, StreamSettings, samples_of
 from amodal_diffusion.pipelines.window_sampling import sample_window
 from amodal_diffusion.types import AmodalResult
-from amodal_diffusion.video.frames import to_uint8, to_unit
-from amodal_diffusion.video.masks import compose_rgba, cut_out_on_white
-from amodal_diffusion.video.windows import Window, blend_segments
 
 
 def stream_appearance(

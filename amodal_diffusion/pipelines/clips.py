@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from amodal_diffusion.pipelines.spans import SpanFrame, Spans, find_spans, given_spans
+from amodal_diffusion.frames.crop import follow
+from amodal_diffusion.frames.transforms import depth_to_unit
+from amodal_diffusion.pipelines.occlusion_intervals import SpanFrame, Spans, find_spans, given_spans
 from amodal_diffusion.pipelines.streams import FrameInput
 from amodal_diffusion.types import AmodalResult, BoolArray, FloatArray, InputError, UInt8Array, VideoClip
-from amodal_diffusion.video.focus import follow
-from amodal_diffusion.video.frames import depth_to_unit
 
 
 def clip_stream(

@@ -8,20 +8,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, Self
 
-from amodal_diffusion.models.checkpoint import SamplingDefaults, Solver
-from amodal_diffusion.models.fingerprint import joined_fingerprint
-from amodal_diffusion.models.presets import Preset
+from amodal_diffusion.models.checkpoint import Preset, SamplingDefaults, Solver
+from amodal_diffusion.models.weights import joined_fingerprint
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.appearance_stream import stream_appearance
 from amodal_diffusion.pipelines.clips import clip_stream, joined
-from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline, Conditioning
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
 from amodal_diffusion.pipelines.copies import Copies
-from amodal_diffusion.pipelines.guards import Guardian, Guards
+from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline, Conditioning
 from amodal_diffusion.pipelines.loading import load_stages
 from amodal_diffusion.pipelines.mask_stream import stream_masks
 from amodal_diffusion.pipelines.network_calls import Ask, AskAlone
-from amodal_diffusion.pipelines.spans import Spans
+from amodal_diffusion.pipelines.occlusion_intervals import Spans
+from amodal_diffusion.pipelines.postprocessing import Guardian, Guards
 from amodal_diffusion.pipelines.streams import (
     FrameInput,
     StreamSettings,
@@ -140,7 +139,7 @@ class AmodalCompleter:
                 default as the checkpoint says, and not with ``conditioning="released"``.
             samples: answers of stage 1, at least 1; with several the result is their consensus and has them all.
             spans: ``"all"`` has the networks see every frame; ``"auto"`` leaves those alone that
-                :func:`~amodal_diffusion.pipelines.spans.find_spans` finds free of doubt.
+                :func:`~amodal_diffusion.pipelines.occlusion_intervals.find_spans` finds free of doubt.
 
         Returns:
             the whole object at the clip's size; ``amodal_rgb`` and ``rgba`` are None without stage 2.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline
+from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
 from amodal_diffusion.types import Stage
 
 

@@ -8,8 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+from amodal_diffusion.propagation.colors import HiddenColours, colours_of_others
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
-from amodal_diffusion.video.tracking.colours import HiddenColours, colours_of_others
 
 TALLY: tuple[str, ...] = ("hidden", "copied")
 

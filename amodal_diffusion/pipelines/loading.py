@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from amodal_diffusion.models.devices import find_device
 from amodal_diffusion.models.hub import check_names_stages, find_model, load_stage
+from amodal_diffusion.models.weights import find_device
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
-from amodal_diffusion.pipelines.conditioned_video import Conditioning
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
+from amodal_diffusion.pipelines.denoising import Conditioning
 from amodal_diffusion.types import STAGES, InputError, Stage
 
 

@@ -9,16 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from amodal_diffusion.frames.transforms import depth_to_unit
+from amodal_diffusion.frames.windows import Window, blend_segments
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
-from amodal_diffusion.pipelines.decision import hidden_part
-from amodal_diffusion.pipelines.guards import Guardian
+from amodal_diffusion.pipelines.postprocessing import Guardian, hidden_part
 from amodal_diffusion.pipelines.streams import FrameInput, MaskedFrame, StreamSettings
 from amodal_diffusion.pipelines.views import window_scores
 from amodal_diffusion.pipelines.window_sampling import sample_window
+from amodal_diffusion.propagation.mask_prior import look_with_others
 from amodal_diffusion.types import BoolArray, FloatArray
-from amodal_diffusion.video.frames import depth_to_unit
-from amodal_diffusion.video.tracking.looking import look_with_others
-from amodal_diffusion.video.windows import Window, blend_segments
 
 
 def stream_masks(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from amodal_diffusion.models.checkpoint import SamplingDefaults
-from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline
+from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
 
 
 @dataclass(frozen=True)

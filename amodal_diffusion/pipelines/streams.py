@@ -8,13 +8,13 @@ from typing import Literal
 
 from torch import Tensor
 
+from amodal_diffusion.frames.crop import CloseUp, Focus
+from amodal_diffusion.frames.transforms import Letterbox, mask_to_unit
 from amodal_diffusion.models.checkpoint import SamplingDefaults
 from amodal_diffusion.pipelines.network_calls import Ask, AskAlone
-from amodal_diffusion.pipelines.spans import Spans
+from amodal_diffusion.pipelines.occlusion_intervals import Spans
+from amodal_diffusion.propagation.mask_prior import View
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
-from amodal_diffusion.video.focus import CloseUp, Focus
-from amodal_diffusion.video.frames import Letterbox, mask_to_unit
-from amodal_diffusion.video.tracking.looking import View
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class FrameInput:
         modal: visible part of the object, bool ``[H, W]``; may be empty.
         depth: float32 ``[H, W]`` in [-1, 1], nearer is larger, already scaled over the whole clip; None for none.
         amodal: the whole object if it is known already, bool ``[H, W]``; stage 1 then leaves this frame alone.
-        focus: where the object is, from :func:`~amodal_diffusion.video.focus.follow` over the whole clip; a model
+        focus: where the object is, from :func:`~amodal_diffusion.frames.crop.follow` over the whole clip; a model
             that looks closely (``sampling.zoom``) needs it.
     """
 

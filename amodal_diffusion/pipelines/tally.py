@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from amodal_diffusion.pipelines.copies import TALLY
-from amodal_diffusion.pipelines.guards import GUARDS, Guardian
+from amodal_diffusion.pipelines.postprocessing import GUARDS, Guardian
 from amodal_diffusion.types import STAGES, AmodalResult, Stage
 
 T = TypeVar("T")

@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from amodal_diffusion.models.checkpoint import SamplingDefaults
+from amodal_diffusion.models.checkpoint import Preset, SamplingDefaults, apply_preset
 from amodal_diffusion.models.latents import spatial_factor
-from amodal_diffusion.models.presets import Preset, apply_preset
-from amodal_diffusion.models.solvers import make_scheduler
-from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline
+from amodal_diffusion.models.schedulers import make_scheduler
+from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
 from amodal_diffusion.pipelines.network_calls import WindowCall
 from amodal_diffusion.pipelines.streams import StreamSettings
 from amodal_diffusion.types import InputError
@@ -30,7 +29,7 @@ def choose_sampling(
     Args:
         pipeline: of the stage.
         chosen: fields of :class:`SamplingDefaults` by name.
-        preset: see :func:`~amodal_diffusion.models.presets.apply_preset`.
+        preset: see :func:`~amodal_diffusion.models.checkpoint.apply_preset`.
 
     Raises:
         InputError: if there is no such preset, a choice cannot be, the VAE does not divide height or width, or the

@@ -2,7 +2,7 @@
 
 import sys
 
-from amodal_diffusion.training.run import train_main
+from amodal_diffusion.training.setup import train_main
 
 if __name__ == "__main__":
     sys.exit(train_main(sys.argv[1:]))

@@ -1,16 +1,12 @@
-"""Save, rotate and load the state of a run.
-
-A checkpoint is a folder `checkpoints/STEP` with `unet.safetensors` (the trained weights), `ema.safetensors`,
-`progress.json`, what Accelerate writes (optimizer, gradient scaler, random states of every process) and
-`manifest.json`, the sizes and digests of all of these. It is written beside as `STEP.partial` and then renamed: a
-folder without that ending was complete, and the manifest shows whether it still is.
-"""
+"""The model that comes out of a run: averaged weights in place, in the package's layout."""
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial as bound
 from pathlib import Path
@@ -24,11 +20,47 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 
-from amodal_diffusion.training.manifest import write_manifest
-from amodal_diffusion.training.processes import together
-from amodal_diffusion.training.resuming import PROGRESS, complete_checkpoints
-from amodal_diffusion.training.sharding import like, trained_parameters, whole
+from amodal_diffusion.models.hub import StageComponents
+from amodal_diffusion.models.saving import save_stage
+from amodal_diffusion.training.distributed import like, reshard, together, trained_parameters, whole
+from amodal_diffusion.training.manifest import find_damage, write_manifest
 from amodal_diffusion.types import InputError
+
+
+@contextmanager
+def averaged_weights(unet: nn.Module, ema: EMAModel | None) -> Iterator[None]:
+    """Within this context the UNet has the moving average of its weights, if there is one."""
+    reshard(unet)
+    parameters = list(trained_parameters(unet).values())
+    if ema is not None:
+        ema.store(parameters)
+        ema.copy_to(parameters)
+    try:
+        yield
+    finally:
+        reshard(unet)
+        if ema is not None:
+            ema.restore(parameters)
+
+
+def export(components: StageComponents, folder: Path) -> None:
+    """Write the model in the package's layout, in place of an earlier export; one process calls this.
+
+    Args:
+        components: networks and settings.
+        folder: of the export; it is whole at any moment but that of two renames.
+    """
+    fresh, old = folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".old")
+    for leftover in (fresh, old):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+    save_stage(components, fresh)
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    if old.exists():
+        shutil.rmtree(old)
+
 
 PARTIAL = ".partial"
 # What Accelerate writes for a network in shares; it reads these back under the same kind of launch alone.
@@ -215,3 +247,70 @@ def _copy(saved: Mapping[str, Tensor], into: Mapping[str, Tensor], folder: Path)
         raise InputError(f"resume: {folder} was saved by another network or another choice of model.trainable")
     for name, value in into.items():
         value.copy_(like(saved[name], value))
+
+
+logger = logging.getLogger(__name__)
+
+PROGRESS = "progress.json"
+DAMAGED = ".damaged"
+
+
+def complete_checkpoints(folder: Path) -> list[Path]:
+    """Folders of the complete checkpoints in a folder, oldest first."""
+    return [path for path in _numbered(folder) if (path / PROGRESS).is_file()]
+
+
+def find_checkpoint(run: Path, resume: str) -> Path | None:
+    """Which checkpoint a run goes on from; one process calls this.
+
+    Args:
+        run: its folder.
+        resume: ``auto``, ``none``, or a checkpoint's folder.
+
+    Returns:
+        None for a fresh start. With ``auto`` the newest that is as it was written; damaged ones on the way are warned
+        of and renamed.
+
+    Raises:
+        InputError: if there is no such checkpoint, all are damaged, or a start would mix with an earlier run.
+    """
+    folder = run / "checkpoints"
+    if resume == "auto":
+        return _newest_sound(folder)
+    if resume != "none" and not Path(resume).is_dir():
+        raise InputError(f"resume: expected auto, none or a checkpoint's folder, got {resume}, which is no folder")
+    if complete_checkpoints(folder) and (resume == "none" or Path(resume).resolve().parent != folder.resolve()):
+        raise InputError(
+            f"output: {run} holds checkpoints of an earlier run; give another folder, or --resume auto to go on"
+        )
+    if resume == "none":
+        return None
+    damage = find_damage(Path(resume))
+    if damage:
+        raise InputError(f"resume: {resume} is damaged, {damage}; give another checkpoint, or auto")
+    return Path(resume)
+
+
+def _numbered(folder: Path) -> list[Path]:
+    return sorted((path for path in folder.glob("*") if path.name.isdigit()), key=lambda path: int(path.name))
+
+
+def _newest_sound(folder: Path) -> Path | None:
+    damages: dict[Path, str] = {}
+    for path in reversed(_numbered(folder)):
+        damage = find_damage(path) if (path / PROGRESS).is_file() else f"{PROGRESS} is missing"
+        if damage is None:
+            for damaged, reason in damages.items():
+                aside = damaged.with_name(damaged.name + DAMAGED)
+                logger.warning("%s is damaged, %s: renamed to %s; going on from %s", damaged, reason, aside.name, path)
+                shutil.rmtree(aside, ignore_errors=True)
+                damaged.rename(aside)
+            return path
+        damages[path] = damage
+    if damages:
+        path, damage = next(iter(damages.items()))
+        raise InputError(
+            f"resume: none of the {len(damages)} checkpoints in {folder} is as it was written (of {path.name} "
+            f"{damage}); give another output folder to begin anew"
+        )
+    return None

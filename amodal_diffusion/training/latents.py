@@ -11,9 +11,9 @@ from transformers import CLIPVisionModelWithProjection
 
 from amodal_diffusion.models.conditioning import build_conditions
 from amodal_diffusion.models.latents import Autoencoder, encode_video
-from amodal_diffusion.training.caching import LatentCache
+from amodal_diffusion.training.dataset import TaskBatch
+from amodal_diffusion.training.latent_cache import LatentCache
 from amodal_diffusion.training.settings import NoiseSettings
-from amodal_diffusion.training.tasks import TaskBatch
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from amodal_diffusion.config import dump_settings
 from amodal_diffusion.data.occluders import Occlusion
 from amodal_diffusion.training.checkpoints import Progress
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.types import UInt8Array
+from amodal_diffusion.types import InputError, UInt8Array
 
 logger = logging.getLogger(__name__)
 
@@ -148,3 +149,25 @@ class RunLog:
     def _write(self, entry: dict[str, object]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
+
+
+REFUSED = 2
+
+
+def log_to_terminal() -> None:
+    """Print what is logged from now on, with the time."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("accelerate").setLevel(logging.WARNING)
+
+
+def refuse(error: InputError) -> int:
+    """Print what stands in the way as one line.
+
+    Args:
+        error: says it.
+
+    Returns:
+        the program's exit status, 2.
+    """
+    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    return REFUSED

@@ -1,4 +1,4 @@
-"""The settings of a training run, as YAML and flags give them; the defaults are the paper's (section 4)."""
+"""The settings of a run's networks: where they come from, their shapes, and what of the UNet is trained."""
 
 from __future__ import annotations
 
@@ -7,9 +7,231 @@ from pathlib import Path
 from typing import Literal
 
 from amodal_diffusion.models.checkpoint import SamplingDefaults
-from amodal_diffusion.training.data_settings import DataSettings
-from amodal_diffusion.training.network_settings import ModelSettings
+from amodal_diffusion.models.unet import Trainable
 from amodal_diffusion.types import InputError, Stage
+
+Attention = Literal["sdpa", "plain", "xformers"]
+
+
+@dataclass(frozen=True)
+class UNetSettings:
+    """Shape of a UNet that is trained from scratch.
+
+    Attributes:
+        block_out_channels: channels of each level, from the finest down; multiples of 32.
+        attention_levels: levels with cross-attention, counted from 0, the finest.
+        layers_per_block: residual layers of each level.
+        transformer_layers_per_block: attention layers of each block with cross-attention.
+        num_attention_heads: attention heads of each level.
+        cross_attention_dim: width ``D`` of the image encoder's tokens.
+        addition_time_embed_dim: width of the embedding of each of the three time ids.
+    """
+
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    attention_levels: tuple[int, ...] = (0, 1, 2)
+    layers_per_block: int = 2
+    transformer_layers_per_block: int = 1
+    num_attention_heads: tuple[int, ...] = (5, 10, 20, 20)
+    cross_attention_dim: int = 1024
+    addition_time_embed_dim: int = 256
+
+    def __post_init__(self) -> None:
+        """Check that the levels agree.
+
+        Raises:
+            InputError: if heads or attention levels do not fit the channels.
+        """
+        levels = len(self.block_out_channels)
+        if len(self.num_attention_heads) != levels:
+            raise InputError(
+                f"model.unet.num_attention_heads: expected {levels} values like block_out_channels, got "
+                f"{len(self.num_attention_heads)}"
+            )
+        if not set(self.attention_levels) <= set(range(levels)):
+            raise InputError(
+                f"model.unet.attention_levels: expected levels from 0 to {levels - 1}, got {self.attention_levels}"
+            )
+
+
+@dataclass(frozen=True)
+class ImageEncoderSettings:
+    """Shape of an image encoder with random weights, which stay as they are.
+
+    Attributes:
+        image_size: pixels a side that frames are resized to.
+        patch_size: pixels a side of a patch.
+        hidden_size: width of its layers.
+        num_hidden_layers: number of layers.
+        num_attention_heads: attention heads of a layer.
+        seed: of the weights.
+    """
+
+    image_size: int = 64
+    patch_size: int = 16
+    hidden_size: int = 64
+    num_hidden_layers: int = 2
+    num_attention_heads: int = 4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """The low-rank updates that ``model.trainable: lora`` trains in place of the temporal transformer blocks.
+
+    Attributes:
+        rank: of an update; the more, the closer to training the blocks whole.
+        alpha: scale of the updates, times the rank.
+    """
+
+    rank: int = 16
+    alpha: float = 16.0
+
+    def __post_init__(self) -> None:
+        """Check the rank.
+
+        Raises:
+            InputError: if it is below 1.
+        """
+        if self.rank < 1:
+            raise InputError(f"model.lora.rank: expected at least 1, got {self.rank}")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Where the networks come from, and what of the UNet is trained.
+
+    Attributes:
+        base: checkpoint of this package or of the released layout to start from: bundled name, folder, hub id.
+        svd: plain Stable Video Diffusion folder or hub id to start from; its UNet gets 4 new channels of zero.
+        unet: shape of the UNet where neither ``base`` nor ``svd`` is given: it starts from random weights.
+        new_image_encoder: shape of the image encoder where there is neither a base nor ``image_encoder``.
+        vae: folder of the autoencoder, in place of the base's own.
+        image_encoder: folder of the image encoder, in place of the base's own.
+        scheduler: folder of the sampler, in place of the base's own.
+        trainable: ``paper`` trains the temporal transformer blocks and ``conv_in``, ``all`` everything, ``lora``
+            low-rank updates of these blocks, and ``conv_in`` (extra ``peft``).
+        lora: of ``trainable: lora``.
+        attention: ``sdpa`` is torch's fused attention; ``plain`` multiplies matrices, which is a fifth faster on a CPU
+            for the few tokens of a small model; ``xformers`` is the extra of that name.
+        gradient_checkpointing: compute activations again in the backward pass, to save memory.
+        compile: run the UNet through `torch.compile`: the first steps take minutes, all others less time.
+        depth_model: Depth Anything network whose depth the guide of stage 1 is, noted in the exported checkpoint; of
+            an annotation file's frames it is computed, where ``data.cache`` does not hold it.
+    """
+
+    base: str | None = None
+    svd: str | None = None
+    unet: UNetSettings = field(default_factory=UNetSettings)
+    new_image_encoder: ImageEncoderSettings = field(default_factory=ImageEncoderSettings)
+    vae: Path | None = None
+    image_encoder: Path | None = None
+    scheduler: Path | None = None
+    trainable: Trainable = "paper"
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    attention: Attention = "sdpa"
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    depth_model: str | None = None
+
+
+@dataclass(frozen=True)
+class OccluderSettings:
+    """What complete objects are hidden behind, to train stage 2 on clips that show no hidden colours.
+
+    Attributes:
+        annotations: annotation file whose tracks are the occluders; may be that of the clips.
+        occlusion: least and largest share of an object that is hidden.
+        tries: occluders that are drawn for one clip; a clip that takes more is replaced by another.
+    """
+
+    annotations: Path | None = None
+    occlusion: tuple[float, float] = (0.3, 0.9)
+    tries: int = 5
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """The clips: generated scenes, or the tracks of an annotation file (docs/data.md).
+
+    Attributes:
+        annotations: annotation file in the layout of SAIL-VOS sequences, all of whose tracks are trained on; None
+            trains on generated scenes.
+        images: root of its frames; its own folder by default.
+        validation_annotations: annotation file of the clips that validation looks at, the first of them.
+        validation_images: root of its frames; its own folder by default.
+        index_folder: where the indices of annotation files are kept; beside the files by default.
+        occluders: for stage 2 on an annotation file.
+        clips: number of generated scenes of the training split.
+        frames: frames ``F`` of a clip.
+        height: pixels ``H`` that the model sees.
+        width: pixels ``W`` that the model sees.
+        zoom: look at close-ups of the object, as ``sampling.zoom`` does; None at whole frames.
+        scene_height: pixels of the scenes that close-ups are cut from; whole frames are made at ``height``.
+        scene_width: likewise.
+        seed: of the generated scenes.
+        degraded_share: share of the generated scenes whose masks and depth are made like what tools give: ragged
+            borders, holes, a missed frame; noisy, blurred depth on another scale. Validation's stay exact.
+        depthless_share: share of the generated scenes that come without depth.
+        guide_dropout: share of clips whose guide is left out (its latents are zero).
+        reversed_share: share of clips that are played backwards.
+        latents: folder that `train/precompute.py` filled with generated scenes; None encodes the clips in the training
+            step.
+        cache: folder that `train/precompute.py` filled of an annotation file; what it does not hold is computed, and
+            so is all without it (docs/caches.md).
+        workers: processes that load clips ahead; 0 loads them in the training process.
+    """
+
+    annotations: Path | None = None
+    images: Path | None = None
+    validation_annotations: Path | None = None
+    validation_images: Path | None = None
+    index_folder: Path | None = None
+    occluders: OccluderSettings = field(default_factory=OccluderSettings)
+    clips: int = 20_000
+    frames: int = 25
+    height: int = 128
+    width: int = 256
+    zoom: float | None = None
+    scene_height: int = 64
+    scene_width: int = 128
+    seed: int = 0
+    degraded_share: float = 0.0
+    depthless_share: float = 0.0
+    guide_dropout: float = 0.0
+    reversed_share: float = 0.0
+    latents: Path | None = None
+    cache: Path | None = None
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the shares, and that what belongs to an annotation file comes with one.
+
+        Raises:
+            InputError: names the first mistake.
+        """
+        if self.annotations is None:
+            files = {
+                "images": self.images,
+                "validation_annotations": self.validation_annotations,
+                "validation_images": self.validation_images,
+                "occluders.annotations": self.occluders.annotations,
+                "cache": self.cache,
+            }
+            given = [name for name, path in files.items() if path is not None]
+            if given:
+                raise InputError(f"data.{given[0]}: expected data.annotations beside it, got none; name the clips too")
+        elif self.latents is not None:
+            raise InputError("data.latents: holds generated scenes, but data.annotations is given; give data.cache")
+        for name in ("degraded_share", "depthless_share", "guide_dropout", "reversed_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise InputError(f"data.{name}: expected a share from 0 to 1, got {getattr(self, name)}")
+        for name in ("degraded_share", "depthless_share"):
+            if self.annotations is not None and getattr(self, name) > 0.0:
+                raise InputError(
+                    f"data.{name}: changes generated scenes, but data.annotations is given; expected 0 beside it, got "
+                    f"{getattr(self, name)}"
+                )
+
 
 Precision = Literal["no", "bf16", "fp16"]
 Schedule = Literal["constant", "cosine"]

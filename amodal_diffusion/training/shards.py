@@ -17,12 +17,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import Dataset
 
-from amodal_diffusion.data.scenes.catalogue import TRAIN_VERSION
 from amodal_diffusion.models.hub import StageComponents
+from amodal_diffusion.propagation.mask_prior import FOLLOWING_VERSION
+from amodal_diffusion.synthetic.catalogue import TRAIN_VERSION
 from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.settings import Precision, TrainingSettings
 from amodal_diffusion.types import InputError, Stage
-from amodal_diffusion.video.tracking.merging import FOLLOWING_VERSION
 
 SETTINGS_FILE = "settings.json"
 

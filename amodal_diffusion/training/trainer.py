@@ -19,24 +19,37 @@ from torch import Tensor
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.latents import decode_latents
 from amodal_diffusion.models.lora import without_adapters
-from amodal_diffusion.training.batches import BadClip, Clips, Counted, endless_batches
-from amodal_diffusion.training.caching import LatentCache
-from amodal_diffusion.training.checkpoints import Checkpoints, Progress
-from amodal_diffusion.training.exporting import averaged_weights, export
+from amodal_diffusion.training.batches import (
+    BadClip,
+    BatchCounts,
+    ClipOrder,
+    Clips,
+    Counted,
+    endless_batches,
+    seeded_generator,
+    stream_seed,
+)
+from amodal_diffusion.training.checkpoints import Checkpoints, Progress, averaged_weights, export, find_checkpoint
+from amodal_diffusion.training.dataset import TaskBatch, join
+from amodal_diffusion.training.distributed import (
+    Termination,
+    Verdict,
+    agree,
+    holds_whole_network,
+    main_first,
+    tell_deepspeed,
+    together,
+    trained_parameters,
+    whole,
+    whole_network,
+)
+from amodal_diffusion.training.latent_cache import LatentCache
 from amodal_diffusion.training.latents import LatentBatch, drop_guide, encode_batch, join_latents, reverse_time
 from amodal_diffusion.training.log import RunLog
-from amodal_diffusion.training.network import prepare_unet
-from amodal_diffusion.training.objective import PixelLoss, training_loss
-from amodal_diffusion.training.optimizer import make_optimizer
-from amodal_diffusion.training.order import BatchCounts, ClipOrder, seeded_generator, stream_seed
-from amodal_diffusion.training.processes import holds_whole_network, main_first, tell_deepspeed, together
-from amodal_diffusion.training.resuming import find_checkpoint
+from amodal_diffusion.training.loss import PixelLoss, training_loss
+from amodal_diffusion.training.networks import make_optimizer, prepare_unet
 from amodal_diffusion.training.settings import OptimizerSettings, TrainingSettings
-from amodal_diffusion.training.sharding import trained_parameters, whole, whole_network
-from amodal_diffusion.training.stopping import Termination
-from amodal_diffusion.training.tasks import TaskBatch, join
 from amodal_diffusion.training.validation import Findings
-from amodal_diffusion.training.verdict import Verdict, agree
 from amodal_diffusion.types import InputError
 
 Validate = Callable[[StageComponents, int], Findings | None]

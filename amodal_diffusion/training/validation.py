@@ -15,20 +15,18 @@ from torch import Tensor
 
 from amodal_diffusion.data.sailvos import ClipDepth
 from amodal_diffusion.data.samples import AmodalSample
+from amodal_diffusion.frames.transforms import to_uint8
 from amodal_diffusion.metrics import PROTOCOLS, Protocol, TrackScores, score_track, summarise
 from amodal_diffusion.models.checkpoint import SamplingDefaults
 from amodal_diffusion.models.hub import StageComponents
-from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline
-from amodal_diffusion.pipelines.decision import hidden_part
+from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
+from amodal_diffusion.pipelines.postprocessing import hidden_part
 from amodal_diffusion.pipelines.views import window_scores
 from amodal_diffusion.training.batches import Clips, reason_of
-from amodal_diffusion.training.clips import validation_samples
-from amodal_diffusion.training.processes import together
+from amodal_diffusion.training.dataset import TaskBatch, task_of, validation_samples
+from amodal_diffusion.training.distributed import Termination, together
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.training.stopping import Termination
-from amodal_diffusion.training.tasks import TaskBatch, task_of
 from amodal_diffusion.types import InputError, UInt8Array
-from amodal_diffusion.video.frames import to_uint8
 
 _SHOWN_FRAMES = 2  # of each clip in the picture: a third and two thirds through
 _GAP = 2  # pixels between the pictures

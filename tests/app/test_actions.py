@@ -17,11 +17,11 @@ from amodal_diffusion.app.materials import Limits
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
 from amodal_diffusion.cli import main
 from amodal_diffusion.commands.app import CommandCompleter, count_windows
+from amodal_diffusion.frames.windows import sliding_windows
+from amodal_diffusion.io.mask_files import read_masks
+from amodal_diffusion.io.prompts import Point, Prompts
 from amodal_diffusion.models.segmenters.protocol import ObjectMask
 from amodal_diffusion.types import InputError, UInt8Array
-from amodal_diffusion.video.mask_files import read_masks
-from amodal_diffusion.video.prompts import Point, Prompts
-from amodal_diffusion.video.windows import sliding_windows
 from tests.factories import tiny_completer_folder
 from tests.media import moving_disc, write_frames, write_masks
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from amodal_diffusion.app.materials import Limits, take_clip, take_masks
+from amodal_diffusion.io.mask_files import read_masks
+from amodal_diffusion.io.video_reader import ClipReader, open_clip
 from amodal_diffusion.types import InputError
-from amodal_diffusion.video.io import ClipReader, open_clip
-from amodal_diffusion.video.mask_files import read_masks
 from tests.media import encode, moving_disc, write_frames, write_masks
 
 FRAMES = 4

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from amodal_diffusion.app.painting import OBJECTS, Painting, labels_of
+from amodal_diffusion.app.drawing import OBJECTS, Painting, labels_of
+from amodal_diffusion.frames.drawing import COLOURS
+from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.types import InputError
-from amodal_diffusion.video.mask_files import read_masks
-from amodal_diffusion.video.overlay import COLOURS
 
 UInt8 = npt.NDArray[np.uint8]
 

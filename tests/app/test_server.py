@@ -15,7 +15,7 @@ import pytest
 
 from amodal_diffusion.app.materials import Limits
 from amodal_diffusion.app.server import Address, serving
-from amodal_diffusion.app.task import Task
+from amodal_diffusion.app.sessions import Task
 from amodal_diffusion.cli import main
 from amodal_diffusion.types import InputError
 

@@ -7,7 +7,7 @@ import pytest
 
 from amodal_diffusion.baselines import copy_best_seen
 from amodal_diffusion.types import VideoClip
-from tests.video.tracking.moving import moving
+from tests.propagation.moving import moving
 
 
 @pytest.mark.parametrize("with_depth", [True, False])

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.video.pictures import read_integers
+from amodal_diffusion.io.images import read_integers
 from tests.factories import tiny_completer_folder
 from tests.media import Bool, moving_disc, write_frames, write_masks
-from tests.video.tracking.moving import moving
+from tests.propagation.moving import moving
 
 FRAMES = 5
 RGB, MASK = moving_disc(FRAMES, 24, 40)

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.video.io import open_clip
-from amodal_diffusion.video.pictures import read_integers
+from amodal_diffusion.io.images import read_integers
+from amodal_diffusion.io.video_reader import open_clip
 from tests.factories import tiny_completer_folder
 from tests.media import (
     H264,

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.commands import _batch, _objects
+from amodal_diffusion.completion import batch as completion_batch
+from amodal_diffusion.completion import objects
 from amodal_diffusion.pipelines.completer import AmodalCompleter
 from tests.factories import tiny_completer_folder
 from tests.media import moving_disc, write_frames, write_masks
@@ -89,7 +90,7 @@ def test_two_processes_one_failure_and_the_rest_later(
 def test_an_interrupted_batch_goes_on_with_networks_loaded_once(
     tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    out, loaded, write = tmp_path / "out", [], _objects.write_mask_png
+    out, loaded, write = tmp_path / "out", [], objects.write_mask_png
     load = AmodalCompleter.from_pretrained.__func__
 
     def interrupt(path: Path, mask: np.ndarray) -> None:
@@ -102,13 +103,13 @@ def test_an_interrupted_batch_goes_on_with_networks_loaded_once(
         return load(cls, *arguments, **options)
 
     monkeypatch.setattr(AmodalCompleter, "from_pretrained", classmethod(counted))
-    monkeypatch.setattr(_objects, "write_mask_png", interrupt)
+    monkeypatch.setattr(objects, "write_mask_png", interrupt)
     assert batch(command, out) == 130
     assert "the same command again goes on" in capfd.readouterr().err
     assert len(loaded) == 1
     finished = times(out)
     assert {Path(name).relative_to(out).parts[0] for name in finished} >= {"a_frames", "b_frames_1"}
-    monkeypatch.setattr(_objects, "write_mask_png", write)
+    monkeypatch.setattr(objects, "write_mask_png", write)
     assert batch(command, out) == 0
     assert "1 completed, 2 finished before" in capfd.readouterr().out
     kept = {name: time for name, time in finished.items() if "deep" not in name}
@@ -119,14 +120,14 @@ def test_an_interrupted_batch_goes_on_with_networks_loaded_once(
 def test_a_clip_on_which_the_program_fails(
     tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    complete = _batch.complete_clip
+    complete = completion_batch.complete_clip
 
-    def fail(request: _batch.CompletionRequest, *, networks: _batch.Networks) -> Path:
+    def fail(request: completion_batch.CompletionRequest, *, networks: completion_batch.Networks) -> Path:
         if request.object_name == "1":
             raise RuntimeError("out of\nmemory")
         return complete(request, networks=networks)
 
-    monkeypatch.setattr(_batch, "complete_clip", fail)
+    monkeypatch.setattr(completion_batch, "complete_clip", fail)
     assert batch(command, tmp_path / "out") == 1
     assert "failed: b_frames_1: RuntimeError: out of memory\n" in capfd.readouterr().err
     (failure,) = json.loads((tmp_path / "out/failures.json").read_text())

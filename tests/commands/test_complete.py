@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.commands import _completion, _objects
-from amodal_diffusion.video.outdir import MANIFEST
-from amodal_diffusion.video.pictures import read_integers, write_mask_png
+from amodal_diffusion.completion import clip as completion
+from amodal_diffusion.completion import objects
+from amodal_diffusion.io.images import read_integers, write_mask_png
+from amodal_diffusion.io.result_folder import MANIFEST
 from tests.factories import SAMPLING, tiny_completer_folder, tiny_depth_folder
 from tests.media import Bool, moving_disc, write_frames, write_masks
 
@@ -181,7 +182,7 @@ def test_an_interrupted_run_goes_on(
             raise KeyboardInterrupt
         write_mask_png(path, mask)
 
-    monkeypatch.setattr(_objects, "write_mask_png", interrupt)
+    monkeypatch.setattr(objects, "write_mask_png", interrupt)
     assert main(["complete", *inputs, "--out", str(out), "-q"]) == 130
     assert "the same command again goes on" in capfd.readouterr().err
     assert not out.exists()
@@ -201,16 +202,16 @@ def test_an_interrupted_run_goes_on(
 KILLED_RUN = """
 import os, signal, sys
 from amodal_diffusion.cli import main
-from amodal_diffusion.commands import _objects
+from amodal_diffusion.completion import objects
 
-write = _objects.write_mask_png
+write = objects.write_mask_png
 
 def write_or_die(path, mask):
     if path.parts[-3:] == ("cup", "amodal_masks", "00002.png"):
         os.kill(os.getpid(), signal.SIGKILL)
     write(path, mask)
 
-_objects.write_mask_png = write_or_die
+objects.write_mask_png = write_or_die
 main(sys.argv[1:])
 """
 
@@ -245,7 +246,7 @@ def test_a_changed_input_is_another_command(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_completion, "_write_overlay", interrupt)
+    monkeypatch.setattr(completion, "_write_overlay", interrupt)
     quick = ["complete", *inputs, "--out", str(tmp_path / "out"), "-q", "--stages", "masks"]
     assert main(quick) == 130
     os.utime(tmp_path / "masks" / "cup" / "00000.png", ns=(1, 1))

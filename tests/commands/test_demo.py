@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.evaluation.scenes import scene_track
+from amodal_diffusion.evaluation.benchmarks.scenes import scene_track
 from tests.factories import tiny_completer_folder
 
 SEED = 3

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.evaluation.benchmark import BenchmarkTrack
+from amodal_diffusion.evaluation.benchmarks.protocol import BenchmarkTrack
 from amodal_diffusion.evaluation.results import TrackResult, TrackStore
-from amodal_diffusion.evaluation.scoring import TrackScorer
+from amodal_diffusion.evaluation.runner import TrackScorer
 from tests.factories import tiny_completer_folder, tiny_depth_folder
 from tests.tracks import write_tracks
 from tests.training.launching import LAUNCH, started

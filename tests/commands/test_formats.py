@@ -20,9 +20,9 @@ from pycocotools.coco import COCO  # type: ignore[import-untyped]
 from scipy import ndimage
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.commands import _files
-from amodal_diffusion.video.io import open_clip
-from amodal_diffusion.video.mask_files import read_masks
+from amodal_diffusion.completion import formats
+from amodal_diffusion.io.mask_files import read_masks
+from amodal_diffusion.io.video_reader import open_clip
 from tests.factories import tiny_completer_folder
 from tests.media import H264, Bool, UInt8, encode, ffmpeg, moving_disc, write_frames, write_masks
 
@@ -265,16 +265,16 @@ def test_an_encoder_that_is_missing_is_known_before_any_network(
 KILLED_RUN = """
 import os, signal, sys
 from amodal_diffusion.cli import main
-from amodal_diffusion.commands import _files
+from amodal_diffusion.completion import formats
 
-read = _files.read_rgba
+read = formats.read_rgba
 
 def read_or_die(path):
     if path.parts[-3:] == ("cup", "completed", "00003.png"):
         os.kill(os.getpid(), signal.SIGKILL)
     return read(path)
 
-_files.read_rgba = read_or_die
+formats.read_rgba = read_or_die
 main(sys.argv[1:])
 """
 
@@ -341,7 +341,7 @@ def test_a_full_disk_while_pictures_are_written(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr(_files, "write_label_png", full)
+    monkeypatch.setattr(formats, "write_label_png", full)
     assert main(["complete", *inputs, "--out", str(tmp_path / "out"), "--formats", "davis"]) == 2
     assert "no room left to write (No space left on device)" in capfd.readouterr().err
     monkeypatch.undo()

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.commands import _objects
+from amodal_diffusion.completion import objects
+from amodal_diffusion.io.images import write_mask_png
+from amodal_diffusion.io.result_folder import MANIFEST
 from amodal_diffusion.types import InputError
-from amodal_diffusion.video.outdir import MANIFEST
-from amodal_diffusion.video.pictures import write_mask_png
 from tests.commands.folders import contents
 from tests.factories import tiny_completer_folder
 from tests.media import Bool, moving_disc, write_frames, write_masks
@@ -78,7 +78,7 @@ def test_an_interruption_with_three_at_once(
     out, talkative = tmp_path / "out", inputs[:-1]
     before = threading.active_count()
     for name, frame in (("jug", 5), ("pot", 8)):
-        monkeypatch.setattr(_objects, "write_mask_png", fail_at(name, frame, KeyboardInterrupt()))
+        monkeypatch.setattr(objects, "write_mask_png", fail_at(name, frame, KeyboardInterrupt()))
         assert complete(inputs, out, THREE, "--spans=all") == 130
         assert threading.active_count() == before
     monkeypatch.undo()
@@ -105,7 +105,7 @@ def test_one_object_that_fails(
     message: str,
 ) -> None:
     out = tmp_path / "out"
-    monkeypatch.setattr(_objects, "write_mask_png", fail_at("jug", 6, error))
+    monkeypatch.setattr(objects, "write_mask_png", fail_at("jug", 6, error))
     assert complete(inputs, out, THREE, "--spans=all") == 2
     printed = capfd.readouterr().err
     assert printed.count("\n") == 1

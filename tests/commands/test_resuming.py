@@ -14,12 +14,12 @@ import pytest
 from torch import Tensor
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.commands import _objects
+from amodal_diffusion.completion import objects
+from amodal_diffusion.io.images import write_mask_png, write_rgba_png
 from amodal_diffusion.pipelines import appearance_stream, mask_stream
-from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoPipeline
+from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
 from amodal_diffusion.pipelines.streams import StreamSettings
 from amodal_diffusion.pipelines.window_sampling import sample_window
-from amodal_diffusion.video.pictures import write_mask_png, write_rgba_png
 from tests.commands.folders import contents
 from tests.factories import tiny_completer_folder
 from tests.media import Bool, UInt8, moving_disc, write_frames, write_masks
@@ -97,10 +97,10 @@ def test_finished_windows_are_not_sampled_again(
             raise KeyboardInterrupt
         write_mask_png(path, mask)
 
-    monkeypatch.setattr(_objects, "write_mask_png", interrupt)
+    monkeypatch.setattr(objects, "write_mask_png", interrupt)
     assert main(["complete", *inputs, "--out", str(out), *options]) == 130
     assert (tmp_path / "out.partial").is_dir() == (frame > 0)
-    monkeypatch.setattr(_objects, "write_mask_png", write_mask_png)
+    monkeypatch.setattr(objects, "write_mask_png", write_mask_png)
     windows.clear()
     capfd.readouterr()
     assert main(["complete", *inputs, "--out", str(out), *options]) == 0
@@ -117,7 +117,7 @@ def test_a_full_disk_inside_an_object(
             raise OSError(errno.ENOSPC, "full")
         write_rgba_png(path, layer)
 
-    monkeypatch.setattr(_objects, "write_rgba_png", full)
+    monkeypatch.setattr(objects, "write_rgba_png", full)
     assert main(["complete", *inputs, "--out", str(tmp_path / "out"), "-q"]) == 2
     error = capfd.readouterr().err
     assert error.count("\n") == 1
@@ -137,7 +137,7 @@ def test_a_frame_whose_file_is_gone_has_the_object_done_again(
             raise KeyboardInterrupt
         write_rgba_png(path, layer)
 
-    monkeypatch.setattr(_objects, "write_rgba_png", interrupt)
+    monkeypatch.setattr(objects, "write_rgba_png", interrupt)
     assert main(["complete", *inputs, "--out", str(tmp_path / "out")]) == 130
     monkeypatch.undo()
     (tmp_path / "out.partial" / "objects" / "cup" / "completed" / "00002.png").unlink()

@@ -10,7 +10,7 @@ from PIL import Image
 
 from amodal_diffusion.cli import main
 from amodal_diffusion.data.records import read_records
-from amodal_diffusion.data.scenes import make_scene
+from amodal_diffusion.synthetic import make_scene
 
 SIZE = ["--frames", "2", "--height", "32", "--width", "48"]
 
@@ -57,7 +57,7 @@ def test_it_goes_on_after_an_interruption(tmp_path: Path, monkeypatch: pytest.Mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("amodal_diffusion.data.scenes.export.write_scene", stop)
+        patch.setattr("amodal_diffusion.data.scene_export.write_scene", stop)
         assert _run(broken) == 130
     assert not broken.exists()
     assert _run(broken) == 0

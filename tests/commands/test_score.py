@@ -14,9 +14,9 @@ from pycocotools.coco import COCO
 
 from amodal_diffusion.cli import main
 from amodal_diffusion.data.records import TrackRecord, write_records
+from amodal_diffusion.frames.masks import encode_rle
+from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.types import BoolArray
-from amodal_diffusion.video.mask_files import read_masks
-from amodal_diffusion.video.masks import encode_rle
 
 FRAMES, HEIGHT, WIDTH = 3, 24, 40
 

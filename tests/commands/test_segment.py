@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from amodal_diffusion.cli import main
+from amodal_diffusion.io.mask_files import read_masks
+from amodal_diffusion.io.prompts import Box, Point, Prompts
 from amodal_diffusion.models.segmenters.loading import load_segmenter
 from amodal_diffusion.models.segmenters.protocol import segment_frames
 from amodal_diffusion.types import BoolArray
-from amodal_diffusion.video.mask_files import read_masks
-from amodal_diffusion.video.prompts import Box, Point, Prompts
 from tests.factories import tiny_completer_folder
 from tests.media import encode, moving_disc, run_command, write_frames, write_masks
 from tests.segmenters import silent_sam2, tiny_sam3_folder, tiny_segmenter_folder
@@ -131,11 +131,11 @@ def test_complete_goes_on_from_masks_that_clicks_have_made(
     out = tmp_path / "out"
     command = ("complete", clip, "--point", "20,24@2", "--segmenter", segmenter, "--out", out, "--model", model, "-q")
     with monkeypatch.context() as patch:
-        patch.setattr("amodal_diffusion.commands._completion.clip_depth", interrupt)
+        patch.setattr("amodal_diffusion.completion.clip.clip_depth", interrupt)
         assert run(*command, *QUICK) == 130
     made = tmp_path / "out.partial" / "objects" / "1" / "modal_masks" / "00000.png"
     before = made.stat().st_mtime_ns
-    monkeypatch.setattr("amodal_diffusion.commands._networks.open_segmenter", interrupt)  # not needed again
+    monkeypatch.setattr("amodal_diffusion.completion.networks.open_segmenter", interrupt)  # not needed again
     assert run(*command, *QUICK) == 0
     assert (out / made.relative_to(tmp_path / "out.partial")).stat().st_mtime_ns == before
 
@@ -155,7 +155,7 @@ def test_a_run_that_is_interrupted_leaves_no_masks(
         written.append(path)
         Image.fromarray(mask).save(path)
 
-    monkeypatch.setattr("amodal_diffusion.commands._segmentation.write_mask_png", write)
+    monkeypatch.setattr("amodal_diffusion.completion.segmentation.write_mask_png", write)
     assert run("segment", clip, "--point", "20,24@2", "--segmenter", segmenter, "--out", tmp_path / "out", "-q") == 130
     assert len(written) == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["frames"]

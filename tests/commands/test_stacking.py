@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.video.pictures import write_rgba_png
+from amodal_diffusion.io.images import write_rgba_png
 from tests.factories import tiny_completer_folder
 from tests.media import Bool, write_frames, write_masks
 
@@ -95,7 +95,7 @@ def test_a_layer_that_lost_visible_pixels_is_found(
             spoilt[6, 17:27] = 0
         write_rgba_png(path, spoilt)
 
-    monkeypatch.setattr("amodal_diffusion.commands._objects.write_rgba_png", damage)
+    monkeypatch.setattr("amodal_diffusion.completion.objects.write_rgba_png", damage)
     out = tmp_path / "out"
     assert main([*command, "--out", str(out)]) == 0
     lines, summary = read(out)

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from amodal_diffusion.data.samples import SceneDataset, closely
+from amodal_diffusion.frames.crop import follow
+from amodal_diffusion.frames.masks import cut_out_on_white
+from amodal_diffusion.frames.transforms import mask_to_unit, to_unit
 from amodal_diffusion.pipelines.streams import FrameInput, StreamSettings
-from amodal_diffusion.training.tasks import ContentCompletionTask
-from amodal_diffusion.video.focus import follow
-from amodal_diffusion.video.frames import mask_to_unit, to_unit
-from amodal_diffusion.video.masks import cut_out_on_white
+from amodal_diffusion.training.dataset import ContentCompletionTask
 from tests.factories import SAMPLING
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from amodal_diffusion.data.degrading import Degrading, draw_curve, estimated_depth, rough_masks, with_modal
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset, closely
-from amodal_diffusion.data.scenes.dice import Dice
+from amodal_diffusion.frames.masks import cut_out_on_white
+from amodal_diffusion.frames.transforms import depth_to_unit
+from amodal_diffusion.synthetic.rng import Dice
 from amodal_diffusion.types import BoolArray
-from amodal_diffusion.video.frames import depth_to_unit
-from amodal_diffusion.video.masks import cut_out_on_white
 
 ALL = Degrading(degraded_share=1.0)
 

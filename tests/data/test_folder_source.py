@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from amodal_diffusion.data.folder_source import FolderNames, folder_tracks
+from amodal_diffusion.frames.masks import decode_rle
 from amodal_diffusion.types import BoolArray, InputError
-from amodal_diffusion.video.masks import decode_rle
 from tests.media import moving_disc, write_frames, write_masks
 
 RGB, WHOLE = moving_disc(frames=12, height=24, width=32)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from amodal_diffusion.data.folder_source import LongTrack
 from amodal_diffusion.data.json_source import JsonKeys, json_tracks
-from amodal_diffusion.data.long_tracks import LongTrack
+from amodal_diffusion.frames.masks import decode_rle, encode_rle
 from amodal_diffusion.types import BoolArray, InputError
-from amodal_diffusion.video.masks import decode_rle, encode_rle
 from tests.tracks import square
 
 FRAMES = 12

@@ -13,12 +13,12 @@ from PIL import Image
 
 from amodal_diffusion.data.records import read_records, write_records
 from amodal_diffusion.data.sailvos import SailVosDataset, find_frame
-from amodal_diffusion.data.scenes import make_scene
+from amodal_diffusion.frames.crop import follow
+from amodal_diffusion.frames.masks import cut_out_on_white
+from amodal_diffusion.frames.transforms import mask_to_unit, to_unit
 from amodal_diffusion.pipelines.streams import FrameInput, StreamSettings
+from amodal_diffusion.synthetic import make_scene
 from amodal_diffusion.types import InputError
-from amodal_diffusion.video.focus import follow
-from amodal_diffusion.video.frames import mask_to_unit, to_unit
-from amodal_diffusion.video.masks import cut_out_on_white
 from tests.factories import SAMPLING
 from tests.tracks import FRAMES, HEIGHT, WIDTH, write_tracks
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from amodal_diffusion.data.samples import SceneDataset
-from amodal_diffusion.data.scenes import Split
-from amodal_diffusion.data.scenes.testset import make_test_v1
+from amodal_diffusion.synthetic import Split
+from amodal_diffusion.synthetic.splits import make_test_v1
 from amodal_diffusion.types import InputError
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from amodal_diffusion.data.records import read_records
 from amodal_diffusion.data.validate import DatasetCheck
+from amodal_diffusion.frames.masks import encode_rle, hidden_share
 from amodal_diffusion.types import InputError
-from amodal_diffusion.video.masks import encode_rle, hidden_share
 from tests.tracks import FRAMES, write_tracks
 
 Entries = list[dict[str, Any]]

@@ -12,11 +12,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from amodal_diffusion.data.records import TrackRecord, write_records
-from amodal_diffusion.data.scenes import make_scene
-from amodal_diffusion.data.scenes.generate import Scene, SceneTrack
+from amodal_diffusion.frames.masks import encode_rle
 from amodal_diffusion.metrics import boxes_of
+from amodal_diffusion.synthetic import make_scene
+from amodal_diffusion.synthetic.scenes import Scene, SceneTrack
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
-from amodal_diffusion.video.masks import encode_rle
 from tests.media import encode, write_masks
 
 FRAMES, HEIGHT, WIDTH = 4, 32, 48

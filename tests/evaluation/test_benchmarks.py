@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from amodal_diffusion.evaluation.benchmarks import open_benchmark
+from amodal_diffusion.evaluation.benchmarks.registry import open_benchmark
 from amodal_diffusion.types import InputError
 
 

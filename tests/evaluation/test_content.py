@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amodal_diffusion.evaluation.benchmark import MaskTrack
+from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
 from amodal_diffusion.evaluation.content import ContentScorer, fill_with_mean_colour, frechet_video_distance
 from amodal_diffusion.models.perceptual import VideoFeatures
 from amodal_diffusion.types import VideoClip

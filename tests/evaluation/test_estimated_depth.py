@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amodal_diffusion.evaluation.estimated_depth import WithEstimatedDepth, pad_depth
-from amodal_diffusion.evaluation.sailvos import open_sailvos
-from amodal_diffusion.evaluation.tao_amodal import open_tao_amodal
+from amodal_diffusion.evaluation.benchmarks.estimated_depth import WithEstimatedDepth, pad_depth
+from amodal_diffusion.evaluation.benchmarks.sailvos import open_sailvos
+from amodal_diffusion.evaluation.benchmarks.tao_amodal import open_tao_amodal
 from amodal_diffusion.models.depth import DepthEstimator
 from tests.evaluation import samples
 from tests.factories import tiny_depth_folder

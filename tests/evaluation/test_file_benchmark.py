@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amodal_diffusion.data.scenes.generate import SceneTrack
-from amodal_diffusion.evaluation.benchmark import Benchmark, BenchmarkTrack, MaskTrack
-from amodal_diffusion.evaluation.benchmarks import open_benchmark
-from amodal_diffusion.evaluation.file_benchmark import FileBenchmark
+from amodal_diffusion.evaluation.benchmarks.protocol import Benchmark, BenchmarkTrack, FileBenchmark, MaskTrack
+from amodal_diffusion.evaluation.benchmarks.registry import open_benchmark
+from amodal_diffusion.synthetic.scenes import SceneTrack
 from amodal_diffusion.types import InputError, VideoClip
 from tests.evaluation import samples
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from amodal_diffusion.evaluation.benchmark import MaskTrack
-from amodal_diffusion.evaluation.fishbowl import open_fishbowl
+from amodal_diffusion.evaluation.benchmarks.fishbowl import open_fishbowl
+from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
 from amodal_diffusion.types import InputError
 from tests.evaluation import samples
 from tests.media import write_frames

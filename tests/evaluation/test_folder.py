@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amodal_diffusion.evaluation.benchmark import MaskTrack
-from amodal_diffusion.evaluation.folder import open_folder
+from amodal_diffusion.evaluation.benchmarks.folder import open_folder
+from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
 from amodal_diffusion.types import InputError
 from tests.evaluation import samples
 from tests.media import run_command, write_masks

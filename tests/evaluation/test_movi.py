@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amodal_diffusion.evaluation.benchmark import MaskTrack
-from amodal_diffusion.evaluation.movi import open_movi
+from amodal_diffusion.evaluation.benchmarks.movi import open_movi
+from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
 from amodal_diffusion.types import InputError
 from tests.evaluation import samples
 

@@ -11,8 +11,8 @@ import pytest
 from amodal_diffusion.data.records import TrackRecord
 from amodal_diffusion.data.tao_amodal import TaoRecord
 from amodal_diffusion.evaluation.prediction_files import MissingPredictionError, PredictionFile
+from amodal_diffusion.frames.masks import encode_rle, resize_masks
 from amodal_diffusion.types import BoolArray, InputError
-from amodal_diffusion.video.masks import encode_rle, resize_masks
 
 
 @pytest.fixture

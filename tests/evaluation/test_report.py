@@ -13,12 +13,10 @@ from PIL import Image
 
 from amodal_diffusion.evaluation.finishing import Account, finish
 from amodal_diffusion.evaluation.methods import Method, build_methods
-from amodal_diffusion.evaluation.report import format_tables, format_verdicts, markdown
-from amodal_diffusion.evaluation.running import Run
-from amodal_diffusion.evaluation.scoring import TrackScorer
-from amodal_diffusion.evaluation.tables import Cell, tables
+from amodal_diffusion.evaluation.report.tables import Cell, format_tables, format_verdicts, markdown, tables
+from amodal_diffusion.evaluation.runner import Run, TrackScorer
+from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.types import InputError
-from amodal_diffusion.video.outdir import OutputFolder
 from tests.squares import Guess, Squares, Sure
 
 COUNT = 12

@@ -11,9 +11,9 @@ import pytest
 from amodal_diffusion.evaluation.content import ContentScorer
 from amodal_diffusion.evaluation.methods import build_methods
 from amodal_diffusion.evaluation.results import SkippedTrack, TrackResult, TrackStore
-from amodal_diffusion.evaluation.scoring import TrackScorer
+from amodal_diffusion.evaluation.runner import TrackScorer
+from amodal_diffusion.frames.masks import decode_rle
 from amodal_diffusion.metrics import TrackScores
-from amodal_diffusion.video.masks import decode_rle
 from tests.squares import Guess, Squares
 
 

@@ -9,10 +9,9 @@ import pytest
 from amodal_diffusion.evaluation.methods import build_methods
 from amodal_diffusion.evaluation.processes import Processes
 from amodal_diffusion.evaluation.results import SkippedTrack, TrackResult
-from amodal_diffusion.evaluation.running import STOP, BadTrack, Run
-from amodal_diffusion.evaluation.scoring import TrackScorer
+from amodal_diffusion.evaluation.runner import STOP, BadTrack, Run, TrackScorer
+from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.types import InputError
-from amodal_diffusion.video.outdir import OutputFolder
 from tests.squares import Squares
 
 

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amodal_diffusion.evaluation.benchmark import BoxTrack, MaskTrack
+from amodal_diffusion.evaluation.benchmarks.protocol import BoxTrack, MaskTrack
+from amodal_diffusion.evaluation.benchmarks.scenes import ScenesBenchmark
 from amodal_diffusion.evaluation.content import ContentScorer
 from amodal_diffusion.evaluation.mask_scores import BoxScores, MaskScores
 from amodal_diffusion.evaluation.methods import BASELINES, build_methods
 from amodal_diffusion.evaluation.results import TrackResult
-from amodal_diffusion.evaluation.scenes import ScenesBenchmark
-from amodal_diffusion.evaluation.scoring import TrackScorer, occlusion_of
+from amodal_diffusion.evaluation.runner import TrackScorer, occlusion_of
 from amodal_diffusion.evaluation.summary import RunSummary
+from amodal_diffusion.frames.masks import decode_rle
 from amodal_diffusion.metrics import score_track
 from amodal_diffusion.models.perceptual import VideoFeatures
 from amodal_diffusion.types import InputError
-from amodal_diffusion.video.masks import decode_rle
 from tests.factories import tiny_video_features
 from tests.squares import Guess, Squares
 

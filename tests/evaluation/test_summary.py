@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from amodal_diffusion.evaluation.bars import CONTENT_BARS, Bar, Judge
-from amodal_diffusion.evaluation.benchmark import MaskTrack
+from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
 from amodal_diffusion.evaluation.content import ContentScorer
-from amodal_diffusion.evaluation.json_text import json_text
 from amodal_diffusion.evaluation.methods import Method, build_methods
-from amodal_diffusion.evaluation.occlusion import BINS
-from amodal_diffusion.evaluation.report import describe_bar
-from amodal_diffusion.evaluation.results import SkippedTrack, TrackResult
-from amodal_diffusion.evaluation.scoring import TrackScorer
-from amodal_diffusion.evaluation.summary import RunSummary
+from amodal_diffusion.evaluation.report.tables import describe_bar
+from amodal_diffusion.evaluation.report.thresholds import CONTENT_BARS, Bar, Judge
+from amodal_diffusion.evaluation.results import SkippedTrack, TrackResult, json_text
+from amodal_diffusion.evaluation.runner import TrackScorer
+from amodal_diffusion.evaluation.summary import BINS, RunSummary
 from tests.squares import FRAMES, Guess, Squares, Sure
 
 COUNT = 4

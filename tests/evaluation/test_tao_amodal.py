@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amodal_diffusion.evaluation.benchmark import BoxTrack
-from amodal_diffusion.evaluation.tao_amodal import open_tao_amodal
+from amodal_diffusion.evaluation.benchmarks.protocol import BoxTrack
+from amodal_diffusion.evaluation.benchmarks.tao_amodal import open_tao_amodal
 from amodal_diffusion.metrics import box_iou, boxes_of
 from amodal_diffusion.types import InputError
 from tests.evaluation import samples

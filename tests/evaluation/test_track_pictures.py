@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amodal_diffusion.evaluation.benchmark import BoxTrack, MaskTrack
-from amodal_diffusion.evaluation.track_pictures import draw_track, jpeg
+from amodal_diffusion.evaluation.benchmarks.protocol import BoxTrack, MaskTrack
+from amodal_diffusion.evaluation.report.pictures import draw_track, jpeg
 from amodal_diffusion.types import VideoClip
 from tests.squares import Squares
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import DepthAnythingForDepthEstimation
 
+from amodal_diffusion.frames.transforms import depth_to_unit
 from amodal_diffusion.models.depth import DepthEstimator
 from amodal_diffusion.types import InputError
-from amodal_diffusion.video.frames import depth_to_unit
 from tests.factories import tiny_depth_folder
 
 

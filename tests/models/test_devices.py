@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from amodal_diffusion.models.devices import find_device
+from amodal_diffusion.models.weights import find_device
 from amodal_diffusion.types import InputError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from amodal_diffusion.models.fingerprint import fingerprint, joined_fingerprint
+from amodal_diffusion.models.weights import fingerprint, joined_fingerprint
 from tests.factories import tiny_unet, tiny_vae
 
 

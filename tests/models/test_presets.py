@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 
 from amodal_diffusion.models.checkpoint import (
+    PRESETS,
     SETTINGS_FILE,
+    UNTOLD_PRESETS,
     CheckpointSettings,
     SamplingDefaults,
+    apply_preset,
     read_settings,
+    without_untold,
     write_settings,
 )
 from amodal_diffusion.models.hub import load_stage
-from amodal_diffusion.models.presets import PRESETS, UNTOLD_PRESETS, apply_preset, without_untold
 from amodal_diffusion.models.saving import convert, save_stage
 from amodal_diffusion.types import InputError
 from tests.factories import SAMPLING, tiny_components

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from amodal_diffusion.models.checkpoint import SETTINGS_FILE, SamplingDefaults
+from amodal_diffusion.models.checkpoint import SETTINGS_FILE, UNTOLD_PRESETS, SamplingDefaults, apply_preset
 from amodal_diffusion.models.hub import StageComponents
-from amodal_diffusion.models.presets import UNTOLD_PRESETS, apply_preset
 from amodal_diffusion.models.saving import convert
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.completer import AmodalCompleter

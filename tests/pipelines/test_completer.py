@@ -12,17 +12,17 @@ import pytest
 import torch
 
 from amodal_diffusion.data.samples import AmodalSample, closely
-from amodal_diffusion.data.scenes.generate import make_scene
 from amodal_diffusion.models.checkpoint import read_settings, write_settings
 from amodal_diffusion.pipelines import mask_stream
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.completer import AmodalCompleter, FrameInput
-from amodal_diffusion.pipelines.guards import Guardian, Guards
+from amodal_diffusion.pipelines.postprocessing import Guardian, Guards
 from amodal_diffusion.pipelines.streams import StreamSettings
-from amodal_diffusion.training.tasks import AmodalSegmentationTask
+from amodal_diffusion.synthetic.scenes import make_scene
+from amodal_diffusion.training.dataset import AmodalSegmentationTask
 from amodal_diffusion.types import STAGES, InputError, VideoClip
 from tests.factories import moving_square, tiny_completer_folder
-from tests.video.tracking.moving import moving
+from tests.propagation.moving import moving
 
 
 @pytest.fixture(scope="module")

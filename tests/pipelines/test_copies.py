@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from amodal_diffusion.pipelines.copies import Copies
+from amodal_diffusion.propagation.colors import colours_of_others
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
-from amodal_diffusion.video.tracking.colours import colours_of_others
-from tests.video.tracking.moving import FRAMES, Moving, moving
+from tests.propagation.moving import FRAMES, Moving, moving
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from amodal_diffusion.models.checkpoint import MOST
-from amodal_diffusion.pipelines.decision import best_threshold
+from amodal_diffusion.pipelines.postprocessing import best_threshold
 
 
 def expected_iou(likely: np.ndarray, threshold: float, known: float) -> float:

@@ -16,7 +16,7 @@ from amodal_diffusion.pipelines import gathering
 from amodal_diffusion.pipelines.completer import AmodalCompleter, FrameInput
 from amodal_diffusion.pipelines.gathering import run_gathered
 from amodal_diffusion.pipelines.network_calls import Answered, Ask
-from amodal_diffusion.pipelines.spans import Span, Spans
+from amodal_diffusion.pipelines.occlusion_intervals import Span, Spans
 from amodal_diffusion.pipelines.tally import Tally
 from amodal_diffusion.types import AmodalResult, InputError
 from tests.factories import moving_square, tiny_completer_folder

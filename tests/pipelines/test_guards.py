@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from amodal_diffusion.pipelines.guards import GUARDS, Guardian, Guards
+from amodal_diffusion.pipelines.postprocessing import GUARDS, Guardian, Guards
 from amodal_diffusion.types import BoolArray, FloatArray, InputError
 
 

@@ -10,10 +10,16 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from amodal_diffusion.models.checkpoint import SamplingDefaults
-from amodal_diffusion.training.data_settings import DataSettings
-from amodal_diffusion.training.network_settings import ImageEncoderSettings, ModelSettings, UNetSettings
-from amodal_diffusion.training.settings import OptimizerSettings, TrainingSettings, ValidationSettings
-from amodal_diffusion.training.vae_settings import VaeSettings
+from amodal_diffusion.training.settings import (
+    DataSettings,
+    ImageEncoderSettings,
+    ModelSettings,
+    OptimizerSettings,
+    TrainingSettings,
+    UNetSettings,
+    ValidationSettings,
+)
+from recipes.tiny.autoencoder import VaeSettings
 from tests.factories import tiny_vae
 
 MakeSettings = Callable[..., TrainingSettings]

@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.training import checkpoints, trainer
-from amodal_diffusion.training.run import train_main
+from amodal_diffusion.training.setup import train_main
 
 BAD_STEPS = (2, 4, 5)
 

@@ -16,10 +16,15 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 
 from amodal_diffusion.models.hub import load_stage
-from amodal_diffusion.training.checkpoints import Checkpoints, Progress
-from amodal_diffusion.training.exporting import averaged_weights, export
+from amodal_diffusion.training.checkpoints import (
+    Checkpoints,
+    Progress,
+    averaged_weights,
+    complete_checkpoints,
+    export,
+    find_checkpoint,
+)
 from amodal_diffusion.training.manifest import MANIFEST
-from amodal_diffusion.training.resuming import complete_checkpoints, find_checkpoint
 from amodal_diffusion.types import InputError
 from tests.factories import tiny_components
 

@@ -17,14 +17,11 @@ from safetensors.torch import load_file
 from amodal_diffusion.config import load_settings, save_settings
 from amodal_diffusion.data.occluders import Occlusion
 from amodal_diffusion.data.records import read_records
-from amodal_diffusion.training.batches import endless_batches
-from amodal_diffusion.training.clips import TaskClips, training_samples, validation_samples
-from amodal_diffusion.training.data_settings import DataSettings, OccluderSettings
+from amodal_diffusion.training.batches import BatchCounts, ClipOrder, endless_batches
+from amodal_diffusion.training.dataset import TaskBatch, TaskClips, task_of, training_samples, validation_samples
 from amodal_diffusion.training.log import occlusion_figures
-from amodal_diffusion.training.order import BatchCounts, ClipOrder
-from amodal_diffusion.training.run import train
-from amodal_diffusion.training.settings import TrainingSettings, ValidationSettings
-from amodal_diffusion.training.tasks import TaskBatch, task_of
+from amodal_diffusion.training.settings import DataSettings, OccluderSettings, TrainingSettings, ValidationSettings
+from amodal_diffusion.training.setup import train
 from amodal_diffusion.types import STAGES, InputError, Stage
 from tests.tracks import write_tracks
 from tests.training.conftest import MakeSettings

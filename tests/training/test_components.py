@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from amodal_diffusion.training.components import build_components, build_scheduler, build_unet
-from amodal_diffusion.training.data_settings import DataSettings
-from amodal_diffusion.training.network_settings import ImageEncoderSettings, UNetSettings
-from amodal_diffusion.training.settings import TrainingSettings
+from amodal_diffusion.training.networks import build_components, build_scheduler, build_unet
+from amodal_diffusion.training.settings import DataSettings, ImageEncoderSettings, TrainingSettings, UNetSettings
 from amodal_diffusion.types import InputError
 from tests.factories import tiny_components, tiny_scheduler, tiny_unet
 from tests.training.conftest import MakeSettings

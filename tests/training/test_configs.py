@@ -11,10 +11,10 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, pa
 from accelerate.utils.launch import prepare_multi_gpu_env
 
 from amodal_diffusion.config import load_settings, save_settings
-from amodal_diffusion.training.light_vae import LightVaeSettings
 from amodal_diffusion.training.precompute import PrecomputeSettings
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.training.vae_settings import VaeSettings
+from recipes.tiny.autoencoder import VaeSettings
+from recipes.tiny.distilled_autoencoder import LightVaeSettings
 from tests.factories import tiny_unet
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -8,10 +8,10 @@ import torch
 
 from amodal_diffusion.models.conditioning import build_conditions
 from amodal_diffusion.models.latents import encode_video
+from amodal_diffusion.training.batches import seeded_generator
+from amodal_diffusion.training.dataset import TaskBatch
 from amodal_diffusion.training.latents import LatentBatch, drop_guide, encode_batch, join_latents, reverse_time
-from amodal_diffusion.training.order import seeded_generator
 from amodal_diffusion.training.settings import NoiseSettings
-from amodal_diffusion.training.tasks import TaskBatch
 from tests.factories import TOKEN_WIDTH, tiny_image_encoder, tiny_vae
 
 VAE, ENCODER = tiny_vae(), tiny_image_encoder()

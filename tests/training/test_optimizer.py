@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from amodal_diffusion.training.optimizer import make_optimizer
+from amodal_diffusion.training.networks import make_optimizer
 from amodal_diffusion.training.settings import OptimizerSettings
 from amodal_diffusion.types import InputError
 

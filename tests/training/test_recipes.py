@@ -16,13 +16,17 @@ from amodal_diffusion.config import load_settings, save_settings
 from amodal_diffusion.models.depth import DepthEstimator
 from amodal_diffusion.models.hub import load_stage
 from amodal_diffusion.models.lora import is_adapter
-from amodal_diffusion.training.components import build_components
-from amodal_diffusion.training.data_settings import DataSettings
-from amodal_diffusion.training.network_settings import LoraSettings, ModelSettings
+from amodal_diffusion.training.distributed import make_accelerator
+from amodal_diffusion.training.networks import build_components
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
-from amodal_diffusion.training.processes import make_accelerator
-from amodal_diffusion.training.run import train, train_main
-from amodal_diffusion.training.settings import OptimizerSettings, TrainingSettings
+from amodal_diffusion.training.settings import (
+    DataSettings,
+    LoraSettings,
+    ModelSettings,
+    OptimizerSettings,
+    TrainingSettings,
+)
+from amodal_diffusion.training.setup import train, train_main
 from amodal_diffusion.training.trainer import Trainer, TrainingResult
 from amodal_diffusion.types import InputError
 from tests.factories import tiny_depth_folder, tiny_svd_folder
@@ -218,7 +222,7 @@ def test_lora_resumes_exactly_and_exports_a_plain_checkpoint(make_recipe: MakeSe
 
 
 def test_an_absent_tracker_is_one_line(make_recipe: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amodal_diffusion.training.processes.is_wandb_available", lambda: False)
+    monkeypatch.setattr("amodal_diffusion.training.distributed.is_wandb_available", lambda: False)
     with pytest.raises(InputError, match=r"tracker: wandb needs the package wandb; pip install"):
         run(make_recipe(tracker="wandb"))
 

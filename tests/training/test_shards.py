@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from amodal_diffusion.training.clips import TaskClips, scenes
-from amodal_diffusion.training.components import build_components
+from amodal_diffusion.training.batches import seeded_generator
+from amodal_diffusion.training.dataset import TaskClips, scenes, task_of
 from amodal_diffusion.training.latents import LatentBatch, encode_batch
-from amodal_diffusion.training.order import seeded_generator
+from amodal_diffusion.training.networks import build_components
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
 from amodal_diffusion.training.settings import NoiseSettings, TrainingSettings
 from amodal_diffusion.training.shards import SETTINGS_FILE, LatentSettings, LatentShards, digest
-from amodal_diffusion.training.tasks import task_of
 from amodal_diffusion.types import InputError
 from tests.factories import tiny_vae
 from tests.training.conftest import MakeSettings

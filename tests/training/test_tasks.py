@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from amodal_diffusion.data.samples import AmodalSample
-from amodal_diffusion.training.tasks import AmodalSegmentationTask, ContentCompletionTask, join, task_of
+from amodal_diffusion.propagation.mask_prior import show_other_frames
+from amodal_diffusion.training.dataset import AmodalSegmentationTask, ContentCompletionTask, join, task_of
 from amodal_diffusion.types import InputError
-from amodal_diffusion.video.tracking.merging import show_other_frames
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from amodal_diffusion.models.hub import load_stage
-from amodal_diffusion.training.resuming import complete_checkpoints
-from amodal_diffusion.training.run import train
+from amodal_diffusion.training.checkpoints import complete_checkpoints
 from amodal_diffusion.training.settings import OptimizerSettings, TrainingSettings
+from amodal_diffusion.training.setup import train
 from amodal_diffusion.training.trainer import TrainingResult, learning_rate
 from amodal_diffusion.types import InputError
 from tests.training.conftest import MakeSettings

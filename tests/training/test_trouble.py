@@ -21,15 +21,12 @@ from torch import Tensor, nn
 from amodal_diffusion.config import save_settings
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.training import trainer
-from amodal_diffusion.training.batches import Clips
-from amodal_diffusion.training.clips import TaskClips, scenes
-from amodal_diffusion.training.components import build_components
-from amodal_diffusion.training.order import ClipOrder
-from amodal_diffusion.training.processes import make_accelerator
-from amodal_diffusion.training.run import train
+from amodal_diffusion.training.batches import ClipOrder, Clips
+from amodal_diffusion.training.dataset import TaskClips, scenes, task_of
+from amodal_diffusion.training.distributed import TERMINATED_STATUS, make_accelerator
+from amodal_diffusion.training.networks import build_components
 from amodal_diffusion.training.settings import TrainingSettings, ValidationSettings
-from amodal_diffusion.training.stopping import TERMINATED_STATUS
-from amodal_diffusion.training.tasks import task_of
+from amodal_diffusion.training.setup import train
 from amodal_diffusion.training.trainer import Trainer, TrainingResult
 from amodal_diffusion.training.validation import Validator
 from amodal_diffusion.types import InputError

@@ -15,13 +15,11 @@ from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.metrics import score_track, summarise
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.completer import AmodalCompleter
-from amodal_diffusion.pipelines.conditioned_video import ConditionedVideoOutput, ConditionedVideoPipeline
-from amodal_diffusion.pipelines.guards import Guards
-from amodal_diffusion.training.components import build_components
-from amodal_diffusion.training.data_settings import DataSettings
-from amodal_diffusion.training.processes import make_accelerator
-from amodal_diffusion.training.settings import ValidationSettings
-from amodal_diffusion.training.stopping import Termination
+from amodal_diffusion.pipelines.denoising import ConditionedVideoOutput, ConditionedVideoPipeline
+from amodal_diffusion.pipelines.postprocessing import Guards
+from amodal_diffusion.training.distributed import Termination, make_accelerator
+from amodal_diffusion.training.networks import build_components
+from amodal_diffusion.training.settings import DataSettings, ValidationSettings
 from amodal_diffusion.training.validation import Validator
 from amodal_diffusion.types import InputError, Stage, VideoClip
 from tests.training.conftest import MakeSettings

@@ -14,12 +14,11 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 
-from amodal_diffusion.models.devices import find_device
 from amodal_diffusion.models.segmenters.preprocessing import Preprocessing
 from amodal_diffusion.models.segmenters.protocol import Segmenter
 from amodal_diffusion.models.segmenters.sam2 import Sam2Segmenter
 from amodal_diffusion.models.segmenters.sam3 import Sam3Segmenter
-from amodal_diffusion.models.weights import check_keys, find_variant, read_json
+from amodal_diffusion.models.weights import check_keys, find_device, find_variant, read_json
 from amodal_diffusion.types import InputError
 
 PLUGINS = "amodal_diffusion.segmenters"

@@ -8,8 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+from amodal_diffusion.io.prompts import Prompts
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array
-from amodal_diffusion.video.prompts import Prompts
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from amodal_diffusion.io.prompts import Prompts, Shown
 from amodal_diffusion.models.segmenters.preprocessing import Preprocessing, masks_from_logits
 from amodal_diffusion.models.segmenters.protocol import ObjectMask
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array
-from amodal_diffusion.video.prompts import Prompts, Shown
 
 _HELD = 64  # shrunken frames held while a clip is gone through backwards, 3 MB each at 1024 pixels
 _INSIDE, _BESIDE, _TOP_LEFT, _BOTTOM_RIGHT = 1, 0, 2, 3  # labels of points in SAM

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from amodal_diffusion.cli import main
+from amodal_diffusion.io.mask_files import read_masks
+from amodal_diffusion.io.prompts import Point, Prompts
 from amodal_diffusion.models.segmenters.protocol import ObjectMask, Segmenter, segment_frames
 from amodal_diffusion.types import InputError
-from amodal_diffusion.video.mask_files import read_masks
-from amodal_diffusion.video.prompts import Point, Prompts
 from tests.documents import ROOT
 from tests.media import moving_disc, write_frames
 

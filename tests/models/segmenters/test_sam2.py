@@ -12,12 +12,12 @@ import torch
 import transformers
 from transformers.models.sam2_video.processing_sam2_video import Sam2VideoProcessor
 
+from amodal_diffusion.io.prompts import Box, Point, Prompts
 from amodal_diffusion.models.segmenters.loading import load_segmenter
 from amodal_diffusion.models.segmenters.preprocessing import Preprocessing, masks_from_logits
 from amodal_diffusion.models.segmenters.protocol import segment_frames
 from amodal_diffusion.models.segmenters.sam2 import Sam2Segmenter
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array
-from amodal_diffusion.video.prompts import Box, Point, Prompts
 from tests.segmenters import SIZE, tiny_edgetam, tiny_sam2, tiny_segmenter_folder
 
 NETWORKS: dict[str, Callable[[], Any]] = {"Sam2": tiny_sam2, "EdgeTam": tiny_edgetam}

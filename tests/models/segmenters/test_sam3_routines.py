@@ -10,7 +10,7 @@ from transformers import Sam3VideoModel
 from transformers.models.sam3_video import modeling_sam3_video as library
 
 from amodal_diffusion.models.segmenters.loading import load_segmenter
-from amodal_diffusion.models.segmenters.sam3_routines import use_routines
+from amodal_diffusion.models.segmenters.sam3 import use_routines
 from tests.segmenters import tiny_sam3_folder
 
 

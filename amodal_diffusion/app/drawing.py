@@ -1,0 +1,191 @@
+"""Clicks on objects, drawn on the frame, and the masks that a segmenter makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from amodal_diffusion.frames.drawing import COLOURS
+from amodal_diffusion.frames.masks import fill_between
+from amodal_diffusion.io.images import write_mask_png
+from amodal_diffusion.io.prompts import Point, Prompts
+from amodal_diffusion.io.video_reader import ClipReader
+from amodal_diffusion.models.segmenters.protocol import Segmenter, checked_masks
+from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+
+
+def draw_clicks(rgb: UInt8Array, points: Sequence[Point]) -> UInt8Array:
+    """Draw clicks on a frame: a disc on the object, a cross beside it, in the object's colour.
+
+    Args:
+        rgb: the frame, uint8 ``[H, W, 3]``.
+        points: of this frame; objects are named by numbers from 1 on.
+
+    Returns:
+        uint8 ``[H, W, 3]``.
+    """
+    picture = Image.fromarray(rgb)
+    pen = ImageDraw.Draw(picture)
+    radius = max(3, min(rgb.shape[:2]) // 60)
+    for point in points:
+        colour = COLOURS[(int(point.object_name) - 1) % len(COLOURS)]
+        x, y = point.x, point.y
+        box = (x - radius, y - radius, x + radius, y + radius)
+        if point.inside:
+            pen.ellipse(box, fill=colour, outline=(0, 0, 0), width=max(1, radius // 3))
+        else:
+            for line in (box, (box[0], box[3], box[2], box[1])):
+                pen.line(line, fill=(0, 0, 0), width=radius)
+                pen.line(line, fill=colour, width=max(1, radius // 2))
+    return np.array(picture)
+
+
+def write_clicked(
+    clip: ClipReader, points: Sequence[Point], segmenter: Segmenter, folder: Path, on_share: Callable[[float], None]
+) -> None:
+    """Find the objects that are clicked on in all frames, and write a folder of masks for each.
+
+    Args:
+        clip: the frames.
+        points: the clicks.
+        segmenter: does the work.
+        folder: existing, empty.
+        on_share: called with the share that is done, from 0 to 1; an exception that it raises ends the work.
+
+    Raises:
+        InputError: if there is no click, or one selects nothing.
+    """
+    prompts = Prompts(points=tuple(points))
+    empty = np.zeros((clip.height, clip.width), np.bool_)
+    for name in prompts.objects:
+        (folder / name).mkdir()
+        for frame in range(clip.num_frames):  # those that a segmenter leaves out show nothing
+            write_mask_png(folder / name / f"{frame:05d}.png", empty)
+    total = max(1, len(prompts.objects) * clip.num_frames)
+    masks = checked_masks(segmenter, clip, prompts, num_frames=clip.num_frames, height=clip.height, width=clip.width)
+    for number, entry in enumerate(masks):
+        on_share(number / total)
+        write_mask_png(folder / entry.object_name / f"{entry.frame:05d}.png", entry.mask)
+
+
+OBJECTS = 5
+"""How many objects can be painted, each in its colour, in the order of the overlay's."""
+_CLEAR = 128  # paint less opaque than this is the soft edge of a stroke
+
+
+class Painting:
+    """Label pictures of the frames that are painted: uint8 ``[H, W]``, 0 for nothing, 1 to `OBJECTS` for an object."""
+
+    def __init__(self) -> None:
+        """Start with no frame."""
+        self._labels: dict[int, UInt8Array] = {}
+
+    @property
+    def frames(self) -> list[int]:
+        """The frames that are painted, or said to show nothing, in order."""
+        return sorted(self._labels)
+
+    @property
+    def objects(self) -> list[int]:
+        """The objects that are painted anywhere, in order."""
+        return sorted({int(label) for labels in self._labels.values() for label in np.unique(labels) if label})
+
+    def put(self, frame: int, labels: UInt8Array) -> None:
+        """Set what is painted on a frame.
+
+        Args:
+            frame: its index.
+            labels: as the class says; all 0 says that nothing of any object can be seen.
+        """
+        self._labels[frame] = labels
+
+    def forget(self, frame: int) -> None:
+        """Take a frame's paint off.
+
+        Args:
+            frame: its index.
+        """
+        self._labels.pop(frame, None)
+
+    def layer(self, frame: int) -> UInt8Array | None:
+        """A frame's paint as a picture, uint8 ``[H, W, 4]``; None where nothing is painted.
+
+        Args:
+            frame: its index.
+        """
+        labels = self._labels.get(frame)
+        if labels is None or not labels.any():
+            return None
+        return _palette()[labels]
+
+    def labels(self, num_frames: int) -> list[UInt8Array]:
+        """Label pictures of all frames, those between painted ones filled in.
+
+        Args:
+            num_frames: of the clip.
+
+        Raises:
+            InputError: if the first or the last frame has none, or nothing is painted at all.
+        """
+        if not self.objects:
+            raise InputError("masks: nothing is painted yet; paint what can be seen of the object")
+        missing = [frame for frame in (0, num_frames - 1) if frame not in self._labels]
+        if missing:
+            frames = " and ".join(str(frame) for frame in sorted(set(missing)))
+            raise InputError(
+                f"masks: frame {frames} is not painted; paint the first and the last frame, or say that nothing can be "
+                "seen there; frames between painted ones are filled in"
+            )
+        filled: list[UInt8Array] = [np.zeros_like(self._labels[0]) for _ in range(num_frames)]
+        for label in self.objects:
+            masks = fill_between({frame: labels == label for frame, labels in self._labels.items()})
+            for frame, mask in masks.items():
+                filled[frame][mask] = label
+        return filled
+
+    def write(self, folder: Path, num_frames: int) -> None:
+        """Write the label pictures of all frames as palette PNG.
+
+        Args:
+            folder: existing.
+            num_frames: of the clip.
+
+        Raises:
+            InputError: as :meth:`labels`.
+        """
+        for frame, labels in enumerate(self.labels(num_frames)):
+            picture = Image.fromarray(labels)
+            picture.putpalette(_palette()[:, :3].tobytes())
+            picture.save(folder / f"{frame:05d}.png")
+
+
+def labels_of(layers: Sequence[UInt8Array], *, height: int, width: int) -> UInt8Array:
+    """Tell objects apart by the colour that they are painted with.
+
+    Args:
+        layers: paint, uint8 ``[h, w, 4]``, later ones above.
+        height: of the frame.
+        width: of the frame.
+
+    Returns:
+        labels, uint8 ``[height, width]``.
+    """
+    labels = np.zeros((height, width), np.uint8)
+    colours = np.array(COLOURS[:OBJECTS], np.int32)
+    for paint in layers:
+        layer = np.asarray(Image.fromarray(paint).resize((width, height), Image.Resampling.NEAREST))
+        painted: BoolArray = layer[..., 3] >= _CLEAR
+        distances = ((layer[painted][:, None, :3].astype(np.int32) - colours) ** 2).sum(axis=-1)  # [N, OBJECTS]
+        labels[painted] = distances.argmin(axis=-1) + 1
+    return labels
+
+
+def _palette() -> UInt8Array:
+    """RGBA of each label, uint8 ``[256, 4]``; clear for 0 and those above `OBJECTS`."""
+    palette = np.zeros((256, 4), np.uint8)
+    palette[1 : OBJECTS + 1, :3] = COLOURS[:OBJECTS]
+    palette[1 : OBJECTS + 1, 3] = 255
+    return palette

@@ -1,0 +1,142 @@
+"""What every way of completing masks offers, learned or not."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from amodal_diffusion.frames.masks import nearer_pixels
+from amodal_diffusion.propagation.mask_prior import ELSEWHERE_WEIGHT, merged_votes
+from amodal_diffusion.propagation.motion import elsewhere_of, follow_object
+from amodal_diffusion.types import BoolArray, FloatArray, InputError, VideoClip
+
+
+class AmodalSegmenter(Protocol):
+    """Predicts the whole mask of the object of a clip."""
+
+    def __call__(self, clip: VideoClip, depth: FloatArray | None) -> BoolArray:
+        """Predict the amodal mask.
+
+        Args:
+            clip: the frames and the modal mask.
+            depth: any scale, nearer is larger, float32 ``[F, H, W]``; None where there is none.
+
+        Returns:
+            bool ``[F, H, W]``; contains the modal mask.
+        """
+        ...
+
+
+class ModalSegmenter:
+    """Returns the modal mask."""
+
+    def __call__(self, clip: VideoClip, depth: FloatArray | None) -> BoolArray:  # noqa: ARG002 (the protocol's)
+        """See `AmodalSegmenter`."""
+        return clip.modal_mask.copy()
+
+
+class HullSegmenter:
+    """Returns the convex hull of the modal mask, frame by frame; a frame that shows nothing stays empty."""
+
+    def __call__(self, clip: VideoClip, depth: FloatArray | None) -> BoolArray:  # noqa: ARG002 (the protocol's)
+        """See `AmodalSegmenter`."""
+        return convex_hulls(clip.modal_mask)
+
+
+def convex_hulls(masks: BoolArray) -> BoolArray:
+    """The pixels whose centres lie in the convex hull of each frame's pixel centres, rim included.
+
+    Args:
+        masks: bool ``[F, H, W]``; a frame may be empty, one pixel or one line.
+
+    Returns:
+        bool ``[F, H, W]``; contains `masks`.
+    """
+    return np.stack([_hull(mask) for mask in masks]) if len(masks) else masks.copy()
+
+
+def _hull(mask: BoolArray) -> BoolArray:
+    filled = mask.copy()
+    rows = np.flatnonzero(mask.any(axis=1))
+    if len(rows) == 0:
+        return filled
+    # Only the first and last pixel of a row can be a corner of the hull.
+    left = mask[rows].argmax(axis=1)
+    right = mask.shape[1] - 1 - mask[rows, ::-1].argmax(axis=1)
+    inside = np.arange(rows[0], rows[-1] + 1)
+    first = _chain(rows, left, inside, side=-1)
+    last = _chain(rows, right, inside, side=1)
+    columns = np.arange(mask.shape[1])
+    # The tolerance keeps pixels on the rim, where interpolation may fall short by a rounding error.
+    filled[inside] |= (columns >= first[:, None] - 1e-9) & (columns <= last[:, None] + 1e-9)
+    return filled
+
+
+def _chain(
+    rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], at: npt.NDArray[np.int64], *, side: int
+) -> npt.NDArray[np.float64]:
+    """Column of the hull's left (``side`` -1) or right (1) rim in the rows ``at``: Andrew's monotone chain."""
+    corners: list[tuple[int, int]] = []
+    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+        while len(corners) > 1:
+            (r0, c0), (r1, c1) = corners[-2:]
+            if side * ((c1 - c0) * (row - r0) - (column - c0) * (r1 - r0)) > 0:
+                break
+            corners.pop()
+        corners.append((row, column))
+    return np.interp(at, [row for row, _ in corners], [column for _, column in corners])
+
+
+class TemporalSegmenter:
+    """Places the object in every frame by shift, turn and scale, and adds what most of the other frames show of it.
+
+    With depth it knows where the object is not (farther pixels that are not its own) and where it may be hidden
+    (nearer ones); without, it cannot tell these apart.
+    """
+
+    def __call__(self, clip: VideoClip, depth: FloatArray | None) -> BoolArray:
+        """See `AmodalSegmenter`."""
+        elsewhere = elsewhere_of(clip.modal_mask, depth)
+        path = follow_object(clip.rgb, clip.modal_mask, elsewhere)
+        votes = merged_votes(clip.modal_mask, elsewhere, path)
+        whole: BoolArray = clip.modal_mask | (votes[:, 0] > ELSEWHERE_WEIGHT * votes[:, 1])
+        return whole
+
+
+class UnionSegmenter:
+    """Returns every pixel that one of its parts returns."""
+
+    def __init__(self, *parts: AmodalSegmenter) -> None:
+        """Take the parts.
+
+        Args:
+            parts: at least one.
+        """
+        self._parts = parts
+
+    def __call__(self, clip: VideoClip, depth: FloatArray | None) -> BoolArray:
+        """See `AmodalSegmenter`."""
+        whole = clip.modal_mask.copy()
+        for part in self._parts:
+            whole |= part(clip, depth)
+        return whole
+
+
+class NearerSegmenter:
+    """Returns what another segmenter does where something nearer than the object can hide it."""
+
+    def __init__(self, inner: AmodalSegmenter) -> None:
+        """Take the segmenter to restrict."""
+        self._inner = inner
+
+    def __call__(self, clip: VideoClip, depth: FloatArray | None) -> BoolArray:
+        """See `AmodalSegmenter`.
+
+        Raises:
+            InputError: if there is no depth.
+        """
+        if depth is None:
+            raise InputError("depth: a baseline of nearer pixels needs depth, got none; give a depth source")
+        return clip.modal_mask | (self._inner(clip, depth) & nearer_pixels(clip.modal_mask, depth))

@@ -1,0 +1,1 @@
+"""The application: inputs, objects, files. The command line, `batch` and the web page all call this."""

@@ -1,0 +1,182 @@
+"""The work of `complete`: each object through the networks, then the overlay and the summary, into one folder."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from amodal_diffusion.completion.canvas import Canvas
+from amodal_diffusion.completion.depth import STEP as DEPTH_STEP
+from amodal_diffusion.completion.depth import clip_depth
+from amodal_diffusion.completion.formats import drop_layers, sound_of, write_formats
+from amodal_diffusion.completion.layer_order import summarise_order, write_order
+from amodal_diffusion.completion.networks import Networks
+from amodal_diffusion.completion.objects import complete_object
+from amodal_diffusion.completion.request import (
+    CompletionInputs,
+    CompletionRequest,
+    mask_path,
+    open_inputs,
+    package_version,
+    record_path,
+    step_of,
+)
+from amodal_diffusion.completion.segmentation import MODAL_MASKS, segment_clip
+from amodal_diffusion.frames.drawing import OverlayLayer, draw_overlay
+from amodal_diffusion.io.depth_files import DepthTrack
+from amodal_diffusion.io.images import read_integers
+from amodal_diffusion.io.result_folder import OutputFolder
+from amodal_diffusion.io.video_reader import ClipReader
+from amodal_diffusion.io.video_writer import VideoLayout, VideoWriter
+from amodal_diffusion.types import STAGES
+
+OVERLAY, SUMMARY = "overlay.mp4", "summary.json"
+_LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "av")
+
+
+def complete_clip(
+    request: CompletionRequest,
+    *,
+    networks: Networks | None = None,
+    extras: Mapping[str, Callable[[Path], None]] | None = None,
+) -> Path:
+    """Complete the objects of a clip into a folder that is whole or absent.
+
+    Args:
+        request: what to do.
+        networks: what to do it with; loaded for this clip alone when None.
+        extras: more files of the result by name, each with what writes it; called with the folder so far, last.
+
+    Returns:
+        the folder of the results.
+
+    Raises:
+        InputError: if an input is wrong or something is in the way.
+    """
+    from amodal_diffusion.pipelines.gathering import run_gathered
+
+    inputs = open_inputs(request)
+    folder = OutputFolder(
+        request.out, inputs=request.inputs(), settings=request.settings(), overwrite=request.overwrite
+    )
+    sound = sound_of(request)
+    networks = networks or Networks(request)
+    estimator = networks.estimator if request.depth == "auto" and not inputs.whole else None
+    with folder.opened() as out:
+        if request.prompts is not None:
+            tracks = segment_clip(
+                inputs.clip, request.prompts, networks.segmenter, out, place=MODAL_MASKS, quiet=request.quiet
+            )
+            inputs = replace(inputs, tracks=tracks)
+        depth = clip_depth(inputs, estimator, out, quiet=request.quiet)
+        laid = replace(inputs, depth=depth).on_canvas()
+        todo = [track for track in laid.tracks if not out.is_finished(step_of(track))]
+        run_gathered(
+            [partial(complete_object, track, laid, networks.completer, request, out) for track in todo],
+            at_once=request.objects_at_once,
+        )
+        _write_overlay(laid, out, sound=sound, quiet=request.quiet)
+        write_order(laid, laid.depth, out, painted=request.stages == "all", quiet=request.quiet)
+        write_formats(laid, request, out, sound=sound)
+        with out.step("summary", [SUMMARY]) as work:
+            summary = _summary(request, inputs, depth, networks, out)
+            (work / SUMMARY).write_text(_to_json(summary), encoding="utf-8")
+        for name, write in (extras or {}).items():
+            with out.step(f"extra {name}", [name]) as work:
+                write(work)
+        drop_layers(laid, request, out)
+        out.discard(DEPTH_STEP)
+        out.commit()
+    return request.out
+
+
+def _write_overlay(inputs: CompletionInputs, out: OutputFolder, *, sound: Path | None, quiet: bool) -> None:
+    """Draw all objects over the clip, from what is in the folder by now."""
+    if out.is_finished("overlay"):
+        return
+    clip = inputs.clip
+    with (
+        out.step("overlay", [OVERLAY]) as work,
+        VideoWriter(work / OVERLAY, "mp4", VideoLayout.of(clip), sound_of=sound) as video,
+        tqdm(total=clip.num_frames, desc="overlay", unit="frame", disable=quiet) as bar,
+    ):
+        visible = zip(*inputs.tracks, strict=True)
+        for index, (rgb, masks) in enumerate(zip(clip, visible, strict=True)):
+            layers = [
+                OverlayLayer(mask, read_integers(work / mask_path(track, index)).values > 0)
+                for track, mask in zip(inputs.tracks, masks, strict=True)
+            ]
+            video.write(draw_overlay(rgb, layers))
+            bar.update()
+
+
+def _summary(
+    request: CompletionRequest,
+    inputs: CompletionInputs,
+    depth: DepthTrack | None,
+    networks: Networks,
+    out: OutputFolder,
+) -> dict[str, Any]:
+    """Everything that tells how the results came about."""
+    objects = {
+        track.name: json.loads((out.work / record_path(track)).read_text(encoding="utf-8")) for track in inputs.tracks
+    }
+    seconds = {stage: round(sum(entry["seconds"][stage] for entry in objects.values()), 3) for stage in STAGES}
+    return {
+        "versions": _versions(),
+        "model": request.model,
+        "seed": request.seed,
+        "settings": request.settings(),
+        "preset": request.preset or "default",
+        "sampling": {stage: asdict(values) for stage, values in networks.sampling(request).items()},
+        "device": networks.completer.device,
+        "dtype": networks.completer.dtype,
+        "depth": "none" if depth is None else "given" if inputs.depth is not None else "estimated",
+        "clip": _describe(inputs.clip),
+        "canvas": _describe_canvas(inputs.canvas),
+        "objects": objects,
+        **summarise_order(out.work),
+        "seconds": seconds,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _to_json(summary: dict[str, Any]) -> str:
+    """Indented, but with the numbers of all frames on one line."""
+    text = json.dumps(summary, indent=2)
+    return re.sub(r"\[[\d\s,]+\]", lambda numbers: " ".join(numbers[0].split()), text) + "\n"
+
+
+def _versions() -> dict[str, str]:
+    found = {"amodal-diffusion": package_version(), "python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            found[library] = "unknown"
+    return found
+
+
+def _describe(clip: ClipReader) -> dict[str, object]:
+    return {
+        "path": str(clip.path),
+        "frames": clip.num_frames,
+        "fps": round(clip.fps, 4),
+        "height": clip.height,
+        "width": clip.width,
+    }
+
+
+def _describe_canvas(canvas: Canvas) -> dict[str, int]:
+    """Size of masks and layers, and where on them the first pixel of the input lies."""
+    return {"height": canvas.height, "width": canvas.width, "offset_y": canvas.top, "offset_x": canvas.left}

@@ -1,0 +1,88 @@
+"""Where `complete` gets depth from: files, a depth network, or nowhere."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from amodal_diffusion.completion.request import CompletionInputs, CompletionRequest
+from amodal_diffusion.io.depth_files import DepthTrack, SmallDepthFile
+from amodal_diffusion.io.result_folder import OutputFolder
+from amodal_diffusion.types import FloatArray, InputError
+
+if TYPE_CHECKING:
+    from amodal_diffusion.models.depth import DepthEstimator
+
+STEP, _FILE = "depth", "estimated_depth.npy"
+_BATCH = 4  # frames; a 4K frame alone is 25 MB
+
+logger = logging.getLogger(__name__)
+
+
+def load_estimator(request: CompletionRequest, default: str | None, *, device: str) -> DepthEstimator | None:
+    """Load the depth network that the request asks for: its own, or the checkpoint's.
+
+    Args:
+        request: may name one.
+        default: the checkpoint's own, if it names one.
+        device: where it runs.
+
+    Returns:
+        None where there is none; says so in one line.
+
+    Raises:
+        InputError: if a depth model that was asked for cannot be loaded.
+    """
+    name = request.depth_model or default
+    if name is None:
+        if not request.quiet:
+            logger.info("depth: the model names no depth network, going without; see --depth and --depth-model")
+        return None
+    from amodal_diffusion.models.depth import DepthEstimator
+
+    try:
+        return DepthEstimator.from_pretrained(name, device=device)
+    except InputError as error:
+        if request.depth_model is not None:
+            raise
+        logger.warning("depth: going without: %s", error)
+        return None
+
+
+def clip_depth(
+    inputs: CompletionInputs, estimator: DepthEstimator | None, out: OutputFolder, *, quiet: bool
+) -> DepthTrack | None:
+    """Depth of the whole clip, as it was given or as it is estimated now; None for none.
+
+    Estimates wait on disk: they are scaled over the whole clip, which the first frame cannot know. After a kill
+    estimating goes on behind the last whole batch, so that the batches are the same.
+
+    Args:
+        inputs: the clip, and its depth where it was given.
+        estimator: used where depth was not given.
+        out: where the estimates wait.
+        quiet: no progress bar.
+    """
+    if inputs.depth is not None or estimator is None:
+        return inputs.depth
+    clip = inputs.clip
+    file = SmallDepthFile(out.work / _FILE, clip.num_frames, clip.height, clip.width)
+    if not out.is_finished(STEP):
+        with out.step(STEP, [_FILE], progress=_FILE):
+            kept = file.count() // _BATCH * _BATCH
+            bar = tqdm(total=clip.num_frames, initial=kept, desc="depth", unit="frame", disable=quiet)
+
+            def maps() -> Iterator[FloatArray]:
+                frames = islice(clip, kept, None)
+                while batch := list(islice(frames, _BATCH)):
+                    yield estimator(np.stack(batch))
+                    bar.update(len(batch))
+
+            with bar:
+                file.write(maps(), kept=kept)
+    return file.open()

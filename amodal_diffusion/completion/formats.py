@@ -1,0 +1,202 @@
+"""Writes the results of `complete` in the formats that are asked for, from the masks and layers that lie there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from amodal_diffusion.completion.request import (
+    ANNOTATIONS,
+    VIDEOS,
+    CompletionInputs,
+    CompletionRequest,
+    Format,
+    layer_path,
+    mask_path,
+    step_of,
+)
+from amodal_diffusion.frames.layers import carry_colour, style_layer
+from amodal_diffusion.io.coco import AnnotatedTrack, CocoFile, YoutubeVisFile
+from amodal_diffusion.io.images import (
+    list_pictures,
+    read_integers,
+    read_rgba,
+    write_label_png,
+    write_rgba_png,
+)
+from amodal_diffusion.io.mask_files import MaskTrack
+from amodal_diffusion.io.result_folder import OutputFolder
+from amodal_diffusion.io.sound import has_sound
+from amodal_diffusion.io.video_reader import ClipReader
+from amodal_diffusion.io.video_writer import VideoLayout, VideoWriter
+from amodal_diffusion.types import BoolArray, UInt8Array
+
+_REACH = 16  # pixels that colour is carried over an edge: the blocks of the codecs
+_LABELS = 255  # of a palette picture
+
+logger = logging.getLogger(__name__)
+
+
+def sound_of(request: CompletionRequest) -> Path | None:
+    """Where the videos get sound from; says so in one line if there is none though it is asked for.
+
+    Args:
+        request: names the clip, which opens.
+    """
+    if not request.audio:
+        return None
+    if has_sound(request.clip):
+        return request.clip
+    logger.warning("--audio: %s has no sound; the videos have none", request.clip)
+    return None
+
+
+def write_formats(
+    inputs: CompletionInputs, request: CompletionRequest, out: OutputFolder, *, sound: Path | None
+) -> None:
+    """Write what is not finished yet, a step an object and format.
+
+    Args:
+        inputs: the clip and its objects, whose masks and layers are finished.
+        request: which formats, and the edge and alpha of layers.
+        out: an opened folder.
+        sound: from :func:`sound_of`.
+    """
+    for name in request.formats:
+        if name in VIDEOS:
+            for track in inputs.tracks:
+                _write_video(name, track, inputs.clip, request, out, sound=sound)
+        elif name in ANNOTATIONS:
+            _write_annotations(name, inputs, out, quiet=request.quiet)
+        elif name == "davis":
+            for track in inputs.tracks:
+                _write_labels(track, _numbers(inputs)[track.name], out, quiet=request.quiet)
+        elif _is_styled(request) and request.stages == "all":
+            for track in inputs.tracks:
+                _write_styled(track, request, out)
+
+
+def drop_layers(inputs: CompletionInputs, request: CompletionRequest, out: OutputFolder) -> None:
+    """Remove the layers that other formats were made of, where PNG is not wanted or lies elsewhere, styled.
+
+    Args:
+        inputs: the objects.
+        request: which formats.
+        out: an opened folder, in which all else is written.
+    """
+    if request.stages == "all" and ("png" not in request.formats or _is_styled(request)):
+        for track in inputs.tracks:
+            out.drop(step_of(track), [layer_path(track, index) for index in range(track.num_frames)])
+
+
+def _is_styled(request: CompletionRequest) -> bool:
+    return request.soft_edge > 0 or request.alpha != "straight"
+
+
+def _write_video(
+    name: Format,
+    track: MaskTrack,
+    clip: ClipReader,
+    request: CompletionRequest,
+    out: OutputFolder,
+    *,
+    sound: Path | None,
+) -> None:
+    kind, file = VIDEOS[name]
+    step, path = f"{name} {track.name}", f"objects/{track.name}/{file}"
+    if out.is_finished(step):
+        return
+    with (
+        out.step(step, [path]) as work,
+        VideoWriter(work / path, kind, VideoLayout.of(clip), sound_of=sound) as video,
+    ):
+        for index in _frames(step, track, quiet=request.quiet):
+            if kind == "mp4":
+                video.write(np.repeat(_mask(work, track, index)[..., None] * np.uint8(255), 3, axis=-1))
+            else:
+                layer = _layer(work, track, index, request)
+                video.write(carry_colour(layer, _REACH) if request.alpha == "straight" else layer)
+
+
+def _write_styled(track: MaskTrack, request: CompletionRequest, out: OutputFolder) -> None:
+    """PNG of layers that are not as the networks' step left them."""
+    step = f"png {track.name}"
+    files = [f"objects/{track.name}/layers/{index:05d}.png" for index in range(track.num_frames)]
+    if out.is_finished(step):
+        return
+    with out.step(step, files) as work:
+        for index in _frames(step, track, quiet=request.quiet):
+            write_rgba_png(work / files[index], _layer(work, track, index, request))
+
+
+def _write_labels(track: MaskTrack, number: int, out: OutputFolder, *, quiet: bool) -> None:
+    """Whole objects overlap, where a label picture holds one label a pixel: each object has a folder of its own."""
+    step = f"davis {track.name}"
+    files = [f"davis/{track.name}/{index:05d}.png" for index in range(track.num_frames)]
+    if out.is_finished(step):
+        return
+    label = (number - 1) % _LABELS + 1
+    with out.step(step, files) as work:
+        for index in _frames(step, track, quiet=quiet):
+            write_label_png(work / files[index], _mask(work, track, index) * np.uint8(label))
+
+
+def _write_annotations(name: Format, inputs: CompletionInputs, out: OutputFolder, *, quiet: bool) -> None:
+    if out.is_finished(name):
+        return
+    with out.step(name, [ANNOTATIONS[name]]) as work:
+        path = work / ANNOTATIONS[name]
+        file = CocoFile(path) if name == "coco" else YoutubeVisFile(path)
+        for track in inputs.tracks:
+            masks = (_mask(work, track, index) for index in _frames(f"{name} {track.name}", track, quiet=quiet))
+            file.add(_annotated(track, inputs), masks)
+        file.close()
+
+
+def _annotated(track: MaskTrack, inputs: CompletionInputs) -> AnnotatedTrack:
+    """All objects are of one category, as nothing here knows what they are."""
+    number = _numbers(inputs)[track.name]
+    return AnnotatedTrack(
+        number=number,
+        category=1,
+        category_name="object",
+        video=1,
+        image_ids=range(1, track.num_frames + 1),
+        file_names=_frame_names(inputs.clip),
+        height=inputs.clip.height,
+        width=inputs.clip.width,
+        name=None if track.name == str(number) else track.name,
+    )
+
+
+def _numbers(inputs: CompletionInputs) -> dict[str, int]:
+    """Numbers of the objects: their names where all are numbers above 0, else from 1 on."""
+    names = [track.name for track in inputs.tracks]
+    if all(name.isascii() and name.isdecimal() and not name.startswith("0") for name in names):
+        return {name: int(name) for name in names}
+    return {name: number for number, name in enumerate(names, start=1)}
+
+
+def _frame_names(clip: ClipReader) -> list[str]:
+    """Names of the frames: their files', or numbered ones for a video."""
+    if clip.path.is_dir():
+        return [f"{clip.path.resolve().name}/{file.name}" for file in list_pictures(clip.path)]
+    return [f"{clip.path.stem}/{index:05d}.png" for index in range(clip.num_frames)]
+
+
+def _mask(work: Path, track: MaskTrack, index: int) -> BoolArray:
+    return np.asarray(read_integers(work / mask_path(track, index)).values > 0)
+
+
+def _layer(work: Path, track: MaskTrack, index: int, request: CompletionRequest) -> UInt8Array:
+    layer = read_rgba(work / layer_path(track, index))
+    return style_layer(layer, soft_edge=request.soft_edge, alpha=request.alpha)
+
+
+def _frames(step: str, track: MaskTrack, *, quiet: bool) -> Iterator[int]:
+    """Numbers of the frames, with a bar."""
+    return iter(tqdm(range(track.num_frames), desc=step, unit="frame", disable=quiet))

@@ -1,0 +1,103 @@
+"""The order of a clip's objects in each frame, and whether their layers in this order give the input again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from amodal_diffusion.completion.request import CompletionInputs, layer_path, mask_path
+from amodal_diffusion.frames.layer_order import FrameOrder, Relation, order_objects
+from amodal_diffusion.frames.layers import Difference, compare, recompose
+from amodal_diffusion.io.depth_files import DepthTrack
+from amodal_diffusion.io.images import read_integers, read_rgba
+from amodal_diffusion.io.result_folder import OutputFolder
+
+ORDER = "order.jsonl"
+
+
+def write_order(
+    inputs: CompletionInputs, depth: DepthTrack | None, out: OutputFolder, *, painted: bool, quiet: bool
+) -> None:
+    """Write the order of the objects, a line a frame, from what is in the folder by now.
+
+    Args:
+        inputs: the clip and what is seen of its objects.
+        depth: of the clip, if there is any.
+        out: holds the whole masks, and the layers if there are any.
+        painted: there are layers: put them together and note what differs.
+        quiet: no progress bar.
+    """
+    if out.is_finished("order"):
+        return
+    clip, tracks = inputs.clip, inputs.tracks
+    before: tuple[int, ...] = ()
+    with (
+        out.step("order", [ORDER]) as work,
+        (work / ORDER).open("w", encoding="utf-8") as file,
+        tqdm(total=clip.num_frames, desc="order", unit="frame", disable=quiet) as bar,
+    ):
+        maps = repeat(None) if depth is None else iter(depth)
+        for index, (rgb, values, *modal) in enumerate(zip(clip, maps, *tracks, strict=False)):  # maps may be endless
+            amodal = [read_integers(work / mask_path(track, index)).values > 0 for track in tracks]
+            order = order_objects(modal, amodal, depth=values, before=before)
+            before = order.front_to_back
+            line = _describe(index, order, inputs)
+            if painted:
+                layers = (read_rgba(work / layer_path(tracks[place], index)) for place in reversed(before))
+                line["recomposition"] = asdict(compare(recompose(rgb, modal, layers), rgb, modal))
+            file.write(json.dumps(line) + "\n")
+            bar.update()
+
+
+def summarise_order(work: Path) -> dict[str, Any]:
+    """Gather what :func:`write_order` wrote: runs of frames of one order, and the difference over the whole clip.
+
+    Args:
+        work: folder that holds it.
+    """
+    runs: list[dict[str, Any]] = []
+    circles = undecided = differing = 0
+    difference: Difference | None = None
+    with (work / ORDER).open(encoding="utf-8") as lines:
+        for line in map(json.loads, lines):
+            if not runs or runs[-1]["front_to_back"] != line["front_to_back"]:
+                runs.append({"first": line["frame"], "last": line["frame"], "front_to_back": line["front_to_back"]})
+            runs[-1]["last"] = line["frame"]
+            circles += bool(line["left_out"])
+            undecided += bool(line["undecided"])
+            if "recomposition" in line:
+                found = Difference(**line["recomposition"])
+                difference = found + (difference or Difference())
+                differing += found.differing > 0
+    return {
+        "order": {"runs": runs, "frames_with_circles": circles, "frames_with_undecided_pairs": undecided},
+        "recomposition": None
+        if difference is None
+        else {
+            "pixels": difference.pixels,
+            "max_abs_difference": difference.largest,
+            "mean_abs_difference": difference.mean,
+            "differing_share": difference.share,
+            "differing_frames": differing,
+        },
+    }
+
+
+def _describe(index: int, order: FrameOrder, inputs: CompletionInputs) -> dict[str, Any]:
+    names = [track.name for track in inputs.tracks]
+
+    def named(relation: Relation) -> dict[str, Any]:
+        return {**asdict(relation), "front": names[relation.front], "back": names[relation.back]}
+
+    return {
+        "frame": index,
+        "front_to_back": [names[place] for place in order.front_to_back],
+        "relations": [named(relation) for relation in order.relations],
+        "left_out": [named(relation) for relation in order.left_out],
+        "undecided": [[names[first], names[second]] for first, second in order.undecided],
+    }

@@ -1,0 +1,97 @@
+"""The networks of `complete`, each loaded once, for one clip or for many."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from amodal_diffusion.completion.depth import load_estimator
+from amodal_diffusion.completion.libraries import quieten_libraries
+from amodal_diffusion.completion.request import CompletionRequest
+from amodal_diffusion.completion.segmentation import open_segmenter
+from amodal_diffusion.types import STAGES, Stage
+
+if TYPE_CHECKING:
+    from amodal_diffusion.models.checkpoint import SamplingDefaults
+    from amodal_diffusion.models.depth import DepthEstimator
+    from amodal_diffusion.models.segmenters.protocol import Segmenter
+    from amodal_diffusion.pipelines.completer import AmodalCompleter
+
+
+class Networks:
+    """What a request runs with; also for other requests that differ in clip, masks, objects, given depth and folder.
+
+    Attributes:
+        completer: the stages that the request needs.
+    """
+
+    def __init__(self, request: CompletionRequest) -> None:
+        """Load the stages, and let them see the request's settings before any work.
+
+        Args:
+            request: names the models and where they run.
+
+        Raises:
+            InputError: if one cannot be loaded or a setting does not fit it.
+        """
+        quieten_libraries(quiet=request.quiet)
+        from amodal_diffusion.pipelines.completer import AmodalCompleter
+
+        stages: tuple[Stage, ...] = STAGES
+        if request.stages == "masks":
+            stages = ("amodal_segmentation",)
+        elif request.amodal_masks is not None:
+            stages = ("content_completion",)
+        self._request = request
+        self._segmenter: Segmenter | None = None
+        self.completer: AmodalCompleter = AmodalCompleter.from_pretrained(
+            request.model,
+            content_model=request.content_model,
+            stages=stages,
+            conditioning=request.conditioning,
+            device=request.device,
+            dtype=request.dtype,
+        )
+        self.sampling(request)  # checks the settings
+
+    @cached_property
+    def estimator(self) -> DepthEstimator | None:
+        """The depth network, loaded when it is first asked for; None where there is none.
+
+        Raises:
+            InputError: if one that was asked for cannot be loaded.
+        """
+        return load_estimator(self._request, self.completer.default_depth_model, device=self.completer.device)
+
+    def segmenter(self) -> Segmenter:
+        """The network that makes masks of clicks, loaded when it is first asked for.
+
+        Raises:
+            InputError: if it cannot be loaded.
+            RuntimeError: if the request names none.
+        """
+        if self._segmenter is None:
+            if self._request.segmenter is None:
+                raise RuntimeError("the request names no segmenter")
+            self._segmenter = open_segmenter(
+                self._request.segmenter, device=self.completer.device, dtype="auto", quiet=self._request.quiet
+            )
+        return self._segmenter
+
+    def sampling(self, request: CompletionRequest) -> dict[Stage, SamplingDefaults]:
+        """How each loaded stage samples for a request.
+
+        Args:
+            request: its choices beat those of its preset.
+
+        Raises:
+            InputError: if a choice does not fit a checkpoint, as a height that its VAE does not divide.
+        """
+        return self.completer.sampling(
+            preset=request.preset,
+            num_inference_steps=request.steps,
+            guidance_scale=request.guidance,
+            solver=request.solver,
+            height=request.height,
+            width=request.width,
+        )

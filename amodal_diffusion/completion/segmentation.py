@@ -1,0 +1,218 @@
+"""Clicks, boxes and texts on the command line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jsonargparse import Namespace
+from tqdm import tqdm
+
+from amodal_diffusion.completion.libraries import quieten_libraries
+from amodal_diffusion.config import CommandParser
+from amodal_diffusion.io.images import natural_key, write_mask_png
+from amodal_diffusion.io.mask_files import SINGLE, MaskTrack, read_masks
+from amodal_diffusion.io.prompts import Box, Point, Prompts
+from amodal_diffusion.io.result_folder import OutputFolder
+from amodal_diffusion.io.video_reader import ClipReader
+from amodal_diffusion.types import InputError
+
+if TYPE_CHECKING:
+    from amodal_diffusion.models.segmenters.protocol import Segmenter
+
+
+HOW_TO_GET = (
+    "clicks need one, and none ships with this package; name a folder or a hub id, such as facebook/sam2.1-hiera-tiny "
+    "or yonigozlan/EdgeTAM-hf (docs/segmenters.md), or give --masks to `complete`"
+)
+_ENTRY = re.compile(r"(?:(?P<name>[^:@]*):)?(?P<numbers>[^:@]*)(?:@(?P<frame>\d+))?")
+
+
+def add_prompt_arguments(parser: CommandParser) -> None:
+    """Declare what shows objects in a clip, and the segmenter that looks.
+
+    Args:
+        parser: of a subcommand.
+    """
+    group = parser.add_argument_group("clicks: pixels from the upper left corner, in FRAME (0, the first, if left out)")
+    for name, metavar, text in (
+        ("point", "[ID:]X,Y@FRAME", "a place on the object; ID tells several objects apart (1 if left out)"),
+        ("negative-point", "[ID:]X,Y@FRAME", "a place that is not on it, though it might be taken for it"),
+        ("box", "[ID:]X0,Y0,X1,Y1@FRAME", "a box around what can be seen of it"),
+    ):
+        group.add_argument(f"--{name}", metavar=metavar, type=str, nargs="+", action="extend", default=[], help=text)
+    group.add_argument(
+        "--text",
+        type=str,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="what to find, such as 'person', with a segmenter that reads; every instance is an object",
+    )
+    group.add_argument(
+        "--segmenter",
+        metavar="NAME",
+        type=str,
+        default=None,
+        help="a folder or a hub id, such as facebook/sam2.1-hiera-tiny, or the name of a plug-in",
+    )
+
+
+def read_prompts(args: Namespace) -> Prompts | None:
+    """Read what is shown.
+
+    Args:
+        args: what :func:`add_prompt_arguments` declares.
+
+    Returns:
+        None if nothing is.
+
+    Raises:
+        InputError: if a value is not written as the help says.
+    """
+    prompts = Prompts(
+        points=(
+            *(_point("--point", value, inside=True) for value in args.point),
+            *(_point("--negative-point", value, inside=False) for value in args.negative_point),
+        ),
+        boxes=tuple(_box(value) for value in args.box),
+        texts=tuple(args.text),
+    )
+    return None if prompts == Prompts() else prompts
+
+
+def check_prompts(prompts: Prompts | None, segmenter: str | None, clip: ClipReader) -> Prompts:
+    """Hold clicks against a clip before any network is loaded.
+
+    Args:
+        prompts: what is shown.
+        segmenter: name of the segmenter.
+        clip: the frames.
+
+    Returns:
+        the prompts.
+
+    Raises:
+        InputError: if nothing is shown, something does not fit the clip, or no segmenter is named.
+    """
+    prompts = prompts or Prompts()
+    prompts.check(num_frames=clip.num_frames, height=clip.height, width=clip.width)
+    if segmenter is None:
+        raise InputError(f"--segmenter: {HOW_TO_GET}")
+    return prompts
+
+
+def _point(option: str, value: str, *, inside: bool) -> Point:
+    name, (x, y), frame = _read(option, value, "[ID:]X,Y@FRAME", count=2)
+    return Point(x, y, frame, inside, name)
+
+
+def _box(value: str) -> Box:
+    name, (left, top, right, bottom), frame = _read("--box", value, "[ID:]X0,Y0,X1,Y1@FRAME", count=4)
+    return Box(left, top, right, bottom, frame, name)
+
+
+def _read(option: str, value: str, form: str, *, count: int) -> tuple[str, list[float], int]:
+    match = _ENTRY.fullmatch(value)
+    try:
+        numbers = [float(number) for number in match["numbers"].split(",")] if match else []
+    except ValueError:
+        numbers = []
+    if match is None or len(numbers) != count:
+        example = ",".join(("120", "80", "200", "140")[:count])
+        raise InputError(f"{option}: expected {form}, such as {example}@0 or 2:{example}@0, got {value!r}")
+    return SINGLE if match["name"] is None else match["name"], numbers, int(match["frame"] or 0)
+
+
+RECORD = "segmentation.json"
+MODAL_MASKS = "objects/{name}/modal_masks"
+"""Where results keep the masks that clicks made."""
+_STEP = "segmentation"
+
+
+def open_segmenter(name: str, *, device: str, dtype: str, quiet: bool) -> Segmenter:
+    """Load a segmenter, its libraries quietened.
+
+    Args:
+        name: a plug-in, a folder or a hub id.
+        device: ``"auto"`` or torch's name.
+        dtype: ``"auto"`` or torch's name.
+        quiet: no progress bars.
+
+    Raises:
+        InputError: if it cannot be loaded.
+    """
+    quieten_libraries(quiet=quiet)
+    from amodal_diffusion.models.segmenters.loading import load_segmenter
+
+    return load_segmenter(name, device=device, dtype=dtype)
+
+
+def segment_clip(
+    clip: ClipReader,
+    prompts: Prompts,
+    segmenter: Callable[[], Segmenter],
+    out: OutputFolder,
+    *,
+    place: str = "{name}",
+    quiet: bool,
+) -> tuple[MaskTrack, ...]:
+    """Write the masks of the objects that are shown, as 0/255 PNG, unless an earlier run has.
+
+    Args:
+        clip: the frames.
+        prompts: what is shown of the objects.
+        segmenter: loads what does the work.
+        out: an opened folder.
+        place: folder of an object's masks in it, with ``{name}`` for the object.
+        quiet: no progress bar.
+
+    Returns:
+        the objects, in natural order of their names.
+
+    Raises:
+        InputError: if a prompt selects nothing.
+    """
+    if not out.is_finished(_STEP):
+        areas = _write_masks(clip, prompts, segmenter(), out, place=place, quiet=quiet)
+        record = {"prompts": asdict(prompts), "visible_area": areas}
+        with out.step(_STEP, [RECORD]) as work:
+            (work / RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
+    names = json.loads((out.work / RECORD).read_text(encoding="utf-8"))["visible_area"]
+    tracks = []
+    for name in sorted(names, key=natural_key):
+        (track,) = read_masks(out.work / place.format(name=name)).values()
+        tracks.append(replace(track, name=name))
+    return tuple(tracks)
+
+
+def _write_masks(
+    clip: ClipReader, prompts: Prompts, segmenter: Segmenter, out: OutputFolder, *, place: str, quiet: bool
+) -> dict[str, list[int]]:
+    """Write masks as they come, then empty ones where none came; returns the areas, by object, per frame."""
+    from amodal_diffusion.models.segmenters.protocol import checked_masks
+
+    areas: dict[str, list[int | None]] = {}
+    total = clip.num_frames * len(prompts.objects) or None
+    with ExitStack() as steps, tqdm(total=total, desc="segment", unit="mask", disable=quiet) as bar:
+        for entry in checked_masks(
+            segmenter, clip, prompts, num_frames=clip.num_frames, height=clip.height, width=clip.width
+        ):
+            folder = place.format(name=entry.object_name)
+            if entry.object_name not in areas:
+                areas[entry.object_name] = [None] * clip.num_frames
+                files = [f"{folder}/{index:05d}.png" for index in range(clip.num_frames)]
+                steps.enter_context(out.step(f"masks {entry.object_name}", files))
+            write_mask_png(out.work / folder / f"{entry.frame:05d}.png", entry.mask)
+            areas[entry.object_name][entry.frame] = int(entry.mask.sum())
+            bar.update()
+        for name, found in areas.items():
+            for frame in (index for index, area in enumerate(found) if area is None):
+                empty = np.zeros((clip.height, clip.width), np.bool_)
+                write_mask_png(out.work / place.format(name=name) / f"{frame:05d}.png", empty)
+    return {name: [area or 0 for area in found] for name, found in areas.items()}

@@ -1,0 +1,1 @@
+"""Benchmarks, one module each, and the registry that opens them by name."""

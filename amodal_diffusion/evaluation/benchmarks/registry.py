@@ -1,0 +1,92 @@
+"""All benchmarks by name, opened from what a user gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+from amodal_diffusion.evaluation.benchmarks.coco_amodal import open_coco_amodal
+from amodal_diffusion.evaluation.benchmarks.fishbowl import open_fishbowl
+from amodal_diffusion.evaluation.benchmarks.folder import open_folder
+from amodal_diffusion.evaluation.benchmarks.movi import open_movi
+from amodal_diffusion.evaluation.benchmarks.protocol import Benchmark
+from amodal_diffusion.evaluation.benchmarks.sailvos import open_sailvos
+from amodal_diffusion.evaluation.benchmarks.scenes import CLIPS, ScenesBenchmark
+from amodal_diffusion.evaluation.benchmarks.tao_amodal import open_tao_amodal
+from amodal_diffusion.synthetic import Split
+from amodal_diffusion.types import InputError
+
+SCENES = "scenes"
+_OF_AN_ANNOTATION_FILE = ("images", "depth", "index_folder")
+_FILES: dict[str, tuple[Callable[..., Benchmark], tuple[str, ...]]] = {
+    "sailvos": (open_sailvos, _OF_AN_ANNOTATION_FILE),
+    "tao-amodal": (open_tao_amodal, _OF_AN_ANNOTATION_FILE),
+    "movi": (open_movi, ()),
+    "fishbowl": (open_fishbowl, ("depth",)),
+    "coco-amodal": (open_coco_amodal, _OF_AN_ANNOTATION_FILE),
+    "folder": (open_folder, ()),
+}
+"""How each benchmark of files is opened, and with which folders beside its data."""
+BENCHMARKS: tuple[str, ...] = (SCENES, *_FILES)
+
+
+def open_benchmark(
+    name: str,
+    *,
+    data: Path | None = None,
+    images: Path | None = None,
+    depth: Path | None = None,
+    index_folder: Path | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+) -> Benchmark:
+    """Open a benchmark; its tracks are listed here and read when they are asked for.
+
+    docs/data.md has the layout of each one's files.
+
+    Args:
+        name: one of `BENCHMARKS`.
+        data: its file or folder; none for ``scenes``, which are made.
+        images: root of the frames that an annotation file names; its own folder by default.
+        depth: root of depth, nearer is larger, for benchmarks that have none of their own: for those of annotation
+            files a picture under the path of each frame, for ``fishbowl`` a folder of them or an array a video.
+        index_folder: where the index of an annotation file is kept; its own folder by default.
+        split: of ``scenes``: test-v1 (by default), validation or train.
+        limit: take the first so many tracks; all by default.
+
+    Raises:
+        InputError: if the name is unknown, an argument is missing or is not for this benchmark, or nothing is there.
+    """
+    if name not in BENCHMARKS:
+        raise InputError(f"benchmark: expected one of {', '.join(BENCHMARKS)}, got {name}")
+    folders = {"images": images, "depth": depth, "index_folder": index_folder}
+    if name == SCENES:
+        _refuse(name, data=data, **folders)
+        return ScenesBenchmark(_split(split), CLIPS if limit is None else limit)
+    opener, accepted = _FILES[name]
+    _refuse(name, split=split, **{key: value for key, value in folders.items() if key not in accepted})
+    if data is None:
+        raise InputError(f"data: expected the file or folder of the benchmark {name}, got none")
+    if limit is not None and limit < 1:
+        raise InputError(f"limit: expected at least 1 track, got {limit}")
+    for key, path in {"data": data, "images": images, "depth": depth}.items():
+        if path is not None and not path.exists():
+            raise InputError(f"{key}: {path}: no such file or folder")
+    chosen: dict[str, Any] = {key: folders[key] for key in accepted}
+    return opener(data, limit=limit, **chosen)
+
+
+def _refuse(benchmark: str, **arguments: Path | str | None) -> None:
+    """Refuse arguments that a benchmark has no use for."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise InputError(f"{name}: expected none for the benchmark {benchmark}, got {value}; leave it out")
+
+
+def _split(name: str | None) -> Split:
+    for split in get_args(Split):
+        if name in (split, None):
+            found: Split = "test-v1" if name is None else split
+            return found
+    raise InputError(f"split: expected one of {', '.join(get_args(Split))}, got {name}")

@@ -1,0 +1,168 @@
+"""Pictures of one track: its frames, what is visible, the truth, and what each method predicted."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from amodal_diffusion.evaluation.benchmarks.protocol import BenchmarkTrack, BoxTrack, MaskTrack
+from amodal_diffusion.evaluation.results import SkippedTrack
+from amodal_diffusion.evaluation.runner import Run
+from amodal_diffusion.evaluation.summary import RunSummary, TrackMeans
+from amodal_diffusion.frames.drawing import OverlayLayer, SheetRow, draw_overlay, draw_sheet, stack_sheets
+from amodal_diffusion.frames.masks import cut_out_on_white, decode_rle
+from amodal_diffusion.metrics import boxes_of
+from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
+
+COLUMNS = 5
+_PICTURE_WIDTH = 256
+_BOX_COLOUR = (255, 255, 255)
+_QUALITY = 88
+
+
+def draw_track(track: BenchmarkTrack, predictions: Mapping[str, BoolArray]) -> UInt8Array:
+    """Draw a track's sheet; hidden parts are striped, and where boxes are the truth, boxes are drawn.
+
+    Args:
+        track: with its truth.
+        predictions: whole masks by method, bool ``[F, H, W]``.
+
+    Returns:
+        uint8 ``[h, w, 3]``.
+    """
+    clip = track.clip
+    shown = np.unique(np.linspace(0, clip.num_frames - 1, COLUMNS).round().astype(int))
+    boxed = isinstance(track, BoxTrack)
+
+    def masked(masks: BoolArray) -> list[UInt8Array]:
+        boxes = boxes_of(masks)
+        return [_picture(clip.rgb[f], clip.modal_mask[f], masks[f], boxes[f] if boxed else None) for f in shown]
+
+    visible = cut_out_on_white(clip.rgb, clip.modal_mask)
+    rows = [
+        SheetRow("frame", [_picture(clip.rgb[f]) for f in shown]),
+        SheetRow("visible", [_picture(visible[f]) for f in shown]),
+    ]
+    if isinstance(track, MaskTrack):
+        rows.append(SheetRow("truth", masked(track.amodal_mask)))
+    if isinstance(track, BoxTrack):
+        rows.append(SheetRow("truth", [_picture(clip.rgb[f], box=track.amodal_boxes[f]) for f in shown]))
+    rows += [SheetRow(name, masked(masks)) for name, masks in predictions.items()]
+    return draw_sheet(rows, column_labels=[f"frame {f}" for f in shown])
+
+
+def jpeg(picture: UInt8Array) -> bytes:
+    """A picture as a JPEG file, small enough to lie in a page with many others.
+
+    Args:
+        picture: uint8 ``[h, w, 3]``.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="JPEG", quality=_QUALITY, subsampling=0)
+    return buffer.getvalue()
+
+
+def _picture(
+    rgb: UInt8Array, modal: BoolArray | None = None, amodal: BoolArray | None = None, box: FloatArray | None = None
+) -> UInt8Array:
+    """One frame at the sheet's size: small ones in whole multiples, so that they stay sharp; lines are drawn last."""
+    scale = _PICTURE_WIDTH / rgb.shape[1]
+    scale = max(1, int(scale)) if scale >= 1 else scale
+    height, width = (max(1, round(side * scale)) for side in rgb.shape[:2])
+    resampling = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
+    drawn = np.asarray(Image.fromarray(rgb).resize((width, height), resampling))
+    if modal is not None and amodal is not None:
+        visible, whole = (_resized(mask, height, width) for mask in (modal, amodal))
+        drawn = draw_overlay(drawn, [OverlayLayer(visible, whole)])
+    if box is None or not (box[2:] > 0).all():
+        return drawn
+    picture = Image.fromarray(drawn)
+    left, top, across, down = (float(side) * scale for side in box)
+    corners = (left, top, left + max(across - 1, 0), top + max(down - 1, 0))
+    ImageDraw.Draw(picture).rectangle(corners, outline=_BOX_COLOUR, width=2)
+    return np.asarray(picture)
+
+
+def _resized(mask: BoolArray, height: int, width: int) -> BoolArray:
+    picture = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
+    resampling = Image.Resampling.NEAREST if width >= mask.shape[1] else Image.Resampling.BOX
+    return np.asarray(picture.resize((width, height), resampling)) >= 128
+
+
+SHEET = "contact_sheet.jpg"
+WORST, OTHERS = 6, 2
+"""How many of the worst tracks are shown at most, and of those in the middle and the best each."""
+Place = Literal["worst", "median", "best"]
+
+
+@dataclass(frozen=True)
+class ShownTrack:
+    """A track with its picture.
+
+    Attributes:
+        place: where it stands in the ranking.
+        means: its scores.
+        sheet: uint8 ``[h, w, 3]``.
+    """
+
+    place: Place
+    means: TrackMeans
+    sheet: UInt8Array
+
+
+def choose_shown(summary: RunSummary, run: Run) -> list[ShownTrack]:
+    """Choose tracks from the ranking and draw them, the worst first; none is shown twice.
+
+    Args:
+        summary: ranks them.
+        run: has their frames, and the masks that were predicted, of which the first sample is drawn.
+    """
+    ranking = summary.ranking()
+    middle = max(0, (len(ranking) - OTHERS) // 2)
+    wanted: list[tuple[Place, Sequence[TrackMeans]]] = [
+        ("worst", ranking[: min(WORST, -(-len(ranking) // 3))]),
+        ("best", ranking[::-1][:OTHERS]),
+        ("median", ranking[middle : middle + OTHERS]),
+    ]
+    taken: set[int] = set()
+    shown = []
+    for place, tracks in wanted:
+        for means in tracks:
+            if means.index not in taken:
+                taken.add(means.index)
+                shown.append(ShownTrack(place, means, _sheet(means, run)))
+    return shown
+
+
+def write_contact_sheet(shown: Sequence[ShownTrack], path: Path) -> None:
+    """Write the best, median and worst tracks as one picture.
+
+    Args:
+        shown: what to write; nothing is written where that is nothing.
+        path: a JPEG file.
+    """
+    chosen = [track for place in ("best", "median", "worst") for track in _of(shown, place)[:OTHERS]]
+    if chosen:
+        sheets = [(f"{track.place}: {track.means.identity}", track.sheet) for track in chosen]
+        path.write_bytes(jpeg(stack_sheets(sheets)))
+
+
+def _of(shown: Sequence[ShownTrack], place: str) -> list[ShownTrack]:
+    return [track for track in shown if track.place == place]
+
+
+def _sheet(means: TrackMeans, run: Run) -> UInt8Array:
+    result = run.store.read(means.index)
+    if isinstance(result, SkippedTrack):
+        raise RuntimeError(f"{means.identity}: was scored and is now left out")
+    masks = {
+        name: np.stack([decode_rle(mask) for mask in method.samples[0].masks])
+        for name, method in result.methods.items()
+    }
+    return draw_track(run.benchmark.track(means.index), masks)

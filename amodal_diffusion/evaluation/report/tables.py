@@ -1,0 +1,260 @@
+"""The means of a run as tables, the same ones for the terminal, the Markdown summary and the web page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+NOTHING = "-"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean as it is shown.
+
+    Attributes:
+        value: NaN where there is none.
+        error: standard error; NaN where there is none.
+        interval: 95 % confidence interval; NaN where there is none.
+        digits: behind the point.
+    """
+
+    value: float = math.nan
+    error: float = math.nan
+    interval: tuple[float, float] = (math.nan, math.nan)
+    digits: int = 3
+
+    @property
+    def mean(self) -> str:
+        """The value."""
+        return NOTHING if math.isnan(self.value) else f"{self.value:.{self.digits}f}"
+
+    @property
+    def range(self) -> str:
+        """The interval; empty where there is none."""
+        low, high = self.interval
+        return "" if math.isnan(low) else f"[{low:.{self.digits}f}, {high:.{self.digits}f}]"
+
+    @property
+    def brief(self) -> str:
+        """The value and its standard error."""
+        return self.mean if math.isnan(self.error) else f"{self.mean} ± {self.error:.{self.digits}f}"
+
+    @property
+    def full(self) -> str:
+        """The value, its standard error and its interval."""
+        return f"{self.brief} {self.range}".rstrip()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of means.
+
+    Attributes:
+        title: what it shows.
+        columns: over the cells.
+        rows: a label and its cells.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+
+
+@dataclass(frozen=True)
+class _Column:
+    label: str
+    path: tuple[str, ...]
+    digits: int = 3
+
+    def cell(self, record: Mapping[str, Any]) -> Cell:
+        """The mean where the path leads, `pooled_record`'s or a number alone."""
+        *groups, name = self.path
+        for group in groups:
+            record = record.get(group, {})
+        value = record.get(name, math.nan)
+        error, interval = (
+            record.get(f"{name}_standard_error", math.nan),
+            record.get(f"{name}_interval", (math.nan,) * 2),
+        )
+        return Cell(value, error, (interval[0], interval[1]), self.digits)
+
+
+_MASKS = (
+    _Column("mIoU", ("strict", "miou")),
+    _Column("mIoU_occ", ("strict", "miou_occ")),
+    _Column("fully hidden", ("strict", "miou_hidden")),
+    _Column("invented", ("strict", "invented")),
+    _Column("boundary F", ("boundary_f", "mean")),
+    _Column("instability", ("instability", "mean")),
+)
+_RELEASED = (
+    _Column("mIoU", ("released", "miou")),
+    _Column("mIoU_occ", ("released", "miou_occ")),
+    _Column("fully hidden", ("released", "miou_hidden")),
+)
+_BOXES = (
+    _Column("box IoU", ("boxes", "miou")),
+    _Column("above 0.25", ("boxes", "above_0.25")),
+    _Column("above 0.5", ("boxes", "above_0.5")),
+    _Column("above 0.75", ("boxes", "above_0.75")),
+)
+_CALIBRATION = (
+    _Column("expected calibration error", ("calibration", "expected_calibration_error"), 4),
+    _Column("where predicted", ("calibration", "expected_calibration_error_where_predicted"), 4),
+)
+_CONTENT = (
+    _Column("PSNR, hidden, dB", ("content", "psnr", "mean"), 2),
+    _Column("PSNR, object, dB", ("content", "psnr_object", "mean"), 2),
+    _Column("SSIM, hidden", ("content", "ssim", "mean")),
+    _Column("SSIM, object", ("content", "ssim_object", "mean")),
+    _Column("flicker, grey levels", ("content", "flicker", "mean"), 2),
+    _Column("LPIPS", ("content", "lpips", "mean")),
+    _Column("Frechet video distance", ("frechet_video_distance",), 2),
+)
+
+
+def tables(summary: Mapping[str, Any]) -> list[Table]:
+    """Lay the means of a run out; a table in which no method has anything is left out.
+
+    Args:
+        summary: as `RunSummary.record` gives it.
+    """
+    methods: Mapping[str, Mapping[str, Any]] = summary["methods"]
+    rows: list[tuple[str, Mapping[str, Any]]] = []
+    for name, record in methods.items():
+        count = record["samples"]
+        rows.append((name if count == 1 else f"{name}, mean of {count}", record))
+        if count > 1:
+            rows.append((f"{name}, best of {count}", record["best_of_samples"]))
+    plain = list(methods.items())
+    laid_out = [
+        _table("Masks, protocol strict", _MASKS, rows),
+        _table("Masks, protocol released", _RELEASED, rows),
+        _table("Boxes", _BOXES, rows),
+        _table("Calibration of the samples", _CALIBRATION, plain),
+        _table("Painted content, the true masks given", _CONTENT, plain),
+    ]
+    return [table for table in laid_out if table.rows and table.columns]
+
+
+def _table(title: str, columns: Sequence[_Column], rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
+    """A table without the columns and rows in which there is nothing."""
+    cells = {name: [column.cell(record) for column in columns] for name, record in rows}
+    kept = [
+        number for number in range(len(columns)) if any(not math.isnan(line[number].value) for line in cells.values())
+    ]
+    filled = {name: line for name, line in cells.items() if any(not math.isnan(cell.value) for cell in line)}
+    return Table(
+        title,
+        tuple(columns[number].label for number in kept),
+        tuple((name, tuple(line[number] for number in kept)) for name, line in filled.items()),
+    )
+
+
+MEASURES: dict[str, str] = {
+    "strict": "mIoU over all frames that have the object, mIoU_occ (the hidden part alone) over all frames that hide "
+    "something; a miss counts as 0.",
+    "released": "as published figures were computed: hidden parts are eroded by 5 x 5 pixels first, and frames whose "
+    "mIoU_occ is then 0 are dropped, so that a complete miss vanishes.",
+    "fully hidden": "mIoU of frames that show nothing of the object.",
+    "invented": "area predicted in frames that hide nothing, as a share of the visible area there.",
+    "boundary F": "how well the outlines follow each other, within 0.8 % of the frame's diagonal.",
+    "instability": "change of the predicted shape from frame to frame beyond that of the true shape; less is better.",
+    "boxes": "IoU of the boxes around the masks, and the share of frames above 0.25, 0.5 and 0.75.",
+    "samples": "of k predictions, the mean over all of them, and the best: the one of a track with the largest mIoU, "
+    "chosen with the truth. Each has its own seed, from the track's name and the sample's number.",
+    "calibration": "whether of the pixels that a share p of the samples has, a share p is the object's.",
+    "±, [ ]": "standard error and 95 % confidence interval (Student's t); tracks, not frames, are independent draws.",
+}
+"""What the measures are, by name."""
+
+
+NAMES: dict[str, str] = {"miou": "mIoU", "miou_occ": "mIoU_occ", "box_iou": "box IoU", "psnr": "PSNR, hidden, dB,"}
+"""What the main measures are called in words."""
+
+
+def format_tables(summary: Mapping[str, Any]) -> str:
+    """All tables for the terminal, each mean with its standard error over tracks.
+
+    Args:
+        summary: as `RunSummary.record` gives it.
+    """
+    return "\n\n".join(f"{table.title}\n{_lines(table, full=False)}" for table in tables(summary))
+
+
+LEVEL_NAMES = {
+    "fully_hidden": "mIoU of fully hidden frames",
+    "open_miou": "mIoU of tracks that hide nothing",
+    "open_invented": "area invented in tracks that hide nothing",
+}
+
+
+def format_verdicts(bars: Sequence[Mapping[str, Any]]) -> str:
+    """Say of each bar whether it is cleared and by how much, a line each.
+
+    Args:
+        bars: of a summary.
+    """
+    return "\n".join(f"{'pass' if bar['passed'] else 'FAIL'}  {describe_bar(bar)}" for bar in bars)
+
+
+def describe_bar(bar: Mapping[str, Any]) -> str:
+    """The gain over a baseline, or the value, that a verdict rests on."""
+    measured = bar["gain"] if "gain" in bar else bar["value"]
+    error = measured["standard_error"]
+    spread = "" if math.isnan(error) else f" ± {error:.3f}"
+    if "gain" in bar:
+        figures = f"{measured['value']:+.3f}{spread} over {bar['baseline']}, bar {bar['margin']:+.2f}"
+        return f"{bar['method']}: {NAMES[bar['measure']]} {figures}"
+    limit = f"{'at least' if bar['at_least'] else 'at most'} {bar['limit']:.2f}"
+    return f"{bar['method']}: {LEVEL_NAMES[bar['measure']]} {measured['value']:.3f}{spread}, {limit} wanted"
+
+
+def scored(summary: Mapping[str, Any]) -> str:
+    """Say how many tracks and frames were scored and how many were left out."""
+    tracks = summary["tracks"]
+    text = f"{tracks['scored']} track(s) with {tracks['frames']} frames scored"
+    return f"{text}, {len(tracks['skipped'])} left out" if tracks["skipped"] else f"{text}, none left out"
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """Lay the whole summary out.
+
+    Args:
+        summary: as `RunSummary.record` gives it, with ``benchmark``, ``command`` and ``settings``.
+    """
+    parts = [f"# {summary['benchmark']}", f"{scored(summary)}."]
+    parts += [f"## {table.title}\n\n{_lines(table, full=True)}" for table in tables(summary)]
+    if summary["bars"]:
+        parts.append("## Bars\n\n" + "\n".join(f"- {line}" for line in format_verdicts(summary["bars"]).splitlines()))
+    if summary["tracks"]["skipped"]:
+        lines = [f"- `{identity}`: {reason}" for identity, reason in summary["tracks"]["skipped"].items()]
+        parts.append("## Left out\n\n" + "\n".join(lines))
+    parts.append("## Measures\n\n" + "\n".join(f"- **{name}**: {text}" for name, text in MEASURES.items()))
+    settings = "\n".join(f"- {name}: {said(value)}" for name, value in summary["settings"].items())
+    parts.append(f"## Settings\n\n{settings}\n\n```bash\n{summary['command']}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def said(value: object) -> str:
+    """A setting in words."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {said(entry)}" for key, entry in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(said, value)) or "none"
+    return "none" if value in (None, "") else str(value)
+
+
+def _lines(table: Table, *, full: bool) -> str:
+    rows = [
+        ["method", *table.columns],
+        *([name, *(cell.full if full else cell.brief for cell in cells)] for name, cells in table.rows),
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    )

@@ -1,0 +1,275 @@
+"""Masks of an object: run-length coding, size, union, and the pictures cut out with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import TypedDict
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco
+from scipy import ndimage
+
+from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
+
+WHITE = 255
+FIXED_POINT = 2048
+"""What 1 is in the weights of `resize_masks`."""
+_MAX_DIGITS = 7  # of a run: 2^34 pixels, more than any picture has
+Indices = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.int32]
+
+
+class Rle(TypedDict):
+    """A run-length coded mask as COCO writes it: ``size`` is [H, W], ``counts`` the compressed runs."""
+
+    size: list[int]
+    counts: str
+
+
+def encode_rle(mask: BoolArray) -> Rle:
+    """Code a mask, bool ``[H, W]``, as JSON-ready COCO run lengths."""
+    coded = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in coded["size"]], "counts": coded["counts"].decode("ascii")}
+
+
+def decode_rle(rle: Rle) -> BoolArray:
+    """Decode COCO run lengths to a mask, bool ``[H, W]``.
+
+    Raises:
+        InputError: if the value is not such a coding or its runs do not fill its size.
+    """
+    runs = check_rle(rle)
+    height, width = rle["size"]
+    return np.ascontiguousarray(np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T)
+
+
+def check_rle(rle: Rle) -> Indices:
+    """Check COCO run lengths without decoding them; what passes is safe to hand to pycocotools.
+
+    Returns:
+        lengths of the runs, of 0 and 1 by turns, int64.
+
+    Raises:
+        InputError: if the value is not such a coding or its runs do not fill its size.
+    """
+    size, counts = rle.get("size"), rle.get("counts")
+    if (
+        not isinstance(size, list)
+        or len(size) != 2
+        or not all(isinstance(side, int) and side > 0 for side in size)
+        or not isinstance(counts, str)
+    ):
+        raise InputError(f"rle: expected size [H, W] and a counts string, got size {size!r}, counts {counts!r:.40}")
+    runs = _runs(counts)
+    if runs is None or runs.sum() != size[0] * size[1]:
+        covered = "a text that is no run lengths" if runs is None else f"{runs.sum()}"
+        raise InputError(
+            f"rle: expected runs that fill {size[0]} x {size[1]} = {size[0] * size[1]} pixels, got {covered}; "
+            f"the file is damaged or size does not belong to counts"
+        )
+    return runs
+
+
+def merge_rle(first: Rle, second: Rle) -> Rle:
+    """Union of two masks that :func:`check_rle` has passed, without decoding them."""
+    merged = coco.merge([_bytes(first), _bytes(second)])
+    return {"size": [int(side) for side in merged["size"]], "counts": merged["counts"].decode("ascii")}
+
+
+def rle_area(rle: Rle) -> int:
+    """Pixels of a mask that :func:`check_rle` has passed."""
+    return int(coco.area(_bytes(rle)))
+
+
+def rle_box(rle: Rle) -> tuple[float, float, float, float]:
+    """Smallest box x, y, width, height around a mask that :func:`check_rle` has passed; all 0 if it is empty."""
+    x, y, width, height = (float(side) for side in coco.toBbox(_bytes(rle)))
+    return x, y, width, height
+
+
+def hidden_share(modal: BoolArray, amodal: BoolArray) -> float:
+    """How much of an object is hidden: 1 less its visible share, mean over the frames that it is in.
+
+    Args:
+        modal: visible part, bool ``[F, H, W]``.
+        amodal: whole object, bool ``[F, H, W]``.
+
+    Returns:
+        0 to 1; 0 where the object is in no frame.
+    """
+    whole = amodal.sum(axis=(1, 2))
+    there = whole > 0
+    seen = (modal & amodal).sum(axis=(1, 2))[there]
+    return float((1 - seen / whole[there]).mean()) if there.any() else 0.0
+
+
+def resize_masks(masks: BoolArray, height: int, width: int) -> BoolArray:
+    """Resize masks: bilinear between pixel centres without smoothing, then at least 0.5 (docs/method.md, section 8).
+
+    All published figures were scored on masks resized in 8-bit fixed point, whose truncated products move the rim of
+    a mask by up to a pixel and mIoU by a thousandth; the same arithmetic is used here, to the bit.
+
+    Args:
+        masks: bool ``[F, H, W]``.
+        height: rows of the result.
+        width: columns of the result.
+
+    Returns:
+        bool ``[F, height, width]``.
+    """
+    if masks.shape[1:] == (height, width):
+        return masks.copy()
+    top, bottom, above, below = _neighbours(masks.shape[1], height, clamp=False)
+    left, right, before, after = _neighbours(masks.shape[2], width, clamp=True)
+    resized = np.empty((len(masks), height, width), dtype=np.bool_)
+    for frame, mask in enumerate(masks):  # a frame at a time: wide copies of a long 4K clip would not fit
+        values = mask.astype(np.int32)
+        rows = (values[:, left] * before + values[:, right] * after) >> 4  # [H, width]
+        upper, lower = (rows[top] * above[:, None]) >> 16, (rows[bottom] * below[:, None]) >> 16
+        resized[frame] = (upper + lower + 2) >> 2 > 0  # [height, width]
+    return resized
+
+
+def cut_out_on_white(rgb: UInt8Array, mask: BoolArray) -> UInt8Array:
+    """The picture inside the mask and white elsewhere.
+
+    Args:
+        rgb: uint8 ``[F, H, W, 3]``.
+        mask: bool ``[F, H, W]``.
+    """
+    return np.where(mask[..., None], rgb, np.uint8(WHITE))
+
+
+def compose_rgba(
+    rgb: UInt8Array, visible_mask: BoolArray, completed_rgb: UInt8Array, amodal_mask: BoolArray
+) -> UInt8Array:
+    """The layer of an object: its visible pixels to the bit as the input has them, the others as completed.
+
+    Args:
+        rgb: frames of the input, uint8 ``[F, H, W, 3]``.
+        visible_mask: modal mask, bool ``[F, H, W]``.
+        completed_rgb: the painted whole object, uint8 ``[F, H, W, 3]``.
+        amodal_mask: the whole object, bool ``[F, H, W]``; pixels of `visible_mask` are added to it.
+
+    Returns:
+        uint8 ``[F, H, W, 4]``; alpha is 255 on the object, and all four channels are 0 elsewhere.
+    """
+    rgba = np.zeros((*amodal_mask.shape, 4), dtype=np.uint8)
+    for mask, picture in ((amodal_mask & ~visible_mask, completed_rgb), (visible_mask, rgb)):
+        rgba[mask, :3] = picture[mask]
+        rgba[mask, 3] = 255
+    return rgba
+
+
+def _bytes(rle: Rle) -> dict[str, object]:
+    """Run lengths as pycocotools wants them."""
+    return {"size": rle["size"], "counts": rle["counts"].encode("ascii")}
+
+
+def _neighbours(source: int, target: int, *, clamp: bool) -> tuple[Indices, Indices, Weights, Weights]:
+    """The two source pixels around each target pixel's centre and their weights in 1/2048, each ``[target]``.
+
+    Args:
+        source: pixels along the axis before.
+        target: pixels along the axis after.
+        clamp: whether a centre beyond the outermost source pixels gives all weight to one of them.
+    """
+    centre = ((np.arange(target) + 0.5) * (source / target) - 0.5).astype(np.float32)
+    first = np.floor(centre).astype(np.int64)
+    part = centre - first.astype(np.float32)
+    if clamp:
+        part[(first < 0) | (first >= source - 1)] = 0
+    second = np.clip(first + 1, 0, source - 1)
+    first = np.clip(first, 0, source - 1)
+    one = np.float32(FIXED_POINT)
+    weights = np.rint((1 - part) * one).astype(np.int32), np.rint(part * one).astype(np.int32)
+    return first, second, *weights
+
+
+def _runs(counts: str) -> Indices | None:
+    """Lengths of the runs, of 0 and 1 by turns, in a compressed COCO string; None where it is not one.
+
+    The format: each run in base-32 digits of 6-bit characters from '0', least first, with a sign bit; from the
+    fourth run on, the difference to the run before the last. Read here because pycocotools reads and writes past
+    its buffers where a string is damaged.
+    """
+    codes = np.frombuffer(counts.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero((codes & 32) == 0)
+    if ((codes < 0) | (codes > 63)).any() or len(ends) == 0 or ends[-1] != len(codes) - 1:
+        return None
+    starts = np.append(0, ends[:-1] + 1)
+    digits = ends - starts + 1
+    if digits.max() > _MAX_DIGITS:
+        return None
+    places = np.arange(len(codes)) - np.repeat(starts, digits)
+    values = np.add.reduceat((codes & 31) << (5 * places), starts)
+    runs = np.where(codes[ends] & 16, values - (1 << (5 * digits)), values)
+    for first in (1, 2):
+        runs[first::2] = np.cumsum(runs[first::2])
+    return None if runs.min() < 0 else runs
+
+
+def nearer_pixels(modal: BoolArray, depth: FloatArray) -> BoolArray:
+    """Pixels that are nearer than the median of the object's visible pixels in the same frame.
+
+    A frame that shows nothing of the object takes the median of the nearest frame (the earlier of two) that does.
+
+    Args:
+        modal: visible part, bool ``[F, H, W]``.
+        depth: any scale, nearer is larger, float32 ``[F, H, W]``.
+
+    Returns:
+        bool ``[F, H, W]``; nothing if the object is never visible.
+
+    Raises:
+        InputError: if the shapes differ.
+    """
+    if depth.shape != modal.shape:
+        raise InputError(f"depth: expected the modal mask's shape {list(modal.shape)}, got {list(depth.shape)}")
+    shown = np.flatnonzero(modal.any(axis=(1, 2)))
+    if len(shown) == 0:
+        return np.zeros_like(modal)
+    medians = np.asarray([np.median(depth[frame][modal[frame]]) for frame in shown])
+    nearest = np.abs(np.arange(len(modal))[:, None] - shown).argmin(axis=1)
+    return np.asarray(depth > medians[nearest][:, None, None])
+
+
+def fill_between(masks: Mapping[int, BoolArray]) -> dict[int, BoolArray]:
+    """Fill the frames between the first and the last that have a mask.
+
+    The shape between two masks is the mean of their signed distances, each laid where the centre is by then. It knows
+    nothing of the picture: whoever uses it looks at what comes out. Between a mask and an empty one there is nothing.
+
+    Args:
+        masks: by frame, bool ``[H, W]``, all of one size; at least one.
+
+    Returns:
+        a mask for every frame from the first to the last; those that were given are as they were.
+    """
+    frames = sorted(masks)
+    filled = {frames[-1]: masks[frames[-1]]}
+    for first, last in pairwise(frames):
+        filled[first] = masks[first]
+        for frame in range(first + 1, last):
+            filled[frame] = _between(masks[first], masks[last], (frame - first) / (last - first))
+    return dict(sorted(filled.items()))
+
+
+def _between(first: BoolArray, last: BoolArray, share: float) -> BoolArray:
+    if not (first.any() and last.any()):
+        return np.zeros_like(first)
+    centres = [np.argwhere(mask).mean(axis=0) for mask in (first, last)]
+    centre = (1 - share) * centres[0] + share * centres[1]
+    distances = [
+        ndimage.shift(_signed_distance(mask), centre - own, order=1, mode="nearest")
+        for mask, own in zip((first, last), centres, strict=True)
+    ]
+    return np.asarray((1 - share) * distances[0] + share * distances[1] > 0)
+
+
+def _signed_distance(mask: BoolArray) -> FloatArray:
+    """Pixels to the outline, above 0 inside; float32 ``[H, W]``."""
+    inside, outside = ndimage.distance_transform_edt(mask), ndimage.distance_transform_edt(~mask)
+    return np.asarray(inside - outside, np.float32)

@@ -1,0 +1,1 @@
+"""Files in and out: videos, images, masks, annotations, depth, result folders."""

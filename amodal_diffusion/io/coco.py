@@ -1,0 +1,326 @@
+"""Masks as COCO-like files give them: compressed or plain run lengths, or polygons."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco
+
+from amodal_diffusion.frames.masks import Rle, check_rle, decode_rle, encode_rle, merge_rle, rle_area, rle_box
+from amodal_diffusion.io.images import natural_key
+from amodal_diffusion.types import BoolArray, InputError
+
+
+def read_coco_mask(value: object, height: int, width: int) -> Rle | None:
+    """Turn a mask of any COCO form into compressed run lengths, which are not decoded.
+
+    Args:
+        value: ``{size, counts}`` with counts as text or as a list of runs, a list of polygons ``[x1, y1, x2, y2, ...]``
+            whose union is meant, or None.
+        height: pixels of the frame.
+        width: pixels of the frame.
+
+    Returns:
+        None for a mask without any run or polygon.
+
+    Raises:
+        InputError: if the value is none of these or is of another size.
+    """
+    if value is None or value == []:
+        return None
+    if isinstance(value, dict):
+        return _from_runs(value, height, width)
+    if isinstance(value, list) and all(map(_is_polygon, value)):
+        return _packed(coco.merge(coco.frPyObjects(value, height, width)))
+    raise InputError(f"expected run lengths {{size: [H, W], counts}} or polygons [[x1, y1, ...]], got {value!r:.60}")
+
+
+def decode_coco_mask(value: object, height: int, width: int) -> BoolArray:
+    """Decode a mask of any COCO form, see `read_coco_mask`.
+
+    Returns:
+        bool ``[H, W]``.
+
+    Raises:
+        InputError: as `read_coco_mask`, or if its runs do not fill its size.
+    """
+    rle = read_coco_mask(value, height, width)
+    return np.zeros((height, width), dtype=np.bool_) if rle is None else decode_rle(rle)
+
+
+def may_be_visible(value: object, height: int, width: int) -> bool:
+    """Whether a mask of any COCO form has a pixel; a damaged one may, so that it is found when it is decoded."""
+    try:
+        rle = read_coco_mask(value, height, width)
+        if rle is not None:
+            check_rle(rle)
+    except InputError:
+        return True
+    return rle is not None and rle_area(rle) > 0
+
+
+def _from_runs(value: dict[str, Any], height: int, width: int) -> Rle:
+    size, counts = value.get("size"), value.get("counts")
+    if size != [height, width]:
+        raise InputError(f"expected run lengths of size [{height}, {width}] as the frame's, got {size!r:.40}")
+    if isinstance(counts, str):
+        return {"size": [height, width], "counts": counts}
+    if not isinstance(counts, list) or not all(isinstance(run, int) and run >= 0 for run in counts):
+        raise InputError(f"expected counts that are text or a list of runs, got {counts!r:.60}")
+    if sum(counts) != height * width:
+        raise InputError(f"expected runs that fill {height} x {width} = {height * width} pixels, got {sum(counts)}")
+    return _packed(coco.frPyObjects({"size": size, "counts": counts}, height, width))
+
+
+def _packed(coded: dict[str, Any]) -> Rle:
+    return {"size": [int(side) for side in coded["size"]], "counts": coded["counts"].decode("ascii")}
+
+
+def _is_polygon(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) >= 6
+        and len(value) % 2 == 0
+        and all(isinstance(number, int | float) and math.isfinite(number) for number in value)
+    )
+
+
+Entry = Mapping[str, Any]
+Masks = list[Rle | None]
+
+
+@dataclass(frozen=True)
+class AnnotatedMasks:
+    """What a file holds.
+
+    Attributes:
+        height: pixels.
+        width: pixels.
+        num_frames: of the clip.
+        objects: by name, a mask a frame; None where the object is not seen.
+    """
+
+    height: int
+    width: int
+    num_frames: int
+    objects: dict[str, Masks]
+
+
+def read_annotated_masks(path: Path, *, what: str, single: str) -> AnnotatedMasks:
+    """Read a file of one clip.
+
+    Args:
+        path: YouTube-VIS has ``videos``, and an annotation for each object; COCO has ``images``, and an annotation for
+            each object and frame, with ``track_id`` where a frame has several. Frames are in the order of their names.
+        what: name of the argument for messages.
+        single: name of the object where nothing tells annotations of different objects apart.
+
+    Raises:
+        InputError: if it is no such file, or of several clips, or a mask in it is damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{what}: {path}: cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+        raise InputError(f"{what}: {path}: expected a COCO or YouTube-VIS file with annotations, got neither")
+    try:
+        read = _youtube_vis if content.get("videos") and not content.get("images") else _coco
+        found = read(content, single)
+    except InputError as error:
+        raise InputError(f"{what}: {path}: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        missing = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"{what}: {path}: not as COCO or YouTube-VIS files are: {missing}") from error
+    if not found.objects:
+        raise InputError(f"{what}: {path}: holds no annotation of an object")
+    names = sorted(found.objects, key=natural_key)
+    return AnnotatedMasks(
+        found.height, found.width, found.num_frames, {name: found.objects[name] for name in names}
+    )  # fmt: skip
+
+
+def _youtube_vis(content: Entry, _: str) -> AnnotatedMasks:
+    videos = content["videos"]
+    if len(videos) != 1:
+        raise InputError(f"holds {len(videos)} videos; give a file of the clip alone")
+    height, width = int(videos[0]["height"]), int(videos[0]["width"])
+    frames = int(videos[0]["length"]) if "length" in videos[0] else len(videos[0]["file_names"])
+    objects: dict[str, Masks] = {}
+    for entry in content["annotations"]:
+        masks = entry["segmentations"]
+        if len(masks) != frames:
+            raise InputError(f"annotation {entry['id']}: {len(masks)} masks for {frames} frames")
+        name = _name(entry) or str(entry["id"])
+        read = [_mask(mask, height, width, entry) for mask in masks]
+        objects[name] = [_union(old, new) for old, new in zip(objects[name], read, strict=True)] if (
+            name in objects
+        ) else read  # fmt: skip
+    return AnnotatedMasks(height, width, frames, objects)
+
+
+def _coco(content: Entry, single: str) -> AnnotatedMasks:
+    images = content["images"]
+    sizes = {(int(image["height"]), int(image["width"])) for image in images}
+    clips = {image.get("video_id") for image in images}
+    if len(sizes) != 1 or len(clips) != 1:
+        raise InputError(
+            f"holds {len(images)} images of {len(sizes)} sizes and {len(clips)} videos; give a file of the clip alone"
+        )
+    height, width = sizes.pop()
+    ordered = sorted(images, key=lambda image: (natural_key(str(image.get("file_name", ""))), image["id"]))
+    place = {image["id"]: index for index, image in enumerate(ordered)}
+    entries: Sequence[Entry] = content["annotations"]
+    named = any(_name(entry) for entry in entries)
+    if not named and len(images) > 1 and max(Counter(entry["image_id"] for entry in entries).values(), default=0) > 1:
+        raise InputError("a frame has several annotations; expected a track_id in each, which tells objects apart")
+    objects: dict[str, Masks] = {}
+    for entry in entries:
+        if entry["image_id"] not in place:
+            raise InputError(f"annotation {entry['id']}: no image {entry['image_id']}")
+        name = _name(entry) if named else single if len(images) > 1 or len(entries) == 1 else str(entry["id"])
+        if name is None:
+            raise InputError(f"annotation {entry['id']}: expected a track_id, as others have one")
+        masks = objects.setdefault(name, [None] * len(images))
+        index = place[entry["image_id"]]
+        masks[index] = _union(masks[index], _mask(entry["segmentation"], height, width, entry))
+    return AnnotatedMasks(height, width, len(images), objects)
+
+
+def _name(entry: Entry) -> str | None:
+    """Name of an annotation's object: as this package writes it, or else the number of the track."""
+    name = entry.get("name", entry.get("track_id", entry.get("instance_id")))
+    return None if name is None else str(name)
+
+
+def _mask(value: object, height: int, width: int, entry: Entry) -> Rle | None:
+    try:
+        rle = read_coco_mask(value, height, width)
+        if rle is not None:
+            check_rle(rle)
+    except InputError as error:
+        raise InputError(f"annotation {entry['id']}: {error}") from error
+    return rle
+
+
+def _union(first: Rle | None, second: Rle | None) -> Rle | None:
+    """An object in several pieces has several annotations in one frame."""
+    return merge_rle(first, second) if first and second else first or second
+
+
+@dataclass(frozen=True)
+class AnnotatedTrack:
+    """What the files say of an object of a clip, beside its masks.
+
+    Attributes:
+        number: of the object in its clip.
+        category: number of its category.
+        category_name: name of the category.
+        video: number of the clip.
+        image_ids: of the frames, unlike those of other clips.
+        file_names: of the frames.
+        height: pixels.
+        width: pixels.
+        name: of the object, if it has one beside its number.
+    """
+
+    number: int
+    category: int
+    category_name: str
+    video: int
+    image_ids: Sequence[int]
+    file_names: Sequence[str]
+    height: int
+    width: int
+    name: str | None = None
+
+    @property
+    def keys(self) -> dict[str, object]:
+        """What an annotation in either format says of the object."""
+        named = {} if self.name is None else {"name": self.name}
+        return {"track_id": self.number, **named}
+
+
+class CocoFile:
+    """A COCO file: an annotation for each frame that has a mask, with the object's number as ``track_id``."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin the file, which is overwritten."""
+        self._file = _AnnotationFile(path)
+        self._images: dict[int, dict[str, object]] = {}
+
+    def add(self, track: AnnotatedTrack, masks: Iterable[BoolArray]) -> None:
+        """Write a track.
+
+        Args:
+            track: what it is.
+            masks: bool ``[H, W]``, one a frame.
+        """
+        for image, name, mask in zip(track.image_ids, track.file_names, masks, strict=True):
+            self._images[image] = {"id": image, "file_name": name, "height": track.height, "width": track.width}
+            rle = encode_rle(mask)
+            if area := rle_area(rle):
+                self._file.add(track, image_id=image, segmentation=rle, bbox=rle_box(rle), area=area)
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close({"images": list(self._images.values())})
+
+
+class YoutubeVisFile:
+    """A YouTube-VIS file: an annotation for each track, null where a frame has no mask."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin the file, which is overwritten."""
+        self._file = _AnnotationFile(path)
+        self._videos: dict[int, dict[str, object]] = {}
+
+    def add(self, track: AnnotatedTrack, masks: Iterable[BoolArray]) -> None:
+        """Write a track, see `CocoFile.add`."""
+        size = {"height": track.height, "width": track.width}
+        names = list(track.file_names)
+        self._videos[track.video] = {"id": track.video, "file_names": names, "length": len(names), **size}
+        rles = [encode_rle(mask) for mask in masks]
+        areas = [rle_area(rle) for rle in rles]
+        self._file.add(
+            track,
+            video_id=track.video,
+            **size,
+            segmentations=[rle if area else None for rle, area in zip(rles, areas, strict=True)],
+            bboxes=[rle_box(rle) if area else None for rle, area in zip(rles, areas, strict=True)],
+            areas=[area or None for area in areas],
+        )
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close({"videos": list(self._videos.values())})
+
+
+class _AnnotationFile:
+    """A JSON object whose annotations are written as they come, and the rest at the end."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8")
+        self._file.write('{"annotations": [')
+        self._categories: dict[int, str] = {}
+        self._written = 0
+
+    def add(self, track: AnnotatedTrack, **entry: Any) -> None:  # noqa: ANN401 - the formats' own keys
+        self._file.write(",\n" if self._written else "\n")
+        self._written += 1
+        self._categories[track.category] = track.category_name
+        common = {"id": self._written, "category_id": track.category, "iscrowd": 0, "score": 1.0, **track.keys}
+        json.dump(common | entry, self._file, separators=(",", ":"))
+
+    def close(self, rest: Mapping[str, object]) -> None:
+        categories = [{"id": number, "name": self._categories[number]} for number in sorted(self._categories)]
+        text = json.dumps({**rest, "categories": categories})
+        self._file.write(f"\n],\n{text[1:]}\n")
+        self._file.close()

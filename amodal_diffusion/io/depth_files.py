@@ -1,0 +1,225 @@
+"""Depth of a clip from files: a folder of 16-bit PNG or one array on disk, nearer is larger."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from amodal_diffusion.io.images import list_pictures, read_integers
+from amodal_diffusion.io.video_reader import ClipReader
+from amodal_diffusion.types import FloatArray, InputError
+
+Values = npt.NDArray[np.number]
+_LONG_SIDE = 336  # pixels; estimated depth is smooth, and the networks look at it in cells of eight
+
+
+@dataclass(frozen=True)
+class DepthTrack:
+    """Depth of a clip, nearer is larger, any unit; iterate for float32 ``[H, W]``, one frame in memory at a time.
+
+    Attributes:
+        path: where it comes from.
+        num_frames: how many maps iteration yields.
+        height: pixels.
+        width: pixels.
+        limits: smallest and largest value over the clip.
+    """
+
+    path: Path
+    num_frames: int
+    height: int
+    width: int
+    limits: tuple[float, float]
+    _maps: Callable[[], Iterator[FloatArray]] = field(repr=False, compare=False)
+
+    def __iter__(self) -> Iterator[FloatArray]:
+        return self._maps()
+
+
+def open_depth(path: str | Path, *, inverse: bool = False) -> DepthTrack:
+    """Open depth files; reads them once for their range and keeps none.
+
+    Args:
+        path: a folder of one-channel PNG, or an ``.npy`` file ``[F, H, W]``.
+        inverse: the values are distances (metric depth): their inverse is taken, which is what depth networks give.
+            A distance of 0 means "not measured" there and is taken for infinitely far.
+
+    Raises:
+        InputError: if there is no depth, sizes differ, or values are negative distances or not finite.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"depth: {path}: no such file or folder")
+    stored = _from_pictures(path) if path.is_dir() else _from_array(path)
+
+    def maps() -> Iterator[FloatArray]:
+        for values in stored():
+            yield _nearness(values, path) if inverse else values.astype(np.float32)
+
+    sizes: list[tuple[int, ...]] = []
+    lows: list[float] = []
+    highs: list[float] = []
+    for index, values in enumerate(maps()):
+        if not np.isfinite(values).all():
+            raise InputError(f"depth: {path}: frame {index} holds NaN or infinity; fill it, or see --depth-inverse")
+        if sizes and values.shape != sizes[0]:
+            raise InputError(f"depth: {path}: frame {index} is {list(values.shape)}, the first is {list(sizes[0])}")
+        sizes.append(values.shape)
+        lows.append(float(values.min()))
+        highs.append(float(values.max()))
+    return DepthTrack(path, len(sizes), sizes[0][0], sizes[0][1], (min(lows), max(highs)), maps)
+
+
+def read_depth(path: str | Path, *, inverse: bool = False) -> FloatArray:
+    """Read all depth of a clip into memory.
+
+    Args:
+        path: as for :func:`open_depth`.
+        inverse: as for :func:`open_depth`.
+
+    Returns:
+        float32 ``[F, H, W]``, nearer is larger, in the file's unit.
+
+    Raises:
+        InputError: as :func:`open_depth`.
+    """
+    return np.stack(list(open_depth(path, inverse=inverse)))
+
+
+def fit_depth(depth: DepthTrack, clip: ClipReader) -> DepthTrack:
+    """Check that depth belongs to a clip.
+
+    Args:
+        depth: of the clip.
+        clip: the frames.
+
+    Returns:
+        the depth, without the maps of frames that a damaged clip has lost.
+
+    Raises:
+        InputError: if the numbers of frames or the sizes differ; says both.
+    """
+    if clip.positions is not None and depth.num_frames > clip.positions[-1]:
+        maps, kept = depth._maps, frozenset(clip.positions)
+        depth = replace(
+            depth,
+            num_frames=len(kept),
+            _maps=lambda: (values for position, values in enumerate(maps()) if position in kept),
+        )
+    if depth.num_frames != clip.num_frames:
+        raise InputError(
+            f"depth: {depth.path}: {depth.num_frames} maps for {clip.num_frames} frames of {clip.path}; "
+            "give one map a frame"
+        )
+    if (depth.height, depth.width) != (clip.height, clip.width):
+        raise InputError(
+            f"depth: {depth.path}: maps of {depth.width}x{depth.height} pixels for frames of "
+            f"{clip.width}x{clip.height}; give maps of the frames' size"
+        )
+    return depth
+
+
+@dataclass(frozen=True)
+class SmallDepthFile:
+    """Estimated depth that waits on disk, a quarter of a megabyte a frame or less, until all of the clip is estimated.
+
+    Attributes:
+        path: an ``.npy`` file.
+        num_frames: of the clip.
+        height: pixels of the clip.
+        width: pixels of the clip.
+    """
+
+    path: Path
+    num_frames: int
+    height: int
+    width: int
+
+    def count(self) -> int:
+        """How many whole maps an earlier run has left in the file, all in a row from the first."""
+        if not self.path.is_file():
+            return 0
+        size = self.path.stat().st_size - len(self._header)
+        return min(self.num_frames, max(0, size // self._bytes))
+
+    def write(self, maps: Iterable[FloatArray], *, kept: int = 0) -> None:
+        """Write maps behind those that are there.
+
+        Args:
+            maps: in order, float32 ``[n, H, W]`` each, together all that are missing.
+            kept: of the maps that are there, at most :meth:`count`; the file is cut off after them.
+        """
+        batches = iter(maps)
+        first = next(batches, ())  # where this fails, there is no file yet
+        with self.path.open("r+b" if kept else "wb") as file:  # not a memory map: a full disk would kill the process
+            file.write(self._header)
+            file.seek(kept * self._bytes, os.SEEK_CUR)
+            file.truncate()
+            for batch in chain([first], batches):
+                for depth in batch:
+                    file.write(_resized(depth, self._size).astype("<f4").tobytes())
+                file.flush()
+
+    def open(self) -> DepthTrack:
+        """Open the whole file at the clip's size."""
+        stored, size = np.load(self.path, mmap_mode="r"), (self.height, self.width)
+        limits = (float(stored.min()), float(stored.max()))
+        return DepthTrack(
+            self.path, len(stored), *size, limits=limits, _maps=lambda: (_resized(values, size) for values in stored)
+        )
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        shrink = max(1.0, max(self.height, self.width) / _LONG_SIDE)
+        return max(1, round(self.height / shrink)), max(1, round(self.width / shrink))
+
+    @property
+    def _bytes(self) -> int:
+        """Of a map."""
+        return 4 * self._size[0] * self._size[1]
+
+    @property
+    def _header(self) -> bytes:
+        header = BytesIO()
+        shape = (self.num_frames, *self._size)
+        np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        return header.getvalue()
+
+
+def _from_pictures(path: Path) -> Callable[[], Iterator[Values]]:
+    files = list_pictures(path)
+    if not files:
+        raise InputError(f"depth: {path}: no pictures in this folder; expected 16-bit PNG, one a frame")
+    return lambda: (read_integers(file).values for file in files)
+
+
+def _from_array(path: Path) -> Callable[[], Iterator[Values]]:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"depth: {path}: expected a folder of 16-bit PNG or an .npy file, got neither") from error
+    if not isinstance(array, np.ndarray) or array.ndim != 3 or array.size == 0 or array.dtype.kind not in "fiu":
+        found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "an archive of arrays"
+        raise InputError(f"depth: {path}: expected numbers [F, H, W], got {found}")
+    return lambda: iter(array)
+
+
+def _nearness(distance: Values, path: Path) -> FloatArray:
+    """Inverse of a distance; 0 where it is 0 or infinite."""
+    values = distance.astype(np.float32)
+    if (values < 0).any():
+        raise InputError(f"depth: {path}: negative distances, which --depth-inverse cannot invert")
+    return np.divide(1.0, values, out=np.zeros_like(values), where=values > 0)
+
+
+def _resized(depth: FloatArray, size: tuple[int, int]) -> FloatArray:
+    picture = Image.fromarray(np.asarray(depth, np.float32)).resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(picture, dtype=np.float32)

@@ -1,0 +1,356 @@
+"""Masks of one or many objects from files: pictures, labels, a video, JSON, or a folder of folders of pictures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from amodal_diffusion.frames.masks import Rle, decode_rle, rle_area
+from amodal_diffusion.io.coco import read_annotated_masks
+from amodal_diffusion.io.images import (
+    SUFFIXES,
+    IntegerPicture,
+    davis_palette,
+    list_pictures,
+    natural_key,
+    read_integers,
+)
+from amodal_diffusion.io.video_reader import ClipReader, keeps_values, open_clip
+from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+
+MAX_LABELS = 64  # pictures with more grey values than this are soft masks, not labels
+LOSSY = (".jpg", ".jpeg", ".webp")  # values beside those that were saved: never labels
+SINGLE = "1"  # name of the object where the masks hold only one
+_HALF = 3 * 255 // 2  # of the sum of red, green and blue
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MaskTrack:
+    """The masks of one object; iterate for bool ``[H, W]``, one frame in memory at a time.
+
+    Attributes:
+        name: the object's ID.
+        path: where the masks come from.
+        height: pixels.
+        width: pixels.
+        areas: pixels inside the mask, per frame.
+    """
+
+    name: str
+    path: Path
+    height: int
+    width: int
+    areas: tuple[int, ...]
+    _masks: Callable[[], Iterator[BoolArray]] = field(repr=False, compare=False)
+
+    @property
+    def num_frames(self) -> int:
+        """How many masks iteration yields."""
+        return len(self.areas)
+
+    def __iter__(self) -> Iterator[BoolArray]:
+        return self._masks()
+
+    def at(self, positions: Sequence[int]) -> Self:
+        """The masks at some positions alone.
+
+        Args:
+            positions: rising, below ``num_frames``.
+        """
+        areas, masks, kept = self.areas, self._masks, frozenset(positions)
+        return replace(
+            self,
+            areas=tuple(areas[position] for position in positions),
+            _masks=lambda: (mask for position, mask in enumerate(masks()) if position in kept),
+        )
+
+    def cut_to(self, height: int, width: int) -> Self:
+        """The upper left part of the masks.
+
+        Args:
+            height: pixels.
+            width: pixels.
+        """
+
+        def masks() -> Iterator[BoolArray]:
+            return (mask[:height, :width] for mask in self._masks())
+
+        areas = tuple(int(mask.sum()) for mask in masks())
+        return replace(self, height=height, width=width, areas=areas, _masks=masks)
+
+
+def read_masks(path: str | Path, *, allow_truncated: bool = False, what: str = "masks") -> dict[str, MaskTrack]:
+    """Find the objects in mask files; reads every file once and keeps none.
+
+    Args:
+        path: one of
+
+            - a folder of pictures, or one picture. 1-bit, {0, 1} or {0, largest value}: one object, "1". A palette,
+              or at most 64 values: labels, one object each but 0. More grey values: one soft mask, cut at half.
+            - a video: one object, "1", cut at half; or labels, as pictures, where its codec keeps every value.
+            - a JSON file of this clip as COCO or YouTube-VIS have them, see `read_annotated_masks`.
+            - a folder of folders of pictures: one object each, named as its folder. Folders that hold a folder
+              ``amodal_masks``, as this package writes them, stand for that.
+        allow_truncated: take the frames that decode from a mask video that is damaged.
+        what: name of the argument for messages.
+
+    Returns:
+        tracks by name, in natural order.
+
+    Raises:
+        InputError: if there are no masks, a file cannot be read, or sizes within one object differ.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{what}: {path}: no such file or folder")
+    if not path.is_dir():
+        if path.suffix.lower() in SUFFIXES:
+            return _from_pictures(path, [path], what)
+        if path.suffix.lower() == ".json":
+            return _from_annotations(path, what)
+        return _from_video(path, what, allow_truncated=allow_truncated)
+    pictures = list_pictures(path)
+    folders = [entry for entry in path.iterdir() if entry.is_dir() and entry.name[0] not in "._"]
+    if pictures and folders:
+        raise InputError(
+            f"{what}: {path}: holds both pictures and folders; expected one object's or a folder an object"
+        )
+    if pictures:
+        return _from_pictures(path, pictures, what)
+    if not folders:
+        raise InputError(
+            f"{what}: {path}: no masks in this folder; looked for {' '.join(SUFFIXES)} and folders of them"
+        )
+    return {
+        folder.name: _one_object(folder, what) for folder in sorted(folders, key=lambda entry: natural_key(entry.name))
+    }
+
+
+def fit_track(track: MaskTrack, clip: ClipReader, *, what: str) -> MaskTrack:
+    """Check that a track belongs to a clip.
+
+    Args:
+        track: the masks.
+        clip: the frames.
+        what: name of the argument for messages.
+
+    Returns:
+        the track, without the masks of frames that a damaged clip has lost.
+
+    Raises:
+        InputError: if the numbers of frames or the sizes differ; says both.
+    """
+    if clip.positions is not None and track.num_frames > clip.positions[-1]:
+        if track.num_frames > clip.num_frames:
+            logger.warning(
+                "%s: %s: %d of %d masks are used, those of frames that decode",
+                what,
+                track.path,
+                clip.num_frames,
+                track.num_frames,
+            )
+        track = track.at(clip.positions)
+    if track.num_frames != clip.num_frames:
+        raise InputError(
+            f"{what}: {track.path}: {track.num_frames} masks for {clip.num_frames} frames of {clip.path}; "
+            "give one mask a frame, empty where nothing can be seen"
+        )
+    size, wanted = (track.height, track.width), (clip.height, clip.width)
+    if size != wanted and size == (clip.height + clip.height % 2, clip.width + clip.width % 2):
+        return track.cut_to(*wanted)  # as our own mask videos are, whose sides have to be even
+    if size != wanted:
+        raise InputError(
+            f"{what}: {track.path}: masks of {track.width}x{track.height} pixels for frames of "
+            f"{clip.width}x{clip.height}; give masks of the frames' size"
+        )
+    return track
+
+
+@dataclass(frozen=True)
+class _Values:
+    """Which values one mask picture holds, and how often."""
+
+    counts: dict[int, int]
+    top: int
+    palette: bool
+    size: tuple[int, int]
+
+    def above_half(self) -> int:
+        return sum(count for value, count in self.counts.items() if value > self.top // 2)
+
+
+def _from_pictures(path: Path, files: Sequence[Path], what: str) -> dict[str, MaskTrack]:
+    """Tell one object, labels and soft masks apart by the values of all the pictures together."""
+    surveys = [_survey(file) for file in files]
+    for file, survey in zip(files, surveys, strict=True):
+        if survey.size != surveys[0].size:
+            raise InputError(
+                f"{what}: {file}: {survey.size[1]}x{survey.size[0]} pixels, {files[0].name} has "
+                f"{surveys[0].size[1]}x{surveys[0].size[0]}; all masks of a clip must have one size"
+            )
+
+    def track(name: str, areas: list[int], select: Callable[[IntegerPicture], BoolArray]) -> MaskTrack:
+        return MaskTrack(name, path, *surveys[0].size, tuple(areas), lambda: (select(read_integers(f)) for f in files))
+
+    labels = sorted({value for survey in surveys for value in survey.counts if value})
+    palette = any(survey.palette for survey in surveys)
+    if not labels or (not palette and _is_binary(surveys)):
+        inside = [sum(count for value, count in survey.counts.items() if value) for survey in surveys]
+        return {SINGLE: track(SINGLE, inside, lambda picture: picture.values > 0)}
+    lossy = any(file.suffix.lower() in LOSSY for file in files)
+    if palette or (len(labels) < MAX_LABELS and not lossy):  # 0, the background, is one of the values
+        return {
+            str(label): track(
+                str(label),
+                [survey.counts.get(label, 0) for survey in surveys],
+                lambda picture, label=label: picture.values == label,  # type: ignore[misc]  # bound per label
+            )
+            for label in labels
+        }
+    logger.warning("%s: %s: soft grey masks (%d values), cut at half", what, path, len(labels) + 1)
+    areas = [survey.above_half() for survey in surveys]
+    return {SINGLE: track(SINGLE, areas, lambda picture: picture.values > picture.top // 2)}
+
+
+def _is_binary(surveys: Sequence[_Values]) -> bool:
+    """Whether all pictures use only 0 and 1, or each only 0 and the largest value of its format."""
+    return all(survey.counts.keys() <= {0, 1} for survey in surveys) or all(
+        survey.counts.keys() <= {0, survey.top} for survey in surveys
+    )
+
+
+def _survey(file: Path) -> _Values:
+    picture = read_integers(file)
+    counts = np.bincount(picture.values.ravel())
+    present = np.flatnonzero(counts)
+    return _Values(
+        counts={int(value): int(counts[value]) for value in present},
+        top=picture.top,
+        palette=picture.palette,
+        size=(picture.values.shape[0], picture.values.shape[1]),
+    )
+
+
+def _one_object(folder: Path, what: str) -> MaskTrack:
+    source = folder / "amodal_masks" if (folder / "amodal_masks").is_dir() else folder
+    files = list_pictures(source)
+    if not files:
+        raise InputError(f"{what}: {source}: no masks in this folder; looked for {' '.join(SUFFIXES)}")
+    tracks = _from_pictures(source, files, what)
+    if len(tracks) > 1:
+        raise InputError(
+            f"{what}: {source}: holds labels {', '.join(tracks)}; in a folder of folders each holds one object"
+        )
+    return replace(next(iter(tracks.values())), name=folder.name)
+
+
+def _from_annotations(path: Path, what: str) -> dict[str, MaskTrack]:
+    read = read_annotated_masks(path, what=what, single=SINGLE)
+    size = (read.height, read.width)
+
+    def track(name: str, coded: Sequence[Rle | None]) -> MaskTrack:
+        areas = tuple(0 if rle is None else rle_area(rle) for rle in coded)
+        masks = lambda: (np.zeros(size, np.bool_) if rle is None else decode_rle(rle) for rle in coded)  # noqa: E731
+        return MaskTrack(name, path, *size, areas, masks)
+
+    return {name: track(name, coded) for name, coded in read.objects.items()}
+
+
+def _from_video(path: Path, what: str, *, allow_truncated: bool) -> dict[str, MaskTrack]:
+    clip = open_clip(path, allow_truncated=allow_truncated)
+    survey = survey_labels(clip, most=MAX_LABELS) if keeps_values(path) else None
+    if survey is not None:
+        return {name: _label_track(name, colour, clip, survey) for colour, name in survey.names.items()}
+
+    def brightness() -> Iterator[npt.NDArray[np.uint16]]:
+        return (frame.sum(axis=-1, dtype=np.uint16) for frame in clip)
+
+    areas, between = [], 0
+    for values in brightness():
+        areas.append(int((values > _HALF).sum()))
+        between += int(((values > _HALF // 2) & (values <= _HALF * 3 // 2)).sum())
+    if between > sum(areas):
+        logger.warning(
+            "%s: %s: mostly grey, read as one object cut at half; labels would have to be saved without loss (FFV1)",
+            what,
+            path,
+        )
+
+    return {
+        SINGLE: MaskTrack(
+            SINGLE, path, clip.height, clip.width, tuple(areas), lambda: (values > _HALF for values in brightness())
+        )
+    }
+
+
+def _label_track(name: str, colour: int, clip: ClipReader, survey: LabelSurvey) -> MaskTrack:
+    areas = tuple(counts.get(colour, 0) for counts in survey.counts)
+    return MaskTrack(
+        name, clip.path, clip.height, clip.width, areas, lambda: (packed(frame) == colour for frame in clip)
+    )
+
+
+Colours = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class LabelSurvey:
+    """Which values a video holds.
+
+    Attributes:
+        counts: a frame each, pixels by packed colour; black is the background and left out.
+        names: of the objects, by packed colour.
+    """
+
+    counts: tuple[dict[int, int], ...]
+    names: dict[int, str]
+
+
+def survey_labels(clip: ClipReader, *, most: int) -> LabelSurvey | None:
+    """Read a video through for its labels.
+
+    Grey values are labels themselves; colours of DAVIS's palette have the numbers that they have there; any other
+    colours are numbered from 1 as they come.
+
+    Args:
+        clip: of a codec that keeps every value.
+        most: largest number of values, background included, that is taken for labels.
+
+    Returns:
+        None where there are more values, so that it is no video of labels, or one object in black and white.
+    """
+    counts: list[dict[int, int]] = []
+    seen: dict[int, None] = {}  # in the order in which they come
+    for frame in clip:
+        values, numbers = np.unique(packed(frame), return_counts=True)
+        found = {int(value): int(number) for value, number in zip(values, numbers, strict=True) if value}
+        counts.append(found)
+        seen.update(dict.fromkeys(found))
+        if len(seen) >= most:
+            return None
+    if not seen or set(seen) in ({0x010101}, {0xFFFFFF}):
+        return None
+    return LabelSurvey(tuple(counts), _names(list(seen)))
+
+
+def packed(rgb: UInt8Array) -> Colours:
+    """Colours as numbers, uint32 ``[H, W]``, red first, of uint8 ``[H, W, 3]``."""
+    wide = rgb.astype(np.uint32)
+    return np.asarray((wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2], dtype=np.uint32)
+
+
+def _names(colours: list[int]) -> dict[int, str]:
+    if all(colour % 0x010101 == 0 for colour in colours):
+        return {colour: str(colour // 0x010101) for colour in sorted(colours)}
+    palette = {int(colour): label for label, colour in enumerate(packed(davis_palette()[None])[0])}
+    if all(colour in palette for colour in colours):
+        return {colour: str(palette[colour]) for colour in sorted(colours, key=palette.__getitem__)}
+    return {colour: str(number) for number, colour in enumerate(colours, start=1)}

@@ -1,0 +1,238 @@
+"""Videos out, frame by frame: H.264 in MP4, ProRes 4444 in MOV and VP9 in WebM, the last two with alpha."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Literal, Self
+
+import av
+import imageio_ffmpeg  # type: ignore[import-untyped]
+import numpy as np
+from av import VideoFrame, VideoStream
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+
+from amodal_diffusion.io.sound import SoundTrack
+from amodal_diffusion.io.timing import Timing
+from amodal_diffusion.io.video_reader import ClipReader
+from amodal_diffusion.types import InputError, UInt8Array
+
+Kind = Literal["mp4", "prores", "webm"]
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """How a kind of video is encoded.
+
+    Attributes:
+        container: FFmpeg's name.
+        encoders: by preference, each with its options.
+        pixels: FFmpeg's name of the pixel format.
+        alpha: frames are RGBA.
+        even: sides must be even.
+        sounds: what players of the container take as it is.
+        sound: encoder of any other sound.
+    """
+
+    container: str
+    encoders: dict[str, dict[str, str]]
+    pixels: str
+    alpha: bool
+    even: bool
+    sounds: tuple[str, ...]
+    sound: str
+
+
+_RECIPES: dict[Kind, _Recipe] = {
+    "mp4": _Recipe(
+        container="mp4",
+        # Builds of FFmpeg without GPL parts have no libx264.
+        encoders={
+            # Its macroblock tree does not give the same bytes each time.
+            "libx264": {"crf": "17", "preset": "veryfast", "mbtree": "0"},
+            "libopenh264": {"b": "20M"},
+            "mpeg4": {"b": "20M"},
+        },
+        pixels="yuv420p",
+        alpha=False,
+        even=True,
+        sounds=("aac", "mp3", "ac3", "eac3", "alac"),
+        sound="aac",
+    ),
+    "prores": _Recipe(
+        container="mov",
+        encoders={"prores_ks": {"profile": "4444", "vendor": "apl0", "alpha_bits": "16"}},
+        pixels="yuva444p10le",
+        alpha=True,
+        even=False,
+        sounds=("aac", "ac3", "alac", "pcm_s16le", "pcm_s24le"),
+        sound="pcm_s16le",
+    ),
+    "webm": _Recipe(
+        container="webm",
+        # Hidden frames of one of the two streams, colour and alpha, would have no partner in the other: no alt-ref.
+        encoders={"libvpx-vp9": {"crf": "12", "b": "0", "deadline": "good", "cpu-used": "4", "auto-alt-ref": "0"}},
+        pixels="yuva420p",
+        alpha=True,
+        even=False,
+        sounds=("opus", "vorbis"),
+        sound="libopus",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class VideoLayout:
+    """What the frames of a video have in common.
+
+    Attributes:
+        height: pixels.
+        width: pixels.
+        timing: when each frame is shown.
+        pixel_aspect: width over height of a pixel.
+    """
+
+    height: int
+    width: int
+    timing: Timing
+    pixel_aspect: Fraction = Fraction(1)
+
+    @classmethod
+    def of(cls, clip: ClipReader) -> Self:
+        """As a clip has it.
+
+        Args:
+            clip: may be pictures.
+        """
+        return cls(clip.height, clip.width, clip.timing, clip.pixel_aspect)
+
+
+def missing_encoders(kind: Kind, *, sound: bool) -> list[str]:
+    """Encoders that this kind of video needs and the installed FFmpeg does not have.
+
+    Args:
+        kind: of video.
+        sound: sound is carried over.
+    """
+    recipe = _RECIPES[kind]
+    missing = [] if _encoder(recipe) else [next(iter(recipe.encoders))]
+    return missing + ([recipe.sound] if sound and recipe.sound not in av.codecs_available else [])
+
+
+class VideoWriter:
+    """Write a video frame by frame, the same bytes each time.
+
+    MP4 wants even sides: odd ones are padded by repeating the last row and column. ProRes and VP9 keep any size.
+    """
+
+    def __init__(self, path: Path, kind: Kind, layout: VideoLayout, *, sound_of: Path | None = None) -> None:
+        """Open the file.
+
+        Args:
+            path: overwritten; its folder must exist.
+            kind: of video; ``"mp4"`` takes RGB, the others RGBA with straight or premultiplied alpha as it comes.
+            layout: of the frames to come.
+            sound_of: a video whose sound is carried over; None for none.
+
+        Raises:
+            InputError: if FFmpeg lacks the encoder; see :func:`missing_encoders`.
+        """
+        recipe = _RECIPES[kind]
+        encoder = _encoder(recipe)
+        if encoder is None:
+            raise InputError(f"{path.name}: this FFmpeg has none of {', '.join(recipe.encoders)}")
+        self._path, self._recipe, self._layout, self._written = path, recipe, layout, 0
+        options = {"fflags": "+bitexact"} | ({"movflags": "faststart"} if recipe.container == "mp4" else {})
+        self._container = av.open(f"file:{path}", mode="w", format=recipe.container, options=options)
+        stream: VideoStream = self._container.add_stream(  # type: ignore[assignment]  # by name: any kind
+            encoder, rate=layout.timing.rate, options=recipe.encoders[encoder]
+        )
+        stream.height = layout.height + (layout.height % 2 if recipe.even else 0)
+        stream.width = layout.width + (layout.width % 2 if recipe.even else 0)
+        stream.pix_fmt = recipe.pixels
+        context = stream.codec_context
+        context.time_base = layout.timing.unit if encoder != "mpeg4" else layout.timing.unit.limit_denominator(65535)
+        context.sample_aspect_ratio = layout.pixel_aspect
+        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        if recipe.container == "webm":
+            stream.metadata["alpha_mode"] = "1"
+        self._stream = stream
+        self._sound: SoundTrack | None = None
+        if sound_of is not None:
+            self._sound = SoundTrack(
+                sound_of,
+                self._container,
+                taken=recipe.sounds,
+                fallback=recipe.sound,
+                start=layout.timing.start,
+            )
+
+    def __enter__(self) -> Self:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Flush the encoders, unless an error is on its way, and close the file."""
+        try:
+            if kind is None:
+                self._container.mux(self._stream.encode(None))
+                if self._sound is not None:
+                    self._sound.finish()
+        finally:
+            if self._sound is not None:
+                self._sound.close()
+            self._container.close()
+        if kind is None and self._recipe.container == "webm" and self._layout.pixel_aspect != 1:
+            _name_aspect(self._path, self._layout)
+
+    def write(self, pixels: UInt8Array) -> None:
+        """Append a frame.
+
+        Args:
+            pixels: uint8 ``[H, W, 3]``, or ``[H, W, 4]`` for a kind with alpha, at the size given at first.
+
+        Raises:
+            InputError: if it has another shape, or there are more frames than times.
+        """
+        height, width = self._layout.height, self._layout.width
+        channels, form = (4, "rgba") if self._recipe.alpha else (3, "rgb24")
+        if pixels.shape != (height, width, channels):
+            raise InputError(f"frame: expected [{height}, {width}, {channels}], got {list(pixels.shape)}")
+        if self._written >= len(self._layout.timing.ticks):
+            raise InputError(f"frame: expected {self._written} frames, got more")
+        if self._recipe.even:
+            pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        # One thread: FFmpeg converts bands of a frame at the same time, and at odd widths one spoils another's rim.
+        frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=form).reformat(
+            format=self._recipe.pixels, dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, threads=1
+        )
+        frame.time_base, frame.pts = self._layout.timing.unit, self._layout.timing.ticks[self._written]
+        self._container.mux(self._stream.encode(frame))
+        if self._sound is not None:
+            self._sound.until(self._layout.timing.seconds(self._written))
+        self._written += 1
+
+
+def _encoder(recipe: _Recipe) -> str | None:
+    return next((name for name in recipe.encoders if name in av.codecs_available), None)
+
+
+def _name_aspect(path: Path, layout: VideoLayout) -> None:
+    """Write the shape of pixels into a WebM, whose writer does not take it from PyAV; its packets stay as they are."""
+    shape = layout.pixel_aspect * Fraction(layout.width, layout.height)
+    with TemporaryDirectory() as folder:
+        square = Path(shutil.move(path, folder))
+        try:
+            command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", f"file:{square}", "-map", "0"]
+            command += ["-c", "copy", "-aspect", f"{shape.numerator}:{shape.denominator}", "-fflags", "+bitexact"]
+            subprocess.run([*command, f"file:{path}"], check=True, capture_output=True)
+        except (RuntimeError, subprocess.CalledProcessError):  # no FFmpeg for this system: better square than none
+            shutil.copyfile(square, path)

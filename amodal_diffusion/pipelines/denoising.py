@@ -1,0 +1,299 @@
+"""The one denoising loop of both stages: (modal, guide) -> amodal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+import torch
+from diffusers import DiffusionPipeline, UNetSpatioTemporalConditionModel
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from einops import rearrange
+from torch import Tensor
+from transformers import CLIPVisionModelWithProjection
+
+from amodal_diffusion.models.checkpoint import SETTINGS_FILE, Presets, SamplingDefaults, read_settings, without_untold
+from amodal_diffusion.models.conditioning import Conditions, Generators, build_conditions, unconditional
+from amodal_diffusion.models.hub import StageComponents, find_model, load_stage
+from amodal_diffusion.models.latents import Autoencoder, decode_latents, spatial_factor
+from amodal_diffusion.models.schedulers import make_scheduler, set_noise_levels
+from amodal_diffusion.models.unet import one_token_per_frame
+from amodal_diffusion.types import InputError, Stage
+
+Conditioning = Literal["corrected", "released"]
+LATENT_CHANNELS = 4
+ALL_FRAMES = slice(None)
+
+
+@dataclass
+class ConditionedVideoOutput(BaseOutput):
+    """What the pipeline returns.
+
+    Attributes:
+        video: float32 ``[B, F, 3, H, W]`` in [-1, 1]; 0 in frames that were not to be decoded.
+        latents: final latents, float32 ``[B, F, 4, h, w]``, still multiplied by the VAE's scaling factor.
+    """
+
+    video: Tensor
+    latents: Tensor
+
+
+class ConditionedVideoPipeline(DiffusionPipeline):
+    """Sample the amodal video from a modal video and a guide (docs/method.md, sections 1 to 3).
+
+    ``conditioning="corrected"`` gives every row of a batch the tokens of all its frames, as training does.
+    ``"released"`` repeats the reference's inference to the bit, for the published checkpoints and numbers: one
+    token a frame, laid out row by row as (zero, token 0, zero, token 1, ...) under guidance, and fps minus one.
+    """
+
+    model_cpu_offload_seq = "image_encoder->unet->vae"
+    stage: ClassVar[Stage | None] = None
+
+    def __init__(
+        self,
+        vae: Autoencoder,
+        image_encoder: CLIPVisionModelWithProjection,
+        unet: UNetSpatioTemporalConditionModel,
+        scheduler: SchedulerMixin,
+        *,
+        sampling: SamplingDefaults | None = None,
+        presets: Presets | None = None,
+        conditioning: Conditioning = "corrected",
+    ) -> None:
+        """Take the networks over.
+
+        Args:
+            vae: the autoencoder of frames.
+            image_encoder: makes the tokens.
+            unet: 12 input channels.
+            scheduler: Euler or EDM, v-prediction, sigma_data 1.
+            sampling: used where a call says nothing; the paper's when None.
+            presets: what the checkpoint's presets change of it, by name. With ``conditioning="released"`` those that
+                this package gives to checkpoints without any do not count: the default is then ``sampling`` itself.
+            conditioning: see the class.
+
+        Raises:
+            InputError: if ``conditioning`` is another word.
+        """
+        super().__init__()
+        if conditioning not in ("corrected", "released"):
+            raise InputError(f"conditioning: expected 'corrected' or 'released', got {conditioning!r}")
+        self.register_modules(vae=vae, image_encoder=image_encoder, unet=unet, scheduler=scheduler)
+        self.sampling = sampling or SamplingDefaults()
+        self.presets = without_untold(presets or {}) if conditioning == "released" else presets or {}
+        self.conditioning = conditioning
+
+    @classmethod
+    def from_components(cls, components: StageComponents, *, conditioning: Conditioning = "corrected") -> Self:
+        """Build the pipeline of loaded networks."""
+        return cls(
+            components.vae,
+            components.image_encoder,
+            components.unet,
+            components.scheduler,
+            sampling=components.settings.sampling,
+            presets=components.settings.presets,
+            conditioning=conditioning,
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        conditioning: Conditioning = "corrected",
+        dtype: torch.dtype = torch.float32,
+    ) -> Self:
+        """Load a checkpoint in this package's layout or in the released one.
+
+        Args:
+            name: a bundled name, a folder, or a hub id.
+            conditioning: see the class.
+            dtype: dtype of UNet and image encoder.
+
+        Raises:
+            InputError: if the checkpoint is incomplete or does not fit.
+        """
+        folder = find_model(name)
+        stage: Stage = cls.stage or "amodal_segmentation"
+        if cls.stage is None and (folder / SETTINGS_FILE).is_file():
+            stage = read_settings(folder).stage
+        return cls.from_components(load_stage(folder, stage=stage, dtype=dtype), conditioning=conditioning)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        modal: Tensor,
+        guide: Tensor | None,
+        *,
+        sampling: SamplingDefaults | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        noise_aug_strength: float | None = None,
+        generator: Generators | None = None,
+        latents: Tensor | None = None,
+        decode_chunk_size: int | None = None,
+        decoded: slice | Sequence[slice] = ALL_FRAMES,
+    ) -> ConditionedVideoOutput:
+        """Sample a batch of clips.
+
+        Random numbers are drawn in this order: noise of the modal frames, noise of the guide frames, initial
+        latents.
+
+        Args:
+            modal: float ``[B, F, 1 or 3, H, W]`` in [-1, 1]; H and W multiples of the VAE's factor.
+            guide: as ``modal``, or None for guide latents of zero.
+            sampling: how to sample; as the checkpoint says when None. Sizes, window, zoom, threshold and views are
+                those of streams of frames: here the tensors are taken as they are.
+            num_inference_steps: denoising steps, instead of those of ``sampling``, as the following.
+            guidance_scale: weight of guidance, constant over frames; 1 or less is without.
+            noise_aug_strength: standard deviation of the noise added to the condition pixels, at least 0.
+            generator: one for the batch, or one a clip, which makes a clip's result independent of its batch.
+            latents: initial noise of unit variance, float ``[B, F, 4, h, w]``, instead of drawing it.
+            decode_chunk_size: frames of a clip that the VAE decodes together.
+            decoded: run of frames, at least one, that the video is wanted of, or one for each clip; decoding is half
+                the time of one step.
+
+        Returns:
+            video and final latents.
+
+        Raises:
+            InputError: if a shape or a number is out of range.
+        """
+        sampling = sampling or self.sampling
+        chosen = {
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "noise_aug_strength": noise_aug_strength,
+            "decode_chunk_size": decode_chunk_size,
+        }
+        sampling = replace(sampling, **{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
+
+        # 1. Check what came in
+        self._check_inputs(modal, guide, latents, sampling)
+        device = self._execution_device
+        batch, frames, _, height, width = modal.shape
+        runs = [decoded] * batch if isinstance(decoded, slice) else list(decoded)
+        if len(runs) != batch or not all(range(frames)[run] for run in runs):
+            raise InputError(f"decoded: expected a run of some of {frames} frames, or {batch} runs, got {decoded}")
+        modal = modal.to(device, torch.float32)
+        guide = guide if guide is None else guide.to(device, torch.float32)
+
+        # 2. Conditions, and the same with their unconditional rows above them for where there is guidance
+        conditions = build_conditions(
+            modal,
+            guide,
+            vae=self.vae,
+            image_encoder=self.image_encoder,
+            noise_aug_strength=torch.full((batch,), sampling.noise_aug_strength, device=device),
+            generator=generator,
+            fps=sampling.fps - (self.conditioning == "released"),
+            motion_bucket_id=sampling.motion_bucket_id,
+        )
+        both = self._with_unconditional_rows(conditions) if sampling.guidance_scale > 1.0 else conditions
+
+        # 3. Noise levels and initial latents
+        scheduler = make_scheduler(
+            self.scheduler, solver=sampling.solver, sigma_min=sampling.sigma_min, sigma_max=sampling.sigma_max
+        )
+        set_noise_levels(scheduler, sampling.num_inference_steps, device=device)
+        if latents is None:
+            factor = spatial_factor(self.vae)
+            shape = (batch, frames, LATENT_CHANNELS, height // factor, width // factor)
+            generators = generator if isinstance(generator, torch.Generator | None) else list(generator)
+            latents = randn_tensor(shape, generator=generators, device=device, dtype=torch.float32)
+        latents = latents.to(device, torch.float32) * scheduler.init_noise_sigma
+
+        # 4. Denoise; latents stay float32 whatever the network's dtype
+        low, high = sampling.guidance_interval or (0.0, math.inf)
+        tokens_context = one_token_per_frame(self.unet) if self.conditioning == "released" else nullcontext()
+        with tokens_context, self.progress_bar(total=len(scheduler.timesteps)) as bar:
+            for timestep, sigma in zip(scheduler.timesteps, scheduler.sigmas[:-1].tolist(), strict=True):
+                scaled = scheduler.scale_model_input(latents, timestep)
+                if sampling.guidance_scale > 1.0 and low <= sigma <= high:
+                    without, with_conditions = self._predict(scaled, timestep, both).chunk(2)
+                    output = without + sampling.guidance_scale * (with_conditions - without)
+                else:
+                    output = self._predict(scaled, timestep, conditions)
+                latents = scheduler.step(output, timestep, latents).prev_sample
+                bar.update()
+
+        # 5. Decode
+        video = torch.zeros(batch, frames, 3, height, width, device=device)
+        for row, run in enumerate(runs):
+            clip = decode_latents(self.vae, latents[row : row + 1, run], decode_chunk_size=sampling.decode_chunk_size)
+            video[row, run] = clip[0].clamp(-1.0, 1.0)
+        self.maybe_free_model_hooks()
+        return ConditionedVideoOutput(video=video, latents=latents)
+
+    def _predict(self, scaled: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
+        """Run the network on all rows; float32 ``[rows, F, 4, h, w]``, rows in the order of the conditions."""
+        batch, total = scaled.shape[0], conditions.latents.shape[0]
+        repeated = scaled.repeat(total // batch, 1, 1, 1, 1)
+        sample = torch.cat([repeated, conditions.latents], dim=2).to(self.unet.dtype)  # [rows, F, 12, h, w]
+        # One clip's frames fill a CPU; alone in its call, a clip's result does not depend on its batch there.
+        clips = [torch.arange(first, total, batch) for first in range(batch)]
+        groups = clips if sample.device.type == "cpu" else [torch.arange(total)]
+        output = torch.empty_like(conditions.latents[:, :, :LATENT_CHANNELS], dtype=torch.float32)
+        for rows in groups:
+            output[rows] = self.unet(
+                sample[rows],
+                timestep,
+                encoder_hidden_states=conditions.tokens[rows].to(self.unet.dtype),
+                added_time_ids=conditions.added_time_ids[rows].to(self.unet.dtype),
+                return_dict=False,
+            )[0].float()
+        return output
+
+    def _with_unconditional_rows(self, conditions: Conditions) -> Conditions:
+        """Stack the unconditional rows of all clips over the conditional ones."""
+        zero = unconditional(conditions)
+        tokens = torch.cat([zero.tokens, conditions.tokens])  # [2B, F, D]
+        if self.conditioning == "released":
+            # The reference interleaves zero and token over the 2F rows of a clip while its batch is all zero rows
+            # first: a row of either half then meets another row's token (docs/method.md, section 6, row 1).
+            mixed = rearrange([zero.tokens, conditions.tokens], "two b f d -> b (f two) d")
+            tokens = rearrange(mixed, "b (half f) d -> (half b) f d", half=2)
+        return replace(
+            conditions,
+            tokens=tokens,
+            latents=torch.cat([zero.latents, conditions.latents]),
+            added_time_ids=conditions.added_time_ids.repeat(2, 1),
+        )
+
+    def _check_inputs(
+        self,
+        modal: Tensor,
+        guide: Tensor | None,
+        latents: Tensor | None,
+        sampling: SamplingDefaults,
+    ) -> None:
+        """Raise an InputError that names the argument which is out of range."""
+        factor = spatial_factor(self.vae)
+        if modal.ndim != 5 or modal.shape[2] not in (1, 3) or not modal.is_floating_point() or 0 in modal.shape:
+            raise InputError(f"modal: expected float [B, F, 1 or 3, H, W], got {modal.dtype} {list(modal.shape)}")
+        batch, frames, _, height, width = modal.shape
+        if height % factor or width % factor:
+            raise InputError(
+                f"modal: expected height and width in multiples of {factor}, got {height}x{width}; pad or resize"
+            )
+        if guide is not None and (
+            guide.ndim != 5 or guide.shape[2] not in (1, 3) or guide.shape[3:] != modal.shape[3:]
+            or guide.shape[:2] != modal.shape[:2] or not guide.is_floating_point()
+        ):  # fmt: skip
+            raise InputError(
+                f"guide: expected float [{batch}, {frames}, 1 or 3, {height}, {width}] to match modal, got "
+                f"{guide.dtype} {list(guide.shape)}"
+            )
+        wanted = (batch, frames, LATENT_CHANNELS, height // factor, width // factor)
+        if latents is not None and tuple(latents.shape) != wanted:
+            raise InputError(f"latents: expected {list(wanted)}, got {list(latents.shape)}")
+        for name, least in (("num_inference_steps", 1), ("noise_aug_strength", 0), ("decode_chunk_size", 1)):
+            if getattr(sampling, name) < least:
+                raise InputError(f"{name}: expected at least {least}, got {getattr(sampling, name)}")

@@ -1,0 +1,268 @@
+"""Where in a clip an object can be hidden at all, judged by masks, depth and the border alone; nothing is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, repeat
+
+import numpy as np
+from scipy import ndimage
+
+from amodal_diffusion.pipelines.postprocessing import FARTHEST_SHARE, NEIGHBOURS
+from amodal_diffusion.types import BoolArray, FloatArray
+
+CONTEXT = 8
+"""Frames before and after a span that the networks see with it, to know the shape; chosen on validation scenes."""
+NOT_VISIBLE = "not visible"
+BORDER = "image border"
+NEARER = "nearer neighbour"
+OTHER = "another object beside it"
+SMALLER = "smaller than elsewhere"
+SHAPE = "another shape than where it is seen best"
+STILL = "no motion that would tell"
+GIVEN = "hidden in the whole masks"
+ASKED = "all frames asked for"
+
+_SIDE = 24  # pixels, the longer side of the shapes that are compared
+_LEAST_MOTION = 0.25  # of the object's extent; what stands still behind something that stands still never shows it
+_SAME_SIZE = 0.97  # of the area, above which a frame is not called smaller
+_SQUARE = np.ones((2, 2), dtype=np.bool_)
+
+
+@dataclass(frozen=True)
+class SpanFrame:
+    """What is looked at of a frame.
+
+    Attributes:
+        modal: visible part of the object, bool ``[H, W]``.
+        depth: nearer is larger, float32 ``[H, W]``; None for none, as which one that is the same everywhere counts.
+        others: visible parts of the other objects together, bool ``[H, W]``; None where they are not known.
+    """
+
+    modal: BoolArray
+    depth: FloatArray | None = None
+    others: BoolArray | None = None
+
+
+@dataclass(frozen=True)
+class Span:
+    """Frames in a row in which the object can be hidden.
+
+    Attributes:
+        start: first frame.
+        stop: one past the last.
+        reasons: why, each once, in the order of the frames.
+    """
+
+    start: int
+    stop: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Where in a clip an object can be hidden.
+
+    Attributes:
+        frames: of the clip.
+        runs: in order; frames of none of them show the object whole.
+    """
+
+    frames: int
+    runs: tuple[Span, ...]
+
+    @classmethod
+    def whole(cls, frames: int) -> Spans:
+        """A clip in all of which the networks are asked."""
+        return cls(frames, (Span(0, frames, (ASKED,)),))
+
+    def doubtful(self) -> Iterator[bool]:
+        """Whether the object can be hidden, for each frame in order."""
+        number = 0
+        for run in self.runs:
+            yield from repeat(False, run.start - number)
+            yield from repeat(True, run.stop - run.start)
+            number = run.stop
+        yield from repeat(False, self.frames - number)
+
+    def segments(self, size: int, overlap: int) -> list[tuple[int, int]]:
+        """The frames that the networks have to see: spans and frames around them.
+
+        Args:
+            size: of a window; every segment is cut into full ones, as far as the clip has the frames.
+            overlap: of neighbouring windows.
+
+        Returns:
+            first frames, and one past the last, of parts that do not touch, in order.
+        """
+        near = [(max(0, run.start - CONTEXT), min(self.frames, run.stop + CONTEXT)) for run in self.runs]
+        grown = []
+        for start, stop in _joined(near):
+            # A last window is full by sharing more with the one before; new frames cost no more than shared ones.
+            steps = -(-max(0, stop - start - size) // (size - overlap))
+            last = min(self.frames, start + size + steps * (size - overlap))
+            grown.append((max(0, last - size - steps * (size - overlap)), last))
+        return _joined(grown)
+
+    def around(self, start: int, stop: int) -> tuple[int, int]:
+        """The part of a run of frames that holds all of its frames in which the object can be hidden.
+
+        Args:
+            start: first frame.
+            stop: one past the last.
+
+        Returns:
+            first frame and one past the last; the same number where there are none.
+        """
+        met = [run for run in self.runs if run.start < stop and start < run.stop]
+        return (max(start, met[0].start), min(stop, met[-1].stop)) if met else (start, start)
+
+
+def find_spans(frames: Iterable[SpanFrame], *, beyond: bool = False) -> Spans:
+    """Find where an object can be hidden; in all other frames its visible part is the whole of it.
+
+    With depth a frame is free of doubt if no pixel beside the visible part is nearer than the object, or if it shows
+    nothing and the frames before and after that do are free of doubt with the object at the border. Without depth it
+    is so only if the visible part does not touch the border and, moved and scaled, has the shape that it has where it
+    is seen best, and has had that shape at places apart; so an object that turns or bends has few such frames.
+
+    Args:
+        frames: in order, read once; without depth a shape of 72 bytes is kept of each, with it nothing.
+        beyond: what lies outside the frame is wanted, too, so that the border hides as well as things do.
+    """
+    reasons: list[str | None] = []
+    shapes: dict[int, _Shape] = {}
+    cut: set[int] = set()
+    for number, frame in enumerate(frames):
+        depth = None if frame.depth is None or frame.depth.min() == frame.depth.max() else frame.depth
+        reason = _reason(replace(frame, depth=depth), beyond=beyond)
+        reasons.append(reason)
+        if reason is None and depth is None:
+            shapes[number] = _Shape.of(frame.modal)
+        elif reason is None and _is_cut(frame.modal):
+            cut.add(number)
+    for number, doubt in _doubts(shapes):
+        reasons[number] = doubt
+    for start, stop in _absences(reasons):
+        if all(number in cut for number in (start - 1, stop) if 0 <= number < len(reasons)):
+            reasons[start:stop] = [None] * (stop - start)
+    return Spans(len(reasons), _runs(reasons))
+
+
+def given_spans(masks: Iterable[tuple[BoolArray, BoolArray]]) -> Spans:
+    """Where an object is hidden whose whole masks are known.
+
+    Args:
+        masks: visible part and whole object of each frame, bool ``[H, W]`` each.
+    """
+    reasons = [GIVEN if (whole & ~modal).any() else None for modal, whole in masks]
+    return Spans(len(reasons), _runs(reasons))
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """The visible part of a frame, cut out and scaled to a common size."""
+
+    bits: bytes
+    height: int
+    width: int
+    area: int
+    centre: tuple[float, float]
+    extent: int
+
+    @classmethod
+    def of(cls, modal: BoolArray) -> _Shape:
+        rows, columns = ndimage.find_objects(modal.astype(np.uint8))[0]
+        part = modal[rows, columns]
+        extent = max(part.shape)
+        height, width = (max(1, round(side * _SIDE / extent)) for side in part.shape)
+        samples = np.ix_(_centres(part.shape[0], height), _centres(part.shape[1], width))
+        return cls(
+            bits=np.packbits(part[samples]).tobytes(),
+            height=height,
+            width=width,
+            area=int(part.sum()),
+            centre=((rows.start + rows.stop) / 2, (columns.start + columns.stop) / 2),
+            extent=extent,
+        )
+
+    @property
+    def mask(self) -> BoolArray:
+        bits = np.unpackbits(np.frombuffer(self.bits, dtype=np.uint8), count=self.height * self.width)
+        return bits.reshape(self.height, self.width).astype(np.bool_)
+
+    def equals(self, other: _Shape) -> bool:
+        """Whether they differ by no more than a line of pixels here and there."""
+        if abs(self.height - other.height) > 1 or abs(self.width - other.width) > 1:
+            return False
+        height, width = min(self.height, other.height), min(self.width, other.width)
+        differ = self.mask[:height, :width] ^ other.mask[:height, :width]
+        return not ndimage.binary_opening(differ, _SQUARE).any()
+
+
+def _reason(frame: SpanFrame, *, beyond: bool) -> str | None:
+    """Why the object can be hidden in a frame, as far as the frame alone tells."""
+    modal, depth = frame.modal, frame.depth
+    if not modal.any():
+        return NOT_VISIBLE
+    if (beyond or depth is None) and _is_cut(modal):
+        return BORDER
+    beside = ndimage.binary_dilation(modal, NEIGHBOURS) & ~modal
+    if depth is not None:
+        return NEARER if (depth[beside] > np.quantile(depth[modal], FARTHEST_SHARE)).any() else None
+    return OTHER if frame.others is not None and frame.others[beside].any() else None
+
+
+def _is_cut(modal: BoolArray) -> bool:
+    """Whether a visible part lies at the image border."""
+    return any(line.any() for line in (modal[0], modal[-1], modal[:, 0], modal[:, -1]))
+
+
+def _absences(reasons: Sequence[str | None]) -> list[tuple[int, int]]:
+    """Runs of frames that show nothing of the object, between or beside frames that do."""
+    runs = _runs([reason if reason == NOT_VISIBLE else None for reason in reasons])
+    return [(run.start, run.stop) for run in runs if run.stop - run.start < len(reasons)]
+
+
+def _joined(segments: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Put segments, in the order of their starts, together where they touch."""
+    found: list[tuple[int, int]] = []
+    for start, stop in segments:
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(stop, found[-1][1]))
+        else:
+            found.append((start, stop))
+    return found
+
+
+def _doubts(shapes: dict[int, _Shape]) -> Iterator[tuple[int, str]]:
+    """The frames, of those without depth or any other reason, whose shape is not surely the whole one."""
+    if not shapes:
+        return
+    best = max(shapes.values(), key=lambda shape: shape.area)
+    same = {number for number, shape in shapes.items() if shape.equals(best)}
+    centres = np.asarray([shapes[number].centre for number in same])
+    if np.ptp(centres, axis=0).max() < _LEAST_MOTION * best.extent:
+        yield from ((number, STILL) for number in shapes)
+        return
+    for number, shape in shapes.items():
+        if number not in same:
+            yield number, SMALLER if shape.area < _SAME_SIZE * best.area else SHAPE
+
+
+def _runs(reasons: Sequence[str | None]) -> tuple[Span, ...]:
+    """Put neighbouring frames with reasons together."""
+    spans, start = [], 0
+    for doubtful, run in groupby(reasons, key=lambda reason: reason is not None):
+        found = list(run)
+        if doubtful:
+            kinds = dict.fromkeys(reason for reason in found if reason is not None)
+            spans.append(Span(start, start + len(found), tuple(kinds)))
+        start += len(found)
+    return tuple(spans)
+
+
+def _centres(source: int, target: int) -> np.ndarray:
+    """Where the pixels of a scaled line have their centres in the line that it comes from."""
+    return ((np.arange(target) + 0.5) * source / target).astype(np.int64)

@@ -1,0 +1,163 @@
+"""The colours of an object in the frames of a clip, averaged over blocks of pixels, and placements by them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from amodal_diffusion.propagation.placement import (
+    Placement,
+    Points,
+    in_cells,
+    in_pixels,
+    interpolate,
+    to_frame,
+    to_object,
+)
+from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
+
+CELLS = 96
+"""Cells that the object's side has at most."""
+BLURS = (1.5, 1.0, 0.7, 0.7)
+"""Of the colours in each round of placing, in cells: a placement farther off than about that is not found."""
+NEIGHBOURS = 10
+"""Frames, at most, that a frame is placed by: the nearest in time."""
+_LEAST_COMMON = 12  # cells that two frames must both show to say anything of each other's placement
+_MOST_CELLS = 1500  # of a frame that a placement is found by
+_SURE = 0.9  # share of a point that must be visible
+_STEP = 1.0  # cells: largest change in a round
+_STAY = 0.02  # what a cell's way from the first placement counts, as a share of what all colours do
+_NOISE = 9.0  # variance of grey levels that no placement explains
+
+
+@dataclass(frozen=True)
+class ColourCells:
+    """What frames show of an object.
+
+    Attributes:
+        colours: mean colour of a cell's visible pixels, in grey levels, float32 ``[F, h, w, 3]``; 0 where none is.
+        weight: share of its pixels that are visible, float32 ``[F, h, w]``.
+        block: pixels a side of a cell.
+    """
+
+    colours: FloatArray
+    weight: FloatArray
+    block: int
+
+    @classmethod
+    def of(cls, rgb: UInt8Array, modal: BoolArray, *, side: int) -> ColourCells:
+        """Average a clip.
+
+        Args:
+            rgb: frames, uint8 ``[F, H, W, 3]``.
+            modal: visible part, bool ``[F, H, W]``.
+            side: of the object in pixels; it has at most `CELLS` cells.
+        """
+        block = max(1, -(-side // CELLS))
+        rows, columns = np.arange(0, modal.shape[1], block), np.arange(0, modal.shape[2], block)
+        colours = np.empty((len(modal), len(rows), len(columns), 3), dtype=np.float32)
+        weight = np.empty(colours.shape[:3], dtype=np.float32)
+        for frame, visible in enumerate(modal):  # a frame at a time: a long clip's colours as floats would not fit
+            sums = np.concatenate([rgb[frame] * visible[..., None], visible[..., None]], axis=-1, dtype=np.float32)
+            sums = np.add.reduceat(np.add.reduceat(sums, rows, axis=0), columns, axis=1)
+            colours[frame] = sums[..., :3] / np.maximum(sums[..., 3:], 1)
+            weight[frame] = sums[..., 3] / block**2
+        return cls(colours, weight, block)
+
+    def blurred(self, blur: float) -> ColourCells:
+        """The same with the colours of visible cells blurred into each other.
+
+        Args:
+            blur: standard deviation in cells.
+        """
+        spread = (0, blur, blur)
+        weight = ndimage.gaussian_filter(self.weight, spread)
+        colours = ndimage.gaussian_filter(self.colours * self.weight[..., None], (*spread, 0))
+        return ColourCells(colours / np.maximum(weight, 1e-3)[..., None], self.weight, self.block)
+
+    def slopes(self, frame: int) -> tuple[FloatArray, FloatArray]:
+        """Change of colour from row to row and from column to column, float32 ``[h, w, 3]``; 0 beside hidden cells."""
+        visible = self.weight[frame] > _SURE
+        if min(visible.shape) < 2:  # a line of cells has no slope across
+            nothing = np.zeros_like(self.colours[frame])
+            return nothing, nothing
+        inner = ndimage.binary_erosion(visible)[..., None]
+        rows, columns = np.gradient(self.colours[frame], axis=(0, 1))
+        return rows * inner, columns * inner
+
+
+def place_finely(cells: ColourCells, placements: Placement, placed: Sequence[int]) -> Placement:
+    """Move placements by less than cells, so that the colours which two frames both show agree best.
+
+    Gauss-Newton steps of the squared differences to the nearest frames in time, a frame at a time. A difference of
+    brightness between two frames is no reason to move, and cells that disagree much count little.
+
+    Args:
+        cells: of the clip.
+        placements: in pixels, float64 ``[F, 4]``.
+        placed: frames that are placed by what they show; the others stay.
+
+    Returns:
+        float64 ``[F, 4]``, in pixels.
+    """
+    first = in_cells(placements, cells.block)
+    found = first.copy()
+    for blur in BLURS:
+        blurred = cells.blurred(blur)
+        for frame in placed:
+            near = sorted(set(placed) - {frame}, key=lambda other: abs(other - frame))[:NEIGHBOURS]
+            found[frame] += _step(blurred, found, frame, near, first[frame])
+    return in_pixels(found, cells.block)
+
+
+def _step(cells: ColourCells, placements: Placement, frame: int, near: Sequence[int], first: Placement) -> Placement:
+    """What to add to a frame's placement; it stays near the first one where colours do not tell, as along stripes."""
+    rows, columns = np.nonzero(cells.weight[frame] > _SURE)
+    every = max(1, len(rows) // _MOST_CELLS)
+    rows, columns = rows[::every], columns[::every]
+    if len(rows) < _LEAST_COMMON:
+        return np.zeros(4)
+    down, right = rows - placements[frame, 0], columns - placements[frame, 1]
+    radius = float(np.sqrt((down**2 + right**2).mean())) + 1e-6
+    by_row, by_column = (slope[rows, columns] for slope in cells.slopes(frame))  # [n, 3]
+    # In units of a cell each: down, right, growth, turn; [4, n, 3].
+    ways = np.stack(
+        [
+            by_row,
+            by_column,
+            (by_row * down[:, None] + by_column * right[:, None]) / radius,
+            (by_row * right[:, None] - by_column * down[:, None]) / radius,
+        ]
+    )
+    own = cells.colours[frame, rows, columns]
+    points = to_object(placements[frame], rows.astype(np.float64), columns.astype(np.float64))
+    square, slope = np.zeros((4, 4)), np.zeros(4)
+    for other in near:
+        difference, both = _difference(cells, own, other, to_frame(placements[other], *points))
+        if both.sum() < _LEAST_COMMON:
+            continue
+        seen = difference[both] - difference[both].mean(axis=0)  # [m, 3]
+        squared = (seen**2).mean(axis=1)
+        usual = np.median(squared) + _NOISE
+        trust = usual / (4 * usual + squared) ** 2  # falls off beyond twice the usual difference
+        weighted = ways[:, both] * trust[:, None]
+        square += np.tensordot(weighted, ways[:, both], axes=((1, 2), (1, 2)))
+        slope += np.tensordot(weighted, seen, axes=((1, 2), (0, 1)))
+    if not square.any():
+        return np.zeros(4)
+    unit = np.asarray([1.0, 1.0, radius, radius])
+    stay = _STAY * np.trace(square)
+    way = (placements[frame] - first) * unit
+    change = np.clip(np.linalg.solve(square + stay * np.eye(4), slope - stay * way), -_STEP, _STEP)
+    return np.asarray(change / unit)
+
+
+def _difference(
+    cells: ColourCells, own: FloatArray, other: int, points: tuple[Points, Points]
+) -> tuple[FloatArray, BoolArray]:
+    """What another frame shows at points less the own colours, ``[n, 3]``, and where it shows the object, ``[n]``."""
+    colours, seen = interpolate(cells.colours[other], cells.weight[other], *points)
+    return colours - own, seen > _SURE

@@ -1,0 +1,120 @@
+"""What other frames show of an object, laid over each frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from amodal_diffusion.frames.crop import CloseUp
+from amodal_diffusion.frames.transforms import Letterbox, mask_to_unit, resize, to_uint8, to_unit
+from amodal_diffusion.propagation.motion import ObjectPath, elsewhere_of, follow_object
+from amodal_diffusion.propagation.placement import lattice, look_up, to_frame, to_object
+from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
+
+FOLLOWING_VERSION = 2
+"""Of what :func:`show_other_frames` gives, for who keeps it: raised when following or merging changes."""
+MEMORY = 10.0
+"""After so many frames, what was seen counts about a third."""
+ELSEWHERE_WEIGHT = 0.5
+"""What a frame that says the object is not there counts, beside 1 for one that shows it."""
+CANVAS_CELLS = 321
+"""Cells a side, at most, of the picture that the frames are merged in."""
+_LITTLE = 0.3  # what other frames say counts half where they say no more than this
+
+
+def merged_votes(modal: BoolArray, elsewhere: FloatArray, path: ObjectPath) -> FloatArray:
+    """How many of the other frames show the object at a pixel, and how many say that it is not there.
+
+    Frames near in time count more: one at a distance of ``MEMORY`` counts 1/e.
+
+    Args:
+        modal: visible part, bool ``[F, H, W]``.
+        elsewhere: how sure it is that the object is not there, float32 ``[F, H, W]`` in [0, 1].
+        path: of the object.
+
+    Returns:
+        float32 ``[F, 2, H, W]``, at least 0.
+    """
+    cells = min(2 * path.side + 1, CANVAS_CELLS)
+    step = (2 * path.side + 1) / cells
+    points = lattice(cells, step)
+    views = np.stack(
+        [
+            look_up(np.stack([modal[at], elsewhere[at]]).astype(np.float32), *to_frame(path.placements[at], *points))
+            for at in path.placed
+        ]
+    )  # [N, 2, cells, cells]
+    rows, columns = (np.arange(length, dtype=np.float64) for length in modal.shape[1:])
+    times = np.asarray(path.placed)
+    votes = np.empty((len(modal), 2, *modal.shape[1:]), dtype=np.float32)
+    for frame, into in enumerate(votes):
+        weights = np.exp(-np.abs(times - frame) / MEMORY) * (times != frame)
+        merged = np.tensordot(weights.astype(np.float32), views, axes=1)  # [2, cells, cells]
+        v, u = to_object(path.placements[frame], rows[:, None], columns)
+        into[:] = look_up(merged, v / step + cells // 2, u / step + cells // 2)
+    return votes
+
+
+def show_other_frames(rgb: UInt8Array, modal: BoolArray, depth: FloatArray | None) -> FloatArray:
+    """The visible mask, with what other frames show of the object laid over it in grey.
+
+    Args:
+        rgb: frames, uint8 ``[F, H, W, 3]``.
+        modal: visible part, bool ``[F, H, W]``.
+        depth: any scale, nearer is larger, float32 ``[F, H, W]``; None for none.
+
+    Returns:
+        float32 ``[F, H, W]`` in [-1, 1]: 1 where the object is visible; elsewhere below 0, from -1 where no other
+        frame shows it to almost 0 where all do.
+    """
+    if not modal.any():
+        return np.full(modal.shape, -1.0, dtype=np.float32)
+    elsewhere = elsewhere_of(modal, depth)
+    votes = merged_votes(modal, elsewhere, follow_object(rgb, modal, elsewhere))
+    seen, not_seen = votes[:, 0], votes[:, 1]
+    share = seen / (seen + ELSEWHERE_WEIGHT * not_seen + _LITTLE)
+    return np.where(modal, np.float32(1), share - 1).astype(np.float32)
+
+
+View = Letterbox | CloseUp
+"""How a model looks at a frame."""
+_HIGHEST = -1e-3  # what is not visible stays below 0, by which the visible part is told
+
+
+def look_with_others(
+    rgb: UInt8Array, modal: BoolArray, depth: FloatArray | None, views: Sequence[View], seen: Tensor
+) -> Tensor:
+    """See the visible mask through views of the frames, with what other frames show laid over it.
+
+    The object is followed in the frames, not in the views: these move with what is visible of it, and so not evenly.
+    Frames of more pixels than the views are scaled down before.
+
+    Args:
+        rgb: frames, uint8 ``[F, H, W, 3]``.
+        modal: visible part, bool ``[F, H, W]``.
+        depth: any scale, nearer is larger, float32 ``[F, H, W]``; None for none.
+        views: one a frame.
+        seen: the visible mask seen through them, float ``[F, 1, h, w]``, -1 outside and 1 inside.
+
+    Returns:
+        float32 ``[F, 1, h, w]`` in [-1, 1]: 1 where the object is visible; elsewhere below 0, see
+        :func:`~amodal_diffusion.propagation.mask_prior.show_other_frames`.
+    """
+    height, width = modal.shape[1:]
+    scale = min(1.0, max(view.scale for view in views))
+    if scale < 1:
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        rgb = np.concatenate([to_uint8(resize(to_unit(frame[None]), size)) for frame in rgb])
+        small = np.concatenate([(resize(mask_to_unit(mask[None]), size) >= 0)[:, 0].numpy() for mask in modal])
+        depth = None if depth is None else resize(torch.from_numpy(depth)[:, None], size)[:, 0].numpy()
+    else:
+        small = modal
+    shown = np.where(small, np.float32(_HIGHEST), show_other_frames(rgb, small, depth))
+    looks = []
+    for view, grey in zip(views, torch.from_numpy(shown), strict=True):
+        whole = resize(grey[None, None], (height, width)) if scale < 1 else grey[None, None]
+        looks.append(view.apply(whole, -1.0))
+    return torch.where(seen > 0, seen, torch.cat(looks).clamp(-1.0, _HIGHEST))

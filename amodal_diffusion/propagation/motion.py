@@ -1,0 +1,145 @@
+"""Places an object in every frame of a clip, by what the frames show of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from amodal_diffusion.frames.masks import nearer_pixels
+from amodal_diffusion.propagation.placement import Placement
+from amodal_diffusion.propagation.registration import ELSEWHERE, SEEN, Aligner, Search
+from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
+
+UNSEEN_IS_ELSEWHERE = 0.3
+"""How sure it is that the object is not where it is not seen, if nothing is known about what may hide it."""
+LEAST_SEEN = 0.02
+"""Frames that show less of the object than this share of the best frame are placed by interpolation."""
+COARSE_CELLS, FINE_CELLS = 32, 64
+"""Cells that the object's side has while it is followed, and while it is placed finely."""
+FOLLOW = Search(reach=0.35, turns=(-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3), scales=(-0.07, 0.0, 0.07))
+AGAIN = Search(reach=0.2, turns=(-0.16, -0.08, 0.0, 0.08, 0.16), scales=(-0.05, 0.0, 0.05))
+REFINE = (
+    Search(reach=0.08, turns=(-0.05, 0.0, 0.05), scales=(-0.035, 0.0, 0.035)),
+    Search(reach=0.06, turns=(-0.025, 0.0, 0.025), scales=(-0.02, 0.0, 0.02)),
+)
+
+
+@dataclass(frozen=True)
+class ObjectPath:
+    """Where an object is in a clip.
+
+    Attributes:
+        placements: one a frame, float64 ``[F, 4]``, see `placement`.
+        placed: numbers of the frames that show enough to be placed by what they show, in order; the others are
+            placed by these.
+        side: longest side in pixels of the box around what a frame shows, over all frames.
+    """
+
+    placements: Placement
+    placed: tuple[int, ...]
+    side: int
+
+
+def elsewhere_of(modal: BoolArray, depth: FloatArray | None) -> FloatArray:
+    """How sure it is that the object is not at a pixel, float32 ``[F, H, W]`` in [0, 1].
+
+    With depth it is sure where farther pixels that are not the object's own are seen, and knows nothing where nearer
+    ones are; without, these cannot be told apart.
+
+    Args:
+        modal: visible part, bool ``[F, H, W]``.
+        depth: any scale, nearer is larger, float32 ``[F, H, W]``; None for none.
+    """
+    if depth is None:
+        return np.where(modal, np.float32(0), np.float32(UNSEEN_IS_ELSEWHERE))
+    return (~modal & ~nearer_pixels(modal, depth)).astype(np.float32)
+
+
+def follow_object(rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray) -> ObjectPath:
+    """Follow an object from the frame that shows most outwards, then place it in each again by all other frames.
+
+    Args:
+        rgb: frames, uint8 ``[F, H, W, 3]``.
+        modal: visible part, bool ``[F, H, W]``, not empty in every frame.
+        elsewhere: of :func:`elsewhere_of`.
+    """
+    side = _longest_side(modal)
+    aligner = Aligner(rgb, modal, elsewhere, side=side, cells=COARSE_CELLS)
+    placements, placed = _follow(aligner, modal)
+    if len(placed) > 1:
+        aligner = Aligner(rgb, modal, elsewhere, side=side, cells=FINE_CELLS)
+        _refine(aligner, placements, placed, AGAIN, afresh=True)
+        for search in REFINE:
+            _refine(aligner, placements, placed, search)
+    return ObjectPath(placements, tuple(placed), side)
+
+
+def _longest_side(modal: BoolArray) -> int:
+    """Longest side in pixels of the box around what a frame shows, over all frames."""
+    shown = [np.flatnonzero(mask.any(axis=axis)) for mask in modal if mask.any() for axis in (0, 1)]
+    return max(int(lines[-1] - lines[0]) for lines in shown) + 1
+
+
+def _follow(aligner: Aligner, modal: BoolArray) -> tuple[Placement, list[int]]:
+    """Place the object frame by frame, outwards from the one that shows most.
+
+    Returns:
+        placements ``[F, 4]``, and the numbers of the frames that show enough to be placed by it, in order.
+    """
+    area = modal.sum(axis=(1, 2))
+    best = int(area.argmax())
+    rows, columns = np.nonzero(modal[best])
+    placements = np.zeros((len(modal), 4))
+    placements[best, :2] = (rows.min() + rows.max()) / 2, (columns.min() + columns.max()) / 2
+    total = aligner.view(best, placements[best])
+    placed = [best]
+    shown = np.flatnonzero(area >= max(1.0, LEAST_SEEN * area[best])).tolist()
+    for frame in sorted(set(shown) - {best}, key=lambda frame: (abs(frame - best), frame)):
+        expected = _expected(frame, placements, sorted(placed))
+        placements[frame] = aligner.align(frame, _model(total), expected, FOLLOW)
+        total = total + aligner.view(frame, placements[frame])
+        placed.append(frame)
+    placed.sort()
+    _interpolate(placements, placed)
+    return placements, placed
+
+
+def _refine(
+    aligner: Aligner, placements: Placement, placed: Sequence[int], search: Search, *, afresh: bool = False
+) -> None:
+    """Place each frame again by what all others show, near where it is or (``afresh``) near where they place it."""
+    views = np.stack([aligner.view(frame, placements[frame]) for frame in placed])
+    total = views.sum(axis=0)
+    for frame, view in zip(placed, views, strict=True):
+        expected = _expected(frame, placements, [at for at in placed if at != frame]) if afresh else placements[frame]
+        placements[frame] = aligner.align(frame, _model(total - view), expected, search)
+    _interpolate(placements, placed)
+
+
+def _interpolate(placements: Placement, placed: Sequence[int]) -> None:
+    """Place the frames that show too little."""
+    for frame in set(range(len(placements))) - set(placed):
+        placements[frame] = _expected(frame, placements, placed)
+
+
+def _expected(frame: int, placements: Placement, placed: Sequence[int]) -> Placement:
+    """Where the object should be: between the placed frames about this one, or on from the last two."""
+    before, after = [at for at in placed if at < frame], [at for at in placed if at > frame]
+    if before and after:
+        share = (frame - before[-1]) / (after[0] - before[-1])
+        return np.asarray((1 - share) * placements[before[-1]] + share * placements[after[0]])
+    nearest = before[::-1] or after
+    here = placements[nearest[0]]
+    if len(nearest) == 1:
+        return np.array(here)
+    pace = (here - placements[nearest[1]]) / (nearest[0] - nearest[1])
+    pace[2:] *= 0.5  # a turn or a growth is less likely to go on than a path
+    onwards: Placement = here + pace * (frame - nearest[0])
+    return onwards
+
+
+def _model(total: FloatArray) -> FloatArray:
+    """Sums of evidence over frames ``[5, n, n]`` -> shares of the frames that say anything."""
+    return np.asarray(total / np.maximum(total[SEEN] + total[ELSEWHERE], 1.0), dtype=np.float32)

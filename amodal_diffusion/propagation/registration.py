@@ -1,0 +1,152 @@
+"""What each frame says about an object: where it is seen, where it is not, and its colours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft
+
+from amodal_diffusion.propagation.placement import Placement, Points, in_cells, lattice, look_up, to_frame, to_object
+from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
+
+SEEN, ELSEWHERE = 0, 1
+CHANNELS = 5
+"""Seen, elsewhere, and three of colour."""
+_FARTHEST_COLOUR = 3.0  # standard deviations
+
+
+def gather_evidence(rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray, *, block: int = 1) -> FloatArray:
+    """Stack a clip's evidence, averaged over blocks of pixels.
+
+    Args:
+        rgb: frames, uint8 ``[F, H, W, 3]``.
+        modal: visible part, bool ``[F, H, W]``, not empty in every frame.
+        elsewhere: how sure it is that the object is not there, in [0, 1], float32 ``[F, H, W]``.
+        block: pixels a side of a cell; what is left over at the right and lower rim belongs to a cell too.
+
+    Returns:
+        float32 ``[F, 5, ceil(H / block), ceil(W / block)]``: seen and elsewhere in [0, 1], then the colour where the
+        object is seen (0 elsewhere), in standard deviations from its mean colour in the clip.
+    """
+    mean, spread = _palette(rgb, modal)
+    rows, columns = np.arange(0, modal.shape[1], block), np.arange(0, modal.shape[2], block)
+    evidence = np.empty((len(modal), CHANNELS, len(rows), len(columns)), dtype=np.float32)
+    for frame, into in enumerate(evidence):  # a frame at a time: a long clip's colours as floats would not fit
+        colour = np.clip((rgb[frame] - mean) / spread, -_FARTHEST_COLOUR, _FARTHEST_COLOUR) * modal[frame, ..., None]
+        layers = np.concatenate([modal[frame][None], elsewhere[frame][None], colour.transpose(2, 0, 1)])
+        if block > 1:
+            layers = np.add.reduceat(np.add.reduceat(layers, rows, axis=1), columns, axis=2) / block**2
+        into[:] = layers
+    return evidence
+
+
+def _palette(rgb: UInt8Array, modal: BoolArray) -> tuple[FloatArray, np.float32]:
+    """Mean colour ``[3]`` of the visible pixels, and their standard deviation about it over all channels."""
+    colours = rgb[modal].astype(np.float32)
+    mean = colours.mean(axis=0)
+    return mean, np.float32(np.sqrt(((colours - mean) ** 2).mean()) + 1.0)
+
+
+COLOUR_WEIGHT = 0.5
+"""What a pixel whose colour is a standard deviation off the mean in both counts, beside 1 for one seen in both."""
+DOUBT = 0.02
+"""Score that a placement loses where it is a usual step away from the expected one in shift, turn or scale."""
+USUAL_SHIFT, USUAL_TURN, USUAL_SCALE = 0.25, 0.2, 0.1  # object sides, radians, logarithm
+
+
+@dataclass(frozen=True)
+class Search:
+    """Which placements are tried about the expected one.
+
+    Attributes:
+        reach: largest shift in object sides.
+        turns: in radians.
+        scales: logarithms.
+    """
+
+    reach: float
+    turns: tuple[float, ...]
+    scales: tuple[float, ...]
+
+
+class Aligner:
+    """The evidence of a clip's frames at one resolution, and the search for an object's placement in it."""
+
+    def __init__(self, rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray, *, side: int, cells: int) -> None:
+        """Gather the evidence.
+
+        Args:
+            rgb: frames, uint8 ``[F, H, W, 3]``.
+            modal: visible part, bool ``[F, H, W]``, not empty in every frame.
+            elsewhere: how sure it is that the object is not there, in [0, 1], float32 ``[F, H, W]``.
+            side: of the object, in pixels.
+            cells: how many cells the side may have; pixels are averaged where it has more.
+        """
+        self._block = max(1, -(-side // cells))
+        self._side = side / self._block
+        self._evidence = gather_evidence(rgb, modal, elsewhere, block=self._block)
+        # What is hidden may reach beyond what is seen. An odd number has a cell in the middle.
+        self._cells = 2 * int(np.ceil(self._side)) + 1
+
+    def view(self, frame: int, placement: Placement) -> FloatArray:
+        """A frame's evidence in the object's coordinates.
+
+        Args:
+            frame: its number.
+            placement: of the object in it, in pixels.
+
+        Returns:
+            float32 ``[5, n, n]``, the object's origin in the middle.
+        """
+        rows, columns = to_frame(self._in_cells(placement), *lattice(self._cells))
+        return look_up(self._evidence[frame], rows, columns)
+
+    def align(self, frame: int, model: FloatArray, expected: Placement, search: Search) -> Placement:
+        """Find the placement in which a model of the object agrees best with a frame.
+
+        Seen in both counts for it, and so do like colours; seen in one and elsewhere in the other counts against it.
+
+        Args:
+            frame: its number.
+            model: the object's evidence in its own coordinates, as from `view`, float32 ``[5, n, n]``.
+            expected: where to search, in pixels.
+            search: how far.
+
+        Returns:
+            float64 ``[4]``, in pixels.
+        """
+        turns, scales = (grid.ravel() for grid in np.meshgrid(search.turns, search.scales))
+        start = self._in_cells(expected)
+        models = self._moved(model, start, turns, scales)  # [5, K, n, n]
+        reach = int(np.ceil(search.reach * self._side)) + 1
+        shifts = np.arange(-reach, reach + 1) + np.rint(start[:2])[:, None] - start[:2, None]  # [2, S]
+        agreement = self._agreement(frame, models, np.rint(start[:2]), reach)  # [K, S, S]
+        mass = max(1.0, float(model[SEEN].sum()) * np.exp(2 * start[2]))  # one for all, or the smallest would gain
+        down, right = (shifts / (USUAL_SHIFT * self._side + 2)) ** 2
+        changed = (turns / USUAL_TURN) ** 2 + (scales / USUAL_SCALE) ** 2
+        score = agreement / mass - DOUBT * (down[:, None] + right + changed[:, None, None])
+        best, row, column = np.unravel_index(int(score.argmax()), score.shape)
+        step = shifts[0, row] * self._block, shifts[1, column] * self._block, scales[best], turns[best]
+        return np.asarray(expected + np.asarray(step))
+
+    def _agreement(self, frame: int, models: FloatArray, centre: Placement, reach: int) -> FloatArray:
+        """How well models ``[5, K, n, n]`` fit a frame about a cell, for each shift by up to ``reach`` cells."""
+        size = fft.next_fast_len(self._cells + 2 * reach, real=True)
+        window = np.arange(size) - self._cells // 2 - reach
+        scene = look_up(self._evidence[frame], centre[0] + window[:, None], centre[1] + window)
+        wanted = COLOUR_WEIGHT * scene
+        wanted[SEEN], wanted[ELSEWHERE] = scene[SEEN] - scene[ELSEWHERE], -scene[SEEN]
+        spectra = fft.rfft2(models, (size, size)).conj() * fft.rfft2(wanted)[:, None]
+        agreement: FloatArray = fft.irfft2(spectra.sum(axis=0), (size, size))
+        return agreement[:, : 2 * reach + 1, : 2 * reach + 1]
+
+    def _moved(self, model: FloatArray, start: Placement, turns: Points, scales: Points) -> FloatArray:
+        """The model scaled and turned about its middle in each way, ``[5, K, n, n]``."""
+        nowhere = np.zeros_like(turns)
+        placements = np.stack([nowhere, nowhere, start[2] + scales, start[3] + turns])[..., None, None]
+        rows, columns = to_object(placements, *lattice(self._cells))
+        return look_up(model, rows + self._cells // 2, columns + self._cells // 2)
+
+    def _in_cells(self, placement: Placement) -> Placement:
+        return in_cells(placement, self._block)

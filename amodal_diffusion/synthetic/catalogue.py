@@ -1,0 +1,96 @@
+"""Which families and how many occluders each split draws from; the splits share no shape and no texture family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from amodal_diffusion.synthetic import (
+    heldout_articulated,
+    heldout_bodies,
+    heldout_rigid,
+    textures,
+    train_articulated,
+    train_composites,
+    train_occluders,
+    train_shapes,
+    validation_shapes,
+)
+from amodal_diffusion.synthetic.outlines import Family
+
+Split = Literal["train", "validation", "test-v1"]
+TRAIN_VERSION = 2  # raised whenever the training split's scenes change: a seed then means another scene
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What the scenes of a split are made of.
+
+    Attributes:
+        key: number of the split in the entropy of its random streams.
+        targets: families of targets.
+        things: families of other objects.
+        solids: families without holes, for occluders that hide a target entirely.
+        barriers: families of occluders that are sized by the frame.
+        textures: families of patterns, for objects and backgrounds.
+        max_occluders: largest number of occluders that are aimed at the target; one more may happen to be there.
+        barrier_share: probability that an occluder is a barrier.
+        relative_size: least and largest size of other occluders, as a multiple of the target's.
+        held_share: probability that all occluders aimed at the target are small things before its body that go with it.
+    """
+
+    key: int
+    targets: tuple[Family, ...]
+    things: tuple[Family, ...]
+    solids: tuple[Family, ...]
+    barriers: tuple[Family, ...]
+    textures: tuple[textures.PatternFamily, ...]
+    max_occluders: int
+    barrier_share: float
+    relative_size: tuple[float, float]
+    held_share: float = 0.0
+
+
+_SIMPLE = train_shapes.BODIES + train_articulated.FIGURES + train_composites.ARTEFACTS
+
+CATALOGUES: dict[Split, Catalogue] = {
+    "train": Catalogue(
+        key=0,
+        targets=_SIMPLE + train_composites.composites(_SIMPLE),
+        things=_SIMPLE + train_composites.composites(_SIMPLE),
+        solids=train_shapes.SOLID,
+        barriers=train_occluders.BARRIERS,
+        textures=textures.TRAIN,
+        max_occluders=5,
+        barrier_share=0.45,
+        relative_size=(0.5, 1.8),
+        held_share=0.15,
+    ),
+    "validation": Catalogue(
+        key=1,
+        targets=validation_shapes.BODIES,
+        things=validation_shapes.BODIES,
+        solids=validation_shapes.SOLID,
+        barriers=validation_shapes.BARRIERS,
+        textures=textures.VALIDATION,
+        max_occluders=5,
+        barrier_share=0.35,
+        relative_size=(0.5, 1.8),
+    ),
+    "test-v1": Catalogue(
+        key=2,
+        targets=heldout_bodies.BODIES + heldout_rigid.THINGS + heldout_articulated.MOVERS,
+        things=heldout_bodies.BODIES
+        + heldout_rigid.THINGS
+        + heldout_rigid.THIN
+        + heldout_articulated.MOVERS
+        + heldout_articulated.THIN,
+        solids=heldout_rigid.COVERS,
+        barriers=heldout_articulated.BARRIERS,
+        textures=textures.TEST,
+        max_occluders=3,
+        barrier_share=0.7,
+        relative_size=(0.35, 1.3),
+    ),
+}

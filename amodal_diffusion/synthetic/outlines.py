@@ -1,0 +1,137 @@
+"""Building blocks of shapes: closed outlines that may change over the frames of a clip.
+
+Shape coordinates: x to the right, y **down**, any scale (`fit` normalises it). An outline is float64 ``[F, N, 2]``
+or, where it does not change, ``[1, N, 2]``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from amodal_diffusion.synthetic.rng import Dice, Float64
+
+
+@dataclass(frozen=True)
+class Part:
+    """One simple closed polygon of a shape.
+
+    Attributes:
+        points: corners, float64 ``[F, N, 2]``, either orientation.
+        hole: whether the polygon is cut out of the shape instead of added to it.
+        shade: brightness of this part against the rest of the object, around 0.
+    """
+
+    points: Float64
+    hole: bool = False
+    shade: float = 0.0
+
+
+Parts = list[Part]
+Builder = Callable[[Dice, Float64], Parts]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of shape; every draw from it is another individual.
+
+    Attributes:
+        name: unique over all splits.
+        build: `(dice, clock [F] in [0, 1]) -> parts` in any scale.
+        upright: whether it stands, so that it may only lean and not spin.
+        span: whether it is sized by the frame (bars, fences) and not by the object that it hides.
+    """
+
+    name: str
+    build: Builder
+    upright: bool = False
+    span: bool = False
+
+
+def fit(parts: Iterable[Part]) -> Parts:
+    """Centre a shape on its bounding box over all frames and scale the longer side of the box to 1."""
+    parts = list(parts)
+    low = np.min([part.points.min(axis=(0, 1)) for part in parts], axis=0)
+    high = np.max([part.points.max(axis=(0, 1)) for part in parts], axis=0)
+    scale = 1.0 / max(float((high - low).max()), 1e-9)
+    return [replace(part, points=(part.points - (low + high) / 2) * scale) for part in parts]
+
+
+def polygon(corners: Sequence[tuple[float, float]] | Float64) -> Float64:
+    """An unchanging outline ``[1, N, 2]`` from its corners."""
+    return np.asarray(corners, dtype=np.float64)[None]
+
+
+def box(x0: float, y0: float, x1: float, y1: float) -> Float64:
+    """An axis-aligned rectangle ``[1, 4, 2]``."""
+    return polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+
+
+def ellipse(x: float, y: float, rx: float, ry: float, *, corners: int = 28) -> Float64:
+    """An axis-aligned ellipse ``[1, corners, 2]``."""
+    theta = np.arange(corners) * (2 * math.pi / corners)
+    return np.stack([x + rx * np.cos(theta), y + ry * np.sin(theta)], axis=-1)[None]
+
+
+def radial(radius: Float64, *, start: float = 0.0) -> Float64:
+    """A curve around the origin from its radii ``[F, N]`` (or ``[N]``) at N equal angles -> ``[F, N, 2]``."""
+    radius = np.atleast_2d(radius)
+    theta = start + np.arange(radius.shape[1]) * (2 * math.pi / radius.shape[1])
+    return np.stack([radius * np.cos(theta), radius * np.sin(theta)], axis=-1)
+
+
+def capsule(a: Float64, b: Float64, ra: float, rb: float) -> Float64:
+    """A rounded stick between points ``[F, 2]`` with radii ``ra`` and ``rb`` at its ends -> ``[F, 10, 2]``."""
+    a, b = np.broadcast_arrays(np.atleast_2d(a), np.atleast_2d(b))
+    axis = b - a
+    heading = np.arctan2(axis[:, 1], axis[:, 0])[:, None]
+    bend = np.linspace(-math.pi / 2, math.pi / 2, 5)
+    ends = []
+    for centre, radius, turn in ((b, rb, 0.0), (a, ra, math.pi)):
+        theta = heading + bend + turn
+        ends.append(centre[:, None] + radius * np.stack([np.cos(theta), np.sin(theta)], axis=-1))
+    return np.concatenate(ends, axis=1)
+
+
+def chain(nodes: Sequence[Float64], radii: Sequence[float], *, shade: float = 0.0) -> Parts:
+    """Capsules through the nodes (each ``[F, 2]``), with one radius a node."""
+    return [
+        Part(capsule(a, b, ra, rb), shade=shade)
+        for a, b, ra, rb in zip(nodes[:-1], nodes[1:], radii[:-1], radii[1:], strict=True)
+    ]
+
+
+def walk(start: Float64, headings: Sequence[Float64 | float], lengths: Sequence[float]) -> list[Float64]:
+    """Nodes ``[F, 2]`` reached from ``start`` by going each length along each heading (radians, ``[F]`` or number)."""
+    nodes = [np.atleast_2d(start)]
+    for heading, length in zip(headings, lengths, strict=True):
+        turn = np.atleast_1d(np.asarray(heading, dtype=np.float64))
+        nodes.append(nodes[-1] + length * np.stack([np.cos(turn), np.sin(turn)], axis=-1))
+    return nodes
+
+
+def turned(points: Float64, angle: float | Float64, *, about: tuple[float, float] | Float64 = (0.0, 0.0)) -> Float64:
+    """Points ``[F, N, 2]`` turned by an angle (radians, number or ``[F]``) about a point (or ``[F, 2]``)."""
+    turn = np.atleast_1d(np.asarray(angle, dtype=np.float64))[:, None]
+    pivot = np.atleast_2d(np.asarray(about, dtype=np.float64))[:, None]
+    x, y = np.moveaxis(points - pivot, -1, 0)
+    cos, sin = np.cos(turn), np.sin(turn)
+    return np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1) + pivot
+
+
+def moved(points: Float64, x: float, y: float, *, stretch: tuple[float, float] = (1.0, 1.0)) -> Float64:
+    """Points stretched along the axes and then shifted."""
+    return points * np.asarray(stretch) + np.asarray([x, y])
+
+
+def still(x: float, y: float) -> Float64:
+    """A point ``[1, 2]`` that does not move."""
+    return np.asarray([[x, y]], dtype=np.float64)
+
+
+def swing(dice: Dice, clock: Float64, amplitude: float, *, cycles: tuple[float, float] = (0.7, 3.0)) -> Float64:
+    """A sine over the clip, ``[F]``, with random phase and frequency in cycles a clip."""
+    return amplitude * np.sin(2 * math.pi * dice.uniform(*cycles) * clock + dice.angle())

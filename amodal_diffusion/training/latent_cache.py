@@ -1,0 +1,130 @@
+"""What a run takes from a cache: depth of frames, latents and tokens of clean clips (docs/caches.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import CLIPVisionModelWithProjection
+
+from amodal_diffusion.data.cache import Entry, TensorCache, content_key
+from amodal_diffusion.data.sailvos import Look
+from amodal_diffusion.models.conditioning import clip_tokens
+from amodal_diffusion.models.depth import DepthEstimator
+from amodal_diffusion.models.hub import StageComponents
+from amodal_diffusion.models.latents import Autoencoder, encode_video
+from amodal_diffusion.models.weights import fingerprint
+from amodal_diffusion.training.settings import Precision, TrainingSettings
+from amodal_diffusion.types import FloatArray
+
+
+class LatentCache:
+    """Latents and tokens of clips without noise.
+
+    Args:
+        storage: holds them.
+        vae: makes the latents that are not there.
+        image_encoder: makes the tokens that are not there.
+        precision: of their computations, part of the keys.
+    """
+
+    def __init__(
+        self,
+        storage: TensorCache,
+        *,
+        vae: Autoencoder,
+        image_encoder: CLIPVisionModelWithProjection,
+        precision: Precision,
+    ) -> None:
+        self.storage = storage
+        self._vae, self._image_encoder = vae, image_encoder
+        self._latents_by = {"network": fingerprint(vae), "precision": precision}
+        self._tokens_by = {"network": fingerprint(image_encoder), "precision": precision}
+
+    def latents(self, video: Tensor) -> Tensor:
+        """Latents of clips, as of :func:`~amodal_diffusion.models.latents.encode_video`."""
+        return self._rows(video, self.latents_entry)
+
+    def tokens(self, video: Tensor) -> Tensor:
+        """Tokens of clips, as of :func:`~amodal_diffusion.models.conditioning.clip_tokens`."""
+        return self._rows(video, self.tokens_entry)
+
+    def latents_entry(self, clip: Tensor) -> Entry:
+        """Latents ``[F, 4, h, w]`` of a clip ``[F, 1 or 3, H, W]``."""
+        key = content_key("latents", self._latents_by, clip)
+        return Entry(key, lambda: encode_video(self._vae, clip[None])[0])
+
+    def tokens_entry(self, clip: Tensor) -> Entry:
+        """Tokens ``[F, D]`` of a clip ``[F, 1 or 3, H, W]``."""
+        key = content_key("tokens", self._tokens_by, clip)
+        return Entry(key, lambda: clip_tokens(self._image_encoder, clip[None])[0])
+
+    def _rows(self, video: Tensor, entry: Callable[[Tensor], Entry]) -> Tensor:
+        return torch.stack([self.storage.get(entry(clip)).to(self._vae.device) for clip in video])
+
+
+def latent_cache(settings: TrainingSettings, storage: TensorCache, components: StageComponents) -> LatentCache:
+    """The latents and tokens that a run's networks make, at its precision."""
+    return LatentCache(
+        storage,
+        vae=components.vae,
+        image_encoder=components.image_encoder,
+        precision=settings.mixed_precision,
+    )
+
+
+class FrameDepth:
+    """Depth of frames as a model sees them, each frame on its own.
+
+    Args:
+        estimator: makes what is not there.
+        storage: holds what was made before; None makes all of it each time.
+    """
+
+    def __init__(self, estimator: DepthEstimator, storage: TensorCache | None) -> None:
+        self.storage = storage
+        self._estimator = estimator
+        self._made_by = {} if storage is None else {"network": estimator.fingerprint()}
+
+    def __call__(self, looks: Sequence[Look]) -> FloatArray:
+        """Depth of a clip, any scale, nearer is larger, float32 ``[F, h, w]``."""
+        storage = self.storage
+        if storage is None:
+            return np.stack([self._make(look).numpy() for look in looks])
+        return np.stack([storage.get(self.entry(look)).numpy() for look in looks])
+
+    def entry(self, look: Look) -> Entry:
+        """Depth ``[h, w]`` of a frame; its content is the file's bytes, so that it need not be decoded to be found."""
+        key = content_key("depth", self._made_by, look.file.read_bytes(), repr(look.view).encode())
+        return Entry(key, lambda: self._make(look))
+
+    def _make(self, look: Look) -> Tensor:
+        depth = torch.from_numpy(self._estimator(look.read()[None]))  # [1, H, W]
+        return look.view.apply(depth[:, None], "edge")[0, 0]
+
+
+def computes_depth(settings: TrainingSettings) -> bool:
+    """Whether a run has a guide and must compute it: stage 1 on an annotation file."""
+    of_tracks = settings.data.annotations is not None and settings.stage == "amodal_segmentation"
+    return of_tracks and settings.model.depth_model is not None
+
+
+def frame_depth(
+    settings: TrainingSettings, storage: TensorCache | None, device: torch.device | str
+) -> FrameDepth | None:
+    """The guide of a run that has one and must compute it: stage 1 on an annotation file.
+
+    Args:
+        settings: name the depth network.
+        storage: holds what was made before.
+        device: of the depth network.
+
+    Raises:
+        InputError: if the network cannot be loaded.
+    """
+    name = settings.model.depth_model
+    if name is None or not computes_depth(settings):
+        return None
+    return FrameDepth(DepthEstimator.from_pretrained(name, device=device), storage)

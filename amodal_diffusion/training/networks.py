@@ -1,0 +1,290 @@
+"""The networks that a run starts from: a checkpoint, a Stable Video Diffusion folder, or random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from diffusers import EulerDiscreteScheduler, UNetSpatioTemporalConditionModel
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from amodal_diffusion.models.checkpoint import CheckpointSettings
+from amodal_diffusion.models.hub import (
+    StageComponents,
+    load_image_encoder,
+    load_scheduler,
+    load_stage,
+    load_svd,
+    load_vae,
+)
+from amodal_diffusion.models.lora import add_adapters
+from amodal_diffusion.models.unet import AMODAL_CHANNELS, trainable_parameters
+from amodal_diffusion.training.settings import (
+    Attention,
+    ImageEncoderSettings,
+    OptimizerSettings,
+    Precision,
+    TrainingSettings,
+    UNetSettings,
+)
+from amodal_diffusion.types import InputError
+
+
+def build_components(settings: TrainingSettings) -> StageComponents:
+    """Load or make the networks; the UNet in float32, as its weights are trained.
+
+    Args:
+        settings: of the run.
+
+    Returns:
+        the networks, with the run's own sampling settings for the checkpoint to come.
+
+    Raises:
+        InputError: if a part is missing or does not fit the others.
+    """
+    model = settings.model
+    if model.base is not None and model.svd is not None:
+        raise InputError("model.base, model.svd: both are given; a run starts from one of them")
+    if model.base is not None:
+        components = load_stage(model.base, stage=settings.stage)
+    elif model.svd is not None:
+        components = load_svd(model.svd, stage=settings.stage)
+    else:
+        components = _from_scratch(settings)
+    has_base = model.base is not None or model.svd is not None
+    if has_base and model.vae is not None:
+        components = replace(components, vae=load_vae(model.vae))
+    if has_base and model.image_encoder is not None:
+        components = replace(components, image_encoder=load_image_encoder(model.image_encoder))
+    if model.scheduler is not None:
+        components = replace(components, scheduler=load_scheduler(model.scheduler))
+    _check_widths(components)
+    own = CheckpointSettings(settings.stage, settings.sampling, model.depth_model or components.settings.depth_model)
+    return replace(components, settings=own)
+
+
+def build_unet(settings: UNetSettings, *, seed: int) -> UNetSpatioTemporalConditionModel:
+    """Make a stock UNet with 12 input channels and random weights.
+
+    Args:
+        settings: its shape.
+        seed: of the weights.
+    """
+    levels = range(len(settings.block_out_channels))
+    down = tuple(
+        "CrossAttnDownBlockSpatioTemporal" if level in settings.attention_levels else "DownBlockSpatioTemporal"
+        for level in levels
+    )
+    up = tuple(
+        "CrossAttnUpBlockSpatioTemporal" if level in settings.attention_levels else "UpBlockSpatioTemporal"
+        for level in reversed(levels)
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return UNetSpatioTemporalConditionModel(
+            in_channels=AMODAL_CHANNELS,
+            down_block_types=down,
+            up_block_types=up,
+            block_out_channels=settings.block_out_channels,
+            layers_per_block=settings.layers_per_block,
+            transformer_layers_per_block=settings.transformer_layers_per_block,
+            num_attention_heads=settings.num_attention_heads,
+            cross_attention_dim=settings.cross_attention_dim,
+            addition_time_embed_dim=settings.addition_time_embed_dim,
+            projection_class_embeddings_input_dim=3 * settings.addition_time_embed_dim,
+        )
+
+
+def build_scheduler() -> EulerDiscreteScheduler:
+    """Stable Video Diffusion's sampler: continuous timesteps, Karras sigmas from 0.002 to 700, v-prediction."""
+    return EulerDiscreteScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        interpolation_type="linear",
+        timestep_spacing="leading",
+        timestep_type="continuous",
+        use_karras_sigmas=True,
+        sigma_min=0.002,
+        sigma_max=700.0,
+        steps_offset=1,
+    )
+
+
+def build_image_encoder(settings: ImageEncoderSettings, *, tokens: int) -> CLIPVisionModelWithProjection:
+    """Make a stock CLIP image encoder with random weights, to be used as it is.
+
+    Args:
+        settings: its shape.
+        tokens: width ``D`` of its tokens.
+    """
+    config = CLIPVisionConfig(
+        image_size=settings.image_size,
+        patch_size=settings.patch_size,
+        hidden_size=settings.hidden_size,
+        intermediate_size=4 * settings.hidden_size,
+        num_hidden_layers=settings.num_hidden_layers,
+        num_attention_heads=settings.num_attention_heads,
+        projection_dim=tokens,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return CLIPVisionModelWithProjection(config).eval().requires_grad_(requires_grad=False)
+
+
+def _from_scratch(settings: TrainingSettings) -> StageComponents:
+    model = settings.model
+    if model.vae is None:
+        raise InputError("model.vae: expected a folder where neither model.base nor model.svd is given")
+    if model.trainable != "all":
+        raise InputError(
+            f"model.trainable: a UNet with random weights is trained whole; expected all, got {model.trainable}"
+        )
+    if model.image_encoder is not None:
+        image_encoder = load_image_encoder(model.image_encoder)
+    else:
+        image_encoder = build_image_encoder(model.new_image_encoder, tokens=model.unet.cross_attention_dim)
+    return StageComponents(
+        unet=build_unet(model.unet, seed=settings.seed),
+        vae=load_vae(model.vae),
+        image_encoder=image_encoder,
+        scheduler=build_scheduler(),
+        settings=CheckpointSettings(settings.stage),
+    )
+
+
+def _check_widths(components: StageComponents) -> None:
+    attended = components.unet.config.cross_attention_dim
+    tokens = components.image_encoder.config.projection_dim
+    widths = set(attended) if isinstance(attended, (tuple, list)) else {attended}
+    if widths != {tokens}:
+        raise InputError(
+            f"model.image_encoder: makes tokens of width {tokens}, the UNet attends to {attended}; they must agree"
+        )
+
+
+COMPUTE_DTYPES: dict[Precision, torch.dtype] = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_MATRIX_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def prepare_unet(
+    unet: UNetSpatioTemporalConditionModel, settings: TrainingSettings, *, whole: bool = True
+) -> list[nn.Parameter]:
+    """Make a network ready to be trained as the settings say.
+
+    What is trained stays float32: at a learning rate of 3e-6 most steps are smaller than bfloat16 can tell from none.
+
+    Args:
+        unet: float32, changed in place.
+        settings: of the run.
+        whole: whether each process holds the network whole; where it is in shards (FSDP, DeepSpeed) all of it stays
+            float32, as they want one dtype and convert it themselves.
+
+    Returns:
+        the parameters that are trained, float32.
+
+    Raises:
+        InputError: if a package that the settings need is missing.
+    """
+    model = settings.model
+    if model.trainable == "lora":
+        add_adapters(unet, rank=model.lora.rank, alpha=model.lora.alpha, seed=settings.seed)
+    parameters = trainable_parameters(unet, model.trainable)
+    if whole:
+        narrow_frozen(unet, COMPUTE_DTYPES[settings.mixed_precision])
+    _use_attention(unet, model.attention)
+    if model.gradient_checkpointing:
+        checkpoint_activations(unet)
+    return parameters.copy()
+
+
+def narrow_frozen(unet: nn.Module, dtype: torch.dtype) -> None:
+    """Keep the frozen weights of linear and convolution layers in the dtype that autocast computes these layers in.
+
+    The result of a step under autocast does not change: autocast would round the same weights each time. All other
+    parameters, such as those of normalisations, keep their dtype.
+
+    Args:
+        unet: changed in place; ``requires_grad`` says what is frozen.
+        dtype: of the computations.
+    """
+    for layer in unet.modules():
+        if isinstance(layer, _MATRIX_LAYERS):
+            for parameter in layer.parameters(recurse=False):
+                if not parameter.requires_grad:
+                    parameter.data = parameter.data.to(dtype)
+
+
+def checkpoint_activations(unet: UNetSpatioTemporalConditionModel) -> None:
+    """Compute activations again in the backward pass in place of keeping them.
+
+    diffusers leaves out the temporal transformer blocks, whose activations are a large part of all.
+
+    Args:
+        unet: changed in place.
+    """
+    unet.enable_gradient_checkpointing()
+    for name, block in unet.named_modules():
+        if name.rpartition(".")[0].endswith("temporal_transformer_blocks"):
+            block.forward = partial(_recomputed, block.forward)
+
+
+def _recomputed(forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - any layer's
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+
+def _use_attention(unet: UNetSpatioTemporalConditionModel, attention: Attention) -> None:
+    if attention == "plain":
+        unet.set_default_attn_processor()
+    elif attention == "xformers":
+        try:
+            unet.enable_xformers_memory_efficient_attention()
+        except ModuleNotFoundError as error:
+            raise InputError(
+                "model.attention: xformers is not installed; pip install 'amodal-diffusion[xformers]', or give sdpa"
+            ) from error
+        except (ValueError, NotImplementedError) as error:  # it has kernels for GPUs alone
+            raise InputError(f"model.attention: xformers does not run here ({error}); give sdpa") from error
+
+
+def make_optimizer(parameters: Sequence[nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """AdamW, with its two moments in float32 or in 8 bits.
+
+    Args:
+        parameters: what is trained, and nothing else.
+        settings: which of the two, and its numbers.
+
+    Raises:
+        InputError: if 8 bits are asked for and bitsandbytes is not installed.
+    """
+    if settings.name == "adamw":
+        return torch.optim.AdamW(
+            parameters,
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            eps=settings.epsilon,
+            fused=True,
+        )
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "optimizer.name: adamw8bit needs the package bitsandbytes; pip install 'amodal-diffusion[bitsandbytes]'"
+        ) from error
+    optimizer: torch.optim.Optimizer = AdamW8bit(
+        parameters,
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
+        eps=settings.epsilon,
+    )
+    return optimizer

@@ -1,1 +1,0 @@
-"""Clips and masks: files, ranges, sizes, run-length encoding, windows."""

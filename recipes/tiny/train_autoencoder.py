@@ -1,0 +1,19 @@
+"""Train a small autoencoder: `accelerate launch train/train_vae.py --config configs/tiny_vae.yaml`."""
+
+import logging
+import sys
+
+from amodal_diffusion.config import parse_settings, save_settings
+from amodal_diffusion.training.log import refuse
+from amodal_diffusion.types import InputError
+from recipes.tiny.autoencoder import VaeSettings, train_vae
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    settings = parse_settings(VaeSettings, sys.argv[1:])
+    settings.out.mkdir(parents=True, exist_ok=True)
+    save_settings(settings, settings.out / "settings.yaml")
+    try:
+        train_vae(settings)
+    except InputError as error:
+        sys.exit(refuse(error))

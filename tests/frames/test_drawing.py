@@ -1,0 +1,105 @@
+"""The contact sheet: every picture lies where its labels say, pixels enlarged and unchanged."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from amodal_diffusion.frames.drawing import SheetRow, draw_completion, draw_sheet
+from amodal_diffusion.types import AmodalResult, InputError, VideoClip
+
+
+@pytest.fixture
+def clip() -> VideoClip:
+    rgb = np.random.default_rng(0).integers(0, 200, (5, 12, 20, 3), dtype=np.uint8)
+    modal = np.zeros((5, 12, 20), dtype=np.bool_)
+    modal[:, 3:9, 4:8] = True
+    return VideoClip(rgb, modal)
+
+
+def contains(sheet: np.ndarray, picture: np.ndarray) -> bool:
+    windows = np.lib.stride_tricks.sliding_window_view(sheet, picture.shape)[..., 0, :, :, :]
+    return bool((windows == picture).all(axis=(-3, -2, -1)).any())
+
+
+def test_frames_are_shown_evenly_and_enlarged(clip: VideoClip) -> None:
+    sheet = draw_completion(clip, clip.modal_mask, AmodalResult(clip.modal_mask), columns=3, scale=2)
+    for frame in (0, 2, 4):
+        assert contains(sheet, clip.rgb[frame].repeat(2, axis=0).repeat(2, axis=1))
+    assert not contains(sheet, clip.rgb[1].repeat(2, axis=0).repeat(2, axis=1))
+
+
+def test_painted_content_adds_a_row(clip: VideoClip) -> None:
+    masks_only = draw_completion(clip, clip.modal_mask, AmodalResult(clip.modal_mask), columns=2)
+    painted = draw_completion(clip, clip.modal_mask, AmodalResult(clip.modal_mask, clip.rgb), columns=2)
+    assert painted.shape[0] > masks_only.shape[0]
+    assert painted.shape[1] == masks_only.shape[1]
+
+
+def test_predicted_and_true_masks_differ_where_the_masks_do(clip: VideoClip) -> None:
+    wider = clip.modal_mask.copy()
+    wider[:, 3:9, 8:14] = True
+    same = draw_completion(clip, wider, AmodalResult(wider), columns=2)
+    other = draw_completion(clip, clip.modal_mask, AmodalResult(wider), columns=2)
+    assert (same != other).any()
+
+
+def test_rows_that_are_no_table_are_refused(clip: VideoClip) -> None:
+    rows = [SheetRow("one", clip.rgb[:2]), SheetRow("two", clip.rgb[:1])]
+    with pytest.raises(InputError, match="expected 2 pictures of one size"):
+        draw_sheet(rows, column_labels=["a", "b"])
+
+
+def test_a_result_draws_itself_with_and_without_its_clip(clip: VideoClip) -> None:
+    painted = np.full((5, 12, 20, 3), 255, np.uint8)
+    painted[clip.modal_mask] = (10, 200, 30)
+    result = AmodalResult(clip.modal_mask, painted)
+    alone, beside = result.contact_sheet(columns=2), result.contact_sheet(clip, columns=2)
+    enlarged = painted[4].repeat(16, axis=0).repeat(16, axis=1)  # 20 pixels become 320
+    for sheet in (alone, beside):
+        assert contains(sheet[2::4, 2::4], enlarged[::4, ::4])  # where the second column begins
+    row = 12 * 16 + 6
+    assert beside.shape[0] - alone.shape[0] == 2 * row
+    assert alone.shape[1] == beside.shape[1]
+
+
+def test_large_frames_are_made_smaller() -> None:
+    result = AmodalResult(np.ones((2, 40, 1300), np.bool_))
+    assert result.contact_sheet(columns=2).shape[1] < 900
+
+
+def test_answers_that_disagree_add_a_row_that_is_brightest_where_half_of_them_agree(clip: VideoClip) -> None:
+    samples = np.stack([clip.modal_mask, np.zeros_like(clip.modal_mask)])
+    certain = AmodalResult(clip.modal_mask, samples=np.stack([clip.modal_mask] * 2)).contact_sheet(columns=1)
+    doubtful = AmodalResult(clip.modal_mask, samples=samples).contact_sheet(columns=1)
+    assert certain.shape == doubtful.shape
+    changed = (certain != doubtful).any(axis=-1)
+    assert changed.sum() == 6 * 4 * 16**2
+    assert (doubtful[changed] == 255).all()
+
+
+def test_a_clip_of_another_shape_is_refused(clip: VideoClip) -> None:
+    with pytest.raises(InputError, match="to match the result"):
+        AmodalResult(clip.modal_mask[:3]).contact_sheet(clip)
+
+
+def test_show_uses_the_notebook_where_there_is_one(clip: VideoClip, monkeypatch: pytest.MonkeyPatch) -> None:
+    viewed: list[Image.Image] = []
+    displayed: list[Image.Image] = []
+
+    def view(picture: Image.Image) -> None:
+        viewed.append(picture)
+
+    monkeypatch.setattr(Image.Image, "show", view)
+    result = AmodalResult(clip.modal_mask)
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    result.show(clip)
+    notebook = SimpleNamespace(get_ipython=object, display=SimpleNamespace(display=displayed.append))
+    monkeypatch.setitem(sys.modules, "IPython", notebook)
+    result.show(clip)
+    assert (len(viewed), len(displayed)) == (1, 1)
+    np.testing.assert_array_equal(np.asarray(displayed[0]), result.contact_sheet(clip))

@@ -1,0 +1,46 @@
+"""Every form of a mask that COCO-like files have, and what is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from amodal_diffusion.frames.masks import decode_rle, encode_rle
+from amodal_diffusion.io.coco import read_coco_mask
+from amodal_diffusion.types import InputError
+
+MASK = np.zeros((6, 8), dtype=np.bool_)
+MASK[1:4, 2:6] = True
+
+
+def test_all_forms_of_a_mask_are_the_same_mask() -> None:
+    columns = MASK.T.ravel()
+    starts = np.flatnonzero(np.diff(columns)) + 1
+    runs = np.diff([0, *starts, columns.size]).tolist()  # the mask begins outside
+    polygon, halves = [2, 1, 6, 1, 6, 4, 2, 4], [[2, 1, 4, 1, 4, 4, 2, 4], [4, 1, 6, 1, 6, 4, 4, 4]]
+    for value in (encode_rle(MASK), {"size": [6, 8], "counts": runs}, [polygon], halves):
+        rle = read_coco_mask(value, 6, 8)
+        assert rle is not None
+        np.testing.assert_array_equal(decode_rle(rle), MASK)
+
+
+def test_nothing_is_none() -> None:
+    assert read_coco_mask(None, 6, 8) is None
+    assert read_coco_mask([], 6, 8) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("mask", "expected run lengths"),
+        ([[1, 2, 3, 4]], "expected run lengths"),
+        ([[1, 2, 3, 4, 5, float("nan")]], "expected run lengths"),
+        ({"size": [8, 6], "counts": "0"}, r"expected run lengths of size \[6, 8\] as the frame's, got \[8, 6\]"),
+        ({"size": [6, 8], "counts": None}, "expected counts that are text or a list of runs"),
+        ({"size": [6, 8], "counts": [50, -2]}, "expected counts that are text or a list of runs"),
+        ({"size": [6, 8], "counts": [40, 9]}, "expected runs that fill 6 x 8 = 48 pixels, got 49"),
+    ],
+)
+def test_what_is_no_mask_is_refused(value: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_coco_mask(value, 6, 8)

@@ -1,0 +1,226 @@
+"""Tests of video/io.py: every kind of file is read right, and a damaged one is known for what it is."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from amodal_diffusion.io.video_reader import open_clip, read_clip
+from amodal_diffusion.types import InputError
+from tests.media import (
+    H264,
+    damage,
+    encode,
+    encode_whole_first,
+    ffmpeg,
+    moving_disc,
+    truncate,
+    write_frames,
+)
+
+CODECS = {
+    "h264.mp4": ("-pix_fmt", "yuv420p", "-crf", "10"),
+    "h265_10bit.mp4": ("-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-x265-params", "log-level=none:crf=10"),
+    "av1.mp4": ("-c:v", "libsvtav1", "-pix_fmt", "yuv420p", "-crf", "15"),
+    "vp9.webm": ("-c:v", "libvpx-vp9", "-pix_fmt", "yuv420p", "-crf", "15", "-b:v", "0"),
+    "mpeg4.avi": ("-c:v", "mpeg4", "-q:v", "2"),
+    "h264.mkv": ("-pix_fmt", "yuv444p", "-crf", "10"),
+    "h264.ts": ("-pix_fmt", "yuv420p", "-crf", "10"),
+    "colon: %d.mp4": ("-pix_fmt", "yuv420p", "-crf", "10"),
+}
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_reads_every_codec(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    rgb, _ = moving_disc(height=64, width=96)
+    encoded = encode(tmp_path / f"clip{Path(name).suffix}", rgb, *CODECS[name])  # FFmpeg would expand %d itself
+    clip = open_clip(encoded.rename(tmp_path / name))
+    assert (clip.num_frames, clip.height, clip.width, clip.positions) == (6, 64, 96, None)
+    assert clip.fps == pytest.approx(8.0, rel=0.01)
+    decoded = np.stack(list(clip))
+    assert np.abs(decoded.astype(int) - rgb).mean() < 6
+    np.testing.assert_array_equal(np.stack(list(clip)), decoded)  # a second pass gives the same
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("height", "width"), [(37, 53), (2, 2), (1, 1)])
+def test_reads_odd_sizes(tmp_path: Path, height: int, width: int) -> None:
+    rgb, _ = moving_disc(3, height, width)
+    frames, _ = read_clip(encode(tmp_path / "clip.mkv", rgb, "-c:v", "ffv1", "-pix_fmt", "bgr0"))
+    np.testing.assert_array_equal(frames, rgb)
+
+
+@pytest.mark.parametrize(
+    "display",
+    [
+        ("-display_rotation", "90"),
+        ("-display_rotation", "180"),
+        ("-display_rotation", "270"),
+        ("-display_hflip",),
+        ("-display_rotation", "90", "-display_hflip"),
+    ],
+)
+def test_turns_and_mirrors_as_ffmpeg_does(tmp_path: Path, display: tuple[str, ...]) -> None:
+    rgb, _ = moving_disc(3, 48, 80)
+    encode(tmp_path / "plain.mp4", rgb)
+    ffmpeg(*display, "-i", tmp_path / "plain.mp4", "-c", "copy", tmp_path / "turned.mp4")
+    ffmpeg("-i", tmp_path / "turned.mp4", "-frames:v", "1", tmp_path / "first.png")
+    expected = np.asarray(Image.open(tmp_path / "first.png").convert("RGB"))
+    clip = open_clip(tmp_path / "turned.mp4")
+    assert (clip.height, clip.width) == expected.shape[:2]
+    np.testing.assert_array_equal(next(iter(clip)), expected)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm", "avi", "gif", "ts"])
+def test_a_variable_frame_rate_is_no_damage(tmp_path: Path, suffix: str) -> None:
+    rgb, _ = moving_disc(30, 32, 32)
+    uneven = ("-vf", "select='not(eq(mod(n,3),1))'", "-fps_mode", "vfr")
+    pixels = () if suffix == "gif" else ("-pix_fmt", "yuv420p")
+    clip = open_clip(encode(tmp_path / f"clip.{suffix}", rgb, *uneven, *pixels, fps=10))
+    assert clip.num_frames == len(list(clip)) == 20
+    assert clip.fps == pytest.approx(6.67, rel=0.03)
+
+
+def test_sound_that_lasts_longer_is_no_damage(tmp_path: Path) -> None:
+    rgb, _ = moving_disc(8, 32, 32)
+    encode(tmp_path / "silent.mkv", rgb)
+    tone = ("-f", "lavfi", "-i", "sine=duration=3")
+    ffmpeg("-i", tmp_path / "silent.mkv", *tone, "-c:v", "copy", tmp_path / "clip.mkv")
+    assert open_clip(tmp_path / "clip.mkv").num_frames == 8
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.webm"])
+def test_a_truncated_video_is_refused_and_counted(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    rgb, _ = moving_disc(24, 64, 96)
+    whole = encode(tmp_path / f"whole_{name}", rgb, "-pix_fmt", "yuv420p", "-g", "4", "-movflags", "+faststart")
+    cut = truncate(whole, tmp_path / name, 0.7)
+    with pytest.raises(InputError, match=r"\d+ of 24 frames decode .*3 s x 8 frames a second.*read by PyAV"):
+        open_clip(cut)
+    clip = open_clip(cut, allow_truncated=True)
+    assert clip.positions is not None
+    assert clip.positions[:8] == tuple(range(8))
+    assert 8 <= clip.num_frames < 24
+    assert len(list(clip)) == clip.num_frames
+    np.testing.assert_allclose(next(iter(clip)), next(iter(open_clip(whole))))
+    assert capfd.readouterr().err == ""
+
+
+def test_a_damaged_video_is_refused_though_decoders_hide_it(tmp_path: Path) -> None:
+    rgb, _ = moving_disc(24, 64, 96)
+    whole = encode_whole_first(tmp_path / "whole.mp4", rgb)
+    hurt = damage(whole, tmp_path / "hurt.mp4", 0.5, 0.6)
+    with pytest.raises(InputError, match=r"of 24 frames decode"):
+        open_clip(hurt)
+    clip = open_clip(hurt, allow_truncated=True)
+    assert clip.positions is not None
+    assert clip.positions[0] == 0
+    assert clip.positions[-1] == 23
+    for position, frame in zip(clip.positions, clip, strict=True):
+        if position < 8:  # before the damage
+            assert np.abs(frame.astype(int) - rgb[position]).mean() < 6
+
+
+def test_an_mp4_without_its_index_is_named_so(tmp_path: Path) -> None:
+    rgb, _ = moving_disc(24, 64, 96)
+    cut = truncate(encode(tmp_path / "whole.mp4", rgb), tmp_path / "cut.mp4", 0.7)
+    with pytest.raises(InputError, match=r"0 frames decode.*index \(moov\) is missing"):
+        open_clip(cut, allow_truncated=True)
+
+
+def test_what_is_no_clip_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n no picture")
+    (tmp_path / "nothing").mkdir()
+    ffmpeg("-f", "lavfi", "-i", "sine=duration=1", tmp_path / "sound.wav")
+    for name, problem in {
+        "absent.mp4": "no such file",
+        "empty.mp4": "empty",
+        "text.mp4": "not a video",
+        "broken.png": "picture",
+        "nothing": "no pictures",
+        "sound.wav": "no video stream",
+    }.items():
+        with pytest.raises(InputError, match=problem) as error:
+            open_clip(tmp_path / name)
+        assert name in str(error.value)
+
+
+def test_pictures_come_in_natural_order(tmp_path: Path) -> None:
+    rgb, _ = moving_disc(12)
+    frames, fps = read_clip(write_frames(tmp_path / "frames", rgb))
+    np.testing.assert_array_equal(frames, rgb)
+    assert fps == 8.0
+
+
+def test_pictures_of_mixed_sizes_are_refused(tmp_path: Path) -> None:
+    folder = write_frames(tmp_path / "frames", moving_disc(3)[0])
+    Image.new("RGB", (10, 20)).save(folder / "frame1.png")
+    with pytest.raises(InputError, match=r"frame1\.png: 10x20 pixels, frame0\.png has 64x48"):
+        open_clip(folder)
+
+
+def test_a_picture_is_a_clip_of_one_frame_and_stands_upright(tmp_path: Path) -> None:
+    frame = moving_disc(1)[0][0]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    Image.fromarray(np.ascontiguousarray(np.rot90(frame))).save(tmp_path / "photo.png", exif=exif)
+    frames, _ = read_clip(tmp_path / "photo.png")
+    np.testing.assert_array_equal(frames, frame[None])
+
+
+def test_16_bit_pictures_keep_their_brightness(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 0x8000, np.uint16)).save(tmp_path / "grey.png")
+    assert read_clip(tmp_path / "grey.png")[0].max() == 128
+
+
+def test_each_frame_has_its_time(tmp_path: Path) -> None:
+    rgb, _ = moving_disc(9, 32, 32)
+    steady = open_clip(encode(tmp_path / "steady.mkv", rgb, fps=30000 / 1001))  # Matroska rounds to milliseconds
+    assert [steady.timing.seconds(index) for index in range(3)] == [0, Fraction(1001, 30000), Fraction(2002, 30000)]
+    uneven = ("-vf", "select='not(eq(mod(n,3),1))'", "-fps_mode", "vfr")
+    varying = open_clip(encode(tmp_path / "uneven.mp4", rgb, *H264, *uneven, fps=10))
+    assert [float(varying.timing.seconds(index)) for index in range(6)] == [0, 0.2, 0.3, 0.5, 0.6, 0.8]
+    pictures = open_clip(write_frames(tmp_path / "frames", rgb))
+    assert pictures.timing.seconds(8) == 1
+
+
+def test_pixels_that_are_not_square(tmp_path: Path) -> None:
+    rgb, _ = moving_disc(3, 48, 80)
+    wide = encode(tmp_path / "wide.mp4", rgb, *H264, "-vf", "setsar=4/3")
+    ffmpeg("-display_rotation", "90", "-i", wide, "-c", "copy", tmp_path / "turned.mp4")
+    assert open_clip(wide).pixel_aspect == Fraction(4, 3)
+    assert open_clip(tmp_path / "turned.mp4").pixel_aspect == Fraction(3, 4)
+    assert open_clip(write_frames(tmp_path / "frames", rgb)).pixel_aspect == 1
+
+
+UNEVEN = ("-vf", "select='not(eq(mod(n,3),1))'", "-fps_mode", "vfr", "-g", "4")
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
+def test_the_beginning_of_a_varying_video_keeps_its_places(tmp_path: Path, name: str) -> None:
+    rgb, _ = moving_disc(36, 64, 96)
+    whole = encode(tmp_path / f"whole_{name}", rgb, *H264, *UNEVEN, "-movflags", "+faststart")
+    cut = truncate(whole, tmp_path / name, 0.7)
+    clip = open_clip(cut, allow_truncated=True)
+    assert clip.positions is not None
+    assert 8 <= clip.num_frames < 24
+    assert clip.positions[:8] == tuple(range(8))
+    np.testing.assert_allclose(next(iter(clip)), next(iter(open_clip(whole))))
+
+
+def test_a_hole_in_a_varying_video_is_placed_by_its_index(tmp_path: Path) -> None:
+    rgb, _ = moving_disc(36, 64, 96)
+    whole = encode(tmp_path / "whole.mp4", rgb, *H264, *UNEVEN, "-movflags", "+faststart")
+    hurt = damage(whole, tmp_path / "hurt.mp4", 0.5, 0.6)
+    clip = open_clip(hurt, allow_truncated=True)
+    assert clip.positions is not None
+    assert (clip.positions[0], clip.positions[-1]) == (0, 23)
+    frames = np.stack(list(open_clip(whole)))
+    for position, frame in zip(clip.positions, clip, strict=True):
+        if position < 8:  # before the damage
+            np.testing.assert_allclose(frame, frames[position])

@@ -1,0 +1,152 @@
+"""The dry run: every shipped run is shown with a memory plan that holds against what a real step keeps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForDepthEstimation
+
+from amodal_diffusion.config import load_settings
+from amodal_diffusion.training.latents import LatentBatch
+from amodal_diffusion.training.loss import training_loss
+from amodal_diffusion.training.memory_plan import MemoryPlan, plan_memory, report
+from amodal_diffusion.training.networks import build_components, prepare_unet
+from amodal_diffusion.training.settings import ModelSettings, OptimizerSettings, TrainingSettings
+from amodal_diffusion.training.setup import train_main
+from tests.factories import tiny_components, tiny_depth_folder, tiny_svd_folder
+from tests.training.conftest import MakeSettings
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+RUNS = sorted(path for path in CONFIGS.glob("*.yaml") if "vae" not in path.stem)
+
+
+@pytest.fixture(scope="module")
+def svd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_svd_folder(tmp_path_factory.mktemp("svd"))
+
+
+@pytest.fixture
+def recipe(make_settings: MakeSettings, svd: Path) -> TrainingSettings:
+    return make_settings(batch_size=1, model=ModelSettings(svd=str(svd)), optimizer=OptimizerSettings())
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
+def test_every_run_is_shown_with_a_plan(
+    path: Path, svd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shipped = load_settings(TrainingSettings, path)
+    if shipped.model.svd or shipped.model.base:
+        networks = ["--model.svd", str(svd), "--model.base", "null", "--model.vae", "null"]
+    else:
+        networks = ["--model.vae", str(svd / "vae")]
+    assert train_main(["--dry-run", "--config", str(path), *networks], stage=shipped.stage) == 0
+    printed = capsys.readouterr().out
+    (tmp_path / "printed.yaml").write_text(printed)
+    shown = load_settings(TrainingSettings, tmp_path / "printed.yaml")
+    assert (shown.data, shown.optimizer) == (shipped.data, shipped.optimizer)
+    assert "memory of a process on a GPU" in printed
+    assert "in all " in printed
+    if path.stem.startswith("sailvos"):
+        assert "# 8 clips a step: 1 processes x batch_size 1 x 8 batches" in printed
+        data = shown.data
+        assert (data.frames, data.height, data.width, shown.model.trainable) == (25, 128, 256, "paper")
+
+
+def test_a_launch_shows_it_once_with_all_its_processes(
+    svd: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["--dry-run", "--config", str(CONFIGS / "sailvos_stage1_mask.yaml"), "--model.svd", str(svd / "none")]
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "0")
+    assert train_main(command) == 0
+    printed = capsys.readouterr().out
+    assert "# 8 clips a step: 4 processes x batch_size 1 x 2 batches" in printed
+    assert f"# no memory plan: model {svd / 'none'}: no bundled model, folder or hub id" in printed
+    monkeypatch.setenv("RANK", "1")
+    assert train_main(command) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_what_is_held_is_what_a_run_holds(recipe: TrainingSettings) -> None:
+    settings = replace(recipe, mixed_precision="bf16", optimizer=OptimizerSettings(ema_decay=0.9))
+    plan = plan_memory(settings)
+    components = build_components(settings)
+    parameters = prepare_unet(components.unet, settings)
+    trained = sum(parameter.numel() for parameter in parameters)
+    assert plan.parameters == sum(parameter.numel() for parameter in components.unet.parameters())
+    assert plan.trained == trained
+    assert plan.weights == sum(value.nbytes for value in components.unet.state_dict().values())
+    assert (plan.gradients, plan.optimizer, plan.average) == (4 * trained, 8 * trained, 4 * trained)
+    others = (components.vae, components.image_encoder)
+    assert plan.frozen == sum(value.nbytes for network in others for value in network.state_dict().values())
+    assert plan.total == plan.weights + 16 * trained + plan.frozen + max(plan.activations, plan.encoding)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_activations_are_at_least_what_a_real_step_keeps(recipe: TrainingSettings, checkpointing: bool) -> None:
+    settings = replace(recipe, cpu=True, model=replace(recipe.model, gradient_checkpointing=checkpointing))
+    planned = plan_memory(settings).activations
+    components = tiny_components()
+    unet = components.unet.train()
+    prepare_unet(unet, settings)
+    own = {value.untyped_storage().data_ptr() for value in unet.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(value: torch.Tensor) -> torch.Tensor:
+        storage = value.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return value
+
+    data = settings.data
+    latent = torch.zeros(1, data.frames, 4, data.height // 2, data.width // 2)
+    clip = LatentBatch(latent, latent, latent, torch.zeros(1, data.frames, 32), torch.zeros(1))
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda value: value):
+        training_loss(
+            unet, clip, noise=settings.noise, conditioning_dropout=0.1, generators=[torch.Generator().manual_seed(0)]
+        )
+    assert planned >= sum(kept.values())
+    if not checkpointing:  # with it, the largest block is there once more while it is computed again
+        assert planned <= 2 * sum(kept.values())
+
+
+def test_each_change_saves_what_it_says(recipe: TrainingSettings) -> None:
+    plan = plan_memory(recipe)
+
+    def changed(**changes: object) -> MemoryPlan:
+        return plan_memory(replace(recipe, **changes))  # type: ignore[arg-type]
+
+    model, data = recipe.model, recipe.data
+    assert changed(model=replace(model, gradient_checkpointing=True)).activations < plan.activations
+    assert changed(batch_size=2).activations > 1.8 * plan.activations
+    narrow = changed(mixed_precision="bf16")
+    assert narrow.weights < plan.weights
+    assert narrow.activations < plan.activations
+    assert changed(optimizer=OptimizerSettings(name="adamw8bit")).optimizer == plan.optimizer / 4
+    lora = changed(model=replace(model, trainable="lora"))
+    assert lora.trained < plan.trained / 2
+    encoded = changed(data=replace(data, latents=Path("latents")))
+    assert (encoded.frozen, encoded.encoding) == (0, 0)
+    printed = report(recipe, processes=2)
+    for change in ("data.latents", "mixed_precision: bf16", "adamw8bit", "gradient_checkpointing", "trainable: lora"):
+        (line,) = [line for line in printed.splitlines() if change in line]
+        assert " -" in line
+    assert "batch_size: 1" not in printed
+
+
+def test_a_depth_network_on_the_same_device_counts(recipe: TrainingSettings, tmp_path: Path) -> None:
+    folder = tiny_depth_folder(tmp_path / "depth")
+    data = replace(recipe.data, annotations=tmp_path / "annotations.json")
+    with_depth = replace(recipe, data=data, model=replace(recipe.model, depth_model=str(folder)))
+    network = AutoModelForDepthEstimation.from_pretrained(folder)
+    assert plan_memory(with_depth).depth == sum(value.nbytes for value in network.state_dict().values())
+    assert "data.workers: 2" in report(with_depth, processes=1)
+    for other in (
+        recipe,
+        replace(with_depth, data=replace(data, workers=2)),
+        replace(with_depth, model=replace(with_depth.model, depth_model="nobody/nothing")),
+    ):
+        assert plan_memory(other).depth == 0

@@ -1,0 +1,77 @@
+"""The commands: mistakes, dry run, and two real processes through `accelerate launch`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from accelerate import Accelerator
+
+from amodal_diffusion.config import load_settings, save_settings
+from amodal_diffusion.training.precompute import precompute_main
+from amodal_diffusion.training.settings import TrainingSettings
+from amodal_diffusion.training.setup import train, train_main
+from recipes.tiny.autoencoder import VaeSettings, train_vae
+from tests.training.conftest import MakeSettings
+from tests.training.launching import launch
+
+
+@pytest.fixture
+def config(make_settings: MakeSettings, tmp_path: Path) -> Path:
+    path = tmp_path / "run.yaml"
+    save_settings(make_settings(), path)
+    return path
+
+
+def test_dry_run_prints_settings_that_load_back(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_main(["--dry-run", "--config", str(config), "--steps", "9"]) == 0
+    printed = tmp_path / "printed.yaml"
+    printed.write_text(capsys.readouterr().out)
+    settings = load_settings(TrainingSettings, printed)
+    assert settings == replace(load_settings(TrainingSettings, config), steps=9, dry_run=True)
+    assert not settings.output.exists()
+
+
+def test_a_mistake_is_one_line(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_main(["--config", str(config), "--model.vae", "null"]) == 2
+    assert capsys.readouterr().err == (
+        "error: model.vae: expected a folder where neither model.base nor model.svd is given\n"
+    )
+    assert train_main(["--config", str(config)], stage="content_completion") == 2
+    assert "error: stage: this script trains content_completion" in capsys.readouterr().err
+    assert precompute_main(["--config", str(config)]) == 2
+    assert "give --out DIR" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("program", ["train", "precompute", "train_vae"])
+def test_every_program_waits_for_all_processes_and_then_ends(
+    program: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+    for name in ("wait_for_everyone", "end_training"):
+        monkeypatch.setattr(Accelerator, name, lambda _, name=name: called.append(name))
+    settings = load_settings(TrainingSettings, config)
+    match program:
+        case "train":
+            train(replace(settings, steps=1))
+        case "precompute":
+            precompute_main(["--config", str(config), "--out", str(tmp_path / "latents"), "--count", "1"])
+        case "train_vae":
+            small = {"clips": 1, "validation_clips": 1, "frames": 1, "height": 16, "width": 16, "crop": (16, 16)}
+            train_vae(VaeSettings(**small, out=tmp_path / "vae", block_out_channels=(32, 32), batch_size=1, steps=1))
+    assert called[-2:] == ["wait_for_everyone", "end_training"]
+    assert called.count("end_training") == 1
+
+
+def test_two_processes_share_out_the_encoding(config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "latents"
+    command = ["train/precompute.py", "--config", str(config), "--out", str(out), "--count", "4", "--shard_size", "1"]
+    printed = launch(*command)
+    assert sorted(path.name for path in out.iterdir()) == [
+        *(f"{shard:06d}.safetensors" for shard in range(4)),
+        "settings.json",
+    ]
+    assert printed.count("clips/s in this process") == 4
