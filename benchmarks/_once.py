@@ -16,7 +16,7 @@ import torch
 from amodal_diffusion.pipelines import conditioned_video
 from amodal_diffusion.propagation import looking
 
-_FOLLOWING, _ENCODING = (looking, "show_other_frames"), (conditioned_video, "build_conditions")
+_FOLLOWING, _ENCODING = (looking, "temporal_mask_prior"), (conditioned_video, "build_conditions")
 
 
 class Once:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from amodal_diffusion.propagation.motion import elsewhere_of, follow_object
+from amodal_diffusion.propagation.motion import background_evidence, estimate_motion
 from amodal_diffusion.propagation.placement import interpolate, to_frame, to_object
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array, VideoClip
 
@@ -25,7 +25,7 @@ def copy_best_seen(clip: VideoClip, amodal_mask: BoolArray, depth: FloatArray | 
         colour of the clip.
     """
     modal = clip.modal_mask
-    placements = follow_object(clip.rgb, modal, elsewhere_of(modal, depth)).placements
+    placements = estimate_motion(clip.rgb, modal, background_evidence(modal, depth)).placements
     best_first = np.argsort(-modal.sum(axis=(1, 2)), kind="stable")
     painted = clip.rgb.copy()
     painted[amodal_mask & ~modal] = np.rint(clip.rgb[modal].mean(axis=0))

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from amodal_diffusion.frames.masks import nearer_pixels
-from amodal_diffusion.propagation.mask_prior import ELSEWHERE_WEIGHT, merged_votes
-from amodal_diffusion.propagation.motion import elsewhere_of, follow_object
+from amodal_diffusion.propagation.mask_prior import ELSEWHERE_WEIGHT, mask_votes
+from amodal_diffusion.propagation.motion import background_evidence, estimate_motion
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, VideoClip
 
 
@@ -98,9 +98,9 @@ class TemporalSegmenter:
 
     def __call__(self, clip: VideoClip, depth: FloatArray | None) -> BoolArray:
         """See `AmodalSegmenter`."""
-        elsewhere = elsewhere_of(clip.modal_mask, depth)
-        path = follow_object(clip.rgb, clip.modal_mask, elsewhere)
-        votes = merged_votes(clip.modal_mask, elsewhere, path)
+        elsewhere = background_evidence(clip.modal_mask, depth)
+        path = estimate_motion(clip.rgb, clip.modal_mask, elsewhere)
+        votes = mask_votes(clip.modal_mask, elsewhere, path)
         whole: BoolArray = clip.modal_mask | (votes[:, 0] > ELSEWHERE_WEIGHT * votes[:, 1])
         return whole
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Protocol
 
-import torch
-from torch import Tensor
+import numpy as np
 from torch.utils.data import Dataset
 
 from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.data.records import TrackRecord
-from amodal_diffusion.data.samples import AmodalSample, views
-from amodal_diffusion.frames.transforms import mask_to_unit, to_uint8, to_unit
+from amodal_diffusion.data.samples import AmodalSample
+from amodal_diffusion.frames.masks import cut_out_on_white
 from amodal_diffusion.io.images import SUFFIXES, read_rgb
-from amodal_diffusion.propagation.mask_prior import View
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, InputError, UInt8Array
 
 
 def find_frame(images: Path, name: str) -> Path | None:
@@ -85,31 +81,8 @@ class Track:
     amodal: BoolArray
 
 
-@dataclass(frozen=True)
-class Look:
-    """How a model looks at one frame of a track.
-
-    Attributes:
-        file: of the frame.
-        view: the part of it that is seen, and at which size.
-        read: reads the frame, uint8 ``[H, W, 3]``.
-    """
-
-    file: Path
-    view: View
-    read: Callable[[], UInt8Array]
-
-
-class ClipDepth(Protocol):
-    """Gives the depth of a clip's frames as a model sees them."""
-
-    def __call__(self, looks: Sequence[Look]) -> FloatArray:
-        """Depth of any scale, nearer is larger, float32 ``[F, h, w]``."""
-        ...
-
-
 class SailVosDataset(Dataset[AmodalSample]):
-    """The tracks of an annotation file as a model sees them; only what an item needs is read, when it is asked for.
+    """The tracks of an annotation file; only what an item needs is read, when it is asked for.
 
     Frames without a visible pixel are as good as others.
 
@@ -117,13 +90,9 @@ class SailVosDataset(Dataset[AmodalSample]):
         annotations: file in the layout of SAIL-VOS sequences, of any size.
         images: root of the frames; the annotation file's folder by default.
         frames: F; longer tracks give their first F frames.
-        height: H in pixels.
-        width: W in pixels.
         with_rgb: whether items have RGB, so whether frames are read; much slower with it.
-        zoom: look at close-ups of the object, see :class:`~amodal_diffusion.frames.crop.CloseUp`; None at whole frames.
         index_folder: see :class:`~amodal_diffusion.data.index.TrackIndex`.
         limit: take the first so many tracks; all by default.
-        depth: gives items their depth; without it they have none.
 
     Raises:
         InputError: if the annotation file cannot be used.
@@ -135,21 +104,14 @@ class SailVosDataset(Dataset[AmodalSample]):
         images: Path | None = None,
         *,
         frames: int,
-        height: int,
-        width: int,
         with_rgb: bool,
-        zoom: float | None = None,
         index_folder: Path | None = None,
         limit: int | None = None,
-        depth: ClipDepth | None = None,
     ) -> None:
         self.tracks = TrackIndex(annotations, folder=index_folder)
         self.images = annotations.parent if images is None else images
         self.frames = frames
-        self.size = (height, width)
         self.with_rgb = with_rgb
-        self.zoom = zoom
-        self.depth = depth
         self._length = len(self.tracks) if limit is None else min(limit, len(self.tracks))
 
     def __len__(self) -> int:
@@ -183,62 +145,22 @@ class SailVosDataset(Dataset[AmodalSample]):
     def sample(
         self, track: Track, *, modal: BoolArray, amodal: BoolArray, whole_is_visible: bool = False
     ) -> AmodalSample:
-        """Look at a track as a model does, with masks of its own or others.
-
-        Frames are read, scaled and let go one by one.
+        """Make a sample of a track, with masks of its own or others.
 
         Args:
             track: gives name and frames.
-            modal: visible part, bool ``[F, H, W]`` at the frames' size.
+            modal: visible part, bool ``[F, H, W]``.
             amodal: whole object, contains `modal`.
             whole_is_visible: whether the frames show all of `amodal`, which makes the sample's `whole_rgb`.
 
         Raises:
-            InputError: if a frame cannot be read or is of another size than the masks; names the track.
+            InputError: if a frame is missing, cannot be read or is of another size than the masks; names the track.
         """
         with _named(track.name):
-            parts = views(modal, self.size, zoom=self.zoom)
-            rgb: list[Tensor] = []
-            modal_rgb: list[Tensor] = []
-            whole_rgb: list[Tensor] = []
-            for frame, part in enumerate(parts if self.with_rgb else []):
-                values = to_unit(self._frame(track.record, frame)[None])  # [1, 3, H, W]
-                rgb.append(part.apply(values, "edge"))
-                modal_rgb.append(part.apply(_on_white(values, modal[frame]), 1.0))
-                if whole_is_visible:
-                    whole_rgb.append(part.apply(_on_white(values, amodal[frame]), 1.0))
-            return AmodalSample(
-                name=track.name,
-                modal=_seen(parts, modal),
-                amodal=_seen(parts, amodal),
-                depth=None if self.depth is None else self.depth(self.looks(track, modal=modal)),
-                rgb=_pixels(rgb),
-                whole_rgb=_pixels(whole_rgb),
-                modal_rgb=_pixels(modal_rgb),
-            )
-
-    def looks(self, track: Track, *, modal: BoolArray) -> list[Look]:
-        """How a model looks at the frames of a track, without reading them.
-
-        Args:
-            track: gives the frames.
-            modal: visible part, bool ``[F, H, W]``, which close-ups follow.
-
-        Raises:
-            InputError: if there is no such frame.
-        """
-        parts = views(modal, self.size, zoom=self.zoom)
-        return [
-            Look(self._file(track.record, frame), part, partial(self._frame, track.record, frame))
-            for frame, part in enumerate(parts)
-        ]
-
-    def _file(self, record: TrackRecord, frame: int) -> Path:
-        return frame_file(self.images, record.image_file_names[frame])
-
-    def _frame(self, record: TrackRecord, frame: int) -> UInt8Array:
-        """Read a frame, uint8 ``[H, W, 3]``."""
-        return read_frame(self._file(record, frame), record.size)
+            files = tuple(frame_file(self.images, name) for name in track.record.image_file_names)
+            rgb = np.stack([read_frame(file, track.record.size) for file in files]) if self.with_rgb else None
+            whole = cut_out_on_white(rgb, amodal) if rgb is not None and whole_is_visible else None
+            return AmodalSample(track.name, modal, amodal, depth=None, rgb=rgb, whole_rgb=whole, files=files)
 
 
 @contextmanager
@@ -248,20 +170,3 @@ def _named(name: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
-
-
-def _seen(parts: Sequence[View], masks: BoolArray) -> BoolArray:
-    """Masks as a model sees them, bool ``[F, h, w]``."""
-    looks = [part.apply(mask_to_unit(masks[i : i + 1]), -1.0) >= 0 for i, part in enumerate(parts)]
-    inside: BoolArray = torch.cat(looks)[:, 0].numpy()
-    return inside
-
-
-def _on_white(values: Tensor, mask: BoolArray) -> Tensor:
-    """A frame in [-1, 1], ``[1, 3, H, W]``, white outside of a mask ``[H, W]``."""
-    return torch.where(torch.from_numpy(mask), values, 1.0)
-
-
-def _pixels(frames: list[Tensor]) -> UInt8Array | None:
-    """Frames as 8-bit RGB ``[F, h, w, 3]``; None where there are none."""
-    return to_uint8(torch.cat(frames)) if frames else None

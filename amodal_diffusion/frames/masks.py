@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TypedDict
 
@@ -211,14 +211,29 @@ def _runs(counts: str) -> Indices | None:
     return None if runs.min() < 0 else runs
 
 
-def nearer_pixels(modal: BoolArray, depth: FloatArray) -> BoolArray:
-    """Pixels that are nearer than the median of the object's visible pixels in the same frame.
+def object_depth(modal: BoolArray, depth: FloatArray, quantile: float) -> float | None:
+    """Depth of an object in one frame: what a share of its visible pixels is not nearer than.
 
-    A frame that shows nothing of the object takes the median of the nearest frame (the earlier of two) that does.
+    Args:
+        modal: visible part, bool ``[H, W]``.
+        depth: any scale, nearer is larger, float32 ``[H, W]``.
+        quantile: the share, in [0, 1]: 0.5 is the median; less is farther, for objects that lean and depth that is noisy.
+
+    Returns:
+        None where nothing is visible.
+    """
+    return float(np.quantile(depth[modal], quantile)) if modal.any() else None
+
+
+def nearer_pixels(modal: BoolArray, depth: FloatArray, quantile: float = 0.5) -> BoolArray:
+    """Pixels that are nearer than the object, see :func:`object_depth`.
+
+    A frame that shows nothing of the object takes the depth of the nearest frame (the earlier of two) that does.
 
     Args:
         modal: visible part, bool ``[F, H, W]``.
         depth: any scale, nearer is larger, float32 ``[F, H, W]``.
+        quantile: as for :func:`object_depth`.
 
     Returns:
         bool ``[F, H, W]``; nothing if the object is never visible.
@@ -228,12 +243,24 @@ def nearer_pixels(modal: BoolArray, depth: FloatArray) -> BoolArray:
     """
     if depth.shape != modal.shape:
         raise InputError(f"depth: expected the modal mask's shape {list(modal.shape)}, got {list(depth.shape)}")
-    shown = np.flatnonzero(modal.any(axis=(1, 2)))
-    if len(shown) == 0:
-        return np.zeros_like(modal)
-    medians = np.asarray([np.median(depth[frame][modal[frame]]) for frame in shown])
-    nearest = np.abs(np.arange(len(modal))[:, None] - shown).argmin(axis=1)
-    return np.asarray(depth > medians[nearest][:, None, None])
+    places = nearest_known([object_depth(*frame, quantile) for frame in zip(modal, depth, strict=True)])
+    return np.stack(
+        [np.zeros_like(frame, dtype=np.bool_) if place is None else frame > place
+         for frame, place in zip(depth, places, strict=True)]
+    )  # fmt: skip
+
+
+def nearest_known(values: Sequence[float | None], before: float | None = None) -> list[float | None]:
+    """Replace unknown values of frames by that of the nearest frame (the earlier of two) with a known one.
+
+    Args:
+        values: one a frame; None where unknown.
+        before: taken where no frame has one.
+    """
+    known = [index for index, value in enumerate(values) if value is not None]
+    if not known:
+        return [before] * len(values)
+    return [values[min(known, key=lambda other: abs(other - index))] for index in range(len(values))]
 
 
 def fill_between(masks: Mapping[int, BoolArray]) -> dict[int, BoolArray]:

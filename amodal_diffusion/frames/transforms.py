@@ -1,4 +1,4 @@
-"""The only place where ranges and sizes of frames change: 8-bit, mask, depth and [-1, 1]; letterbox."""
+"""The only place where ranges and sizes of frames change: 8-bit, mask, depth and [-1, 1]; letterbox and stretch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
@@ -101,6 +102,7 @@ class Letterbox:
     Attributes:
         source_hw: height and width in pixels before.
         target_hw: height and width in pixels after.
+        antialias: as for :func:`resize`.
 
     Raises:
         InputError: if one of the four sizes is below 1.
@@ -108,6 +110,7 @@ class Letterbox:
 
     source_hw: tuple[int, int]
     target_hw: tuple[int, int]
+    antialias: bool = True
 
     def __post_init__(self) -> None:
         """Refuse empty sizes, from which no scale follows."""
@@ -147,7 +150,7 @@ class Letterbox:
         Raises:
             InputError: if ``frames`` are not at the source size.
         """
-        picture = resize(_checked(frames, self.source_hw), self.inner_hw)
+        picture = resize(_checked(frames, self.source_hw), self.inner_hw, antialias=self.antialias)
         (top, left), (height, width), (target_height, target_width) = (
             self._top_left,
             self.inner_hw,
@@ -160,11 +163,12 @@ class Letterbox:
             return functional.pad(picture, borders, mode="replicate")
         return functional.pad(picture, borders, value=pad_value)
 
-    def undo(self, frames: Tensor) -> Tensor:
+    def invert(self, frames: Tensor, *, outside: float) -> Tensor:  # noqa: ARG002 - a letterbox shows the whole frame
         """Cut the borders off and scale back to the source size.
 
         Args:
             frames: float ``[F, C, H, W]`` at the target size.
+            outside: value of pixels that the target does not show; there are none.
 
         Returns:
             float ``[F, C, source height, source width]``.
@@ -174,7 +178,35 @@ class Letterbox:
         """
         (top, left), (height, width) = self._top_left, self.inner_hw
         picture = _checked(frames, self.target_hw)[..., top : top + height, left : left + width]
-        return resize(picture, self.source_hw)
+        return resize(picture, self.source_hw, antialias=self.antialias)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Scale frames to another size whatever their aspect, as every script of the reference does.
+
+    Attributes:
+        source_hw: height and width in pixels before.
+        target_hw: height and width in pixels after.
+        antialias: as for :func:`resize`.
+    """
+
+    source_hw: tuple[int, int]
+    target_hw: tuple[int, int]
+    antialias: bool = True
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the target that a pixel of the source becomes, a side; the larger of the two sides."""
+        return max(target / source for source, target in zip(self.source_hw, self.target_hw, strict=True))
+
+    def apply(self, frames: Tensor, pad_value: float | Literal["edge"]) -> Tensor:  # noqa: ARG002 - nothing is padded
+        """Scale to the target size, float ``[F, C, H, W]``; arguments as for :meth:`Letterbox.apply`."""
+        return resize(_checked(frames, self.source_hw), self.target_hw, antialias=self.antialias)
+
+    def invert(self, frames: Tensor, *, outside: float) -> Tensor:  # noqa: ARG002 - the whole frame is shown
+        """Scale back to the source size, float ``[F, C, H, W]``; arguments as for :meth:`Letterbox.invert`."""
+        return resize(_checked(frames, self.target_hw), self.source_hw, antialias=self.antialias)
 
 
 def _checked(frames: Tensor, size: tuple[int, int]) -> Tensor:
@@ -184,12 +216,13 @@ def _checked(frames: Tensor, size: tuple[int, int]) -> Tensor:
     return frames
 
 
-def resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
-    """Scale bilinearly; antialiased, which changes nothing when the picture grows.
+def resize(frames: Tensor, size: tuple[int, int], *, antialias: bool = True) -> Tensor:
+    """Scale bilinearly.
 
     Args:
         frames: float ``[F, C, H, W]``.
         size: height and width in pixels after.
+        antialias: low-pass before shrinking, as PIL does and cv2 does not; changes nothing when the picture grows.
 
     Returns:
         float ``[F, C, *size]``.
@@ -199,5 +232,25 @@ def resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = size
     if width == 1 < height:
         # torch 2.13 antialiases the rows of a picture one pixel wide wrongly, but not those of its transpose.
-        return resize(frames.transpose(-1, -2), (width, height)).transpose(-1, -2)
-    return functional.interpolate(frames, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
+        return resize(frames.transpose(-1, -2), (width, height), antialias=antialias).transpose(-1, -2)
+    return functional.interpolate(
+        frames, size=(height, width), mode="bilinear", align_corners=False, antialias=antialias
+    )
+
+
+def resize_picture(pixels: UInt8Array, size: tuple[int, int], *, antialias: bool = True) -> UInt8Array:
+    """Scale an 8-bit picture bilinearly and round it to 8 bits again, as PIL (antialiased) or cv2 (not) does.
+
+    Args:
+        pixels: uint8 ``[H, W]`` or ``[H, W, 3]``.
+        size: height and width in pixels after.
+        antialias: as for :func:`resize`.
+
+    Returns:
+        uint8 of the new size.
+    """
+    if antialias:
+        return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    values = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(pixels))).permute(2, 0, 1)[None].float()
+    scaled = resize(values, size, antialias=False).round().clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(scaled if pixels.ndim == 3 else scaled[..., 0])

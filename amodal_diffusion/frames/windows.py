@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Generic, TypeVar
 
 import torch
@@ -18,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Window(Generic[T]):
-    """A run of neighbouring items of a stream.
+    """A run of neighboring items of a stream.
 
     Attributes:
         start: index in the stream of the first item.
@@ -27,36 +26,6 @@ class Window(Generic[T]):
 
     start: int
     items: tuple[T, ...]
-
-
-def sliding_windows(stream: Iterable[T], *, size: int, overlap: int) -> Iterator[Window[T]]:
-    """Cut a stream of any length, reading no further ahead than a window needs.
-
-    Every window is full, and shares ``overlap`` items with the one before; the last is moved back to be full and
-    so shares more. A stream shorter than ``size`` is one short window; an empty one is none.
-
-    Args:
-        stream: read once, in order.
-        size: items of a window, at least 1.
-        overlap: items shared by neighbours, from 0 to ``size - 1``.
-
-    Raises:
-        InputError: if ``size`` or ``overlap`` is out of range.
-    """
-    if size < 1 or not 0 <= overlap < size:
-        raise InputError(f"window: expected size >= 1 and 0 <= overlap < size, got size {size}, overlap {overlap}")
-    source = iter(stream)
-    items = tuple(islice(source, size))
-    if not items:
-        return
-    start = 0
-    while True:
-        yield Window(start, items)
-        fresh = tuple(islice(source, size - overlap))
-        if not fresh:
-            return
-        items = (*items, *fresh)[-size:]
-        start += len(fresh)
 
 
 class OverlapBlender:
@@ -106,71 +75,89 @@ class OverlapBlender:
         return final
 
 
-def blend_windows(
-    stream: Iterable[T], predict: Callable[[Window[T]], Tensor], *, size: int, overlap: int
-) -> Iterator[tuple[T, Tensor]]:
-    """Predict a stream window by window and give each item back with its blended prediction.
+class WindowStream(Generic[T]):
+    """Cuts a stream of items into overlapping windows and gives each item back with the blended values of its windows.
+
+    Items are pushed one by one; no more are held than the open windows need. Every window is full and shares
+    ``overlap`` items with the one before; the last of a segment is moved back to be full and so shares more. A segment
+    shorter than ``size`` is one short window.
 
     Args:
-        stream: read once, in order.
-        predict: gives float ``[n, ...]``, one entry an item of the window.
         size: items of a window, at least 1.
-        overlap: items shared by neighbours, from 0 to ``size - 1``.
-
-    Yields:
-        the items in order, each with its prediction, as soon as no later window can change it.
+        overlap: items shared by neighboring windows, from 0 to ``size - 1``.
+        segments: first items, and one past the last, of the parts of the stream that have windows, in order and apart;
+            items outside come back without a value. The whole stream when None.
 
     Raises:
         InputError: if ``size`` or ``overlap`` is out of range.
     """
-    blender = OverlapBlender()
-    waiting: deque[T] = deque()
-    seen = 0
-    for window in sliding_windows(stream, size=size, overlap=overlap):
-        waiting.extend(window.items[seen - window.start :])
-        seen = window.start + len(window.items)
-        for value in blender.add(window.start, predict(window)):
-            yield waiting.popleft(), value
-    if waiting:
-        for value in blender.finish():
-            yield waiting.popleft(), value
 
+    def __init__(self, *, size: int, overlap: int, segments: Sequence[tuple[int, int]] | None = None) -> None:
+        if size < 1 or not 0 <= overlap < size:
+            raise InputError(f"window: expected size >= 1 and 0 <= overlap < size, got size {size}, overlap {overlap}")
+        self._size, self._overlap = size, overlap
+        self._segments = deque([(0, None)] if segments is None else segments)
+        self._count = 0  # items pushed
+        self._ended = False
+        self._items: deque[T] = deque(maxlen=size)  # of the segment that is open, the latest
+        self._fresh = 0  # of these, in no window yet
+        self._first = True  # no window of the segment yet
+        self._blender = OverlapBlender()
+        self._waiting: deque[T] = deque()  # items without a final value
+        self._final: deque[tuple[T, Tensor | None]] = deque()
 
-def blend_segments(
-    stream: Iterable[T],
-    predict: Callable[[Window[T]], Tensor],
-    *,
-    size: int,
-    overlap: int,
-    segments: Sequence[tuple[int, int]] | None = None,
-) -> Iterator[tuple[T, Tensor | None]]:
-    """Predict parts of a stream, each by itself like :func:`blend_windows`, and pass the other items on.
+    def push(self, item: T) -> Window[T] | None:
+        """Take the next item.
 
-    Args:
-        stream: read once, in order.
-        predict: gives float ``[n, ...]``, one entry an item of the window.
-        size: items of a window, at least 1.
-        overlap: items shared by neighbours, from 0 to ``size - 1``.
-        segments: first items, and one past the last, of the parts, in order; the whole stream when None.
+        Returns:
+            the window that the item completes; its values are due in :meth:`add` before the next item.
+        """
+        number, self._count = self._count, self._count + 1
+        if not self._segments or number < self._segments[0][0]:
+            self._final.append((item, None))
+            return None
+        self._items.append(item)
+        self._waiting.append(item)
+        self._fresh += 1
+        full = self._fresh == (self._size if self._first else self._size - self._overlap)
+        return self._window() if full or number + 1 == self._segments[0][1] else None
 
-    Yields:
-        the items in order, each with its prediction, or with None outside the parts.
+    def finish(self) -> Window[T] | None:
+        """End the stream.
 
-    Raises:
-        InputError: if ``size`` or ``overlap`` is out of range.
-    """
-    if segments is None:
-        yield from blend_windows(stream, predict, size=size, overlap=overlap)
-        return
-    source, number = iter(stream), 0
-    for start, stop in segments:
-        for item in islice(source, start - number):
-            yield item, None
+        Returns:
+            the last window, if items are in none yet; its values are due in :meth:`add`.
+        """
+        self._ended = True
+        if self._fresh:
+            return self._window()
+        self._close()
+        return None
 
-        def placed(window: Window[T], start: int = start) -> Tensor:
-            return predict(Window(start + window.start, window.items))
+    def add(self, window: Window[T], values: Tensor) -> None:
+        """Take in the values of a window, float ``[n, ...]``, one entry an item; windows blend linearly where they meet."""
+        self._release(self._blender.add(window.start, values))
+        if self._ended or window.start + len(window.items) == self._segments[0][1]:
+            self._close()
 
-        yield from blend_windows(islice(source, stop - start), placed, size=size, overlap=overlap)
-        number = stop
-    for item in source:
-        yield item, None
+    def take(self) -> list[tuple[T, Tensor | None]]:
+        """The items, in order, whose values no later window can change, each with its value or None outside segments."""
+        final, self._final = list(self._final), deque()
+        return final
+
+    def _window(self) -> Window[T]:
+        self._fresh, self._first = 0, False
+        return Window(self._count - len(self._items), tuple(self._items))
+
+    def _close(self) -> None:
+        """End the segment that is open, if there is one."""
+        if self._waiting:
+            self._release(self._blender.finish())
+        self._items.clear()
+        self._first, self._blender = True, OverlapBlender()
+        if self._segments:
+            self._segments.popleft()
+
+    def _release(self, values: Tensor) -> None:
+        for value in values:
+            self._final.append((self._waiting.popleft(), value))

@@ -17,9 +17,15 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from safetensors import SafetensorError
 from transformers import CLIPVisionModelWithProjection
 
-from amodal_diffusion.models.checkpoint import SETTINGS_FILE, UNTOLD_PRESETS, CheckpointSettings, read_settings
+from amodal_diffusion.models.checkpoint import (
+    FEW_STEPS,
+    SETTINGS_FILE,
+    CheckpointSettings,
+    read_settings,
+    released_settings,
+)
 from amodal_diffusion.models.latents import Autoencoder
-from amodal_diffusion.models.unet import STEM, load_amodal_unet, load_svd_unet
+from amodal_diffusion.models.unet import AMODAL_CHANNELS, STEM, load_amodal_unet, load_svd_unet
 from amodal_diffusion.models.weights import check_keys, find_variant, read_json
 from amodal_diffusion.types import STAGES, InputError, Stage
 
@@ -145,16 +151,31 @@ def load_stage(name: str | Path, *, stage: Stage, dtype: torch.dtype = torch.flo
     folder = stage_folder(model, stage)
     if folder is None:
         raise InputError(f"{model}: holds no {stage} stage; found {_content(model)}")
-    settings = CheckpointSettings(stage, presets=UNTOLD_PRESETS)
-    if (folder / SETTINGS_FILE).is_file():
-        settings = read_settings(folder)
     return StageComponents(
         unet=load_amodal_unet(part_folder(folder, "unet"), dtype=dtype),
         vae=load_vae(part_folder(folder, "vae"), dtype=dtype),
         image_encoder=load_image_encoder(part_folder(folder, "image_encoder"), dtype=dtype),
         scheduler=load_scheduler(part_folder(folder, "scheduler")),
-        settings=settings,
+        settings=stage_settings(folder, stage),
     )
+
+
+def stage_settings(folder: Path, stage: Stage) -> CheckpointSettings:
+    """What a stage's folder says of itself; without ``checkpoint.json`` its layout decides.
+
+    Args:
+        folder: of the stage, with its ``unet``.
+        stage: which stage it is used for.
+
+    Raises:
+        InputError: if ``checkpoint.json`` cannot be read.
+    """
+    if (folder / SETTINGS_FILE).is_file():
+        return read_settings(folder)
+    channels = read_json(part_folder(folder, "unet") / "config.json").get("in_channels")
+    if channels != AMODAL_CHANNELS:  # the released layout says 8 and holds conv_in2 with 12, see load_amodal_unet
+        return released_settings(stage)
+    return CheckpointSettings(stage, presets=FEW_STEPS)
 
 
 def load_svd(name: str | Path, *, stage: Stage, dtype: torch.dtype = torch.float32) -> StageComponents:

@@ -13,8 +13,8 @@ from diffusers import (
 )
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
+from amodal_diffusion.config import Scheduler
 from amodal_diffusion.edm import c_noise
-from amodal_diffusion.models.checkpoint import Solver
 from amodal_diffusion.types import InputError
 
 RHO = 7.0  # of Karras et al. 2022; fixed in diffusers' Euler and Heun schedulers, a setting of its EDM ones
@@ -23,7 +23,7 @@ RHO = 7.0  # of Karras et al. 2022; fixed in diffusers' Euler and Heun scheduler
 def make_scheduler(
     own: SchedulerMixin,
     *,
-    solver: Solver | None = None,
+    scheduler: Scheduler | None = None,
     sigma_min: float | None = None,
     sigma_max: float | None = None,
 ) -> SchedulerMixin:
@@ -31,7 +31,7 @@ def make_scheduler(
 
     Args:
         own: the checkpoint's, with v-prediction and sigma_data 1; it is not changed.
-        solver: see :class:`~amodal_diffusion.models.checkpoint.SamplingDefaults`; None keeps the kind of ``own``.
+        scheduler: see :class:`~amodal_diffusion.config.SamplingConfig`; None keeps the kind of ``own``.
         sigma_min: lowest noise level above 0; that of ``own`` when None.
         sigma_max: highest noise level; that of ``own`` when None.
 
@@ -42,7 +42,7 @@ def make_scheduler(
         InputError: if ``own`` does not have the noise levels of Karras et al., which the others need; or the lowest
             level is not below the highest.
     """
-    kind = _kind(own, solver)
+    kind = _kind(own, scheduler)
     if isinstance(own, kind) and sigma_min is None and sigma_max is None:
         return own
     low, high = _sigma_range(own)
@@ -64,8 +64,8 @@ def make_scheduler(
         "sigma_min": low,
         "sigma_max": high,
     }
-    scheduler: SchedulerMixin = kind.from_config(discrete)
-    return scheduler
+    made: SchedulerMixin = kind.from_config(discrete)
+    return made
 
 
 def set_noise_levels(scheduler: SchedulerMixin, steps: int, *, device: torch.device) -> None:
@@ -82,13 +82,13 @@ def set_noise_levels(scheduler: SchedulerMixin, steps: int, *, device: torch.dev
         scheduler.timesteps = c_noise(scheduler.sigmas[:-1]).to(device)
 
 
-def _kind(own: SchedulerMixin, solver: Solver | None) -> type[Any]:
+def _kind(own: SchedulerMixin, scheduler: Scheduler | None) -> type[Any]:
     """Euler's method in the own family, so that nothing changes where nothing is to change."""
-    if solver is None:
+    if scheduler is None:
         return type(own)
-    if solver == "euler":
+    if scheduler == "euler":
         return EDMEulerScheduler if isinstance(own, EDMDPMSolverMultistepScheduler) else type(own)
-    return HeunDiscreteScheduler if solver == "heun" else EDMDPMSolverMultistepScheduler
+    return HeunDiscreteScheduler if scheduler == "heun" else EDMDPMSolverMultistepScheduler
 
 
 def _sigma_range(own: SchedulerMixin) -> tuple[float, float]:
@@ -105,9 +105,9 @@ def _sigma_range(own: SchedulerMixin) -> tuple[float, float]:
     if not spaced or config.sigma_min is None or config.sigma_max is None or config.final_sigmas_type != "zero":
         fitting = "dpmpp" if isinstance(own, EDMDPMSolverMultistepScheduler) else "euler"
         raise InputError(
-            f"solver: expected {fitting}, without sigma_min and sigma_max, as the noise levels of this checkpoint's "
-            f"{type(own).__name__} are its own and other solvers need those of Karras et al. with rho {RHO}, "
-            f"sigma_min, sigma_max and a last sigma of zero; give --solver {fitting}"
+            f"scheduler: expected {fitting}, without sigma_min and sigma_max, as the noise levels of this checkpoint's "
+            f"{type(own).__name__} are its own and other schedulers need those of Karras et al. with rho {RHO}, "
+            f"sigma_min, sigma_max and a last sigma of zero; give --scheduler {fitting}"
             + (", or --preset paper" if fitting == "euler" else "")
         )
     return float(config.sigma_min), float(config.sigma_max)

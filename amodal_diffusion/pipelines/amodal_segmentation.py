@@ -1,13 +1,32 @@
-"""Stage 1: modal mask + depth -> amodal mask."""
+"""Stage 1 on one page, modal mask + depth -> amodal mask: preprocess, sample, blend windows, postprocess."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
-from amodal_diffusion.types import Stage
+from amodal_diffusion.config import SamplingConfig
+from amodal_diffusion.frames.windows import Window, WindowStream
+from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline, WindowRequest, sample_windows
+from amodal_diffusion.pipelines.occlusion_intervals import OcclusionIntervals, occluded_part, open_windows
+from amodal_diffusion.pipelines.postprocessing import (
+    ObjectStatistics,
+    consensus,
+    mask_score,
+    object_statistics,
+    postprocess_mask,
+)
+from amodal_diffusion.pipelines.preprocessing import FrameInput, preprocess_segmentation
+from amodal_diffusion.types import BoolArray, InputError, Stage
+
+TTA_FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (0,), (0, -1))
+"""Passes of test-time augmentation, in their order: as it is, mirrored, both also backwards in time."""
 
 
 class AmodalSegmentationPipeline(ConditionedVideoPipeline):
@@ -16,16 +35,171 @@ class AmodalSegmentationPipeline(ConditionedVideoPipeline):
     stage: ClassVar[Stage | None] = "amodal_segmentation"
 
 
-def mask_score(video: Tensor) -> Tensor:
-    """How strongly each pixel is taken for the object: the mean of the channels as 8-bit levels, 0 to 1.
+@dataclass(frozen=True)
+class SegmentedFrame:
+    """A frame whose amodal mask is final.
 
-    The reference's rule, mask = score above 200/255, is applied to this (docs/method.md, section 5).
+    Attributes:
+        frame: as it came in.
+        amodal: the whole object, bool ``[H, W]``; contains the modal mask.
+        samples: predictions from different noise, bool ``[K, H, W]``; None where there is one.
+        removed: pixels that each mask filter removed, over all samples.
+    """
+
+    frame: FrameInput
+    amodal: BoolArray
+    samples: BoolArray | None = None
+    removed: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class _Object:
+    """What stage 1 holds of one object between windows.
+
+    Attributes:
+        windows: frames without a final score.
+        intervals: frames in which the object can be occluded; all when None.
+        statistics: for the mask filters, over all windows so far.
+        depths: depth of the object, by number of the frame, in frames that are not final.
+        finished: frames that are final.
+    """
+
+    windows: WindowStream[FrameInput]
+    intervals: OcclusionIntervals | None
+    statistics: ObjectStatistics = field(default_factory=ObjectStatistics)
+    depths: dict[int, float | None] = field(default_factory=dict)
+    finished: int = 0
+
+
+class SegmentationStream:
+    """Stage 1 over a stream of frames of one or several objects; memory is that of the open windows.
 
     Args:
-        video: float ``[..., 3, H, W]`` in [-1, 1].
+        pipeline: stage 1.
+        config: how it is sampled.
+        intervals: for each object, the frames in which it can be occluded; the network sees these and some around them.
+            It sees all frames when None.
+        seed: the same seed gives the same masks.
+    """
+
+    def __init__(
+        self,
+        pipeline: AmodalSegmentationPipeline,
+        config: SamplingConfig,
+        intervals: Sequence[OcclusionIntervals | None],
+        *,
+        seed: int,
+    ) -> None:
+        self._pipeline, self._config, self._seed = pipeline, config, seed
+        self._objects = [_Object(open_windows(config, found), found) for found in intervals]
+
+    def push(self, frames: Sequence[FrameInput]) -> list[list[SegmentedFrame]]:
+        """Take the next frame of each object.
+
+        Returns:
+            for each object, the frames that are final now, in order.
+        """
+        pushed = zip(self._objects, frames, strict=True)
+        return self._advance([(tracked, tracked.windows.push(frame)) for tracked, frame in pushed])
+
+    def finish(self) -> list[list[SegmentedFrame]]:
+        """End the stream; for each object, the frames that were still open."""
+        return self._advance([(tracked, tracked.windows.finish()) for tracked in self._objects])
+
+    def _advance(self, pushed: Sequence[tuple[_Object, Window[FrameInput] | None]]) -> list[list[SegmentedFrame]]:
+        """Take the windows that are complete through the stage."""
+        config = self._config
+        complete = [(tracked, window) for tracked, window in pushed if window is not None]
+
+        # 1. Preprocess; a window whose masks are all known needs no network
+        requests: dict[int, WindowRequest] = {}
+        for number, (tracked, window) in enumerate(complete):
+            tracked.statistics, depths = object_statistics(window.items, tracked.statistics)
+            tracked.depths.update(enumerate(depths, start=window.start))
+            if any(frame.amodal is None for frame in window.items):
+                modal, guide = preprocess_segmentation(window.items, config)
+                decoded = occluded_part(tracked.intervals, window)
+                requests[number] = WindowRequest(window.start, modal, guide, decoded)
+
+        # 2. Sample: the windows of all objects are rows of one network call
+        sampled = predict_scores(self._pipeline, list(requests.values()), config, seed=self._seed)
+        scores = dict(zip(requests, sampled, strict=True))
+
+        # 3. Blend where windows overlap
+        for number, (tracked, window) in enumerate(complete):
+            nothing = torch.zeros(len(window.items), config.samples, config.height, config.width)
+            tracked.windows.add(window, scores.get(number, nothing))
+
+        # 4. Postprocess the frames that are final
+        return [
+            [self._postprocess(tracked, frame, score) for frame, score in tracked.windows.take()]
+            for tracked, _ in pushed
+        ]
+
+    def _postprocess(self, tracked: _Object, frame: FrameInput, scores: Tensor | None) -> SegmentedFrame:
+        """Cut the masks of one frame from its scores ``[K, h, w]``."""
+        depth = tracked.depths.pop(tracked.finished, None)
+        tracked.finished += 1
+        if scores is None or frame.amodal is not None:
+            known = frame.modal if frame.amodal is None else frame.amodal | frame.modal
+            samples = np.stack([known] * self._config.samples) if self._config.samples > 1 else None
+            return SegmentedFrame(frame, known, samples)
+        masks, removed = [], Counter[str]()
+        for score in scores:
+            mask, counts = postprocess_mask(
+                score, frame, self._config, depth=depth, largest_visible=tracked.statistics.largest_visible
+            )
+            masks.append(mask)
+            removed.update(counts)
+        samples = np.stack(masks)
+        return SegmentedFrame(frame, consensus(samples), samples if len(samples) > 1 else None, removed)
+
+
+def predict_scores(
+    pipeline: AmodalSegmentationPipeline, requests: Sequence[WindowRequest], config: SamplingConfig, *, seed: int
+) -> list[Tensor]:
+    """Scores of windows: the mean over test-time augmentation, and with depth the temporal mask prior.
+
+    Args:
+        pipeline: stage 1.
+        requests: the windows.
+        config: says how many passes, and what the prior counts.
+        seed: as for :func:`~amodal_diffusion.pipelines.denoising.sample_windows`.
 
     Returns:
-        float32 ``[..., H, W]`` in [0, 1], in steps of 1/765.
+        for each window, float32 ``[F, K, h, w]`` in [0, 1].
     """
-    levels = ((video.float() + 1.0) * 127.5).clamp(0.0, 255.0).round()
-    return levels.sum(dim=-3) / 765.0
+    passes = [
+        [mask_score(video) for video in sample_windows(pipeline, requests, config, seed=seed, flip=flip)]
+        for flip in TTA_FLIPS[: config.beyond.tta]
+    ]  # [tta][window] of [K, F, h, w]
+    scores = [torch.stack(same).mean(dim=0).transpose(0, 1) for same in zip(*passes, strict=True)]
+    weight = config.beyond.temporal_prior_weight
+    if weight == 0:
+        return scores
+    return [
+        score if request.guide is None else (score + weight * _prior(request, score)) / (1 + weight)
+        for request, score in zip(requests, scores, strict=True)
+    ]
+
+
+def _prior(request: WindowRequest, like: Tensor) -> Tensor:
+    """The temporal mask prior as scores ``[F, 1, h, w]``: 1 where visible, else the share of the other frames."""
+    return (request.modal + 1).clamp(max=1.0).to(like)
+
+
+def given_masks(frame: FrameInput, number: int) -> SegmentedFrame:
+    """Take the amodal mask that came with a frame, where stage 1 is not loaded.
+
+    Args:
+        frame: the frame.
+        number: of the frame, for the error.
+
+    Raises:
+        InputError: if it has none.
+    """
+    if frame.amodal is None:
+        raise InputError(
+            f"frame {number}: stage 1 is not loaded, so every frame needs its amodal mask; load it or give masks"
+        )
+    return SegmentedFrame(frame, frame.amodal | frame.modal)

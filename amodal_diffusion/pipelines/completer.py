@@ -1,67 +1,122 @@
-"""AmodalCompleter: numpy frames in, whole objects out, for a clip or for a stream of any length."""
+"""AmodalCompleter: a clip and its modal masks in, whole objects out, for a clip or for a stream of any length."""
 
 from __future__ import annotations
 
+import time
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from dataclasses import asdict, dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
-from amodal_diffusion.models.checkpoint import Preset, SamplingDefaults, Solver
-from amodal_diffusion.models.weights import joined_fingerprint
-from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
-from amodal_diffusion.pipelines.appearance_stream import stream_appearance
-from amodal_diffusion.pipelines.clips import clip_stream, joined
-from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
-from amodal_diffusion.pipelines.copies import Copies
-from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline, Conditioning
-from amodal_diffusion.pipelines.loading import load_stages
-from amodal_diffusion.pipelines.mask_stream import stream_masks
-from amodal_diffusion.pipelines.network_calls import Ask, AskAlone
-from amodal_diffusion.pipelines.occlusion_intervals import Spans
-from amodal_diffusion.pipelines.postprocessing import Guardian, Guards
-from amodal_diffusion.pipelines.streams import (
-    FrameInput,
-    StreamSettings,
+import numpy as np
+import torch
+
+from amodal_diffusion.config import MASK_FILTERS, SamplingConfig
+from amodal_diffusion.models.checkpoint import Preset
+from amodal_diffusion.models.hub import check_names_stages, find_model, load_stage
+from amodal_diffusion.models.latents import spatial_factor
+from amodal_diffusion.models.schedulers import make_scheduler
+from amodal_diffusion.models.weights import find_device, joined_fingerprint
+from amodal_diffusion.pipelines.amodal_segmentation import (
+    AmodalSegmentationPipeline,
+    SegmentationStream,
+    SegmentedFrame,
     given_masks,
-    mark_free,
-    same_size,
-    samples_of,
 )
-from amodal_diffusion.pipelines.tally import Tally
-from amodal_diffusion.pipelines.window_sampling import choose_sampling
-from amodal_diffusion.types import STAGES, AmodalResult, BoolArray, FloatArray, InputError, Stage, VideoClip
+from amodal_diffusion.pipelines.content_completion import CompletedFrame, ContentCompletionPipeline, ContentStream
+from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
+from amodal_diffusion.pipelines.occlusion_intervals import (
+    IntervalFrame,
+    OcclusionIntervals,
+    find_occlusion_intervals,
+    intervals_of_masks,
+)
+from amodal_diffusion.pipelines.preprocessing import FrameInput, clip_frames
+from amodal_diffusion.types import STAGES, AmodalResult, BoolArray, FloatArray, InputError, Stage, UInt8Array, VideoClip
 
-__all__ = ["AmodalCompleter", "FrameInput"]
+T = TypeVar("T")
+
+__all__ = ["AmodalCompleter", "CompletionConfig", "FrameInput", "ObjectStream", "StreamStatistics"]
+
+
+@dataclass(frozen=True)
+class CompletionConfig:
+    """How the two stages are sampled, from :meth:`AmodalCompleter.config`; None for a stage that is not loaded.
+
+    Attributes:
+        amodal_segmentation: of stage 1.
+        content_completion: of stage 2.
+    """
+
+    amodal_segmentation: SamplingConfig | None
+    content_completion: SamplingConfig | None
+
+    @property
+    def skip_unoccluded(self) -> bool:
+        """Whether the networks see only the frames in which the object can be occluded."""
+        stages = (self.amodal_segmentation, self.content_completion)
+        return any(stage is not None and stage.beyond.skip_unoccluded for stage in stages)
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings of each loaded stage, by name."""
+        return {stage: values for stage, values in asdict(self).items() if values is not None}
+
+
+@dataclass
+class StreamStatistics:
+    """Counts that go up while a stream is read.
+
+    Attributes:
+        seconds: time spent, by stage; windows that share a network call share its time.
+        removed: hidden pixels that each mask filter removed from the frames that came out.
+        hidden: hidden pixels that were painted, counted with color propagation alone.
+        propagated: how many of these took their color from other frames; half a color counts half.
+    """
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    removed: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(MASK_FILTERS, 0)))
+    hidden: float = 0.0
+    propagated: float = 0.0
+
+
+@dataclass
+class ObjectStream:
+    """One object of a stream.
+
+    Attributes:
+        intervals: frames of the whole stream in which the object can be occluded; others are left alone. All when None.
+        done: first frames whose results an earlier run has given; each comes with the amodal mask that was found. What
+            follows is the same to the bit, and no window of these frames alone is sampled.
+        statistics: counts of this object.
+    """
+
+    intervals: OcclusionIntervals | None = None
+    done: int = 0
+    statistics: StreamStatistics = field(default_factory=StreamStatistics)
 
 
 class AmodalCompleter:
     """Both stages behind one call.
 
-    Windows of the model's length follow each other with an overlap of a quarter and are cross-faded; the initial
+    Windows of the network's length follow each other with an overlap of a quarter and are cross-faded; the initial
     noise of a frame depends on the seed and the frame alone, so that windows agree where they overlap.
 
     Attributes:
-        seconds: time spent so far, by stage, by streams without a tally of their own.
-        guarded: hidden pixels removed so far from the frames that came out of these, by guard.
-        copied: pixels painted so far by these (``hidden``), and how many of them are copies from other frames
-            (``copied``).
+        default_depth_model: the depth network that stage 1 was trained on, if any.
     """
 
     def __init__(
-        self,
-        segmentation: AmodalSegmentationPipeline | None,
-        content: ContentCompletionPipeline | None,
-        *,
-        default_depth_model: str | None = None,
+        self, segmentation: AmodalSegmentationPipeline | None, content: ContentCompletionPipeline | None
     ) -> None:
         """Take loaded pipelines.
 
         Args:
             segmentation: stage 1; None if amodal masks will be given.
             content: stage 2; None if only masks are wanted.
-            default_depth_model: the depth network that stage 1 was trained on, if any.
 
         Raises:
             InputError: if both are None.
@@ -69,9 +124,7 @@ class AmodalCompleter:
         if segmentation is None and content is None:
             raise InputError("stages: expected at least one of amodal_segmentation and content_completion")
         self._segmentation, self._content = segmentation, content
-        self.default_depth_model = default_depth_model
-        self._tally = Tally()
-        self.seconds, self.guarded, self.copied = self._tally.seconds, self._tally.guarded, self._tally.copied
+        self.default_depth_model = None if segmentation is None else segmentation.settings.depth_model
 
     @classmethod
     def from_pretrained(
@@ -80,7 +133,6 @@ class AmodalCompleter:
         *,
         content_model: str | Path | None = None,
         stages: Sequence[Stage] = STAGES,
-        conditioning: Conditioning = "corrected",
         device: str = "auto",
         dtype: str = "auto",
     ) -> Self:
@@ -90,17 +142,153 @@ class AmodalCompleter:
             model: a bundled name, a folder, or a hub id, with both stages or with the wanted one.
             content_model: where stage 2 is, if not in ``model``.
             stages: which to load.
-            conditioning: ``"released"`` repeats the reference's inference, for the published checkpoints.
             device: ``"auto"`` is cuda if there is one, else mps, else cpu.
             dtype: ``"float32"``, ``"float16"``, ``"bfloat16"``; ``"auto"`` is float16 on cuda, else float32.
 
         Raises:
             InputError: if the model cannot be loaded or device or dtype is unknown.
         """
-        loaded = load_stages(
-            model, content_model=content_model, stages=stages, conditioning=conditioning, device=device, dtype=dtype
+        where = find_device(device)
+        precision = _dtype(dtype, where)
+        if set(STAGES) <= set(stages) and content_model is None:
+            check_names_stages(find_model(model))
+        segmentation = content = None
+        if "amodal_segmentation" in stages:
+            components = load_stage(find_model(model), stage="amodal_segmentation", dtype=precision)
+            segmentation = AmodalSegmentationPipeline.from_components(components)
+        if "content_completion" in stages:
+            folder = find_model(model if content_model is None else content_model)
+            components = load_stage(folder, stage="content_completion", dtype=precision)
+            content = ContentCompletionPipeline.from_components(components)
+        for pipeline in (segmentation, content):
+            if pipeline is not None:
+                pipeline.to(where)
+                pipeline.set_progress_bar_config(disable=True)
+        return cls(segmentation, content)
+
+    def config(self, *, preset: Preset | None = None, **changes: Any) -> CompletionConfig:  # noqa: ANN401
+        """How the loaded stages are sampled: a preset, with other values in its place.
+
+        Args:
+            preset: ``"paper"`` is the paper's inference, ``"default"`` the checkpoint's own settings, ``"fast"`` few
+                steps; when None what the checkpoint names, or the paper's with ``conditioning="released"``.
+            changes: values of :class:`~amodal_diffusion.config.SamplingConfig` and of its group
+                :class:`~amodal_diffusion.config.BeyondPaper`, by field name; they count for both stages. None leaves a
+                value as the preset has it.
+
+        Raises:
+            InputError: if there is no such preset or setting, or a value does not fit a checkpoint: the VAE does not
+                divide height or width, or the scheduler has other noise levels.
+        """
+        chosen = {name: value for name, value in changes.items() if value is not None}
+        if preset is None and chosen.get("conditioning") == "released":
+            preset = "paper"
+        return CompletionConfig(
+            _stage_config(self._segmentation, preset, chosen), _stage_config(self._content, preset, chosen)
         )
-        return cls(loaded.segmentation, loaded.content, default_depth_model=loaded.depth_model)
+
+    def __call__(
+        self,
+        clip: VideoClip,
+        config: CompletionConfig | None = None,
+        *,
+        depth: FloatArray | None = None,
+        amodal_mask: BoolArray | None = None,
+        seed: int = 0,
+    ) -> AmodalResult:
+        """Complete one object of a clip.
+
+        Args:
+            clip: frames and modal masks.
+            config: from :meth:`config`; the checkpoint's default when None.
+            depth: float ``[F, H, W]``, any scale, nearer is larger; None for none.
+            amodal_mask: bool ``[F, H, W]``, to skip stage 1.
+            seed: the same seed gives the same result.
+
+        Returns:
+            the whole object at the clip's size; ``amodal_rgb`` and ``rgba`` are None without stage 2.
+
+        Raises:
+            InputError: if shapes do not match, or amodal masks are missing where stage 1 is not loaded.
+        """
+        config = config or self.config()
+        frames = list(clip_frames(clip, depth, amodal_mask))
+        intervals = None
+        if config.skip_unoccluded and amodal_mask is not None:
+            intervals = intervals_of_masks(zip(clip.modal_mask, amodal_mask, strict=True))
+        elif config.skip_unoccluded:
+            intervals = find_occlusion_intervals(IntervalFrame(frame.modal, frame.depth) for frame in frames)
+        results = self.stream_objects(([frame] for frame in frames), [ObjectStream(intervals)], config, seed=seed)
+        return join_results([result for _, result in results])
+
+    def stream(
+        self, frames: Iterable[FrameInput], config: CompletionConfig | None = None, *, seed: int = 0
+    ) -> Iterator[AmodalResult]:
+        """Complete a stream of frames of one object; memory is that of a few windows, whatever its length.
+
+        Args:
+            frames: in order, all of one size.
+            config: as for a call; no frame is skipped, as that takes the whole clip.
+            seed: as for a call.
+
+        Yields:
+            results of one frame each, in order.
+
+        Raises:
+            InputError: if sizes differ, or amodal masks are missing where stage 1 is not loaded.
+        """
+        for _, result in self.stream_objects(([frame] for frame in frames), [ObjectStream()], config, seed=seed):
+            yield result
+
+    def stream_objects(
+        self,
+        frames: Iterable[Sequence[FrameInput]],
+        objects: Sequence[ObjectStream],
+        config: CompletionConfig | None = None,
+        *,
+        seed: int = 0,
+    ) -> Iterator[tuple[int, AmodalResult]]:
+        """Complete several objects of a stream; the windows of all objects are rows of one network call.
+
+        Args:
+            frames: in order; of each frame one entry an object, all of one size.
+            objects: what is known of each object; its statistics go up.
+            config: as for a call.
+            seed: as for a call.
+
+        Yields:
+            number of the object and result of one frame, each object's in order.
+
+        Raises:
+            InputError: if sizes differ, amodal masks are missing where stage 1 is not loaded, or intervals are of
+                another clip.
+        """
+        config = config or self.config()
+        intervals, done = [entry.intervals for entry in objects], [entry.done for entry in objects]
+        segmentation = content = None
+        if self._segmentation is not None and config.amodal_segmentation is not None:
+            segmentation = SegmentationStream(self._segmentation, config.amodal_segmentation, intervals, seed=seed)
+        if self._content is not None and config.content_completion is not None:
+            content = ContentStream(self._content, config.content_completion, intervals, done=done, seed=seed)
+        for number, entries in enumerate(_then_none(_checked(frames, objects))):
+            # Stage 1: the next frame of each object in, the frames whose masks are final out
+            started = time.perf_counter()
+            if segmentation is None:
+                masked = [] if entries is None else [[given_masks(frame, number)] for frame in entries]
+            else:
+                masked = segmentation.finish() if entries is None else segmentation.push(entries)
+            _spend(objects, "amodal_segmentation", time.perf_counter() - started)
+
+            # Stage 2: these frames in, the frames whose colors are final out
+            completed = (
+                _without_content(masked, done) if content is None else _painted(content, masked, entries is None)
+            )
+            for place, frame in _timed(completed, objects, "content_completion"):
+                statistics = objects[place].statistics
+                statistics.removed.update(frame.removed)
+                statistics.hidden += frame.hidden
+                statistics.propagated += frame.propagated
+                yield place, frame.result
 
     def complete(
         self,
@@ -112,143 +300,49 @@ class AmodalCompleter:
         preset: Preset | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
-        solver: Solver | None = None,
+        solver: Literal["euler", "heun", "dpmpp"] | None = None,
         height: int | None = None,
         width: int | None = None,
-        guards: Guards | None = None,
+        guards: Sequence[str] | None = None,
         copies: bool | None = None,
         samples: int = 1,
         spans: Literal["auto", "all"] = "all",
     ) -> AmodalResult:
-        """Complete one object of a clip.
+        """Call of version 0.1 with its keywords; deprecated, call the completer itself.
 
         Args:
-            clip: frames and modal masks.
-            depth: float ``[F, H, W]``, any scale, nearer is larger; None for none.
-            amodal_mask: bool ``[F, H, W]``, to skip stage 1.
-            seed: the same seed gives the same result.
-            preset: how to sample: ``"fast"``, ``"default"``, or ``"paper"``, 25 Euler steps under guidance; when None
-                it is the default.
-            num_inference_steps: the preset's when None, as the following.
-            guidance_scale: weight of guidance.
-            solver: ``"euler"``, ``"heun"`` or ``"dpmpp"``.
-            height: pixels the model works at; the clip is letterboxed into them.
-            width: pixels the model works at.
-            guards: against invented shape; by default all, and none with ``conditioning="released"``.
-            copies: whether what other frames show of the hidden part is copied as far as that can be relied on; by
-                default as the checkpoint says, and not with ``conditioning="released"``.
-            samples: answers of stage 1, at least 1; with several the result is their consensus and has them all.
-            spans: ``"all"`` has the networks see every frame; ``"auto"`` leaves those alone that
-                :func:`~amodal_diffusion.pipelines.occlusion_intervals.find_spans` finds free of doubt.
-
-        Returns:
-            the whole object at the clip's size; ``amodal_rgb`` and ``rgba`` are None without stage 2.
+            clip: as for a call, like the following three.
+            depth: as for a call.
+            amodal_mask: as for a call.
+            seed: as for a call.
+            preset: as for :meth:`config`, like the following.
+            num_inference_steps: as for :meth:`config`.
+            guidance_scale: as for :meth:`config`.
+            solver: now ``scheduler``.
+            height: as for :meth:`config`.
+            width: as for :meth:`config`.
+            guards: now ``mask_filters``; ``behind``, ``attached`` and ``growth`` are now ``depth``, ``components``, ``area``.
+            copies: now ``color_propagation``.
+            samples: as for :meth:`config`.
+            spans: ``"auto"`` is now ``skip_unoccluded=True``.
 
         Raises:
-            InputError: if shapes do not match, or amodal masks are missing where stage 1 is not loaded.
+            InputError: as a call.
         """
-        frames, found = clip_stream(clip, depth, amodal_mask, spans=spans)
-        results = self.stream(
-            frames,
-            spans=found,
-            seed=seed,
+        warnings.warn("complete() is deprecated: call completer(clip, completer.config(...))", DeprecationWarning, 2)
+        config = self.config(
             preset=preset,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
-            solver=solver,
+            scheduler=solver,
             height=height,
             width=width,
-            guards=guards,
-            copies=copies,
+            mask_filters=None if guards is None else tuple(OLD_FILTERS.get(name, name) for name in guards),
+            color_propagation=copies,
             samples=samples,
+            skip_unoccluded=spans == "auto",
         )
-        return joined(list(results))
-
-    def stream(
-        self,
-        frames: Iterable[FrameInput],
-        *,
-        seed: int = 0,
-        preset: Preset | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        solver: Solver | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        guards: Guards | None = None,
-        copies: bool | None = None,
-        samples: int = 1,
-        spans: Spans | None = None,
-        done: int = 0,
-        ask: Ask | None = None,
-        tally: Tally | None = None,
-    ) -> Iterator[AmodalResult]:
-        """Complete a stream of frames of one object; memory is that of a few windows, whatever its length.
-
-        Args:
-            frames: in order, all of one size.
-            seed: as for :meth:`complete`, like the following.
-            preset: how to sample.
-            num_inference_steps: the preset's when None.
-            guidance_scale: weight of guidance.
-            solver: what follows the network from noise to a clip.
-            height: pixels the model works at.
-            width: pixels the model works at.
-            guards: against invented shape.
-            copies: from other frames.
-            samples: answers of stage 1.
-            spans: of the whole stream, where the object can be hidden; other frames are left alone. All when None.
-            done: first frames whose results an earlier run has given; each comes with the whole mask that was found
-                (``amodal``). What follows is the same to the bit, and windows of these frames alone are not sampled.
-            ask: what runs the windows: one by one by default, or with those of other streams, see
-                :func:`~amodal_diffusion.pipelines.gathering.run_gathered`.
-            tally: counts time and pixels of this stream; the completer's own when None. Streams that are read at the
-                same time need one each.
-
-        Yields:
-            runs of finished frames, in order, that together are the stream but for the first ``done``.
-
-        Raises:
-            InputError: if sizes differ, amodal masks are missing where stage 1 is not loaded, or the spans are of
-                another clip.
-        """
-        sampling = self.sampling(
-            preset=preset,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            solver=solver,
-            height=height,
-            width=width,
-        )
-        if samples < 1:
-            raise InputError(f"samples: expected at least 1, got {samples}")
-        ask, tally = ask or AskAlone(), tally or self._tally
-        checked = same_size(frames)
-        if spans is not None:
-            checked = mark_free(checked, spans)
-        guardian = None
-        if self._segmentation is None:
-            masked = given_masks(checked)
-        else:
-            settings = StreamSettings(sampling["amodal_segmentation"], seed, samples, spans, done, ask)
-            if guards is None:
-                guards = Guards.of(["none" if self._segmentation.conditioning == "released" else "all"])
-            guardian = Guardian(guards)
-            masked = stream_masks(self._segmentation, checked, settings, guardian)
-            masked = tally.timed("amodal_segmentation", masked, clock=ask.clock)
-        if self._content is None:
-            results: Iterator[AmodalResult] = (
-                AmodalResult(amodal_mask=entry.amodal[None], samples=samples_of(entry))
-                for entry in islice(masked, done, None)
-            )
-        else:
-            settings = StreamSettings(sampling["content_completion"], seed, spans=spans, done=done, ask=ask)
-            if copies is None:
-                copies = settings.sampling.copies and self._content.conditioning != "released"
-            copier = Copies(settings.sampling.painted_share, tally.copied) if copies else None
-            results = stream_appearance(self._content, masked, settings, copier)
-            results = tally.timed("content_completion", results, clock=ask.clock)
-        yield from results if guardian is None else tally.guarding(guardian, results, start=done)
+        return self(clip, config, depth=depth, amodal_mask=amodal_mask, seed=seed)
 
     @contextmanager
     def watched(self, on_step: Callable[[Stage], None]) -> Iterator[None]:
@@ -258,9 +352,8 @@ class AmodalCompleter:
             on_step: called with the stage; an exception that it raises ends the work.
         """
         hooks = [
-            pipeline.unet.register_forward_pre_hook(lambda *_, stage=pipeline.stage: on_step(stage))
-            for pipeline in (self._segmentation, self._content)
-            if pipeline is not None
+            pipeline.unet.register_forward_pre_hook(lambda *_, stage=stage: on_step(stage))
+            for stage, pipeline in self._pipelines.items()
         ]
         try:
             yield
@@ -269,66 +362,155 @@ class AmodalCompleter:
                 hook.remove()
 
     def fingerprints(self) -> dict[Stage, str]:
-        """Which networks each loaded stage has: SHA-256 over those of each of them, 64 hex digits."""
-        loaded = (self._segmentation, self._content)
+        """SHA-256 over the networks of each loaded stage, 64 hex digits."""
         return {
-            pipeline.stage: joined_fingerprint([pipeline.unet, pipeline.vae, pipeline.image_encoder])
-            for pipeline in loaded
-            if pipeline is not None and pipeline.stage is not None
-        }
-
-    def sampling(
-        self,
-        *,
-        preset: Preset | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        solver: Solver | None = None,
-        height: int | None = None,
-        width: int | None = None,
-    ) -> dict[Stage, SamplingDefaults]:
-        """How each loaded stage samples: a preset with the caller's choices in its place.
-
-        Args:
-            preset: as for :meth:`complete`, like the following.
-            num_inference_steps: denoising steps.
-            guidance_scale: weight of guidance.
-            solver: what follows the network from noise to a clip.
-            height: pixels the model works at.
-            width: pixels the model works at.
-
-        Raises:
-            InputError: if there is no such preset or solver, the solver does not fit a checkpoint's scheduler, or the
-                VAE does not divide height or width.
-        """
-        choices = {
-            "num_inference_steps": num_inference_steps,
-            "guidance_scale": guidance_scale,
-            "solver": solver,
-            "height": height,
-            "width": width,
-        }
-        chosen = {name: value for name, value in choices.items() if value is not None}
-        loaded = (self._segmentation, self._content)
-        return {
-            pipeline.stage: choose_sampling(pipeline, chosen, preset=preset or "default")
-            for pipeline in loaded
-            if pipeline is not None and pipeline.stage is not None
+            stage: joined_fingerprint([pipeline.unet, pipeline.vae, pipeline.image_encoder])
+            for stage, pipeline in self._pipelines.items()
         }
 
     @property
     def device(self) -> str:
         """Where the networks run, such as ``cpu`` or ``cuda:0``."""
-        return str(self._any.device)
+        return str(next(iter(self._pipelines.values())).device)
 
     @property
     def dtype(self) -> str:
         """Precision of the networks, such as ``float32``."""
-        return str(self._any.unet.dtype).removeprefix("torch.")
+        return str(next(iter(self._pipelines.values())).unet.dtype).removeprefix("torch.")
 
     @property
-    def _any(self) -> ConditionedVideoPipeline:
-        pipeline = self._segmentation or self._content
-        if pipeline is None:
-            raise RuntimeError("no stage is loaded")  # refused at the start
-        return pipeline
+    def _pipelines(self) -> dict[Stage, ConditionedVideoPipeline]:
+        """The loaded stages, at least one."""
+        stages: dict[Stage, ConditionedVideoPipeline | None] = {
+            "amodal_segmentation": self._segmentation,
+            "content_completion": self._content,
+        }
+        return {stage: pipeline for stage, pipeline in stages.items() if pipeline is not None}
+
+
+OLD_FILTERS = {"behind": "depth", "attached": "components", "growth": "area"}
+"""Mask filters by their names in version 0.1."""
+
+
+def join_results(results: Sequence[AmodalResult]) -> AmodalResult:
+    """Put the results of frames of one object together.
+
+    Args:
+        results: in order, at least one.
+    """
+    samples = [result.samples for result in results if result.samples is not None]
+    return AmodalResult(
+        amodal_mask=np.concatenate([result.amodal_mask for result in results]),
+        amodal_rgb=_concatenate([result.amodal_rgb for result in results]),
+        rgba=_concatenate([result.rgba for result in results]),
+        samples=np.concatenate(samples, axis=1) if samples else None,
+    )
+
+
+def _stage_config(
+    pipeline: ConditionedVideoPipeline | None, preset: Preset | None, changes: dict[str, Any]
+) -> SamplingConfig | None:
+    """A preset of a stage's checkpoint with the caller's changes, checked against its networks."""
+    if pipeline is None:
+        return None
+    config = pipeline.settings.preset(preset).changed(changes)
+    factor = spatial_factor(pipeline.vae)
+    for name in ("height", "width"):
+        value = getattr(config, name)
+        if value < factor or value % factor:
+            raise InputError(f"{name}: expected a multiple of {factor}, got {value}")
+    make_scheduler(
+        pipeline.scheduler, scheduler=config.scheduler, sigma_min=config.sigma_min, sigma_max=config.sigma_max
+    )
+    return config
+
+
+def _checked(frames: Iterable[Sequence[FrameInput]], objects: Sequence[ObjectStream]) -> Iterator[Sequence[FrameInput]]:
+    """Frames of one size; outside an object's intervals its modal mask is the amodal one."""
+    candidates = [None if entry.intervals is None else entry.intervals.candidate_frames() for entry in objects]
+    size: tuple[int, ...] | None = None
+    count = 0
+    for entries in frames:
+        marked = []
+        for frame, candidate in zip(entries, candidates, strict=True):
+            size = frame.rgb.shape[:2] if size is None else size
+            _check_size(frame, size, count)
+            occluded = True if candidate is None else next(candidate, None)
+            if occluded is None:
+                raise InputError(f"intervals: expected those of the clip, got those of {count} frames for more")
+            marked.append(frame if occluded else replace(frame, amodal=frame.modal))
+        count += 1
+        yield marked
+    for entry in objects:
+        if entry.intervals is not None and count < entry.intervals.frames:
+            raise InputError(
+                f"intervals: expected those of the clip, got those of {entry.intervals.frames} frames for {count}"
+            )
+
+
+def _check_size(frame: FrameInput, size: tuple[int, ...], number: int) -> None:
+    """Raise an InputError if a part of a frame has another size than the first frame."""
+    parts = {"rgb": frame.rgb, "modal": frame.modal, "depth": frame.depth, "amodal": frame.amodal}
+    for name, array in parts.items():
+        if array is not None and array.shape[:2] != size:
+            found = list(array.shape[:2])
+            raise InputError(f"frame {number}: {name} is {found}, expected {list(size)} as in frame 0")
+
+
+def _painted(
+    content: ContentStream, masked: Sequence[Sequence[SegmentedFrame]], last: bool
+) -> Iterator[tuple[int, CompletedFrame]]:
+    """Push frames through stage 2, one of each object at a time."""
+    for step in zip_longest(*masked):
+        yield from content.push(step)
+    if last:
+        yield from content.finish()
+
+
+def _without_content(
+    masked: Sequence[Sequence[SegmentedFrame]], left: list[int]
+) -> Iterator[tuple[int, CompletedFrame]]:
+    """Frames of masks alone, without those of ``left``, which counts down."""
+    for place, entries in enumerate(masked):
+        for entry in entries:
+            left[place] -= 1
+            if left[place] < 0:
+                samples = None if entry.samples is None else entry.samples[:, None]
+                yield place, CompletedFrame(AmodalResult(entry.amodal[None], samples=samples), entry.removed)
+
+
+def _then_none(items: Iterable[T]) -> Iterator[T | None]:
+    """Items, and None after the last."""
+    yield from items
+    yield None
+
+
+def _timed(items: Iterator[T], objects: Sequence[ObjectStream], stage: Stage) -> Iterator[T]:
+    """Pass items on, and add the time that making them takes."""
+    while True:
+        started = time.perf_counter()
+        item = next(items, None)
+        _spend(objects, stage, time.perf_counter() - started)
+        if item is None:
+            return
+        yield item
+
+
+def _spend(objects: Sequence[ObjectStream], stage: Stage, seconds: float) -> None:
+    """Charge time to the objects, which share every network call."""
+    for entry in objects:
+        entry.statistics.seconds[stage] += seconds / len(objects)
+
+
+def _concatenate(parts: list[UInt8Array | None]) -> UInt8Array | None:
+    present = [part for part in parts if part is not None]
+    return np.concatenate(present) if present else None
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    if name not in known:
+        raise InputError(f"dtype: expected auto, {', '.join(known)}, got {name}")
+    return known[name]

@@ -1,14 +1,192 @@
-"""Stage 2: modal RGB + amodal mask -> amodal RGB."""
+"""Stage 2 on one page, modal RGB + amodal mask -> amodal RGB: preprocess, sample, blend windows, postprocess."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
-from amodal_diffusion.types import Stage
+import numpy as np
+import torch
+from torch import Tensor
+
+from amodal_diffusion.config import SamplingConfig
+from amodal_diffusion.frames.masks import compose_rgba, cut_out_on_white
+from amodal_diffusion.frames.transforms import to_uint8
+from amodal_diffusion.frames.windows import Window, WindowStream
+from amodal_diffusion.pipelines.amodal_segmentation import SegmentedFrame
+from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline, WindowRequest, sample_windows
+from amodal_diffusion.pipelines.occlusion_intervals import OcclusionIntervals, occluded_part, open_windows
+from amodal_diffusion.pipelines.preprocessing import preprocess_content
+from amodal_diffusion.propagation.colors import HiddenColors, blend_colors, fade_colors, propagated_colors
+from amodal_diffusion.types import AmodalResult, Stage
 
 
 class ContentCompletionPipeline(ConditionedVideoPipeline):
     """``modal`` is the visible part on white, RGB in [-1, 1]; ``guide`` is the amodal mask, -1 outside and 1 inside."""
 
     stage: ClassVar[Stage | None] = "content_completion"
+
+
+@dataclass(frozen=True)
+class CompletedFrame:
+    """A frame of one object whose appearance is final.
+
+    Attributes:
+        result: of this frame alone, ``F`` = 1.
+        removed: pixels that each mask filter removed in stage 1.
+        hidden: hidden pixels that were painted; counted with color propagation alone.
+        propagated: how many of these took their color from other frames; half a color counts half.
+    """
+
+    result: AmodalResult
+    removed: Counter[str] = field(default_factory=Counter)
+    hidden: float = 0.0
+    propagated: float = 0.0
+
+
+@dataclass
+class _Object:
+    """What stage 2 holds of one object between windows.
+
+    Attributes:
+        windows: frames without a final painting.
+        intervals: frames in which the object can be occluded; all when None.
+        done: first frames that need no result.
+        colors: from other frames, by number of a frame that is not final.
+        finished: frames that are final.
+    """
+
+    windows: WindowStream[SegmentedFrame]
+    intervals: OcclusionIntervals | None
+    done: int
+    colors: dict[int, HiddenColors | None] = field(default_factory=dict)
+    finished: int = 0
+
+
+class ContentStream:
+    """Stage 2 over a stream of frames of one or several objects; memory is that of the open windows.
+
+    Args:
+        pipeline: stage 2.
+        config: how it is sampled.
+        intervals: for each object, the frames in which it can be occluded; see
+            :class:`~amodal_diffusion.pipelines.amodal_segmentation.SegmentationStream`.
+        done: for each object, the first frames that need no result; no window of these alone is sampled.
+        seed: the same seed gives the same colors.
+    """
+
+    def __init__(
+        self,
+        pipeline: ContentCompletionPipeline,
+        config: SamplingConfig,
+        intervals: Sequence[OcclusionIntervals | None],
+        *,
+        done: Sequence[int],
+        seed: int,
+    ) -> None:
+        self._pipeline, self._config, self._seed = pipeline, config, seed
+        self._objects = [
+            _Object(open_windows(config, found), found, count) for found, count in zip(intervals, done, strict=True)
+        ]
+
+    def push(self, frames: Sequence[SegmentedFrame | None]) -> Iterator[tuple[int, CompletedFrame]]:
+        """Take the next frame of each object, or None where an object has none yet.
+
+        Yields:
+            object and frame, as far as these are final, each object's in order; those of ``done`` left out.
+        """
+        pushed = zip(self._objects, frames, strict=True)
+        yield from self._advance(
+            [(tracked, None if frame is None else tracked.windows.push(frame)) for tracked, frame in pushed]
+        )
+
+    def finish(self) -> Iterator[tuple[int, CompletedFrame]]:
+        """End the stream; yields the frames that were still open."""
+        yield from self._advance([(tracked, tracked.windows.finish()) for tracked in self._objects])
+
+    def _advance(
+        self, pushed: Sequence[tuple[_Object, Window[SegmentedFrame] | None]]
+    ) -> Iterator[tuple[int, CompletedFrame]]:
+        """Take the windows that are complete through the stage."""
+        config = self._config
+        complete = [(tracked, window) for tracked, window in pushed if window is not None]
+
+        # 1. Preprocess; a window in which the painting counts nowhere needs no network
+        requests: dict[int, WindowRequest] = {}
+        for number, (tracked, window) in enumerate(complete):
+            decoded = occluded_part(tracked.intervals, window)
+            if self._needs_painting(tracked, window) and decoded[0] < decoded[1]:
+                entries = window.items
+                modal, guide = preprocess_content(
+                    [entry.frame for entry in entries], [entry.amodal for entry in entries], config
+                )
+                requests[number] = WindowRequest(window.start, modal, guide, decoded)
+
+        # 2. Sample: the windows of all objects are rows of one network call
+        sampled = sample_windows(self._pipeline, list(requests.values()), config, seed=self._seed)
+        videos = dict(zip(requests, (video[0] for video in sampled), strict=True))
+
+        # 3. Blend where windows overlap
+        for number, (tracked, window) in enumerate(complete):
+            nothing = torch.zeros(len(window.items), 3, config.height, config.width)
+            tracked.windows.add(window, videos.get(number, nothing))
+
+        # 4. Postprocess the frames that are final
+        for place, (tracked, _) in enumerate(pushed):
+            for entry, painted in tracked.windows.take():
+                number, tracked.finished = tracked.finished, tracked.finished + 1
+                colors = tracked.colors.pop(number, None)
+                if number >= tracked.done:
+                    yield place, self._postprocess(entry, painted, colors)
+
+    def _needs_painting(self, tracked: _Object, window: Window[SegmentedFrame]) -> bool:
+        """Whether the network's painting counts in a window; with color propagation, also find the window's colors."""
+        if window.start + len(window.items) <= tracked.done:
+            return False
+        beyond = self._config.beyond
+        if not beyond.color_propagation:
+            return True
+        hidden = [entry.amodal & ~entry.frame.modal for entry in window.items]
+        found: Sequence[HiddenColors | None] = [None] * len(hidden)
+        if any(mask.any() for mask in hidden):
+            found = _window_colors(window)
+        fade_colors(tracked.colors, window.start, found)
+        return any(mask.any() for mask in hidden) and (beyond.blend_weight > 0 or any(now is None for now in found))
+
+    def _postprocess(
+        self, entry: SegmentedFrame, painted: Tensor | None, colors: HiddenColors | None
+    ) -> CompletedFrame:
+        """Compose a frame of visible pixels, which stay the input's, and painted ones."""
+        rgb, modal, amodal = entry.frame.rgb[None], entry.frame.modal[None], entry.amodal[None]
+        whole, hidden, propagated = rgb, 0.0, 0.0
+        if painted is not None:
+            geometry = entry.frame.geometry(self._config)
+            full = to_uint8(geometry.invert(painted[None].cpu(), outside=1.0))  # [1, H, W, 3]
+            if self._config.beyond.color_propagation:
+                missing = entry.amodal & ~entry.frame.modal
+                hidden = float(missing.sum())
+                if colors is not None:
+                    full = blend_colors(full[0], missing, colors, weight=self._config.beyond.blend_weight)[None]
+                    propagated = float(colors.sure.sum())
+            whole = np.where(modal[..., None], rgb, full)
+        result = AmodalResult(
+            amodal_mask=amodal,
+            amodal_rgb=cut_out_on_white(whole, amodal),
+            rgba=compose_rgba(rgb, modal, whole, amodal),
+            samples=None if entry.samples is None else entry.samples[:, None],
+        )
+        return CompletedFrame(result, entry.removed, hidden, propagated)
+
+
+def _window_colors(window: Window[SegmentedFrame]) -> Sequence[HiddenColors | None]:
+    """What other frames of a window show where the object is hidden."""
+    frames = [entry.frame for entry in window.items]
+    maps = [frame.depth for frame in frames if frame.depth is not None]
+    return propagated_colors(
+        np.stack([frame.rgb for frame in frames]),
+        np.stack([frame.modal for frame in frames]),
+        np.stack([entry.amodal for entry in window.items]),
+        np.stack(maps) if len(maps) == len(frames) else None,
+    )

@@ -1,4 +1,4 @@
-"""The one denoising loop of both stages: (modal, guide) -> amodal."""
+"""The one denoising loop of both stages, (modal, guide) -> amodal: the 12 channels are put together here."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline, UNetSpatioTemporalConditionModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
@@ -18,22 +19,23 @@ from einops import rearrange
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
-from amodal_diffusion.models.checkpoint import SETTINGS_FILE, Presets, SamplingDefaults, read_settings, without_untold
+from amodal_diffusion.config import SamplingConfig
+from amodal_diffusion.models.checkpoint import CheckpointSettings
 from amodal_diffusion.models.conditioning import Conditions, Generators, build_conditions, unconditional
-from amodal_diffusion.models.hub import StageComponents, find_model, load_stage
+from amodal_diffusion.models.hub import StageComponents, find_model, load_stage, stage_folder, stage_settings
 from amodal_diffusion.models.latents import Autoencoder, decode_latents, spatial_factor
 from amodal_diffusion.models.schedulers import make_scheduler, set_noise_levels
 from amodal_diffusion.models.unet import one_token_per_frame
 from amodal_diffusion.types import InputError, Stage
 
-Conditioning = Literal["corrected", "released"]
 LATENT_CHANNELS = 4
 ALL_FRAMES = slice(None)
+_STAGE_KEYS: dict[Stage | None, int] = {None: 0, "amodal_segmentation": 0, "content_completion": 1}
 
 
 @dataclass
 class ConditionedVideoOutput(BaseOutput):
-    """What the pipeline returns.
+    """Result of the pipeline.
 
     Attributes:
         video: float32 ``[B, F, 3, H, W]`` in [-1, 1]; 0 in frames that were not to be decoded.
@@ -50,6 +52,9 @@ class ConditionedVideoPipeline(DiffusionPipeline):
     ``conditioning="corrected"`` gives every row of a batch the tokens of all its frames, as training does.
     ``"released"`` repeats the reference's inference to the bit, for the published checkpoints and numbers: one
     token a frame, laid out row by row as (zero, token 0, zero, token 1, ...) under guidance, and fps minus one.
+
+    Attributes:
+        settings: what the checkpoint says of itself: stage, sampling, presets, depth network.
     """
 
     model_cpu_offload_seq = "image_encoder->unet->vae"
@@ -62,9 +67,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         unet: UNetSpatioTemporalConditionModel,
         scheduler: SchedulerMixin,
         *,
-        sampling: SamplingDefaults | None = None,
-        presets: Presets | None = None,
-        conditioning: Conditioning = "corrected",
+        settings: CheckpointSettings | None = None,
     ) -> None:
         """Take the networks over.
 
@@ -73,58 +76,39 @@ class ConditionedVideoPipeline(DiffusionPipeline):
             image_encoder: makes the tokens.
             unet: 12 input channels.
             scheduler: Euler or EDM, v-prediction, sigma_data 1.
-            sampling: used where a call says nothing; the paper's when None.
-            presets: what the checkpoint's presets change of it, by name. With ``conditioning="released"`` those that
-                this package gives to checkpoints without any do not count: the default is then ``sampling`` itself.
-            conditioning: see the class.
-
-        Raises:
-            InputError: if ``conditioning`` is another word.
+            settings: how the checkpoint is sampled; as the paper does when None.
         """
         super().__init__()
-        if conditioning not in ("corrected", "released"):
-            raise InputError(f"conditioning: expected 'corrected' or 'released', got {conditioning!r}")
         self.register_modules(vae=vae, image_encoder=image_encoder, unet=unet, scheduler=scheduler)
-        self.sampling = sampling or SamplingDefaults()
-        self.presets = without_untold(presets or {}) if conditioning == "released" else presets or {}
-        self.conditioning = conditioning
+        self.settings = settings or CheckpointSettings(self.stage or "amodal_segmentation")
 
     @classmethod
-    def from_components(cls, components: StageComponents, *, conditioning: Conditioning = "corrected") -> Self:
+    def from_components(cls, components: StageComponents) -> Self:
         """Build the pipeline of loaded networks."""
         return cls(
             components.vae,
             components.image_encoder,
             components.unet,
             components.scheduler,
-            sampling=components.settings.sampling,
-            presets=components.settings.presets,
-            conditioning=conditioning,
+            settings=components.settings,
         )
 
     @classmethod
-    def from_pretrained(
-        cls,
-        name: str | Path,
-        *,
-        conditioning: Conditioning = "corrected",
-        dtype: torch.dtype = torch.float32,
-    ) -> Self:
+    def from_pretrained(cls, name: str | Path, *, dtype: torch.dtype = torch.float32) -> Self:
         """Load a checkpoint in this package's layout or in the released one.
 
         Args:
             name: a bundled name, a folder, or a hub id.
-            conditioning: see the class.
             dtype: dtype of UNet and image encoder.
 
         Raises:
             InputError: if the checkpoint is incomplete or does not fit.
         """
-        folder = find_model(name)
+        model = find_model(name)
         stage: Stage = cls.stage or "amodal_segmentation"
-        if cls.stage is None and (folder / SETTINGS_FILE).is_file():
-            stage = read_settings(folder).stage
-        return cls.from_components(load_stage(folder, stage=stage, dtype=dtype), conditioning=conditioning)
+        if cls.stage is None and stage_folder(model, stage) is model:
+            stage = stage_settings(model, stage).stage
+        return cls.from_components(load_stage(model, stage=stage, dtype=dtype))
 
     @torch.no_grad()
     def __call__(
@@ -132,7 +116,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         modal: Tensor,
         guide: Tensor | None,
         *,
-        sampling: SamplingDefaults | None = None,
+        sampling: SamplingConfig | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         noise_aug_strength: float | None = None,
@@ -149,8 +133,8 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         Args:
             modal: float ``[B, F, 1 or 3, H, W]`` in [-1, 1]; H and W multiples of the VAE's factor.
             guide: as ``modal``, or None for guide latents of zero.
-            sampling: how to sample; as the checkpoint says when None. Sizes, window, zoom, threshold and views are
-                those of streams of frames: here the tensors are taken as they are.
+            sampling: how to sample; as the checkpoint says when None. Size, window, geometry, threshold and what goes
+                beyond the paper belong to streams of frames: here the tensors are taken as they are.
             num_inference_steps: denoising steps, instead of those of ``sampling``, as the following.
             guidance_scale: weight of guidance, constant over frames; 1 or less is without.
             noise_aug_strength: standard deviation of the noise added to the condition pixels, at least 0.
@@ -166,14 +150,14 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         Raises:
             InputError: if a shape or a number is out of range.
         """
-        sampling = sampling or self.sampling
+        sampling = sampling or self.settings.sampling
         chosen = {
             "num_inference_steps": num_inference_steps,
             "guidance_scale": guidance_scale,
             "noise_aug_strength": noise_aug_strength,
             "decode_chunk_size": decode_chunk_size,
         }
-        sampling = replace(sampling, **{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
+        sampling = sampling.changed({name: value for name, value in chosen.items() if value is not None})
 
         # 1. Check what came in
         self._check_inputs(modal, guide, latents, sampling)
@@ -193,14 +177,14 @@ class ConditionedVideoPipeline(DiffusionPipeline):
             image_encoder=self.image_encoder,
             noise_aug_strength=torch.full((batch,), sampling.noise_aug_strength, device=device),
             generator=generator,
-            fps=sampling.fps - (self.conditioning == "released"),
+            fps=sampling.fps - (sampling.conditioning == "released"),
             motion_bucket_id=sampling.motion_bucket_id,
         )
-        both = self._with_unconditional_rows(conditions) if sampling.guidance_scale > 1.0 else conditions
+        both = _with_unconditional_rows(conditions, sampling) if sampling.guidance_scale > 1.0 else conditions
 
         # 3. Noise levels and initial latents
         scheduler = make_scheduler(
-            self.scheduler, solver=sampling.solver, sigma_min=sampling.sigma_min, sigma_max=sampling.sigma_max
+            self.scheduler, scheduler=sampling.scheduler, sigma_min=sampling.sigma_min, sigma_max=sampling.sigma_max
         )
         set_noise_levels(scheduler, sampling.num_inference_steps, device=device)
         if latents is None:
@@ -212,7 +196,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
 
         # 4. Denoise; latents stay float32 whatever the network's dtype
         low, high = sampling.guidance_interval or (0.0, math.inf)
-        tokens_context = one_token_per_frame(self.unet) if self.conditioning == "released" else nullcontext()
+        tokens_context = one_token_per_frame(self.unet) if sampling.conditioning == "released" else nullcontext()
         with tokens_context, self.progress_bar(total=len(scheduler.timesteps)) as bar:
             for timestep, sigma in zip(scheduler.timesteps, scheduler.sigmas[:-1].tolist(), strict=True):
                 scaled = scheduler.scale_model_input(latents, timestep)
@@ -251,28 +235,12 @@ class ConditionedVideoPipeline(DiffusionPipeline):
             )[0].float()
         return output
 
-    def _with_unconditional_rows(self, conditions: Conditions) -> Conditions:
-        """Stack the unconditional rows of all clips over the conditional ones."""
-        zero = unconditional(conditions)
-        tokens = torch.cat([zero.tokens, conditions.tokens])  # [2B, F, D]
-        if self.conditioning == "released":
-            # The reference interleaves zero and token over the 2F rows of a clip while its batch is all zero rows
-            # first: a row of either half then meets another row's token (docs/method.md, section 6, row 1).
-            mixed = rearrange([zero.tokens, conditions.tokens], "two b f d -> b (f two) d")
-            tokens = rearrange(mixed, "b (half f) d -> (half b) f d", half=2)
-        return replace(
-            conditions,
-            tokens=tokens,
-            latents=torch.cat([zero.latents, conditions.latents]),
-            added_time_ids=conditions.added_time_ids.repeat(2, 1),
-        )
-
     def _check_inputs(
         self,
         modal: Tensor,
         guide: Tensor | None,
         latents: Tensor | None,
-        sampling: SamplingDefaults,
+        sampling: SamplingConfig,
     ) -> None:
         """Raise an InputError that names the argument which is out of range."""
         factor = spatial_factor(self.vae)
@@ -294,6 +262,129 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         wanted = (batch, frames, LATENT_CHANNELS, height // factor, width // factor)
         if latents is not None and tuple(latents.shape) != wanted:
             raise InputError(f"latents: expected {list(wanted)}, got {list(latents.shape)}")
-        for name, least in (("num_inference_steps", 1), ("noise_aug_strength", 0), ("decode_chunk_size", 1)):
-            if getattr(sampling, name) < least:
-                raise InputError(f"{name}: expected at least {least}, got {getattr(sampling, name)}")
+
+
+def _with_unconditional_rows(conditions: Conditions, sampling: SamplingConfig) -> Conditions:
+    """Stack the unconditional rows of all clips over the conditional ones."""
+    zero = unconditional(conditions)
+    tokens = torch.cat([zero.tokens, conditions.tokens])  # [2B, F, D]
+    if sampling.conditioning == "released":
+        # The reference interleaves zero and token over the 2F rows of a clip while its batch is all zero rows
+        # first: a row of either half then meets another row's token (docs/method.md, section 6, row 1).
+        mixed = rearrange([zero.tokens, conditions.tokens], "two b f d -> b (f two) d")
+        tokens = rearrange(mixed, "b (half f) d -> (half b) f d", half=2)
+    return replace(
+        conditions,
+        tokens=tokens,
+        latents=torch.cat([zero.latents, conditions.latents]),
+        added_time_ids=conditions.added_time_ids.repeat(2, 1),
+    )
+
+
+@dataclass(frozen=True)
+class WindowRequest:
+    """One window of one object, to be sampled.
+
+    Attributes:
+        start: number in the stream of the first frame.
+        modal: float ``[F, 1 or 3, h, w]`` in [-1, 1].
+        guide: likewise, or None.
+        decoded: first frame of the window that the video is wanted of, and one past the last.
+    """
+
+    start: int
+    modal: Tensor
+    guide: Tensor | None
+    decoded: tuple[int, int]
+
+
+def sample_windows(
+    pipeline: ConditionedVideoPipeline,
+    requests: Sequence[WindowRequest],
+    sampling: SamplingConfig,
+    *,
+    seed: int,
+    flip: tuple[int, ...] = (),
+) -> list[Tensor]:
+    """Sample windows; those of equal shapes are rows of one network call.
+
+    The initial noise of a frame depends on the seed and the frame's number alone, so windows agree where they overlap.
+    On a CPU each window gets to the bit what it gets alone; elsewhere the last bits may depend on the other rows.
+
+    Args:
+        pipeline: of the stage.
+        requests: the windows, any number.
+        sampling: of the stage; ``samples`` videos are made of each window.
+        seed: the same seed gives the same videos.
+        flip: axes of ``[F, C, h, w]`` along which the network sees the windows mirrored, for test-time augmentation: 0 is
+            time, in which each frame keeps its own noise, and -1 the width. The videos come back as the windows lie.
+
+    Returns:
+        for each window, float32 ``[samples, F, 3, h, w]`` in [-1, 1] on the CPU; 0 in frames that are not decoded.
+    """
+    videos: dict[int, Tensor] = {}
+    shapes = [(tuple(request.modal.shape), request.guide is not None) for request in requests]
+    for shape in dict.fromkeys(shapes):
+        group = [number for number, other in enumerate(shapes) if other == shape]
+        rows = [_row(pipeline, requests[number], sampling, seed=seed, flip=flip) for number in group]
+        guides = [row.guide for row in rows if row.guide is not None]
+        output = pipeline(
+            torch.cat([row.modal for row in rows]),
+            torch.cat(guides) if guides else None,
+            sampling=sampling,
+            generator=[generator for row in rows for generator in row.generators],
+            latents=torch.cat([row.latents for row in rows]),
+            decoded=[row.decoded for row in rows for _ in row.generators],
+        )
+        for number, video in zip(group, output.video.cpu().split(sampling.samples), strict=True):
+            videos[number] = video.flip([axis + 1 if axis >= 0 else axis for axis in flip])
+    return [videos[number] for number in range(len(requests))]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A window as the pipeline takes it, once for each sample."""
+
+    modal: Tensor
+    guide: Tensor | None
+    generators: list[torch.Generator]
+    latents: Tensor
+    decoded: slice
+
+
+def _row(
+    pipeline: ConditionedVideoPipeline,
+    request: WindowRequest,
+    sampling: SamplingConfig,
+    *,
+    seed: int,
+    flip: tuple[int, ...],
+) -> _Row:
+    frames, _, height, width = request.modal.shape
+    factor, key, count = spatial_factor(pipeline.vae), _STAGE_KEYS[pipeline.stage], sampling.samples
+    numbers = range(request.start, request.start + frames)[:: -1 if 0 in flip else 1]
+    cells = (LATENT_CHANNELS, height // factor, width // factor)
+    noise = [
+        torch.randn(cells, generator=_generator(seed, key, number, *_sample_key(sample)))
+        for sample in range(count)
+        for number in numbers
+    ]
+    first, last = request.decoded
+    guide = request.guide
+    return _Row(
+        modal=request.modal.flip(flip).expand(count, -1, -1, -1, -1),
+        guide=None if guide is None else guide.flip(flip).expand(count, -1, -1, -1, -1),
+        generators=[_generator(seed, key, request.start, 1, *_sample_key(sample)) for sample in range(count)],
+        latents=torch.stack(noise).unflatten(0, (count, frames)),
+        decoded=slice(frames - last, frames - first) if 0 in flip else slice(first, last),
+    )
+
+
+def _sample_key(sample: int) -> tuple[int, ...]:
+    """Keys that tell the random numbers of a sample from those of the first, which adds nothing."""
+    return (2, sample) if sample else ()
+
+
+def _generator(*keys: int) -> torch.Generator:
+    """Randomness that depends on the keys alone."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(keys).generate_state(1)[0]))

@@ -1,22 +1,28 @@
-"""Where in a clip an object can be hidden at all, judged by masks, depth and the border alone; nothing is learned."""
+"""Occlusion intervals: the frames of a clip in which an object can be occluded at all, by masks, depth and border."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, repeat
+from typing import TypeVar
 
 import numpy as np
 from scipy import ndimage
 
-from amodal_diffusion.pipelines.postprocessing import FARTHEST_SHARE, NEIGHBOURS
+from amodal_diffusion.config import SamplingConfig
+from amodal_diffusion.frames.masks import object_depth
+from amodal_diffusion.frames.windows import Window, WindowStream
+from amodal_diffusion.pipelines.postprocessing import FARTHER_QUANTILE
 from amodal_diffusion.types import BoolArray, FloatArray
 
+T = TypeVar("T")
+
 CONTEXT = 8
-"""Frames before and after a span that the networks see with it, to know the shape; chosen on validation scenes."""
+"""Frames before and after an interval that the networks see with it, to know the shape; chosen on validation scenes."""
 NOT_VISIBLE = "not visible"
 BORDER = "image border"
-NEARER = "nearer neighbour"
+NEARER = "nearer neighbor"
 OTHER = "another object beside it"
 SMALLER = "smaller than elsewhere"
 SHAPE = "another shape than where it is seen best"
@@ -28,15 +34,16 @@ _SIDE = 24  # pixels, the longer side of the shapes that are compared
 _LEAST_MOTION = 0.25  # of the object's extent; what stands still behind something that stands still never shows it
 _SAME_SIZE = 0.97  # of the area, above which a frame is not called smaller
 _SQUARE = np.ones((2, 2), dtype=np.bool_)
+_NEIGHBORS = np.ones((3, 3), dtype=np.bool_)
 
 
 @dataclass(frozen=True)
-class SpanFrame:
-    """What is looked at of a frame.
+class IntervalFrame:
+    """Evidence of one frame.
 
     Attributes:
         modal: visible part of the object, bool ``[H, W]``.
-        depth: nearer is larger, float32 ``[H, W]``; None for none, as which one that is the same everywhere counts.
+        depth: nearer is larger, float32 ``[H, W]``; None for none. Constant depth counts as none.
         others: visible parts of the other objects together, bool ``[H, W]``; None where they are not known.
     """
 
@@ -46,7 +53,7 @@ class SpanFrame:
 
 
 @dataclass(frozen=True)
-class Span:
+class OcclusionInterval:
     """Frames in a row in which the object can be hidden.
 
     Attributes:
@@ -61,7 +68,7 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Spans:
+class OcclusionIntervals:
     """Where in a clip an object can be hidden.
 
     Attributes:
@@ -70,14 +77,14 @@ class Spans:
     """
 
     frames: int
-    runs: tuple[Span, ...]
+    runs: tuple[OcclusionInterval, ...]
 
     @classmethod
-    def whole(cls, frames: int) -> Spans:
-        """A clip in all of which the networks are asked."""
-        return cls(frames, (Span(0, frames, (ASKED,)),))
+    def whole(cls, frames: int) -> OcclusionIntervals:
+        """One interval: the whole clip, where nothing is skipped."""
+        return cls(frames, (OcclusionInterval(0, frames, (ASKED,)),))
 
-    def doubtful(self) -> Iterator[bool]:
+    def candidate_frames(self) -> Iterator[bool]:
         """Whether the object can be hidden, for each frame in order."""
         number = 0
         for run in self.runs:
@@ -87,11 +94,11 @@ class Spans:
         yield from repeat(False, self.frames - number)
 
     def segments(self, size: int, overlap: int) -> list[tuple[int, int]]:
-        """The frames that the networks have to see: spans and frames around them.
+        """The frames that the networks have to see: intervals and frames around them.
 
         Args:
             size: of a window; every segment is cut into full ones, as far as the clip has the frames.
-            overlap: of neighbouring windows.
+            overlap: of neighboring windows.
 
         Returns:
             first frames, and one past the last, of parts that do not touch, in order.
@@ -119,17 +126,18 @@ class Spans:
         return (max(start, met[0].start), min(stop, met[-1].stop)) if met else (start, start)
 
 
-def find_spans(frames: Iterable[SpanFrame], *, beyond: bool = False) -> Spans:
+def find_occlusion_intervals(frames: Iterable[IntervalFrame], *, beyond: bool = False) -> OcclusionIntervals:
     """Find where an object can be hidden; in all other frames its visible part is the whole of it.
 
-    With depth a frame is free of doubt if no pixel beside the visible part is nearer than the object, or if it shows
-    nothing and the frames before and after that do are free of doubt with the object at the border. Without depth it
-    is so only if the visible part does not touch the border and, moved and scaled, has the shape that it has where it
-    is seen best, and has had that shape at places apart; so an object that turns or bends has few such frames.
+    With depth a frame is no candidate if no pixel beside the visible part is nearer than the object, or if the frame
+    shows nothing and the nearest frames that show the object are no candidates and have the object at the border.
+    Without depth a frame is no candidate only if the visible part does not touch the border and, moved and scaled, has
+    the shape of the frame that shows most, and that shape is seen at places apart; so an object that turns or bends has
+    few such frames.
 
     Args:
         frames: in order, read once; without depth a shape of 72 bytes is kept of each, with it nothing.
-        beyond: what lies outside the frame is wanted, too, so that the border hides as well as things do.
+        beyond: the part outside the frame is wanted too (outpainting), so that the border counts as an occluder.
     """
     reasons: list[str | None] = []
     shapes: dict[int, _Shape] = {}
@@ -142,22 +150,48 @@ def find_spans(frames: Iterable[SpanFrame], *, beyond: bool = False) -> Spans:
             shapes[number] = _Shape.of(frame.modal)
         elif reason is None and _is_cut(frame.modal):
             cut.add(number)
-    for number, doubt in _doubts(shapes):
+    for number, doubt in _shape_reasons(shapes):
         reasons[number] = doubt
     for start, stop in _absences(reasons):
         if all(number in cut for number in (start - 1, stop) if 0 <= number < len(reasons)):
             reasons[start:stop] = [None] * (stop - start)
-    return Spans(len(reasons), _runs(reasons))
+    return OcclusionIntervals(len(reasons), _runs(reasons))
 
 
-def given_spans(masks: Iterable[tuple[BoolArray, BoolArray]]) -> Spans:
+def intervals_of_masks(masks: Iterable[tuple[BoolArray, BoolArray]]) -> OcclusionIntervals:
     """Where an object is hidden whose whole masks are known.
 
     Args:
         masks: visible part and whole object of each frame, bool ``[H, W]`` each.
     """
     reasons = [GIVEN if (whole & ~modal).any() else None for modal, whole in masks]
-    return Spans(len(reasons), _runs(reasons))
+    return OcclusionIntervals(len(reasons), _runs(reasons))
+
+
+def open_windows(config: SamplingConfig, intervals: OcclusionIntervals | None) -> WindowStream[T]:
+    """The windows of a stream, over the parts of it that the network has to see.
+
+    Args:
+        config: length of a window.
+        intervals: of the stream; all of it when None.
+    """
+    segments = None if intervals is None else intervals.segments(config.num_frames, config.overlap)
+    return WindowStream(size=config.num_frames, overlap=config.overlap, segments=segments)
+
+
+def occluded_part(intervals: OcclusionIntervals | None, window: Window[T]) -> tuple[int, int]:
+    """The part of a window whose frames can differ from what is visible.
+
+    Args:
+        intervals: of the stream; all of it when None.
+        window: of the stream.
+
+    Returns:
+        first frame of the window, and one past the last; the same number where there are none.
+    """
+    start, stop = window.start, window.start + len(window.items)
+    first, last = (start, stop) if intervals is None else intervals.around(start, stop)
+    return first - start, last - start
 
 
 @dataclass(frozen=True)
@@ -201,16 +235,16 @@ class _Shape:
         return not ndimage.binary_opening(differ, _SQUARE).any()
 
 
-def _reason(frame: SpanFrame, *, beyond: bool) -> str | None:
+def _reason(frame: IntervalFrame, *, beyond: bool) -> str | None:
     """Why the object can be hidden in a frame, as far as the frame alone tells."""
     modal, depth = frame.modal, frame.depth
     if not modal.any():
         return NOT_VISIBLE
     if (beyond or depth is None) and _is_cut(modal):
         return BORDER
-    beside = ndimage.binary_dilation(modal, NEIGHBOURS) & ~modal
+    beside = ndimage.binary_dilation(modal, _NEIGHBORS) & ~modal
     if depth is not None:
-        return NEARER if (depth[beside] > np.quantile(depth[modal], FARTHEST_SHARE)).any() else None
+        return NEARER if (depth[beside] > object_depth(modal, depth, FARTHER_QUANTILE)).any() else None
     return OTHER if frame.others is not None and frame.others[beside].any() else None
 
 
@@ -236,7 +270,7 @@ def _joined(segments: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return found
 
 
-def _doubts(shapes: dict[int, _Shape]) -> Iterator[tuple[int, str]]:
+def _shape_reasons(shapes: dict[int, _Shape]) -> Iterator[tuple[int, str]]:
     """The frames, of those without depth or any other reason, whose shape is not surely the whole one."""
     if not shapes:
         return
@@ -251,16 +285,16 @@ def _doubts(shapes: dict[int, _Shape]) -> Iterator[tuple[int, str]]:
             yield number, SMALLER if shape.area < _SAME_SIZE * best.area else SHAPE
 
 
-def _runs(reasons: Sequence[str | None]) -> tuple[Span, ...]:
-    """Put neighbouring frames with reasons together."""
-    spans, start = [], 0
-    for doubtful, run in groupby(reasons, key=lambda reason: reason is not None):
+def _runs(reasons: Sequence[str | None]) -> tuple[OcclusionInterval, ...]:
+    """Put neighboring frames with reasons together."""
+    intervals, start = [], 0
+    for candidate_frames, run in groupby(reasons, key=lambda reason: reason is not None):
         found = list(run)
-        if doubtful:
+        if candidate_frames:
             kinds = dict.fromkeys(reason for reason in found if reason is not None)
-            spans.append(Span(start, start + len(found), tuple(kinds)))
+            intervals.append(OcclusionInterval(start, start + len(found), tuple(kinds)))
         start += len(found)
-    return tuple(spans)
+    return tuple(intervals)
 
 
 def _centres(source: int, target: int) -> np.ndarray:

@@ -1,35 +1,143 @@
-"""From how likely each pixel is the object's to a mask: the one whose overlap with the truth should be largest."""
+"""From stage 1's scores to masks: threshold, mask filters. Pure functions; the mask is thresholded here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+from torch import Tensor
 
-from amodal_diffusion.models.checkpoint import MOST, SamplingDefaults
-from amodal_diffusion.types import BoolArray, FloatArray, InputError
+from amodal_diffusion.config import HIGHEST_THRESHOLD, MASK_FILTERS, MaskFilter, SamplingConfig
+from amodal_diffusion.frames.crop import Geometry, ObjectCrop
+from amodal_diffusion.frames.masks import nearest_known, object_depth
+from amodal_diffusion.pipelines.preprocessing import FrameInput, preprocess_mask
+from amodal_diffusion.types import BoolArray, FloatArray
+
+FARTHER_QUANTILE = 0.25
+"""Quantile of depth at which filters and occlusion intervals take the object to be: objects lean and depth is noisy."""
+LARGEST_GROWTH = 4.0
+"""The hidden part of a frame is at most so many times the largest visible area."""
+_NEIGHBORS = np.ones((3, 3), dtype=np.bool_)
 
 
-def hidden_part(free: FloatArray, modal: BoolArray, sampling: SamplingDefaults) -> BoolArray:
-    """What of a frame is taken for the hidden part of the object.
+def mask_score(video: Tensor) -> Tensor:
+    """How strongly each pixel is taken for the object: the mean of the channels as 8-bit levels, 0 to 1.
+
+    The reference's rule, mask = sum of the three levels above 600, is a score above 600/765 (docs/method.md, section 5).
 
     Args:
-        free: how surely the object goes on beyond what is visible, float32 ``[H, W]``, 1 for certain.
-        modal: visible part, bool ``[H, W]``.
-        sampling: says above which score, see its ``mask_threshold`` and ``visible_weight``.
+        video: float ``[..., 3, H, W]`` in [-1, 1].
 
     Returns:
-        bool ``[H, W]``, nothing of it visible.
+        float32 ``[..., H, W]`` in [0, 1], in steps of 1/765.
     """
-    threshold = sampling.mask_threshold
-    if sampling.visible_weight is not None:
-        likely = np.clip(free[~modal], 0.0, 1.0)
-        threshold = best_threshold(likely, int(modal.sum()), weight=sampling.visible_weight, least=threshold)
-    hidden: BoolArray = (free > threshold) & ~modal
-    return hidden
+    levels = ((video.float() + 1.0) * 127.5).clamp(0.0, 255.0).round()
+    return levels.sum(dim=-3) / 765.0
+
+
+@dataclass(frozen=True)
+class ObjectStatistics:
+    """What mask filters know of the object beyond the frame that they look at.
+
+    Attributes:
+        largest_visible: largest visible area so far, in pixels.
+        depth: of the object where it was last visible; None where it was not, or there is no depth.
+    """
+
+    largest_visible: int = 0
+    depth: float | None = None
+
+
+def object_statistics(
+    frames: Sequence[FrameInput], before: ObjectStatistics
+) -> tuple[ObjectStatistics, list[float | None]]:
+    """Statistics of the object after a window, and its depth in each frame of the window.
+
+    Args:
+        frames: of the window.
+        before: statistics of the windows before.
+
+    Returns:
+        statistics; and depths, one a frame: where the object is not visible that of the nearest frame that shows it.
+    """
+    own = [
+        None if frame.depth is None else object_depth(frame.modal, frame.depth, FARTHER_QUANTILE) for frame in frames
+    ]
+    known = [depth for depth in own if depth is not None]
+    largest = max(before.largest_visible, *(int(frame.modal.sum()) for frame in frames))
+    return ObjectStatistics(largest, known[-1] if known else before.depth), nearest_known(own, before.depth)
+
+
+def postprocess_mask(
+    score: Tensor,
+    frame: FrameInput,
+    config: SamplingConfig,
+    *,
+    depth: float | None = None,
+    largest_visible: int = 0,
+) -> tuple[BoolArray, dict[MaskFilter, int]]:
+    """Cut the amodal mask of a frame from its score.
+
+    ``conditioning="released"`` cuts at the network's size and scales the mask, as the reference does. ``"corrected"``
+    scales the score: see :func:`hidden_score`.
+
+    Args:
+        score: float ``[h, w]`` in [0, 1], see :func:`mask_score`.
+        frame: the frame.
+        config: threshold and filters.
+        depth: of the object, from :func:`object_statistics`, for the filter ``depth``.
+        largest_visible: largest visible area of the object, for the filter ``area``.
+
+    Returns:
+        bool ``[H, W]``, contains the modal mask; and the pixels that each filter removed.
+    """
+    geometry = frame.geometry(config)
+    if config.conditioning == "released":
+        inside = (score > config.mask_threshold).float()
+        whole = geometry.invert(inside[None, None].cpu(), outside=0.0)[0, 0].numpy()
+        free, hidden = whole, (whole >= 0.5) & ~frame.modal
+    else:
+        free = hidden_score(score, frame.modal, geometry)
+        hidden = (free > frame_threshold(free, frame.modal, config)) & ~frame.modal
+    hidden, removed = filter_mask(
+        hidden, frame, free, config.beyond.mask_filters,
+        depth=depth, largest_visible=largest_visible, reach=_cell(geometry),
+    )  # fmt: skip
+    return hidden | frame.modal, removed
+
+
+def hidden_score(score: Tensor, modal: BoolArray, geometry: Geometry) -> FloatArray:
+    """How surely the object goes on beyond its visible part, float32 ``[H, W]``, 1 for certain.
+
+    Scaling blurs the edge of the visible part over its neighbors. A pixel is judged by the share of it that the visible
+    part leaves free, or that blur would become a rim around every object.
+
+    Args:
+        score: float ``[h, w]`` in [0, 1], at the network's size.
+        modal: visible part, bool ``[H, W]``.
+        geometry: how the network sees the frame.
+    """
+    whole = geometry.invert(score[None, None].cpu(), outside=0.0)[0, 0]  # [H, W]
+    visible = geometry.invert((preprocess_mask(modal, geometry) + 1) / 2, outside=0.0)[0, 0]
+    share: FloatArray = ((whole - visible) / (1 - visible).clamp(min=1e-6)).numpy()
+    return share
+
+
+def frame_threshold(free: FloatArray, modal: BoolArray, config: SamplingConfig) -> float:
+    """Threshold of a frame: ``mask_threshold``, or with ``expected_iou_weight`` that of the largest expected IoU.
+
+    Args:
+        free: from :func:`hidden_score`.
+        modal: visible part, bool ``[H, W]``.
+        config: of stage 1.
+    """
+    weight = config.beyond.expected_iou_weight
+    if weight is None:
+        return config.mask_threshold
+    likely = np.clip(free[~modal], 0.0, 1.0)
+    return best_threshold(likely, int(modal.sum()), weight=weight, least=config.mask_threshold)
 
 
 def best_threshold(likely: FloatArray, visible: int, *, weight: float, least: float) -> float:
@@ -45,160 +153,83 @@ def best_threshold(likely: FloatArray, visible: int, *, weight: float, least: fl
         likely: how likely each pixel is a hidden one of the object, float32 ``[N]`` in [0, 1].
         visible: pixels of the visible part, at least 0.
         weight: ``w``, at least 0.
-        least: no threshold is below this, above 0 and at most `MOST`.
+        least: no threshold is below this, above 0 and at most 0.5.
 
     Returns:
-        from ``least`` to `MOST`; pixels above it are taken.
+        from ``least`` to 0.5; pixels above it are taken.
     """
     levels = np.sort(likely[likely > least])[::-1]
     counts = np.append(np.flatnonzero(np.diff(levels)) + 1, len(levels))  # equal values are taken together or not
-    sure = int((levels > MOST).sum())
+    sure = int((levels > HIGHEST_THRESHOLD).sum())
     counts = np.append(sure, counts[counts > sure])
     sums = np.append(0.0, np.cumsum(levels, dtype=np.float64))[counts]
     known = weight * visible
     expected = (sums + known) / np.maximum(counts + float(likely.sum()) - sums + known, 1e-9)
     best = int(counts[expected.argmax()])
-    return MOST if best == sure else float(np.nextafter(levels[best - 1], np.float32(0)))
+    return HIGHEST_THRESHOLD if best == sure else float(np.nextafter(levels[best - 1], np.float32(0)))
 
 
-FARTHEST_SHARE = 0.25
-"""The object is taken to be where this share of its visible pixels is no nearer: objects lean and depth is noisy."""
-NEIGHBOURS = np.ones((3, 3), dtype=np.bool_)
+def filter_mask(
+    hidden: BoolArray,
+    frame: FrameInput,
+    score: FloatArray,
+    filters: Sequence[MaskFilter],
+    *,
+    depth: float | None,
+    largest_visible: int,
+    reach: int,
+) -> tuple[BoolArray, dict[MaskFilter, int]]:
+    """Remove from a predicted hidden part what cannot be right.
 
+    Args:
+        hidden: predicted hidden part, bool ``[H, W]``, nowhere visible.
+        frame: visible part and depth.
+        score: how sure the hidden part is, float32 ``[H, W]``; the filter ``area`` removes the least sure pixels first.
+        filters: which filters are on.
+        depth: of the object; pixels that are not nearer cannot hide it.
+        largest_visible: largest visible area, in pixels.
+        reach: pixels over which components still touch.
 
-class GuardedFrame(Protocol):
-    """What guards look at of a frame: the object's visible part, bool ``[H, W]``, and depth, float32 or None."""
-
-    @property
-    def modal(self) -> BoolArray:
-        """Visible part."""
-
-    @property
-    def depth(self) -> FloatArray | None:
-        """Nearer is larger, on one scale for the whole clip."""
-
-
-@dataclass(frozen=True)
-class Guards:
-    """Which guards are on.
-
-    Attributes:
-        behind: something nearer than the object must be where it is said to be hidden; needs depth.
-        attached: what is hidden hangs together with what is visible; in a frame that shows nothing it is one piece.
-        growth: nothing hides more in one frame than `largest_growth` times what some frame shows.
-        largest_growth: see `growth`.
+    Returns:
+        what is left, bool ``[H, W]``; and the pixels that each filter removed.
     """
+    removed = dict.fromkeys(MASK_FILTERS, 0)
 
-    behind: bool = True
-    attached: bool = True
-    growth: bool = True
-    largest_growth: float = 4.0
-
-    @classmethod
-    def of(cls, names: Iterable[str]) -> Guards:
-        """Turn on guards by name, and no others.
-
-        Args:
-            names: of `GUARDS`; or ``all`` or ``none`` alone.
-
-        Raises:
-            InputError: if a name is none of these.
-        """
-        chosen = list(names)
-        if chosen in (["all"], ["none"]):
-            chosen = list(GUARDS) if chosen == ["all"] else []
-        wrong = sorted(set(chosen) - set(GUARDS))
-        if wrong:
-            raise InputError(f"guards: expected all, none or some of {', '.join(GUARDS)}, got {', '.join(wrong)}")
-        return cls(**{name: name in chosen for name in GUARDS})
-
-
-GUARDS: tuple[str, ...] = tuple(entry.name for entry in fields(Guards) if isinstance(entry.default, bool))
-
-
-@dataclass
-class Guardian:
-    """Guards one object through one stream; remembers where it last was and how much of it was seen.
-
-    Attributes:
-        guards: which are on.
-    """
-
-    guards: Guards
-    _removed: dict[int, dict[str, int]] = field(default_factory=dict)
-    _place: float | None = None
-    _places: dict[int, float | None] = field(default_factory=dict)
-    _shown: int = 0
-
-    def look_ahead(self, start: int, frames: Sequence[GuardedFrame]) -> None:
-        """Take in a window of frames before any of them is guarded.
-
-        Args:
-            start: number in the stream of the first.
-            frames: in order.
-        """
-        self._shown = max(self._shown, *(int(frame.modal.sum()) for frame in frames))
-        own = [_place_of(frame) for frame in frames]
-        known = [index for index, place in enumerate(own) if place is not None]
-        for index in range(len(frames)):
-            nearest = min(known, key=lambda other: abs(other - index), default=None)
-            self._places[start + index] = self._place if nearest is None else own[nearest]
-        if known:
-            self._place = own[known[-1]]
-
-    def guard(self, number: int, frame: GuardedFrame, hidden: BoolArray, score: FloatArray, *, reach: int) -> BoolArray:
-        """Remove from a frame's hidden part what the guards do not allow.
-
-        Args:
-            number: of the frame in the stream; it was looked at before.
-            frame: the frame.
-            hidden: where the object is said to be hidden, bool ``[H, W]``, nowhere visible.
-            score: how sure that is, float32 ``[H, W]``; what is least sure goes first.
-            reach: pixels over which parts still hang together.
-
-        Returns:
-            what is left of it, bool ``[H, W]``.
-        """
-        place = self._places.get(number)
-        if self.guards.behind and frame.depth is not None and place is not None:
-            hidden = self._keep(number, "behind", hidden, frame.depth > place)
-        if self.guards.attached:
-            hidden = self._keep(number, "attached", hidden, _attached(hidden, frame.modal, reach))
-        limit = int(self.guards.largest_growth * self._shown)
-        if self.guards.growth and hidden.sum() > limit:
-            least = np.sort(score[hidden])[-limit] if limit else np.inf
-            hidden = self._keep(number, "growth", hidden, score >= least)
-        return hidden
-
-    def forget(self, number: int) -> None:
-        """Let a frame go, with all its answers guarded."""
-        self._places.pop(number, None)
-
-    def take_removed(self, number: int) -> dict[str, int]:
-        """Pixels that each guard has removed from a frame, in all of its answers; told once, when it is finished."""
-        return self._removed.pop(number, dict.fromkeys(GUARDS, 0))
-
-    def _keep(self, number: int, guard: str, hidden: BoolArray, allowed: BoolArray) -> BoolArray:
+    def keep(name: MaskFilter, allowed: BoolArray) -> BoolArray:
         kept: BoolArray = hidden & allowed
-        removed = self._removed.setdefault(number, dict.fromkeys(GUARDS, 0))
-        removed[guard] += int(hidden.sum()) - int(kept.sum())
+        removed[name] = int(hidden.sum()) - int(kept.sum())
         return kept
 
+    if "depth" in filters and frame.depth is not None and depth is not None:
+        hidden = keep("depth", frame.depth > depth)
+    if "components" in filters:
+        hidden = keep("components", _connected(hidden, frame.modal, reach))
+    limit = int(LARGEST_GROWTH * largest_visible)
+    if "area" in filters and hidden.sum() > limit:
+        hidden = keep("area", score >= (np.sort(score[hidden])[-limit] if limit else np.inf))
+    return hidden, removed
 
-def _place_of(frame: GuardedFrame) -> float | None:
-    """Depth of the object in a frame; None where it shows nothing of it or has no depth."""
-    if frame.depth is None or not frame.modal.any():
-        return None
-    return float(np.quantile(frame.depth[frame.modal], FARTHEST_SHARE))
+
+def consensus(samples: BoolArray) -> BoolArray:
+    """What most samples ``[K, H, W]`` have; where they are even the first decides."""
+    votes = 2 * samples.sum(axis=0)
+    majority: BoolArray = (votes > len(samples)) | ((votes == len(samples)) & samples[0])
+    return majority
 
 
-def _attached(hidden: BoolArray, modal: BoolArray, reach: int) -> BoolArray:
-    """The pieces of the hidden part that touch the visible one; where nothing is visible, the largest."""
-    whole = hidden | modal
+def _connected(hidden: BoolArray, modal: BoolArray, reach: int) -> BoolArray:
+    """The components of the hidden part that touch the visible one; where nothing is visible, the largest."""
     if not hidden.any():
         return hidden
-    joined = ndimage.binary_dilation(whole, NEIGHBOURS, iterations=reach) if reach else whole
-    pieces, _ = ndimage.label(joined, NEIGHBOURS)
+    whole = hidden | modal
+    joined = ndimage.binary_dilation(whole, _NEIGHBORS, iterations=reach) if reach else whole
+    components, _ = ndimage.label(joined, _NEIGHBORS)
     if modal.any():
-        return np.isin(pieces, np.unique(pieces[modal]))
-    return np.asarray(pieces == np.bincount(pieces[hidden]).argmax())
+        return np.isin(components, np.unique(components[modal]))
+    return np.asarray(components == np.bincount(components[hidden]).argmax())
+
+
+def _cell(geometry: Geometry) -> int:
+    """Pixels of a frame, a side, that are one pixel of what the network sees, at least 1."""
+    shown = geometry.height if isinstance(geometry, ObjectCrop) else max(geometry.source_hw)
+    return max(1, round(shown / max(geometry.target_hw)))

@@ -34,7 +34,7 @@ _NOISE = 9.0  # variance of grey levels that no placement explains
 
 
 @dataclass(frozen=True)
-class ColourCells:
+class ColorCells:
     """What frames show of an object.
 
     Attributes:
@@ -48,7 +48,7 @@ class ColourCells:
     block: int
 
     @classmethod
-    def of(cls, rgb: UInt8Array, modal: BoolArray, *, side: int) -> ColourCells:
+    def of(cls, rgb: UInt8Array, modal: BoolArray, *, side: int) -> ColorCells:
         """Average a clip.
 
         Args:
@@ -67,7 +67,7 @@ class ColourCells:
             weight[frame] = sums[..., 3] / block**2
         return cls(colours, weight, block)
 
-    def blurred(self, blur: float) -> ColourCells:
+    def blurred(self, blur: float) -> ColorCells:
         """The same with the colours of visible cells blurred into each other.
 
         Args:
@@ -76,7 +76,7 @@ class ColourCells:
         spread = (0, blur, blur)
         weight = ndimage.gaussian_filter(self.weight, spread)
         colours = ndimage.gaussian_filter(self.colours * self.weight[..., None], (*spread, 0))
-        return ColourCells(colours / np.maximum(weight, 1e-3)[..., None], self.weight, self.block)
+        return ColorCells(colours / np.maximum(weight, 1e-3)[..., None], self.weight, self.block)
 
     def slopes(self, frame: int) -> tuple[FloatArray, FloatArray]:
         """Change of colour from row to row and from column to column, float32 ``[h, w, 3]``; 0 beside hidden cells."""
@@ -89,7 +89,7 @@ class ColourCells:
         return rows * inner, columns * inner
 
 
-def place_finely(cells: ColourCells, placements: Placement, placed: Sequence[int]) -> Placement:
+def place_finely(cells: ColorCells, placements: Placement, placed: Sequence[int]) -> Placement:
     """Move placements by less than cells, so that the colours which two frames both show agree best.
 
     Gauss-Newton steps of the squared differences to the nearest frames in time, a frame at a time. A difference of
@@ -113,7 +113,7 @@ def place_finely(cells: ColourCells, placements: Placement, placed: Sequence[int
     return in_pixels(found, cells.block)
 
 
-def _step(cells: ColourCells, placements: Placement, frame: int, near: Sequence[int], first: Placement) -> Placement:
+def _step(cells: ColorCells, placements: Placement, frame: int, near: Sequence[int], first: Placement) -> Placement:
     """What to add to a frame's placement; it stays near the first one where colours do not tell, as along stripes."""
     rows, columns = np.nonzero(cells.weight[frame] > _SURE)
     every = max(1, len(rows) // _MOST_CELLS)
@@ -156,7 +156,7 @@ def _step(cells: ColourCells, placements: Placement, frame: int, near: Sequence[
 
 
 def _difference(
-    cells: ColourCells, own: FloatArray, other: int, points: tuple[Points, Points]
+    cells: ColorCells, own: FloatArray, other: int, points: tuple[Points, Points]
 ) -> tuple[FloatArray, BoolArray]:
     """What another frame shows at points less the own colours, ``[n, 3]``, and where it shows the object, ``[n]``."""
     colours, seen = interpolate(cells.colours[other], cells.weight[other], *points)

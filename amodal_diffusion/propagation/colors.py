@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from amodal_diffusion.propagation.color_cells import ColourCells, place_finely
-from amodal_diffusion.propagation.motion import elsewhere_of, follow_object
+from amodal_diffusion.propagation.color_cells import ColorCells, place_finely
+from amodal_diffusion.propagation.motion import background_evidence, estimate_motion
 from amodal_diffusion.propagation.placement import Placement, Points, in_cells, interpolate, to_frame, to_object
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
@@ -36,7 +37,7 @@ _LEAST_SEEN = 0.05
 
 
 @dataclass(frozen=True)
-class HiddenColours:
+class HiddenColors:
     """What is known of the colours of one frame's hidden pixels, in the order of ``np.nonzero``.
 
     Attributes:
@@ -49,18 +50,18 @@ class HiddenColours:
     sure: FloatArray
     near: FloatArray
 
-    def faded(self, other: HiddenColours, share: float) -> HiddenColours:
+    def faded(self, other: HiddenColors, share: float) -> HiddenColors:
         """A mixture of the two, ``share`` of which, in [0, 1], is the other."""
-        return HiddenColours(
+        return HiddenColors(
             self.copied + (other.copied - self.copied) * np.float32(share),
             self.sure + (other.sure - self.sure) * np.float32(share),
             self.near + (other.near - self.near) * np.float32(share),
         )
 
 
-def colours_of_others(
+def propagated_colors(
     rgb: UInt8Array, modal: BoolArray, amodal: BoolArray, depth: FloatArray | None
-) -> list[HiddenColours | None]:
+) -> list[HiddenColors | None]:
     """Look up what is hidden in each frame in the frames that show it.
 
     The object is placed in all frames by shift, turn and scale. Where two frames show the same of it, they tell how
@@ -78,8 +79,8 @@ def colours_of_others(
     """
     if not modal.any():
         return [None] * len(modal)
-    path = follow_object(rgb, modal, elsewhere_of(modal, depth))
-    cells = ColourCells.of(rgb, modal, side=path.side)
+    path = estimate_motion(rgb, modal, background_evidence(modal, depth))
+    cells = ColorCells.of(rgb, modal, side=path.side)
     placements = place_finely(cells, path.placements, path.placed)
     copier = _Copier(rgb, modal, cells, placements, side=path.side)
     return [copier.look_up(frame, amodal[frame] & ~modal[frame]) for frame in range(len(modal))]
@@ -123,7 +124,7 @@ class _Copier:
     """Looks hidden pixels of a clip up."""
 
     def __init__(
-        self, rgb: UInt8Array, modal: BoolArray, cells: ColourCells, placements: Placement, *, side: int
+        self, rgb: UInt8Array, modal: BoolArray, cells: ColorCells, placements: Placement, *, side: int
     ) -> None:
         self._rgb, self._modal, self._cells, self._placements = rgb, modal, cells, placements
         self._in_cells = in_cells(placements, cells.block)
@@ -135,11 +136,11 @@ class _Copier:
         self._spread = float(((colours - self._mean) ** 2).mean()) + 1.0
         self._usual = self._usual_difference()
 
-    def look_up(self, frame: int, hidden: BoolArray) -> HiddenColours:
+    def look_up(self, frame: int, hidden: BoolArray) -> HiddenColors:
         rows, columns = (line.astype(np.float64) for line in np.nonzero(hidden))
         if not len(rows):
             nothing = np.zeros((0, 3), np.float32)
-            return HiddenColours(nothing, nothing[:, 0], nothing)
+            return HiddenColors(nothing, nothing[:, 0], nothing)
         box = self._box(frame, hidden)
         points = to_object(self._placements[frame], rows, columns)
         within = [line / self._cells.block - (1 - 1 / self._cells.block) / 2 - part.start
@@ -147,7 +148,7 @@ class _Copier:
         found = self._gather(frame, box, points, within)
         sure = found.sureness(self._spread)
         near = self._near(frame, box, within, found.colours, sure)
-        return HiddenColours(found.colours.astype(np.float32), sure.astype(np.float32), near)
+        return HiddenColors(found.colours.astype(np.float32), sure.astype(np.float32), near)
 
     def _gather(
         self, frame: int, box: tuple[slice, slice], points: tuple[Points, Points], within: list[Points]
@@ -247,3 +248,39 @@ def _at(maps: FloatArray, rows: Points, columns: Points) -> FloatArray:
     found = [ndimage.map_coordinates(maps[..., channel], (rows, columns), order=1, mode="nearest")
              for channel in range(maps.shape[-1])]  # fmt: skip
     return np.stack(found, axis=-1).astype(np.float32)
+
+
+def fade_colors(known: dict[int, HiddenColors | None], start: int, found: Sequence[HiddenColors | None]) -> None:
+    """Add the colors of a window to those of the windows before; frames of both cross-fade, as their paintings do.
+
+    Args:
+        known: colors by number of the frame, changed in place.
+        start: number of the window's first frame.
+        found: colors of the window's frames; None where no frame shows anything.
+    """
+    shared = sum(start + index in known for index in range(len(found)))
+    for index, now in enumerate(found):
+        before = known.get(start + index)
+        if before is None or now is None:
+            known[start + index] = before if now is None else now
+        else:
+            known[start + index] = before.faded(now, (index + 1) / (shared + 1))
+
+
+def blend_colors(painted: UInt8Array, hidden: BoolArray, colors: HiddenColors, *, weight: float) -> UInt8Array:
+    """Blend propagated colors into a painted frame.
+
+    Args:
+        painted: by the network, uint8 ``[H, W, 3]``.
+        hidden: bool ``[H, W]``, the pixels that ``colors`` are of.
+        colors: of these pixels.
+        weight: of the painting in [0, 1] where no frame shows the color, beside the mean of the known colors nearby.
+
+    Returns:
+        uint8 ``[H, W, 3]``.
+    """
+    guess = colors.near + weight * (painted[hidden] - colors.near)
+    guess += colors.sure[:, None] * (colors.copied - guess)
+    result = painted.copy()
+    result[hidden] = np.rint(np.clip(guess, 0, 255)).astype(np.uint8)
+    return result

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from amodal_diffusion.frames.crop import CloseUp
-from amodal_diffusion.frames.transforms import Letterbox, mask_to_unit, resize, to_uint8, to_unit
-from amodal_diffusion.propagation.motion import ObjectPath, elsewhere_of, follow_object
+from amodal_diffusion.frames.crop import Geometry
+from amodal_diffusion.frames.transforms import mask_to_unit, resize, to_uint8, to_unit
+from amodal_diffusion.propagation.motion import ObjectMotion, background_evidence, estimate_motion
 from amodal_diffusion.propagation.placement import lattice, look_up, to_frame, to_object
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
-FOLLOWING_VERSION = 2
-"""Of what :func:`show_other_frames` gives, for who keeps it: raised when following or merging changes."""
+MOTION_VERSION = 2
+"""Of what :func:`temporal_mask_prior` gives, for who keeps it: raised when following or merging changes."""
 MEMORY = 10.0
 """After so many frames, what was seen counts about a third."""
 ELSEWHERE_WEIGHT = 0.5
@@ -25,7 +25,7 @@ CANVAS_CELLS = 321
 _LITTLE = 0.3  # what other frames say counts half where they say no more than this
 
 
-def merged_votes(modal: BoolArray, elsewhere: FloatArray, path: ObjectPath) -> FloatArray:
+def mask_votes(modal: BoolArray, elsewhere: FloatArray, path: ObjectMotion) -> FloatArray:
     """How many of the other frames show the object at a pixel, and how many say that it is not there.
 
     Frames near in time count more: one at a distance of ``MEMORY`` counts 1/e.
@@ -58,7 +58,7 @@ def merged_votes(modal: BoolArray, elsewhere: FloatArray, path: ObjectPath) -> F
     return votes
 
 
-def show_other_frames(rgb: UInt8Array, modal: BoolArray, depth: FloatArray | None) -> FloatArray:
+def temporal_mask_prior(rgb: UInt8Array, modal: BoolArray, depth: FloatArray | None) -> FloatArray:
     """The visible mask, with what other frames show of the object laid over it in grey.
 
     Args:
@@ -72,39 +72,37 @@ def show_other_frames(rgb: UInt8Array, modal: BoolArray, depth: FloatArray | Non
     """
     if not modal.any():
         return np.full(modal.shape, -1.0, dtype=np.float32)
-    elsewhere = elsewhere_of(modal, depth)
-    votes = merged_votes(modal, elsewhere, follow_object(rgb, modal, elsewhere))
+    elsewhere = background_evidence(modal, depth)
+    votes = mask_votes(modal, elsewhere, estimate_motion(rgb, modal, elsewhere))
     seen, not_seen = votes[:, 0], votes[:, 1]
     share = seen / (seen + ELSEWHERE_WEIGHT * not_seen + _LITTLE)
     return np.where(modal, np.float32(1), share - 1).astype(np.float32)
 
 
-View = Letterbox | CloseUp
-"""How a model looks at a frame."""
 _HIGHEST = -1e-3  # what is not visible stays below 0, by which the visible part is told
 
 
-def look_with_others(
-    rgb: UInt8Array, modal: BoolArray, depth: FloatArray | None, views: Sequence[View], seen: Tensor
+def apply_temporal_prior(
+    rgb: UInt8Array, modal: BoolArray, depth: FloatArray | None, geometries: Sequence[Geometry], seen: Tensor
 ) -> Tensor:
-    """See the visible mask through views of the frames, with what other frames show laid over it.
+    """Add the temporal mask prior to a modal mask that is already at the network's size.
 
-    The object is followed in the frames, not in the views: these move with what is visible of it, and so not evenly.
-    Frames of more pixels than the views are scaled down before.
+    Motion is estimated in the frames, not in the crops: crops move with the visible part, and so not evenly. Frames of
+    more pixels than the network sees are scaled down before.
 
     Args:
         rgb: frames, uint8 ``[F, H, W, 3]``.
         modal: visible part, bool ``[F, H, W]``.
         depth: any scale, nearer is larger, float32 ``[F, H, W]``; None for none.
-        views: one a frame.
-        seen: the visible mask seen through them, float ``[F, 1, h, w]``, -1 outside and 1 inside.
+        geometries: how the network sees each frame.
+        seen: the modal mask at the network's size, float ``[F, 1, h, w]``, -1 outside and 1 inside.
 
     Returns:
         float32 ``[F, 1, h, w]`` in [-1, 1]: 1 where the object is visible; elsewhere below 0, see
-        :func:`~amodal_diffusion.propagation.mask_prior.show_other_frames`.
+        :func:`temporal_mask_prior`.
     """
     height, width = modal.shape[1:]
-    scale = min(1.0, max(view.scale for view in views))
+    scale = min(1.0, max(geometry.scale for geometry in geometries))
     if scale < 1:
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
         rgb = np.concatenate([to_uint8(resize(to_unit(frame[None]), size)) for frame in rgb])
@@ -112,9 +110,9 @@ def look_with_others(
         depth = None if depth is None else resize(torch.from_numpy(depth)[:, None], size)[:, 0].numpy()
     else:
         small = modal
-    shown = np.where(small, np.float32(_HIGHEST), show_other_frames(rgb, small, depth))
-    looks = []
-    for view, grey in zip(views, torch.from_numpy(shown), strict=True):
-        whole = resize(grey[None, None], (height, width)) if scale < 1 else grey[None, None]
-        looks.append(view.apply(whole, -1.0))
-    return torch.where(seen > 0, seen, torch.cat(looks).clamp(-1.0, _HIGHEST))
+    prior = np.where(small, np.float32(_HIGHEST), temporal_mask_prior(rgb, small, depth))
+    applied = []
+    for geometry, frame in zip(geometries, torch.from_numpy(prior), strict=True):
+        whole = resize(frame[None, None], (height, width)) if scale < 1 else frame[None, None]
+        applied.append(geometry.apply(whole, -1.0))
+    return torch.where(seen > 0, seen, torch.cat(applied).clamp(-1.0, _HIGHEST))

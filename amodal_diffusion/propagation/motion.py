@@ -27,7 +27,7 @@ REFINE = (
 
 
 @dataclass(frozen=True)
-class ObjectPath:
+class ObjectMotion:
     """Where an object is in a clip.
 
     Attributes:
@@ -42,7 +42,7 @@ class ObjectPath:
     side: int
 
 
-def elsewhere_of(modal: BoolArray, depth: FloatArray | None) -> FloatArray:
+def background_evidence(modal: BoolArray, depth: FloatArray | None) -> FloatArray:
     """How sure it is that the object is not at a pixel, float32 ``[F, H, W]`` in [0, 1].
 
     With depth it is sure where farther pixels that are not the object's own are seen, and knows nothing where nearer
@@ -57,13 +57,13 @@ def elsewhere_of(modal: BoolArray, depth: FloatArray | None) -> FloatArray:
     return (~modal & ~nearer_pixels(modal, depth)).astype(np.float32)
 
 
-def follow_object(rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray) -> ObjectPath:
+def estimate_motion(rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray) -> ObjectMotion:
     """Follow an object from the frame that shows most outwards, then place it in each again by all other frames.
 
     Args:
         rgb: frames, uint8 ``[F, H, W, 3]``.
         modal: visible part, bool ``[F, H, W]``, not empty in every frame.
-        elsewhere: of :func:`elsewhere_of`.
+        elsewhere: of :func:`background_evidence`.
     """
     side = _longest_side(modal)
     aligner = Aligner(rgb, modal, elsewhere, side=side, cells=COARSE_CELLS)
@@ -73,7 +73,7 @@ def follow_object(rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray) -> O
         _refine(aligner, placements, placed, AGAIN, afresh=True)
         for search in REFINE:
             _refine(aligner, placements, placed, search)
-    return ObjectPath(placements, tuple(placed), side)
+    return ObjectMotion(placements, tuple(placed), side)
 
 
 def _longest_side(modal: BoolArray) -> int:

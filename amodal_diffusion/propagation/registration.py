@@ -16,7 +16,7 @@ CHANNELS = 5
 _FARTHEST_COLOUR = 3.0  # standard deviations
 
 
-def gather_evidence(rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray, *, block: int = 1) -> FloatArray:
+def frame_evidence(rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray, *, block: int = 1) -> FloatArray:
     """Stack a clip's evidence, averaged over blocks of pixels.
 
     Args:
@@ -85,7 +85,7 @@ class Aligner:
         """
         self._block = max(1, -(-side // cells))
         self._side = side / self._block
-        self._evidence = gather_evidence(rgb, modal, elsewhere, block=self._block)
+        self._evidence = frame_evidence(rgb, modal, elsewhere, block=self._block)
         # What is hidden may reach beyond what is seen. An odd number has a cell in the middle.
         self._cells = 2 * int(np.ceil(self._side)) + 1
 

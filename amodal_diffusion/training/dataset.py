@@ -19,7 +19,7 @@ from amodal_diffusion.data.sailvos import ClipDepth, SailVosDataset
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.frames.masks import cut_out_on_white
 from amodal_diffusion.frames.transforms import depth_to_unit, mask_to_unit, to_unit
-from amodal_diffusion.propagation.mask_prior import show_other_frames
+from amodal_diffusion.propagation.mask_prior import temporal_mask_prior
 from amodal_diffusion.synthetic import Split
 from amodal_diffusion.training.batches import Clips
 from amodal_diffusion.training.settings import DataSettings
@@ -112,7 +112,7 @@ class AmodalSegmentationTask:
             return torch.from_numpy(sample.seen)[:, None]
         if sample.rgb is None:
             raise InputError(f"{sample.name}: what other frames show is found by RGB, got a clip without; load it too")
-        return torch.from_numpy(show_other_frames(sample.rgb, sample.modal, sample.depth))[:, None]
+        return torch.from_numpy(temporal_mask_prior(sample.rgb, sample.modal, sample.depth))[:, None]
 
 
 class ContentCompletionTask:

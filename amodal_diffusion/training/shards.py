@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from amodal_diffusion.models.hub import StageComponents
-from amodal_diffusion.propagation.mask_prior import FOLLOWING_VERSION
+from amodal_diffusion.propagation.mask_prior import MOTION_VERSION
 from amodal_diffusion.synthetic.catalogue import TRAIN_VERSION
 from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.settings import Precision, TrainingSettings
@@ -95,7 +95,7 @@ class LatentSettings:
             degraded_share=data.degraded_share,
             depthless_share=data.depthless_share,
             other_frames=settings.sampling.other_frames,
-            following=FOLLOWING_VERSION if settings.sampling.other_frames else 0,
+            following=MOTION_VERSION if settings.sampling.other_frames else 0,
             scenes=TRAIN_VERSION,
         )
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from amodal_diffusion.frames.crop import CloseUp, Focus, follow
+from amodal_diffusion.frames.crop import ObjectCrop, Focus, follow
 from amodal_diffusion.types import InputError
 
 
@@ -41,7 +41,7 @@ def test_an_object_that_is_never_seen_is_refused() -> None:
 
 
 def test_a_close_up_has_the_targets_aspect_and_room_around_the_object() -> None:
-    part = CloseUp.at(Focus(15, 35, 10, 12), (40, 80), (32, 32), zoom=2.0)
+    part = ObjectCrop.at(Focus(15, 35, 10, 12), (40, 80), (32, 32), zoom=2.0)
     assert (part.height, part.width) == (24, 24)
     assert (part.top, part.left) == (3, 23)
 
@@ -50,12 +50,12 @@ def test_a_close_up_has_the_targets_aspect_and_room_around_the_object() -> None:
 def test_a_close_up_is_at_most_the_frame_and_at_least_a_quarter_of_the_target(
     extent: tuple[int, int], height: int
 ) -> None:
-    assert CloseUp.at(Focus(20, 40, *extent), (40, 40), (32, 32), zoom=2.0).height == height
+    assert ObjectCrop.at(Focus(20, 40, *extent), (40, 40), (32, 32), zoom=2.0).height == height
 
 
 @pytest.mark.parametrize(("row", "column"), [(15, 35), (0, 0), (39, 79), (-30, 200)])
 def test_what_is_put_back_is_where_it_was(row: float, column: float) -> None:
-    part = CloseUp.at(Focus(row, column, 12, 12), (40, 80), (48, 48), zoom=2.0)
+    part = ObjectCrop.at(Focus(row, column, 12, 12), (40, 80), (48, 48), zoom=2.0)
     smooth = torch.linspace(0, 1, 40)[:, None] + torch.linspace(0, 1, 80)[None]
     close = part.apply(smooth[None, None], "edge")
     assert close.shape == (1, 1, 48, 48)
@@ -67,7 +67,7 @@ def test_what_is_put_back_is_where_it_was(row: float, column: float) -> None:
 
 
 def test_outside_the_frame_is_filled() -> None:
-    part = CloseUp.at(Focus(0, 0, 10, 10), (40, 80), (20, 20), zoom=2.0)
+    part = ObjectCrop.at(Focus(0, 0, 10, 10), (40, 80), (20, 20), zoom=2.0)
     close = part.apply(torch.ones(1, 1, 40, 80), -1.0)
     assert (close[..., :9, :] == -1).all()
     assert (close[..., 11:, 11:] == 1).all()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from amodal_diffusion.pipelines.copies import Copies
-from amodal_diffusion.propagation.colors import colours_of_others
+from amodal_diffusion.propagation.colors import propagated_colors
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 from tests.propagation.moving import FRAMES, Moving, moving
 
@@ -53,8 +53,8 @@ def test_windows_fade_into_each_other() -> None:
     frames, wholes = frames_of(clip), list(clip.amodal)
     copies.look_ahead(0, frames[:5], wholes[:5])
     copies.look_ahead(3, frames[3:], wholes[3:])
-    first = colours_of_others(clip.rgb[:5], clip.modal[:5], clip.amodal[:5], clip.depth[:5])[4]
-    second = colours_of_others(clip.rgb[3:], clip.modal[3:], clip.amodal[3:], clip.depth[3:])[1]
+    first = propagated_colors(clip.rgb[:5], clip.modal[:5], clip.amodal[:5], clip.depth[:5])[4]
+    second = propagated_colors(clip.rgb[3:], clip.modal[3:], clip.amodal[3:], clip.depth[3:])[1]
     assert first is not None
     assert second is not None
     one, other = Copies(_known={4: first}), Copies(_known={4: first.faded(second, 2 / 3)})
@@ -74,7 +74,7 @@ def test_where_nothing_was_ever_seen_the_painting_stays() -> None:
 
 
 def test_a_window_in_which_nothing_is_hidden_takes_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amodal_diffusion.pipelines.copies.colours_of_others", None)  # would raise if it were called
+    monkeypatch.setattr("amodal_diffusion.pipelines.copies.propagated_colors", None)  # would raise if it were called
     clip, copies = moving(), Copies()
     copies.look_ahead(0, frames_of(clip), list(clip.modal))
     painted = np.full_like(clip.rgb[0], 7)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from amodal_diffusion.propagation.color_cells import ColourCells, place_finely
-from amodal_diffusion.propagation.colors import HiddenColours, colours_of_others
+from amodal_diffusion.propagation.color_cells import ColorCells, place_finely
+from amodal_diffusion.propagation.colors import HiddenColors, propagated_colors
 from tests.propagation.moving import FRAMES, Moving, moving
 
 
-def found_in(clip: Moving, *, with_depth: bool = True) -> list[HiddenColours]:
-    found = colours_of_others(clip.rgb, clip.modal, clip.amodal, clip.depth if with_depth else None)
+def found_in(clip: Moving, *, with_depth: bool = True) -> list[HiddenColors]:
+    found = propagated_colors(clip.rgb, clip.modal, clip.amodal, clip.depth if with_depth else None)
     kept = [colours for colours in found if colours is not None]
     assert len(kept) == FRAMES
     return kept
 
 
-def error(clip: Moving, found: list[HiddenColours]) -> float:
+def error(clip: Moving, found: list[HiddenColors]) -> float:
     """Root of the mean squared error where any frame shows what is hidden, in grey levels."""
     wrong = [
         (colours.copied - clip.whole[frame][clip.hidden[frame]])[colours.sure > 0]
@@ -60,14 +60,14 @@ def test_colours_that_do_not_agree_are_not_relied_on() -> None:
     clip = moving()
     noise = np.random.default_rng(0).integers(0, 255, clip.rgb.shape, dtype=np.uint8)
     rgb = np.where(clip.modal[..., None], noise, clip.rgb)
-    found = [entry for entry in colours_of_others(rgb, clip.modal, clip.amodal, clip.depth) if entry is not None]
+    found = [entry for entry in propagated_colors(rgb, clip.modal, clip.amodal, clip.depth) if entry is not None]
     trusted = np.concatenate([colours.sure for colours in found_in(clip)]).mean()
     assert np.concatenate([colours.sure for colours in found]).mean() < 0.6 * trusted
 
 
 def test_nothing_is_known_of_what_is_never_seen() -> None:
     clip = moving()
-    assert colours_of_others(clip.rgb, np.zeros_like(clip.modal), clip.amodal, None) == [None] * FRAMES
+    assert propagated_colors(clip.rgb, np.zeros_like(clip.modal), clip.amodal, None) == [None] * FRAMES
 
 
 def test_a_frame_that_hides_nothing_has_no_colours() -> None:
@@ -77,7 +77,7 @@ def test_a_frame_that_hides_nothing_has_no_colours() -> None:
 
 
 def test_fading_goes_from_one_to_the_other() -> None:
-    one, other = (HiddenColours(np.full((2, 3), v), np.full(2, v), np.full((2, 3), v)) for v in (0.0, 1.0))
+    one, other = (HiddenColors(np.full((2, 3), v), np.full(2, v), np.full((2, 3), v)) for v in (0.0, 1.0))
     assert one.faded(other, 0.25).copied == pytest.approx(0.25)
     assert one.faded(other, 0.25).sure == pytest.approx(0.25)
 
@@ -86,7 +86,7 @@ def test_fading_goes_from_one_to_the_other() -> None:
 def test_placing_finely_finds_parts_of_a_pixel(side: int) -> None:
     clip = moving()
     off = np.random.default_rng(1).normal(size=(FRAMES, 4)) * [0.4, 0.4, 0.01, 0.02]
-    cells = ColourCells.of(clip.rgb, clip.modal, side=side)
+    cells = ColorCells.of(clip.rgb, clip.modal, side=side)
     found = place_finely(cells, clip.placements + off, range(FRAMES))
     # All frames may be off by the same: only how they lie to each other is told by what they show.
     wrong, before = (np.abs(values - values.mean(axis=0)).mean() for values in (found - clip.placements, off))
@@ -97,7 +97,7 @@ def test_placing_finely_finds_parts_of_a_pixel(side: int) -> None:
 def test_a_frame_that_shows_too_little_stays() -> None:
     clip = moving()
     clip.modal[3] = False
-    cells = ColourCells.of(clip.rgb, clip.modal, side=40)
+    cells = ColorCells.of(clip.rgb, clip.modal, side=40)
     found = place_finely(cells, clip.placements, range(FRAMES))
     assert found[3] == pytest.approx(clip.placements[3])
 
@@ -108,6 +108,6 @@ def test_a_strip_of_one_row_of_cells_is_no_error() -> None:
     modal[:, :, 50:550] = True
     amodal = modal.copy()
     modal[1, :, 300:320] = False
-    (_, found) = colours_of_others(rgb, modal, amodal, None)
+    (_, found) = propagated_colors(rgb, modal, amodal, None)
     assert found is not None
     assert np.abs(found.copied - 90).max() < 1

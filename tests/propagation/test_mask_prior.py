@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from amodal_diffusion.frames.crop import CloseUp, follow
+from amodal_diffusion.frames.crop import ObjectCrop, follow
 from amodal_diffusion.frames.transforms import Letterbox, mask_to_unit
-from amodal_diffusion.propagation.mask_prior import View, look_with_others, show_other_frames
+from amodal_diffusion.propagation.mask_prior import View, apply_temporal_prior, temporal_mask_prior
 from amodal_diffusion.types import BoolArray
 from tests.propagation.moving import moving
 
@@ -22,8 +22,8 @@ def test_whole_frames_of_their_own_size_are_as_they_are() -> None:
     clip = moving()
     size = clip.modal.shape[1:]
     views: list[View] = [Letterbox(size, size)] * len(clip.modal)
-    found = look_with_others(clip.rgb, clip.modal, clip.depth, views, seen_through(views, clip.modal))
-    plain = show_other_frames(clip.rgb, clip.modal, clip.depth)
+    found = apply_temporal_prior(clip.rgb, clip.modal, clip.depth, views, seen_through(views, clip.modal))
+    plain = temporal_mask_prior(clip.rgb, clip.modal, clip.depth)
     assert found.shape == (len(clip.modal), 1, *size)
     np.testing.assert_allclose(found[:, 0].numpy(), np.where(clip.modal, 1, np.minimum(plain, -1e-3)), atol=1e-6)
 
@@ -32,11 +32,11 @@ def test_whole_frames_of_their_own_size_are_as_they_are() -> None:
 def test_close_ups_show_what_is_hidden_and_keep_the_visible_part(side: int) -> None:
     clip = moving()
     views: list[View] = [
-        CloseUp.at(focus, clip.modal.shape[1:], (side, side), zoom=1.5) for focus in follow(clip.modal)
+        ObjectCrop.at(focus, clip.modal.shape[1:], (side, side), zoom=1.5) for focus in follow(clip.modal)
     ]
     assert (views[0].scale < 1) == (side == 16)
     seen = seen_through(views, clip.modal)
-    found = look_with_others(clip.rgb, clip.modal, clip.depth, views, seen)
+    found = apply_temporal_prior(clip.rgb, clip.modal, clip.depth, views, seen)
     assert torch.equal(found > 0, seen > 0)
     assert -1 <= float(found.min()) < float(found[seen < 0].max()) < 0
     hidden = seen_through(views, clip.amodal) - seen > 0

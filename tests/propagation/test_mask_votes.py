@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from amodal_diffusion.propagation.mask_prior import show_other_frames
+from amodal_diffusion.propagation.mask_prior import temporal_mask_prior
 from amodal_diffusion.types import BoolArray, FloatArray
 
 
@@ -25,7 +25,7 @@ def behind_a_bar(frames: int = 10) -> tuple[BoolArray, BoolArray, FloatArray]:
 def test_hidden_pixels_are_lighter_than_others(with_depth: bool) -> None:
     whole, modal, depth = behind_a_bar()
     rgb = np.where(modal[..., None], 200, 40).astype(np.uint8).repeat(3, axis=-1)
-    shown = show_other_frames(rgb, modal, depth if with_depth else None)
+    shown = temporal_mask_prior(rgb, modal, depth if with_depth else None)
     assert shown.dtype == np.float32
     assert (shown[modal] == 1).all()
     assert -1 <= shown[~modal].min() < shown[~modal].max() < 0
@@ -36,11 +36,11 @@ def test_hidden_pixels_are_lighter_than_others(with_depth: bool) -> None:
 
 def test_an_object_that_is_never_visible_shows_nothing() -> None:
     nothing = np.zeros((3, 8, 9), dtype=np.bool_)
-    assert (show_other_frames(np.zeros((3, 8, 9, 3), np.uint8), nothing, None) == -1).all()
+    assert (temporal_mask_prior(np.zeros((3, 8, 9, 3), np.uint8), nothing, None) == -1).all()
 
 
 def test_a_single_frame_has_no_others() -> None:
     modal = np.zeros((1, 12, 12), dtype=np.bool_)
     modal[0, 3:8, 3:8] = True
-    shown = show_other_frames(np.zeros((1, 12, 12, 3), np.uint8), modal, None)
+    shown = temporal_mask_prior(np.zeros((1, 12, 12, 3), np.uint8), modal, None)
     assert np.array_equal(shown, np.where(modal, 1, -1))

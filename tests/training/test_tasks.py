@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from amodal_diffusion.data.samples import AmodalSample
-from amodal_diffusion.propagation.mask_prior import show_other_frames
+from amodal_diffusion.propagation.mask_prior import temporal_mask_prior
 from amodal_diffusion.training.dataset import AmodalSegmentationTask, ContentCompletionTask, join, task_of
 from amodal_diffusion.types import InputError
 
@@ -47,7 +47,7 @@ def test_the_visible_mask_may_have_what_other_frames_show(sample: AmodalSample) 
     assert task.needs_rgb
     batch = task.prepare(sample)
     assert sample.rgb is not None
-    shown = show_other_frames(sample.rgb, sample.modal, sample.depth)
+    shown = temporal_mask_prior(sample.rgb, sample.modal, sample.depth)
     assert torch.equal(batch.modal[0, :, 0], torch.from_numpy(shown))
     assert torch.equal(batch.modal[0, :, 0] > 0, torch.from_numpy(sample.modal))
     with pytest.raises(InputError, match="found by RGB, got a clip without"):

@@ -1,0 +1,159 @@
+"""From frames to what the networks see, for training and for inference: crop or letterbox or stretch, then ranges.
+
+Stage 1 gets the modal mask and depth, stage 2 the modal RGB on white and the amodal mask (docs/method.md, section 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from amodal_diffusion.config import SamplingConfig
+from amodal_diffusion.frames.crop import CropCenter, Geometry, crop_centers, frame_geometry
+from amodal_diffusion.frames.masks import cut_out_on_white
+from amodal_diffusion.frames.transforms import Stretch, depth_to_unit, mask_to_unit, resize_picture, to_unit
+from amodal_diffusion.propagation.mask_prior import apply_temporal_prior
+from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array, VideoClip
+
+
+@dataclass(frozen=True)
+class FrameInput:
+    """One frame of one object.
+
+    Attributes:
+        rgb: uint8 ``[H, W, 3]``.
+        modal: visible part of the object, bool ``[H, W]``; may be empty.
+        depth: float32 ``[H, W]`` in [-1, 1], nearer is larger, already scaled over the whole clip; None for none.
+        amodal: the whole object where it is known already, bool ``[H, W]``; stage 1 then leaves this frame alone.
+        center: of the object-centric crop, from :func:`~amodal_diffusion.frames.crop.crop_centers` over the whole clip;
+            needed for ``fit="crop"``.
+    """
+
+    rgb: UInt8Array
+    modal: BoolArray
+    depth: FloatArray | None = None
+    amodal: BoolArray | None = None
+    center: CropCenter | None = None
+
+    def geometry(self, config: SamplingConfig) -> Geometry:
+        """How the network sees the frame."""
+        height, width = self.modal.shape
+        return frame_geometry(config, (height, width), self.center)
+
+
+def clip_frames(
+    clip: VideoClip, depth: FloatArray | None = None, amodal_mask: BoolArray | None = None
+) -> Iterator[FrameInput]:
+    """Take a clip apart.
+
+    Args:
+        clip: frames and modal masks.
+        depth: float ``[F, H, W]``, any scale, nearer is larger; None for none.
+        amodal_mask: bool ``[F, H, W]``, where it is known.
+
+    Raises:
+        InputError: if shapes do not match, or masks are not boolean.
+    """
+    shape = clip.modal_mask.shape
+    for name, array in (("depth", depth), ("amodal_mask", amodal_mask)):
+        if array is not None and array.shape != shape:
+            raise InputError(f"{name}: expected {list(shape)} to match the clip, got {list(array.shape)}")
+    if amodal_mask is not None and amodal_mask.dtype != np.bool_:
+        raise InputError(f"amodal_mask: expected bool, got {amodal_mask.dtype}")
+    scaled = None if depth is None else depth_to_unit(depth)[:, 0].numpy()  # [F, H, W]
+    centers = crop_centers(clip.modal_mask if amodal_mask is None else clip.modal_mask | amodal_mask)
+    return (
+        FrameInput(
+            rgb=clip.rgb[index],
+            modal=clip.modal_mask[index],
+            depth=None if scaled is None else scaled[index],
+            amodal=None if amodal_mask is None else amodal_mask[index],
+            center=centers[index],
+        )
+        for index in range(clip.num_frames)
+    )
+
+
+def preprocess_segmentation(frames: Sequence[FrameInput], config: SamplingConfig) -> tuple[Tensor, Tensor | None]:
+    """The conditions of stage 1.
+
+    Args:
+        frames: of a window, of one size.
+        config: geometry, and whether the modal mask carries the temporal mask prior.
+
+    Returns:
+        modal mask, float32 ``[F, 1, h, w]`` in [-1, 1]; depth, likewise, or None if a frame has none. In a crop, depth
+        is scaled over what the network sees.
+    """
+    geometries = [frame.geometry(config) for frame in frames]
+    modal = torch.cat(
+        [preprocess_mask(frame.modal, geometry) for frame, geometry in zip(frames, geometries, strict=True)]
+    )
+    maps = [frame.depth for frame in frames if frame.depth is not None]
+    guide = None
+    if len(maps) == len(frames):
+        cropped = (
+            geometry.apply(torch.from_numpy(depth)[None, None], "edge")
+            for depth, geometry in zip(maps, geometries, strict=True)
+        )
+        guide = torch.cat(list(cropped))  # [F, 1, h, w]
+        if config.fit == "crop":
+            guide = depth_to_unit(guide[:, 0].numpy())
+    if config.beyond.temporal_prior:
+        rgb, visible = np.stack([frame.rgb for frame in frames]), np.stack([frame.modal for frame in frames])
+        modal = apply_temporal_prior(rgb, visible, None if guide is None else np.stack(maps), geometries, modal)
+    return modal, guide
+
+
+def preprocess_content(
+    frames: Sequence[FrameInput], amodal: Sequence[BoolArray], config: SamplingConfig
+) -> tuple[Tensor, Tensor]:
+    """The conditions of stage 2.
+
+    Args:
+        frames: of a window, of one size.
+        amodal: the whole object in each, bool ``[H, W]``.
+        config: geometry.
+
+    Returns:
+        visible part on white, float32 ``[F, 3, h, w]`` in [-1, 1]; amodal mask, float32 ``[F, 1, h, w]`` in [-1, 1].
+    """
+    geometries = [frame.geometry(config) for frame in frames]
+    modal = [
+        preprocess_on_white(frame.rgb, frame.modal, geometry)
+        for frame, geometry in zip(frames, geometries, strict=True)
+    ]
+    guide = [preprocess_mask(mask, geometry) for mask, geometry in zip(amodal, geometries, strict=True)]
+    return torch.cat(modal), torch.cat(guide)
+
+
+def preprocess_mask(mask: BoolArray, geometry: Geometry) -> Tensor:
+    """A mask of a frame, bool ``[H, W]``, as the network sees it.
+
+    Returns:
+        float32 ``[1, 1, h, w]``, -1 outside and 1 inside; a stretched mask is an 8-bit picture with grey edges, as the
+        reference gives it to the network.
+    """
+    if isinstance(geometry, Stretch):
+        levels = resize_picture(mask.astype(np.uint8) * np.uint8(255), geometry.target_hw, antialias=geometry.antialias)
+        return torch.from_numpy(levels)[None, None].float() / 127.5 - 1.0
+    inside = geometry.apply(mask_to_unit(mask[None]), -1.0) >= 0
+    return inside.float() * 2 - 1
+
+
+def preprocess_on_white(rgb: UInt8Array, mask: BoolArray, geometry: Geometry) -> Tensor:
+    """A frame inside a mask, white elsewhere, as the network sees it; float32 ``[1, 3, h, w]`` in [-1, 1].
+
+    Args:
+        rgb: uint8 ``[H, W, 3]``.
+        mask: bool ``[H, W]``.
+        geometry: how the network sees the frame.
+    """
+    visible = cut_out_on_white(rgb[None], mask[None])
+    if isinstance(geometry, Stretch):
+        return to_unit(resize_picture(visible[0], geometry.target_hw, antialias=geometry.antialias)[None])
+    return geometry.apply(to_unit(visible), 1.0)
