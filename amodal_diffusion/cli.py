@@ -12,6 +12,7 @@ from importlib import import_module
 from amodal_diffusion import commands
 from amodal_diffusion.completion.request import PACKAGE, package_version
 from amodal_diffusion.config import CommandParser
+from amodal_diffusion.options import PlainHelp, subcommand_parser
 from amodal_diffusion.types import InputError
 
 FAILED, INTERRUPTED = 2, 130
@@ -35,12 +36,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog=PACKAGE,
         description="Complete partly hidden objects in video: whole masks and whole appearance.",
         version=package_version(),
+        formatter_class=PlainHelp,
     )
     subcommands = parser.add_subcommands(dest="command", required=True)
+    subparsers: dict[str, CommandParser] = {}
     for name, module in modules.items():
-        subparser = CommandParser(description=f"{module.SUMMARY[0].upper()}{module.SUMMARY[1:]}.")
-        module.add_arguments(subparser)
-        subcommands.add_subcommand(name, subparser, help=module.SUMMARY)
+        subparsers[name] = subcommand_parser(f"{module.SUMMARY[0].upper()}{module.SUMMARY[1:]}.")
+        module.add_arguments(subparsers[name])
+        subcommands.add_subcommand(name, subparsers[name], help=module.SUMMARY)
+    if argv and argv[0] in subparsers:
+        argv = [argv[0], *subparsers[argv[0]].prepare(argv[1:])]
     args = parser.parse_args(argv)
     with _notices():
         try:

@@ -7,6 +7,7 @@ import itertools
 import math
 import re
 import sys
+from argparse import SUPPRESS
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -89,19 +90,19 @@ class SamplingConfig:
         guidance_scale: weight of classifier-free guidance, constant over frames; 1 or less is without.
         guidance_interval: lowest and highest sigma at which guidance applies; at others its second row is not computed.
             None applies guidance at every sigma.
-        scheduler: ``"euler"``, ``"heun"`` (two network passes a step but the last) or ``"dpmpp"`` (DPM-Solver++ of second
-            order); None takes the checkpoint's own scheduler.
+        scheduler: ``"euler"``, ``"heun"`` (two network passes a step but the last) or ``"dpmpp"`` (DPM-Solver++ of
+            second order); None takes the checkpoint's own scheduler.
         sigma_min: the schedule's lowest sigma above 0; the scheduler's own when None.
         sigma_max: the schedule's highest sigma; the scheduler's own when None.
         noise_aug_strength: standard deviation of the noise added to the condition pixels, at least 0.
         height: pixels the network works at, a multiple of the VAE's factor.
         width: pixels the network works at, a multiple of the VAE's factor.
         num_frames: frames of a window; longer clips are cut into windows that overlap by a quarter.
-        fit: how a frame becomes ``height`` x ``width``: ``"stretch"`` as the released checkpoints, ``"letterbox"`` keeps
-            the aspect, ``"crop"`` shows the object closely.
+        fit: how a frame becomes ``height`` x ``width``: ``"stretch"`` as for the released checkpoints, ``"letterbox"``
+            keeps the aspect, ``"crop"`` shows the object closely.
         resample: ``"pil"`` scales with antialiasing, ``"cv2"`` without, as the loaders of the reference.
-        conditioning: ``"corrected"`` builds conditions and masks as training does; ``"released"`` repeats the reference's
-            inference: one token a frame, fps minus one, masks cut at the network's size.
+        conditioning: ``"corrected"`` builds conditions and masks as training does; ``"released"`` repeats the
+            reference's inference: one token a frame, fps minus one, masks cut at the network's size.
         mask_threshold: stage 1's mask is where the mean of the 8-bit RGB levels, 0 to 1, is above this; 0 to below 1.
         samples: predictions of stage 1, each from its own noise; the mask is what most of them have.
         fps: frame rate the network is told, whatever the clip's own.
@@ -165,8 +166,8 @@ class SamplingConfig:
             raise InputError(f"mask_threshold: expected at least 0 and less than 1, got {threshold!r}")
         if self.beyond.expected_iou_weight is not None and not 0 < threshold <= HIGHEST_THRESHOLD:
             raise InputError(
-                f"mask_threshold: expected above 0 and at most {HIGHEST_THRESHOLD} beside expected_iou_weight, for which "
-                f"it is the least of a frame's own thresholds, got {threshold}; lower it, or leave out "
+                f"mask_threshold: expected above 0 and at most {HIGHEST_THRESHOLD} beside expected_iou_weight, for "
+                f"which it is the least of a frame's own thresholds, got {threshold}; lower it, or leave out "
                 "expected_iou_weight"
             )
 
@@ -213,6 +214,8 @@ class CommandParser(ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - argparse's own constructor arguments
         """Build the parser; a shortened flag is refused like any other unknown one."""
+        self.advanced: set[str] = set()  # destinations that `--help` leaves out
+        self.renamed: dict[str, str | Mapping[str, Sequence[str]]] = {}  # hidden options of an earlier version
         super().__init__(**{"allow_abbrev": False, **settings})
 
     def parse_args(  # type: ignore[override]  # argparse's overloads, of which only one is meant here
@@ -221,11 +224,56 @@ class CommandParser(ArgumentParser):
         namespace: Namespace | None = None,
         **settings: Any,  # noqa: ANN401
     ) -> Namespace:
-        """Parse a command line; the files of `--config` come before any flag, and a bare truth flag means true."""
-        if "--config" in self._option_string_actions:
-            files = ["--config", *(f"--{group}" for group in self.groups or ())]
-            args = _files_first(self._complete_flags(sys.argv[1:] if args is None else args), files)
-        return super().parse_args(args, namespace, **settings)
+        """Parse a command line, see :meth:`prepare`."""
+        return super().parse_args(self.prepare(sys.argv[1:] if args is None else args), namespace, **settings)
+
+    def prepare(self, args: Sequence[str]) -> list[str]:
+        """Put a command line into the form that the parser reads.
+
+        Options of an earlier version become today's, a bare truth flag means true, and the files of ``--config`` come
+        before any flag, so that flags beat files in any order.
+
+        Args:
+            args: the command line of this parser, without the names of programs and subcommands.
+        """
+        completed = self._complete_flags(self._rename(args))
+        if "--config" not in self._option_string_actions:
+            return completed
+        return _files_first(completed, ["--config", *(f"--{group}" for group in self.groups or ())])
+
+    def format_help(self, *formatter: Any) -> str:  # noqa: ANN401 - jsonargparse's own
+        """The help without the options in ``advanced``."""
+        hidden = [action for action in self._actions if action.dest in self.advanced]
+        texts = [action.help for action in hidden]
+        for action in hidden:
+            action.help = SUPPRESS
+        try:
+            return super().format_help(*formatter)
+        finally:
+            for action, text in zip(hidden, texts, strict=True):
+                action.help = text
+
+    def format_full_help(self) -> str:
+        """The help with all options."""
+        return super().format_help()
+
+    def _rename(self, args: Sequence[str]) -> list[str]:
+        """Replace options of an earlier version, by name or by name and value."""
+        current: list[str] = []
+        remaining = iter(args)
+        for argument in remaining:
+            flag, equals, value = argument.partition("=")
+            new = self.renamed.get(flag)
+            if new is None:
+                current.append(argument)
+            elif isinstance(new, str):
+                current.append(new + equals + value)
+            else:
+                value = value if equals else next(remaining, "")
+                if value not in new:
+                    self.error(f"{flag}: expected one of {', '.join(new)}, got {value or 'nothing'}")
+                current += new[value]
+        return current
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one line and exit with status 2, or raise where the parser does not exit on errors.
@@ -249,7 +297,8 @@ class CommandParser(ArgumentParser):
         for argument, following in itertools.zip_longest(args, args[1:], fillvalue="--"):
             flag, equals, value = argument.partition("=")
             if flag.startswith("--") and flag not in self._option_string_actions:
-                flag = "--" + flag.removeprefix("--").replace("-", "_")
+                spellings = ["--" + flag[2:].replace("-", "_"), "--" + flag[2:].replace("_", "-")]
+                flag = next((name for name in spellings if name in self._option_string_actions), flag)
             action = self._option_string_actions.get(flag)
             if action is None:
                 completed.append(argument)

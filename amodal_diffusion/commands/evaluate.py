@@ -86,7 +86,7 @@ def add_arguments(parser: CommandParser) -> None:
         help="write the predicted masks as well: coco, youtube-vis, davis",
     )  # fmt: skip
     parser.add_argument(
-        "--conditioning", choices=["corrected", "released"], default="corrected",
+        "--conditioning", choices=["corrected", "released"], default=None,
         help="released: repeat the reference's inference, for the paper's numbers from the published checkpoints",
     )  # fmt: skip
     add_sampling_options(parser)
@@ -149,8 +149,9 @@ def _evaluate(args: Namespace, processes: Processes) -> None:
     benchmark = _open_benchmark(args, processes, device=device)
     content = processes.together(lambda: _content(args))
     how = ModelOptions(
-        device, args.dtype, args.conditioning,
-        preset=args.preset, steps=args.steps, guidance=args.guidance, solver=args.solver,
+        device, args.dtype, preset=args.preset,
+        changes={"num_inference_steps": args.steps, "guidance_scale": args.guidance, "scheduler": args.solver,
+                 "conditioning": args.conditioning},
     )  # fmt: skip
     methods = processes.together(lambda: build_methods(_names(args), how))
     settings = _settings(args, benchmark, methods)

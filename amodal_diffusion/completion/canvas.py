@@ -52,7 +52,7 @@ class Canvas:
             InputError: if the share is another.
         """
         if not 0 <= share <= 1:
-            raise InputError(f"--expand: expected 0 to 1, the share of the frame that each margin has, got {share:g}")
+            raise InputError(f"--margin: expected 0 to 1, the share of the frame that each margin has, got {share:g}")
         return cls(clip.height, clip.width, round(share * clip.height), round(share * clip.width))
 
     @property

@@ -7,8 +7,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,14 @@ from amodal_diffusion.completion.depth import STEP as DEPTH_STEP
 from amodal_diffusion.completion.depth import clip_depth
 from amodal_diffusion.completion.formats import drop_layers, sound_of, write_formats
 from amodal_diffusion.completion.layer_order import summarise_order, write_order
+from amodal_diffusion.completion.layout import mask_path, record_path
 from amodal_diffusion.completion.networks import Networks
-from amodal_diffusion.completion.objects import complete_object
+from amodal_diffusion.completion.objects import FORMAT, complete_objects
 from amodal_diffusion.completion.request import (
     CompletionInputs,
     CompletionRequest,
-    mask_path,
     open_inputs,
     package_version,
-    record_path,
-    step_of,
 )
 from amodal_diffusion.completion.segmentation import MODAL_MASKS, segment_clip
 from amodal_diffusion.frames.drawing import OverlayLayer, draw_overlay
@@ -63,30 +60,24 @@ def complete_clip(
     Raises:
         InputError: if an input is wrong or something is in the way.
     """
-    from amodal_diffusion.pipelines.gathering import run_gathered
-
     inputs = open_inputs(request)
     folder = OutputFolder(
-        request.out, inputs=request.inputs(), settings=request.settings(), overwrite=request.overwrite
+        request.output.out, inputs=request.inputs(), settings=request.settings(), overwrite=request.output.overwrite
     )
     sound = sound_of(request)
     networks = networks or Networks(request)
-    estimator = networks.estimator if request.depth == "auto" and not inputs.whole else None
+    config = networks.config(request)
+    estimator = networks.estimator if request.depth.depth == "auto" and not inputs.whole else None
+    quiet, prompts = request.output.quiet, request.clicks.prompts
     with folder.opened() as out:
-        if request.prompts is not None:
-            tracks = segment_clip(
-                inputs.clip, request.prompts, networks.segmenter, out, place=MODAL_MASKS, quiet=request.quiet
-            )
+        if prompts is not None:
+            tracks = segment_clip(inputs.clip, prompts, networks.segmenter, out, place=MODAL_MASKS, quiet=quiet)
             inputs = replace(inputs, tracks=tracks)
-        depth = clip_depth(inputs, estimator, out, quiet=request.quiet)
+        depth = clip_depth(inputs, estimator, out, quiet=quiet)
         laid = replace(inputs, depth=depth).on_canvas()
-        todo = [track for track in laid.tracks if not out.is_finished(step_of(track))]
-        run_gathered(
-            [partial(complete_object, track, laid, networks.completer, request, out) for track in todo],
-            at_once=request.objects_at_once,
-        )
-        _write_overlay(laid, out, sound=sound, quiet=request.quiet)
-        write_order(laid, laid.depth, out, painted=request.stages == "all", quiet=request.quiet)
+        complete_objects(laid, networks.completer, config, request, out)
+        _write_overlay(laid, out, sound=sound, quiet=quiet)
+        write_order(laid, laid.depth, out, painted=request.painted, quiet=quiet)
         write_formats(laid, request, out, sound=sound)
         with out.step("summary", [SUMMARY]) as work:
             summary = _summary(request, inputs, depth, networks, out)
@@ -97,7 +88,7 @@ def complete_clip(
         drop_layers(laid, request, out)
         out.discard(DEPTH_STEP)
         out.commit()
-    return request.out
+    return request.output.out
 
 
 def _write_overlay(inputs: CompletionInputs, out: OutputFolder, *, sound: Path | None, quiet: bool) -> None:
@@ -133,12 +124,13 @@ def _summary(
     }
     seconds = {stage: round(sum(entry["seconds"][stage] for entry in objects.values()), 3) for stage in STAGES}
     return {
+        "format": FORMAT,
         "versions": _versions(),
-        "model": request.model,
-        "seed": request.seed,
+        "model": request.model.model,
+        "seed": request.sampling.seed,
         "settings": request.settings(),
-        "preset": request.preset or "default",
-        "sampling": {stage: asdict(values) for stage, values in networks.sampling(request).items()},
+        "preset": request.sampling.preset,
+        "sampling": networks.config(request).to_json(),
         "device": networks.completer.device,
         "dtype": networks.completer.dtype,
         "depth": "none" if depth is None else "given" if inputs.depth is not None else "estimated",

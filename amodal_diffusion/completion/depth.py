@@ -38,9 +38,9 @@ def load_estimator(request: CompletionRequest, default: str | None, *, device: s
     Raises:
         InputError: if a depth model that was asked for cannot be loaded.
     """
-    name = request.depth_model or default
+    name = request.depth.depth_model or default
     if name is None:
-        if not request.quiet:
+        if not request.output.quiet:
             logger.info("depth: the model names no depth network, going without; see --depth and --depth-model")
         return None
     from amodal_diffusion.models.depth import DepthEstimator
@@ -48,7 +48,7 @@ def load_estimator(request: CompletionRequest, default: str | None, *, device: s
     try:
         return DepthEstimator.from_pretrained(name, device=device)
     except InputError as error:
-        if request.depth_model is not None:
+        if request.depth.depth_model is not None:
             raise
         logger.warning("depth: going without: %s", error)
         return None

@@ -9,16 +9,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from amodal_diffusion.completion.request import (
-    ANNOTATIONS,
-    VIDEOS,
-    CompletionInputs,
-    CompletionRequest,
-    Format,
-    layer_path,
-    mask_path,
-    step_of,
-)
+from amodal_diffusion.completion.layout import ANNOTATIONS, VIDEOS, Format, layer_path, mask_path, step_of
+from amodal_diffusion.completion.request import CompletionInputs, CompletionRequest
 from amodal_diffusion.frames.layers import carry_colour, style_layer
 from amodal_diffusion.io.coco import AnnotatedTrack, CocoFile, YoutubeVisFile
 from amodal_diffusion.io.images import (
@@ -47,11 +39,11 @@ def sound_of(request: CompletionRequest) -> Path | None:
     Args:
         request: names the clip, which opens.
     """
-    if not request.audio:
+    if not request.output.audio:
         return None
-    if has_sound(request.clip):
-        return request.clip
-    logger.warning("--audio: %s has no sound; the videos have none", request.clip)
+    if has_sound(request.source.clip):
+        return request.source.clip
+    logger.warning("--audio: %s has no sound; the videos have none", request.source.clip)
     return None
 
 
@@ -66,16 +58,16 @@ def write_formats(
         out: an opened folder.
         sound: from :func:`sound_of`.
     """
-    for name in request.formats:
+    for name in request.output.formats:
         if name in VIDEOS:
             for track in inputs.tracks:
                 _write_video(name, track, inputs.clip, request, out, sound=sound)
         elif name in ANNOTATIONS:
-            _write_annotations(name, inputs, out, quiet=request.quiet)
+            _write_annotations(name, inputs, out, quiet=request.output.quiet)
         elif name == "davis":
             for track in inputs.tracks:
-                _write_labels(track, _numbers(inputs)[track.name], out, quiet=request.quiet)
-        elif _is_styled(request) and request.stages == "all":
+                _write_labels(track, _numbers(inputs)[track.name], out, quiet=request.output.quiet)
+        elif _is_styled(request) and request.painted:
             for track in inputs.tracks:
                 _write_styled(track, request, out)
 
@@ -88,13 +80,13 @@ def drop_layers(inputs: CompletionInputs, request: CompletionRequest, out: Outpu
         request: which formats.
         out: an opened folder, in which all else is written.
     """
-    if request.stages == "all" and ("png" not in request.formats or _is_styled(request)):
+    if request.painted and ("png" not in request.output.formats or _is_styled(request)):
         for track in inputs.tracks:
             out.drop(step_of(track), [layer_path(track, index) for index in range(track.num_frames)])
 
 
 def _is_styled(request: CompletionRequest) -> bool:
-    return request.soft_edge > 0 or request.alpha != "straight"
+    return request.output.soft_edge > 0 or request.output.alpha != "straight"
 
 
 def _write_video(
@@ -114,12 +106,12 @@ def _write_video(
         out.step(step, [path]) as work,
         VideoWriter(work / path, kind, VideoLayout.of(clip), sound_of=sound) as video,
     ):
-        for index in _frames(step, track, quiet=request.quiet):
+        for index in _frames(step, track, quiet=request.output.quiet):
             if kind == "mp4":
                 video.write(np.repeat(_mask(work, track, index)[..., None] * np.uint8(255), 3, axis=-1))
             else:
                 layer = _layer(work, track, index, request)
-                video.write(carry_colour(layer, _REACH) if request.alpha == "straight" else layer)
+                video.write(carry_colour(layer, _REACH) if request.output.alpha == "straight" else layer)
 
 
 def _write_styled(track: MaskTrack, request: CompletionRequest, out: OutputFolder) -> None:
@@ -129,7 +121,7 @@ def _write_styled(track: MaskTrack, request: CompletionRequest, out: OutputFolde
     if out.is_finished(step):
         return
     with out.step(step, files) as work:
-        for index in _frames(step, track, quiet=request.quiet):
+        for index in _frames(step, track, quiet=request.output.quiet):
             write_rgba_png(work / files[index], _layer(work, track, index, request))
 
 
@@ -194,7 +186,7 @@ def _mask(work: Path, track: MaskTrack, index: int) -> BoolArray:
 
 def _layer(work: Path, track: MaskTrack, index: int, request: CompletionRequest) -> UInt8Array:
     layer = read_rgba(work / layer_path(track, index))
-    return style_layer(layer, soft_edge=request.soft_edge, alpha=request.alpha)
+    return style_layer(layer, soft_edge=request.output.soft_edge, alpha=request.output.alpha)
 
 
 def _frames(step: str, track: MaskTrack, *, quiet: bool) -> Iterator[int]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from amodal_diffusion.completion.request import CompletionInputs, layer_path, mask_path
+from amodal_diffusion.completion.layout import layer_path, mask_path
+from amodal_diffusion.completion.request import CompletionInputs
 from amodal_diffusion.frames.layer_order import FrameOrder, Relation, order_objects
 from amodal_diffusion.frames.layers import Difference, compare, recompose
 from amodal_diffusion.io.depth_files import DepthTrack

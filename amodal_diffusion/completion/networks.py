@@ -12,10 +12,9 @@ from amodal_diffusion.completion.segmentation import open_segmenter
 from amodal_diffusion.types import STAGES, Stage
 
 if TYPE_CHECKING:
-    from amodal_diffusion.models.checkpoint import SamplingDefaults
     from amodal_diffusion.models.depth import DepthEstimator
     from amodal_diffusion.models.segmenters.protocol import Segmenter
-    from amodal_diffusion.pipelines.completer import AmodalCompleter
+    from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig
 
 
 class Networks:
@@ -34,25 +33,24 @@ class Networks:
         Raises:
             InputError: if one cannot be loaded or a setting does not fit it.
         """
-        quieten_libraries(quiet=request.quiet)
+        quieten_libraries(quiet=request.output.quiet)
         from amodal_diffusion.pipelines.completer import AmodalCompleter
 
         stages: tuple[Stage, ...] = STAGES
-        if request.stages == "masks":
+        if not request.painted:
             stages = ("amodal_segmentation",)
-        elif request.amodal_masks is not None:
+        elif request.source.amodal_masks is not None:
             stages = ("content_completion",)
         self._request = request
         self._segmenter: Segmenter | None = None
         self.completer: AmodalCompleter = AmodalCompleter.from_pretrained(
-            request.model,
-            content_model=request.content_model,
+            request.model.model,
+            content_model=request.model.content_model,
             stages=stages,
-            conditioning=request.conditioning,
-            device=request.device,
-            dtype=request.dtype,
+            device=request.model.device,
+            dtype=request.model.dtype,
         )
-        self.sampling(request)  # checks the settings
+        self.config(request)  # checks the settings
 
     @cached_property
     def estimator(self) -> DepthEstimator | None:
@@ -71,15 +69,18 @@ class Networks:
             RuntimeError: if the request names none.
         """
         if self._segmenter is None:
-            if self._request.segmenter is None:
+            if self._request.clicks.segmenter is None:
                 raise RuntimeError("the request names no segmenter")
             self._segmenter = open_segmenter(
-                self._request.segmenter, device=self.completer.device, dtype="auto", quiet=self._request.quiet
+                self._request.clicks.segmenter,
+                device=self.completer.device,
+                dtype="auto",
+                quiet=self._request.output.quiet,
             )
         return self._segmenter
 
-    def sampling(self, request: CompletionRequest) -> dict[Stage, SamplingDefaults]:
-        """How each loaded stage samples for a request.
+    def config(self, request: CompletionRequest) -> CompletionConfig:
+        """How the loaded stages are sampled for a request.
 
         Args:
             request: its choices beat those of its preset.
@@ -87,11 +88,4 @@ class Networks:
         Raises:
             InputError: if a choice does not fit a checkpoint, as a height that its VAE does not divide.
         """
-        return self.completer.sampling(
-            preset=request.preset,
-            num_inference_steps=request.steps,
-            guidance_scale=request.guidance,
-            solver=request.solver,
-            height=request.height,
-            width=request.width,
-        )
+        return self.completer.config(**request.sampling.changes())

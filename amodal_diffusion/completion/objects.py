@@ -1,60 +1,113 @@
-"""How far the completion of an object has come, kept beside its files so that a later run goes on from there."""
+"""Objects through the networks: their masks, layers and samples as files, and a record of each for the summary."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from itertools import chain, repeat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from tqdm import tqdm
 
-from amodal_diffusion.completion.request import (
-    CompletionInputs,
-    CompletionRequest,
-    answer_path,
+from amodal_diffusion.completion.layout import (
     layer_path,
     mask_path,
     record_path,
+    sample_path,
     step_of,
     uncertainty_path,
 )
+from amodal_diffusion.completion.request import CompletionInputs, CompletionRequest
+from amodal_diffusion.config import MASK_FILTERS
 from amodal_diffusion.frames.drawing import draw_uncertainty
 from amodal_diffusion.io.images import read_integers, write_mask_png, write_rgba_png
 from amodal_diffusion.io.mask_files import MaskTrack
 from amodal_diffusion.io.result_folder import OutputFolder, write_whole
 from amodal_diffusion.io.video_writer import VideoLayout, VideoWriter
 from amodal_diffusion.metrics import Agreement, probability_map
-from amodal_diffusion.pipelines.copies import TALLY
-from amodal_diffusion.pipelines.postprocessing import GUARDS
 from amodal_diffusion.types import STAGES, AmodalResult, BoolArray, FloatArray
 
 if TYPE_CHECKING:
-    from amodal_diffusion.pipelines.completer import AmodalCompleter, FrameInput
-    from amodal_diffusion.pipelines.network_calls import Ask
-    from amodal_diffusion.pipelines.occlusion_intervals import Spans
-    from amodal_diffusion.pipelines.tally import Tally
+    from amodal_diffusion.pipelines.completer import (
+        AmodalCompleter,
+        CompletionConfig,
+        FrameInput,
+        StreamStatistics,
+    )
+    from amodal_diffusion.pipelines.occlusion_intervals import OcclusionIntervals
+
+FORMAT = 2
+"""Of ``object.json`` and ``summary.json``; version 0.1 wrote neither number nor today's keys."""
+
+logger = logging.getLogger(__name__)
+
+
+def complete_objects(
+    inputs: CompletionInputs,
+    completer: AmodalCompleter,
+    config: CompletionConfig,
+    request: CompletionRequest,
+    out: OutputFolder,
+) -> None:
+    """Write the files of all objects that are not finished, ``object_batch`` of them at a time.
+
+    Objects of a batch go through the clip together, and their windows are rows of one network call. Files are written
+    as they come; a run that was broken off goes on after the frames that are finished.
+
+    Args:
+        inputs: the clip and its objects.
+        completer: the networks.
+        config: how they are sampled.
+        request: seed, stages, size of a batch.
+        out: an opened folder; each object is a step.
+    """
+    from amodal_diffusion.pipelines.completer import ObjectStream
+
+    left = iter([track for track in inputs.tracks if not out.is_finished(step_of(track))])
+    while tracks := list(islice(left, request.sampling.object_batch)):
+        with ExitStack() as steps:
+            files = [steps.enter_context(_object_files(track, config, request, out)) for track in tracks]
+            intervals = [_intervals(track, inputs, config, request) for track in tracks]
+            objects = [ObjectStream(found, entry.begun.frames) for found, entry in zip(intervals, files, strict=True)]
+            frames = _frames(tracks, inputs, [_masks(track, entry.work, entry.begun.frames)
+                                              for track, entry in zip(tracks, files, strict=True)])  # fmt: skip
+            names = ", ".join(track.name for track in tracks)
+            bar = steps.enter_context(
+                tqdm(
+                    total=sum(track.num_frames for track in tracks),
+                    initial=sum(entry.begun.frames for entry in files),
+                    desc=f"object {names}" if len(tracks) == 1 else f"objects {names}",
+                    unit="frame",
+                    disable=request.output.quiet,
+                )
+            )
+            for place, result in completer.stream_objects(frames, objects, config, seed=request.sampling.seed):
+                files[place].write(result, objects[place].statistics)
+                bar.update()
+            for entry, found in zip(files, intervals, strict=True):
+                entry.finish(found, inputs)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What was done for the first frames of an object, by all runs together.
+    """What all runs together have done for the first frames of an object; kept beside its files.
 
     Attributes:
         frames: whose files are written.
         seconds: time of the networks, by stage.
-        removed_by_guards: hidden pixels that were removed from these frames, by guard.
-        hidden_pixels: those that were painted, and how many of them are copies.
+        removed_by_filters: hidden pixels that each mask filter removed.
+        hidden_pixels: hidden pixels that were painted, and those of them that took their color from other frames.
     """
 
     frames: int = 0
     seconds: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    removed_by_guards: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(GUARDS, 0))
-    hidden_pixels: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(TALLY, 0.0))
+    removed_by_filters: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(MASK_FILTERS, 0))
+    hidden_pixels: Mapping[str, float] = field(default_factory=lambda: {"hidden": 0.0, "propagated": 0.0})
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -68,30 +121,23 @@ class Progress:
         except FileNotFoundError:
             return cls()
         frames = found["frames"] if "frames" in found else len(found["amodal_area"])
-        hidden = found.get("hidden_pixels", dict.fromkeys(TALLY, 0.0))
-        return cls(frames, found["seconds"], found["removed_by_guards"], hidden)
+        hidden = found.get("hidden_pixels", cls().hidden_pixels)
+        return cls(frames, found["seconds"], found["removed_by_filters"], hidden)
 
-    def plus(
-        self,
-        frames: int,
-        *,
-        seconds: Mapping[str, float],
-        removed_by_guards: Mapping[str, int],
-        hidden_pixels: Mapping[str, float],
-    ) -> Self:
+    def plus(self, frames: int, statistics: StreamStatistics) -> Self:
         """What is done with more frames.
 
         Args:
-            frames: more, like the following.
-            seconds: by stage.
-            removed_by_guards: pixels by guard.
-            hidden_pixels: pixels by kind.
+            frames: more.
+            statistics: of these frames.
         """
-        return type(self)(
-            self.frames + frames,
-            {stage: spent + seconds[stage] for stage, spent in self.seconds.items()},
-            {guard: count + removed_by_guards[guard] for guard, count in self.removed_by_guards.items()},
-            {kind: count + hidden_pixels[kind] for kind, count in self.hidden_pixels.items()},
+        propagation = {"hidden": statistics.hidden, "propagated": statistics.propagated}
+        return replace(
+            self,
+            frames=self.frames + frames,
+            seconds={stage: spent + statistics.seconds[stage] for stage, spent in self.seconds.items()},
+            removed_by_filters={name: n + statistics.removed[name] for name, n in self.removed_by_filters.items()},
+            hidden_pixels={kind: count + propagation[kind] for kind, count in self.hidden_pixels.items()},
         )
 
     def to_json(self) -> str:
@@ -99,187 +145,159 @@ class Progress:
         return json.dumps(asdict(self)) + "\n"
 
 
-logger = logging.getLogger(__name__)
+@dataclass
+class _ObjectFiles:
+    """The files of one object while they are written.
 
-
-def complete_object(
-    track: MaskTrack,
-    inputs: CompletionInputs,
-    completer: AmodalCompleter,
-    request: CompletionRequest,
-    out: OutputFolder,
-    ask: Ask,
-) -> None:
-    """Write one object's files as they come, and a record of them for the summary.
-
-    Until that is written, it tells how many frames are finished; a run that was broken off goes on after them.
-
-    Args:
+    Attributes:
         track: the object.
-        inputs: all of the clip.
-        completer: does it.
-        request: how.
-        out: where; the step of the object is done here.
-        ask: what runs its windows.
+        work: folder that holds them.
+        samples: samples that are written beside the mask; 0 for none.
+        begun: what earlier runs have done.
+        done: what is done by now.
     """
-    from amodal_diffusion.pipelines.tally import Tally
 
-    answers = _answers(track, inputs, request)
-    frames = [_files_of_frame(track, index, request, answers) for index in range(track.num_frames)]
-    files = [record_path(track), *chain.from_iterable(frames), *([uncertainty_path(track)] if answers else [])]
-    with out.step(step_of(track), files, progress=record_path(track)) as work:
-        record, spans = work / record_path(track), _spans(track, inputs, request)
-        begun = Progress.read(record)
-        if not all((work / file).is_file() for file in chain.from_iterable(frames[: begun.frames])):
-            begun = Progress()
-        if begun.frames and not request.quiet:
-            logger.info("object %s: goes on at frame %d of %d", track.name, begun.frames, track.num_frames)
-        done, tally = begun, Tally()
-        frames_in = _frames(track, inputs, _masks(track, work, begun.frames))
-        stream = _stream(frames_in, completer, request, spans, done=begun.frames, ask=ask, tally=tally)
-        with tqdm(
-            total=track.num_frames, initial=begun.frames, desc=f"object {track.name}", unit="frame",
-            disable=request.quiet,
-        ) as bar:  # fmt: skip
-            for result in stream:
-                ask.check()
-                _write_frames(track, result, work, start=done.frames)
-                done = begun.plus(
-                    done.frames - begun.frames + len(result.amodal_mask),
-                    seconds=tally.seconds,
-                    removed_by_guards=tally.guarded,
-                    hidden_pixels=tally.copied,
-                )
-                write_whole(record, done.to_json())
-                bar.update(len(result.amodal_mask))
+    track: MaskTrack
+    work: Path
+    samples: int
+    begun: Progress
+    done: Progress
+
+    def write(self, result: AmodalResult, statistics: StreamStatistics) -> None:
+        """Write the pictures of the next frames, then note that they are there."""
+        for position, mask in enumerate(result.amodal_mask):
+            index = self.done.frames + position
+            write_mask_png(self.work / mask_path(self.track, index), mask)
+            if result.rgba is not None:
+                write_rgba_png(self.work / layer_path(self.track, index), result.rgba[position])
+            for sample, masks in enumerate(() if result.samples is None else result.samples):
+                write_mask_png(self.work / sample_path(self.track, sample, index), masks[position])
+        frames = self.done.frames - self.begun.frames + len(result.amodal_mask)
+        self.done = self.begun.plus(frames, statistics)
+        write_whole(self.work / record_path(self.track), self.done.to_json())
+
+    def finish(self, intervals: OcclusionIntervals | None, inputs: CompletionInputs) -> None:
+        """Write the record of the object, once all of its frames are there."""
+        track, done = self.track, self.done
         if done.frames != track.num_frames:
             raise RuntimeError(f"{done.frames} results for {track.num_frames} frames of object {track.name}")
         values = {
+            "format": FORMAT,
             "visible_area": list(track.areas),
-            "amodal_area": [int(mask.sum()) for mask in _masks(track, work, track.num_frames)],
-            "spans": [asdict(run) for run in spans.runs],
-            "removed_by_guards": done.removed_by_guards,
-            **_copied_record(done.hidden_pixels),
-            **_compare_answers(track, inputs, work, answers),
+            "amodal_area": [int(mask.sum()) for mask in _masks(track, self.work, track.num_frames)],
+            "occlusion_intervals": None if intervals is None else [asdict(run) for run in intervals.runs],
+            "removed_by_filters": done.removed_by_filters,
+            **_propagation_record(done.hidden_pixels),
+            **_compare_samples(track, inputs, self.work, self.samples),
             "seconds": {stage: round(spent, 3) for stage, spent in done.seconds.items()},
         }
-        write_whole(record, json.dumps(values) + "\n")
+        write_whole(self.work / record_path(track), json.dumps(values) + "\n")
 
 
-def _copied_record(tally: Mapping[str, float]) -> dict[str, object]:
-    """How many hidden pixels there are, and which share of them are copies; nothing where none was copied at all."""
-    if not tally["hidden"]:
-        return {}
-    return {"hidden_pixels": dict(tally), "copied_share": round(tally["copied"] / tally["hidden"], 4)}
+@contextmanager
+def _object_files(
+    track: MaskTrack, config: CompletionConfig, request: CompletionRequest, out: OutputFolder
+) -> Iterator[_ObjectFiles]:
+    """Begin the step of an object, after the frames that an earlier run has finished."""
+    stage_1 = config.amodal_segmentation
+    samples = 0 if stage_1 is None or stage_1.samples == 1 else stage_1.samples
+    frames = [
+        [
+            mask_path(track, index),
+            *([layer_path(track, index)] if request.painted else []),
+            *(sample_path(track, sample, index) for sample in range(samples)),
+        ]
+        for index in range(track.num_frames)
+    ]
+    files = [record_path(track), *chain.from_iterable(frames), *([uncertainty_path(track)] if samples else [])]
+    with out.step(step_of(track), files, progress=record_path(track)) as work:
+        begun = Progress.read(work / record_path(track))
+        if not all((work / file).is_file() for file in chain.from_iterable(frames[: begun.frames])):
+            begun = Progress()
+        if begun.frames and not request.output.quiet:
+            logger.info("object %s: goes on at frame %d of %d", track.name, begun.frames, track.num_frames)
+        yield _ObjectFiles(track, work, samples, begun, begun)
 
 
-def _files_of_frame(track: MaskTrack, index: int, request: CompletionRequest, answers: int) -> list[str]:
-    layers = [layer_path(track, index)] if request.stages == "all" else []
-    return [mask_path(track, index), *layers, *(answer_path(track, answer, index) for answer in range(answers))]
+def _frames(
+    tracks: Sequence[MaskTrack], inputs: CompletionInputs, found: Sequence[Iterator[BoolArray]]
+) -> Iterator[list[FrameInput]]:
+    """Each frame of the clip once, for all objects; ``found`` are the amodal masks that an earlier run wrote."""
+    from amodal_diffusion.frames.crop import crop_centers
+    from amodal_diffusion.frames.transforms import depth_to_unit
+    from amodal_diffusion.pipelines.completer import FrameInput
 
-
-def _write_frames(track: MaskTrack, result: AmodalResult, work: Path, *, start: int) -> None:
-    """Write the pictures of frames from number ``start`` on."""
-    for position, mask in enumerate(result.amodal_mask):
-        index = start + position
-        write_mask_png(work / mask_path(track, index), mask)
-        if result.rgba is not None:
-            write_rgba_png(work / layer_path(track, index), result.rgba[position])
-        for answer, masks in enumerate(() if result.samples is None else result.samples):
-            write_mask_png(work / answer_path(track, answer, index), masks[position])
+    depth = inputs.depth
+    maps: Iterator[FloatArray | None] = repeat(None) if depth is None else iter(depth)
+    wholes: list[Iterator[BoolArray | None]] = []
+    centers = []
+    for track, written in zip(tracks, found, strict=True):
+        whole = inputs.whole.get(track.name)
+        wholes.append(chain(written, repeat(None)) if whole is None else iter(whole))
+        centers.append(
+            crop_centers(track if whole is None else (m | amodal for m, amodal in zip(track, whole, strict=True)))
+        )
+    for index, (rgb, values, *modal) in enumerate(zip(inputs.clip, maps, *tracks, strict=False)):  # maps may be endless
+        unit = None
+        if values is not None and depth is not None:
+            unit = depth_to_unit(values[None], limits=depth.limits)[0, 0].numpy()
+        yield [
+            FrameInput(rgb=rgb, modal=mask, depth=unit, amodal=next(whole), center=places[index])
+            for mask, whole, places in zip(modal, wholes, centers, strict=True)
+        ]
 
 
 def _masks(track: MaskTrack, work: Path, count: int) -> Iterator[BoolArray]:
-    """The whole masks of the first frames, as they were written."""
+    """The amodal masks of the first frames, as they were written."""
     return (read_integers(work / mask_path(track, index)).values > 0 for index in range(count))
 
 
-def _compare_answers(track: MaskTrack, inputs: CompletionInputs, work: Path, count: int) -> dict[str, object]:
-    """Draw where written answers differ, and name those first that agree best with the others; nothing where is one."""
+def _intervals(
+    track: MaskTrack, inputs: CompletionInputs, config: CompletionConfig, request: CompletionRequest
+) -> OcclusionIntervals | None:
+    """Frames in which the object can be occluded, judged by what the frame shows of the canvas; None for all."""
+    from amodal_diffusion.pipelines.occlusion_intervals import (
+        IntervalFrame,
+        find_occlusion_intervals,
+        intervals_of_masks,
+    )
+
+    if not config.skip_unoccluded:
+        return None
+    if track.name in inputs.whole:
+        return intervals_of_masks(zip(track, inputs.whole[track.name], strict=True))
+    inside = inputs.canvas.inside
+    if inputs.depth is not None:
+        frames = (
+            IntervalFrame(modal[inside], depth=depth[inside]) for modal, depth in zip(track, inputs.depth, strict=True)
+        )
+    else:
+        others = [other for other in inputs.tracks if other is not track]
+        frames = (
+            IntervalFrame(modal[inside], others=np.any([np.zeros_like(modal), *masks], axis=0)[inside])
+            for modal, *masks in zip(track, *others, strict=True)
+        )
+    return find_occlusion_intervals(frames, beyond=request.output.margin > 0)
+
+
+def _propagation_record(pixels: Mapping[str, float]) -> dict[str, object]:
+    """How many hidden pixels there are, and which share took its color from other frames; nothing without any."""
+    if not pixels["hidden"]:
+        return {}
+    return {"hidden_pixels": dict(pixels), "propagated_share": round(pixels["propagated"] / pixels["hidden"], 4)}
+
+
+def _compare_samples(track: MaskTrack, inputs: CompletionInputs, work: Path, count: int) -> dict[str, object]:
+    """Draw where samples differ, and name those first that agree best with the others; nothing where there is one."""
     if not count:
         return {}
     agreement = Agreement(count)
     with VideoWriter(work / uncertainty_path(track), "mp4", VideoLayout.of(inputs.clip)) as video:
         for index in range(track.num_frames):
-            paths = (work / answer_path(track, answer, index) for answer in range(count))
-            answers = np.stack([read_integers(path).values > 0 for path in paths])  # [K, H, W]
-            agreement.add(answers)
-            video.write(draw_uncertainty(probability_map(list(answers))))
+            paths = (work / sample_path(track, sample, index) for sample in range(count))
+            samples = np.stack([read_integers(path).values > 0 for path in paths])  # [K, H, W]
+            agreement.add(samples)
+            video.write(draw_uncertainty(probability_map(list(samples))))
     found = agreement.result()
     order = np.argsort([-value for value in found], kind="stable")
-    return {"answers": [{"answer": int(k) + 1, "agreement": round(found[k], 4)} for k in order]}
-
-
-def _answers(track: MaskTrack, inputs: CompletionInputs, request: CompletionRequest) -> int:
-    """How many answers are written: none beside a single one, and none where the whole masks are given."""
-    return request.samples if request.samples > 1 and track.name not in inputs.whole else 0
-
-
-def _stream(
-    frames: Iterator[FrameInput],
-    completer: AmodalCompleter,
-    request: CompletionRequest,
-    spans: Spans,
-    *,
-    done: int,
-    ask: Ask,
-    tally: Tally,
-) -> Iterator[AmodalResult]:
-    from amodal_diffusion.pipelines.postprocessing import Guards
-
-    return completer.stream(
-        frames,
-        seed=request.seed,
-        preset=request.preset,
-        num_inference_steps=request.steps,
-        guidance_scale=request.guidance,
-        solver=request.solver,
-        height=request.height,
-        width=request.width,
-        guards=None if request.guards is None else Guards.of(request.guards),
-        copies=None if request.copies is None else request.copies == "on",
-        samples=request.samples,
-        spans=spans,
-        done=done,
-        ask=ask,
-        tally=tally,
-    )
-
-
-def _spans(track: MaskTrack, inputs: CompletionInputs, request: CompletionRequest) -> Spans:
-    """Where the object can be hidden, judged by what the frame itself shows of the canvas."""
-    from amodal_diffusion.pipelines.occlusion_intervals import SpanFrame, Spans, find_spans, given_spans
-
-    if (request.spans or ("all" if request.conditioning == "released" else "auto")) == "all":
-        return Spans.whole(track.num_frames)
-    if track.name in inputs.whole:
-        return given_spans(zip(track, inputs.whole[track.name], strict=True))
-    inside = inputs.canvas.inside
-    if inputs.depth is not None:
-        frames = (
-            SpanFrame(modal[inside], depth=depth[inside]) for modal, depth in zip(track, inputs.depth, strict=True)
-        )
-    else:
-        others = [other for other in inputs.tracks if other is not track]
-        frames = (
-            SpanFrame(modal[inside], others=np.any([np.zeros_like(modal), *masks], axis=0)[inside])
-            for modal, *masks in zip(track, *others, strict=True)
-        )
-    return find_spans(frames, beyond=request.expand > 0)
-
-
-def _frames(track: MaskTrack, inputs: CompletionInputs, found: Iterator[BoolArray]) -> Iterator[FrameInput]:
-    """All frames; ``found`` are the whole masks that were written for the first of them."""
-    from amodal_diffusion.frames.crop import follow
-    from amodal_diffusion.frames.transforms import depth_to_unit
-    from amodal_diffusion.pipelines.completer import FrameInput
-
-    depth, whole = inputs.depth, inputs.whole.get(track.name)
-    maps: Iterator[FloatArray | None] = repeat(None) if depth is None else iter(depth)
-    wholes: Iterator[BoolArray | None] = chain(found, repeat(None)) if whole is None else iter(whole)
-    places = follow(track if whole is None else (modal | amodal for modal, amodal in zip(track, whole, strict=True)))
-    for rgb, modal, values, amodal, focus in zip(inputs.clip, track, maps, wholes, places, strict=False):  # two endless
-        unit = None
-        if values is not None and depth is not None:
-            unit = depth_to_unit(values[None], limits=depth.limits)[0, 0].numpy()
-        yield FrameInput(rgb=rgb, modal=modal, depth=unit, amodal=amodal, focus=focus)
+    return {"samples": [{"sample": int(k) + 1, "agreement": round(found[k], 4)} for k in order]}

@@ -1,4 +1,4 @@
-"""Where the files of an object lie in a folder of results."""
+"""What `complete` is asked for, and its inputs opened and held against each other before any network is loaded."""
 
 from __future__ import annotations
 
@@ -7,205 +7,273 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, get_args
+
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from amodal_diffusion.completion.canvas import Canvas
-from amodal_diffusion.completion.segmentation import check_prompts
+from amodal_diffusion.completion.layout import Format, check_formats, read_formats
+from amodal_diffusion.completion.segmentation import check_prompts, read_prompts
+from amodal_diffusion.config import MASK_FILTERS, Conditioning, Fit, MaskFilter, Resample, Scheduler
 from amodal_diffusion.frames.layers import Alpha
 from amodal_diffusion.io.depth_files import DepthTrack, fit_depth, open_depth
 from amodal_diffusion.io.mask_files import MaskTrack, fit_track, read_masks
 from amodal_diffusion.io.prompts import Prompts
 from amodal_diffusion.io.result_folder import InputRecord
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
-from amodal_diffusion.io.video_writer import Kind, missing_encoders
-from amodal_diffusion.pipelines.postprocessing import Guards
+from amodal_diffusion.options import Renamed, option
 from amodal_diffusion.types import InputError
 
-
-def step_of(track: MaskTrack) -> str:
-    """Name of the step that makes an object's files."""
-    return f"object {track.name}"
-
-
-def record_path(track: MaskTrack) -> str:
-    """Areas and seconds of an object, for the summary."""
-    return f"objects/{track.name}/object.json"
-
-
-def mask_path(track: MaskTrack, index: int) -> str:
-    """Whole mask of an object in a frame, counted from 0."""
-    return f"objects/{track.name}/amodal_masks/{index:05d}.png"
-
-
-def layer_path(track: MaskTrack, index: int) -> str:
-    """Layer of an object in a frame, counted from 0."""
-    return f"objects/{track.name}/completed/{index:05d}.png"
-
-
-def answer_path(track: MaskTrack, answer: int, index: int) -> str:
-    """Whole mask of an object in a frame by one of several answers, both counted from 0; folders count from 1."""
-    return f"objects/{track.name}/answers/{answer + 1}/{index:05d}.png"
-
-
-def uncertainty_path(track: MaskTrack) -> str:
-    """Video of where the answers differ."""
-    return f"objects/{track.name}/uncertainty.mp4"
-
-
-Format = Literal["png", "prores", "webm", "masks-mp4", "davis", "coco", "youtube-vis"]
-FORMATS: tuple[Format, ...] = get_args(Format)
-VIDEOS: dict[Format, tuple[Kind, str]] = {
-    "prores": ("prores", "completed.mov"),
-    "webm": ("webm", "completed.webm"),
-    "masks-mp4": ("mp4", "amodal_masks.mp4"),
+PACKAGE = "amodal-diffusion"
+PRESETS = ("fast", "default", "paper")
+RENAMED: Renamed = {
+    "--expand": "--margin",
+    "--solver": "--scheduler",
+    "--objects-at-once": "--object-batch",
+    "--spans": {"auto": ["--skip-unoccluded"], "all": ["--no-skip-unoccluded"]},
+    "--copies": {"on": ["--color-propagation"], "off": ["--no-color-propagation"]},
+    "--guards": "--mask-filters",
 }
-"""Of each object: the kind of video, and its name in the object's folder."""
-ANNOTATIONS: dict[Format, str] = {"coco": "coco.json", "youtube-vis": "youtube_vis.json"}
-"""Of all objects: the file's name."""
-LAYERS: tuple[Format, ...] = ("png", "prores", "webm")
+"""Options of version 0.1."""
+_OLD_FILTERS = {"behind": "depth", "attached": "components", "growth": "area"}
 
 
-def read_formats(text: str) -> tuple[Format, ...]:
-    """Formats of a list with commas, in the order of `FORMATS`.
+def read_filters(text: str | Sequence[str]) -> tuple[MaskFilter, ...]:
+    """Mask filters of a list, on the command line with commas; ``all`` and ``none`` stand alone.
 
     Raises:
         InputError: if one is unknown.
     """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    wrong = sorted(set(names) - set(FORMATS))
+    names = [name.strip() for name in (text.split(",") if isinstance(text, str) else text) if name.strip()]
+    if names in (["all"], ["none"]):
+        return MASK_FILTERS if names == ["all"] else ()
+    names = [_OLD_FILTERS.get(name, name) for name in names]
+    wrong = sorted(set(names) - set(MASK_FILTERS))
     if wrong or not names:
-        raise InputError(f"--formats: expected some of {','.join(FORMATS)}, got {','.join(wrong) or 'none'}")
-    return tuple(name for name in FORMATS if name in names)
+        expected = ", ".join(MASK_FILTERS)
+        raise InputError(
+            f"--mask-filters: expected all, none or some of {expected}, got {', '.join(wrong) or 'nothing'}"
+        )
+    return tuple(name for name in MASK_FILTERS if name in names)
 
 
-def check_formats(formats: Sequence[Format], *, painted: bool, sound: bool) -> None:
-    """Refuse formats that cannot be written, before there is anything to write.
+@dataclass(frozen=True)
+class Source:
+    """Input.
 
-    Args:
-        formats: to be written.
-        painted: there are layers.
-        sound: sound is carried into videos.
-
-    Raises:
-        InputError: if FFmpeg lacks an encoder, or a format holds layers and there are none.
+    Attributes:
+        clip: a video file, a folder of pictures, or one picture
+        masks: visible part of each object: a folder of PNG (0/255: one object; a palette or several grey values: one
+            object each), a mask video, a lossless video of labels, a COCO or YouTube-VIS JSON file, or a folder of
+            folders of PNG, one per object
+        object: complete this object alone
+        amodal_masks: amodal masks are known: paint only
+        allow_truncated: go on with what decodes of a damaged video
     """
-    for name in formats:
-        if name in VIDEOS and name in LAYERS and not painted:
-            raise InputError(f"--formats: {name} holds layers, which --stages masks leaves out; leave one of them out")
-    wanted: dict[str, Kind] = {"overlay.mp4": "mp4", **{name: VIDEOS[name][0] for name in formats if name in VIDEOS}}
-    for file, kind in wanted.items():
-        if missing := missing_encoders(kind, sound=sound):
-            raise InputError(
-                f"--formats: {file} needs FFmpeg's {' and '.join(missing)}, which this build of PyAV has not; leave it "
-                "out, or install PyAV's own wheel (pip install --force-reinstall av)"
-            )
+
+    clip: Path = option(metavar="CLIP", positional=True)
+    masks: Path | None = option(None, metavar="MASKS")
+    object: str | None = option(None, metavar="ID")
+    amodal_masks: Path | None = option(None, metavar="DIR", advanced=True)
+    allow_truncated: bool = option(False, advanced=True)
 
 
-PACKAGE = "amodal-diffusion"
+@dataclass(frozen=True)
+class Clicks:
+    """Masks from clicks: pixels from the upper left corner, in FRAME (0, the first, if left out).
+
+    Attributes:
+        point: a place on the object; ID tells several objects apart (1 if left out)
+        negative_point: a place that is not on the object, though it might be taken for it
+        box: a box around the visible part
+        text: what to find, such as 'person', with a segmenter that reads; every instance is an object
+        segmenter: a folder, a hub id such as facebook/sam2.1-hiera-tiny, or the name of a plug-in
+    """
+
+    point: Sequence[str] = option((), metavar="[ID:]X,Y@FRAME", several=True)
+    negative_point: Sequence[str] = option((), metavar="[ID:]X,Y@FRAME", several=True, advanced=True)
+    box: Sequence[str] = option((), metavar="[ID:]X0,Y0,X1,Y1@FRAME", several=True)
+    text: Sequence[str] = option((), metavar="TEXT", several=True)
+    segmenter: str | None = option(None, metavar="NAME")
+
+    @property
+    def prompts(self) -> Prompts | None:
+        """The clicks; None where there are none.
+
+        Raises:
+            InputError: if one is not written as the help says.
+        """
+        return read_prompts(self.point, self.negative_point, self.box, self.text)
+
+
+@dataclass(frozen=True)
+class Output:
+    """Output.
+
+    Attributes:
+        out: folder of the results, whole or absent
+        stages: masks: leave the painting out
+        formats: with commas: png (RGBA pictures), prores (ProRes 4444 MOV), webm (VP9 with alpha), masks-mp4, davis
+            (palette PNG), coco, youtube-vis (JSON); amodal masks as 0/255 PNG are always written (default: png)
+        margin: outpainting: complete what the border cuts off as well, on a canvas with margins of this share of the
+            frame's sides
+        alpha: premultiplied: into the colors of layers; straight by default
+        soft_edge: pixels around objects over which the alpha of layers falls to 0; an object's own pixels stay as they
+            are
+        audio: carry the clip's sound into the videos
+        overwrite: replace earlier results of this program in DIR
+        quiet: no progress bars
+    """
+
+    out: Path = option(metavar="DIR")
+    stages: str = option("all", choices=("masks", "all"))
+    formats: tuple[Format, ...] = option(("png",), metavar="LIST", read=read_formats)
+    margin: NonNegativeFloat = option(0.0, metavar="SHARE")
+    alpha: Alpha = option("straight", choices=get_args(Alpha), advanced=True)
+    soft_edge: NonNegativeInt = option(0, metavar="N", advanced=True)
+    audio: bool = option(False)
+    overwrite: bool = option(False)
+    quiet: bool = option(False, short="-q")
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Model.
+
+    Attributes:
+        model: a bundled name, a folder, or a hub id (default: tiny)
+        content_model: of stage 2, if another
+        device: auto, cpu, cuda, cuda:1, mps
+        dtype: auto, float32, float16, bfloat16
+    """
+
+    model: str = option("tiny", metavar="NAME")
+    content_model: str | None = option(None, metavar="NAME")
+    device: str = option("auto", metavar="NAME")
+    dtype: str = option("auto", metavar="NAME", advanced=True)
+
+
+@dataclass(frozen=True)
+class DepthChoice:
+    """Depth.
+
+    Attributes:
+        depth: auto: estimate depth if there is a depth model; none; or a folder of 16-bit PNG or an .npy file [F,H,W],
+            nearer is larger
+        depth_inverse: the depth is a distance: nearer is smaller
+        depth_model: depth network instead of the checkpoint's own
+    """
+
+    depth: str = option("auto", metavar="auto|none|PATH")
+    depth_inverse: bool = option(False, advanced=True)
+    depth_model: str | None = option(None, metavar="NAME")
+
+
+@dataclass(frozen=True)
+class SamplingChoice:
+    """Sampling.
+
+    Attributes:
+        preset: fast: few steps; default: as the checkpoint says; paper: the paper's inference, 25 Euler steps, guidance
+            1.5, no filters; released checkpoints take paper if none is named, others default
+        steps: denoising steps
+        guidance: weight of classifier-free guidance
+        seed: the same seed gives the same result
+        samples: predictions of stage 1: the mask is what most of them have; beside it each sample's masks, a video of
+            where they differ, and how well they agree
+        skip_unoccluded: the networks see only the frames in which an object can be occluded, and some around them
+        scheduler: Euler's method, Heun's (two network passes a step), or DPM-Solver++
+        height: pixels the network works at
+        width: pixels the network works at
+        fit: how frames become that size; the checkpoint's own by default
+        resample: pil: scale with antialiasing; cv2: without, as the loaders of the reference
+        conditioning: released: repeat the reference's inference, for the paper's numbers from the published checkpoints
+        mask_filters: against invented shape: all, none, or some of depth, components, area, with commas
+        color_propagation: take colors of hidden parts from other frames, as far as they can be relied on
+        tta: test-time augmentation of stage 1: mean over 1, 2 or 4 passes
+        object_batch: objects of a clip that are completed together, as rows of one network call; each takes the memory
+            of its own windows (default: 1)
+    """
+
+    preset: str | None = option(None, choices=PRESETS)
+    steps: PositiveInt | None = option(None, metavar="N")
+    guidance: PositiveFloat | None = option(None, metavar="G")
+    seed: NonNegativeInt = option(0, metavar="S")
+    samples: PositiveInt | None = option(None, metavar="K")
+    skip_unoccluded: bool | None = option(None)
+    scheduler: Scheduler | None = option(None, choices=get_args(Scheduler), advanced=True)
+    height: PositiveInt | None = option(None, metavar="H", advanced=True)
+    width: PositiveInt | None = option(None, metavar="W", advanced=True)
+    fit: Fit | None = option(None, choices=get_args(Fit), advanced=True)
+    resample: Resample | None = option(None, choices=get_args(Resample), advanced=True)
+    conditioning: Conditioning | None = option(None, choices=get_args(Conditioning), advanced=True)
+    mask_filters: tuple[MaskFilter, ...] | None = option(None, metavar="LIST", read=read_filters, advanced=True)
+    color_propagation: bool | None = option(None, advanced=True)
+    tta: PositiveInt | None = option(None, metavar="N", advanced=True)
+    object_batch: PositiveInt = option(1, metavar="N", advanced=True)
+
+    def changes(self) -> dict[str, Any]:
+        """Arguments of :meth:`AmodalCompleter.config`, under the names of `SamplingConfig`."""
+        values = {name: value for name, value in asdict(self).items() if name not in ("seed", "object_batch")}
+        return {"num_inference_steps": values.pop("steps"), "guidance_scale": values.pop("guidance"), **values}
 
 
 @dataclass(frozen=True)
 class CompletionRequest:
-    """The arguments of `amodal-diffusion complete`; see its help.
+    """Everything `amodal-diffusion complete` is asked for; each group is one of its help.
 
     Attributes:
-        clip: a video file, a folder of pictures, or one picture.
-        out: folder of the results.
-        masks: of what can be seen; None where prompts are to make them.
-        prompts: clicks, boxes or texts for the segmenter.
-        segmenter: a folder, a hub id, or a plug-in's name.
-        object_name: complete this object alone.
-        stages: ``"masks"`` leaves the painting out.
-        amodal_masks: whole masks, to paint only.
-        expand: margins of the canvas that objects are completed on, as a share of the frame's sides.
-        model: a bundled name, a folder, or a hub id.
-        content_model: for the painting, if another.
-        conditioning: ``"released"`` repeats the reference's inference.
-        device: ``"auto"`` or torch's name.
-        dtype: ``"auto"`` or torch's name.
-        depth: ``"auto"``, ``"none"`` or a path.
-        depth_inverse: the depth is a distance.
-        depth_model: instead of the checkpoint's own.
-        preset: how to sample, by name; None is the default.
-        steps: denoising steps; the preset's when None, as the following.
-        guidance: weight of guidance.
-        solver: what follows the network from noise to a clip.
-        height: pixels the model works at.
-        width: pixels the model works at.
-        seed: the same seed, the same result.
-        formats: of the results, see :mod:`amodal_diffusion.completion.request`.
-        alpha: of layers: ``"straight"``, or ``"premultiplied"`` into their colours.
-        soft_edge: pixels around objects over which the alpha of layers falls to 0; 0 for none.
-        audio: the clip's sound is carried into videos.
-        guards: against invented shape; the default of :class:`AmodalCompleter` when None.
-        copies: whether hidden colours are copied from other frames; likewise.
-        samples: answers of stage 1, each from noise of its own.
-        spans: ``"auto"`` leaves frames alone that hide nothing of an object, ``"all"`` none; None is auto, and all with
-            ``conditioning="released"``.
-        objects_at_once: objects of the clip that are completed at the same time; results do not depend on it on a CPU.
-        overwrite: replace earlier results of this program.
-        allow_truncated: go on with what decodes of a damaged video.
-        quiet: no progress bars.
+        source: the clip and its masks.
+        output: what is written, and where.
+        clicks: instead of masks.
+        model: the networks, and where they run.
+        depth: where depth comes from.
+        sampling: how the networks are sampled.
     """
 
-    clip: Path
-    out: Path
-    masks: Path | None = None
-    prompts: Prompts | None = None
-    segmenter: str | None = None
-    object_name: str | None = None
-    stages: Literal["masks", "all"] = "all"
-    amodal_masks: Path | None = None
-    expand: float = 0.0
-    model: str = "tiny"
-    content_model: str | None = None
-    conditioning: Literal["corrected", "released"] = "corrected"
-    device: str = "auto"
-    dtype: str = "auto"
-    depth: str = "auto"
-    depth_inverse: bool = False
-    depth_model: str | None = None
-    preset: Literal["fast", "default", "paper"] | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    solver: Literal["euler", "heun", "dpmpp"] | None = None
-    height: int | None = None
-    width: int | None = None
-    seed: int = 0
-    formats: tuple[Format, ...] = ("png",)
-    alpha: Alpha = "straight"
-    soft_edge: int = 0
-    audio: bool = False
-    guards: tuple[str, ...] | None = None
-    copies: Literal["on", "off"] | None = None
-    samples: int = 1
-    spans: Literal["auto", "all"] | None = None
-    objects_at_once: int = 1
-    overwrite: bool = False
-    allow_truncated: bool = False
-    quiet: bool = False
+    source: Source
+    output: Output
+    clicks: Clicks = Clicks()
+    model: ModelChoice = ModelChoice()
+    depth: DepthChoice = DepthChoice()
+    sampling: SamplingChoice = SamplingChoice()
+
+    @property
+    def painted(self) -> bool:
+        """Whether stage 2 runs."""
+        return self.output.stages == "all"
 
     def settings(self) -> dict[str, object]:
         """Everything that results depend on but the content of the inputs, as JSON values."""
-        names = (
-            "clip", "masks", "out", "amodal_masks", "objects_at_once", "overwrite", "allow_truncated", "quiet",
-        )  # fmt: skip
-        values: dict[str, object] = {name: value for name, value in asdict(self).items() if name not in names}
+        left_out = ("clip", "masks", "amodal_masks", "allow_truncated", "out", "overwrite", "quiet", "object_batch")
+        groups = (self.source, self.output, self.clicks, self.model, self.depth, self.sampling)
+        values = {name: value for group in groups for name, value in asdict(group).items() if name not in left_out}
         return {**values, "version": package_version()}
 
     def inputs(self) -> dict[str, InputRecord]:
         """The files that results depend on, by argument."""
         paths: dict[str, Path | None] = {
-            "clip": self.clip,
-            "masks": self.masks,
-            "amodal_masks": self.amodal_masks,
-            "depth": None if self.depth in ("auto", "none") else Path(self.depth),
-            "segmenter": model_folder(self.segmenter),
-            "model": model_folder(self.model),
-            "content_model": model_folder(self.content_model),
-            "depth_model": model_folder(self.depth_model),
+            "clip": self.source.clip,
+            "masks": self.source.masks,
+            "amodal_masks": self.source.amodal_masks,
+            "depth": None if self.depth.depth in ("auto", "none") else Path(self.depth.depth),
+            "segmenter": model_folder(self.clicks.segmenter),
+            "model": model_folder(self.model.model),
+            "content_model": model_folder(self.model.content_model),
+            "depth_model": model_folder(self.depth.depth_model),
         }
         return {name: InputRecord.of(path) for name, path in paths.items() if path is not None}
+
+
+GROUPS: dict[str, type[Any]] = {
+    "source": Source,
+    "clicks": Clicks,
+    "output": Output,
+    "model": ModelChoice,
+    "depth": DepthChoice,
+    "sampling": SamplingChoice,
+}
+"""The option groups of `complete`, by their field in the request, in the order of its help."""
 
 
 @dataclass(frozen=True)
@@ -246,24 +314,22 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
     Raises:
         InputError: if one is missing, damaged, or does not fit the others.
     """
-    if request.amodal_masks is not None and request.stages == "masks":
+    if request.source.amodal_masks is not None and request.output.stages == "masks":
         raise InputError("--amodal-masks: skips the stage that --stages masks asks for; leave one of them out")
-    for folder in (request.clip, request.masks, request.amodal_masks, Path(request.depth)):
-        if folder is not None and folder.is_dir() and request.out.resolve().is_relative_to(folder.resolve()):
-            raise InputError(f"out: {request.out}: lies in {folder}, which is input; choose another folder")
+    for folder in (request.source.clip, request.source.masks, request.source.amodal_masks, Path(request.depth.depth)):
+        if folder is not None and folder.is_dir() and request.output.out.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"out: {request.output.out}: lies in {folder}, which is input; choose another folder")
     _check_source(request)
-    if request.guards is not None:
-        Guards.of(request.guards)
-    if request.samples > 1 and request.amodal_masks is not None:
+    if (request.sampling.samples or 1) > 1 and request.source.amodal_masks is not None:
         raise InputError("--samples: are of the stage that --amodal-masks skips; leave one of them out")
-    check_formats(request.formats, painted=request.stages == "all", sound=request.audio)
-    clip = open_clip(request.clip, allow_truncated=request.allow_truncated)
-    canvas = Canvas.around(clip, request.expand)
-    if request.masks is None:
-        check_prompts(request.prompts, request.segmenter, clip)
+    check_formats(request.output.formats, painted=request.painted, sound=request.output.audio)
+    clip = open_clip(request.source.clip, allow_truncated=request.source.allow_truncated)
+    canvas = Canvas.around(clip, request.output.margin)
+    if request.source.masks is None:
+        check_prompts(request.clicks.prompts, request.clicks.segmenter, clip)
         return CompletionInputs(clip, (), {}, _depth(request, clip), canvas)
-    found = read_masks(request.masks, allow_truncated=request.allow_truncated)
-    tracks = tuple(fit_track(track, clip, what="masks") for track in _chosen(found, request.object_name))
+    found = read_masks(request.source.masks, allow_truncated=request.source.allow_truncated)
+    tracks = tuple(fit_track(track, clip, what="masks") for track in _chosen(found, request.source.object))
     for track in tracks:
         if not any(track.areas):
             raise InputError(
@@ -275,16 +341,16 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
 
 def _check_source(request: CompletionRequest) -> None:
     """Refuse all but one source of masks."""
-    if (request.masks is None) == (request.prompts is None):
-        found = "neither" if request.masks is None else "both"
+    if (request.source.masks is None) == (request.clicks.prompts is None):
+        found = "neither" if request.source.masks is None else "both"
         raise InputError(
             f"--masks: expected either masks or clicks (--point, --box, --text), got {found}; clicks make the masks"
         )
-    if request.masks is not None:
+    if request.source.masks is not None:
         return
-    if request.amodal_masks is not None:
+    if request.source.amodal_masks is not None:
         raise InputError("--amodal-masks: needs --masks; make them with `amodal-diffusion segment`")
-    if request.object_name is not None:
+    if request.source.object is not None:
         raise InputError("--object: chooses among --masks; show the object that is wanted alone")
 
 
@@ -311,16 +377,17 @@ def _whole_masks(
 
     They have the frames' size, or the canvas's, as an earlier run with the same margins writes them.
     """
-    if request.amodal_masks is None:
+    if request.source.amodal_masks is None:
         return {}
     what = "amodal-masks"
-    found = read_masks(request.amodal_masks, allow_truncated=request.allow_truncated, what=what)
+    found = read_masks(request.source.amodal_masks, allow_truncated=request.source.allow_truncated, what=what)
     if len(found) == len(tracks) == 1:
         found = {tracks[0].name: next(iter(found.values()))}
     missing = [track.name for track in tracks if track.name not in found]
     if missing:
         raise InputError(
-            f"{what}: {request.amodal_masks}: no masks of object {', '.join(missing)}; there are {', '.join(found)}"
+            f"{what}: {request.source.amodal_masks}: no masks of object {', '.join(missing)}; there are "
+            f"{', '.join(found)}"
         )
     wide = canvas.place_clip(clip)
     chosen = [found[track.name] for track in tracks]
@@ -332,13 +399,15 @@ def _whole_masks(
 
 
 def _depth(request: CompletionRequest, clip: ClipReader) -> DepthTrack | None:
-    if request.depth == "auto":
+    if request.depth.depth == "auto":
         return None
-    if request.depth_model is not None:
-        raise InputError(f"--depth-model: nothing to estimate, as --depth is {request.depth}; leave one of them out")
-    if request.depth == "none":
+    if request.depth.depth_model is not None:
+        raise InputError(
+            f"--depth-model: nothing to estimate, as --depth is {request.depth.depth}; leave one of them out"
+        )
+    if request.depth.depth == "none":
         return None
-    return fit_depth(open_depth(request.depth, inverse=request.depth_inverse), clip)
+    return fit_depth(open_depth(request.depth.depth, inverse=request.depth.depth_inverse), clip)
 
 
 def model_folder(name: str | None) -> Path | None:

@@ -1,20 +1,18 @@
-"""Clicks, boxes and texts on the command line."""
+"""From clicks to mask files: the work of `segment`, and the first step of `complete` where it is given clicks."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jsonargparse import Namespace
 from tqdm import tqdm
 
 from amodal_diffusion.completion.libraries import quieten_libraries
-from amodal_diffusion.config import CommandParser
 from amodal_diffusion.io.images import natural_key, write_mask_png
 from amodal_diffusion.io.mask_files import SINGLE, MaskTrack, read_masks
 from amodal_diffusion.io.prompts import Box, Point, Prompts
@@ -33,55 +31,30 @@ HOW_TO_GET = (
 _ENTRY = re.compile(r"(?:(?P<name>[^:@]*):)?(?P<numbers>[^:@]*)(?:@(?P<frame>\d+))?")
 
 
-def add_prompt_arguments(parser: CommandParser) -> None:
-    """Declare what shows objects in a clip, and the segmenter that looks.
+def read_prompts(
+    point: Sequence[str], negative_point: Sequence[str], box: Sequence[str], text: Sequence[str]
+) -> Prompts | None:
+    """Read clicks, boxes and texts as they are written on the command line.
 
     Args:
-        parser: of a subcommand.
-    """
-    group = parser.add_argument_group("clicks: pixels from the upper left corner, in FRAME (0, the first, if left out)")
-    for name, metavar, text in (
-        ("point", "[ID:]X,Y@FRAME", "a place on the object; ID tells several objects apart (1 if left out)"),
-        ("negative-point", "[ID:]X,Y@FRAME", "a place that is not on it, though it might be taken for it"),
-        ("box", "[ID:]X0,Y0,X1,Y1@FRAME", "a box around what can be seen of it"),
-    ):
-        group.add_argument(f"--{name}", metavar=metavar, type=str, nargs="+", action="extend", default=[], help=text)
-    group.add_argument(
-        "--text",
-        type=str,
-        nargs="+",
-        action="extend",
-        default=[],
-        help="what to find, such as 'person', with a segmenter that reads; every instance is an object",
-    )
-    group.add_argument(
-        "--segmenter",
-        metavar="NAME",
-        type=str,
-        default=None,
-        help="a folder or a hub id, such as facebook/sam2.1-hiera-tiny, or the name of a plug-in",
-    )
-
-
-def read_prompts(args: Namespace) -> Prompts | None:
-    """Read what is shown.
-
-    Args:
-        args: what :func:`add_prompt_arguments` declares.
+        point: ``[ID:]X,Y@FRAME`` on the object.
+        negative_point: ``[ID:]X,Y@FRAME`` not on the object.
+        box: ``[ID:]X0,Y0,X1,Y1@FRAME``.
+        text: what to find.
 
     Returns:
-        None if nothing is.
+        None if there are none.
 
     Raises:
-        InputError: if a value is not written as the help says.
+        InputError: if a value is not written like this.
     """
     prompts = Prompts(
         points=(
-            *(_point("--point", value, inside=True) for value in args.point),
-            *(_point("--negative-point", value, inside=False) for value in args.negative_point),
+            *(_point("--point", value, inside=True) for value in point),
+            *(_point("--negative-point", value, inside=False) for value in negative_point),
         ),
-        boxes=tuple(_box(value) for value in args.box),
-        texts=tuple(args.text),
+        boxes=tuple(_box(value) for value in box),
+        texts=tuple(text),
     )
     return None if prompts == Prompts() else prompts
 

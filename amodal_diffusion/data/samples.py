@@ -1,4 +1,4 @@
-"""What training reads: one object through one clip with its truth, at the frames' size, and generated clips of this kind."""
+"""Samples that training reads: one object through one clip with its truth, at the size of its frames."""
 
 from __future__ import annotations
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 from amodal_diffusion.baselines import (
     AmodalSegmenter,
@@ -18,9 +18,8 @@ from amodal_diffusion.baselines import (
 )
 from amodal_diffusion.evaluation.benchmarks.protocol import BenchmarkTrack, MaskTrack
 from amodal_diffusion.evaluation.content import fill_with_mean_colour
-from amodal_diffusion.models.checkpoint import Preset, Solver
-from amodal_diffusion.pipelines.completer import AmodalCompleter
-from amodal_diffusion.pipelines.denoising import Conditioning
+from amodal_diffusion.models.checkpoint import Preset
+from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig
 from amodal_diffusion.types import BoolArray, InputError, Stage, UInt8Array
 
 DEPTH_SUFFIX = "@depth"
@@ -103,28 +102,26 @@ class ModelOptions:
     Attributes:
         device: where they run.
         dtype: of their weights.
-        conditioning: ``"released"`` for published checkpoints.
-        preset: how to sample, by name; None is the default.
-        steps: denoising steps, the preset's when None, as the following.
-        guidance: weight of guidance.
-        solver: what follows the network from noise to a clip.
+        preset: how to sample, by name; the checkpoint's default when None.
+        changes: arguments of :meth:`AmodalCompleter.config` beside the preset.
     """
 
     device: str = "auto"
     dtype: str = "auto"
-    conditioning: Conditioning = "corrected"
     preset: Preset | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    solver: Solver | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class LoadedModel:
-    """A model's two stages, each loaded when it is first needed and shared by the methods that use it."""
+    """A model's two stages, each loaded when it is first needed and shared by the methods that use it.
+
+    Args:
+        model: as for :meth:`AmodalCompleter.from_pretrained`.
+        how: it is loaded and sampled.
+    """
 
     def __init__(self, model: str, how: ModelOptions) -> None:
-        """Name the model as for ``AmodalCompleter.from_pretrained``."""
-        self._model, self.how = model, how
+        self._model, self._how = model, how
 
     @cached_property
     def segmentation(self) -> AmodalCompleter:
@@ -137,24 +134,39 @@ class LoadedModel:
         return self._load("content_completion")
 
     @cached_property
-    def segmentation_record(self) -> dict[str, object]:
-        """Which networks stage 1 has and how it samples, for JSON."""
-        return _completer_record(self.segmentation, self.how)
+    def segmentation_config(self) -> CompletionConfig:
+        """How stage 1 is sampled."""
+        return self.segmentation.config(preset=self._how.preset, **self._how.changes)
 
     @cached_property
-    def content_record(self) -> dict[str, object]:
-        """Which networks stage 2 has and how it samples, for JSON."""
-        return _completer_record(self.content, self.how)
+    def content_config(self) -> CompletionConfig:
+        """How stage 2 is sampled."""
+        return self.content.config(preset=self._how.preset, **self._how.changes)
+
+    def describe(self, *, paints: bool) -> dict[str, object]:
+        """Networks and sampling of stage 1, and with ``paints`` of stage 2, for JSON."""
+        loaded: dict[Stage, tuple[AmodalCompleter, CompletionConfig]] = {
+            "amodal_segmentation": (self.segmentation, self.segmentation_config)
+        }
+        if paints:
+            loaded["content_completion"] = (self.content, self.content_config)
+        return {
+            stage: {
+                "fingerprint": completer.fingerprints()[stage],
+                "preset": self._how.preset,
+                "sampling": config.to_json()[stage],
+            }
+            for stage, (completer, config) in loaded.items()
+        }
 
     def _load(self, stage: Stage) -> AmodalCompleter:
-        how = self.how
         return AmodalCompleter.from_pretrained(
-            self._model, stages=(stage,), conditioning=how.conditioning, device=how.device, dtype=how.dtype
+            self._model, stages=(stage,), device=self._how.device, dtype=self._how.dtype
         )
 
 
 class ModelMethod:
-    """A model, sampled as its options say."""
+    """A model, sampled as its options say: the same call as a user's."""
 
     learned = True
 
@@ -163,34 +175,20 @@ class ModelMethod:
         self.name = name
         self.uses_depth = uses_depth
         self._model = model
-        self._segmentation = model.segmentation
+        _ = model.segmentation_config  # loads the stage and checks the settings
 
     def predict(self, track: BenchmarkTrack, *, sample: int = 0) -> BoolArray:
         """See `Method`."""
-        depth = track.depth if self.uses_depth else None
-        how = self._model.how
-        return self._segmentation.complete(
-            track.clip,
-            depth=depth,
-            seed=track.seed(sample),
-            preset=how.preset,
-            num_inference_steps=how.steps,
-            guidance_scale=how.guidance,
-            solver=how.solver,
+        model, depth = self._model, track.depth if self.uses_depth else None
+        return model.segmentation(
+            track.clip, model.segmentation_config, depth=depth, seed=track.seed(sample)
         ).amodal_mask
 
     def paint(self, track: MaskTrack) -> UInt8Array:
         """See `Method`."""
-        how = self._model.how
-        result = self._model.content.complete(
-            track.clip,
-            depth=track.depth if self.uses_depth else None,
-            amodal_mask=track.amodal_mask,
-            seed=track.seed(),
-            preset=how.preset,
-            num_inference_steps=how.steps,
-            guidance_scale=how.guidance,
-            solver=how.solver,
+        model, depth = self._model, track.depth if self.uses_depth else None
+        result = model.content(
+            track.clip, model.content_config, depth=depth, amodal_mask=track.amodal_mask, seed=track.seed()
         )
         if result.amodal_rgb is None:
             raise RuntimeError(f"{self.name}: stage 2 is loaded and painted nothing")
@@ -198,8 +196,7 @@ class ModelMethod:
 
     def describe(self, *, paints: bool) -> dict[str, object]:
         """See `Method`."""
-        record = {"amodal_segmentation": self._model.segmentation_record}
-        return {**record, "content_completion": self._model.content_record} if paints else {**record}
+        return self._model.describe(paints=paints)
 
 
 def build_methods(names: Sequence[str], how: ModelOptions | None = None) -> list[Method]:
@@ -245,14 +242,3 @@ def check_depth(methods: Sequence[Method], track: BenchmarkTrack) -> None:
             f"methods: {', '.join(needy)}: need depth, and {track.identity} has none; give --depth, or --depth-model "
             f"to estimate it, or leave them out ({DEPTH_SUFFIX} of a model)"
         )
-
-
-def _completer_record(completer: AmodalCompleter, how: ModelOptions) -> dict[str, object]:
-    (stage, settings), *_ = completer.sampling(
-        preset=how.preset, num_inference_steps=how.steps, guidance_scale=how.guidance, solver=how.solver
-    ).items()
-    return {
-        "fingerprint": completer.fingerprints()[stage],
-        "preset": how.preset or "default",
-        "sampling": asdict(settings),
-    }

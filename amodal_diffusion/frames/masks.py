@@ -217,7 +217,7 @@ def object_depth(modal: BoolArray, depth: FloatArray, quantile: float) -> float 
     Args:
         modal: visible part, bool ``[H, W]``.
         depth: any scale, nearer is larger, float32 ``[H, W]``.
-        quantile: the share, in [0, 1]: 0.5 is the median; less is farther, for objects that lean and depth that is noisy.
+        quantile: the share, in [0, 1]: 0.5 is the median; less is farther, for objects that lean and noisy depth.
 
     Returns:
         None where nothing is visible.

@@ -135,13 +135,13 @@ class WindowStream(Generic[T]):
         return None
 
     def add(self, window: Window[T], values: Tensor) -> None:
-        """Take in the values of a window, float ``[n, ...]``, one entry an item; windows blend linearly where they meet."""
+        """Take in the values of a window, float ``[n, ...]``, one an item; where windows overlap, values cross-fade."""
         self._release(self._blender.add(window.start, values))
         if self._ended or window.start + len(window.items) == self._segments[0][1]:
             self._close()
 
     def take(self) -> list[tuple[T, Tensor | None]]:
-        """The items, in order, whose values no later window can change, each with its value or None outside segments."""
+        """The items, in order, whose values no later window can change, each with its value; None outside segments."""
         final, self._final = list(self._final), deque()
         return final
 

@@ -38,7 +38,7 @@ PAPER: dict[str, Any] = {
     "color_propagation": False,
     "blend_weight": 1.0,
 }
-"""The paper's inference (section 5). Geometry, window and what the network was trained with stay the checkpoint's own."""
+"""The paper's inference (section 5). Geometry, window and what the network was trained with stay the checkpoint's."""
 
 _CORRECTED: dict[str, Any] = {"conditioning": "corrected", "scheduler": "dpmpp", "mask_filters": MASK_FILTERS}
 FEW_STEPS: dict[str, dict[str, Any]] = {
@@ -50,8 +50,8 @@ FEW_STEPS: dict[str, dict[str, Any]] = {
         "guidance_interval": (1.0, 100.0),
     },
 }
-"""Presets of checkpoints that come without settings, as the released ones do. Chosen by what they cost, 4 and 11 network
-rows for the paper's 50; not measured with these weights."""
+"""Presets of checkpoints that come without settings, as the released ones do. Chosen by what they cost, 4 and 11
+network rows for the paper's 50; not measured with these weights."""
 
 _FAST: dict[str, Any] = {"guidance_scale": 1.0, "guidance_interval": None, "scheduler": "dpmpp", "sigma_min": None,
                          "sigma_max": None, "tta": 1}  # fmt: skip
@@ -142,16 +142,11 @@ def read_settings(folder: Path) -> CheckpointSettings:
         raise InputError(f"{path}: format {version}, this version of the package reads 1 and {FORMAT}; upgrade it")
     if values.get("stage") not in STAGES:
         raise InputError(f"{path}: stage: expected one of {', '.join(STAGES)}, got {values.get('stage')!r}")
-    sampling, presets = values.pop("sampling", {}), values.pop("presets", {})
-    for name, found in (("sampling", sampling), ("presets", presets)):
-        if not isinstance(found, dict):
-            raise InputError(f"{path}: {name}: expected an object, got {type(found).__name__}")
+    sampling, presets = (_object(values.pop(name, {}), f"{path}: {name}") for name in ("sampling", "presets"))
     if version == 1:
         sampling = sampling_of_format_1(sampling)
         presets = {name: _renamed(changes) for name, changes in presets.items()}
-    beyond = sampling.pop("beyond", {})
-    if not isinstance(beyond, dict):
-        raise InputError(f"{path}: sampling.beyond: expected an object, got {type(beyond).__name__}")
+    beyond = _object(sampling.pop("beyond", {}), f"{path}: sampling.beyond")
     values["sampling"] = _fill(SamplingConfig, {**sampling, "beyond": _fill(BeyondPaper, beyond, path)}, path)
     return _fill(CheckpointSettings, {**values, "presets": presets}, path)
 
@@ -182,6 +177,12 @@ def sampling_of_format_1(values: Mapping[str, Any]) -> dict[str, Any]:
     inner = {entry.name for entry in fields(BeyondPaper)}
     beyond = {"mask_filters": list(MASK_FILTERS), **{name: value for name, value in named.items() if name in inner}}
     return {**{name: value for name, value in named.items() if name not in inner}, "beyond": beyond}
+
+
+def _object(values: object, name: str) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise InputError(f"{name}: expected an object, got {type(values).__name__}")
+    return values
 
 
 def _renamed(values: Any) -> Any:  # noqa: ANN401 - from a file, it may be anything

@@ -321,7 +321,8 @@ class AmodalCompleter:
             solver: now ``scheduler``.
             height: as for :meth:`config`.
             width: as for :meth:`config`.
-            guards: now ``mask_filters``; ``behind``, ``attached`` and ``growth`` are now ``depth``, ``components``, ``area``.
+            guards: now ``mask_filters``: ``behind``, ``attached``, ``growth`` became ``depth``, ``components``,
+                ``area``.
             copies: now ``color_propagation``.
             samples: as for :meth:`config`.
             spans: ``"auto"`` is now ``skip_unoccluded=True``.

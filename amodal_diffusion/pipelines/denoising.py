@@ -160,7 +160,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         sampling = sampling.changed({name: value for name, value in chosen.items() if value is not None})
 
         # 1. Check what came in
-        self._check_inputs(modal, guide, latents, sampling)
+        self._check_inputs(modal, guide, latents)
         device = self._execution_device
         batch, frames, _, height, width = modal.shape
         runs = [decoded] * batch if isinstance(decoded, slice) else list(decoded)
@@ -235,13 +235,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
             )[0].float()
         return output
 
-    def _check_inputs(
-        self,
-        modal: Tensor,
-        guide: Tensor | None,
-        latents: Tensor | None,
-        sampling: SamplingConfig,
-    ) -> None:
+    def _check_inputs(self, modal: Tensor, guide: Tensor | None, latents: Tensor | None) -> None:
         """Raise an InputError that names the argument which is out of range."""
         factor = spatial_factor(self.vae)
         if modal.ndim != 5 or modal.shape[2] not in (1, 3) or not modal.is_floating_point() or 0 in modal.shape:
@@ -316,8 +310,8 @@ def sample_windows(
         requests: the windows, any number.
         sampling: of the stage; ``samples`` videos are made of each window.
         seed: the same seed gives the same videos.
-        flip: axes of ``[F, C, h, w]`` along which the network sees the windows mirrored, for test-time augmentation: 0 is
-            time, in which each frame keeps its own noise, and -1 the width. The videos come back as the windows lie.
+        flip: axes of ``[F, C, h, w]`` along which the network sees the windows mirrored, for test-time augmentation: 0
+            is time, in which each frame keeps its own noise, and -1 the width. The videos are mirrored back.
 
     Returns:
         for each window, float32 ``[samples, F, 3, h, w]`` in [-1, 1] on the CPU; 0 in frames that are not decoded.

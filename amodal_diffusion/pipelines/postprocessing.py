@@ -25,7 +25,7 @@ _NEIGHBORS = np.ones((3, 3), dtype=np.bool_)
 def mask_score(video: Tensor) -> Tensor:
     """How strongly each pixel is taken for the object: the mean of the channels as 8-bit levels, 0 to 1.
 
-    The reference's rule, mask = sum of the three levels above 600, is a score above 600/765 (docs/method.md, section 5).
+    The reference's rule, sum of the three levels above 600, is a score above 600/765 (docs/method.md, section 5).
 
     Args:
         video: float ``[..., 3, H, W]`` in [-1, 1].

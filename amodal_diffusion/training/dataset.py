@@ -1,29 +1,38 @@
-"""The only difference between the stages: which parts of a clip are modal, guide and target."""
+"""The clips that a run trains on, preprocessed as in inference; the only difference between the stages is here."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.data.degrading import Degrading
 from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.data.occluders import OccludedTracks, OccluderBank, Occlusion
-from amodal_diffusion.data.sailvos import ClipDepth, SailVosDataset
+from amodal_diffusion.data.sailvos import SailVosDataset, read_frame
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
-from amodal_diffusion.frames.masks import cut_out_on_white
-from amodal_diffusion.frames.transforms import depth_to_unit, mask_to_unit, to_unit
-from amodal_diffusion.propagation.mask_prior import temporal_mask_prior
+from amodal_diffusion.frames.crop import Geometry, crop_centers, frame_geometry
+from amodal_diffusion.frames.transforms import Stretch, depth_to_unit
+from amodal_diffusion.pipelines.preprocessing import (
+    FrameInput,
+    preprocess_content,
+    preprocess_mask,
+    preprocess_on_white,
+    preprocess_segmentation,
+)
 from amodal_diffusion.synthetic import Split
 from amodal_diffusion.training.batches import Clips
-from amodal_diffusion.training.settings import DataSettings
-from amodal_diffusion.types import InputError, Stage
+from amodal_diffusion.training.settings import DataSettings, TrainingSettings
+from amodal_diffusion.types import FloatArray, InputError, Stage, UInt8Array
 
 
 @dataclass(frozen=True)
@@ -55,93 +64,116 @@ class TaskBatch:
         )
 
 
-class TrainingTask(Protocol):
+@dataclass(frozen=True)
+class Look:
+    """How the network sees one frame of a file.
+
+    Attributes:
+        file: of the frame.
+        geometry: from the frame to the network's size.
+        read: reads the frame, uint8 ``[H, W, 3]``.
+    """
+
+    file: Path
+    geometry: Geometry
+    read: Callable[[], UInt8Array]
+
+
+class ClipDepth(Protocol):
+    """Estimates the depth of a clip's frames at the network's size."""
+
+    def __call__(self, looks: Sequence[Look]) -> FloatArray:
+        """Depth of any scale, nearer is larger, float32 ``[F, h, w]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClipPreprocessing:
     """What a stage makes of a clip.
 
     Attributes:
-        stage: its name.
-        needs_rgb: whether clips must come with RGB.
-        other_frames: whether close-ups must come with what other frames show of the object.
+        stage: which stage.
+        config: geometry and temporal mask prior; its height, width and window are those of training.
+        depth: estimates the depth of clips that come without, in stage 1; None leaves them without.
     """
 
     stage: Stage
-    needs_rgb: bool
-    other_frames: bool
+    config: SamplingConfig
+    depth: ClipDepth | None = None
 
-    def prepare(self, sample: AmodalSample) -> TaskBatch:
+    @classmethod
+    def of(cls, settings: TrainingSettings, depth: ClipDepth | None = None) -> ClipPreprocessing:
+        """The preprocessing of a run: that of its sampling settings, at the size that it trains at."""
+        data = settings.data
+        config = replace(settings.sampling, height=data.height, width=data.width, num_frames=data.frames)
+        return cls(settings.stage, config, depth)
+
+    @property
+    def needs_rgb(self) -> bool:
+        """Whether clips must come with RGB."""
+        return self.stage == "content_completion" or self.config.beyond.temporal_prior
+
+    def frames(self, sample: AmodalSample) -> list[FrameInput]:
+        """A clip as the pipelines take it; frames that are not read are black.
+
+        Raises:
+            InputError: if the clip lacks RGB that the stage needs, or an object to crop around.
+        """
+        if self.needs_rgb and sample.rgb is None:
+            raise InputError(f"{sample.name}: {self.stage} needs rgb, got a clip without; load it with RGB")
+        black = np.broadcast_to(np.uint8(0), (*sample.modal.shape[1:], 3))
+        scaled = None if sample.depth is None else depth_to_unit(sample.depth)[:, 0].numpy()
+        centers = crop_centers(sample.modal) if self.config.fit == "crop" else [None] * len(sample.modal)
+        return [
+            FrameInput(
+                rgb=black if sample.rgb is None else sample.rgb[index],
+                modal=sample.modal[index],
+                depth=None if scaled is None else scaled[index],
+                center=centers[index],
+            )
+            for index in range(len(sample.modal))
+        ]
+
+    def __call__(self, sample: AmodalSample) -> TaskBatch:
         """Turn one clip into a batch of one.
 
         Raises:
             InputError: if the clip lacks a part that the stage needs.
         """
-        ...
-
-
-class AmodalSegmentationTask:
-    """Stage 1: modal mask + depth -> amodal mask; clips without depth have no guide.
-
-    Args:
-        other_frames: whether the modal mask has in grey what other frames show of the object; this takes RGB. In a
-            sample that does not have it already, the object is followed in what the model sees.
-
-    Attributes:
-        needs_rgb: see `TrainingTask`.
-        other_frames: as given.
-    """
-
-    stage: Stage = "amodal_segmentation"
-
-    def __init__(self, *, other_frames: bool = False) -> None:
-        self.needs_rgb = self.other_frames = other_frames
-
-    def prepare(self, sample: AmodalSample) -> TaskBatch:
-        """Turn one clip into a batch of one."""
-        modal = self._modal(sample)[None]  # [1, F, 1, H, W]
-        guide = torch.zeros_like(modal) if sample.depth is None else depth_to_unit(sample.depth)[None]
+        frames = self.frames(sample)
+        geometries = [frame.geometry(self.config) for frame in frames]
+        if self.stage == "amodal_segmentation":
+            modal, guide = preprocess_segmentation(frames, self.config)
+            if guide is None and self.depth is not None and sample.files:
+                guide = depth_to_unit(self.depth(self.looks(sample)))
+            target = [preprocess_mask(mask, part) for mask, part in zip(sample.amodal, geometries, strict=True)]
+        else:
+            if sample.whole_rgb is None:
+                raise InputError(f"{sample.name}: content completion needs the whole object's RGB, got a clip without")
+            modal, guide = preprocess_content(frames, list(sample.amodal), self.config)
+            whole = zip(sample.whole_rgb, sample.amodal, geometries, strict=True)
+            target = [preprocess_on_white(rgb, mask, part) for rgb, mask, part in whole]
         return TaskBatch(
-            modal=modal,
-            guide=guide,
-            amodal=mask_to_unit(sample.amodal)[None],
-            guide_present=torch.tensor([sample.depth is not None]),
+            modal=modal[None],
+            guide=(torch.zeros_like(modal) if guide is None else guide)[None],
+            amodal=torch.cat(target)[None],
+            guide_present=torch.tensor([guide is not None]),
         )
 
-    def _modal(self, sample: AmodalSample) -> Tensor:
-        if not self.other_frames:
-            return mask_to_unit(sample.modal)
-        if sample.seen is not None:
-            return torch.from_numpy(sample.seen)[:, None]
-        if sample.rgb is None:
-            raise InputError(f"{sample.name}: what other frames show is found by RGB, got a clip without; load it too")
-        return torch.from_numpy(temporal_mask_prior(sample.rgb, sample.modal, sample.depth))[:, None]
+    def looks(self, sample: AmodalSample) -> list[Look]:
+        """How the network sees the frames of a clip of files, without reading them."""
+        size = (sample.modal.shape[1], sample.modal.shape[2])
+        centers = crop_centers(sample.modal) if self.config.fit == "crop" else [None] * len(sample.modal)
+        return [
+            Look(file, frame_geometry(self.config, size, center), partial(read_frame, file, size))
+            for file, center in zip(sample.files, centers, strict=True)
+        ]
 
-
-class ContentCompletionTask:
-    """Stage 2: modal RGB on white + amodal mask -> RGB of the whole object on white."""
-
-    stage: Stage = "content_completion"
-    needs_rgb = True
-    other_frames = False
-
-    def prepare(self, sample: AmodalSample) -> TaskBatch:
-        """Turn one clip into a batch of one."""
-        if sample.rgb is None or sample.whole_rgb is None:
-            raise InputError(
-                f"{sample.name}: content completion needs rgb and whole_rgb, got a clip without; load it with RGB"
-            )
-        visible = cut_out_on_white(sample.rgb, sample.modal) if sample.modal_rgb is None else sample.modal_rgb
-        return TaskBatch(
-            modal=to_unit(visible)[None],  # [1, F, 3, H, W]
-            guide=mask_to_unit(sample.amodal)[None],
-            amodal=to_unit(sample.whole_rgb)[None],
-            guide_present=torch.tensor([True]),
-        )
-
-
-def task_of(stage: Stage, *, other_frames: bool = False) -> TrainingTask:
-    """The task of a stage; ``other_frames`` is of :class:`AmodalSegmentationTask`."""
-    if stage == "amodal_segmentation":
-        return AmodalSegmentationTask(other_frames=other_frames)
-    return ContentCompletionTask()
+    def whole_looks(self, sample: AmodalSample) -> list[Look]:
+        """The whole frames of a clip of files at the network's size, for the depth of clips that are completed."""
+        size = (sample.modal.shape[1], sample.modal.shape[2])
+        whole = Stretch(size, (self.config.height, self.config.width))
+        return [Look(file, whole, partial(read_frame, file, size)) for file in sample.files]
 
 
 def join(batches: Sequence[TaskBatch]) -> TaskBatch:
@@ -156,16 +188,16 @@ def join(batches: Sequence[TaskBatch]) -> TaskBatch:
 
 
 class TaskClips(Dataset[TaskBatch]):
-    """Clips as batches of one, prepared for a task.
+    """Clips as batches of one, preprocessed for a stage.
 
     Args:
         samples: the clips.
-        task: the stage.
+        preprocess: the stage.
     """
 
-    def __init__(self, samples: Clips[AmodalSample], task: TrainingTask) -> None:
+    def __init__(self, samples: Clips[AmodalSample], preprocess: ClipPreprocessing) -> None:
         self.samples = samples
-        self.task = task
+        self.preprocess = preprocess
 
     def __len__(self) -> int:
         """Number of clips."""
@@ -173,102 +205,99 @@ class TaskClips(Dataset[TaskBatch]):
 
     def __getitem__(self, index: int) -> TaskBatch:
         """One clip."""
-        return self.task.prepare(self.samples[index])
+        return self.preprocess(self.samples[index])
+
+    def read(self, index: int) -> AmodalSample:
+        """One clip at the size of its frames; estimated depth is that of the network's size, scaled up again."""
+        sample = self.samples[index]
+        depth = self.preprocess.depth
+        if depth is None or not sample.files or sample.depth is not None:
+            return sample
+        looks = self.preprocess.whole_looks(sample)
+        maps = torch.from_numpy(depth(looks))[:, None]  # [F, 1, h, w]
+        return replace(sample, depth=looks[0].geometry.invert(maps, outside=0.0)[:, 0].numpy())
 
     def draw(self, index: int, *, generator: torch.Generator) -> TaskBatch:
         """One clip; where occluders are put before its object, they are drawn from the generator."""
         if not isinstance(self.samples, OccludedTracks):
             return self[index]
         drawn = self.samples.draw(index, generator=generator)
-        return replace(self.task.prepare(drawn.sample), occlusions=(drawn.occlusion,))
+        return replace(self.preprocess(drawn.sample), occlusions=(drawn.occlusion,))
 
     def name(self, index: int) -> str:
         """The sample's name, without reading it."""
         return self.samples.name(index)
 
 
-def training_samples(
-    settings: DataSettings, task: TrainingTask, *, depth: ClipDepth | None = None
-) -> Clips[AmodalSample]:
+def training_clips(settings: TrainingSettings, *, depth: ClipDepth | None = None) -> TaskClips:
     """What a run trains on: the tracks of its annotation file, or scenes of the training split.
 
     Args:
-        settings: name the data.
-        task: the stage.
-        depth: of the tracks, which have none of their own.
+        settings: name the data and the stage.
+        depth: of tracks, which have none of their own.
 
     Raises:
         InputError: if a file cannot be used.
     """
-    if settings.annotations is None:
-        return scenes(settings, task, split="train", length=settings.clips)
-    return tracks(settings, task, settings.annotations, settings.images, depth=depth)
+    preprocess, data = ClipPreprocessing.of(settings, depth), settings.data
+    if data.annotations is None:
+        return TaskClips(scenes(data, preprocess, split="train", length=data.clips), preprocess)
+    return TaskClips(tracks(data, preprocess, data.annotations, data.images), preprocess)
 
 
-def validation_samples(
-    settings: DataSettings,
-    task: TrainingTask,
-    *,
-    length: int,
-    depth: ClipDepth | None = None,
-    depthless: bool = False,
-) -> Clips[AmodalSample]:
-    """What a run's validation looks at: tracks of its annotation file, or the first scenes.
+def validation_clips(
+    settings: TrainingSettings, *, depth: ClipDepth | None = None, depthless: bool = False
+) -> TaskClips:
+    """What a run's validation looks at: tracks of its annotation file, or the first scenes; none is corrupted.
 
     Args:
-        settings: name the data.
-        task: the stage.
-        length: at most so many.
-        depth: of the tracks, which have none of their own.
+        settings: name the data, the stage and the number of clips.
+        depth: of tracks, which have none of their own.
         depthless: leave out the depth of the clips.
 
     Raises:
         InputError: if a file cannot be used.
     """
-    if settings.validation_annotations is None:
-        exact = replace(settings, seed=0, degraded_share=0.0, depthless_share=float(depthless))
-        return scenes(exact, task, split="validation", length=length)
-    annotations, images = settings.validation_annotations, settings.validation_images
-    depth = None if depthless else depth
-    return tracks(settings, task, annotations, images, limit=length, depth=depth)
+    preprocess = ClipPreprocessing.of(settings, None if depthless else depth)
+    data, length = settings.data, settings.validation.clips
+    if data.validation_annotations is None:
+        exact = replace(data, seed=0, degraded_share=0.0, depthless_share=float(depthless))
+        return TaskClips(scenes(exact, preprocess, split="validation", length=length), preprocess)
+    annotations, images = data.validation_annotations, data.validation_images
+    return TaskClips(tracks(data, preprocess, annotations, images, limit=length), preprocess)
 
 
-def scenes(settings: DataSettings, task: TrainingTask, *, split: Split, length: int) -> SceneDataset:
-    """The generated scenes of a split."""
-    size = (settings.height, settings.width)
-    height, width = size if settings.zoom is None else (settings.scene_height, settings.scene_width)
+def scenes(settings: DataSettings, preprocess: ClipPreprocessing, *, split: Split, length: int) -> SceneDataset:
+    """The generated scenes of a split: at the size of training, or larger where crops are cut from them."""
+    cropped = preprocess.config.fit == "crop"
     return SceneDataset(
         split,
         length=length,
         frames=settings.frames,
-        height=height,
-        width=width,
-        with_rgb=task.needs_rgb,
+        height=settings.scene_height if cropped else settings.height,
+        width=settings.scene_width if cropped else settings.width,
+        with_rgb=preprocess.needs_rgb,
         seed=settings.seed,
-        close_up=None if settings.zoom is None else (*size, settings.zoom),
-        other_frames=task.other_frames,
         change=Degrading(settings.degraded_share, settings.depthless_share),
     )
 
 
 def tracks(
     settings: DataSettings,
-    task: TrainingTask,
+    preprocess: ClipPreprocessing,
     annotations: Path,
     images: Path | None,
     *,
     limit: int | None = None,
-    depth: ClipDepth | None = None,
 ) -> SailVosDataset | OccludedTracks:
     """The tracks of an annotation file, in stage 2 behind occluders.
 
     Args:
-        settings: how they are looked at.
-        task: the stage.
+        settings: length of a clip, and the occluders.
+        preprocess: says whether frames are read.
         annotations: the file.
         images: root of its frames; its own folder by default.
         limit: at most so many.
-        depth: of the tracks, which have none of their own.
 
     Raises:
         InputError: if a file cannot be used.
@@ -277,13 +306,9 @@ def tracks(
         annotations,
         images,
         frames=settings.frames,
-        height=settings.height,
-        width=settings.width,
-        with_rgb=task.needs_rgb,
-        zoom=settings.zoom,
+        with_rgb=preprocess.needs_rgb,
         index_folder=settings.index_folder,
         limit=limit,
-        depth=depth,
     )
     occluders = settings.occluders
     if occluders.annotations is None:

@@ -10,12 +10,12 @@ from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
 from amodal_diffusion.data.cache import Entry, TensorCache, content_key
-from amodal_diffusion.data.sailvos import Look
 from amodal_diffusion.models.conditioning import clip_tokens
 from amodal_diffusion.models.depth import DepthEstimator
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.latents import Autoencoder, encode_video
 from amodal_diffusion.models.weights import fingerprint
+from amodal_diffusion.training.dataset import Look
 from amodal_diffusion.training.settings import Precision, TrainingSettings
 from amodal_diffusion.types import FloatArray
 
@@ -97,12 +97,12 @@ class FrameDepth:
 
     def entry(self, look: Look) -> Entry:
         """Depth ``[h, w]`` of a frame; its content is the file's bytes, so that it need not be decoded to be found."""
-        key = content_key("depth", self._made_by, look.file.read_bytes(), repr(look.view).encode())
+        key = content_key("depth", self._made_by, look.file.read_bytes(), repr(look.geometry).encode())
         return Entry(key, lambda: self._make(look))
 
     def _make(self, look: Look) -> Tensor:
         depth = torch.from_numpy(self._estimator(look.read()[None]))  # [1, H, W]
-        return look.view.apply(depth[:, None], "edge")[0, 0]
+        return look.geometry.apply(depth[:, None], "edge")[0, 0]
 
 
 def computes_depth(settings: TrainingSettings) -> bool:

@@ -20,11 +20,17 @@ from accelerate.utils import gather_object
 from amodal_diffusion.config import dump_settings, parse_settings
 from amodal_diffusion.data.cache import Entry, State, TensorCache
 from amodal_diffusion.data.occluders import OccludedTracks
-from amodal_diffusion.data.sailvos import SailVosDataset
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.latents import spatial_factor
 from amodal_diffusion.training.batches import seeded_generator
-from amodal_diffusion.training.dataset import TaskClips, TrainingTask, join, scenes, task_of, tracks
+from amodal_diffusion.training.dataset import (
+    ClipPreprocessing,
+    TaskClips,
+    join,
+    scenes,
+    training_clips,
+    validation_clips,
+)
 from amodal_diffusion.training.distributed import main_first, make_accelerator, together
 from amodal_diffusion.training.latent_cache import FrameDepth, LatentCache, frame_depth, latent_cache
 from amodal_diffusion.training.latents import LatentBatch, encode_batch, join_latents
@@ -78,14 +84,6 @@ _FLOAT32 = 4
 _SECONDS_BETWEEN_LINES = 30.0
 
 
-@dataclass(frozen=True)
-class _Tracks:
-    """An annotation file's tracks, and whether they are trained on or only validated, which takes their depth alone."""
-
-    samples: SailVosDataset | OccludedTracks
-    trained: bool
-
-
 class AheadOfRun:
     """What of a run's clips can be encoded ahead: those that it trains on, then those that its validation looks at.
 
@@ -103,20 +101,17 @@ class AheadOfRun:
         self, settings: TrainingSettings, storage: TensorCache, components: StageComponents, *, count: int
     ) -> None:
         data = settings.data
-        if data.occluders.annotations is not None and data.zoom is not None:
+        if data.occluders.annotations is not None and settings.sampling.fit == "crop":
             raise InputError(
-                "data.zoom: close-ups follow what occluders leave visible, so no clip of stage 2 looks the same twice "
+                "sampling.fit: crops follow what occluders leave visible, so no clip of stage 2 looks the same twice "
                 "and nothing can be encoded ahead; train without data.cache"
             )
         self.storage = storage
-        self._task: TrainingTask = task_of(settings.stage, other_frames=settings.sampling.other_frames)
         self._latents: LatentCache = latent_cache(settings, storage, components)
         self._depth: FrameDepth | None = frame_depth(settings, storage, components.vae.device)
-        self._clips = [
-            (part, index)
-            for part in _parts(settings, self._task, count=count, with_depth=self._depth is not None)
-            for index in range(len(part.samples))
-        ]
+        self._parts = _parts(settings, with_depth=self._depth is not None)
+        trained = [(self._parts[0], index) for index in range(min(count or len(self._parts[0]), len(self._parts[0])))]
+        self._clips = trained + [(part, index) for part in self._parts[1:] for index in range(len(part))]
         self._clip_bytes = _track_bytes(data, components, with_depth=self._depth is not None)
 
     def __len__(self) -> int:
@@ -130,7 +125,7 @@ class AheadOfRun:
     def name(self, place: int) -> str:
         """What messages call a clip."""
         part, index = self._clips[place]
-        return part.samples.name(index)
+        return part.name(index)
 
     def entries(self, place: int) -> Iterator[Entry]:
         """All that can be kept of a clip.
@@ -142,15 +137,15 @@ class AheadOfRun:
         if isinstance(part.samples, OccludedTracks):
             whole = part.samples.whole(index)
             if whole is not None:
-                yield self._latents.latents_entry(self._task.prepare(whole).amodal[0])
+                yield self._latents.latents_entry(part.preprocess(whole).amodal[0])
             return
-        track = part.samples.load(index)
-        if part.trained:
-            clip = self._task.prepare(part.samples.sample(track, modal=track.modal, amodal=track.amodal))
+        sample, trained = part.samples[index], part is self._parts[0]
+        if trained:
+            clip = part.preprocess(sample)
             yield self._latents.latents_entry(clip.amodal[0])
             yield self._latents.tokens_entry(clip.modal[0])
         if self._depth is not None:
-            for look in part.samples.looks(track, modal=track.modal):
+            for look in part.preprocess.looks(sample) if trained else part.preprocess.whole_looks(sample):
                 yield self._depth.entry(look)
 
 
@@ -226,15 +221,12 @@ def _share(ahead: AheadOfRun, accelerator: Accelerator) -> list[int]:
     return places
 
 
-def _parts(settings: TrainingSettings, task: TrainingTask, *, count: int, with_depth: bool) -> Iterator[_Tracks]:
-    data = settings.data
-    if data.annotations is not None:
-        yield _Tracks(tracks(data, task, data.annotations, data.images, limit=count or None), trained=True)
-    if with_depth and settings.validation.every and data.validation_annotations is not None:
-        clips = settings.validation.clips
-        yield _Tracks(
-            tracks(data, task, data.validation_annotations, data.validation_images, limit=clips), trained=False
-        )
+def _parts(settings: TrainingSettings, *, with_depth: bool) -> list[TaskClips]:
+    """The clips that are trained on, then those of the validation if these need depth."""
+    parts = [training_clips(settings)]
+    if with_depth and settings.validation.every and settings.data.validation_annotations is not None:
+        parts.append(validation_clips(settings))
+    return parts
 
 
 def _track_bytes(data: DataSettings, components: StageComponents, *, with_depth: bool) -> int:
@@ -344,8 +336,8 @@ def _encode_scenes(
         open_folder(out, LatentSettings.of(settings, components), shard_size=settings.shard_size)
 
     main_first(accelerator, start)
-    task = task_of(settings.stage, other_frames=settings.sampling.other_frames)
-    clips = TaskClips(scenes(settings.data, task, split="train", length=shards * settings.shard_size), task)
+    preprocess = ClipPreprocessing.of(settings)
+    clips = TaskClips(scenes(settings.data, preprocess, split="train", length=shards * settings.shard_size), preprocess)
 
     def encode() -> None:
         for shard in range(accelerator.process_index, shards, accelerator.num_processes):

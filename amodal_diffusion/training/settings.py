@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from amodal_diffusion.models.checkpoint import SamplingDefaults
+from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.models.unet import Trainable
 from amodal_diffusion.types import InputError, Stage
 
@@ -165,8 +165,7 @@ class DataSettings:
         frames: frames ``F`` of a clip.
         height: pixels ``H`` that the model sees.
         width: pixels ``W`` that the model sees.
-        zoom: look at close-ups of the object, as ``sampling.zoom`` does; None at whole frames.
-        scene_height: pixels of the scenes that close-ups are cut from; whole frames are made at ``height``.
+        scene_height: pixels of the scenes that are cropped (``sampling.fit: crop``); others are made at ``height``.
         scene_width: likewise.
         seed: of the generated scenes.
         degraded_share: share of the generated scenes whose masks and depth are made like what tools give: ragged
@@ -191,7 +190,6 @@ class DataSettings:
     frames: int = 25
     height: int = 128
     width: int = 256
-    zoom: float | None = None
     scene_height: int = 64
     scene_width: int = 128
     seed: int = 0
@@ -364,7 +362,7 @@ class TrainingSettings:
     noise: NoiseSettings = field(default_factory=NoiseSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     validation: ValidationSettings = field(default_factory=ValidationSettings)
-    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
         """Check the numbers that would otherwise fail late.
@@ -379,11 +377,6 @@ class TrainingSettings:
         for name in at_least_one:
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if self.data.zoom != self.sampling.zoom:
-            raise InputError(
-                f"data.zoom: expected sampling.zoom, {self.sampling.zoom}, so that the model sees the same in training "
-                f"and in use; got {self.data.zoom}"
-            )
         self._check_tracks()
         if self.pixel_weight < 0:
             raise InputError(f"pixel_weight: expected at least 0, got {self.pixel_weight}")

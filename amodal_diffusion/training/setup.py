@@ -14,7 +14,7 @@ from amodal_diffusion.config import dump_settings, parse_settings, save_settings
 from amodal_diffusion.data.cache import TensorCache
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.training.batches import Clips
-from amodal_diffusion.training.dataset import TaskBatch, TaskClips, task_of, training_samples
+from amodal_diffusion.training.dataset import TaskBatch, training_clips
 from amodal_diffusion.training.distributed import TERMINATED_STATUS, Termination, make_accelerator, together
 from amodal_diffusion.training.latent_cache import FrameDepth, frame_depth, latent_cache
 from amodal_diffusion.training.latents import LatentBatch
@@ -118,5 +118,4 @@ def _clips(
     data = settings.data
     if data.latents is not None:
         return LatentShards(data.latents, LatentSettings.of(settings, components), length=data.clips)
-    task = task_of(settings.stage, other_frames=settings.sampling.other_frames)
-    return TaskClips(training_samples(data, task, depth=depth), task)
+    return training_clips(settings, depth=depth)

@@ -82,7 +82,7 @@ class LatentSettings:
             frames=data.frames,
             height=data.height,
             width=data.width,
-            zoom=data.zoom,
+            zoom=settings.sampling.beyond.crop_scale if settings.sampling.fit == "crop" else None,
             scene_height=data.scene_height,
             scene_width=data.scene_width,
             scene_seed=data.seed,
@@ -94,8 +94,8 @@ class LatentSettings:
             image_encoder=digest(components.image_encoder),
             degraded_share=data.degraded_share,
             depthless_share=data.depthless_share,
-            other_frames=settings.sampling.other_frames,
-            following=MOTION_VERSION if settings.sampling.other_frames else 0,
+            other_frames=settings.sampling.beyond.temporal_prior,
+            following=MOTION_VERSION if settings.sampling.beyond.temporal_prior else 0,
             scenes=TRAIN_VERSION,
         )
 

@@ -1,4 +1,4 @@
-"""The look at fixed clips during training: figures over all processes and a picture of the first few clips."""
+"""Validation during training: fixed clips completed as in use, figures over all processes, a picture of the first."""
 
 from __future__ import annotations
 
@@ -7,26 +7,23 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from PIL import Image
-from torch import Tensor
 
-from amodal_diffusion.data.sailvos import ClipDepth
 from amodal_diffusion.data.samples import AmodalSample
-from amodal_diffusion.frames.transforms import to_uint8
+from amodal_diffusion.frames.masks import cut_out_on_white
+from amodal_diffusion.frames.transforms import depth_to_unit
 from amodal_diffusion.metrics import PROTOCOLS, Protocol, TrackScores, score_track, summarise
-from amodal_diffusion.models.checkpoint import SamplingDefaults
 from amodal_diffusion.models.hub import StageComponents
-from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
-from amodal_diffusion.pipelines.postprocessing import hidden_part
-from amodal_diffusion.pipelines.views import window_scores
-from amodal_diffusion.training.batches import Clips, reason_of
-from amodal_diffusion.training.dataset import TaskBatch, task_of, validation_samples
+from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
+from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig
+from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
+from amodal_diffusion.training.batches import reason_of
+from amodal_diffusion.training.dataset import ClipDepth, TaskClips, validation_clips
 from amodal_diffusion.training.distributed import Termination, together
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.types import InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, InputError, UInt8Array, VideoClip
 
 _SHOWN_FRAMES = 2  # of each clip in the picture: a third and two thirds through
 _GAP = 2  # pixels between the pictures
@@ -40,15 +37,14 @@ class Prediction:
     Attributes:
         index: of the clip.
         sample: the clip.
-        batch: the clip as the networks take it.
-        video: predicted amodal video, float32 ``[F, 3, H, W]`` in [-1, 1]; in stage 1 the scores that the masks are
-            cut from, ``[F, 1, H, W]``, in [0, 1].
+        mask: predicted amodal mask, bool ``[F, H, W]``; in stage 2 the true one, which is given.
+        rgb: predicted amodal RGB on white, uint8 ``[F, H, W, 3]``; None in stage 1.
     """
 
     index: int
     sample: AmodalSample
-    batch: TaskBatch
-    video: Tensor
+    mask: BoolArray
+    rgb: UInt8Array | None
 
 
 @dataclass(frozen=True)
@@ -65,12 +61,14 @@ class Findings:
 
 
 class Validator:
-    """Samples the first clips of the validation split, shared out over the processes, always with the same noise.
+    """Completes the first clips of the validation split as a user would, shared out over the processes.
 
-    Stage 1's masks come about as in use (views, what other frames show, each frame's own threshold), but at the size
-    that the model works at, in one window, and without the guards.
+    A clip goes through :class:`~amodal_diffusion.pipelines.completer.AmodalCompleter` with the run's sampling settings
+    and its index as seed, so a figure measures what the exported checkpoint gives by default. Two settings differ: no
+    frame is skipped, so that all processes call the network equally often, and stage 2 paints without colors of other
+    frames, so that its figure is the network's own.
 
-    Every process samples equally often, the last clip once more where there is none left for it, so that all end
+    Every process completes equally many clips, the last one once more where there is none left for it, so that all end
     together and networks that are spread over processes work.
 
     Args:
@@ -91,16 +89,14 @@ class Validator:
         self.settings = settings
         self.accelerator = accelerator
         self.termination = termination
-        self.task = task_of(settings.stage, other_frames=settings.sampling.other_frames)
-        length = settings.validation.clips
-        self.samples = validation_samples(settings.data, self.task, length=length, depth=depth)
+        self.clips = validation_clips(settings, depth=depth)
         # Depth also tells what may hide the object, so that it is not enough to leave out the guide.
-        self._depthless: Clips[AmodalSample] | None = None
+        self._depthless: TaskClips | None = None
         if settings.data.guide_dropout > 0 or settings.data.depthless_share > 0:
-            self._depthless = validation_samples(settings.data, self.task, length=length, depthless=True)
+            self._depthless = validation_clips(settings, depthless=True)
 
     def __call__(self, components: StageComponents, step: int) -> Findings | None:
-        """Sample, measure and draw; all processes call this together.
+        """Complete, measure and draw; all processes call this together.
 
         Args:
             components: the networks, with the weights to validate.
@@ -112,55 +108,49 @@ class Validator:
         Raises:
             InputError: in every process, if a clip cannot be read.
         """
-        predictions = self._predict(components, self.samples, with_guide=True)
+        predictions = self._predict(components, self.clips)
         if predictions is None:
             return None
         figures, picture = self._measure(predictions), self._draw(predictions, step)
         if self._depthless is not None:
-            without = self._predict(components, self._depthless, with_guide=False)
+            without = self._predict(components, self._depthless)
             if without is None:
                 return None
             figures |= {f"{name}_without_guide": value for name, value in self._measure(without).items()}
         return Findings(figures, picture)
 
-    def _predict(
-        self, components: StageComponents, samples: Clips[AmodalSample], *, with_guide: bool
-    ) -> list[Prediction] | None:
-        """Sample this process's clips one by one."""
-        pipeline = ConditionedVideoPipeline.from_components(components)
-        pipeline.set_progress_bar_config(disable=True)
-        clips, processes = len(samples), self.accelerator.num_processes
+    def _predict(self, components: StageComponents, clips: TaskClips) -> list[Prediction] | None:
+        """Complete this process's clips one by one."""
+        completer = _completer(components)
+        config = completer.config(preset="default", skip_unoccluded=False, color_propagation=False)
+        count, processes = len(clips), self.accelerator.num_processes
         predictions = []
-        for turn in range(-(-clips // processes)):
+        for turn in range(-(-count // processes)):
             if self.termination.agreed(self.accelerator):
                 return None
             place = turn * processes + self.accelerator.process_index
-            index = min(place, clips - 1)
-            sample = together(partial(self._read, samples, index))
-            batch = self.task.prepare(sample).to(self.accelerator.device)
-            video = self._sample(pipeline, batch, with_guide=with_guide, seed=index)
+            index = min(place, count - 1)
+            sample = together(partial(self._read, clips, index))
+            prediction = self._complete(completer, config, sample, index)
             if place == index:
-                predictions.append(Prediction(index, sample, batch.to("cpu"), video.cpu()))
+                predictions.append(prediction)
         return predictions
 
-    def _sample(self, pipeline: ConditionedVideoPipeline, batch: TaskBatch, *, with_guide: bool, seed: int) -> Tensor:
-        """The video of :class:`Prediction`, on the pipeline's device."""
-        sampling = self.settings.sampling
+    def _complete(
+        self, completer: AmodalCompleter, config: CompletionConfig, sample: AmodalSample, index: int
+    ) -> Prediction:
+        """Complete one clip; in stage 2 with its true amodal mask."""
+        frames = np.broadcast_to(np.uint8(0), (*sample.modal.shape, 3)) if sample.rgb is None else sample.rgb
+        truth = None if self.settings.stage == "amodal_segmentation" else sample.amodal
+        result = completer(VideoClip(frames, sample.modal), config, depth=sample.depth, amodal_mask=truth, seed=index)
+        return Prediction(index, sample, result.amodal_mask, result.amodal_rgb)
 
-        def sample(modal: Tensor, guide: Tensor | None, *, backwards: bool = False) -> Tensor:  # noqa: ARG001
-            generator = torch.Generator(self.accelerator.device).manual_seed(seed)  # the same noise for each view
-            return pipeline(modal, guide, sampling=sampling, generator=generator).video
-
-        guide = batch.guide if with_guide and bool(batch.guide_present) else None
-        if self.settings.stage == "content_completion":
-            return sample(batch.modal, guide)[0]
-        return window_scores(sample, batch.modal, guide, sampling=sampling)
-
-    def _read(self, samples: Clips[AmodalSample], index: int) -> AmodalSample:
+    def _read(self, clips: TaskClips, index: int) -> AmodalSample:
+        """A clip with its depth, at the size of its frames."""
         try:
-            return samples[index]
+            return clips.read(index)
         except Exception as error:
-            name = samples.name(index)
+            name = clips.name(index)
             raise InputError(
                 f"validation: {name} cannot be read ({reason_of(error, name)}); repair it, or give --validation.every 0"
             ) from error
@@ -170,7 +160,7 @@ class Validator:
         if self.settings.stage == "content_completion":
             errors = gather_object([(entry.index, _squared_error(entry)) for entry in predictions])
             return _hidden_psnr([error for _, error in sorted(errors)])
-        scores = gather_object([(entry.index, _scores(entry, self.settings.sampling)) for entry in predictions])
+        scores = gather_object([(entry.index, _scores(entry)) for entry in predictions])
         return _mask_figures([score for _, score in sorted(scores, key=lambda pair: pair[0])])
 
     def _draw(self, predictions: list[Prediction], step: int) -> UInt8Array | None:
@@ -190,20 +180,40 @@ class Validator:
             Image.fromarray(picture).save(folder / f"{step:08d}.png")
 
 
+def _completer(components: StageComponents) -> AmodalCompleter:
+    """The stage that is trained, as a user loads it."""
+    if components.settings.stage == "amodal_segmentation":
+        segmentation = AmodalSegmentationPipeline.from_components(components)
+        segmentation.set_progress_bar_config(disable=True)
+        return AmodalCompleter(segmentation, None)
+    content = ContentCompletionPipeline.from_components(components)
+    content.set_progress_bar_config(disable=True)
+    return AmodalCompleter(None, content)
+
+
 def rows(entry: Prediction) -> UInt8Array:
-    """A picture of a clip with the columns visible, guide (depth or amodal mask), predicted, truth; two frames."""
-    frames, batch = len(entry.video), entry.batch
-    pictures = []
-    for frame in [frames * (place + 1) // (_SHOWN_FRAMES + 1) for place in range(_SHOWN_FRAMES)]:
-        predicted = entry.video[frame] if entry.video.shape[1] == 3 else entry.video[frame] * 2 - 1
-        columns = [batch.modal[0, frame], batch.guide[0, frame], predicted, batch.amodal[0, frame]]
-        pictures.append(_beside([_pixels(column) for column in columns], axis=1))
+    """A picture of a clip with the columns visible, depth or amodal mask, predicted, truth; two frames."""
+    sample, pictures = entry.sample, []
+    count = len(entry.mask)
+    depth = np.zeros(sample.modal.shape, np.float32) if sample.depth is None else sample.depth
+    scaled = depth_to_unit(depth)[:, 0].numpy()
+    for frame in [count * (place + 1) // (_SHOWN_FRAMES + 1) for place in range(_SHOWN_FRAMES)]:
+        if entry.rgb is None or sample.rgb is None or sample.whole_rgb is None:
+            guide = np.rint((scaled[frame] + 1) * 127.5).astype(np.uint8)
+            masks = (sample.modal[frame], entry.mask[frame], sample.amodal[frame])
+            visible, predicted, truth = (mask * np.uint8(255) for mask in masks)
+            columns = [_grey(visible), _grey(guide), _grey(predicted), _grey(truth)]
+        else:
+            visible_rgb = cut_out_on_white(sample.rgb[frame][None], sample.modal[frame][None])[0]
+            mask = _grey(sample.amodal[frame] * np.uint8(255))
+            columns = [visible_rgb, mask, entry.rgb[frame], sample.whole_rgb[frame]]
+        pictures.append(_beside(columns, axis=1))
     return _beside(pictures, axis=0)
 
 
-def _pixels(frame: Tensor) -> UInt8Array:
-    """A frame ``[1 or 3, H, W]`` in [-1, 1] as 8-bit RGB ``[H, W, 3]``."""
-    return to_uint8(frame.expand(3, -1, -1)[None])[0]
+def _grey(levels: UInt8Array) -> UInt8Array:
+    """8-bit levels ``[H, W]`` as RGB."""
+    return np.repeat(levels[..., None], 3, axis=-1)
 
 
 def _beside(pictures: list[UInt8Array], *, axis: int) -> UInt8Array:
@@ -214,11 +224,9 @@ def _beside(pictures: list[UInt8Array], *, axis: int) -> UInt8Array:
     return np.concatenate(parts[:-1], axis=axis)
 
 
-def _scores(entry: Prediction, sampling: SamplingDefaults) -> dict[Protocol, TrackScores]:
+def _scores(entry: Prediction) -> dict[Protocol, TrackScores]:
     sample = entry.sample
-    frames = zip(entry.video[:, 0].numpy(), sample.modal, strict=True)
-    mask = np.stack([hidden_part(score, modal, sampling) for score, modal in frames]) | sample.modal
-    return {protocol: score_track(mask, sample.modal, sample.amodal, protocol=protocol) for protocol in PROTOCOLS}
+    return {protocol: score_track(entry.mask, sample.modal, sample.amodal, protocol=protocol) for protocol in PROTOCOLS}
 
 
 def _mask_figures(tracks: list[dict[Protocol, TrackScores]]) -> dict[str, float]:
@@ -236,9 +244,12 @@ def _mask_figures(tracks: list[dict[Protocol, TrackScores]]) -> dict[str, float]
 
 def _squared_error(entry: Prediction) -> tuple[float, int]:
     """Sum of squared errors over the hidden pixels of a clip, in 8-bit levels, and their number."""
-    hidden = torch.from_numpy(entry.sample.amodal & ~entry.sample.modal)
-    error = (entry.video - entry.batch.amodal[0]).movedim(1, -1)[hidden] * (_PEAK / 2)
-    return float(error.double().square().sum()), error.numel()
+    sample = entry.sample
+    if entry.rgb is None or sample.whole_rgb is None:
+        raise RuntimeError(f"{sample.name}: stage 2 is validated on clips with the whole object's RGB")
+    hidden = sample.amodal & ~sample.modal
+    error = entry.rgb[hidden].astype(np.float64) - sample.whole_rgb[hidden]
+    return float((error**2).sum()), error.size
 
 
 def _hidden_psnr(errors: list[tuple[float, int]]) -> dict[str, float]:
