@@ -1,4 +1,4 @@
-"""What is the same for many ways to sample a scene, done once: following the object, and encoding the conditions."""
+"""What many ways to sample a scene share, done once: motion estimation, and encoding the conditions."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from amodal_diffusion.pipelines import conditioned_video
-from amodal_diffusion.propagation import looking
+from amodal_diffusion.pipelines import denoising
+from amodal_diffusion.propagation import mask_prior
 
-_FOLLOWING, _ENCODING = (looking, "temporal_mask_prior"), (conditioned_video, "build_conditions")
+_MOTION, _ENCODING = (mask_prior, "temporal_mask_prior"), (denoising, "build_conditions")
 
 
 class Once:
@@ -30,11 +30,11 @@ class Once:
         """Begin with nothing.
 
         Args:
-            encoding: keep conditions too, not only where the object was followed to.
+            encoding: keep conditions too, not only the temporal mask prior.
         """
         self.seconds = 0.0
         self._kept: dict[Hashable, Any] = {}
-        self._functions = (_FOLLOWING, _ENCODING) if encoding else (_FOLLOWING,)
+        self._functions = (_MOTION, _ENCODING) if encoding else (_MOTION,)
 
     @contextmanager
     def shared(self) -> Iterator[None]:

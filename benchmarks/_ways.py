@@ -17,12 +17,13 @@ from diffusers import AutoencoderKLTemporalDecoder
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from amodal_diffusion import AmodalCompleter, AmodalResult
+from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.evaluation.benchmarks.scenes import MaskTrack
 from amodal_diffusion.models import conditioning
-from amodal_diffusion.models.checkpoint import UNTOLD_PRESETS, CheckpointSettings, Preset, SamplingDefaults
+from amodal_diffusion.models.checkpoint import FEW_STEPS, CheckpointSettings, Preset
 from amodal_diffusion.models.hub import StageComponents, load_stage
 from amodal_diffusion.models.latents import encode_video
-from amodal_diffusion.pipelines import conditioned_video
+from amodal_diffusion.pipelines import denoising
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
 from amodal_diffusion.training.networks import build_image_encoder, build_scheduler, build_unet
@@ -54,16 +55,16 @@ class Shape:
     unet: UNetSettings
     vae: tuple[int, ...]
     image_encoder: ImageEncoderSettings
-    sampling: SamplingDefaults
+    sampling: SamplingConfig
 
 
 SHAPES = {
     "full": Shape(
-        UNetSettings(), (128, 256, 512, 512), ImageEncoderSettings(224, 14, 1280, 32, 16), SamplingDefaults()
+        UNetSettings(), (128, 256, 512, 512), ImageEncoderSettings(224, 14, 1280, 32, 16), SamplingConfig()
     ),
     "smallest": Shape(
         UNetSettings((32, 64), (1,), 1, 1, (1, 2), 16, 8), (32, 32), ImageEncoderSettings(32, 16, 16, 1, 2),
-        SamplingDefaults(num_frames=4, height=16, width=32),
+        SamplingConfig(num_frames=4, height=16, width=32),
     ),
 }  # fmt: skip
 
@@ -153,11 +154,9 @@ class Ways:
         completer = self._completers[way == "reference"]
         amodal = track.amodal_mask if self.stage == "content_completion" else None
         with self._instrumented(watch, reference=way == "reference"):
-            complete = watch.timed("stage", completer.complete, self.device)
-            copies = False if way == "reference" else None
-            result: AmodalResult = complete(
-                track.clip, depth=track.depth, amodal_mask=amodal, preset=preset, copies=copies
-            )
+            complete = watch.timed("stage", completer, self.device)
+            config = completer.config(preset=preset)
+            result: AmodalResult = complete(track.clip, config, depth=track.depth, amodal_mask=amodal)
         return result
 
     @contextmanager
@@ -170,9 +169,9 @@ class Ways:
             if reference:
                 stack.enter_context(patch.object(conditioning, "encode_video", partial(encode_video, chunk_size=1)))
             for name, function in parts.items():
-                timed = watch.timed(name, getattr(conditioned_video, function), self.device)
-                stack.enter_context(patch.object(conditioned_video, function, timed))
-            pipeline = conditioned_video.ConditionedVideoPipeline
+                timed = watch.timed(name, getattr(denoising, function), self.device)
+                stack.enter_context(patch.object(denoising, function, timed))
+            pipeline = denoising.ConditionedVideoPipeline
             timed = watch.timed("denoise", pipeline._predict, self.device)
             stack.enter_context(patch.object(pipeline, "_predict", timed))
             yield
@@ -204,5 +203,5 @@ def _random(shape: Shape, stage: Stage) -> StageComponents:
         vae=vae.eval().requires_grad_(requires_grad=False),
         image_encoder=build_image_encoder(shape.image_encoder, tokens=shape.unet.cross_attention_dim),
         scheduler=build_scheduler(),
-        settings=CheckpointSettings(stage, shape.sampling, presets=UNTOLD_PRESETS),
+        settings=CheckpointSettings(stage, shape.sampling, presets=FEW_STEPS),
     )

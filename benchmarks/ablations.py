@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from amodal_diffusion.evaluation.benchmarks.scenes import scene_track
 from amodal_diffusion.metrics import score_track, summarise
 from amodal_diffusion.models.hub import find_model
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
-from amodal_diffusion.pipelines.postprocessing import Guards
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.training.setup import train
@@ -68,7 +67,7 @@ ROWS = {
     "conditions dropped, 0.1": Row({"conditioning_dropout": 0.1}),
     "conditions dropped, 0.1, guidance 1.5": Row({}, {"guidance_scale": 1.5}, "conditions dropped, 0.1"),
     "no pixel loss": Row({"pixel_weight": 0.0}),
-    "no other frames": Row({"sampling.other_frames": False, "sampling.other_frames_weight": 0.0}),
+    "no other frames": Row({"sampling.beyond.temporal_prior": False, "sampling.beyond.temporal_prior_weight": 0.0}),
 }  # fmt: skip
 
 
@@ -147,7 +146,7 @@ def _train(settings: Settings, name: str) -> tuple[Path, float]:
     }  # fmt: skip
     run = load_settings(TrainingSettings, shipped_configs() / CONFIG, changes)
     vae = "/".join(run.model.vae.parts[-2:]) if run.model.vae is not None else ""
-    data = f"{vae} {run.data.depthless_share} {run.sampling.other_frames} {run.data.clips}"
+    data = f"{vae} {run.data.depthless_share} {run.sampling.beyond.temporal_prior} {run.data.clips}"
     changes["data.latents"] = settings.out / "latents" / _folder(data)
     ahead = {"encode_batch_size": 4, "shard_size": min(64, settings.clips)}
     precompute(load_settings(PrecomputeSettings, shipped_configs() / CONFIG, {**changes, **ahead}))
@@ -188,18 +187,17 @@ def _scores(model: Path, row: Row, settings: Settings, once: Once) -> list[tuple
     """mIoU_occ with its standard error, and mIoU, by number of steps without and with depth."""
     pipeline = AmodalSegmentationPipeline.from_pretrained(model)
     pipeline.set_progress_bar_config(disable=True)
-    own = replace(pipeline.sampling, solver="euler", views=1, other_frames_weight=0.0, **row.sampling)
+    plain = {"scheduler": "euler", "tta": 1, "temporal_prior_weight": 0.0, "mask_filters": ()}
+    completer = AmodalCompleter(pipeline, None)
     scores = []
     for steps in settings.sampling_steps:
-        pipeline.sampling = replace(own, num_inference_steps=steps)
+        config = completer.config(preset="default", **{**plain, **row.sampling, "num_inference_steps": steps})
         for with_depth in (False, True):
             tracks = []
             for seed in range(settings.scenes):
                 track = scene_track(seed, SPLIT)
                 with once.shared():
-                    result = AmodalCompleter(pipeline, None).complete(
-                        track.clip, depth=track.depth if with_depth else None, seed=seed, guards=Guards.of(["none"])
-                    )
+                    result = completer(track.clip, config, depth=track.depth if with_depth else None, seed=seed)
                 tracks.append(score_track(result.amodal_mask, track.clip.modal_mask, track.amodal_mask))
             total = summarise(tracks)
             scores.append((total.miou_occ.value, total.miou_occ.standard_error, total.miou.value))

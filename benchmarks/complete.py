@@ -7,6 +7,8 @@ import sys
 import numpy as np
 
 from amodal_diffusion import AmodalCompleter, VideoClip
+from amodal_diffusion.pipelines.completer import ObjectStream
+from amodal_diffusion.pipelines.preprocessing import clip_frames
 
 LENGTHS = (16, 64, 256)
 HEIGHT, WIDTH = 360, 640
@@ -22,8 +24,11 @@ def measure(frames: int) -> None:
         modal[frame, 120:240, left : left + 120] = True
     modal[:, :, 300:340] = False
     completer = AmodalCompleter.from_pretrained("tiny", device="cpu")
-    completer.complete(VideoClip(rgb, modal))
-    times = "  ".join(f"{stage} {seconds:6.1f} s" for stage, seconds in completer.seconds.items())
+    frames_in = ([frame] for frame in clip_frames(VideoClip(rgb, modal)))
+    single = ObjectStream()
+    for _ in completer.stream_objects(frames_in, [single]):
+        pass
+    times = "  ".join(f"{stage} {seconds:6.1f} s" for stage, seconds in single.statistics.seconds.items())
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEBI
     print(f"{frames:4d} frames of {WIDTH}x{HEIGHT}: {times}  peak memory {peak:5.0f} MiB", flush=True)

@@ -23,7 +23,7 @@ from PIL import Image
 
 from amodal_diffusion.completion.clip import complete_clip
 from amodal_diffusion.completion.networks import Networks
-from amodal_diffusion.completion.request import CompletionRequest
+from amodal_diffusion.completion.request import CompletionRequest, ModelChoice, Output, SamplingChoice, Source
 from amodal_diffusion.config import parse_settings
 from amodal_diffusion.io.images import write_mask_png
 
@@ -82,15 +82,10 @@ def measure_one(settings: Settings) -> dict[str, float]:
     folder = Path(settings.folder)
     with tempfile.TemporaryDirectory() as out:
         request = CompletionRequest(
-            clip=folder / "frames",
-            masks=folder / "masks",
-            out=Path(out) / "out",
-            model=settings.model,
-            device=settings.device,
-            stages="masks" if settings.stages == "masks" else "all",
-            spans="all",
-            objects_at_once=settings.one,
-            quiet=True,
+            source=Source(clip=folder / "frames", masks=folder / "masks"),
+            output=Output(out=Path(out) / "out", stages=settings.stages, quiet=True),
+            model=ModelChoice(model=settings.model, device=settings.device),
+            sampling=SamplingChoice(object_batch=settings.one),
         )
         networks = Networks(request)
         started, used = time.perf_counter(), time.process_time()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from amodal_diffusion.completion.clip import complete_clip
-from amodal_diffusion.completion.request import CompletionRequest
+from amodal_diffusion.completion.request import CompletionRequest, DepthChoice, ModelChoice, Output, Source
 from amodal_diffusion.data.scene_export import scene_files, write_scene
 from amodal_diffusion.frames.layers import Difference
 from amodal_diffusion.synthetic import SceneTrack, make_scene
@@ -64,9 +64,11 @@ def main() -> None:
             write_scene(scene, folder, object_ids=ids, masks=True)
             clip = folder / scene.name
             request = CompletionRequest(
-                clip=clip / "images", masks=clip / "modal", out=folder / "out", spans="all", device="cpu", quiet=True,
-                depth="none" if args.depth == "none" else str(clip / "depth"),
-            )  # fmt: skip
+                source=Source(clip=clip / "images", masks=clip / "modal"),
+                output=Output(out=folder / "out", quiet=True),
+                model=ModelChoice(device="cpu"),
+                depth=DepthChoice(depth="none" if args.depth == "none" else str(clip / "depth")),
+            )
             lines = (complete_clip(request) / "order.jsonl").read_text(encoding="utf-8").splitlines()
         found = sum((Difference(**json.loads(line)["recomposition"]) for line in lines), Difference())
         of_scene = pairs_in_order(tracks, lines)

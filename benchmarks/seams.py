@@ -32,7 +32,7 @@ def main() -> None:
     for seed in args.seeds:
         scene = make_scene(seed, split="validation", frames=FRAMES)
         clip = VideoClip(scene.rgb, scene.target.modal, scene.fps)
-        result = completer.complete(clip, depth=scene.depth if args.depth == "given" else None)
+        result = completer(clip, depth=scene.depth if args.depth == "given" else None)
         rows.append(instability(result.amodal_mask, scene.target.amodal))
         for name, values in ((scene.name, rows[-1:]), (f"{len(rows)} scenes", rows)):
             at, elsewhere = (np.nanmean(np.stack(values)[:, where]) for where in (at_seams, ~at_seams))

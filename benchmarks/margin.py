@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from amodal_diffusion.completion.clip import complete_clip
-from amodal_diffusion.completion.request import CompletionRequest
+from amodal_diffusion.completion.request import CompletionRequest, DepthChoice, Output, Source
 from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
 from amodal_diffusion.evaluation.benchmarks.scenes import ScenesBenchmark
 from amodal_diffusion.evaluation.track_files import write_track
@@ -39,9 +39,10 @@ def predict(track: MaskTrack, folder: Path, depth: str) -> BoolArray:
     )
     files = write_track(middle, folder)
     request = CompletionRequest(
-        clip=files.frames, masks=files.masks, out=folder / depth, stages="masks", expand=SHARE,
-        depth="none" if depth == "none" else str(files.depth), quiet=True,
-    )  # fmt: skip
+        source=Source(clip=files.frames, masks=files.masks),
+        output=Output(out=folder / depth, stages="masks", margin=SHARE, quiet=True),
+        depth=DepthChoice(depth="none" if depth == "none" else str(files.depth)),
+    )
     written = sorted((complete_clip(request) / "objects/1/amodal_masks").iterdir())
     canvas = np.stack([np.asarray(Image.open(path)) > 0 for path in written])
     whole = np.zeros_like(track.amodal_mask)
