@@ -75,9 +75,9 @@ def is_listed(action: argparse.Action) -> bool:
 def name_of(action: argparse.Action, advanced: set[str]) -> str:
     """An option as it is typed, with its value."""
     names = ", ".join(f"`{name}`" for name in action.option_strings)
-    value = "" if action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction) else value_of(action)
-    mark = " †" if action.dest in advanced else ""
-    return f"{names} {value}{mark}".strip() if names else f"{value}{mark}"
+    value = "" if action.nargs == 0 else value_of(action)
+    mark = "†" if action.dest in advanced else ""
+    return " ".join(part for part in (names, value, mark) if part)
 
 
 def value_of(action: argparse.Action) -> str:
