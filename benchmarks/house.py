@@ -177,7 +177,7 @@ def print_stacks() -> None:
 def help_of(command: str, flag: str = "--help") -> str:
     """What a subcommand prints as its help; empty where it has no such flag."""
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         try:
             run_command([command, flag])
         except SystemExit as stop:

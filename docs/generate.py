@@ -55,15 +55,13 @@ def cli_page() -> str:
 def option_tables(parser: CommandParser) -> Iterator[str]:
     """A title and a table for each group of a parser."""
     advanced: set[str] = getattr(parser, "advanced", set())
-    for group in parser._action_groups:
-        actions = [action for action in group._group_actions if is_listed(action)]
-        if not actions:
-            continue
-        title = {"positional arguments": "arguments", "optional arguments": "options"}.get(
-            str(group.title), str(group.title)
-        )
-        yield f"**{title[0].upper()}{title[1:]}**"
-        yield table(["option", "meaning"], [[name_of(action, advanced), meaning_of(action)] for action in actions])
+    groups = [(str(group.title), list(filter(is_listed, group._group_actions))) for group in parser._action_groups]
+    # argparse puts its own group first, also where that holds nothing but `--config`.
+    for title, actions in sorted(groups, key=lambda group: [action.dest for action in group[1]] == ["config"]):
+        if actions:
+            heading = title.removeprefix("positional ").removeprefix("optional ")
+            yield f"**{heading[0].upper()}{heading[1:]}**"
+            yield table(["option", "meaning"], [[name_of(action, advanced), meaning_of(action)] for action in actions])
 
 
 def is_listed(action: argparse.Action) -> bool:

@@ -6,13 +6,16 @@ import runpy
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import amodal_diffusion
 from amodal_diffusion import commands
 from amodal_diffusion.config import CommandParser
 from tests.documents import GENERATED, ROOT, read
 
+TEASER: dict[str, Any] = runpy.run_path(str(ROOT / "docs/teaser.py"))
 GENERATOR: dict[str, Any] = runpy.run_path(str(ROOT / "docs/generate.py"))
 PAGES: dict[str, Callable[[], str]] = GENERATOR["PAGES"]
 
@@ -52,3 +55,18 @@ def test_every_subcommand_has_a_section() -> None:
     assert names
     assert commands.__doc__
     assert all(f"\n## {name}\n" in read("docs/cli.md") for name in names)
+
+
+def test_the_animation_shows_what_is_given_and_what_is_predicted() -> None:
+    visible, amodal = np.zeros((2, 192, 384), dtype=np.bool_)
+    visible[:50, :50] = amodal[:50, :80] = True
+    panel = TEASER["draw_mask"](visible, amodal)
+    assert tuple(panel[0, 0]) == TEASER["VISIBLE"]
+    assert tuple(panel[0, 60]) == TEASER["HIDDEN"]
+    assert tuple(panel[0, 90]) == TEASER["MASK_BACKGROUND"]
+    layer = np.zeros((192, 384, 4), dtype=np.uint8)
+    layer[amodal] = (10, 20, 30, 255)
+    assert (TEASER["draw_layer"](layer)[amodal] == (10, 20, 30)).all()
+    with Image.open(ROOT / "docs/images/teaser.webp") as shown:
+        assert shown.size == TEASER["compose"]({"a": panel, "b": panel, "c": panel, "d": panel}).size
+        assert shown.n_frames == TEASER["FRAMES"]
