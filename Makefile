@@ -12,7 +12,7 @@ QUICK := $(filter-out benchmarks/ablations.py benchmarks/samplers.py,$(wildcard 
 INSTALLED := $(VENV)/.installed
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: help install demo test test-slow check bench
+.PHONY: help install demo test test-slow check bench docs
 
 help:
 	@echo "make demo       complete a partly hidden object in a generated clip; pictures in $(DEMO_OUT)"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-slow  run the tests that take longer"
 	@echo "make check      lint, format, types, layers"
 	@echo "make bench      measure speed and memory"
+	@echo "make docs       write docs/cli.md and docs/python.md anew"
 
 install: $(INSTALLED)
 
@@ -46,3 +47,6 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@set -e; for script in $(QUICK); do echo "== $$script"; $(BIN)/python $$script; done
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/generate.py

@@ -1,4 +1,4 @@
-"""The README's way from clips to a completed one, as a user goes it: in a checkout, and with the wheel alone."""
+"""The guide's way from clips to a completed one, as a user goes it, with the wheel and one script of the checkout."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import shlex
 import sys
 import sysconfig
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.documents import ROOT, commands_in, section
+from tests.documents import ROOT, block_with, read
 from tests.training.launching import run
 
 MODULES = {
@@ -22,18 +21,14 @@ MODULES = {
     "train/train_amodal_segmentation.py": "amodal_diffusion.training",
     "train/train_content_completion.py": "amodal_diffusion.training",
 }
+BY_SCRIPT = "train/train_content_completion.py"
+"""Runs as the guide has it; the other scripts run as the modules that the guide names in their place."""
 PROGRAM = "amodal-diffusion"
+GUIDE = "docs/walkthrough.md"
 
 
-def in_checkout(folder: Path) -> list[list[str]]:
-    """The commands as they stand, in a folder that has of a checkout what they name."""
-    for name in ("configs", "train"):
-        (folder / name).symlink_to(ROOT / name)
-    return [as_run_by(Path(sys.executable), shlex.split(command)) for command in the_commands()]
-
-
-def with_the_wheel(folder: Path) -> list[list[str]]:
-    """The commands for an installed package, which sees the other packages of this environment but no checkout."""
+def install_wheel(folder: Path) -> Path:
+    """Install the wheel beside a folder, with the other packages of this environment but no checkout; its Python."""
     wheels, environment = folder.with_name("wheels"), folder.with_name("environment")
     run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels))
     run(sys.executable, "-m", "venv", "--without-pip", str(environment))
@@ -45,26 +40,24 @@ def with_the_wheel(folder: Path) -> list[list[str]]:
     other.write_text(sysconfig.get_path("purelib") + "\n")
     found = run(str(python), "-c", "import amodal_diffusion; print(amodal_diffusion.__file__)", folder=folder)
     assert Path(found.strip()).is_relative_to(environment)
-    commands = [f"{PROGRAM} configs configs", *the_commands()]
-    assert all(name in (ROOT / "README.md").read_text() for name in [*MODULES.values(), commands[0]])
-    return [as_run_by(python, without_scripts(shlex.split(command))) for command in commands]
+    return python
 
 
 def the_commands() -> list[str]:
-    return commands_in(section((ROOT / "README.md").read_text(), "Own data"))
+    commands = block_with(f"{PROGRAM} scenes", f"{PROGRAM} prepare", "accelerate launch", f"{PROGRAM} complete")
+    configs = f"{PROGRAM} configs configs"
+    assert all(name in read(GUIDE) for name in [*MODULES, *MODULES.values(), configs])
+    return [configs, *commands]
 
 
 def as_run_by(python: Path, words: list[str]) -> list[str]:
-    """A command in the environment of an interpreter."""
+    """A command in the environment of an interpreter, modules in place of scripts but one."""
     if words[0] == "accelerate":
-        return [str(python), "-m", "accelerate.commands.launch", *words[2:]]
+        modules = {script: ["-m", module] for script, module in MODULES.items() if script != BY_SCRIPT}
+        arguments = [part for word in words[2:] for part in modules.get(word, [word])]
+        return [str(python), "-m", "accelerate.commands.launch", *arguments]
     assert words[0] == PROGRAM
     return [str(python.parent / PROGRAM), *words[1:]]
-
-
-def without_scripts(words: list[str]) -> list[str]:
-    """A command with a module in place of its script."""
-    return [part for word in words for part in (["-m", MODULES[word]] if word in MODULES else [word])]
 
 
 def lines_of(output: Path) -> list[dict[str, Any]]:
@@ -77,11 +70,14 @@ def pictures(folder: Path) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("commands_of", [in_checkout, with_the_wheel])
-def test_from_clips_to_a_completed_one(commands_of: Callable[[Path], list[list[str]]], tmp_path: Path) -> None:
+def test_from_clips_to_a_completed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # the wheel is what is imported
     folder = tmp_path / "here"
     folder.mkdir()
-    printed = {" ".join(command): run(*command, folder=folder) for command in commands_of(folder)}
+    (folder / "train").symlink_to(ROOT / "train")
+    python = install_wheel(folder)
+    commands = [as_run_by(python, shlex.split(command)) for command in the_commands()]
+    printed = {" ".join(command): run(*command, folder=folder) for command in commands}
     (checked,) = (text for command, text in printed.items() if " validate " in command)
     assert "nothing is wrong" in checked
     (encoded,) = (text for command, text in printed.items() if "precompute" in command)

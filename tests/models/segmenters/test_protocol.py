@@ -74,21 +74,21 @@ def test_an_object_that_is_nowhere_is_named() -> None:
 def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The guide's module and its entry point, as an installed package has them."""
     guide = GUIDE.read_text(encoding="utf-8")
-    (module,) = re.findall(r"^```python\n(# like_colour\.py\n.*?)^```", guide, flags=re.DOTALL | re.MULTILINE)
+    (module,) = re.findall(r"^```python\n(# like_color\.py\n.*?)^```", guide, flags=re.DOTALL | re.MULTILINE)
     (entry,) = re.findall(r"^```toml\n(.*?)^```", guide, flags=re.DOTALL | re.MULTILINE)
     group, name, target = re.findall(r'\[project\.entry-points\."(.*?)"\]\n(\S+) = "(.*?)"', entry)[0]
     installed = tmp_path / "site"
-    (installed / "like_colour-1.0.dist-info").mkdir(parents=True)
-    (installed / "like_colour.py").write_text(module)
-    (installed / "like_colour-1.0.dist-info" / "METADATA").write_text("Name: like-colour\nVersion: 1.0\n")
-    (installed / "like_colour-1.0.dist-info" / "entry_points.txt").write_text(f"[{group}]\n{name} = {target}\n")
+    (installed / "like_color-1.0.dist-info").mkdir(parents=True)
+    (installed / "like_color.py").write_text(module)
+    (installed / "like_color-1.0.dist-info" / "METADATA").write_text("Name: like-color\nVersion: 1.0\n")
+    (installed / "like_color-1.0.dist-info" / "entry_points.txt").write_text(f"[{group}]\n{name} = {target}\n")
     monkeypatch.syspath_prepend(str(installed))
-    yield __import__("like_colour")
-    del sys.modules["like_colour"]
+    yield __import__("like_color")
+    del sys.modules["like_color"]
 
 
 def test_the_guides_segmenter_works_in_python(example: ModuleType) -> None:
-    segmenter: Segmenter = example.LikeColour()
+    segmenter: Segmenter = example.LikeColor()
     masks = segment_frames(RGB, CLICK, segmenter)["1"]
     np.testing.assert_array_equal(masks, MASK)
 
@@ -107,6 +107,6 @@ def test_the_guides_segmenter_plugs_into_the_command(
     example: ModuleType,  # noqa: ARG001
 ) -> None:
     clip, out = write_frames(tmp_path / "frames", RGB), tmp_path / "masks"
-    command = ["segment", str(clip), "--point", "disc:20,24@0", "--segmenter", "like-colour", "--out", str(out), "-q"]
+    command = ["segment", str(clip), "--point", "disc:20,24@0", "--segmenter", "like-color", "--out", str(out), "-q"]
     assert main(command) == 0
     np.testing.assert_array_equal(np.stack(list(read_masks(out)["disc"])), MASK)
