@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from amodal_diffusion.app.completer import PageCompleter, PageTask
 from amodal_diffusion.app.drawing import Painting, write_clicked
 from amodal_diffusion.app.examples import Example, write_example
 from amodal_diffusion.app.materials import Limits, open_masks, take_clip, take_masks
-from amodal_diffusion.app.sessions import Completer, Session, Sessions, Task
+from amodal_diffusion.app.sessions import Session, Sessions
 from amodal_diffusion.app.views import (
     Pane,
     draw_completed,
@@ -55,7 +56,7 @@ class Actions:
     """
 
     def __init__(
-        self, sessions: Sessions, completer: Completer, limits: Limits, *, segmenter: Segmenter | None = None
+        self, sessions: Sessions, completer: PageCompleter, limits: Limits, *, segmenter: Segmenter | None = None
     ) -> None:
         """Take what the actions work with.
 
@@ -176,7 +177,7 @@ class Actions:
         if session.masks is None:
             raise InputError("masks: none yet; paint them, upload them, or load an example (step 2)")
         tracks = open_masks(session.masks, clip)
-        task = Task(
+        task = PageTask(
             clip=clip.path,
             masks=session.masks,
             depth=session.depth,

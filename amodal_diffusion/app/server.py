@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING
 
-from amodal_diffusion.app.sessions import Completer
+from amodal_diffusion.app.completer import PageCompleter
 from amodal_diffusion.types import InputError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Address:
 
 @contextmanager
 def serving(
-    completer: Completer, address: Address, limits: Limits, *, segmenter: Segmenter | None = None
+    completer: PageCompleter, address: Address, limits: Limits, *, segmenter: Segmenter | None = None
 ) -> Iterator[str]:
     """Serve the page as long as the context lasts.
 

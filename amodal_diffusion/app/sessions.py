@@ -7,11 +7,10 @@ import secrets
 import shutil
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from amodal_diffusion.app.drawing import Painting
 from amodal_diffusion.io.prompts import Point
@@ -178,47 +177,3 @@ class Sessions:
 
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()[:32]
-
-
-@dataclass(frozen=True)
-class Task:
-    """A clip to complete.
-
-    Attributes:
-        clip: a video or a folder of pictures.
-        masks: of what can be seen, as `read_masks` takes them.
-        depth: of the clip, nearer is larger; None where there is none.
-        out: folder of the results, made whole or not at all.
-        num_frames: of the clip.
-        num_objects: in the masks.
-        seed: the same seed, the same result.
-        samples: answers of each object's shape; above 1, the results say how far they differ.
-    """
-
-    clip: Path
-    masks: Path
-    depth: Path | None
-    out: Path
-    num_frames: int
-    num_objects: int
-    seed: int
-    samples: int
-
-
-class Completer(Protocol):
-    """Completes clips, one at a time."""
-
-    @property
-    def description(self) -> str:
-        """What it runs, such as ``tiny on cpu``."""
-
-    def __call__(self, task: Task, on_step: Callable[[float], None]) -> None:
-        """Complete a clip into the task's folder.
-
-        Args:
-            task: what to do.
-            on_step: called often with the share that is done, from 0 to 1; an exception that it raises ends the work.
-
-        Raises:
-            InputError: if an input is wrong.
-        """

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from jsonargparse import Namespace
 
 from amodal_diffusion.config import CommandParser, shipped_configs
+from amodal_diffusion.options import add_options, option
 from amodal_diffusion.types import InputError
 
 SUMMARY = "write the YAML files of the shipped runs and launches, to use and to change"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Output.
+
+    Attributes:
+        out: folder, new or empty; the guides call it `configs`
+    """
+
+    out: Path = option(metavar="OUT", positional=True)
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -19,7 +32,7 @@ def add_arguments(parser: CommandParser) -> None:
     Args:
         parser: of this subcommand.
     """
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder, new or empty; `configs` is what the guides name")
+    add_options(parser, Folder)
 
 
 def run(args: Namespace) -> None:

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from jsonargparse import Namespace
 
 from amodal_diffusion.completion.libraries import quieten_libraries
 from amodal_diffusion.config import CommandParser
-from amodal_diffusion.types import STAGES
+from amodal_diffusion.options import add_options, option, read_options
+from amodal_diffusion.types import STAGES, Stage
 
 SUMMARY = "write a checkpoint of the released layout in this package's layout"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Conversion.
+
+    Attributes:
+        src: a folder or a hub id, in any layout that can be read
+        dst: model folder; the checkpoint becomes DST/STAGE
+        stage: which stage SRC was trained for (default: amodal_segmentation)
+    """
+
+    src: str = option(metavar="SRC", positional=True)
+    dst: Path = option(metavar="DST", positional=True)
+    stage: Stage = option(STAGES[0], choices=STAGES)
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -19,9 +36,7 @@ def add_arguments(parser: CommandParser) -> None:
     Args:
         parser: of this subcommand.
     """
-    parser.add_argument("src", metavar="SRC", type=str, help="a folder or a hub id, in any layout that can be read")
-    parser.add_argument("dst", metavar="DST", type=Path, help="model folder; the checkpoint becomes DST/STAGE")
-    parser.add_argument("--stage", choices=list(STAGES), default=STAGES[0], help="what SRC was trained for")
+    add_options(parser, Conversion)
 
 
 def run(args: Namespace) -> None:
@@ -36,5 +51,6 @@ def run(args: Namespace) -> None:
     quieten_libraries(quiet=False)
     from amodal_diffusion.models.saving import convert
 
-    convert(args.src, args.dst, stage=args.stage)
-    print(args.dst / args.stage)
+    chosen = read_options(Conversion, args)
+    convert(chosen.src, chosen.dst, stage=chosen.stage)
+    print(chosen.dst / chosen.stage)

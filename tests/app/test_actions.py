@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from amodal_diffusion.app.actions import Actions, View
+from amodal_diffusion.app.completer import PageCompleter, count_windows
 from amodal_diffusion.app.examples import EXAMPLES
 from amodal_diffusion.app.materials import Limits
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
 from amodal_diffusion.cli import main
-from amodal_diffusion.commands.app import CommandCompleter, count_windows
+from amodal_diffusion.completion.request import ModelChoice
 from amodal_diffusion.frames.windows import sliding_windows
 from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.io.prompts import Point, Prompts
@@ -46,8 +47,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def completer(model: Path) -> CommandCompleter:
-    return CommandCompleter(model=str(model), content_model=None, device="cpu", dtype="auto")
+def completer(model: Path) -> PageCompleter:
+    return PageCompleter(ModelChoice(model=str(model), device="cpu"))
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def session(sessions: Sessions) -> Session:
 
 
 @pytest.fixture
-def actions(sessions: Sessions, completer: CommandCompleter) -> Actions:
+def actions(sessions: Sessions, completer: PageCompleter) -> Actions:
     return Actions(sessions, completer, LIMITS, segmenter=BrightThings())
 
 
@@ -216,5 +217,5 @@ def test_windows_are_counted_as_they_are_cut(frames: int) -> None:
     assert count_windows(frames, 4) == len(list(sliding_windows(range(frames), size=4, overlap=1)))
 
 
-def test_completer_says_what_it_runs(completer: CommandCompleter, model: Path) -> None:
+def test_completer_says_what_it_runs(completer: PageCompleter, model: Path) -> None:
     assert completer.description == f"{model} on cpu"

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from amodal_diffusion.app.completer import PageTask
 from amodal_diffusion.app.materials import Limits
 from amodal_diffusion.app.server import Address, serving
-from amodal_diffusion.app.sessions import Task
 from amodal_diffusion.cli import main
 from amodal_diffusion.types import InputError
 
@@ -28,7 +28,7 @@ class Nothing:
 
     description = "nothing"
 
-    def __call__(self, task: Task, on_step: Any) -> None:
+    def __call__(self, task: PageTask, on_step: Any) -> None:
         raise AssertionError(f"asked to complete {task}, {on_step}")
 
 

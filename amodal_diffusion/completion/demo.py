@@ -1,0 +1,102 @@
+"""The work of `demo`: a generated clip, completed and compared with its truth and with what needs no learning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse.typing import NonNegativeInt
+
+from amodal_diffusion.completion.clip import complete_clip
+from amodal_diffusion.completion.request import CompletionRequest, DepthChoice, ModelChoice, Output, Source
+from amodal_diffusion.options import option
+from amodal_diffusion.types import InputError
+
+if TYPE_CHECKING:
+    from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
+    from amodal_diffusion.types import AmodalResult
+
+SHEET = "contact_sheet.png"
+DEFAULT_SEED = 255  # a mushroom that slides behind a fence: partly hidden in every frame, never wholly
+OBJECT = "1"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Demo.
+
+    Attributes:
+        out: folder of the results (default: out/demo)
+        seed: which scene to make
+        model: a bundled name, a folder, or a hub id (default: tiny)
+        device: auto, cpu, cuda, cuda:1, mps
+        overwrite: replace earlier results of this program in DIR
+        quiet: no progress bars
+    """
+
+    out: Path = option(Path("out/demo"), metavar="DIR")
+    seed: NonNegativeInt = option(DEFAULT_SEED, metavar="N")
+    model: str = option("tiny", metavar="NAME")
+    device: str = option("auto", metavar="NAME")
+    overwrite: bool = option(False)
+    quiet: bool = option(False, short="-q")
+
+
+def run_demo(demo: Demo) -> str:
+    """Complete the scene; its frames, masks and depth lie in ``DIR-scene`` beside the results, as an example of input.
+
+    Args:
+        demo: which scene, with which model, and where.
+
+    Returns:
+        a table of IoU with the truth, and where the files are.
+
+    Raises:
+        InputError: if an option is wrong, the model cannot be loaded, or something is in the way.
+    """
+    from amodal_diffusion.evaluation.benchmarks.scenes import scene_track
+    from amodal_diffusion.evaluation.track_files import read_completion, write_track
+
+    if demo.out.is_dir() and any(demo.out.iterdir()) and not demo.overwrite:
+        raise InputError(
+            f"out: {demo.out}: not empty; choose another folder, or --overwrite to replace earlier results"
+        )
+    track = scene_track(demo.seed)
+    scene = demo.out.with_name(f"{demo.out.name}-scene")
+    files = write_track(track, scene, overwrite=demo.overwrite)
+    request = CompletionRequest(
+        source=Source(clip=files.frames, masks=files.masks),
+        output=Output(out=demo.out, overwrite=demo.overwrite, quiet=demo.quiet),
+        model=ModelChoice(model=demo.model, device=demo.device),
+        depth=DepthChoice(depth=str(files.depth)),
+    )
+    out = complete_clip(request, extras={SHEET: lambda folder: _write_sheet(track, folder)})
+    table = _compare(track, read_completion(out, object_name=OBJECT), demo.model)
+    return f"{table}\n\npictures: {out / SHEET}\nresults:  {out}\nscene:    {scene}"
+
+
+def _write_sheet(track: MaskTrack, folder: Path) -> None:
+    """Write the contact sheet into a folder of results."""
+    from PIL import Image
+
+    from amodal_diffusion.evaluation.track_files import read_completion
+    from amodal_diffusion.frames.drawing import draw_completion
+
+    result = read_completion(folder, object_name=OBJECT)
+    Image.fromarray(draw_completion(track.clip, track.amodal_mask, result)).save(folder / SHEET)
+
+
+def _compare(track: MaskTrack, result: AmodalResult, model: str) -> str:
+    """A table of the IoU with the truth, of the whole object and of its hidden part: the model and the baselines."""
+    from amodal_diffusion.evaluation.methods import BASELINES, build_methods
+    from amodal_diffusion.metrics import score_track
+
+    predictions = {method.name: method.predict(track) for method in build_methods(BASELINES)}
+    predictions[model] = result.amodal_mask
+    width = max(map(len, predictions))
+    lines = [f"{'IoU with the truth':{width}}  whole  hidden part"]
+    for name, mask in predictions.items():
+        scores = score_track(mask, track.clip.modal_mask, track.amodal_mask)
+        lines.append(f"{name:{width}}  {scores.miou:5.3f}  {scores.miou_occ:5.3f}")
+    return "\n".join(lines)

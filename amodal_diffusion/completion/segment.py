@@ -1,0 +1,74 @@
+"""The work of `segment`: a clip and clicks in, a folder of masks out that is whole or absent."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from amodal_diffusion.completion.request import Clicks, model_folder, package_version
+from amodal_diffusion.completion.segmentation import check_prompts, open_segmenter, segment_clip
+from amodal_diffusion.io.result_folder import InputRecord, OutputFolder
+from amodal_diffusion.io.video_reader import open_clip
+from amodal_diffusion.options import option
+from amodal_diffusion.types import InputError
+
+
+@dataclass(frozen=True)
+class SegmentRequest:
+    """Input and output.
+
+    Attributes:
+        clip: a video file, a folder of pictures, or one picture
+        out: a folder of PNG for each object, whole or absent
+        device: auto, cpu, cuda, cuda:1, mps
+        dtype: auto, float32, float16, bfloat16
+        overwrite: replace earlier results of this program in MASKS
+        allow_truncated: go on with what decodes of a damaged video
+        quiet: no progress bars
+    """
+
+    clip: Path = option(metavar="CLIP", positional=True)
+    out: Path = option(metavar="MASKS")
+    device: str = option("auto", metavar="NAME")
+    dtype: str = option("auto", metavar="NAME")
+    overwrite: bool = option(False)
+    allow_truncated: bool = option(False)
+    quiet: bool = option(False, short="-q")
+
+
+def write_segmentation(request: SegmentRequest, clicks: Clicks) -> Path:
+    """Write the masks of the objects that are shown.
+
+    Args:
+        request: the clip and the folder.
+        clicks: what is shown, and the segmenter.
+
+    Returns:
+        the folder.
+
+    Raises:
+        InputError: if an input is wrong; says what and what to do.
+    """
+    prompts = clicks.prompts
+    if request.clip.is_dir() and request.out.resolve().is_relative_to(request.clip.resolve()):
+        raise InputError(f"out: {request.out}: lies in {request.clip}, which is input; choose another folder")
+    clip = open_clip(request.clip, allow_truncated=request.allow_truncated)
+    prompts = check_prompts(prompts, clicks.segmenter, clip)
+    name = str(clicks.segmenter)  # checked to be there
+    weights = model_folder(name)
+    folder = OutputFolder(
+        request.out,
+        inputs={"clip": InputRecord.of(request.clip), **({"segmenter": InputRecord.of(weights)} if weights else {})},
+        settings={
+            "prompts": asdict(prompts),
+            "segmenter": name,
+            "dtype": request.dtype,
+            "version": package_version(),
+        },
+        overwrite=request.overwrite,
+    )
+    segmenter = open_segmenter(name, device=request.device, dtype=request.dtype, quiet=request.quiet)
+    with folder.opened() as out:
+        segment_clip(clip, prompts, lambda: segmenter, out, quiet=request.quiet)
+        out.commit()
+    return request.out
