@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import SUPPRESS, Action, ArgumentParser, BooleanOptionalAction
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, field, fields
@@ -130,5 +131,5 @@ class _HelpAll(Action):
     def __call__(self, parser: ArgumentParser, *_: object) -> None:
         """See `argparse.Action`."""
         if isinstance(parser, CommandParser):
-            parser._print_message(parser.format_full_help())
+            sys.stdout.write(parser.format_full_help())
         parser.exit()
