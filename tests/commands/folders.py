@@ -112,4 +112,3 @@ def kill_at(module: object, function: str, *path: str) -> Callable[[], None]:
         setattr(module, function, die)
 
     return prepare
-
