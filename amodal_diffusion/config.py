@@ -206,6 +206,12 @@ _UNKNOWN = (
     re.compile(r"^Group '(?P<group>[^']+)' does not accept option '(?P<key>[^']+)'"),
     re.compile(r"^Option '(?P<key>[^']+)' is not accepted"),
 )
+_OR_NONE = re.compile(
+    r"Does not validate against any of the Union subtypes.*?Errors:\s+- (?P<first>.*?)\s+- Expected a <class 'NoneType'>"
+    r".*?Given value: (?P<value>.*)$",
+    re.DOTALL,
+)
+_ARGUMENT = re.compile(r"^argument (?P<flag>--[\w-]+: )(?P=flag)?")
 _WRONG_TYPE = re.compile(r'^Parser key "(?P<key>[^"]+)":\s+(?P<rest>.*)$', re.DOTALL)
 
 
@@ -318,8 +324,8 @@ class CommandParser(ArgumentParser):
                 return f"{key}: unknown; {self._nearest(key)}"
         match = _WRONG_TYPE.match(message)
         if match:
-            message = f"{match['key']}: {match['rest']}"
-        return " ".join(message.split())
+            message = f"{match['key']}: {_OR_NONE.sub(_first_and_value, match['rest'])}"
+        return " ".join(_ARGUMENT.sub(r"\g<flag>", message).split())
 
     def _nearest(self, key: str) -> str:
         """Name the known flag or key that is most like an unknown one, by its whole name or its last part."""
@@ -338,6 +344,11 @@ class CommandParser(ArgumentParser):
             return difflib.SequenceMatcher(None, name, candidate).ratio() + last
 
         return f"did you mean {'--' if flag else ''}{max(known, key=likeness)}?"
+
+
+def _first_and_value(match: re.Match[str]) -> str:
+    """What a value that may be None is held against, without the words on None."""
+    return f"{match['first']}, got {match['value']}"
 
 
 def parse_settings(cls: type[T], args: Sequence[str], *, prog: str | None = None, description: str | None = None) -> T:

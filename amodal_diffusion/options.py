@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import SUPPRESS, Action, ArgumentParser, BooleanOptionalAction
+from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, BooleanOptionalAction
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, field, fields
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -12,6 +12,7 @@ from docstring_parser import parse
 from jsonargparse import DefaultHelpFormatter, Namespace
 
 from amodal_diffusion.config import CommandParser
+from amodal_diffusion.types import InputError
 
 T = TypeVar("T")
 Renamed = Mapping[str, str | Mapping[str, Sequence[str]]]
@@ -106,7 +107,7 @@ def _add(parser: CommandParser, group: Any, entry: Any, hint: Any, text: str) ->
     elif bool in get_args(hint):
         settings["action"] = BooleanOptionalAction
     else:
-        settings["type"] = how["read"] or hint
+        settings["type"] = _reader(how["read"]) if how["read"] else hint
         if how["metavar"]:
             settings["metavar"] = how["metavar"]
         if how["choices"]:
@@ -116,6 +117,22 @@ def _add(parser: CommandParser, group: Any, entry: Any, hint: Any, text: str) ->
     group.add_argument(*names, **settings)
     if how["advanced"]:
         parser.advanced.add(entry.name)
+
+
+class _WrongValueError(ArgumentTypeError, ValueError):
+    """Of which argparse shows the message, and which jsonargparse takes for a mistake in YAML too."""
+
+
+def _reader(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Read a value such that argparse reports what is wrong with it in the words of the error."""
+
+    def reader(value: Any) -> Any:  # noqa: ANN401 - from the command line or from YAML
+        try:
+            return read(value)
+        except InputError as error:
+            raise _WrongValueError(str(error)) from error
+
+    return reader
 
 
 class PlainHelp(DefaultHelpFormatter):
@@ -131,5 +148,5 @@ class _HelpAll(Action):
     def __call__(self, parser: ArgumentParser, *_: object) -> None:
         """See `argparse.Action`."""
         if isinstance(parser, CommandParser):
-            parser._print_message(parser.format_full_help(), sys.stdout)
+            sys.stdout.write(parser.format_full_help())
         parser.exit()

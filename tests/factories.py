@@ -23,13 +23,14 @@ from transformers import (
     VideoMAEModel,
 )
 
-from amodal_diffusion.models.checkpoint import CheckpointSettings, SamplingDefaults
+from amodal_diffusion.config import SamplingConfig
+from amodal_diffusion.models.checkpoint import CheckpointSettings
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.saving import save_model
 from amodal_diffusion.types import STAGES, Stage, VideoClip
 
 TOKEN_WIDTH = 32
-SAMPLING = SamplingDefaults(
+SAMPLING = SamplingConfig(
     num_inference_steps=2,
     guidance_scale=1.0,
     height=32,

@@ -32,10 +32,11 @@ from amodal_diffusion.completion.segmentation import MODAL_MASKS, segment_clip
 from amodal_diffusion.frames.drawing import OverlayLayer, draw_overlay
 from amodal_diffusion.io.depth_files import DepthTrack
 from amodal_diffusion.io.images import read_integers
+from amodal_diffusion.io.manifest import MANIFEST, read_manifest
 from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.io.video_writer import VideoLayout, VideoWriter
-from amodal_diffusion.types import STAGES
+from amodal_diffusion.types import STAGES, InputError
 
 OVERLAY, SUMMARY = "overlay.mp4", "summary.json"
 _LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "av")
@@ -61,6 +62,7 @@ def complete_clip(
         InputError: if an input is wrong or something is in the way.
     """
     inputs = open_inputs(request)
+    _refuse_work_of_version_0_1(request)
     folder = OutputFolder(
         request.output.out, inputs=request.inputs(), settings=request.settings(), overwrite=request.output.overwrite
     )
@@ -89,6 +91,19 @@ def complete_clip(
         out.discard(DEPTH_STEP)
         out.commit()
     return request.output.out
+
+
+def _refuse_work_of_version_0_1(request: CompletionRequest) -> None:
+    """Refuse to go on from what version 0.1 began: its settings have other names, and its records other keys."""
+    out = request.output.out.resolve()
+    work = out.with_name(f"{out.name}.partial")
+    if request.output.overwrite or not (work / MANIFEST).is_file():
+        return
+    if "spans" in read_manifest(work).get("settings", {}):
+        raise InputError(
+            f"out: {work}: begun by version 0.1, which this version cannot go on from; finish it with version 0.1, "
+            "choose another folder, or --overwrite to begin anew"
+        )
 
 
 def _write_overlay(inputs: CompletionInputs, out: OutputFolder, *, sound: Path | None, quiet: bool) -> None:

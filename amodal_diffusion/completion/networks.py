@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from amodal_diffusion.models.depth import DepthEstimator
     from amodal_diffusion.models.segmenters.protocol import Segmenter
     from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig
+
+logger = logging.getLogger(__name__)
 
 
 class Networks:
@@ -51,6 +54,12 @@ class Networks:
             dtype=request.model.dtype,
         )
         self.config(request)  # checks the settings
+        if request.sampling.preset is None and self.completer.config() == self.completer.config(preset="paper"):
+            logger.warning(
+                "model %s: sampled as in the paper; --preset default (corrected conditioning, fewer network rows) is "
+                "faster, but was never measured with these weights",
+                request.model.model,
+            )
 
     @cached_property
     def estimator(self) -> DepthEstimator | None:

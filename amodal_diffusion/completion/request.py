@@ -39,7 +39,7 @@ _OLD_FILTERS = {"behind": "depth", "attached": "components", "growth": "area"}
 
 
 def read_filters(text: str | Sequence[str]) -> tuple[MaskFilter, ...]:
-    """Mask filters of a list, on the command line with commas; ``all`` and ``none`` stand alone.
+    """Mask filters of a list, on the command line with commas; ``all`` and ``none`` stand alone, an empty list is none.
 
     Raises:
         InputError: if one is unknown.
@@ -49,7 +49,7 @@ def read_filters(text: str | Sequence[str]) -> tuple[MaskFilter, ...]:
         return MASK_FILTERS if names == ["all"] else ()
     names = [_OLD_FILTERS.get(name, name) for name in names]
     wrong = sorted(set(names) - set(MASK_FILTERS))
-    if wrong or not names:
+    if wrong or (isinstance(text, str) and not names):
         expected = ", ".join(MASK_FILTERS)
         raise InputError(
             f"--mask-filters: expected all, none or some of {expected}, got {', '.join(wrong) or 'nothing'}"

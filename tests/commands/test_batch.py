@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +12,17 @@ import pytest
 from amodal_diffusion.cli import main
 from amodal_diffusion.completion import batch as completion_batch
 from amodal_diffusion.completion import objects
+from amodal_diffusion.data.clip_list import ClipEntry
+from amodal_diffusion.evaluation import processes
 from amodal_diffusion.pipelines.completer import AmodalCompleter
-from tests.factories import tiny_completer_folder
 from tests.media import moving_disc, write_frames, write_masks
-from tests.training.launching import LAUNCH, ROOT, started
+from tests.training.launching import launch
 
 NAMES = ("a_frames", "b_frames_1", "deep")
-SCRIPT = str(ROOT / "inference/complete_dataset.py")
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> list[str]:
+def command(tmp_path: Path, model: Path) -> list[str]:
     """A list of three clips, one of which has depth."""
     rgb, mask = moving_disc(3, 24, 40)
     for index, name in enumerate("abc"):
@@ -34,7 +35,7 @@ def command(tmp_path: Path) -> list[str]:
         {"clip": "c/frames", "masks": "c/masks", "depth": "c/depth.npy", "name": "deep"},
     ]
     (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    options = ["--model", str(tiny_completer_folder(tmp_path / "model")), "--steps", "1", "--stages", "masks", "-q"]
+    options = ["--model", str(model), "--device", "cpu", "--stages", "masks", "-q"]
     return ["--input", str(tmp_path / "list.jsonl"), *options]
 
 
@@ -52,39 +53,59 @@ def times(out: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in out.rglob("*.png")}
 
 
-def test_two_processes_one_failure_and_the_rest_later(
-    tmp_path: Path, command: list[str], capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_one_failure_and_the_rest_later(tmp_path: Path, command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     out, mask = tmp_path / "out", tmp_path / "b/masks/00001.png"
     sound = mask.read_bytes()
     mask.write_bytes(b"")
-    with started(*LAUNCH, SCRIPT, *command, "--out", str(out)) as process:
-        printed, _ = process.communicate(timeout=300)
-    assert process.returncode == 1, printed
-    assert "2 completed, 0 finished before, 1 failed; 2 process(es)\n" in printed
-    assert f"failed: b_frames_1: {mask}: the file is empty (0 bytes)" in printed
-    failures = json.loads((out / "failures.json").read_text())
-    assert failures == [
-        {
-            "name": "b_frames_1",
-            "clip": str(tmp_path / "b/frames"),
-            "error": f"{mask}: the file is empty (0 bytes)",
-            "trace": None,
-        }
-    ]
+    assert batch(command, out) == 1
+    printed = capfd.readouterr()
+    assert printed.out.startswith("2 completed, 0 finished before, 1 failed; 1 process(es)\n")
+    error = f"{mask}: the file is empty (0 bytes)"
+    assert f"failed: b_frames_1: {error}" in printed.err
+    failure = {"name": "b_frames_1", "clip": str(tmp_path / "b/frames"), "error": error, "trace": None}
+    assert json.loads((out / "failures.json").read_text()) == [failure]
     assert sorted(path.name for path in out.iterdir()) == ["a_frames", "deep", "failures.json"]
     assert json.loads((out / "deep/summary.json").read_text())["depth"] == "given"
 
     mask.write_bytes(sound)
     finished = times(out)
-    capfd.readouterr()
     assert batch(command, out) == 0
     assert capfd.readouterr().out.startswith("1 completed, 2 finished before, 0 failed; 1 process(es)\n")
     assert sorted(path.name for path in out.iterdir()) == sorted(NAMES)
     assert finished.items() <= times(out).items()
 
-    assert batch(command, tmp_path / "alone") == 0
-    assert results(tmp_path / "alone") == results(out)
+
+def test_each_process_of_a_launch_completes_its_share(
+    tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for index, mine in enumerate((["a_frames", "deep"], ["b_frames_1"])):
+        monkeypatch.setattr(processes, "Processes", one_of_two(index))
+        assert batch(command, tmp_path / str(index)) == 0
+        assert sorted(path.name for path in (tmp_path / str(index)).iterdir()) == mine
+    assert capfd.readouterr().out.startswith("2 completed, 0 finished before, 0 failed")  # the main process alone
+
+
+def one_of_two(index: int) -> type[processes.Processes]:
+    """A process of a launch of two, but for the other one's answers."""
+
+    class OneOfTwo(processes.Processes):
+        def __init__(self) -> None:
+            super().__init__()
+            self.count, self.index = 2, index
+
+        def main_alone(self, work: Callable[[], list[ClipEntry]]) -> list[ClipEntry]:
+            return work()
+
+    return OneOfTwo
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "b/masks/00001.png").write_bytes(b"")
+    printed = launch("-m", "amodal_diffusion", "batch", *command, "--out", str(tmp_path / "out"), status=1)
+    assert "2 completed, 0 finished before, 1 failed; 2 process(es)\n" in printed
+    assert batch(command, tmp_path / "alone") == 1
+    assert results(tmp_path / "alone") == results(tmp_path / "out")
 
 
 def test_an_interrupted_batch_goes_on_with_networks_loaded_once(
@@ -123,7 +144,7 @@ def test_a_clip_on_which_the_program_fails(
     complete = completion_batch.complete_clip
 
     def fail(request: completion_batch.CompletionRequest, *, networks: completion_batch.Networks) -> Path:
-        if request.object_name == "1":
+        if request.source.object == "1":
             raise RuntimeError("out of\nmemory")
         return complete(request, networks=networks)
 

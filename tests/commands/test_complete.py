@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +14,15 @@ from PIL import Image
 from amodal_diffusion.cli import main
 from amodal_diffusion.completion import clip as completion
 from amodal_diffusion.completion import objects
-from amodal_diffusion.io.images import read_integers, write_mask_png
+from amodal_diffusion.io.images import read_integers
 from amodal_diffusion.io.result_folder import MANIFEST
-from tests.factories import SAMPLING, tiny_completer_folder, tiny_depth_folder
-from tests.media import Bool, moving_disc, write_frames, write_masks
+from tests.commands.folders import amodal_masks, contents, ended_by_a_signal, fail_at, kill_at, pictures
+from tests.factories import tiny_depth_folder
+from tests.media import moving_disc, write_frames, write_masks
 
 FRAMES = 5
 RGB, MASK = moving_disc(FRAMES, 24, 40)
 OTHER = np.roll(MASK, 7, axis=1)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_completer_folder(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
@@ -36,21 +31,12 @@ def inputs(tmp_path: Path, model: Path) -> list[str]:
     write_masks(tmp_path / "masks" / "cup", MASK)
     write_masks(tmp_path / "masks" / "2", OTHER)
     clip = write_frames(tmp_path / "frames", RGB)
-    return [str(clip), "--masks", str(tmp_path / "masks"), "--model", str(model), "--device", "cpu", "--steps", "1"]
+    return [str(clip), "--masks", str(tmp_path / "masks"), "--model", str(model), "--device", "cpu"]
 
 
 def complete(inputs: list[str], out: Path, *options: str | Path) -> dict:
     assert main(["complete", *inputs, "--out", str(out), "-q", *map(str, options)]) == 0
     return json.loads((out / "summary.json").read_text())
-
-
-def amodal(out: Path, name: str) -> Bool:
-    files = sorted((out / "objects" / name / "amodal_masks").iterdir())
-    return np.stack([read_integers(file).values > 0 for file in files])
-
-
-def layers(out: Path, name: str) -> np.ndarray:
-    return np.stack([np.asarray(Image.open(file)) for file in sorted((out / "objects" / name / "completed").iterdir())])
 
 
 def times(folder: Path) -> dict[str, int]:
@@ -64,15 +50,16 @@ def test_what_is_written(tmp_path: Path, inputs: list[str], capfd: pytest.Captur
     assert sorted(path.name for path in out.iterdir()) == files
     assert sorted(path.name for path in (out / "objects").iterdir()) == ["2", "cup"]
     for name, mask in (("cup", MASK), ("2", OTHER)):
-        whole, rgba = amodal(out, name), layers(out, name)
+        whole, rgba = amodal_masks(out, name), pictures(out / "objects" / name / "completed")
         assert not (mask & ~whole).any()
         np.testing.assert_array_equal(rgba[..., 3], whole * np.uint8(255))
         np.testing.assert_array_equal(rgba[mask][:, :3], RGB[mask])
         assert summary["objects"][name]["visible_area"] == mask.sum(axis=(1, 2)).tolist()
         assert summary["objects"][name]["amodal_area"] == whole.sum(axis=(1, 2)).tolist()
         assert summary["objects"][name]["seconds"]["content_completion"] > 0
-    assert summary["seed"] == 3
-    assert summary["settings"]["steps"] == 1
+    assert (summary["format"], summary["seed"]) == (2, 3)
+    assert summary["settings"]["steps"] is None
+    assert summary["sampling"]["amodal_segmentation"]["num_inference_steps"] == 1
     assert summary["clip"] | {"path": ""} == {"path": "", "frames": FRAMES, "fps": 8.0, "height": 24, "width": 40}
     assert {"amodal-diffusion", "torch", "diffusers"} <= summary["versions"].keys()
     assert summary["depth"] == "none"
@@ -106,7 +93,7 @@ def test_known_whole_masks_are_painted_as_they_are(tmp_path: Path, inputs: list[
     known = MASK | np.roll(MASK, 3, axis=2)
     write_masks(tmp_path / "known", known)
     summary = complete(inputs, tmp_path / "out", "--object", "cup", "--amodal-masks", tmp_path / "known")
-    np.testing.assert_array_equal(amodal(tmp_path / "out", "cup"), known)
+    np.testing.assert_array_equal(amodal_masks(tmp_path / "out", "cup"), known)
     assert summary["seconds"]["amodal_segmentation"] == 0
     again = complete(inputs, tmp_path / "again", "--object", "cup", "--amodal-masks", tmp_path / "out" / "objects")
     assert again["objects"]["cup"]["amodal_area"] == summary["objects"]["cup"]["amodal_area"]
@@ -132,7 +119,7 @@ def test_depth_from_files(tmp_path: Path, inputs: list[str]) -> None:
     nearness = complete(inputs, tmp_path / "b", *quick, "--depth", tmp_path / "png")
     without = complete(inputs, tmp_path / "c", *quick, "--depth", "none")
     assert [summary["depth"] for summary in (inverse, nearness, without)] == ["given", "given", "none"]
-    assert (amodal(tmp_path / "a", "cup") != amodal(tmp_path / "b", "cup")).mean() < 0.01
+    assert (amodal_masks(tmp_path / "a", "cup") != amodal_masks(tmp_path / "b", "cup")).mean() < 0.01
     assert inverse["objects"] != without["objects"]
 
 
@@ -176,13 +163,7 @@ def test_an_interrupted_run_goes_on(
     tmp_path: Path, inputs: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-
-    def interrupt(path: Path, mask: Bool) -> None:
-        if path.parts[-3:] == ("cup", "amodal_masks", "00002.png"):
-            raise KeyboardInterrupt
-        write_mask_png(path, mask)
-
-    monkeypatch.setattr(objects, "write_mask_png", interrupt)
+    monkeypatch.setattr(objects, "write_mask_png", fail_at("cup", 2, KeyboardInterrupt()))
     assert main(["complete", *inputs, "--out", str(out), "-q"]) == 130
     assert "the same command again goes on" in capfd.readouterr().err
     assert not out.exists()
@@ -199,33 +180,14 @@ def test_an_interrupted_run_goes_on(
     assert not (tmp_path / "out.partial").exists()
 
 
-KILLED_RUN = """
-import os, signal, sys
-from amodal_diffusion.cli import main
-from amodal_diffusion.completion import objects
-
-write = objects.write_mask_png
-
-def write_or_die(path, mask):
-    if path.parts[-3:] == ("cup", "amodal_masks", "00002.png"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    write(path, mask)
-
-objects.write_mask_png = write_or_die
-main(sys.argv[1:])
-"""
-
-
 def test_a_killed_run_goes_on_and_gives_the_same(tmp_path: Path, inputs: list[str]) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-c", KILLED_RUN, "complete", *inputs, "--out", str(out), "-q"]
-    assert subprocess.run(command, check=False, timeout=250).returncode == -9
+    kill = kill_at(objects, "write_mask_png", "cup", "amodal_masks", "00002.png")
+    assert ended_by_a_signal(kill, ["complete", *inputs, "--out", out, "-q"]) == signal.SIGKILL
     assert not out.exists()
     complete(inputs, out)
     complete(inputs, tmp_path / "whole")
-    for name in ("cup", "2"):
-        np.testing.assert_array_equal(amodal(out, name), amodal(tmp_path / "whole", name))
-        np.testing.assert_array_equal(layers(out, name), layers(tmp_path / "whole", name))
+    assert contents(out) == contents(tmp_path / "whole")
 
 
 def test_results_are_replaced_only_when_asked(
@@ -261,28 +223,24 @@ def test_a_changed_input_is_another_command(
 def test_real_clips(tmp_path: Path, model: Path, name: str, size: tuple[int, int]) -> None:
     clip = Path(os.environ["AMODAL_SHARED"]) / "clips" / name
     out = tmp_path / "out"
-    arguments = [str(clip / "clip.mp4"), "--masks", str(clip / "masks"), "--model", str(model), "--steps", "1"]
+    arguments = [str(clip / "clip.mp4"), "--masks", str(clip / "masks"), "--model", str(model)]
     complete(arguments, out)
     visible = np.stack([read_integers(file).values > 0 for file in sorted((clip / "masks").iterdir())])
-    whole = amodal(out, "1")
+    whole = amodal_masks(out, "1")
     assert whole.shape == (25, *size)
     assert not (visible & ~whole).any()
-    assert layers(out, "1").shape == (25, *size, 4)
+    assert pictures(out / "objects" / "1" / "completed").shape == (25, *size, 4)
 
 
 def test_presets_and_what_beats_them(tmp_path: Path, inputs: list[str]) -> None:
-    without_steps = inputs[: inputs.index("--steps")]
-    stages = ("--stages", "masks", "--spans", "all", "--object", "cup")
-    default = complete(without_steps, tmp_path / "default", *stages)
-    assert default["preset"] == "default"
-    assert default["sampling"]["amodal_segmentation"]["num_inference_steps"] == SAMPLING.num_inference_steps
-    paper = complete([*inputs, "--guidance", "1", "--preset", "paper"], tmp_path / "paper", *stages)
+    stages = ("--stages", "masks", "--object", "cup")
+    paper = complete([*inputs, "--guidance", "1", "--preset", "paper", "--steps", "1"], tmp_path / "paper", *stages)
     sampling = paper["sampling"]["amodal_segmentation"]
     assert paper["preset"] == "paper"
-    assert (sampling["num_inference_steps"], sampling["guidance_scale"], sampling["solver"]) == (1, 1.0, "euler")
-    fast = complete([*without_steps, "--preset", "fast", "--solver", "heun"], tmp_path / "fast", *stages)
+    assert (sampling["num_inference_steps"], sampling["guidance_scale"], sampling["scheduler"]) == (1, 1.0, "euler")
+    fast = complete([*inputs, "--preset", "fast", "--scheduler", "heun"], tmp_path / "fast", *stages)
     assert fast["settings"]["preset"] == "fast"
-    assert fast["sampling"]["amodal_segmentation"]["solver"] == "heun"
-    released = complete([*inputs, "--conditioning", "released"], tmp_path / "released", *stages)
-    assert released["preset"] == "default"  # what the checkpoint says holds
-    assert released["sampling"]["amodal_segmentation"]["guidance_scale"] == SAMPLING.guidance_scale == 1.0
+    assert fast["sampling"]["amodal_segmentation"]["scheduler"] == "heun"
+    released = complete([*inputs, "--conditioning", "released", "--steps", "1"], tmp_path / "released", *stages)
+    assert released["preset"] is None
+    assert released["sampling"]["amodal_segmentation"]["guidance_scale"] == 1.5  # the paper's, as its conditioning is

@@ -6,8 +6,7 @@ import errno
 import json
 import os
 import resource
-import subprocess
-import sys
+import signal
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -23,18 +22,13 @@ from amodal_diffusion.cli import main
 from amodal_diffusion.completion import formats
 from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.io.video_reader import open_clip
-from tests.factories import tiny_completer_folder
+from tests.commands.folders import amodal_masks, contents, ended_by_a_signal, kill_at, pictures
 from tests.media import H264, Bool, UInt8, encode, ffmpeg, moving_disc, write_frames, write_masks
 
 FRAMES, HEIGHT, WIDTH = 5, 25, 41
 RGB, MASK = moving_disc(FRAMES, HEIGHT, WIDTH)
 OTHER = np.roll(MASK, 7, axis=1)
 ALL = "png,prores,webm,masks-mp4,davis,coco,youtube-vis"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_completer_folder(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
@@ -46,16 +40,12 @@ def inputs(tmp_path: Path, model: Path) -> list[str]:
 
 
 def quick(model: Path) -> list[str]:
-    return ["--model", str(model), "--device", "cpu", "--steps", "1", "--height", "16", "--width", "32", "-q"]
+    return ["--model", str(model), "--device", "cpu", "-q"]
 
 
 def complete(inputs: list[str], out: Path, *options: str) -> Path:
     assert main(["complete", *inputs, "--out", str(out), *options]) == 0
     return out
-
-
-def pictures(folder: Path) -> UInt8:
-    return np.stack([np.asarray(Image.open(file)) for file in sorted(folder.iterdir())])
 
 
 def decoded(path: Path) -> Iterator[av.VideoFrame]:
@@ -86,27 +76,13 @@ def assert_same_over_grey(video: UInt8, png: UInt8, *, mean: float) -> None:
     assert apart[~near].max(initial=0) <= 4
 
 
-def amodal(out: Path, name: str) -> Bool:
-    return np.asarray(pictures(out / "objects" / name / "amodal_masks") > 0)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """All files but those that tell times."""
-    left_out = ("manifest.json", "summary.json", "object.json")
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name not in left_out
-    }
-
-
 def test_every_format_holds_the_same_objects(tmp_path: Path, inputs: list[str]) -> None:
     out = complete(inputs, tmp_path / "out", "--formats", ALL)
     coco = COCO(str(out / "coco.json"))
     vis = json.loads((out / "youtube_vis.json").read_text())
     assert vis["videos"][0]["file_names"][1] == "frames/frame1.png"
     for number, name in enumerate(("2", "cup"), start=1):
-        folder, whole = out / "objects" / name, amodal(out, name)
+        folder, whole = out / "objects" / name, amodal_masks(out, name)
         png = pictures(folder / "completed")
         np.testing.assert_array_equal(png[..., 3] > 0, whole)
         for video in ("completed.mov", "completed.webm"):
@@ -262,28 +238,11 @@ def test_an_encoder_that_is_missing_is_known_before_any_network(
     assert not list(tmp_path.glob("out*"))
 
 
-KILLED_RUN = """
-import os, signal, sys
-from amodal_diffusion.cli import main
-from amodal_diffusion.completion import formats
-
-read = formats.read_rgba
-
-def read_or_die(path):
-    if path.parts[-3:] == ("cup", "completed", "00003.png"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return read(path)
-
-formats.read_rgba = read_or_die
-main(sys.argv[1:])
-"""
-
-
 def test_a_killed_run_goes_on_and_gives_the_same_files(tmp_path: Path, inputs: list[str]) -> None:
     out = tmp_path / "out"
     options = ["--formats", ALL.removeprefix("png,"), "--soft-edge", "2"]
-    command = [sys.executable, "-c", KILLED_RUN, "complete", *inputs, "--out", str(out), *options]
-    assert subprocess.run(command, check=False, timeout=250).returncode == -9
+    kill = kill_at(formats, "read_rgba", "cup", "completed", "00003.png")
+    assert ended_by_a_signal(kill, ["complete", *inputs, "--out", out, *options]) == signal.SIGKILL
     part = tmp_path / "out.partial" / "objects"
     finished = (part / "2" / "completed.mov").stat().st_mtime_ns
     assert (part / "cup" / "completed.mov").is_file()
@@ -318,7 +277,8 @@ def test_a_full_disk_stops_with_one_line_and_what_is_finished_stays(
     out, options = tmp_path / "out", ("--formats", "prores,coco")
     whole = complete(inputs, tmp_path / "whole", *options)
     largest = (whole / "objects" / "2" / "completed.mov").stat().st_size
-    assert all(len(data) < largest - 512 for name, data in contents(whole).items() if not name.endswith(".mov"))
+    others = [path for path in whole.rglob("*") if path.is_file() and path.suffix != ".mov"]
+    assert all(path.stat().st_size < largest - 512 for path in others)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest - 512, limits[1]))  # the system refuses larger files
     try:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
+import os
 import random
 import signal
-import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,34 +19,28 @@ from torch import Tensor
 from amodal_diffusion.cli import main
 from amodal_diffusion.completion import objects
 from amodal_diffusion.io.images import write_mask_png, write_rgba_png
-from amodal_diffusion.pipelines import appearance_stream, mask_stream
-from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
-from amodal_diffusion.pipelines.streams import StreamSettings
-from amodal_diffusion.pipelines.window_sampling import sample_window
-from tests.commands.folders import contents
-from tests.factories import tiny_completer_folder
-from tests.media import Bool, UInt8, moving_disc, write_frames, write_masks
+from amodal_diffusion.io.result_folder import MANIFEST
+from amodal_diffusion.pipelines import amodal_segmentation, content_completion
+from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline, WindowRequest, sample_windows
+from tests.commands.folders import contents, discs_behind_a_bar, ended_by_a_signal, fail_at
+from tests.media import UInt8, moving_disc, write_masks
 
-FRAMES = 16  # windows of 4 that share one
-BAR = np.s_[:, :, 18:22]
+FRAMES = 10  # windows of 4 that share one
 Windows = list[tuple[str, int, int]]  # stage, first frame, one past the last
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_completer_folder(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture
-def inputs(tmp_path: Path, model: Path) -> list[str]:
+def inputs(tmp_path_factory: pytest.TempPathFactory, model: Path) -> list[str]:
     """Arguments for a disc behind a bar that is nearer."""
-    rgb, mask = moving_disc(FRAMES, 24, 40)
-    depth = np.where(mask, 0.5, 0.0).astype(np.float32)
-    depth[BAR], mask[BAR] = 1.0, False
-    np.save(tmp_path / "depth.npy", depth)
-    write_masks(tmp_path / "masks" / "cup", mask)
-    given = {"masks": tmp_path / "masks", "model": model, "device": "cpu", "steps": 1, "depth": tmp_path / "depth.npy"}
-    return [str(write_frames(tmp_path / "frames", rgb)), *(f"--{name}={value}" for name, value in given.items())]
+    return discs_behind_a_bar(tmp_path_factory.mktemp("clip"), model, FRAMES, {"cup": 0})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, inputs: list[str]) -> Path:
+    """What an undisturbed command gives."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    assert main(["complete", *inputs, "--out", str(out), "-q"]) == 0
+    return out
 
 
 @pytest.fixture
@@ -52,30 +49,24 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> Windows:
     asked: Windows = []
 
     def counted(
-        pipeline: ConditionedVideoPipeline,
-        modal: Tensor,
-        guide: Tensor | None,
-        settings: StreamSettings,
-        *,
-        start: int,
-        backwards: bool = False,
-    ) -> Tensor:
-        asked.append((str(pipeline.stage), start, start + modal.shape[1]))
-        return sample_window(pipeline, modal, guide, settings, start=start, backwards=backwards)
+        pipeline: ConditionedVideoPipeline, requests: Sequence[WindowRequest], *settings: Any, **options: Any
+    ) -> list[Tensor]:
+        asked.extend((str(pipeline.stage), entry.start, entry.start + len(entry.modal)) for entry in requests)
+        return sample_windows(pipeline, requests, *settings, **options)
 
-    for stage in (mask_stream, appearance_stream):
-        monkeypatch.setattr(stage, "sample_window", counted)
+    for stage in (amodal_segmentation, content_completion):
+        monkeypatch.setattr(stage, "sample_windows", counted)
     return asked
 
 
 @pytest.mark.parametrize(
     ("frame", "options"),
     [
-        (0, ("--spans=all",)),
-        (4, ("--spans=all", "--samples=2")),
-        (9, ("--spans=all", "--copies=on")),
-        (11, ("--spans=auto", "--formats=webm,masks-mp4")),
-        (FRAMES - 1, ("--spans=all", "--stages=masks")),
+        (0, ()),
+        (4, ("--samples=2",)),
+        (5, ("--color-propagation",)),
+        (7, ("--skip-unoccluded", "--formats=webm,masks-mp4")),
+        (FRAMES - 1, ("--stages=masks",)),
     ],
 )
 def test_finished_windows_are_not_sampled_again(
@@ -90,14 +81,7 @@ def test_finished_windows_are_not_sampled_again(
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert main(["complete", *inputs, "--out", str(whole), *options]) == 0
     every = list(windows)
-
-    def interrupt(path: Path, mask: Bool) -> None:
-        if path.parts[-2:] == ("amodal_masks", f"{frame:05d}.png"):
-            path.write_bytes(b"half")
-            raise KeyboardInterrupt
-        write_mask_png(path, mask)
-
-    monkeypatch.setattr(objects, "write_mask_png", interrupt)
+    monkeypatch.setattr(objects, "write_mask_png", fail_at("cup", frame, KeyboardInterrupt()))
     assert main(["complete", *inputs, "--out", str(out), *options]) == 130
     assert (tmp_path / "out.partial").is_dir() == (frame > 0)
     monkeypatch.setattr(objects, "write_mask_png", write_mask_png)
@@ -109,75 +93,98 @@ def test_finished_windows_are_not_sampled_again(
     assert contents(out) == contents(whole)
 
 
-def test_a_full_disk_inside_an_object(
-    tmp_path: Path, inputs: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def full(path: Path, layer: UInt8) -> None:
-        if path.name == "00009.png":
-            raise OSError(errno.ENOSPC, "full")
+def at_layer(name: str, error: BaseException) -> Callable[[Path, UInt8], None]:
+    """In place of `write_rgba_png`: an error at one frame."""
+
+    def write(path: Path, layer: UInt8) -> None:
+        if path.name == name:
+            raise error
         write_rgba_png(path, layer)
 
-    monkeypatch.setattr(objects, "write_rgba_png", full)
+    return write
+
+
+def test_a_full_disk_inside_an_object(
+    tmp_path: Path, inputs: list[str], whole: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(objects, "write_rgba_png", at_layer("00005.png", OSError(errno.ENOSPC, "full")))
     assert main(["complete", *inputs, "--out", str(tmp_path / "out"), "-q"]) == 2
     error = capfd.readouterr().err
     assert error.count("\n") == 1
     assert "no room left to write" in error
     monkeypatch.undo()
     assert main(["complete", *inputs, "--out", str(tmp_path / "out")]) == 0
-    assert "goes on at frame 9 of" in capfd.readouterr().err
-    assert main(["complete", *inputs, "--out", str(tmp_path / "whole"), "-q"]) == 0
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert "goes on at frame 5 of" in capfd.readouterr().err
+    assert contents(tmp_path / "out") == contents(whole)
 
 
 def test_a_frame_whose_file_is_gone_has_the_object_done_again(
-    tmp_path: Path, inputs: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, inputs: list[str], whole: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(path: Path, layer: UInt8) -> None:
-        if path.name == "00009.png":
-            raise KeyboardInterrupt
-        write_rgba_png(path, layer)
-
-    monkeypatch.setattr(objects, "write_rgba_png", interrupt)
+    monkeypatch.setattr(objects, "write_rgba_png", at_layer("00005.png", KeyboardInterrupt()))
     assert main(["complete", *inputs, "--out", str(tmp_path / "out")]) == 130
     monkeypatch.undo()
     (tmp_path / "out.partial" / "objects" / "cup" / "completed" / "00002.png").unlink()
     capfd.readouterr()
     assert main(["complete", *inputs, "--out", str(tmp_path / "out")]) == 0
     assert "goes on" not in capfd.readouterr().err
+    assert contents(tmp_path / "out") == contents(whole)
 
 
-KILLED_RUN = """
-import os, signal, sys
-from amodal_diffusion.cli import main
+def test_what_version_0_1_began_is_refused(
+    tmp_path: Path, inputs: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out, partial = tmp_path / "out", tmp_path / "out.partial"
+    monkeypatch.setattr(objects, "write_mask_png", fail_at("cup", 5, KeyboardInterrupt()))
+    assert main(["complete", *inputs, "--out", str(out), "-q"]) == 130
+    monkeypatch.undo()
+    manifest = json.loads((partial / MANIFEST).read_text())
+    old = {"guards": None, "spans": "auto", "expand": 0.0, "copies": None, "solver": None, "version": "0.1.0"}
+    new = ("mask_filters", "skip_unoccluded", "margin", "color_propagation", "scheduler", "fit", "resample", "tta")
+    kept = {name: value for name, value in manifest["settings"].items() if name not in new}
+    (partial / MANIFEST).write_text(json.dumps({**manifest, "settings": {**kept, **old}}))
+    capfd.readouterr()
+    assert main(["complete", *inputs, "--out", str(out), "-q"]) == 2
+    assert capfd.readouterr().err == (
+        f"error: out: {partial}: begun by version 0.1, which this version cannot go on from; finish it with version "
+        "0.1, choose another folder, or --overwrite to begin anew\n"
+    )
+    assert (partial / "objects" / "cup" / "amodal_masks" / "00004.png").is_file()
+    assert main(["complete", *inputs, "--out", str(out), "-q", "--overwrite"]) == 0
 
-left = int(sys.argv.pop(1))
 
-def die(event, arguments):
-    global left
-    if event in ("open", "os.rename") and ".partial" in str(arguments[0]):
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-sys.addaudithook(die)
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("at_once", [1, 3])
-def test_killed_at_random_moments(tmp_path: Path, inputs: list[str], at_once: int) -> None:
-    """The real command, killed where it opens or renames some file, again and again, then left alone."""
-    for number in range(2, at_once + 2):
+@pytest.mark.parametrize("batch", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_killed_at_random_moments(
+    tmp_path: Path, inputs: list[str], capfd: pytest.CaptureFixture[str], batch: int
+) -> None:
+    """The command, killed where it opens or renames some file, again and again, then left alone."""
+    masks = next(argument for argument in inputs if argument.startswith("--masks="))
+    write_masks(tmp_path / "masks" / "cup", moving_disc(FRAMES, 24, 40)[1])
+    for number in range(2, batch + 2):
         write_masks(tmp_path / "masks" / str(number), np.roll(moving_disc(FRAMES, 24, 40)[1], 5 * number, axis=2))
-    chance, errors = random.Random(6), []
-    arguments = ["complete", *inputs, "--spans=all", "--samples=2", f"--objects-at-once={at_once}"]
+    arguments = ["complete", *(text for text in inputs if text != masks), f"--masks={tmp_path / 'masks'}"]
+    chance, out = random.Random(6), ["--out", str(tmp_path / "out")]
     for _ in range(4):
-        command = [sys.executable, "-c", KILLED_RUN, str(chance.randint(20, 80)), *arguments, "--out", tmp_path / "out"]
-        run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=250)
-        assert run.returncode == -signal.SIGKILL
-        errors.append(run.stderr)
-    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
-    assert sum("goes on at frame" in error for error in errors) >= 2
-    assert main([*arguments, "--objects-at-once=1", "--out", str(tmp_path / "whole")]) == 0
+        assert ended_by_a_signal(killed_at_file(chance.randint(15, 50)), [*arguments, *out, f"--object-batch={batch}"])
+    assert main([*arguments, *out]) == 0
+    assert capfd.readouterr().err.count("goes on at frame") >= 2
+    assert main([*arguments, "--out", str(tmp_path / "whole")]) == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def killed_at_file(number: int) -> Callable[[], None]:
+    """For `ended_by_a_signal`: a kill where so many files of unfinished results have been opened or renamed."""
+
+    def prepare() -> None:
+        left = number
+
+        def die(event: str, arguments: tuple[object, ...]) -> None:
+            nonlocal left
+            if event in ("open", "os.rename") and ".partial" in str(arguments[0]):
+                left -= 1
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(die)
+
+    return prepare

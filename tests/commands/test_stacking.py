@@ -11,7 +11,6 @@ from PIL import Image
 
 from amodal_diffusion.cli import main
 from amodal_diffusion.io.images import write_rgba_png
-from tests.factories import tiny_completer_folder
 from tests.media import Bool, write_frames, write_masks
 
 FRAMES, HEIGHT, WIDTH = 3, 24, 40
@@ -30,11 +29,6 @@ BEHIND = square(8)  # four columns of it are hidden
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_completer_folder(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two objects of known whole masks: the one named first lies behind."""
     folder = tmp_path_factory.mktemp("clip")
@@ -50,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(folder: Path, model: Path) -> list[str]:
     """Paint these two."""
     known = ["--masks", str(folder / "masks"), "--amodal-masks", str(folder / "whole")]
-    options = ["--model", str(model), "--device", "cpu", "--steps", "1", "--depth", "none", "-q"]
+    options = ["--model", str(model), "--device", "cpu", "--depth", "none", "-q"]
     return ["complete", str(folder / "frames"), *known, *options]
 
 

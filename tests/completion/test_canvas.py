@@ -75,5 +75,5 @@ def test_what_has_the_canvas_size_stays_as_it_is(tmp_path: Path, clip: ClipReade
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
 def test_margins_that_are_refused(clip: ClipReader, share: float) -> None:
-    with pytest.raises(InputError, match="--expand: expected 0 to 1"):
+    with pytest.raises(InputError, match="--margin: expected 0 to 1"):
         Canvas.around(clip, share)

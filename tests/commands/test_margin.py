@@ -1,4 +1,4 @@
-"""`complete --expand`: objects that the border cuts off get masks and layers on a canvas larger than the frame."""
+"""`complete --margin`: objects that the border cuts off get masks and layers on a canvas larger than the frame."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.io.images import read_integers
 from amodal_diffusion.io.video_reader import open_clip
-from tests.factories import tiny_completer_folder
+from tests.commands.folders import amodal_masks, pictures
 from tests.media import moving_disc, write_frames, write_masks
 
 FRAMES = 3
@@ -22,18 +20,13 @@ RGB, MASK = WIDE_RGB[INSIDE], WIDE_MASK[INSIDE]
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> list[str]:
+def command(tmp_path: Path, model: Path) -> list[str]:
     """A clip whose disc the border cuts off in the first and the last frame."""
-    model = tiny_completer_folder(tmp_path / "model")
     clip, masks = write_frames(tmp_path / "frames", RGB), write_masks(tmp_path / "masks", MASK)
     np.save(tmp_path / "depth.npy", np.random.default_rng(0).random(MASK.shape, dtype=np.float32))
     depth = ["--depth", str(tmp_path / "depth.npy")]
-    options = ["--model", str(model), "--device", "cpu", "--steps", "1", "-q"]
-    return ["complete", str(clip), "--masks", str(masks), "--expand", "0.25", *depth, *options]
-
-
-def pictures(folder: Path) -> np.ndarray:
-    return np.stack([np.asarray(Image.open(file)) for file in sorted(folder.iterdir())])
+    options = ["--model", str(model), "--device", "cpu", "-q"]
+    return ["complete", str(clip), "--masks", str(masks), "--margin", "0.25", *depth, *options]
 
 
 def test_masks_and_layers_are_on_the_canvas(tmp_path: Path, command: list[str]) -> None:
@@ -63,12 +56,11 @@ def test_whole_masks_of_the_frame_or_of_the_canvas(tmp_path: Path, command: list
         out = tmp_path / f"{name}-out"
         given = write_masks(tmp_path / name, masks)
         assert main([*command, "--amodal-masks", str(given), "--out", str(out)]) == 0
-        written = [read_integers(file).values > 0 for file in sorted((out / "objects/1/amodal_masks").iterdir())]
         expected = known if name == "canvas" else np.pad(MASK, ((0, 0), (6, 6), (8, 8)))
-        np.testing.assert_array_equal(np.stack(written), expected)
+        np.testing.assert_array_equal(amodal_masks(out, "1"), expected)
 
 
 def test_margins_that_are_refused(tmp_path: Path, command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
-    assert main([*command, "--expand", "1.5", "--out", str(tmp_path / "out")]) == 2
-    assert capfd.readouterr().err.startswith("error: --expand: expected 0 to 1")
+    assert main([*command, "--margin", "1.5", "--out", str(tmp_path / "out")]) == 2
+    assert capfd.readouterr().err.startswith("error: --margin: expected 0 to 1")
     assert not list(tmp_path.glob("out*"))
