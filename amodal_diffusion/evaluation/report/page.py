@@ -65,7 +65,7 @@ def render_page(
         HTML.
     """
     environment = Environment(
-        loader=PackageLoader("amodal_diffusion.evaluation"),
+        loader=PackageLoader("amodal_diffusion.evaluation.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
