@@ -17,7 +17,7 @@ from diffusers import AutoencoderKLTemporalDecoder
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from amodal_diffusion import AmodalCompleter, AmodalResult
-from amodal_diffusion.evaluation.benchmarks.scenes import MaskTrack
+from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.models import conditioning
 from amodal_diffusion.models.checkpoint import UNTOLD_PRESETS, CheckpointSettings, Preset, SamplingDefaults
 from amodal_diffusion.models.hub import StageComponents, load_stage
@@ -141,7 +141,7 @@ class Ways:
         """Compile the UNet; operations are to be counted before."""
         self.unet.compile()
 
-    def run(self, way: WayName, track: MaskTrack, watch: Watch) -> AmodalResult:
+    def run(self, way: WayName, track: MaskTarget, watch: Watch) -> AmodalResult:
         """Run the stage on a clip.
 
         Args:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
 
     from amodal_diffusion.config import CommandParser
-    from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
+    from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
     from amodal_diffusion.types import AmodalResult
 
 SUMMARY = "complete a partly hidden object in a generated clip and compare it with the truth"
@@ -73,7 +73,7 @@ def run(args: Namespace) -> None:
     print(f"\npictures: {out / SHEET}\nresults:  {out}\nscene:    {scene}")
 
 
-def _write_sheet(track: MaskTrack, folder: Path) -> None:
+def _write_sheet(track: MaskTarget, folder: Path) -> None:
     """Write the contact sheet into a folder of results."""
     from PIL import Image
 
@@ -84,7 +84,7 @@ def _write_sheet(track: MaskTrack, folder: Path) -> None:
     Image.fromarray(draw_completion(track.clip, track.amodal_mask, result)).save(folder / SHEET)
 
 
-def _compare(track: MaskTrack, result: AmodalResult, model: str) -> str:
+def _compare(track: MaskTarget, result: AmodalResult, model: str) -> str:
     """Lay out the IoU with the truth of the model and the baselines, of the whole object and of its hidden part."""
     from amodal_diffusion.evaluation.methods import BASELINES, build_methods
     from amodal_diffusion.metrics import score_track

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
 
     from amodal_diffusion.config import CommandParser
-    from amodal_diffusion.evaluation.benchmarks.protocol import Benchmark
-    from amodal_diffusion.evaluation.content import ContentScorer
+    from amodal_diffusion.evaluation.benchmarks.base import Benchmark
     from amodal_diffusion.evaluation.finishing import Account, Findings
     from amodal_diffusion.evaluation.methods import Method
     from amodal_diffusion.evaluation.processes import Processes
     from amodal_diffusion.evaluation.runner import Run
+    from amodal_diffusion.evaluation.scores import ContentScorer
     from amodal_diffusion.io.result_folder import InputRecord, OutputFolder
 
 SUMMARY = "score methods on a benchmark and compare them"
@@ -140,7 +140,7 @@ def _evaluate(args: Namespace, processes: Processes) -> None:
     from amodal_diffusion.evaluation.exports import read_formats
     from amodal_diffusion.evaluation.finishing import Account
     from amodal_diffusion.evaluation.methods import ModelOptions, build_methods
-    from amodal_diffusion.evaluation.runner import Run, TrackScorer
+    from amodal_diffusion.evaluation.runner import Run, Scorer
     from amodal_diffusion.io.result_folder import OutputFolder
 
     torch.set_num_threads(args.threads)
@@ -158,7 +158,7 @@ def _evaluate(args: Namespace, processes: Processes) -> None:
     folder = processes.together(
         lambda: OutputFolder(args.out, inputs=inputs, settings=settings, overwrite=args.overwrite)
     )
-    scorer = TrackScorer(methods, top_k=args.top_k, content=content, process=processes.index)
+    scorer = Scorer(methods, top_k=args.top_k, content=content, process=processes.index)
     account = Account(settings, _command(args), formats, processes.count, device)
     findings = _score(Run(benchmark, scorer, folder.work, args.on_bad_track), account, folder, args, processes)
     if processes.is_main:
@@ -204,7 +204,7 @@ def _open_benchmark(args: Namespace, processes: Processes, *, device: str) -> Be
         )
         if args.depth_model is None:
             return benchmark
-        from amodal_diffusion.evaluation.benchmarks.estimated_depth import WithEstimatedDepth
+        from amodal_diffusion.evaluation.benchmarks.base import WithEstimatedDepth
         from amodal_diffusion.models.depth import DepthEstimator
 
         return WithEstimatedDepth(benchmark, DepthEstimator.from_pretrained(args.depth_model, device=device))
@@ -259,7 +259,7 @@ def _command(args: Namespace) -> str:
 
 def _content(args: Namespace) -> ContentScorer | None:
     """What scores painted content, if it is asked for."""
-    from amodal_diffusion.evaluation.content import ContentScorer
+    from amodal_diffusion.evaluation.scores import ContentScorer
     from amodal_diffusion.types import InputError
 
     if args.stages != "all":

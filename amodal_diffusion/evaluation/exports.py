@@ -11,7 +11,7 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 
 from amodal_diffusion.data.records import TrackRecord
-from amodal_diffusion.evaluation.results import TrackResult, TrackStore
+from amodal_diffusion.evaluation.results import ResultStore, TargetResult
 from amodal_diffusion.frames.masks import decode_rle, rle_box
 from amodal_diffusion.io.coco import AnnotatedTrack, CocoFile, YoutubeVisFile
 from amodal_diffusion.io.images import write_label_png
@@ -167,14 +167,14 @@ def _annotated(record: TrackRecord, videos: Videos) -> AnnotatedTrack:
 FOLDER = "exports"
 
 
-def files_of_exports(store: TrackStore, methods: Sequence[str], formats: Sequence[Format]) -> list[str]:
+def files_of_exports(store: ResultStore, methods: Sequence[str], formats: Sequence[Format]) -> list[str]:
     """What `write_exports` is going to write, relative to the run's folder."""
     folders = _folders(methods)
     files = exported_files(formats, lambda: (record for _, record in _records(store, methods[0])))
     return [f"{folders[name]}/{file}" for name in methods for file in files]
 
 
-def write_exports(store: TrackStore, methods: Sequence[str], formats: Sequence[Format], folder: Path) -> None:
+def write_exports(store: ResultStore, methods: Sequence[str], formats: Sequence[Format], folder: Path) -> None:
     """Write the first prediction of every method for every track.
 
     A track is a video of its own, of which a frame is named ``IDENTITY/00000.png``; its object is number 1.
@@ -194,11 +194,11 @@ def write_exports(store: TrackStore, methods: Sequence[str], formats: Sequence[F
                     export.add(record, masks)
 
 
-def _records(store: TrackStore, method: str) -> Iterator[tuple[TrackResult, TrackRecord]]:
+def _records(store: ResultStore, method: str) -> Iterator[tuple[TargetResult, TrackRecord]]:
     """Scored tracks as the exports want them, their frames numbered through from 1."""
     first = 1
     for track in store:
-        if isinstance(track, TrackResult):
+        if isinstance(track, TargetResult):
             masks = track.methods[method].samples[0].masks
             record = TrackRecord(
                 segmentation=masks,

@@ -16,7 +16,7 @@ from amodal_diffusion.evaluation.report.page import render_page
 from amodal_diffusion.evaluation.report.pictures import SHEET, choose_shown, write_contact_sheet
 from amodal_diffusion.evaluation.report.plots import PLOTS, draw_plots
 from amodal_diffusion.evaluation.report.tables import markdown
-from amodal_diffusion.evaluation.results import FOLDER, TrackResult, json_text
+from amodal_diffusion.evaluation.results import FOLDER, TargetResult, json_text
 from amodal_diffusion.evaluation.runner import Run
 from amodal_diffusion.evaluation.summary import RunSummary
 from amodal_diffusion.io.result_folder import OutputFolder
@@ -109,7 +109,7 @@ class _Timing:
         self._seconds: dict[str, list[float]] = {}
 
     def add(self, track: object) -> None:
-        if isinstance(track, TrackResult):
+        if isinstance(track, TargetResult):
             self._processes[track.process] += 1
             for name, method in track.methods.items():
                 self._seconds.setdefault(name, []).append(method.seconds)

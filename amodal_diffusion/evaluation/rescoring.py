@@ -14,8 +14,8 @@ from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.data.records import TrackRecord, parse_record
 from amodal_diffusion.data.tao_amodal import TaoRecord
 from amodal_diffusion.evaluation.exports import Export, Videos
-from amodal_diffusion.evaluation.mask_scores import BoxPool, MaskPool, MaskScores, best_of, score_masks
 from amodal_diffusion.evaluation.prediction_files import MissingPredictionError, PredictionFile
+from amodal_diffusion.evaluation.scores import BoxPool, MaskPool, MaskScores, best_of, score_masks
 from amodal_diffusion.frames.masks import decode_rle
 from amodal_diffusion.io.coco import read_coco_mask
 from amodal_diffusion.metrics import (

@@ -11,8 +11,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from amodal_diffusion.evaluation.content import ContentScores
-from amodal_diffusion.evaluation.mask_scores import BoxScores, MaskScores, as_values, read_scores, scores_record
+from amodal_diffusion.evaluation.scores import (
+    BoxScores,
+    ContentScores,
+    MaskScores,
+    as_values,
+    read_scores,
+    scores_record,
+)
 from amodal_diffusion.frames.masks import Rle
 from amodal_diffusion.io.result_folder import write_whole
 from amodal_diffusion.metrics import Values
@@ -86,7 +92,7 @@ class MethodResult:
 
 
 @dataclass(frozen=True)
-class TrackResult:
+class TargetResult:
     """All methods on one track.
 
     Attributes:
@@ -113,7 +119,7 @@ class TrackResult:
 
 
 @dataclass(frozen=True)
-class SkippedTrack:
+class SkippedTarget:
     """A track that is left out.
 
     Attributes:
@@ -127,14 +133,14 @@ class SkippedTrack:
     reason: str
 
 
-class TrackStore:
+class ResultStore:
     """The files of a run's tracks, one each, in a folder that outlives the run."""
 
     def __init__(self, folder: Path, count: int) -> None:
         """Name them.
 
         Args:
-            folder: that `TrackStore.files` are in.
+            folder: that `ResultStore.files` are in.
             count: number of tracks.
         """
         self._paths = [folder / name for name in self.files(count)]
@@ -144,7 +150,7 @@ class TrackStore:
         """Names of the files of so many tracks, relative to a run's folder."""
         return [f"{FOLDER}/{index:06d}.json" for index in range(count)]
 
-    def write(self, result: TrackResult | SkippedTrack) -> None:
+    def write(self, result: TargetResult | SkippedTarget) -> None:
         """Keep a track, whole or not at all."""
         write_whole(self._paths[result.index], json_text(_record(result), indent=None))
 
@@ -157,14 +163,14 @@ class TrackStore:
         return [
             index
             for index, path in enumerate(self._paths)
-            if not path.is_file() or not (keep_skipped or isinstance(self.read(index), TrackResult))
+            if not path.is_file() or not (keep_skipped or isinstance(self.read(index), TargetResult))
         ]
 
-    def read(self, index: int) -> TrackResult | SkippedTrack:
+    def read(self, index: int) -> TargetResult | SkippedTarget:
         """A track that is done."""
         return _read(json.loads(self._paths[index].read_text(encoding="utf-8")))
 
-    def __iter__(self) -> Iterator[TrackResult | SkippedTrack]:
+    def __iter__(self) -> Iterator[TargetResult | SkippedTarget]:
         """All tracks in the benchmark's order, one at a time."""
         return (self.read(index) for index in range(len(self._paths)))
 
@@ -184,9 +190,9 @@ class TrackStore:
             file.write("\n ]\n}\n")
 
 
-def _record(result: TrackResult | SkippedTrack) -> dict[str, object]:
+def _record(result: TargetResult | SkippedTarget) -> dict[str, object]:
     """For JSON: what follows from the inputs as ``result``, how it came about as ``aside``."""
-    if isinstance(result, SkippedTrack):
+    if isinstance(result, SkippedTarget):
         return {"result": {"index": result.index, "identity": result.identity, "skipped": result.reason}}
     return {
         "result": {
@@ -215,16 +221,16 @@ def _method_record(method: MethodResult) -> dict[str, object]:
     return record
 
 
-def _read(record: Mapping[str, Any]) -> TrackResult | SkippedTrack:
+def _read(record: Mapping[str, Any]) -> TargetResult | SkippedTarget:
     result = record["result"]
     if "skipped" in result:
-        return SkippedTrack(result["index"], result["identity"], result["skipped"])
+        return SkippedTarget(result["index"], result["identity"], result["skipped"])
     aside = record["aside"]
     methods = {
         name: _read_method(entry, seconds=aside["seconds"][name], features=aside["features"][name])
         for name, entry in result["methods"].items()
     }
-    return TrackResult(
+    return TargetResult(
         index=result["index"],
         identity=result["identity"],
         occlusion=_values(result["occlusion"]),

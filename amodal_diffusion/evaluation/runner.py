@@ -10,18 +10,24 @@ from typing import Literal, TypeGuard
 
 import numpy as np
 
-from amodal_diffusion.evaluation.benchmarks.protocol import Benchmark, BenchmarkTrack, BoxTrack, MaskTrack
-from amodal_diffusion.evaluation.content import ContentScorer, ContentScores
-from amodal_diffusion.evaluation.mask_scores import BoxScores, MaskScores, score_boxes, score_masks
+from amodal_diffusion.evaluation.benchmarks.base import Benchmark, BoxTarget, MaskTarget, Target
 from amodal_diffusion.evaluation.methods import Method, check_depth
-from amodal_diffusion.evaluation.results import FOLDER, MethodResult, Sample, SkippedTrack, TrackResult, TrackStore
+from amodal_diffusion.evaluation.results import FOLDER, MethodResult, ResultStore, Sample, SkippedTarget, TargetResult
+from amodal_diffusion.evaluation.scores import (
+    BoxScores,
+    ContentScorer,
+    ContentScores,
+    MaskScores,
+    score_boxes,
+    score_masks,
+)
 from amodal_diffusion.frames.masks import encode_rle
 from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.metrics import Calibration, Values, probability_map
 from amodal_diffusion.types import BoolArray, InputError
 
 
-class TrackScorer:
+class Scorer:
     """Methods, how often each predicts, and what of it is scored."""
 
     def __init__(
@@ -37,7 +43,7 @@ class TrackScorer:
         """
         self.methods, self._top_k, self._content, self._process = methods, top_k, content, process
 
-    def check(self, track: BenchmarkTrack) -> None:
+    def check(self, track: Target) -> None:
         """Refuse a track that some method cannot be given because of the benchmark, whatever is in the track.
 
         Raises:
@@ -45,7 +51,7 @@ class TrackScorer:
         """
         check_depth(self.methods, track)
 
-    def score(self, track: BenchmarkTrack, index: int) -> TrackResult:
+    def score(self, track: Target, index: int) -> TargetResult:
         """Predict and score.
 
         Args:
@@ -55,16 +61,16 @@ class TrackScorer:
         Raises:
             InputError: if a method cannot complete it.
         """
-        return TrackResult(
+        return TargetResult(
             index=index,
             identity=track.identity,
-            occlusion=occlusion_of(track) if isinstance(track, MaskTrack) else None,
+            occlusion=occlusion_of(track) if isinstance(track, MaskTarget) else None,
             methods={method.name: self._score(method, track) for method in self.methods},
             true_features=self._true_features(track),
             process=self._process,
         )
 
-    def _score(self, method: Method, track: BenchmarkTrack) -> MethodResult:
+    def _score(self, method: Method, track: Target) -> MethodResult:
         count = self._top_k if method.learned else 1
         started = time.perf_counter()
         masks = [method.predict(track, sample=sample) | track.clip.modal_mask for sample in range(count)]
@@ -78,19 +84,19 @@ class TrackScorer:
             seconds=seconds,
         )
 
-    def _paint(self, method: Method, track: BenchmarkTrack) -> tuple[ContentScores | None, Values | None]:
-        if self._content is None or not _has_hidden_colours(track):
+    def _paint(self, method: Method, track: Target) -> tuple[ContentScores | None, Values | None]:
+        if self._content is None or not _has_hidden_colors(track):
             return None, None
         painted = method.paint(track)
         return self._content.score(track, painted), self._content.features(track, painted)
 
-    def _true_features(self, track: BenchmarkTrack) -> Values | None:
-        if self._content is None or not _has_hidden_colours(track) or track.whole_rgb is None:
+    def _true_features(self, track: Target) -> Values | None:
+        if self._content is None or not _has_hidden_colors(track) or track.amodal_rgb is None:
             return None
-        return self._content.features(track, track.whole_rgb)
+        return self._content.features(track, track.amodal_rgb)
 
 
-def occlusion_of(track: MaskTrack) -> Values:
+def occlusion_of(track: MaskTarget) -> Values:
     """Share of the object that is hidden in each frame, float64 ``[F]``; NaN where it is not in the frame."""
     area = track.amodal_mask.sum(axis=(1, 2)).astype(np.float64)
     hidden = (track.amodal_mask & ~track.clip.modal_mask).sum(axis=(1, 2)).astype(np.float64)
@@ -99,23 +105,23 @@ def occlusion_of(track: MaskTrack) -> Values:
     return share
 
 
-def _has_hidden_colours(track: BenchmarkTrack) -> TypeGuard[MaskTrack]:
-    """Whether something is hidden whose true colours are known."""
-    if not isinstance(track, MaskTrack) or track.whole_rgb is None:
+def _has_hidden_colors(track: Target) -> TypeGuard[MaskTarget]:
+    """Whether something is hidden whose true colors are known."""
+    if not isinstance(track, MaskTarget) or track.amodal_rgb is None:
         return False
     return bool((track.amodal_mask & ~track.clip.modal_mask).any())
 
 
-def _scores(mask: BoolArray, track: BenchmarkTrack) -> MaskScores | BoxScores:
-    if isinstance(track, MaskTrack):
+def _scores(mask: BoolArray, track: Target) -> MaskScores | BoxScores:
+    if isinstance(track, MaskTarget):
         return score_masks(mask, track.clip.modal_mask, track.amodal_mask)
-    if isinstance(track, BoxTrack):
+    if isinstance(track, BoxTarget):
         return score_boxes(mask, track.clip.modal_mask, track.amodal_boxes)
     raise RuntimeError(f"{track.identity}: a track without its truth")
 
 
-def _calibration(masks: Sequence[BoolArray], track: BenchmarkTrack) -> Values | None:
-    if len(masks) < 2 or not isinstance(track, MaskTrack):
+def _calibration(masks: Sequence[BoolArray], track: Target) -> Values | None:
+    if len(masks) < 2 or not isinstance(track, MaskTarget):
         return None
     gathered = Calibration()
     gathered.add(probability_map(masks), track.amodal_mask, ~track.clip.modal_mask)
@@ -139,14 +145,14 @@ class Run:
     """
 
     benchmark: Benchmark
-    scorer: TrackScorer
+    scorer: Scorer
     folder: Path
     on_bad_track: BadTrack = "stop"
 
     @property
-    def store(self) -> TrackStore:
+    def store(self) -> ResultStore:
         """Where finished tracks are."""
-        return TrackStore(self.folder, len(self.benchmark))
+        return ResultStore(self.folder, len(self.benchmark))
 
     def begin(self, folder: OutputFolder) -> list[int]:
         """Make room for the tracks, in one process before any scores.
@@ -157,7 +163,7 @@ class Run:
         Returns:
             places of the tracks that are still to do.
         """
-        work = folder.pieces(FOLDER, [*TrackStore.files(len(self.benchmark)), STOP])
+        work = folder.pieces(FOLDER, [*ResultStore.files(len(self.benchmark)), STOP])
         (work / STOP).unlink(missing_ok=True)
         return self.store.missing(keep_skipped=self.on_bad_track == "skip")
 
@@ -180,7 +186,7 @@ class Run:
                 stop.touch()
                 raise
 
-    def _track(self, index: int) -> TrackResult | SkippedTrack:
+    def _track(self, index: int) -> TargetResult | SkippedTarget:
         identity = self.benchmark.identity(index)
         try:
             track = self.benchmark.track(index)
@@ -192,9 +198,9 @@ class Run:
         except InputError as error:
             return self._bad(index, identity, error)
 
-    def _bad(self, index: int, identity: str, error: InputError) -> SkippedTrack:
+    def _bad(self, index: int, identity: str, error: InputError) -> SkippedTarget:
         if self.on_bad_track == "stop":
             raise InputError(
                 f"track {identity}: {error}; mend it, or leave such tracks out with --on-bad-track skip"
             ) from error
-        return SkippedTrack(index, identity, str(error))
+        return SkippedTarget(index, identity, str(error))

@@ -8,11 +8,19 @@ from typing import Literal
 
 import numpy as np
 
-from amodal_diffusion.evaluation.content import CONTENT_MEASURES, frechet_video_distance
-from amodal_diffusion.evaluation.mask_scores import BoxPool, BoxScores, MaskPool, MaskScores, best_of, pooled_record
 from amodal_diffusion.evaluation.methods import Method
 from amodal_diffusion.evaluation.report.thresholds import Judge
-from amodal_diffusion.evaluation.results import Measure, MethodResult, SkippedTrack, TrackResult
+from amodal_diffusion.evaluation.results import Measure, MethodResult, SkippedTarget, TargetResult
+from amodal_diffusion.evaluation.scores import (
+    CONTENT_MEASURES,
+    BoxPool,
+    BoxScores,
+    MaskPool,
+    MaskScores,
+    best_of,
+    frechet_video_distance,
+    pooled_record,
+)
 from amodal_diffusion.metrics import Calibration, FramePool, Pooled, Reliability, Values
 from amodal_diffusion.metrics.pooling import mean_of
 
@@ -40,7 +48,7 @@ class OcclusionCurves:
             measure: {name: [FramePool() for _ in BINS] for name in methods} for measure in ("miou", "miou_occ")
         }
 
-    def add(self, track: TrackResult) -> None:
+    def add(self, track: TargetResult) -> None:
         """Add a track; one whose masks are not known has no place on the curves."""
         if track.occlusion is None:
             return
@@ -77,7 +85,7 @@ def _record(pooled: Pooled) -> dict[str, object]:
 
 
 @dataclass(frozen=True)
-class TrackMeans:
+class TargetMeans:
     """What a ranking of tracks needs of one.
 
     Attributes:
@@ -114,14 +122,14 @@ class RunSummary:
         self._about = {method.name: {"learned": method.learned, "uses_depth": method.uses_depth} for method in methods}
         self._judge = Judge(methods)
         self.curves = OcclusionCurves([method.name for method in methods])
-        self.tracks: list[TrackMeans] = []
-        self.skipped: list[SkippedTrack] = []
+        self.tracks: list[TargetMeans] = []
+        self.skipped: list[SkippedTarget] = []
         self.frames = 0
         self.ranked_by = next((method.name for method in methods if method.learned), methods[-1].name)
 
-    def add(self, track: TrackResult | SkippedTrack) -> None:
+    def add(self, track: TargetResult | SkippedTarget) -> None:
         """Add a track."""
-        if isinstance(track, SkippedTrack):
+        if isinstance(track, SkippedTarget):
             self.skipped.append(track)
             return
         self.frames += track.num_frames
@@ -130,7 +138,7 @@ class RunSummary:
         self._judge.add(track)
         self.curves.add(track)
         self.tracks.append(
-            TrackMeans(
+            TargetMeans(
                 index=track.index,
                 identity=track.identity,
                 occlusion=float("nan") if track.occlusion is None else mean_of(track.occlusion),
@@ -152,7 +160,7 @@ class RunSummary:
         found: list[Measure] = ["miou_occ", "miou", "box_iou"]
         return next((measure for measure in found if self._values(measure)), "miou")
 
-    def ranking(self) -> list[TrackMeans]:
+    def ranking(self) -> list[TargetMeans]:
         """Tracks from the worst to the best of the method `ranked_by`; those without its measure are left out."""
         values = self._values(self.measure)
         ranked = [track for track in self.tracks if track.index in values]

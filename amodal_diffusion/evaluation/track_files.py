@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
+from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.frames.masks import cut_out_on_white
 from amodal_diffusion.types import AmodalResult, InputError, UInt8Array
 
@@ -30,7 +30,7 @@ class TrackFiles:
     depth: Path | None
 
 
-def write_track(track: MaskTrack, folder: Path, *, overwrite: bool = False) -> TrackFiles:
+def write_track(track: MaskTarget, folder: Path, *, overwrite: bool = False) -> TrackFiles:
     """Write frames, modal masks and depth.
 
     A file that has its content already is left as it is, so that its time of change tells nothing new.

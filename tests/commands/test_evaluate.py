@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.evaluation.benchmarks.protocol import BenchmarkTrack
-from amodal_diffusion.evaluation.results import TrackResult, TrackStore
-from amodal_diffusion.evaluation.runner import TrackScorer
+from amodal_diffusion.evaluation.benchmarks.base import Target
+from amodal_diffusion.evaluation.results import ResultStore, TargetResult
+from amodal_diffusion.evaluation.runner import Scorer
 from tests.factories import tiny_completer_folder, tiny_depth_folder
 from tests.tracks import write_tracks
 from tests.training.launching import LAUNCH, started
@@ -176,7 +176,7 @@ def test_killed_it_goes_on_and_ends_with_the_same_bytes(
     count = 6
     arguments = ("--methods", "modal,temporal", "--limit", str(count), *SCENES)
     out, partial = tmp_path / "killed", tmp_path / "killed.partial"
-    files = [partial / name for name in TrackStore.files(count)]
+    files = [partial / name for name in ResultStore.files(count)]
     with started(sys.executable, "-m", "amodal_diffusion", "evaluate", *arguments, "--out", str(out)) as process:
         until = time.monotonic() + 300
         while not files[1].exists():
@@ -193,13 +193,13 @@ def test_killed_it_goes_on_and_ends_with_the_same_bytes(
     assert "begun by another command (other methods)" in capsys.readouterr().err
 
     scored = []
-    score = TrackScorer.score
+    score = Scorer.score
 
-    def counted(self: TrackScorer, track: BenchmarkTrack, index: int) -> TrackResult:
+    def counted(self: Scorer, track: Target, index: int) -> TargetResult:
         scored.append(index)
         return score(self, track, index)
 
-    monkeypatch.setattr(TrackScorer, "score", counted)
+    monkeypatch.setattr(Scorer, "score", counted)
     evaluate(out, *arguments)
     assert scored == list(range(len(done), count))
     evaluate(tmp_path / "whole", *arguments)

@@ -14,7 +14,7 @@ from PIL import Image
 from amodal_diffusion.evaluation.finishing import Account, finish
 from amodal_diffusion.evaluation.methods import Method, build_methods
 from amodal_diffusion.evaluation.report.tables import Cell, format_tables, format_verdicts, markdown, tables
-from amodal_diffusion.evaluation.runner import Run, TrackScorer
+from amodal_diffusion.evaluation.runner import Run, Scorer
 from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.types import InputError
 from tests.squares import Guess, Squares, Sure
@@ -24,7 +24,7 @@ COUNT = 12
 
 def finished(path: Path, benchmark: Squares, methods: list[Method], *, top_k: int = 1) -> tuple[Path, dict[str, Any]]:
     folder = OutputFolder(path, inputs={}, settings={})
-    run = Run(benchmark, TrackScorer(methods, top_k=top_k), folder.work, "skip")
+    run = Run(benchmark, Scorer(methods, top_k=top_k), folder.work, "skip")
     account = Account({"top_k": top_k, "models": {"<b>": None}}, "amodal-diffusion evaluate --out DIR", [], 1, "cpu")
     with folder.opened():
         run.score(run.begin(folder))

@@ -8,8 +8,8 @@ import pytest
 
 from amodal_diffusion.evaluation.methods import build_methods
 from amodal_diffusion.evaluation.processes import Processes
-from amodal_diffusion.evaluation.results import SkippedTrack, TrackResult
-from amodal_diffusion.evaluation.runner import STOP, BadTrack, Run, TrackScorer
+from amodal_diffusion.evaluation.results import SkippedTarget, TargetResult
+from amodal_diffusion.evaluation.runner import STOP, BadTrack, Run, Scorer
 from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.types import InputError
 from tests.squares import Squares
@@ -18,7 +18,7 @@ from tests.squares import Squares
 def begun(path: Path, benchmark: Squares, on_bad_track: BadTrack = "stop", methods: str = "modal") -> Run:
     """A run whose folder is there; nobody else is at work in it."""
     folder = OutputFolder(path / "out", inputs={}, settings={})
-    run = Run(benchmark, TrackScorer(build_methods([methods])), folder.work, on_bad_track)
+    run = Run(benchmark, Scorer(build_methods([methods])), folder.work, on_bad_track)
     folder.work.mkdir(exist_ok=True)
     assert run.begin(folder) == run.store.missing(keep_skipped=on_bad_track == "skip")
     return run
@@ -28,7 +28,7 @@ def test_a_share_is_kept_whatever_its_order(tmp_path: Path) -> None:
     run = begun(tmp_path, Squares(4))
     run.score([3, 1])
     assert run.store.missing(keep_skipped=False) == [0, 2]
-    assert isinstance(run.store.read(3), TrackResult)
+    assert isinstance(run.store.read(3), TargetResult)
 
 
 def test_a_bad_track_is_named_and_stops_all(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_bad_track_is_named_and_stops_all(tmp_path: Path) -> None:
 def test_a_bad_track_is_left_out_and_looked_at_again_where_it_may_not_be(tmp_path: Path) -> None:
     run = begun(tmp_path, Squares(3, bad=1), "skip")
     run.score(range(3))
-    assert run.store.read(1) == SkippedTrack(1, "squares/1", "frame 2 of 1: is damaged")
+    assert run.store.read(1) == SkippedTarget(1, "squares/1", "frame 2 of 1: is damaged")
     assert run.store.missing(keep_skipped=True) == []
     assert begun(tmp_path, Squares(3, bad=1), "stop").store.missing(keep_skipped=False) == [1]
 

@@ -9,21 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
-from amodal_diffusion.evaluation.content import ContentScorer
+from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.evaluation.methods import Method, build_methods
 from amodal_diffusion.evaluation.report.tables import describe_bar
 from amodal_diffusion.evaluation.report.thresholds import CONTENT_BARS, Bar, Judge
-from amodal_diffusion.evaluation.results import SkippedTrack, TrackResult, json_text
-from amodal_diffusion.evaluation.runner import TrackScorer
+from amodal_diffusion.evaluation.results import SkippedTarget, TargetResult, json_text
+from amodal_diffusion.evaluation.runner import Scorer
+from amodal_diffusion.evaluation.scores import ContentScorer
 from amodal_diffusion.evaluation.summary import BINS, RunSummary
 from tests.squares import FRAMES, Guess, Squares, Sure
 
 COUNT = 4
 
 
-def results_of(methods: list[Method], *, boxes: bool = False, top_k: int = 1, paint: bool = False) -> list[TrackResult]:
-    scorer = TrackScorer(methods, top_k=top_k, content=ContentScorer() if paint else None)
+def results_of(
+    methods: list[Method], *, boxes: bool = False, top_k: int = 1, paint: bool = False
+) -> list[TargetResult]:
+    scorer = Scorer(methods, top_k=top_k, content=ContentScorer() if paint else None)
     benchmark = Squares(COUNT, boxes=boxes)
     return [scorer.score(benchmark.track(index), index) for index in range(COUNT)]
 
@@ -100,7 +102,7 @@ def test_a_track_left_out_is_in_no_mean_and_is_named() -> None:
     for result in others:
         summary.add(result)
     means = record_of(summary)["methods"]
-    summary.add(SkippedTrack(0, first.identity, "is damaged"))
+    summary.add(SkippedTarget(0, first.identity, "is damaged"))
     record = record_of(summary)
     assert record["methods"] == means
     assert record["tracks"] == {
@@ -170,12 +172,12 @@ def test_no_bar_without_its_baseline() -> None:
 def test_levels_look_at_tracks_that_hide_nothing() -> None:
     benchmark = Squares(COUNT)
     methods: list[Method] = [Sure(benchmark)]
-    judge, scorer, track = Judge(methods, []), TrackScorer(methods), benchmark.track(1)
-    assert isinstance(track, MaskTrack)
+    judge, scorer, track = Judge(methods, []), Scorer(methods), benchmark.track(1)
+    assert isinstance(track, MaskTarget)
     judge.add(scorer.score(track, 1))
     assert "open_miou" not in {verdict.bar.measure for verdict in judge.verdicts()}
     # The method gives the square where nothing of it is hidden: all it adds is invented.
-    judge.add(scorer.score(MaskTrack(identity=track.identity, clip=track.clip, amodal_mask=track.clip.modal_mask), 1))
+    judge.add(scorer.score(MaskTarget(identity=track.identity, clip=track.clip, amodal_mask=track.clip.modal_mask), 1))
     added = (track.amodal_mask & ~track.clip.modal_mask).sum() / track.clip.modal_mask.sum()
     found = {verdict.bar.measure: verdict for verdict in judge.verdicts()}
     assert found["open_invented"].value.value == pytest.approx(added)
@@ -185,7 +187,7 @@ def test_levels_look_at_tracks_that_hide_nothing() -> None:
 
 def test_nothing_hidden_ranks_by_the_whole_object() -> None:
     methods = methods_with()
-    scorer, summary = TrackScorer(methods), RunSummary(methods)
+    scorer, summary = Scorer(methods), RunSummary(methods)
     track = Squares().track(1)
     whole = type(track)(
         identity="whole",

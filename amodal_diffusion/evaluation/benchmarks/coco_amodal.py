@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amodal_diffusion.data.amodal_images import AmodalImageIndex
-from amodal_diffusion.evaluation.benchmarks.protocol import FileBenchmark, FrameFolders, MaskTrack, given_inputs
+from amodal_diffusion.evaluation.benchmarks.base import FileBenchmark, FrameFolders, MaskTarget, given_inputs
 from amodal_diffusion.types import VideoClip
 
 
@@ -45,10 +45,10 @@ class _Reader:
     index: AmodalImageIndex
     frames: FrameFolders
 
-    def read(self, number: int, identity: str) -> MaskTrack:
+    def read(self, number: int, identity: str) -> MaskTarget:
         item = self.index.object(number)
         names = [item.image_file_name]
-        return MaskTrack(
+        return MaskTarget(
             identity=identity,
             clip=VideoClip(self.frames.read_rgb(names, item.size), item.modal[None]),
             amodal_mask=item.amodal[None],

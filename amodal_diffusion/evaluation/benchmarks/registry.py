@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
+from amodal_diffusion.evaluation.benchmarks.base import Benchmark
 from amodal_diffusion.evaluation.benchmarks.coco_amodal import open_coco_amodal
 from amodal_diffusion.evaluation.benchmarks.fishbowl import open_fishbowl
 from amodal_diffusion.evaluation.benchmarks.folder import open_folder
 from amodal_diffusion.evaluation.benchmarks.movi import open_movi
-from amodal_diffusion.evaluation.benchmarks.protocol import Benchmark
 from amodal_diffusion.evaluation.benchmarks.sailvos import open_sailvos
 from amodal_diffusion.evaluation.benchmarks.scenes import CLIPS, ScenesBenchmark
 from amodal_diffusion.evaluation.benchmarks.tao_amodal import open_tao_amodal

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from amodal_diffusion.data.index import TrackIndex
-from amodal_diffusion.evaluation.benchmarks.protocol import FileBenchmark, FrameFolders, MaskTrack, given_inputs
+from amodal_diffusion.evaluation.benchmarks.base import FileBenchmark, FrameFolders, MaskTarget, given_inputs
 from amodal_diffusion.types import VideoClip
 
 
@@ -53,10 +53,10 @@ class _Reader:
     index: TrackIndex
     frames: FrameFolders
 
-    def read(self, number: int, identity: str) -> MaskTrack:
+    def read(self, number: int, identity: str) -> MaskTarget:
         record = self.index.record(number)
         names = record.image_file_names
-        return MaskTrack(
+        return MaskTarget(
             identity=identity,
             clip=VideoClip(self.frames.read_rgb(names, record.size), record.modal_masks()),
             amodal_mask=record.amodal_masks(),

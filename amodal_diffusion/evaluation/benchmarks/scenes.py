@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
+from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.synthetic import Split, make_scene
 from amodal_diffusion.synthetic.scenes import scene_name
 from amodal_diffusion.synthetic.splits import FRAMES, HEIGHT, WIDTH, seeds_of_test_v1
@@ -54,7 +54,7 @@ class ScenesBenchmark:
         """See `Benchmark`."""
         return _identity(scene_name(self.split, self._seed(index)))
 
-    def track(self, index: int) -> MaskTrack:
+    def track(self, index: int) -> MaskTarget:
         """See `Benchmark`."""
         return scene_track(self._seed(index), self.split)
 
@@ -62,7 +62,7 @@ class ScenesBenchmark:
         return seeds_of_test_v1()[index] if self.split == "test-v1" else index
 
 
-def scene_track(seed: int, split: Split = "test-v1") -> MaskTrack:
+def scene_track(seed: int, split: Split = "test-v1") -> MaskTarget:
     """Make the target of one scene, with all its truth, at the test split's size.
 
     Args:
@@ -73,12 +73,12 @@ def scene_track(seed: int, split: Split = "test-v1") -> MaskTrack:
     if scene.rgb is None:
         raise RuntimeError(f"{scene.name}: asked for RGB and got none")
     target = scene.target
-    return MaskTrack(
+    return MaskTarget(
         identity=_identity(scene.name),
         clip=VideoClip(scene.rgb, target.modal, scene.fps),
         amodal_mask=target.amodal,
         depth=scene.depth,
-        whole_rgb=target.rgb,
+        amodal_rgb=target.rgb,
     )
 
 

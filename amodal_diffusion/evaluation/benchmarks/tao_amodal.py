@@ -9,8 +9,7 @@ import numpy as np
 
 from amodal_diffusion.data.index import EntryIndex
 from amodal_diffusion.data.tao_amodal import parse_tao_record
-from amodal_diffusion.evaluation.benchmarks.estimated_depth import pad_depth
-from amodal_diffusion.evaluation.benchmarks.protocol import BoxTrack, FileBenchmark, FrameFolders, given_inputs
+from amodal_diffusion.evaluation.benchmarks.base import BoxTarget, FileBenchmark, FrameFolders, given_inputs, pad_depth
 from amodal_diffusion.types import VideoClip
 
 PADDING = 4
@@ -64,14 +63,14 @@ class _Reader:
     index: EntryIndex
     frames: FrameFolders
 
-    def read(self, number: int, identity: str) -> BoxTrack:
+    def read(self, number: int, identity: str) -> BoxTarget:
         record = parse_tao_record(self.index.entry(number), where=self.index.name(number))
         size = record.height, record.width
         down, right = record.height // PADDING, record.width // PADDING
         sides = ((0, 0), (down, down), (right, right))
         rgb = np.pad(self.frames.read_rgb(record.file_names, size), (*sides, (0, 0)), mode="edge")
         depth = self.frames.read_depth(record.file_names, size)
-        return BoxTrack(
+        return BoxTarget(
             identity=identity,
             clip=VideoClip(rgb, np.pad(record.modal_masks(), sides)),
             depth=None if depth is None else pad_depth(depth, (down, right)),

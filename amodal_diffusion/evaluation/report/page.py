@@ -10,9 +10,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from amodal_diffusion.evaluation.report.pictures import ShownTrack, jpeg
+from amodal_diffusion.evaluation.report.pictures import ShownTarget, jpeg
 from amodal_diffusion.evaluation.report.tables import MEASURES, NAMES, NOTHING, describe_bar, said, scored, tables
-from amodal_diffusion.evaluation.summary import RunSummary, TrackMeans
+from amodal_diffusion.evaluation.summary import RunSummary, TargetMeans
 
 LISTED = 20
 """How many of the worst tracks are listed."""
@@ -51,7 +51,7 @@ class _Shown:
 
 
 def render_page(
-    summary: Mapping[str, Any], gathered: RunSummary, *, plots: Mapping[str, bytes], shown: Sequence[ShownTrack]
+    summary: Mapping[str, Any], gathered: RunSummary, *, plots: Mapping[str, bytes], shown: Sequence[ShownTarget]
 ) -> str:
     """Lay the page out.
 
@@ -92,13 +92,13 @@ def render_page(
     )
 
 
-def _line(rank: int, track: TrackMeans, gathered: RunSummary) -> _Line:
+def _line(rank: int, track: TargetMeans, gathered: RunSummary) -> _Line:
     scores = [_figure(means.get(gathered.measure, math.nan)) for means in track.methods.values()]
     hidden = NOTHING if math.isnan(track.occlusion) else f"{100 * track.occlusion:.0f} %"
     return _Line(rank, track.identity, hidden, scores)
 
 
-def _shown(track: ShownTrack, gathered: RunSummary) -> _Shown:
+def _shown(track: ShownTarget, gathered: RunSummary) -> _Shown:
     scores = [f"{name} {_figure(means.get(gathered.measure, math.nan))}" for name, means in track.means.methods.items()]
     text = f"{NAMES[gathered.measure]}: {', '.join(scores)}"
     return _Shown(track.place, track.means.identity, text, _inline(jpeg(track.sheet), "jpeg"))

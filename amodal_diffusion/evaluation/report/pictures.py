@@ -11,10 +11,10 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
-from amodal_diffusion.evaluation.benchmarks.protocol import BenchmarkTrack, BoxTrack, MaskTrack
-from amodal_diffusion.evaluation.results import SkippedTrack
+from amodal_diffusion.evaluation.benchmarks.base import BoxTarget, MaskTarget, Target
+from amodal_diffusion.evaluation.results import SkippedTarget
 from amodal_diffusion.evaluation.runner import Run
-from amodal_diffusion.evaluation.summary import RunSummary, TrackMeans
+from amodal_diffusion.evaluation.summary import RunSummary, TargetMeans
 from amodal_diffusion.frames.drawing import OverlayLayer, SheetRow, draw_overlay, draw_sheet, stack_sheets
 from amodal_diffusion.frames.masks import cut_out_on_white, decode_rle
 from amodal_diffusion.metrics import boxes_of
@@ -22,11 +22,11 @@ from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 COLUMNS = 5
 _PICTURE_WIDTH = 256
-_BOX_COLOUR = (255, 255, 255)
+_BOX_COLOR = (255, 255, 255)
 _QUALITY = 88
 
 
-def draw_track(track: BenchmarkTrack, predictions: Mapping[str, BoolArray]) -> UInt8Array:
+def draw_track(track: Target, predictions: Mapping[str, BoolArray]) -> UInt8Array:
     """Draw a track's sheet; hidden parts are striped, and where boxes are the truth, boxes are drawn.
 
     Args:
@@ -38,7 +38,7 @@ def draw_track(track: BenchmarkTrack, predictions: Mapping[str, BoolArray]) -> U
     """
     clip = track.clip
     shown = np.unique(np.linspace(0, clip.num_frames - 1, COLUMNS).round().astype(int))
-    boxed = isinstance(track, BoxTrack)
+    boxed = isinstance(track, BoxTarget)
 
     def masked(masks: BoolArray) -> list[UInt8Array]:
         boxes = boxes_of(masks)
@@ -49,9 +49,9 @@ def draw_track(track: BenchmarkTrack, predictions: Mapping[str, BoolArray]) -> U
         SheetRow("frame", [_picture(clip.rgb[f]) for f in shown]),
         SheetRow("visible", [_picture(visible[f]) for f in shown]),
     ]
-    if isinstance(track, MaskTrack):
+    if isinstance(track, MaskTarget):
         rows.append(SheetRow("truth", masked(track.amodal_mask)))
-    if isinstance(track, BoxTrack):
+    if isinstance(track, BoxTarget):
         rows.append(SheetRow("truth", [_picture(clip.rgb[f], box=track.amodal_boxes[f]) for f in shown]))
     rows += [SheetRow(name, masked(masks)) for name, masks in predictions.items()]
     return draw_sheet(rows, column_labels=[f"frame {f}" for f in shown])
@@ -85,7 +85,7 @@ def _picture(
     picture = Image.fromarray(drawn)
     left, top, across, down = (float(side) * scale for side in box)
     corners = (left, top, left + max(across - 1, 0), top + max(down - 1, 0))
-    ImageDraw.Draw(picture).rectangle(corners, outline=_BOX_COLOUR, width=2)
+    ImageDraw.Draw(picture).rectangle(corners, outline=_BOX_COLOR, width=2)
     return np.asarray(picture)
 
 
@@ -102,7 +102,7 @@ Place = Literal["worst", "median", "best"]
 
 
 @dataclass(frozen=True)
-class ShownTrack:
+class ShownTarget:
     """A track with its picture.
 
     Attributes:
@@ -112,11 +112,11 @@ class ShownTrack:
     """
 
     place: Place
-    means: TrackMeans
+    means: TargetMeans
     sheet: UInt8Array
 
 
-def choose_shown(summary: RunSummary, run: Run) -> list[ShownTrack]:
+def choose_shown(summary: RunSummary, run: Run) -> list[ShownTarget]:
     """Choose tracks from the ranking and draw them, the worst first; none is shown twice.
 
     Args:
@@ -125,7 +125,7 @@ def choose_shown(summary: RunSummary, run: Run) -> list[ShownTrack]:
     """
     ranking = summary.ranking()
     middle = max(0, (len(ranking) - OTHERS) // 2)
-    wanted: list[tuple[Place, Sequence[TrackMeans]]] = [
+    wanted: list[tuple[Place, Sequence[TargetMeans]]] = [
         ("worst", ranking[: min(WORST, -(-len(ranking) // 3))]),
         ("best", ranking[::-1][:OTHERS]),
         ("median", ranking[middle : middle + OTHERS]),
@@ -136,11 +136,11 @@ def choose_shown(summary: RunSummary, run: Run) -> list[ShownTrack]:
         for means in tracks:
             if means.index not in taken:
                 taken.add(means.index)
-                shown.append(ShownTrack(place, means, _sheet(means, run)))
+                shown.append(ShownTarget(place, means, _sheet(means, run)))
     return shown
 
 
-def write_contact_sheet(shown: Sequence[ShownTrack], path: Path) -> None:
+def write_contact_sheet(shown: Sequence[ShownTarget], path: Path) -> None:
     """Write the best, median and worst tracks as one picture.
 
     Args:
@@ -153,13 +153,13 @@ def write_contact_sheet(shown: Sequence[ShownTrack], path: Path) -> None:
         path.write_bytes(jpeg(stack_sheets(sheets)))
 
 
-def _of(shown: Sequence[ShownTrack], place: str) -> list[ShownTrack]:
+def _of(shown: Sequence[ShownTarget], place: str) -> list[ShownTarget]:
     return [track for track in shown if track.place == place]
 
 
-def _sheet(means: TrackMeans, run: Run) -> UInt8Array:
+def _sheet(means: TargetMeans, run: Run) -> UInt8Array:
     result = run.store.read(means.index)
-    if isinstance(result, SkippedTrack):
+    if isinstance(result, SkippedTarget):
         raise RuntimeError(f"{means.identity}: was scored and is now left out")
     masks = {
         name: np.stack([decode_rle(mask) for mask in method.samples[0].masks])

@@ -17,8 +17,8 @@ from amodal_diffusion.metrics import Pooled, Reliability
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Told apart by most people, colour-blind ones included, and in print by their markers.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333", "#8C564B")
+# Told apart by most people, color-blind ones included, and in print by their markers.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333", "#8C564B")
 _MARKERS = "osD^vPX*"
 _LABELS: dict[Measure, str] = {
     "miou": "mIoU, whole object",
@@ -37,7 +37,7 @@ def draw_plots(summary: RunSummary, methods: Sequence[str]) -> dict[str, bytes]:
 
     Args:
         summary: of the run.
-        methods: their names, which give them their colours.
+        methods: their names, which give them their colors.
 
     Returns:
         PNG files by name.
@@ -73,7 +73,7 @@ def _draw_curve(axes: Axes, curve: Sequence[Pooled], number: int, name: str, *, 
     reach = np.nan_to_num([curve[place].interval[1] - curve[place].value for place in shown])
     places = np.asarray(shown) + (number - (of - 1) / 2) * 0.07  # side by side, so that no interval hides another
     axes.errorbar(
-        places, values, reach, label=name, color=_colour(number), marker=_marker(number), markersize=6, linewidth=1.8,
+        places, values, reach, label=name, color=_color(number), marker=_marker(number), markersize=6, linewidth=1.8,
         capsize=3, elinewidth=1.2,
     )  # fmt: skip
 
@@ -90,7 +90,7 @@ def _draw_histograms(summary: RunSummary, methods: Sequence[str]) -> bytes:
             axes = grid[row, column]
             values = np.asarray([track.methods[name][measure] for track in summary.tracks])
             values = values[~np.isnan(values)]
-            axes.hist(values, bins=edges, color=_colour(row), alpha=0.85)
+            axes.hist(values, bins=edges, color=_color(row), alpha=0.85)
             if len(values):
                 axes.axvline(float(np.median(values)), color=_INK, linewidth=1.4, linestyle="--")
             last = row == len(methods) - 1
@@ -107,7 +107,7 @@ def _draw_reliability(curves: Mapping[str, Reliability], methods: Sequence[str])
         there = curve.pixels > 0
         axes.plot(
             curve.predicted[there], curve.observed[there], label=f"{name}, error {curve.error:.4f}",
-            color=_colour(methods.index(name)), marker=_marker(methods.index(name)), markersize=7, linewidth=1.8,
+            color=_color(methods.index(name)), marker=_marker(methods.index(name)), markersize=7, linewidth=1.8,
         )  # fmt: skip
     _style(axes, "share of the samples that have a pixel", "share of such pixels that are the object's")
     axes.set_xlim(-0.03, 1.03)
@@ -136,8 +136,8 @@ def _png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
+def _color(number: int) -> str:
+    return COLORS[number % len(COLORS)]
 
 
 def _marker(number: int) -> str:

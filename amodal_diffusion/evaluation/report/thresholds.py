@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from amodal_diffusion.evaluation.mask_scores import MaskScores
 from amodal_diffusion.evaluation.methods import Method
-from amodal_diffusion.evaluation.results import MethodResult, TrackResult
+from amodal_diffusion.evaluation.results import MethodResult, TargetResult
+from amodal_diffusion.evaluation.scores import MaskScores
 from amodal_diffusion.metrics import FramePool, Pooled, SummaryPool, Values
 
 
@@ -90,7 +90,7 @@ CONTENT_BARS: tuple[Bar, ...] = (
     Bar(measure="psnr", baseline="temporal", margin=0.0, with_depth=False),
     Bar(measure="psnr", baseline="temporal-nearer", margin=0.0, with_depth=True),
 )
-"""Of painting: ``modal`` fills with the mean colour, the temporal baselines copy what is best seen."""
+"""Of painting: ``modal`` fills with the mean color, the temporal baselines copy what is best seen."""
 LEVELS: tuple[Level, ...] = (
     Level(measure="fully_hidden", limit=0.4, at_least=True),
     Level(measure="open_miou", limit=0.97, at_least=True),
@@ -122,7 +122,7 @@ class Judge:
             if method.learned and bar.with_depth in (None, method.uses_depth)
         ]
 
-    def add(self, track: TrackResult) -> None:
+    def add(self, track: TargetResult) -> None:
         """Add a track: the two are paired frame by frame, so what is hard for both does not widen the standard error.
 
         Args:
