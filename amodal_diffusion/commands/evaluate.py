@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jsonargparse.typing import PositiveInt
 
 from amodal_diffusion.commands._sampling import add_sampling_options
-from amodal_diffusion.completion.request import PACKAGE, package_version
+from amodal_diffusion.completion.request import package_version
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
     from amodal_diffusion.config import CommandParser
-    from amodal_diffusion.evaluation.benchmarks.base import Benchmark
-    from amodal_diffusion.evaluation.finishing import Account, Findings
-    from amodal_diffusion.evaluation.methods import Method
-    from amodal_diffusion.evaluation.processes import Processes
-    from amodal_diffusion.evaluation.runner import Run
-    from amodal_diffusion.evaluation.scores import ContentScorer
-    from amodal_diffusion.io.result_folder import InputRecord, OutputFolder
 
 SUMMARY = "score methods on a benchmark and compare them"
-FAILED = 2
-_NOT_REPEATED = ("out", "overwrite", "quiet")  # options that say nothing of what is measured
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -100,7 +88,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Score, print and write; in each process of a launch, which share the tracks.
+    """Evaluate and print; the processes of a launch share the tracks.
 
     Args:
         args: what :func:`add_arguments` declares.
@@ -109,180 +97,23 @@ def run(args: Namespace) -> int:
         exit status.
 
     Raises:
-        InputError: in a process on its own, if an option is wrong, a model cannot be loaded, a track cannot be
-            scored, or the folder is not empty; in a launch, the main process says it for all.
+        InputError: in a process on its own, as :func:`~amodal_diffusion.evaluation.evaluate.evaluate`; in a launch,
+            the main process prints the error.
     """
     from amodal_diffusion.completion.libraries import quieten_libraries
 
     quieten_libraries(quiet=args.quiet)
 
+    from amodal_diffusion.evaluation.evaluate import describe_findings, evaluate
     from amodal_diffusion.evaluation.processes import Processes
-    from amodal_diffusion.types import InputError
+    from amodal_diffusion.evaluation.settings import EvaluationSettings
 
+    settings = EvaluationSettings(**vars(args))
     processes = Processes()
-    try:
-        _evaluate(args, processes)
-    except InputError as error:
-        if processes.count == 1:
-            raise
+
+    def work() -> None:
+        findings = evaluate(settings, processes, version=package_version())
         if processes.is_main:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-        processes.end()
-        return FAILED
-    processes.end()
-    return 0
+            print(describe_findings(findings, settings, processes=processes.count))
 
-
-def _evaluate(args: Namespace, processes: Processes) -> None:
-    """Build what is asked for and run it."""
-    import torch
-
-    from amodal_diffusion.evaluation.exports import read_formats
-    from amodal_diffusion.evaluation.finishing import Account
-    from amodal_diffusion.evaluation.methods import ModelOptions, build_methods
-    from amodal_diffusion.evaluation.runner import Run, Scorer
-    from amodal_diffusion.io.result_folder import OutputFolder
-
-    torch.set_num_threads(args.threads)
-    device = processes.device if args.device == "auto" else args.device
-    formats = processes.together(lambda: read_formats(args.export))
-    benchmark = _open_benchmark(args, processes, device=device)
-    content = processes.together(lambda: _content(args))
-    how = ModelOptions(
-        device, args.dtype, args.conditioning,
-        preset=args.preset, steps=args.steps, guidance=args.guidance, solver=args.solver,
-    )  # fmt: skip
-    methods = processes.together(lambda: build_methods(_names(args), how))
-    settings = _settings(args, benchmark, methods)
-    inputs = processes.main_alone(lambda: _inputs(args, benchmark))
-    folder = processes.together(
-        lambda: OutputFolder(args.out, inputs=inputs, settings=settings, overwrite=args.overwrite)
-    )
-    scorer = Scorer(methods, top_k=args.top_k, content=content, process=processes.index)
-    account = Account(settings, _command(args), formats, processes.count, device)
-    findings = _score(Run(benchmark, scorer, folder.work, args.on_bad_track), account, folder, args, processes)
-    if processes.is_main:
-        _print(findings, args, processes)
-
-
-def _score(job: Run, account: Account, folder: OutputFolder, args: Namespace, processes: Processes) -> Findings:
-    """Share out the tracks that are not done, then gather all in the main process, which alone holds the folder."""
-    from tqdm import tqdm
-
-    from amodal_diffusion.evaluation.finishing import finish
-
-    with ExitStack() as stack:
-
-        def begin() -> list[int]:
-            stack.enter_context(folder.opened())
-            return job.begin(folder)
-
-        missing = processes.main_alone(begin)
-        bar = tqdm(
-            processes.share(missing),
-            desc=job.benchmark.name if processes.count == 1 else f"{job.benchmark.name}, 1 of {processes.count}",
-            unit="track",
-            disable=args.quiet or not processes.is_main,
-        )
-        processes.together(lambda: job.score(bar))
-        return processes.main_alone(lambda: finish(job, account, folder))
-
-
-def _open_benchmark(args: Namespace, processes: Processes, *, device: str) -> Benchmark:
-    """Open it in the main process first, which makes the index of a large file for all."""
-    from amodal_diffusion.evaluation.benchmarks.registry import open_benchmark
-
-    def opened() -> Benchmark:
-        benchmark = open_benchmark(
-            args.benchmark,
-            data=args.data,
-            images=args.images,
-            depth=args.depth,
-            index_folder=args.index_folder,
-            split=args.split,
-            limit=args.limit,
-        )
-        if args.depth_model is None:
-            return benchmark
-        from amodal_diffusion.evaluation.benchmarks.base import WithEstimatedDepth
-        from amodal_diffusion.models.depth import DepthEstimator
-
-        return WithEstimatedDepth(benchmark, DepthEstimator.from_pretrained(args.depth_model, device=device))
-
-    first = processes.together(lambda: opened() if processes.is_main else None)
-    return processes.together(lambda: opened() if first is None else first)
-
-
-def _names(args: Namespace) -> list[str]:
-    return [name.strip() for name in args.methods.split(",") if name.strip()]
-
-
-def _settings(args: Namespace, benchmark: Benchmark, methods: list[Method]) -> dict[str, Any]:
-    """All that results depend on but the content of files, as JSON values."""
-    return {
-        "version": package_version(),
-        "benchmark": benchmark.name,
-        "tracks": len(benchmark),
-        "methods": _names(args),
-        "models": {method.name: method.describe(paints=args.stages == "all") for method in methods if method.learned},
-        "top_k": args.top_k,
-        "stages": args.stages,
-        "threads": args.threads,
-        "device": args.device,
-        "dtype": args.dtype,
-        "conditioning": args.conditioning,
-        "preset": args.preset,
-        "steps": args.steps,
-        "guidance": args.guidance,
-        "solver": args.solver,
-        "depth_model": args.depth_model,
-        "export": args.export,
-    }
-
-
-def _inputs(args: Namespace, benchmark: Benchmark) -> dict[str, InputRecord]:
-    from amodal_diffusion.io.result_folder import InputRecord
-
-    networks = {"lpips": args.lpips, "video_features": args.video_features}
-    given = {**benchmark.inputs, **{name: path for name, path in networks.items() if path is not None}}
-    return {name: InputRecord.of(path) for name, path in given.items()}
-
-
-def _command(args: Namespace) -> str:
-    """The command that repeats the run in a folder of its own."""
-    words = [PACKAGE, "evaluate"]
-    for name, value in vars(args).items():
-        if name not in _NOT_REPEATED and value not in (None, ""):
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join([*words, "--out", "DIR"])
-
-
-def _content(args: Namespace) -> ContentScorer | None:
-    """What scores painted content, if it is asked for."""
-    from amodal_diffusion.evaluation.scores import ContentScorer
-    from amodal_diffusion.types import InputError
-
-    if args.stages != "all":
-        if args.lpips or args.video_features:
-            raise InputError("lpips, video-features: are for painted content; add --stages all")
-        return None
-    from amodal_diffusion.models.perceptual import Lpips, VideoFeatures
-
-    return ContentScorer(
-        lpips=None if args.lpips is None else Lpips.from_file(args.lpips),
-        features=None if args.video_features is None else VideoFeatures(args.video_features),
-    )
-
-
-def _print(findings: Findings, args: Namespace, processes: Processes) -> None:
-    """Say what was found and where it is."""
-    from amodal_diffusion.evaluation.finishing import PAGE
-    from amodal_diffusion.evaluation.report.tables import format_tables, format_verdicts, scored
-
-    summary = findings.summary
-    print(f"{summary['benchmark']}: {scored(summary)}; ± standard error over tracks\n\n{format_tables(summary)}\n")
-    if summary["bars"]:
-        print(f"{format_verdicts(summary['bars'])}\n")
-    seconds = ", ".join(f"{name} {value:.2f}" for name, value in findings.seconds.items())
-    print(f"seconds a prediction: {seconds}; {processes.count} process(es), {args.threads} thread(s) each")
-    print(f"\nreport:  {args.out / PAGE}\nresults: {args.out}")
+    return processes.run(work)

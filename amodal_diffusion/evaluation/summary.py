@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from amodal_diffusion.evaluation.methods import Method
-from amodal_diffusion.evaluation.report.thresholds import Judge
+from amodal_diffusion.evaluation.report.thresholds import ThresholdCheck
 from amodal_diffusion.evaluation.results import Measure, MethodResult, SkippedTarget, TargetResult
 from amodal_diffusion.evaluation.scores import (
     CONTENT_MEASURES,
@@ -120,7 +120,7 @@ class RunSummary:
         """
         self._methods = {method.name: _MethodTotals() for method in methods}
         self._about = {method.name: {"learned": method.learned, "uses_depth": method.uses_depth} for method in methods}
-        self._judge = Judge(methods)
+        self._check = ThresholdCheck(methods)
         self.curves = OcclusionCurves([method.name for method in methods])
         self.tracks: list[TargetMeans] = []
         self.skipped: list[SkippedTarget] = []
@@ -135,7 +135,7 @@ class RunSummary:
         self.frames += track.num_frames
         for name, totals in self._methods.items():
             totals.add(track.methods[name], track.true_features)
-        self._judge.add(track)
+        self._check.add(track)
         self.curves.add(track)
         self.tracks.append(
             TargetMeans(
@@ -175,7 +175,7 @@ class RunSummary:
                 "skipped": {track.identity: track.reason for track in self.skipped},
             },
             "methods": {name: {**self._about[name], **totals.record()} for name, totals in self._methods.items()},
-            "bars": [verdict.record() for verdict in self._judge.verdicts()],
+            "thresholds": [verdict.record() for verdict in self._check.verdicts()],
             "by_occlusion": self.curves.record(),
             "ranking": {
                 "method": self.ranked_by,

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from amodal_diffusion.evaluation.report.pictures import ShownTarget, jpeg
-from amodal_diffusion.evaluation.report.tables import MEASURES, NAMES, NOTHING, describe_bar, said, scored, tables
+from amodal_diffusion.evaluation.report.tables import MEASURES, NAMES, NOTHING, describe_verdict, said, scored, tables
 from amodal_diffusion.evaluation.summary import RunSummary, TargetMeans
 
 LISTED = 20
@@ -77,7 +77,9 @@ def render_page(
         scored=scored(summary),
         methods=list(summary["methods"]),
         samples=max(method["samples"] for method in summary["methods"].values()),
-        bars=[{"passed": bar["passed"], "text": describe_bar(bar)} for bar in summary["bars"]],
+        thresholds=[
+            {"passed": verdict["passed"], "text": describe_verdict(verdict)} for verdict in summary["thresholds"]
+        ],
         tables=tables(summary),
         plots=[_Picture(_inline(content, "png"), _CAPTIONS[name]) for name, content in plots.items()],
         ranked_by=gathered.ranked_by,

@@ -110,7 +110,7 @@ _CONTENT = (
     _Column("PSNR, object, dB", ("content", "psnr_object", "mean"), 2),
     _Column("SSIM, hidden", ("content", "ssim", "mean")),
     _Column("SSIM, object", ("content", "ssim_object", "mean")),
-    _Column("flicker, grey levels", ("content", "flicker", "mean"), 2),
+    _Column("flicker, gray levels", ("content", "flicker", "mean"), 2),
     _Column("LPIPS", ("content", "lpips", "mean")),
     _Column("Frechet video distance", ("frechet_video_distance",), 2),
 )
@@ -192,25 +192,25 @@ LEVEL_NAMES = {
 }
 
 
-def format_verdicts(bars: Sequence[Mapping[str, Any]]) -> str:
-    """Say of each bar whether it is cleared and by how much, a line each.
+def format_verdicts(verdicts: Sequence[Mapping[str, Any]]) -> str:
+    """Say of each threshold whether it is reached and by how much, one line each.
 
     Args:
-        bars: of a summary.
+        verdicts: ``thresholds`` of a summary.
     """
-    return "\n".join(f"{'pass' if bar['passed'] else 'FAIL'}  {describe_bar(bar)}" for bar in bars)
+    return "\n".join(f"{'pass' if verdict['passed'] else 'FAIL'}  {describe_verdict(verdict)}" for verdict in verdicts)
 
 
-def describe_bar(bar: Mapping[str, Any]) -> str:
-    """The gain over a baseline, or the value, that a verdict rests on."""
-    measured = bar["gain"] if "gain" in bar else bar["value"]
+def describe_verdict(verdict: Mapping[str, Any]) -> str:
+    """Name the gain over a baseline, or the value, and the threshold that it is compared with."""
+    measured = verdict["gain"] if "gain" in verdict else verdict["value"]
     error = measured["standard_error"]
     spread = "" if math.isnan(error) else f" ± {error:.3f}"
-    if "gain" in bar:
-        figures = f"{measured['value']:+.3f}{spread} over {bar['baseline']}, bar {bar['margin']:+.2f}"
-        return f"{bar['method']}: {NAMES[bar['measure']]} {figures}"
-    limit = f"{'at least' if bar['at_least'] else 'at most'} {bar['limit']:.2f}"
-    return f"{bar['method']}: {LEVEL_NAMES[bar['measure']]} {measured['value']:.3f}{spread}, {limit} wanted"
+    if "gain" in verdict:
+        figures = f"{measured['value']:+.3f}{spread} over {verdict['baseline']}, threshold {verdict['margin']:+.2f}"
+        return f"{verdict['method']}: {NAMES[verdict['measure']]} {figures}"
+    limit = f"{'at least' if verdict['at_least'] else 'at most'} {verdict['limit']:.2f}"
+    return f"{verdict['method']}: {LEVEL_NAMES[verdict['measure']]} {measured['value']:.3f}{spread}, {limit} wanted"
 
 
 def scored(summary: Mapping[str, Any]) -> str:
@@ -228,8 +228,10 @@ def markdown(summary: Mapping[str, Any]) -> str:
     """
     parts = [f"# {summary['benchmark']}", f"{scored(summary)}."]
     parts += [f"## {table.title}\n\n{_lines(table, full=True)}" for table in tables(summary)]
-    if summary["bars"]:
-        parts.append("## Bars\n\n" + "\n".join(f"- {line}" for line in format_verdicts(summary["bars"]).splitlines()))
+    if summary["thresholds"]:
+        parts.append(
+            "## Thresholds\n\n" + "\n".join(f"- {line}" for line in format_verdicts(summary["thresholds"]).splitlines())
+        )
     if summary["tracks"]["skipped"]:
         lines = [f"- `{identity}`: {reason}" for identity, reason in summary["tracks"]["skipped"].items()]
         parts.append("## Left out\n\n" + "\n".join(lines))
