@@ -1,22 +1,26 @@
-"""Published prediction files, objects of masks or boxes by key: any size, one entry in memory at a time."""
+"""Prediction files: masks or boxes by key as published, and result lists of COCO and YouTube-VIS."""
 
 from __future__ import annotations
 
 import ast
 import json
+import math
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import ijson
 import numpy as np
 
+from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.data.records import TrackRecord
 from amodal_diffusion.data.tao_amodal import TaoRecord, is_box
 from amodal_diffusion.frames.masks import decode_rle, resize_masks
+from amodal_diffusion.io.coco import read_coco_mask
+from amodal_diffusion.metrics import Instance
 from amodal_diffusion.metrics.boxes import Boxes
 from amodal_diffusion.types import BoolArray, InputError
 
@@ -152,3 +156,79 @@ def _parsed(key: str, path: Path) -> tuple[object, ...]:
 def _text(key: tuple[object, ...]) -> str:
     """One spelling of a key, whatever of it is text or number."""
     return "\0".join(str(part) for part in key)
+
+
+ResultKind = Literal["coco", "youtube-vis"]
+"""Result lists of images (COCO) and of videos (YouTube-VIS)."""
+
+
+def kind_of_results(path: Path) -> ResultKind | None:
+    """Which result list a file is, by its first entry; None if it is not a list.
+
+    Args:
+        path: a JSON list of results, or an object with ``annotations`` as `score --export` writes it.
+
+    Raises:
+        InputError: if the file cannot be read or a list's first entry is neither.
+    """
+    first = next(_results(path), None)
+    if first is None:
+        return None
+    if isinstance(first, Mapping) and "segmentations" in first:
+        return "youtube-vis"
+    if isinstance(first, Mapping) and "segmentation" in first:
+        return "coco"
+    raise InputError(
+        f"{path}: expected results with segmentation (COCO) or segmentations (YouTube-VIS), got {first!r:.60}"
+    )
+
+
+def read_instances(path: Path, kind: ResultKind, sizes: Mapping[str, tuple[int, int, int]]) -> list[Instance]:
+    """Read a result list.
+
+    Args:
+        path: a JSON list of results, or an object with ``annotations``.
+        kind: layout of the results.
+        sizes: height, width and number of frames of each image or video, by its number.
+
+    Raises:
+        InputError: if a result is damaged, or of an image or video that is not in `sizes`; names the result.
+    """
+    return [
+        _instance(entry, kind, sizes, where=f"{path}: result {number}") for number, entry in enumerate(_results(path))
+    ]
+
+
+def _results(path: Path) -> Iterator[Any]:
+    """The entries of a list, or of the list ``annotations`` of an object."""
+    try:
+        with path.open("rb") as file:
+            is_list = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return stream_entries(path, "" if is_list else "annotations")
+
+
+def _instance(entry: object, kind: ResultKind, sizes: Mapping[str, tuple[int, int, int]], *, where: str) -> Instance:
+    group_key, mask_key = ("image_id", "segmentation") if kind == "coco" else ("video_id", "segmentations")
+    if not isinstance(entry, Mapping) or mask_key not in entry:
+        raise InputError(f"{where}: expected an object with {group_key}, {mask_key} and score, got {entry!r:.60}")
+    group, score = str(entry.get(group_key)), entry.get("score")
+    if group not in sizes:
+        raise InputError(f"{where}: {group_key}: {group} is not among the annotations'")
+    if not isinstance(score, int | float) or not math.isfinite(score):
+        raise InputError(f"{where}: score: expected a number, got {score!r:.40}; precision needs an order of results")
+    height, width, frames = sizes[group]
+    masks = entry[mask_key] if kind == "youtube-vis" else [entry[mask_key]]
+    if not isinstance(masks, list) or len(masks) != frames:
+        raise InputError(f"{where}: {mask_key}: expected {frames} masks, one a frame, or null, got {masks!r:.40}")
+    decoded = np.zeros((frames, height, width), dtype=np.bool_)
+    for frame, mask in enumerate(masks):
+        try:
+            coded = read_coco_mask(mask, height, width)
+            if coded is not None:
+                decoded[frame] = decode_rle(coded)
+        except InputError as error:
+            raise InputError(f"{where}: {mask_key}: {error}") from error
+    category = entry.get("category_id", 1)
+    return Instance.from_masks(group, decoded, category=category, score=float(score))

@@ -1,4 +1,4 @@
-"""What `amodal-diffusion evaluate` can be told, with the command that repeats an evaluation."""
+"""Settings of the commands `evaluate` and `score`."""
 
 from __future__ import annotations
 
@@ -85,3 +85,28 @@ class EvaluationSettings:
             if name not in _NOT_REPEATED and value not in (None, ""):
                 words += [f"--{name.replace('_', '-')}", str(value)]
         return shlex.join([*words, "--out", "DIR"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings:
+    """The prediction files of one method, and what they are scored against.
+
+    Attributes:
+        predictions: JSON files: masks or boxes by key as published, or a result list; several are samples.
+        annotations: JSON list of tracks in the layout of SAIL-VOS sequences or of TAO-Amodal.
+        out: folder of the scores.
+        export: formats in which the masks of the first file are written: coco, youtube-vis, davis, separated by commas.
+        track_ids: TAO-Amodal: JSON with the first track of each video, if predictions count a video's tracks from 1.
+        skip_missing: leave out tracks without a prediction, instead of refusing the files.
+        overwrite: replace earlier results of this program in `out`.
+        quiet: show no progress bar.
+    """
+
+    predictions: list[Path]
+    annotations: Path
+    out: Path
+    export: str = ""
+    track_ids: Path | None = None
+    skip_missing: bool = False
+    overwrite: bool = False
+    quiet: bool = False

@@ -67,13 +67,10 @@ class Verdict:
     @property
     def passed(self) -> bool:
         """Whether the gain reaches the margin, or the value its limit."""
-        if isinstance(self.threshold, GainThreshold):
-            return self.value.value >= self.threshold.margin
-        return (
-            self.value.value >= self.threshold.limit
-            if self.threshold.at_least
-            else self.value.value <= self.threshold.limit
-        )
+        reached, wanted = self.value.value, self.threshold
+        if isinstance(wanted, GainThreshold):
+            return reached >= wanted.margin
+        return reached >= wanted.limit if wanted.at_least else reached <= wanted.limit
 
     def record(self) -> dict[str, object]:
         """For JSON; the measured value is under ``gain`` for a gain over a baseline, else under ``value``."""
