@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
-    *(f"docs/{name}.md" for name in ("caches", "cluster", "data", "recipes", "segmenters")),
+    *(f"docs/{name}.md" for name in ("caches", "cluster", "data", "evaluation", "recipes", "segmenters")),
 )
 
 

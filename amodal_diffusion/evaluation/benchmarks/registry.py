@@ -18,17 +18,17 @@ from amodal_diffusion.synthetic import Split
 from amodal_diffusion.types import InputError
 
 SCENES = "scenes"
-_OF_AN_ANNOTATION_FILE = ("images", "depth", "index_folder")
-_FILES: dict[str, tuple[Callable[..., Benchmark], tuple[str, ...]]] = {
-    "sailvos": (open_sailvos, _OF_AN_ANNOTATION_FILE),
-    "tao-amodal": (open_tao_amodal, _OF_AN_ANNOTATION_FILE),
+_ANNOTATION_OPTIONS = ("images", "depth", "index_folder")
+FILE_BENCHMARKS: dict[str, tuple[Callable[..., Benchmark], tuple[str, ...]]] = {
+    "sailvos": (open_sailvos, _ANNOTATION_OPTIONS),
+    "tao-amodal": (open_tao_amodal, _ANNOTATION_OPTIONS),
     "movi": (open_movi, ()),
     "fishbowl": (open_fishbowl, ("depth",)),
-    "coco-amodal": (open_coco_amodal, _OF_AN_ANNOTATION_FILE),
+    "coco-amodal": (open_coco_amodal, _ANNOTATION_OPTIONS),
     "folder": (open_folder, ()),
 }
-"""How each benchmark of files is opened, and with which folders beside its data."""
-BENCHMARKS: tuple[str, ...] = (SCENES, *_FILES)
+"""Function that opens each benchmark of files, and the options beside ``--data`` that it takes."""
+BENCHMARKS: tuple[str, ...] = (SCENES, *FILE_BENCHMARKS)
 
 
 def open_benchmark(
@@ -64,7 +64,7 @@ def open_benchmark(
     if name == SCENES:
         _refuse(name, data=data, **folders)
         return ScenesBenchmark(_split(split), CLIPS if limit is None else limit)
-    opener, accepted = _FILES[name]
+    opener, accepted = FILE_BENCHMARKS[name]
     _refuse(name, split=split, **{key: value for key, value in folders.items() if key not in accepted})
     if data is None:
         raise InputError(f"data: expected the file or folder of the benchmark {name}, got none")
