@@ -28,7 +28,7 @@ class HullSegmenter:
 
 
 def convex_hulls(masks: BoolArray) -> BoolArray:
-    """The pixels whose centres lie in the convex hull of each frame's pixel centres, rim included.
+    """The pixels whose centers lie in the convex hull of each frame's pixel centers, rim included.
 
     Args:
         masks: bool ``[F, H, W]``; a frame may be empty, one pixel or one line.

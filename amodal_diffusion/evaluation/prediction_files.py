@@ -28,13 +28,13 @@ MASK, BOX = "diffvas_res_rle", "diffvas_res_bbox"
 
 
 class MissingPredictionError(InputError):
-    """A file has no prediction for a frame of a track."""
+    """A prediction file lacks a frame of a track."""
 
 
 class PredictionFile:
     """A JSON object of predictions by key, as ``"(image_id, obj_id)"``; use as a context.
 
-    The entries lie in a temporary database while the file is open, because they come in any order.
+    The entries come in any order, so they are kept in a temporary database while the file is open.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,7 +44,7 @@ class PredictionFile:
             path: the JSON file.
 
         Raises:
-            InputError: if it cannot be read, is no such JSON, is empty, or has a key that is no tuple or stands twice.
+            InputError: if the file cannot be read, is not such JSON, is empty, or has a repeated key or one that is no tuple.
         """
         self.path = path
         self._stack = ExitStack()
@@ -77,13 +77,13 @@ class PredictionFile:
         """The predicted masks of a track at the annotation's size.
 
         Args:
-            record: the track; keys are ``(image_id, obj_id)``.
+            record: the track, keyed by ``(image_id, obj_id)``.
 
         Returns:
             bool ``[F, H, W]``.
 
         Raises:
-            MissingPredictionError: if a frame has none.
+            MissingPredictionError: if a frame has no prediction.
             InputError: if a mask is damaged or the masks differ in size.
         """
         decoded = []
@@ -102,15 +102,15 @@ class PredictionFile:
         """The predicted boxes of a track.
 
         Args:
-            record: the track; keys are ``(video_id, name of the frame, number)``.
-            number: of the track among its video's, as text or integer in the key.
+            record: the track, keyed by ``(video_id, name of the frame, number)``.
+            number: number of the track in the key, where it may be text or an integer.
 
         Returns:
             float64 ``[F, 4]``: x, y, width, height.
 
         Raises:
-            MissingPredictionError: if a frame has none.
-            InputError: if a value is no box.
+            MissingPredictionError: if a frame has no prediction.
+            InputError: if a value is not a box.
         """
         boxes = []
         for name in record.file_names:
@@ -131,7 +131,7 @@ class PredictionFile:
         return entry[name]
 
     def _read(self) -> Iterator[tuple[str, str]]:
-        """Keys in one spelling and values as text."""
+        """Keys in a canonical spelling, and values as JSON text."""
         try:
             with self.path.open("rb") as file:
                 for key, value in ijson.kvitems(file, "", use_float=True):
@@ -143,7 +143,7 @@ class PredictionFile:
 
 
 def _parsed(key: str, path: Path) -> tuple[object, ...]:
-    """The tuple that a key spells."""
+    """The tuple that a key spells out."""
     try:
         value = ast.literal_eval(key)
     except (ValueError, SyntaxError):
@@ -154,7 +154,7 @@ def _parsed(key: str, path: Path) -> tuple[object, ...]:
 
 
 def _text(key: tuple[object, ...]) -> str:
-    """One spelling of a key, whatever of it is text or number."""
+    """Canonical spelling of a key; text and numbers are not told apart."""
     return "\0".join(str(part) for part in key)
 
 

@@ -24,10 +24,10 @@ def open_coco_amodal(
 
     Args:
         data: the annotation file, of any size, see `AmodalImageIndex`.
-        images: root of the images; its own folder by default.
+        images: root of the images; the folder of the annotation file by default.
         depth: root of depth pictures, see `FrameFolders`.
         index_folder: see :class:`~amodal_diffusion.data.index.EntryIndex`.
-        limit: take the first so many tracks; all by default.
+        limit: number of tracks, from the first; None for all.
 
     Raises:
         InputError: if the file cannot be used.
@@ -40,7 +40,7 @@ def open_coco_amodal(
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads the objects of an index."""
+    """Reads the objects of an index as targets."""
 
     index: AmodalImageIndex
     frames: FrameFolders

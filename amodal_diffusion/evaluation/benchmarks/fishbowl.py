@@ -29,7 +29,7 @@ def open_fishbowl(data: Path, *, depth: Path | None = None, limit: int | None = 
     Args:
         data: folder of videos, see docs/data.md.
         depth: has ``VIDEO`` or ``VIDEO.npy`` for each, see :func:`~amodal_diffusion.io.depth_files.read_depth`.
-        limit: take the first so many tracks; all by default.
+        limit: number of tracks, from the first; None for all.
 
     Raises:
         InputError: if there is no video, or masks cannot be read.

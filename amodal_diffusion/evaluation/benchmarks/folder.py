@@ -30,7 +30,7 @@ def open_folder(data: Path, *, limit: int | None = None) -> FileBenchmark:
 
     Args:
         data: holds the clips.
-        limit: take the first so many tracks; all by default.
+        limit: number of tracks, from the first; None for all.
 
     Raises:
         InputError: if there is no clip, or a clip's masks and frames do not belong together.

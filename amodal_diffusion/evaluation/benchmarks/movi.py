@@ -112,7 +112,7 @@ def open_movi(data: Path, *, limit: int | None = None) -> FileBenchmark:
 
     Args:
         data: folder of clips, see docs/data.md.
-        limit: take the first so many tracks; all by default.
+        limit: number of tracks, from the first; None for all.
 
     Raises:
         InputError: if there is no clip, or a segmentation cannot be read.

@@ -1,4 +1,4 @@
-"""All benchmarks by name, opened from what a user gives."""
+"""All benchmarks by name."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def open_benchmark(
     split: str | None = None,
     limit: int | None = None,
 ) -> Benchmark:
-    """Open a benchmark; its tracks are listed here and read when they are asked for.
+    """Open a benchmark: list its tracks, each of which is read when it is asked for.
 
     docs/data.md has the layout of each one's files.
 
     Args:
         name: one of `BENCHMARKS`.
-        data: its file or folder; none for ``scenes``, which are made.
+        data: file or folder of the benchmark; None for ``scenes``, which are generated.
         images: root of the frames that an annotation file names; its own folder by default.
         depth: root of depth, nearer is larger, for benchmarks that have none of their own: for those of annotation
             files a picture under the path of each frame, for ``fishbowl`` a folder of them or an array a video.
         index_folder: where the index of an annotation file is kept; its own folder by default.
-        split: of ``scenes``: test-v1 (by default), validation or train.
-        limit: take the first so many tracks; all by default.
+        split: split of ``scenes``: test-v1 (by default), validation or train.
+        limit: number of tracks, from the first; None for all.
 
     Raises:
         InputError: if the name is unknown, an argument is missing or is not for this benchmark, or nothing is there.
@@ -78,7 +78,7 @@ def open_benchmark(
 
 
 def _refuse(benchmark: str, **arguments: Path | str | None) -> None:
-    """Refuse arguments that a benchmark has no use for."""
+    """Refuse arguments that a benchmark does not take."""
     for name, value in arguments.items():
         if value is not None:
             raise InputError(f"{name}: expected none for the benchmark {benchmark}, got {value}; leave it out")

@@ -1,4 +1,4 @@
-"""The benchmark of procedural scenes: the fixed split `test-v1`, or the first scenes of another split."""
+"""The benchmark of generated scenes: the fixed split `test-v1`, or the first scenes of another split."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from amodal_diffusion.synthetic.splits import FRAMES, HEIGHT, WIDTH, seeds_of_te
 from amodal_diffusion.types import InputError, VideoClip
 
 CLIPS = 200
-"""Number of clips that every split is measured on."""
+"""Number of clips of each split."""
 
 
 @dataclass(frozen=True)
 class ScenesBenchmark:
-    """The targets of the first scenes of a split, made as they are asked for.
+    """The first scenes of a split, generated one at a time.
 
     Attributes:
-        split: the split; `test-v1` is a fixed list that shares no family with the others.
+        split: name of the split; `test-v1` is a fixed list that shares no family of shapes with the others.
         clips: number of scenes.
 
     Raises:
-        InputError: if there are not as many.
+        InputError: if the split has fewer clips.
     """
 
     split: Split = "test-v1"
@@ -63,11 +63,11 @@ class ScenesBenchmark:
 
 
 def scene_track(seed: int, split: Split = "test-v1") -> MaskTarget:
-    """Make the target of one scene, with all its truth, at the test split's size.
+    """Generate one scene at the size of the test split, and take its target with all ground truth.
 
     Args:
-        seed: which scene of the split.
-        split: the families that it is made of.
+        seed: number of the scene in the split.
+        split: name of the split, which sets the families of shapes.
     """
     scene = make_scene(seed, split=split, frames=FRAMES, height=HEIGHT, width=WIDTH, with_rgb=True)
     if scene.rgb is None:

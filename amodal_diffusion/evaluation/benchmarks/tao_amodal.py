@@ -26,18 +26,18 @@ def open_tao_amodal(
 ) -> FileBenchmark:
     """Open the benchmark: each record is a track of all its frames.
 
-    Objects reach out of the frame, so each side of it grows by a quarter of its height or width, rounded down. There
-    the mask is empty, the frame repeats its outermost pixels, as it does where the networks' input is filled up, and
-    depth, spread to 0 to 1 over the clip, is 1. Boxes move with the frame.
+    Objects reach out of the frame, so a margin of a quarter of the height or width, rounded down, is added on each
+    side. In the margin the mask is empty, the frame repeats its outermost pixels, and depth, scaled to 0 to 1 over the
+    clip, is 1. Boxes are shifted by the margin.
 
     Identities are ``tao-amodal/VIDEO/TRACK/FRAME``: the numbers, and the name of the first frame without its ending.
 
     Args:
         data: JSON list of TAO-Amodal's curated tracks, of any size.
-        images: root of its frames; its own folder by default.
+        images: root of the frames; the folder of the annotation file by default.
         depth: root of depth pictures, see `FrameFolders`.
         index_folder: see :class:`~amodal_diffusion.data.index.EntryIndex`.
-        limit: take the first so many tracks; all by default.
+        limit: number of tracks, from the first; None for all.
 
     Raises:
         InputError: if the file cannot be used, or two records begin with one frame of one track.
@@ -50,7 +50,7 @@ def open_tao_amodal(
 
 
 def _place(number: int, video: object, track: object, frame: object) -> str:
-    """What tells a record from others; one that lacks it is only told by its place in the file."""
+    """Part of the identity; a damaged record is identified by its place in the file."""
     if isinstance(video, int) and isinstance(track, int) and isinstance(frame, str):
         return f"{video}/{track}/{PurePosixPath(frame).stem}"
     return f"track {number}"
@@ -58,7 +58,7 @@ def _place(number: int, video: object, track: object, frame: object) -> str:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads the tracks of an index."""
+    """Reads the tracks of an index as targets."""
 
     index: EntryIndex
     frames: FrameFolders

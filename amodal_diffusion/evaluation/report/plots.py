@@ -1,4 +1,4 @@
-"""The plots of a run: IoU against occlusion, how tracks are spread, and the reliability of samples."""
+"""Plots of the report: IoU against the hidden share, histograms of the tracks, reliability of the samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from amodal_diffusion.metrics import Pooled, Reliability
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Told apart by most people, color-blind ones included, and in print by their markers.
+# Distinguishable for color-blind readers too, and in gray print by the markers.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333", "#8C564B")
 _MARKERS = "osD^vPX*"
 _LABELS: dict[Measure, str] = {
@@ -26,18 +26,18 @@ _LABELS: dict[Measure, str] = {
     "box_iou": "box IoU",
 }
 PLOTS = ("iou_by_occlusion.png", "tracks.png", "reliability.png")
-"""Names of the files that `draw_plots` may give."""
+"""Names of the files that `draw_plots` may return."""
 _HISTOGRAM_BINS = 20
 _DPI = 110
 _INK, _GRID = "#222222", "#dddddd"
 
 
 def draw_plots(summary: RunSummary, methods: Sequence[str]) -> dict[str, bytes]:
-    """Draw what there is something to draw of.
+    """Draw the plots for which the run has data.
 
     Args:
-        summary: of the run.
-        methods: their names, which give them their colors.
+        summary: means of the run.
+        methods: names of the methods; their order sets the colors.
 
     Returns:
         PNG files by name.
@@ -71,7 +71,7 @@ def _draw_curve(axes: Axes, curve: Sequence[Pooled], number: int, name: str, *, 
     shown = [place for place, pooled in enumerate(curve) if pooled.frames and place >= first]
     values = np.asarray([curve[place].value for place in shown])
     reach = np.nan_to_num([curve[place].interval[1] - curve[place].value for place in shown])
-    places = np.asarray(shown) + (number - (of - 1) / 2) * 0.07  # side by side, so that no interval hides another
+    places = np.asarray(shown) + (number - (of - 1) / 2) * 0.07  # side by side: no interval hides another
     axes.errorbar(
         places, values, reach, label=name, color=_color(number), marker=_marker(number), markersize=6, linewidth=1.8,
         capsize=3, elinewidth=1.2,
@@ -79,7 +79,7 @@ def _draw_curve(axes: Axes, curve: Sequence[Pooled], number: int, name: str, *, 
 
 
 def _draw_histograms(summary: RunSummary, methods: Sequence[str]) -> bytes:
-    """A row a method, as laid over each other none could be read."""
+    """One row per method; overlaid histograms could not be read."""
     has_masks = any("miou" in means for track in summary.tracks for means in track.methods.values())
     measures: tuple[Measure, ...] = ("miou", "miou_occ") if has_masks else ("box_iou",)
     figure = Figure(figsize=(11, 0.9 + 1.15 * len(methods)), layout="constrained")

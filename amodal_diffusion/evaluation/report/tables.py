@@ -1,4 +1,4 @@
-"""The means of a run as tables, the same ones for the terminal, the Markdown summary and the web page."""
+"""The means of a run as tables, for the terminal, the Markdown summary and the web page."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ NOTHING = "-"
 
 @dataclass(frozen=True)
 class Cell:
-    """A mean as it is shown.
+    """A mean with its error, formatted.
 
     Attributes:
-        value: NaN where there is none.
-        error: standard error; NaN where there is none.
-        interval: 95 % confidence interval; NaN where there is none.
-        digits: behind the point.
+        value: the mean; NaN if there is none.
+        error: standard error; NaN if there is none.
+        interval: 95 % confidence interval; NaN if there is none.
+        digits: number of decimals.
     """
 
     value: float = math.nan
@@ -28,23 +28,23 @@ class Cell:
 
     @property
     def mean(self) -> str:
-        """The value."""
+        """The mean alone."""
         return NOTHING if math.isnan(self.value) else f"{self.value:.{self.digits}f}"
 
     @property
     def range(self) -> str:
-        """The interval; empty where there is none."""
+        """The interval; empty if there is none."""
         low, high = self.interval
         return "" if math.isnan(low) else f"[{low:.{self.digits}f}, {high:.{self.digits}f}]"
 
     @property
     def brief(self) -> str:
-        """The value and its standard error."""
+        """The mean and its standard error."""
         return self.mean if math.isnan(self.error) else f"{self.mean} ± {self.error:.{self.digits}f}"
 
     @property
     def full(self) -> str:
-        """The value, its standard error and its interval."""
+        """The mean, its standard error and its interval."""
         return f"{self.brief} {self.range}".rstrip()
 
 
@@ -53,9 +53,9 @@ class Table:
     """Rows of means.
 
     Attributes:
-        title: what it shows.
-        columns: over the cells.
-        rows: a label and its cells.
+        title: heading.
+        columns: names of the columns.
+        rows: name and cells of each row.
     """
 
     title: str
@@ -70,7 +70,7 @@ class _Column:
     digits: int = 3
 
     def cell(self, record: Mapping[str, Any]) -> Cell:
-        """The mean where the path leads, `pooled_record`'s or a number alone."""
+        """The mean at the column's path: a record of `pooled_record`, or a number alone."""
         *groups, name = self.path
         for group in groups:
             record = record.get(group, {})
@@ -117,7 +117,7 @@ _CONTENT = (
 
 
 def tables(summary: Mapping[str, Any]) -> list[Table]:
-    """Lay the means of a run out; a table in which no method has anything is left out.
+    """Lay out the means of a run as tables; empty tables are left out.
 
     Args:
         summary: as `RunSummary.record` gives it.
@@ -141,7 +141,7 @@ def tables(summary: Mapping[str, Any]) -> list[Table]:
 
 
 def _table(title: str, columns: Sequence[_Column], rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
-    """A table without the columns and rows in which there is nothing."""
+    """A table without its empty columns and rows."""
     cells = {name: [column.cell(record) for column in columns] for name, record in rows}
     kept = [
         number for number in range(len(columns)) if any(not math.isnan(line[number].value) for line in cells.values())
@@ -169,11 +169,11 @@ MEASURES: dict[str, str] = {
     "calibration": "whether of the pixels that a share p of the samples has, a share p is the object's.",
     "±, [ ]": "standard error and 95 % confidence interval (Student's t); tracks, not frames, are independent draws.",
 }
-"""What the measures are, by name."""
+"""Explanations of the measures, by name."""
 
 
 NAMES: dict[str, str] = {"miou": "mIoU", "miou_occ": "mIoU_occ", "box_iou": "box IoU", "psnr": "PSNR, hidden, dB,"}
-"""What the main measures are called in words."""
+"""Names of the main measures in texts."""
 
 
 def format_tables(summary: Mapping[str, Any]) -> str:
@@ -214,14 +214,14 @@ def describe_verdict(verdict: Mapping[str, Any]) -> str:
 
 
 def scored(summary: Mapping[str, Any]) -> str:
-    """Say how many tracks and frames were scored and how many were left out."""
+    """Say how many tracks and frames were scored, and how many tracks were left out."""
     tracks = summary["tracks"]
     text = f"{tracks['scored']} track(s) with {tracks['frames']} frames scored"
     return f"{text}, {len(tracks['skipped'])} left out" if tracks["skipped"] else f"{text}, none left out"
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
-    """Lay the whole summary out.
+    """Lay out the whole summary as Markdown.
 
     Args:
         summary: as `RunSummary.record` gives it, with ``benchmark``, ``command`` and ``settings``.
@@ -242,7 +242,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
 
 
 def said(value: object) -> str:
-    """A setting in words."""
+    """The value of a setting in words."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {said(entry)}" for key, entry in value.items()) or "none"
     if isinstance(value, (list, tuple)):
