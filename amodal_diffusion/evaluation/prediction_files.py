@@ -44,7 +44,7 @@ class PredictionFile:
             path: the JSON file.
 
         Raises:
-            InputError: if the file cannot be read, is not such JSON or is empty, or if a key is repeated or not a tuple.
+            InputError: if the file cannot be read, is not such JSON, is empty, or has a damaged or repeated key.
         """
         self.path = path
         self._stack = ExitStack()
