@@ -12,7 +12,7 @@ from importlib import import_module
 from amodal_diffusion import commands
 from amodal_diffusion.completion.request import PACKAGE, package_version
 from amodal_diffusion.config import CommandParser
-from amodal_diffusion.options import PlainHelp, subcommand_parser
+from amodal_diffusion.options import subcommand_parser
 from amodal_diffusion.types import InputError
 
 FAILED, INTERRUPTED = 2, 130
@@ -36,7 +36,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog=PACKAGE,
         description="Complete partly hidden objects in video: whole masks and whole appearance.",
         version=package_version(),
-        formatter_class=PlainHelp,
     )
     subcommands = parser.add_subcommands(dest="command", required=True)
     subparsers: dict[str, CommandParser] = {}

@@ -7,14 +7,14 @@ import itertools
 import math
 import re
 import sys
-from argparse import SUPPRESS
+from argparse import SUPPRESS, Action
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, get_args
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from amodal_diffusion.types import InputError
 
@@ -215,6 +215,17 @@ _ARGUMENT = re.compile(r"^argument (?P<flag>--[\w-]+: )(?P=flag)?")
 _WRONG_TYPE = re.compile(r'^Parser key "(?P<key>[^"]+)":\s+(?P<rest>.*)$', re.DOTALL)
 
 
+class HelpFormatter(DefaultHelpFormatter):
+    """Help without types, and with a default only where it says something."""
+
+    def _get_help_string(self, action: Action) -> str:
+        default = action.default
+        if not action.option_strings or default in (None, False, "", (), SUPPRESS) or default == []:
+            return action.help or ""
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        return f"{action.help} (default: {str(shown).replace('%', '%%')})"
+
+
 class CommandParser(ArgumentParser):
     """A jsonargparse parser whose mistakes are one line and whose flags beat `--config` in any order."""
 
@@ -222,7 +233,7 @@ class CommandParser(ArgumentParser):
         """Build the parser; a shortened flag is refused like any other unknown one."""
         self.advanced: set[str] = set()  # destinations that `--help` leaves out
         self.renamed: dict[str, str | Mapping[str, Sequence[str]]] = {}  # hidden options of an earlier version
-        super().__init__(**{"allow_abbrev": False, **settings})
+        super().__init__(**{"allow_abbrev": False, "formatter_class": HelpFormatter, **settings})
 
     def parse_args(  # type: ignore[override]  # argparse's overloads, of which only one is meant here
         self,

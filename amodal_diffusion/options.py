@@ -9,7 +9,7 @@ from dataclasses import MISSING, field, fields
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from docstring_parser import parse
-from jsonargparse import DefaultHelpFormatter, Namespace
+from jsonargparse import Namespace
 
 from amodal_diffusion.config import CommandParser
 from amodal_diffusion.types import InputError
@@ -48,12 +48,12 @@ def option(
 
 
 def subcommand_parser(description: str) -> CommandParser:
-    """A parser for :func:`add_options`, whose help has no types and defaults but those that the text gives.
+    """A parser for :func:`add_options`.
 
     Args:
         description: first line of the help.
     """
-    return CommandParser(description=description, formatter_class=PlainHelp, print_config=None)
+    return CommandParser(description=description, print_config=None)
 
 
 def add_options(parser: CommandParser, *groups: type[Any], renamed: Renamed | None = None) -> None:
@@ -113,7 +113,9 @@ def _add(parser: CommandParser, group: Any, entry: Any, hint: Any, text: str) ->
         if how["choices"]:
             settings |= {"choices": list(how["choices"]), "type": str}
         if how["several"]:
-            settings |= {"nargs": "+", "action": "extend", "type": how["read"] or str, "default": []}
+            settings |= {"nargs": "+", "type": how["read"] or str}
+            if not how["positional"]:
+                settings |= {"action": "extend", "default": []}
     group.add_argument(*names, **settings)
     if how["advanced"]:
         parser.advanced.add(entry.name)
@@ -133,13 +135,6 @@ def _reader(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
             raise _WrongValueError(str(error)) from error
 
     return reader
-
-
-class PlainHelp(DefaultHelpFormatter):
-    """Prints the help texts as they are, without types and defaults."""
-
-    def _get_help_string(self, action: Action) -> str:
-        return action.help or ""
 
 
 class _HelpAll(Action):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,22 @@ class VideoClip:
     def num_frames(self) -> int:
         """Number of frames ``F``."""
         return int(self.rgb.shape[0])
+
+
+class AmodalSegmenter(Protocol):
+    """Predicts the amodal mask of a clip's object: a baseline or a model."""
+
+    def __call__(self, clip: VideoClip, depth: FloatArray | None) -> BoolArray:
+        """Predict the amodal mask.
+
+        Args:
+            clip: frames and modal mask.
+            depth: any scale, nearer is larger, float32 ``[F, H, W]``; None where there is none.
+
+        Returns:
+            bool ``[F, H, W]``; contains the modal mask.
+        """
+        ...
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from amodal_diffusion import AmodalCompleter, AmodalResult
 from amodal_diffusion.config import SamplingConfig
-from amodal_diffusion.evaluation.benchmarks.scenes import MaskTrack
+from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.models import conditioning
 from amodal_diffusion.models.checkpoint import FEW_STEPS, CheckpointSettings, Preset
 from amodal_diffusion.models.hub import StageComponents, load_stage
@@ -142,7 +142,7 @@ class Ways:
         """Compile the UNet; operations are to be counted before."""
         self.unet.compile()
 
-    def run(self, way: WayName, track: MaskTrack, watch: Watch) -> AmodalResult:
+    def run(self, way: WayName, track: MaskTarget, watch: Watch) -> AmodalResult:
         """Run the stage on a clip.
 
         Args:

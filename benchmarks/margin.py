@@ -9,7 +9,7 @@ from PIL import Image
 
 from amodal_diffusion.completion.clip import complete_clip
 from amodal_diffusion.completion.request import CompletionRequest, DepthChoice, Output, Source
-from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
+from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.evaluation.benchmarks.scenes import ScenesBenchmark
 from amodal_diffusion.evaluation.track_files import write_track
 from amodal_diffusion.types import BoolArray, VideoClip
@@ -27,11 +27,11 @@ def outside(masks: BoolArray) -> BoolArray:
     return margins[CANVAS]
 
 
-def predict(track: MaskTrack, folder: Path, depth: str) -> BoolArray:
+def predict(track: MaskTarget, folder: Path, depth: str) -> BoolArray:
     """Complete the clip's middle through the command."""
     cut = np.s_[:, ROWS, COLUMNS]
     clip = VideoClip(np.ascontiguousarray(track.clip.rgb[cut]), track.clip.modal_mask[cut], track.clip.fps)
-    middle = MaskTrack(
+    middle = MaskTarget(
         identity=track.identity,
         clip=clip,
         amodal_mask=track.amodal_mask[cut],

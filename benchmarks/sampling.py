@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from amodal_diffusion import AmodalCompleter, VideoClip
 from amodal_diffusion.config import parse_settings
-from amodal_diffusion.evaluation.benchmarks.scenes import MaskTrack
+from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.metrics import psnr
 from amodal_diffusion.synthetic import make_scene
 from amodal_diffusion.training.networks import COMPUTE_DTYPES
@@ -140,14 +140,14 @@ def _measure_stage(ways: Ways, settings: Settings) -> dict[WayName, Findings]:
     return found
 
 
-def _track(seed: int, frames: int, *, depth: bool) -> MaskTrack:
+def _track(seed: int, frames: int, *, depth: bool) -> MaskTarget:
     scene = make_scene(seed, split=SPLIT, frames=frames, height=HEIGHT, width=WIDTH)
     assert scene.rgb is not None
     clip, amodal = VideoClip(scene.rgb, scene.target.modal, scene.fps), scene.target.amodal
-    return MaskTrack(identity=scene.name, clip=clip, amodal_mask=amodal, depth=scene.depth if depth else None)
+    return MaskTarget(identity=scene.name, clip=clip, amodal_mask=amodal, depth=scene.depth if depth else None)
 
 
-def _count(ways: Ways, way: WayName, track: MaskTrack) -> dict[str, int]:
+def _count(ways: Ways, way: WayName, track: MaskTarget) -> dict[str, int]:
     """Operations of a run, and those of the UNet in it."""
     with FlopCounterMode(display=False) as counter:
         ways.run(way, track, Watch())
@@ -156,7 +156,7 @@ def _count(ways: Ways, way: WayName, track: MaskTrack) -> dict[str, int]:
     return {"stage": int(counter.get_total_flops()), "denoise": int(sum(unet.values()))}
 
 
-def _compare(results: dict[WayName, AmodalResult], found: dict[WayName, Findings], track: MaskTrack) -> None:
+def _compare(results: dict[WayName, AmodalResult], found: dict[WayName, Findings], track: MaskTarget) -> None:
     """Hold all ways against the reference's."""
     reference, modal = results["reference"], track.clip.modal_mask
     for way, result in results.items():

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from amodal_diffusion.evaluation.mask_scores import MaskPool, score_masks
+from amodal_diffusion.evaluation.scores import MaskPool, score_masks
 
 COUNTS = (100, 300, 1000)
 PROCESSES = 2

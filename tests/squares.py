@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from amodal_diffusion.evaluation.benchmarks.protocol import BenchmarkTrack, BoxTrack, MaskTrack
+from amodal_diffusion.evaluation.benchmarks.base import BoxTarget, MaskTarget, Target
 from amodal_diffusion.metrics import boxes_of
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array, VideoClip
 
@@ -45,7 +45,7 @@ class Squares:
     def identity(self, index: int) -> str:
         return f"squares/{index}"
 
-    def track(self, index: int) -> BenchmarkTrack:
+    def track(self, index: int) -> Target:
         if index == self.bad:
             raise InputError(f"frame 2 of {index}: is damaged")
         rng = np.random.default_rng(index)
@@ -58,9 +58,9 @@ class Squares:
         clip = VideoClip(rng.integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8), modal)
         depth = rng.random((FRAMES, HEIGHT, WIDTH), dtype=np.float32) if self.depth else None
         if self.boxes:
-            return BoxTrack(identity=self.identity(index), clip=clip, depth=depth, amodal_boxes=boxes_of(whole))
-        return MaskTrack(
-            identity=self.identity(index), clip=clip, depth=depth, amodal_mask=whole, whole_rgb=clip.rgb[..., ::-1]
+            return BoxTarget(identity=self.identity(index), clip=clip, depth=depth, amodal_boxes=boxes_of(whole))
+        return MaskTarget(
+            identity=self.identity(index), clip=clip, depth=depth, amodal_mask=whole, amodal_rgb=clip.rgb[..., ::-1]
         )
 
 
@@ -72,10 +72,10 @@ class Guess:
     def __init__(self, name: str = "guess", *, uses_depth: bool = False) -> None:
         self.name, self.uses_depth = name, uses_depth
 
-    def predict(self, track: BenchmarkTrack, *, sample: int = 0) -> BoolArray:
+    def predict(self, track: Target, *, sample: int = 0) -> BoolArray:
         return np.random.default_rng(track.seed(sample)).random(track.clip.modal_mask.shape) < 0.5
 
-    def paint(self, track: MaskTrack) -> UInt8Array:
+    def paint(self, track: MaskTarget) -> UInt8Array:
         return np.random.default_rng(track.seed()).integers(0, 256, track.clip.rgb.shape, dtype=np.uint8)
 
     def describe(self, *, paints: bool) -> dict[str, object]:
@@ -89,13 +89,13 @@ class Sure:
 
     def __init__(self, benchmark: Squares, *, misses: int | None = None) -> None:
         tracks = [benchmark.track(index) for index in range(len(benchmark)) if index != misses]
-        self._whole = {track.identity: track.amodal_mask for track in tracks if isinstance(track, MaskTrack)}
+        self._whole = {track.identity: track.amodal_mask for track in tracks if isinstance(track, MaskTarget)}
 
-    def predict(self, track: BenchmarkTrack, *, sample: int = 0) -> BoolArray:  # noqa: ARG002
+    def predict(self, track: Target, *, sample: int = 0) -> BoolArray:  # noqa: ARG002
         return self._whole.get(track.identity, track.clip.modal_mask)
 
-    def paint(self, track: MaskTrack) -> UInt8Array:
-        return track.clip.rgb if track.whole_rgb is None else track.whole_rgb
+    def paint(self, track: MaskTarget) -> UInt8Array:
+        return track.clip.rgb if track.amodal_rgb is None else track.amodal_rgb
 
     def describe(self, *, paints: bool) -> dict[str, object]:  # noqa: ARG002
         return {}

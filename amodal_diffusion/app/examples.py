@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
+from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.evaluation.track_files import TrackFiles, write_track
 from amodal_diffusion.synthetic import make_scene
 from amodal_diffusion.types import VideoClip
@@ -44,11 +44,11 @@ def write_example(example: Example, folder: Path) -> TrackFiles:
     if scene.rgb is None:
         raise RuntimeError(f"{scene.name}: asked for RGB and got none")
     target = scene.target
-    track = MaskTrack(
+    track = MaskTarget(
         identity=scene.name,
         clip=VideoClip(scene.rgb, target.modal, scene.fps),
         amodal_mask=target.amodal,
         depth=scene.depth,
-        whole_rgb=target.rgb,
+        amodal_rgb=target.rgb,
     )
     return write_track(track, folder)

@@ -1,8 +1,7 @@
-"""Completion without learning: the bars that a trained model has to clear."""
+"""Completion without learning: what a trained model is compared with."""
 
-from amodal_diffusion.baselines.colors import copy_best_seen
+from amodal_diffusion.baselines.colors import copy_best_seen, fill_with_mean_color
 from amodal_diffusion.baselines.masks import (
-    AmodalSegmenter,
     HullSegmenter,
     ModalSegmenter,
     NearerSegmenter,
@@ -12,7 +11,6 @@ from amodal_diffusion.baselines.masks import (
 )
 
 __all__ = [
-    "AmodalSegmenter",
     "HullSegmenter",
     "ModalSegmenter",
     "NearerSegmenter",
@@ -20,4 +18,5 @@ __all__ = [
     "UnionSegmenter",
     "convex_hulls",
     "copy_best_seen",
+    "fill_with_mean_color",
 ]

@@ -1,8 +1,6 @@
-"""What every way of completing masks offers, learned or not."""
+"""Amodal masks without learning: modal mask, convex hull, temporal alignment, and their combinations."""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,27 +8,11 @@ import numpy.typing as npt
 from amodal_diffusion.frames.masks import nearer_pixels
 from amodal_diffusion.propagation.mask_prior import ELSEWHERE_WEIGHT, mask_votes
 from amodal_diffusion.propagation.motion import background_evidence, estimate_motion
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, VideoClip
-
-
-class AmodalSegmenter(Protocol):
-    """Predicts the whole mask of the object of a clip."""
-
-    def __call__(self, clip: VideoClip, depth: FloatArray | None) -> BoolArray:
-        """Predict the amodal mask.
-
-        Args:
-            clip: the frames and the modal mask.
-            depth: any scale, nearer is larger, float32 ``[F, H, W]``; None where there is none.
-
-        Returns:
-            bool ``[F, H, W]``; contains the modal mask.
-        """
-        ...
+from amodal_diffusion.types import AmodalSegmenter, BoolArray, FloatArray, InputError, VideoClip
 
 
 class ModalSegmenter:
-    """Returns the modal mask."""
+    """Returns the modal mask: the lower bound of every comparison."""
 
     def __call__(self, clip: VideoClip, depth: FloatArray | None) -> BoolArray:  # noqa: ARG002 (the protocol's)
         """See `AmodalSegmenter`."""
@@ -38,7 +20,7 @@ class ModalSegmenter:
 
 
 class HullSegmenter:
-    """Returns the convex hull of the modal mask, frame by frame; a frame that shows nothing stays empty."""
+    """Returns the convex hull of the modal mask, frame by frame; a frame without a visible pixel stays empty."""
 
     def __call__(self, clip: VideoClip, depth: FloatArray | None) -> BoolArray:  # noqa: ARG002 (the protocol's)
         """See `AmodalSegmenter`."""
@@ -46,7 +28,7 @@ class HullSegmenter:
 
 
 def convex_hulls(masks: BoolArray) -> BoolArray:
-    """The pixels whose centres lie in the convex hull of each frame's pixel centres, rim included.
+    """The pixels whose centers lie in the convex hull of each frame's pixel centers, rim included.
 
     Args:
         masks: bool ``[F, H, W]``; a frame may be empty, one pixel or one line.
@@ -90,10 +72,10 @@ def _chain(
 
 
 class TemporalSegmenter:
-    """Places the object in every frame by shift, turn and scale, and adds what most of the other frames show of it.
+    """Aligns all frames by the object's motion and adds the pixels that most of the other frames show.
 
-    With depth it knows where the object is not (farther pixels that are not its own) and where it may be hidden
-    (nearer ones); without, it cannot tell these apart.
+    The motion is a shift, rotation and scale per frame. With depth, farther pixels outside of the modal mask are
+    background and nearer ones may hide the object; without depth the two cannot be told apart.
     """
 
     def __call__(self, clip: VideoClip, depth: FloatArray | None) -> BoolArray:
@@ -106,14 +88,10 @@ class TemporalSegmenter:
 
 
 class UnionSegmenter:
-    """Returns every pixel that one of its parts returns."""
+    """Returns the union of the modal mask and of what several segmenters return."""
 
     def __init__(self, *parts: AmodalSegmenter) -> None:
-        """Take the parts.
-
-        Args:
-            parts: at least one.
-        """
+        """Take the segmenters to unite."""
         self._parts = parts
 
     def __call__(self, clip: VideoClip, depth: FloatArray | None) -> BoolArray:
@@ -125,7 +103,7 @@ class UnionSegmenter:
 
 
 class NearerSegmenter:
-    """Returns what another segmenter does where something nearer than the object can hide it."""
+    """Restricts another segmenter to the modal mask and to pixels nearer than the object, which alone can hide it."""
 
     def __init__(self, inner: AmodalSegmenter) -> None:
         """Take the segmenter to restrict."""

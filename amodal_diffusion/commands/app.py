@@ -19,12 +19,12 @@ class Page:
     """Page.
 
     Attributes:
-        host: address to listen on; 0.0.0.0: every computer can connect (default: 127.0.0.1)
-        port: TCP port (default: 7860)
+        host: address to listen on; 0.0.0.0: every computer can connect
+        port: TCP port
         segmenter: for clicks: a plug-in, a folder, or a hub id
         preset: how to sample, as of `complete`
-        max_upload: largest size of an upload, unpacked, in MB (default: 500)
-        max_frames: longest clip (default: 240)
+        max_upload: largest size of an upload, unpacked, in MB
+        max_frames: longest clip
     """
 
     host: str = option("127.0.0.1", metavar="ADDRESS")

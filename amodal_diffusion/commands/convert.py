@@ -22,7 +22,7 @@ class Conversion:
     Attributes:
         src: a folder or a hub id, in any layout that can be read
         dst: model folder; the checkpoint becomes DST/STAGE
-        stage: which stage SRC was trained for (default: amodal_segmentation)
+        stage: which stage SRC was trained for
     """
 
     src: str = option(metavar="SRC", positional=True)

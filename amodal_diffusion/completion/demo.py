@@ -14,7 +14,7 @@ from amodal_diffusion.options import option
 from amodal_diffusion.types import InputError
 
 if TYPE_CHECKING:
-    from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
+    from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
     from amodal_diffusion.types import AmodalResult
 
 SHEET = "contact_sheet.png"
@@ -27,9 +27,9 @@ class Demo:
     """Demo.
 
     Attributes:
-        out: folder of the results (default: out/demo)
+        out: folder of the results
         seed: which scene to make
-        model: a bundled name, a folder, or a hub id (default: tiny)
+        model: a bundled name, a folder, or a hub id
         device: auto, cpu, cuda, cuda:1, mps
         overwrite: replace earlier results of this program in DIR
         quiet: no progress bars
@@ -76,7 +76,7 @@ def run_demo(demo: Demo) -> str:
     return f"{table}\n\npictures: {out / SHEET}\nresults:  {out}\nscene:    {scene}"
 
 
-def _write_sheet(track: MaskTrack, folder: Path) -> None:
+def _write_sheet(track: MaskTarget, folder: Path) -> None:
     """Write the contact sheet into a folder of results."""
     from PIL import Image
 
@@ -87,7 +87,7 @@ def _write_sheet(track: MaskTrack, folder: Path) -> None:
     Image.fromarray(draw_completion(track.clip, track.amodal_mask, result)).save(folder / SHEET)
 
 
-def _compare(track: MaskTrack, result: AmodalResult, model: str) -> str:
+def _compare(track: MaskTarget, result: AmodalResult, model: str) -> str:
     """A table of the IoU with the truth, of the whole object and of its hidden part: the model and the baselines."""
     from amodal_diffusion.evaluation.methods import BASELINES, build_methods
     from amodal_diffusion.metrics import score_track

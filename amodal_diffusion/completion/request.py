@@ -114,7 +114,7 @@ class Output:
         out: folder of the results, whole or absent
         stages: masks: leave the painting out
         formats: with commas: png (RGBA pictures), prores (ProRes 4444 MOV), webm (VP9 with alpha), masks-mp4, davis
-            (palette PNG), coco, youtube-vis (JSON); amodal masks as 0/255 PNG are always written (default: png)
+            (palette PNG), coco, youtube-vis (JSON); amodal masks as 0/255 PNG are always written
         margin: outpainting: complete what the border cuts off as well, on a canvas with margins of this share of the
             frame's sides
         alpha: premultiplied: into the colors of layers; straight by default
@@ -141,7 +141,7 @@ class ModelChoice:
     """Model.
 
     Attributes:
-        model: a bundled name, a folder, or a hub id (default: tiny)
+        model: a bundled name, a folder, or a hub id
         content_model: of stage 2, if another
         device: auto, cpu, cuda, cuda:1, mps
         dtype: auto, float32, float16, bfloat16
@@ -192,7 +192,7 @@ class SamplingChoice:
         color_propagation: take colors of hidden parts from other frames, as far as they can be relied on
         tta: test-time augmentation of stage 1: mean over 1, 2 or 4 passes
         object_batch: objects of a clip that are completed together, as rows of one network call; each takes the memory
-            of its own windows (default: 1)
+            of its own windows
     """
 
     preset: str | None = option(None, choices=PRESETS)

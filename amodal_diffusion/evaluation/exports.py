@@ -11,7 +11,7 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 
 from amodal_diffusion.data.records import TrackRecord
-from amodal_diffusion.evaluation.results import TrackResult, TrackStore
+from amodal_diffusion.evaluation.results import ResultStore, TargetResult
 from amodal_diffusion.frames.masks import decode_rle, rle_box
 from amodal_diffusion.io.coco import AnnotatedTrack, CocoFile, YoutubeVisFile
 from amodal_diffusion.io.images import write_label_png
@@ -34,7 +34,7 @@ class Export(Protocol):
 
 
 def read_formats(text: str) -> list[Format]:
-    """Formats of a list with commas.
+    """Split a list of formats, separated by commas.
 
     Raises:
         InputError: if one is unknown.
@@ -51,20 +51,22 @@ def open_export(name: Format, folder: Path) -> Export:
 
     Args:
         name: the format.
-        folder: is there.
+        folder: an existing folder.
     """
     writers: dict[Format, Callable[[Path], Export]] = {
-        "coco": CocoExport, "youtube-vis": YoutubeVisExport, "davis": DavisExport
-    }  # fmt: skip
+        "coco": lambda path: AnnotationExport(CocoFile(path)),
+        "youtube-vis": lambda path: AnnotationExport(YoutubeVisFile(path)),
+        "davis": DavisExport,
+    }
     return writers[name](folder / EXPORT_NAMES[name])
 
 
 def exported_files(formats: Sequence[Format], records: Callable[[], Iterable[TrackRecord]]) -> list[str]:
-    """What exports are going to write, relative to their folder.
+    """Files that exports write, relative to their folder.
 
     Args:
-        formats: of the exports.
-        records: gives the tracks; asked only where a format has files of its own for each.
+        formats: the formats to write.
+        records: gives the tracks; called only for formats with one file or more per track.
     """
     files = [EXPORT_NAMES[name] for name in formats if name != "davis"]
     if "davis" in formats:
@@ -75,10 +77,10 @@ def exported_files(formats: Sequence[Format], records: Callable[[], Iterable[Tra
 
 
 class Videos:
-    """Numbers the clips of an annotation file in the order in which they come, from 1."""
+    """Numbers the clips of an annotation file in their order, from 1."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start with no clips."""
         self._numbers: dict[tuple[str, ...], int] = {}
 
     def number(self, record: TrackRecord) -> int:
@@ -86,28 +88,12 @@ class Videos:
         return self._numbers.setdefault(record.image_file_names, len(self._numbers) + 1)
 
 
-class CocoExport:
-    """A COCO file: an annotation for each frame that has a mask, with the object's number as ``track_id``."""
+class AnnotationExport:
+    """A COCO or YouTube-VIS file; the object's number is its ``track_id``."""
 
-    def __init__(self, path: Path) -> None:
-        """Begin the file."""
-        self._file, self._videos = CocoFile(path), Videos()
-
-    def add(self, record: TrackRecord, masks: BoolArray) -> None:
-        """See `Export`."""
-        self._file.add(_annotated(record, self._videos), masks)
-
-    def close(self) -> None:
-        """See `Export`."""
-        self._file.close()
-
-
-class YoutubeVisExport:
-    """A YouTube-VIS file: an annotation for each track, null where a frame has no mask."""
-
-    def __init__(self, path: Path) -> None:
-        """Begin the file."""
-        self._file, self._videos = YoutubeVisFile(path), Videos()
+    def __init__(self, file: CocoFile | YoutubeVisFile) -> None:
+        """Take the open file."""
+        self._file, self._videos = file, Videos()
 
     def add(self, record: TrackRecord, masks: BoolArray) -> None:
         """See `Export`."""
@@ -119,7 +105,7 @@ class YoutubeVisExport:
 
 
 class DavisExport:
-    """Palette pictures ``VIDEO/OBJECT/00000.png``, 0 and 1: whole objects overlap, so that each has its own folder."""
+    """Palette pictures ``VIDEO/OBJECT/00000.png`` of 0 and 1; amodal masks overlap, so each object has a folder."""
 
     def __init__(self, folder: Path) -> None:
         """Name the folder."""
@@ -142,7 +128,7 @@ def davis_names(record: TrackRecord, videos: Videos) -> Iterator[str]:
 
     Args:
         record: the track.
-        videos: has numbered the tracks before it.
+        videos: numbers of the clips so far.
     """
     video = videos.number(record)
     for frame in range(record.num_frames):
@@ -150,7 +136,7 @@ def davis_names(record: TrackRecord, videos: Videos) -> Iterator[str]:
 
 
 def _annotated(record: TrackRecord, videos: Videos) -> AnnotatedTrack:
-    """A record as annotation files name it; categories have numbers alone."""
+    """A record as annotation files name it; categories have numbers but no names."""
     height, width = record.size
     return AnnotatedTrack(
         number=record.obj_id,
@@ -167,23 +153,23 @@ def _annotated(record: TrackRecord, videos: Videos) -> AnnotatedTrack:
 FOLDER = "exports"
 
 
-def files_of_exports(store: TrackStore, methods: Sequence[str], formats: Sequence[Format]) -> list[str]:
-    """What `write_exports` is going to write, relative to the run's folder."""
+def files_of_exports(store: ResultStore, methods: Sequence[str], formats: Sequence[Format]) -> list[str]:
+    """Files that `write_exports` writes, relative to the work folder."""
     folders = _folders(methods)
     files = exported_files(formats, lambda: (record for _, record in _records(store, methods[0])))
     return [f"{folders[name]}/{file}" for name in methods for file in files]
 
 
-def write_exports(store: TrackStore, methods: Sequence[str], formats: Sequence[Format], folder: Path) -> None:
+def write_exports(store: ResultStore, methods: Sequence[str], formats: Sequence[Format], folder: Path) -> None:
     """Write the first prediction of every method for every track.
 
     A track is a video of its own, of which a frame is named ``IDENTITY/00000.png``; its object is number 1.
 
     Args:
-        store: the finished tracks.
-        methods: their names.
-        formats: to write.
-        folder: of the run.
+        store: the results.
+        methods: names of the methods.
+        formats: the formats to write.
+        folder: work folder of the results.
     """
     for name, place in _folders(methods).items():
         with ExitStack() as stack:
@@ -194,11 +180,11 @@ def write_exports(store: TrackStore, methods: Sequence[str], formats: Sequence[F
                     export.add(record, masks)
 
 
-def _records(store: TrackStore, method: str) -> Iterator[tuple[TrackResult, TrackRecord]]:
-    """Scored tracks as the exports want them, their frames numbered through from 1."""
+def _records(store: ResultStore, method: str) -> Iterator[tuple[TargetResult, TrackRecord]]:
+    """Scored tracks as records, with frames numbered through from 1."""
     first = 1
     for track in store:
-        if isinstance(track, TrackResult):
+        if isinstance(track, TargetResult):
             masks = track.methods[method].samples[0].masks
             record = TrackRecord(
                 segmentation=masks,
@@ -214,7 +200,7 @@ def _records(store: TrackStore, method: str) -> Iterator[tuple[TrackResult, Trac
 
 
 def _folders(methods: Sequence[str]) -> dict[str, str]:
-    """A folder for each method; a model's name may be a path."""
+    """Folder of each method; a model's name may be a path."""
     return {
         name: f"{FOLDER}/{number}_{re.sub(r'[^A-Za-z0-9.@-]+', '_', name).strip('_')}"
         for number, name in enumerate(methods)

@@ -8,19 +8,18 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from amodal_diffusion.baselines import (
-    AmodalSegmenter,
     HullSegmenter,
     ModalSegmenter,
     NearerSegmenter,
     TemporalSegmenter,
     UnionSegmenter,
     copy_best_seen,
+    fill_with_mean_color,
 )
-from amodal_diffusion.evaluation.benchmarks.protocol import BenchmarkTrack, MaskTrack
-from amodal_diffusion.evaluation.content import fill_with_mean_colour
+from amodal_diffusion.evaluation.benchmarks.base import MaskTarget, Target
 from amodal_diffusion.models.checkpoint import Preset
 from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig
-from amodal_diffusion.types import BoolArray, InputError, Stage, UInt8Array
+from amodal_diffusion.types import AmodalSegmenter, BoolArray, InputError, Stage, UInt8Array
 
 DEPTH_SUFFIX = "@depth"
 _BASELINES: dict[str, AmodalSegmenter] = {
@@ -49,11 +48,11 @@ class Method(Protocol):
     learned: bool
     uses_depth: bool
 
-    def predict(self, track: BenchmarkTrack, *, sample: int = 0) -> BoolArray:
+    def predict(self, track: Target, *, sample: int = 0) -> BoolArray:
         """Predict the whole object's mask, bool ``[F, H, W]``; a learned method's differ by sample."""
         ...
 
-    def paint(self, track: MaskTrack) -> UInt8Array:
+    def paint(self, track: MaskTarget) -> UInt8Array:
         """Paint the whole object, its true mask given, uint8 ``[F, H, W, 3]``."""
         ...
 
@@ -69,7 +68,7 @@ class Method(Protocol):
 class BaselineMethod:
     """A method without learning.
 
-    It paints the object's mean visible colour; one that follows the object copies what other frames show of it.
+    It paints the object's mean visible color; one that follows the object copies what other frames show of it.
     """
 
     learned = False
@@ -80,15 +79,15 @@ class BaselineMethod:
         self.uses_depth = name in _NEED_DEPTH
         self._segment = _BASELINES[name]
 
-    def predict(self, track: BenchmarkTrack, *, sample: int = 0) -> BoolArray:  # noqa: ARG002 - nothing in it is random
+    def predict(self, track: Target, *, sample: int = 0) -> BoolArray:  # noqa: ARG002 - nothing in it is random
         """See `Method`."""
         return self._segment(track.clip, track.depth if self.uses_depth else None)
 
-    def paint(self, track: MaskTrack) -> UInt8Array:
+    def paint(self, track: MaskTarget) -> UInt8Array:
         """See `Method`."""
         if self.name.startswith("temporal"):
             return copy_best_seen(track.clip, track.amodal_mask, track.depth if self.uses_depth else None)
-        return fill_with_mean_colour(track.clip.rgb, track.clip.modal_mask)
+        return fill_with_mean_color(track.clip.rgb, track.clip.modal_mask)
 
     def describe(self, *, paints: bool) -> dict[str, object]:  # noqa: ARG002 - it has no networks in either stage
         """See `Method`."""
@@ -177,14 +176,14 @@ class ModelMethod:
         self._model = model
         _ = model.segmentation_config  # loads the stage and checks the settings
 
-    def predict(self, track: BenchmarkTrack, *, sample: int = 0) -> BoolArray:
+    def predict(self, track: Target, *, sample: int = 0) -> BoolArray:
         """See `Method`."""
         model, depth = self._model, track.depth if self.uses_depth else None
         return model.segmentation(
             track.clip, model.segmentation_config, depth=depth, seed=track.seed(sample)
         ).amodal_mask
 
-    def paint(self, track: MaskTrack) -> UInt8Array:
+    def paint(self, track: MaskTarget) -> UInt8Array:
         """See `Method`."""
         model, depth = self._model, track.depth if self.uses_depth else None
         result = model.content(
@@ -226,7 +225,7 @@ def build_methods(names: Sequence[str], how: ModelOptions | None = None) -> list
     return methods
 
 
-def check_depth(methods: Sequence[Method], track: BenchmarkTrack) -> None:
+def check_depth(methods: Sequence[Method], track: Target) -> None:
     """Refuse methods that use depth where there is none.
 
     Args:

@@ -1,22 +1,26 @@
-"""Published prediction files, objects of masks or boxes by key: any size, one entry in memory at a time."""
+"""Prediction files: masks or boxes by key as published, and result lists of COCO and YouTube-VIS."""
 
 from __future__ import annotations
 
 import ast
 import json
+import math
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import ijson
 import numpy as np
 
+from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.data.records import TrackRecord
 from amodal_diffusion.data.tao_amodal import TaoRecord, is_box
 from amodal_diffusion.frames.masks import decode_rle, resize_masks
+from amodal_diffusion.io.coco import read_coco_mask
+from amodal_diffusion.metrics import Instance
 from amodal_diffusion.metrics.boxes import Boxes
 from amodal_diffusion.types import BoolArray, InputError
 
@@ -24,13 +28,13 @@ MASK, BOX = "diffvas_res_rle", "diffvas_res_bbox"
 
 
 class MissingPredictionError(InputError):
-    """A file has no prediction for a frame of a track."""
+    """A prediction file lacks a frame of a track."""
 
 
 class PredictionFile:
     """A JSON object of predictions by key, as ``"(image_id, obj_id)"``; use as a context.
 
-    The entries lie in a temporary database while the file is open, because they come in any order.
+    The entries come in any order, so they are kept in a temporary database while the file is open.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +44,7 @@ class PredictionFile:
             path: the JSON file.
 
         Raises:
-            InputError: if it cannot be read, is no such JSON, is empty, or has a key that is no tuple or stands twice.
+            InputError: if the file cannot be read, is not such JSON, is empty, or has a damaged or repeated key.
         """
         self.path = path
         self._stack = ExitStack()
@@ -73,13 +77,13 @@ class PredictionFile:
         """The predicted masks of a track at the annotation's size.
 
         Args:
-            record: the track; keys are ``(image_id, obj_id)``.
+            record: the track, keyed by ``(image_id, obj_id)``.
 
         Returns:
             bool ``[F, H, W]``.
 
         Raises:
-            MissingPredictionError: if a frame has none.
+            MissingPredictionError: if a frame has no prediction.
             InputError: if a mask is damaged or the masks differ in size.
         """
         decoded = []
@@ -98,15 +102,15 @@ class PredictionFile:
         """The predicted boxes of a track.
 
         Args:
-            record: the track; keys are ``(video_id, name of the frame, number)``.
-            number: of the track among its video's, as text or integer in the key.
+            record: the track, keyed by ``(video_id, name of the frame, number)``.
+            number: number of the track in the key, where it may be text or an integer.
 
         Returns:
             float64 ``[F, 4]``: x, y, width, height.
 
         Raises:
-            MissingPredictionError: if a frame has none.
-            InputError: if a value is no box.
+            MissingPredictionError: if a frame has no prediction.
+            InputError: if a value is not a box.
         """
         boxes = []
         for name in record.file_names:
@@ -127,7 +131,7 @@ class PredictionFile:
         return entry[name]
 
     def _read(self) -> Iterator[tuple[str, str]]:
-        """Keys in one spelling and values as text."""
+        """Keys in a canonical spelling, and values as JSON text."""
         try:
             with self.path.open("rb") as file:
                 for key, value in ijson.kvitems(file, "", use_float=True):
@@ -139,7 +143,7 @@ class PredictionFile:
 
 
 def _parsed(key: str, path: Path) -> tuple[object, ...]:
-    """The tuple that a key spells."""
+    """The tuple that a key spells out."""
     try:
         value = ast.literal_eval(key)
     except (ValueError, SyntaxError):
@@ -150,5 +154,81 @@ def _parsed(key: str, path: Path) -> tuple[object, ...]:
 
 
 def _text(key: tuple[object, ...]) -> str:
-    """One spelling of a key, whatever of it is text or number."""
+    """Canonical spelling of a key; text and numbers are not told apart."""
     return "\0".join(str(part) for part in key)
+
+
+ResultKind = Literal["coco", "youtube-vis"]
+"""Result lists of images (COCO) and of videos (YouTube-VIS)."""
+
+
+def kind_of_results(path: Path) -> ResultKind | None:
+    """Which result list a file is, by its first entry; None if it is not a list.
+
+    Args:
+        path: a JSON list of results, or an object with ``annotations`` as `score --export` writes it.
+
+    Raises:
+        InputError: if the file cannot be read or a list's first entry is neither.
+    """
+    first = next(_results(path), None)
+    if first is None:
+        return None
+    if isinstance(first, Mapping) and "segmentations" in first:
+        return "youtube-vis"
+    if isinstance(first, Mapping) and "segmentation" in first:
+        return "coco"
+    raise InputError(
+        f"{path}: expected results with segmentation (COCO) or segmentations (YouTube-VIS), got {first!r:.60}"
+    )
+
+
+def read_instances(path: Path, kind: ResultKind, sizes: Mapping[str, tuple[int, int, int]]) -> list[Instance]:
+    """Read a result list.
+
+    Args:
+        path: a JSON list of results, or an object with ``annotations``.
+        kind: layout of the results.
+        sizes: height, width and number of frames of each image or video, by its number.
+
+    Raises:
+        InputError: if a result is damaged, or of an image or video that is not in `sizes`; names the result.
+    """
+    return [
+        _instance(entry, kind, sizes, where=f"{path}: result {number}") for number, entry in enumerate(_results(path))
+    ]
+
+
+def _results(path: Path) -> Iterator[Any]:
+    """The entries of a list, or of the list ``annotations`` of an object."""
+    try:
+        with path.open("rb") as file:
+            is_list = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return stream_entries(path, "" if is_list else "annotations")
+
+
+def _instance(entry: object, kind: ResultKind, sizes: Mapping[str, tuple[int, int, int]], *, where: str) -> Instance:
+    group_key, mask_key = ("image_id", "segmentation") if kind == "coco" else ("video_id", "segmentations")
+    if not isinstance(entry, Mapping) or mask_key not in entry:
+        raise InputError(f"{where}: expected an object with {group_key}, {mask_key} and score, got {entry!r:.60}")
+    group, score = str(entry.get(group_key)), entry.get("score")
+    if group not in sizes:
+        raise InputError(f"{where}: {group_key}: {group} is not among the annotations'")
+    if not isinstance(score, int | float) or not math.isfinite(score):
+        raise InputError(f"{where}: score: expected a number, got {score!r:.40}; precision needs an order of results")
+    height, width, frames = sizes[group]
+    masks = entry[mask_key] if kind == "youtube-vis" else [entry[mask_key]]
+    if not isinstance(masks, list) or len(masks) != frames:
+        raise InputError(f"{where}: {mask_key}: expected {frames} masks, one a frame, or null, got {masks!r:.40}")
+    decoded = np.zeros((frames, height, width), dtype=np.bool_)
+    for frame, mask in enumerate(masks):
+        try:
+            coded = read_coco_mask(mask, height, width)
+            if coded is not None:
+                decoded[frame] = decode_rle(coded)
+        except InputError as error:
+            raise InputError(f"{where}: {mask_key}: {error}") from error
+    category = entry.get("category_id", 1)
+    return Instance.from_masks(group, decoded, category=category, score=float(score))

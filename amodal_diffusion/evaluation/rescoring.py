@@ -1,26 +1,36 @@
-"""Scores published prediction files against annotations, track by track."""
+"""Scores prediction files of this or another program against annotations, track by track."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.data.records import TrackRecord, parse_record
-from amodal_diffusion.data.tao_amodal import TaoRecord
-from amodal_diffusion.evaluation.exports import Export, Videos
-from amodal_diffusion.evaluation.mask_scores import BoxPool, MaskPool, MaskScores, best_of, score_masks
-from amodal_diffusion.evaluation.prediction_files import MissingPredictionError, PredictionFile
-from amodal_diffusion.frames.masks import decode_rle
-from amodal_diffusion.io.coco import read_coco_mask
+from amodal_diffusion.data.tao_amodal import TaoRecord, read_first_tracks, stream_tao_records
+from amodal_diffusion.evaluation.exports import Export, Format, Videos, exported_files, open_export, read_formats
+from amodal_diffusion.evaluation.prediction_files import (
+    MissingPredictionError,
+    PredictionFile,
+    ResultKind,
+    kind_of_results,
+    read_instances,
+)
+from amodal_diffusion.evaluation.results import json_text
+from amodal_diffusion.evaluation.scores import BoxPool, MaskPool, MaskScores, best_of, score_masks
+from amodal_diffusion.evaluation.settings import ScoreSettings
+from amodal_diffusion.io.result_folder import InputRecord, OutputFolder
 from amodal_diffusion.metrics import (
     MOST_HIDDEN_TRACK,
     PROTOCOLS,
+    THRESHOLDS,
     Calibration,
     Instance,
     Reliability,
@@ -31,14 +41,114 @@ from amodal_diffusion.metrics import (
 )
 from amodal_diffusion.types import BoolArray, InputError
 
+SUMMARY, TRACKS = "summary.json", "tracks.jsonl"
+
+
+def score_predictions(settings: ScoreSettings, *, version: str) -> dict[str, Any]:
+    """Score prediction files and write the scores and the exports.
+
+    Args:
+        settings: the files and where the scores go.
+        version: version of the package, written into the summary.
+
+    Returns:
+        the content of summary.json.
+
+    Raises:
+        InputError: if a file is not of its layout, a prediction is missing, or the folder holds something else.
+    """
+    for path in (settings.annotations, *settings.predictions):
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+    formats = read_formats(settings.export)
+    inputs = {f"predictions_{number}": path for number, path in enumerate(settings.predictions)}
+    folder = OutputFolder(
+        settings.out,
+        inputs={name: InputRecord.of(path) for name, path in {"annotations": settings.annotations, **inputs}.items()},
+        settings={"command": "score", "export": formats, "version": version},
+        overwrite=settings.overwrite,
+    )
+    with folder.opened():
+        exported = exported_files(formats, lambda: stream_records(settings.annotations))
+        with folder.step("scores", [SUMMARY, TRACKS, *exported]) as work:
+            summary = {"version": version, **_score(settings, work, formats)}
+            (work / SUMMARY).write_text(json_text(summary), encoding="utf-8")
+        folder.commit()
+    return summary
+
+
+def _score(settings: ScoreSettings, work: Path, formats: Sequence[Format]) -> dict[str, Any]:
+    """Score boxes, a result list, or masks by key, whichever the files hold."""
+    first = next(stream_entries(settings.annotations), None)
+    boxes = isinstance(first, Mapping) and "amodal_bboxes" in first
+    kind = None if boxes else kind_of_results(settings.predictions[0])
+    if (boxes or kind) and (formats or len(settings.predictions) > 1):
+        raise InputError("predictions, export: boxes and result lists are scored one file at a time and not exported")
+    if kind is not None:
+        return score_instances(settings.predictions[0], kind, TrueInstances.of(stream_records(settings.annotations)))
+    with ExitStack() as stack:
+        files = [stack.enter_context(PredictionFile(path)) for path in settings.predictions]
+        if boxes:
+            first_tracks = {} if settings.track_ids is None else read_first_tracks(settings.track_ids)
+            of_boxes = BoxRescoring(files[0], first_tracks, skip_missing=settings.skip_missing)
+            _write_tracks(of_boxes.tracks(stream_tao_records(settings.annotations)), settings, work)
+            return of_boxes.record()
+        exports = [stack.enter_context(closing(open_export(name, work))) for name in formats]
+        of_masks = MaskRescoring(files, exports=exports, skip_missing=settings.skip_missing)
+        _write_tracks(of_masks.tracks(stream_records(settings.annotations)), settings, work)
+        return of_masks.record()
+
+
+def _write_tracks(tracks: Iterable[dict[str, object]], settings: ScoreSettings, work: Path) -> None:
+    """Write the scores of each track on one line as soon as it is scored."""
+    with (work / TRACKS).open("w", encoding="utf-8") as file:
+        for track in tqdm(tracks, desc="tracks", unit="track", disable=settings.quiet):
+            file.write(json_text(track, indent=None))
+
+
+def describe_scores(summary: Mapping[str, Any]) -> str:
+    """Lay out the main figures for the terminal.
+
+    Args:
+        summary: content of summary.json.
+    """
+    lines = []
+    for key in ("strict", "released"):
+        if key in summary:
+            scores = summary[key]
+            lines.append(
+                f"{key:9} mIoU {_figure(scores['miou'])} over {scores['frames']} frames, "
+                f"mIoU_occ {_figure(scores['miou_occ'])} over {scores['occluded_frames']}"
+            )
+    if "boxes" in summary:
+        boxes = summary["boxes"]
+        above = ", ".join(f"{threshold:g} {_figure(boxes[f'above_{threshold:g}'])}" for threshold in THRESHOLDS)
+        lines.append(f"boxes     IoU {_figure(boxes['miou'])}; share of frames above {above}")
+    for key, name in (("ap", "AP"), ("video_ap", "vAP")):
+        if key in summary:
+            scores = summary[key]
+            lines.append(
+                f"{name} {_figure(scores['ap'])}, {name}50 {_figure(scores['ap50'])}, "
+                f"{name}75 {_figure(scores['ap75'])}, AR {_figure(scores['ar100'])}; {scores['instances']} true "
+                f"instances, {scores['left_out']} more are hidden too much to count"
+            )
+    skipped = summary.get("tracks", {}).get("skipped", {})
+    if skipped:
+        lines.append(f"{len(skipped)} track(s) without a prediction were left out; {SUMMARY} names them")
+    return "\n".join(lines)
+
+
+def _figure(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
+
 
 @dataclass
 class Tally:
-    """What was scored and what was not.
+    """Which tracks were scored.
 
     Attributes:
-        scored: number of tracks.
-        skipped: why, by track.
+        scored: number of scored tracks.
+        skipped: reasons why tracks were left out, by track.
     """
 
     scored: int = 0
@@ -55,12 +165,12 @@ class MaskRescoring:
     def __init__(
         self, predictions: Sequence[PredictionFile], *, exports: Sequence[Export] = (), skip_missing: bool = False
     ) -> None:
-        """Begin.
+        """Start with no tracks.
 
         Args:
             predictions: open files; with several, means are over all of them, and the best of them is scored too.
-            exports: get the masks of the first file, the modal masks added.
-            skip_missing: leave tracks out that lack a prediction, instead of refusing the file.
+            exports: exports that get the masks of the first file, with the modal masks added.
+            skip_missing: leave out tracks without a prediction, instead of refusing the file.
         """
         self._predictions, self._exports, self._skip_missing = predictions, exports, skip_missing
         self._all, self._best, self._calibration = MaskPool(), MaskPool(), Calibration()
@@ -70,10 +180,10 @@ class MaskRescoring:
         """Score one track after another.
 
         Args:
-            records: the annotations; none is kept.
+            records: the annotations, read one at a time.
 
         Yields:
-            the scores of a track, for JSON.
+            scores of a track, for JSON.
 
         Raises:
             InputError: if a prediction is missing (unless those are skipped) or damaged; names the track.
@@ -116,13 +226,13 @@ class BoxRescoring:
     def __init__(
         self, predictions: PredictionFile, first_tracks: Mapping[int, int], *, skip_missing: bool = False
     ) -> None:
-        """Begin.
+        """Start with no tracks.
 
         Args:
             predictions: an open file.
             first_tracks: by video, the track whose number in the file's keys is 1; a video that it does not have
                 is keyed by the annotation's own track number.
-            skip_missing: leave tracks out that lack a prediction, instead of refusing the file.
+            skip_missing: leave out tracks without a prediction, instead of refusing the file.
         """
         self._predictions, self._first_tracks, self._skip_missing = predictions, first_tracks, skip_missing
         self._pool = BoxPool()
@@ -196,30 +306,23 @@ def _curve(reliability: Reliability) -> dict[str, object]:
     }
 
 
-Kind = Literal["coco", "youtube-vis"]
-
-
 @dataclass
 class TrueInstances:
-    """What predictions are matched with.
+    """Ground truth of average precision.
 
     Attributes:
-        images: true instances of single frames; the group is the image's number.
-        videos: true tracks; the group is the video's number, see `Videos`.
-        sizes: height, width and number of frames, by group of `videos`; one frame, by group of `images`.
+        images: true instances of single frames, grouped by image number.
+        videos: true tracks, grouped by video number, see `Videos`.
+        sizes: height, width and number of frames of each video (one frame for an image), by kind and group.
     """
 
     images: list[Instance]
     videos: list[Instance]
-    sizes: dict[Kind, dict[str, tuple[int, int, int]]]
+    sizes: dict[ResultKind, dict[str, tuple[int, int, int]]]
 
     @classmethod
     def of(cls, records: Iterable[TrackRecord]) -> TrueInstances:
-        """Gather the instances of all tracks; frames in which the object is not are none.
-
-        Args:
-            records: the annotations.
-        """
+        """Collect the instances of all tracks; a frame without the object has no instance."""
         truth = cls([], [], {"coco": {}, "youtube-vis": {}})
         numbers = Videos()
         for record in records:
@@ -234,44 +337,20 @@ class TrueInstances:
         return truth
 
 
-def kind_of_results(path: Path) -> Kind | None:
-    """Which result list a file is, by its first entry; None if it is no list.
-
-    Args:
-        path: a JSON list of results, or an object with ``annotations`` as `score --export` writes it.
-
-    Raises:
-        InputError: if the file cannot be read or a list's first entry is neither.
-    """
-    first = next(_results(path), None)
-    if first is None:
-        return None
-    if isinstance(first, Mapping) and "segmentations" in first:
-        return "youtube-vis"
-    if isinstance(first, Mapping) and "segmentation" in first:
-        return "coco"
-    raise InputError(
-        f"{path}: expected results with segmentation (COCO) or segmentations (YouTube-VIS), got {first!r:.60}"
-    )
-
-
-def score_instances(path: Path, kind: Kind, truth: TrueInstances) -> dict[str, object]:
+def score_instances(path: Path, kind: ResultKind, truth: TrueInstances) -> dict[str, object]:
     """Average precision of a result list, class-agnostic, for JSON.
 
     Tracks that are hidden by more than three quarters do not count for videos, as published.
 
     Args:
-        path: the file.
-        kind: what it is.
-        truth: what to match with.
+        path: a result list, see `kind_of_results`.
+        kind: layout of the results.
+        truth: instances that the results are matched with.
 
     Raises:
         InputError: if a result is damaged or of an image or video that the annotations do not have; names it.
     """
-    predictions = [
-        _instance(entry, kind, truth.sizes[kind], where=f"{path}: result {number}")
-        for number, entry in enumerate(_results(path))
-    ]
+    predictions = read_instances(path, kind, truth.sizes[kind])
     if kind == "coco":
         return {"ap": asdict(average_precision(truth.images, predictions))}
     return {"video_ap": asdict(average_precision(truth.videos, predictions, most_hidden=MOST_HIDDEN_TRACK))}
@@ -279,38 +358,3 @@ def score_instances(path: Path, kind: Kind, truth: TrueInstances) -> dict[str, o
 
 def _of_frame(group: str, modal: BoolArray, amodal: BoolArray, category: int) -> Instance:
     return Instance.from_masks(group, amodal[None], category=category, modal=modal[None])
-
-
-def _results(path: Path) -> Iterator[Any]:
-    """The entries of a list, or of the list ``annotations`` of an object."""
-    try:
-        with path.open("rb") as file:
-            is_list = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    return stream_entries(path, "" if is_list else "annotations")
-
-
-def _instance(entry: object, kind: Kind, sizes: Mapping[str, tuple[int, int, int]], *, where: str) -> Instance:
-    group_key, mask_key = ("image_id", "segmentation") if kind == "coco" else ("video_id", "segmentations")
-    if not isinstance(entry, Mapping) or mask_key not in entry:
-        raise InputError(f"{where}: expected an object with {group_key}, {mask_key} and score, got {entry!r:.60}")
-    group, score = str(entry.get(group_key)), entry.get("score")
-    if group not in sizes:
-        raise InputError(f"{where}: {group_key}: {group} is not among the annotations'")
-    if not isinstance(score, int | float) or not math.isfinite(score):
-        raise InputError(f"{where}: score: expected a number, got {score!r:.40}; precision needs an order of results")
-    height, width, frames = sizes[group]
-    masks = entry[mask_key] if kind == "youtube-vis" else [entry[mask_key]]
-    if not isinstance(masks, list) or len(masks) != frames:
-        raise InputError(f"{where}: {mask_key}: expected {frames} masks, one a frame, or null, got {masks!r:.40}")
-    decoded = np.zeros((frames, height, width), dtype=np.bool_)
-    for frame, mask in enumerate(masks):
-        try:
-            coded = read_coco_mask(mask, height, width)
-            if coded is not None:
-                decoded[frame] = decode_rle(coded)
-        except InputError as error:
-            raise InputError(f"{where}: {mask_key}: {error}") from error
-    category = entry.get("category_id", 1)
-    return Instance.from_masks(group, decoded, category=category, score=float(score))

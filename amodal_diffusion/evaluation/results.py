@@ -1,4 +1,4 @@
-"""JSON text of results: no NaN, which JSON does not have."""
+"""Results of tracks, and the files that keep them until the report is written."""
 
 from __future__ import annotations
 
@@ -11,30 +11,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from amodal_diffusion.evaluation.content import ContentScores
-from amodal_diffusion.evaluation.mask_scores import BoxScores, MaskScores, as_values, read_scores, scores_record
+from amodal_diffusion.evaluation.scores import (
+    BoxScores,
+    ContentScores,
+    MaskScores,
+    as_values,
+    read_scores,
+    scores_record,
+)
 from amodal_diffusion.frames.masks import Rle
 from amodal_diffusion.io.result_folder import write_whole
 from amodal_diffusion.metrics import Values
-
-
-def json_text(content: object, *, indent: int | None = 1) -> str:
-    """Lay results out as JSON text, null where there is no value.
-
-    Args:
-        content: what `json` takes, NaN included.
-        indent: blanks a level; None for one line.
-    """
-    return json.dumps(_without_nan(content), indent=indent, allow_nan=False) + "\n"
-
-
-def _without_nan(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(entry) for entry in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
 
 FOLDER = "tracks"
 Measure = Literal["miou", "miou_occ", "box_iou"]
@@ -45,8 +32,8 @@ class Sample:
     """One prediction of one track.
 
     Attributes:
-        scores: of every frame.
-        masks: the predicted whole object in each frame, the modal mask added.
+        scores: scores of every frame.
+        masks: predicted amodal mask of each frame, with the modal mask added.
     """
 
     scores: MaskScores | BoxScores
@@ -55,14 +42,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class MethodResult:
-    """One method on one track.
+    """Result of one method on one track.
 
     Attributes:
-        samples: its predictions.
+        samples: the predictions.
         calibration: sums of `Calibration`, float64 ``[3, bins + 1]``; None with one prediction.
-        content: scores of what it painted; None where that was not scored.
-        features: of what it painted, for the Frechet video distance, float64 ``[D]``.
-        seconds: time that one prediction took.
+        content: scores of the painted content; None if content was not scored.
+        features: features of the painted content for the Frechet video distance, float64 ``[D]``.
+        seconds: seconds that one prediction took.
     """
 
     samples: tuple[Sample, ...]
@@ -72,7 +59,7 @@ class MethodResult:
     seconds: float = 0.0
 
     def frame_means(self) -> dict[Measure, Values]:
-        """Main measures of each frame, strict protocol, mean over the predictions, float64 ``[F]`` each."""
+        """Main measures of each frame in the strict protocol, mean over the predictions, float64 ``[F]``."""
         kept = [sample.scores for sample in self.samples]
         boxes: dict[Measure, Values] = {"box_iou": np.mean([scores.box_iou for scores in kept], axis=0)}
         frames = [scores.protocols["strict"].frames for scores in kept if isinstance(scores, MaskScores)]
@@ -86,17 +73,17 @@ class MethodResult:
 
 
 @dataclass(frozen=True)
-class TrackResult:
-    """All methods on one track.
+class TargetResult:
+    """Results of all methods on one track.
 
     Attributes:
-        index: the track's place in the benchmark.
-        identity: the track's.
-        occlusion: share of the object that is hidden in each frame, float64 ``[F]``, NaN where it is not in the frame;
-            None where only its boxes are known.
-        methods: by name, in the order of the run.
-        true_features: as `MethodResult.features`, of the truth.
-        process: which one made it.
+        index: index of the track in the benchmark.
+        identity: identity of the track.
+        occlusion: hidden share of the object in each frame, float64 ``[F]``, NaN where the object is not in the frame;
+            None if only boxes are known.
+        methods: results by name of the method, in order.
+        true_features: features of the true content, see `MethodResult.features`.
+        process: number of the process that scored the track.
     """
 
     index: int
@@ -113,13 +100,13 @@ class TrackResult:
 
 
 @dataclass(frozen=True)
-class SkippedTrack:
+class SkippedTarget:
     """A track that is left out.
 
     Attributes:
-        index: its place in the benchmark.
-        identity: the track's.
-        reason: what is wrong with it.
+        index: index of the track in the benchmark.
+        identity: identity of the track.
+        reason: the error.
     """
 
     index: int
@@ -127,53 +114,53 @@ class SkippedTrack:
     reason: str
 
 
-class TrackStore:
-    """The files of a run's tracks, one each, in a folder that outlives the run."""
+class ResultStore:
+    """One file per track, which outlives an interrupted run."""
 
     def __init__(self, folder: Path, count: int) -> None:
-        """Name them.
+        """Name the files.
 
         Args:
-            folder: that `TrackStore.files` are in.
+            folder: work folder of the results.
             count: number of tracks.
         """
         self._paths = [folder / name for name in self.files(count)]
 
     @staticmethod
     def files(count: int) -> list[str]:
-        """Names of the files of so many tracks, relative to a run's folder."""
+        """Names of the files of `count` tracks, relative to the work folder."""
         return [f"{FOLDER}/{index:06d}.json" for index in range(count)]
 
-    def write(self, result: TrackResult | SkippedTrack) -> None:
-        """Keep a track, whole or not at all."""
+    def write(self, result: TargetResult | SkippedTarget) -> None:
+        """Keep the result of a track; the file is whole or absent."""
         write_whole(self._paths[result.index], json_text(_record(result), indent=None))
 
     def missing(self, *, keep_skipped: bool) -> list[int]:
-        """Places of the tracks that are still to do.
+        """Indices of the tracks that are still to do.
 
         Args:
-            keep_skipped: a track that was left out is done, too.
+            keep_skipped: whether a track that was left out counts as done.
         """
         return [
             index
             for index, path in enumerate(self._paths)
-            if not path.is_file() or not (keep_skipped or isinstance(self.read(index), TrackResult))
+            if not path.is_file() or not (keep_skipped or isinstance(self.read(index), TargetResult))
         ]
 
-    def read(self, index: int) -> TrackResult | SkippedTrack:
-        """A track that is done."""
+    def read(self, index: int) -> TargetResult | SkippedTarget:
+        """The kept result of a track."""
         return _read(json.loads(self._paths[index].read_text(encoding="utf-8")))
 
-    def __iter__(self) -> Iterator[TrackResult | SkippedTrack]:
-        """All tracks in the benchmark's order, one at a time."""
+    def __iter__(self) -> Iterator[TargetResult | SkippedTarget]:
+        """All results in the benchmark's order, read one at a time."""
         return (self.read(index) for index in range(len(self._paths)))
 
     def write_results(self, path: Path, head: Mapping[str, object]) -> None:
-        """Write what the methods predicted and scored as one JSON file, a track a line.
+        """Write all predictions and scores as one JSON file, one track per line.
 
         Args:
             path: the file.
-            head: what comes first in it.
+            head: entries that come before the tracks.
         """
         text = json_text(dict(head))
         with path.open("w", encoding="utf-8") as file:
@@ -184,9 +171,9 @@ class TrackStore:
             file.write("\n ]\n}\n")
 
 
-def _record(result: TrackResult | SkippedTrack) -> dict[str, object]:
-    """For JSON: what follows from the inputs as ``result``, how it came about as ``aside``."""
-    if isinstance(result, SkippedTrack):
+def _record(result: TargetResult | SkippedTarget) -> dict[str, object]:
+    """For JSON: ``result`` follows from the inputs alone; ``aside`` differs from run to run, or is not reported."""
+    if isinstance(result, SkippedTarget):
         return {"result": {"index": result.index, "identity": result.identity, "skipped": result.reason}}
     return {
         "result": {
@@ -215,16 +202,16 @@ def _method_record(method: MethodResult) -> dict[str, object]:
     return record
 
 
-def _read(record: Mapping[str, Any]) -> TrackResult | SkippedTrack:
+def _read(record: Mapping[str, Any]) -> TargetResult | SkippedTarget:
     result = record["result"]
     if "skipped" in result:
-        return SkippedTrack(result["index"], result["identity"], result["skipped"])
+        return SkippedTarget(result["index"], result["identity"], result["skipped"])
     aside = record["aside"]
     methods = {
         name: _read_method(entry, seconds=aside["seconds"][name], features=aside["features"][name])
         for name, entry in result["methods"].items()
     }
-    return TrackResult(
+    return TargetResult(
         index=result["index"],
         identity=result["identity"],
         occlusion=_values(result["occlusion"]),
@@ -256,3 +243,21 @@ def _list(values: Values | None) -> list[float] | None:
 
 def _values(numbers: Sequence[float | None] | None) -> Values | None:
     return None if numbers is None else as_values(numbers)
+
+
+def json_text(content: object, *, indent: int | None = 1) -> str:
+    """Write results as JSON text, with null for NaN, which JSON does not have.
+
+    Args:
+        content: a value that `json` takes; may contain NaN.
+        indent: spaces per level; None for one line.
+    """
+    return json.dumps(_without_nan(content), indent=indent, allow_nan=False) + "\n"
+
+
+def _without_nan(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,4 +1,4 @@
-"""How the scores fall as more of the object is hidden: means over frames in bins of the hidden share."""
+"""Means of a run: for each method, by hidden share of the object, and the ranking of the tracks."""
 
 from __future__ import annotations
 
@@ -8,83 +8,42 @@ from typing import Literal
 
 import numpy as np
 
-from amodal_diffusion.evaluation.content import CONTENT_MEASURES, frechet_video_distance
-from amodal_diffusion.evaluation.mask_scores import BoxPool, BoxScores, MaskPool, MaskScores, best_of, pooled_record
 from amodal_diffusion.evaluation.methods import Method
-from amodal_diffusion.evaluation.report.thresholds import Judge
-from amodal_diffusion.evaluation.results import Measure, MethodResult, SkippedTrack, TrackResult
+from amodal_diffusion.evaluation.report.thresholds import ThresholdCheck
+from amodal_diffusion.evaluation.results import Measure, MethodResult, SkippedTarget, TargetResult
+from amodal_diffusion.evaluation.scores import (
+    CONTENT_MEASURES,
+    BoxPool,
+    BoxScores,
+    MaskPool,
+    MaskScores,
+    best_of,
+    frechet_video_distance,
+    pooled_record,
+)
 from amodal_diffusion.metrics import Calibration, FramePool, Pooled, Reliability, Values
 from amodal_diffusion.metrics.pooling import mean_of
 
 STEPS = 5
-"""Parts that shares between nothing and all of an object are cut into."""
+"""Number of bins between a share of 0 and a share of 1."""
 BINS: tuple[str, ...] = (
     "0",
     *(f"{100 * step // STEPS}-{100 * (step + 1) // STEPS}" for step in range(STEPS)),
     "100",
 )
-"""Per cent of the object that is hidden; nothing and all of it are bins of their own."""
+"""Hidden per cent of the object; 0 and 100 are bins of their own."""
 CurveMeasure = Literal["miou", "miou_occ"]
 
 
-class OcclusionCurves:
-    """Gathers the frames of one track after another."""
-
-    def __init__(self, methods: Sequence[str]) -> None:
-        """Begin with nothing.
-
-        Args:
-            methods: their names.
-        """
-        self._pools: dict[CurveMeasure, dict[str, list[FramePool]]] = {
-            measure: {name: [FramePool() for _ in BINS] for name in methods} for measure in ("miou", "miou_occ")
-        }
-
-    def add(self, track: TrackResult) -> None:
-        """Add a track; one whose masks are not known has no place on the curves."""
-        if track.occlusion is None:
-            return
-        bins = _bins(track.occlusion)
-        for name, result in track.methods.items():
-            means = result.frame_means()
-            for measure, pools in self._pools.items():
-                for number, gathered in enumerate(pools[name]):
-                    gathered.add(np.where(bins == number, means[measure], np.nan))
-
-    def curve(self, measure: CurveMeasure, method: str) -> list[Pooled]:
-        """One mean a bin."""
-        return [gathered.result() for gathered in self._pools[measure][method]]
-
-    def record(self) -> dict[str, object]:
-        """All curves, for JSON."""
-        return {
-            "percent_hidden": list(BINS),
-            **{
-                measure: {name: [_record(gathered.result()) for gathered in pools[name]] for name in pools}
-                for measure, pools in self._pools.items()
-            },
-        }
-
-
-def _bins(occlusion: Values) -> Values:
-    """Number of each frame's bin, NaN where the object is not in the frame."""
-    between = 1 + np.minimum(np.floor(occlusion * STEPS), STEPS - 1)
-    return np.where(occlusion <= 0, 0.0, np.where(occlusion >= 1, len(BINS) - 1.0, between))
-
-
-def _record(pooled: Pooled) -> dict[str, object]:
-    return {**asdict(pooled), "interval": list(pooled.interval)}
-
-
 @dataclass(frozen=True)
-class TrackMeans:
-    """What a ranking of tracks needs of one.
+class TargetMeans:
+    """Means of one scored track.
 
     Attributes:
-        index: its place in the benchmark.
-        identity: the track's.
-        occlusion: mean share that is hidden; NaN where that is not known.
-        methods: by method, its main measures over the track's frames, mean over the predictions.
+        index: index of the track in the benchmark.
+        identity: identity of the track.
+        occlusion: mean hidden share of the object; NaN if only boxes are known.
+        methods: main measures over the track's frames, mean over the predictions, by method.
     """
 
     index: int
@@ -94,43 +53,43 @@ class TrackMeans:
 
 
 class RunSummary:
-    """All that is said of a run but its single frames; nothing but a few numbers of each track is kept.
+    """Means over all tracks, added one at a time; of each track only a few numbers are kept.
 
     Attributes:
-        tracks: those that were scored.
-        skipped: those that were left out.
-        frames: of the scored tracks.
-        curves: IoU against occlusion.
-        ranked_by: the method whose scores rank the tracks: the first that has learned, else the last.
+        tracks: the scored tracks.
+        skipped: the tracks that were left out.
+        frames: number of frames of the scored tracks.
+        curves: IoU against the hidden share.
+        ranked_by: the method whose scores rank the tracks: the first model, else the last baseline.
     """
 
     def __init__(self, methods: Sequence[Method]) -> None:
-        """Begin.
+        """Start with no tracks.
 
         Args:
-            methods: of the run.
+            methods: baselines and models of the run.
         """
         self._methods = {method.name: _MethodTotals() for method in methods}
         self._about = {method.name: {"learned": method.learned, "uses_depth": method.uses_depth} for method in methods}
-        self._judge = Judge(methods)
+        self._check = ThresholdCheck(methods)
         self.curves = OcclusionCurves([method.name for method in methods])
-        self.tracks: list[TrackMeans] = []
-        self.skipped: list[SkippedTrack] = []
+        self.tracks: list[TargetMeans] = []
+        self.skipped: list[SkippedTarget] = []
         self.frames = 0
         self.ranked_by = next((method.name for method in methods if method.learned), methods[-1].name)
 
-    def add(self, track: TrackResult | SkippedTrack) -> None:
-        """Add a track."""
-        if isinstance(track, SkippedTrack):
+    def add(self, track: TargetResult | SkippedTarget) -> None:
+        """Add a scored track, or one that was left out."""
+        if isinstance(track, SkippedTarget):
             self.skipped.append(track)
             return
         self.frames += track.num_frames
         for name, totals in self._methods.items():
             totals.add(track.methods[name], track.true_features)
-        self._judge.add(track)
+        self._check.add(track)
         self.curves.add(track)
         self.tracks.append(
-            TrackMeans(
+            TargetMeans(
                 index=track.index,
                 identity=track.identity,
                 occlusion=float("nan") if track.occlusion is None else mean_of(track.occlusion),
@@ -142,18 +101,18 @@ class RunSummary:
         )
 
     def reliability(self) -> dict[str, Reliability]:
-        """By method with several predictions, what became of the pixels of each probability."""
+        """Reliability curves of the methods that predict each track several times, by method."""
         curves = {name: totals.reliability() for name, totals in self._methods.items()}
         return {name: curve for name, curve in curves.items() if curve is not None}
 
     @property
     def measure(self) -> Measure:
-        """What tracks are ranked by: the hidden part, the whole object where nothing is hidden, or the box."""
+        """The measure that ranks tracks: mIoU_occ, or mIoU if no track hides anything, or box IoU."""
         found: list[Measure] = ["miou_occ", "miou", "box_iou"]
         return next((measure for measure in found if self._values(measure)), "miou")
 
-    def ranking(self) -> list[TrackMeans]:
-        """Tracks from the worst to the best of the method `ranked_by`; those without its measure are left out."""
+    def ranking(self) -> list[TargetMeans]:
+        """Tracks from the worst to the best of the method `ranked_by`; tracks without the measure are left out."""
         values = self._values(self.measure)
         ranked = [track for track in self.tracks if track.index in values]
         return sorted(ranked, key=lambda track: (values[track.index], track.index))
@@ -167,7 +126,7 @@ class RunSummary:
                 "skipped": {track.identity: track.reason for track in self.skipped},
             },
             "methods": {name: {**self._about[name], **totals.record()} for name, totals in self._methods.items()},
-            "bars": [verdict.record() for verdict in self._judge.verdicts()],
+            "thresholds": [verdict.record() for verdict in self._check.verdicts()],
             "by_occlusion": self.curves.record(),
             "ranking": {
                 "method": self.ranked_by,
@@ -177,13 +136,13 @@ class RunSummary:
         }
 
     def _values(self, measure: Measure) -> dict[int, float]:
-        """By place of a track, its value for the method `ranked_by`."""
+        """Values of the method `ranked_by`, by index of the track."""
         values = {track.index: track.methods[self.ranked_by].get(measure, float("nan")) for track in self.tracks}
         return {index: value for index, value in values.items() if not np.isnan(value)}
 
 
 class _MethodTotals:
-    """One method's sums over tracks."""
+    """Sums over tracks for one method."""
 
     def __init__(self) -> None:
         self._masks, self._best_masks = MaskPool(), MaskPool()
@@ -213,8 +172,8 @@ class _MethodTotals:
             self._calibration.add_sums(result.calibration)
         if result.content is not None:
             self._painted = True
-            for measure, gathered in self._content.items():
-                gathered.add(np.asarray([getattr(result.content, measure)]))
+            for measure, pool in self._content.items():
+                pool.add(np.asarray([getattr(result.content, measure)]))
         if result.features is not None and true_features is not None:
             self._features.append((result.features, true_features))
 
@@ -234,8 +193,8 @@ class _MethodTotals:
             }
         if self._painted:
             record["content"] = {
-                measure: pooled_record(gathered.result(), "mean", frames="tracks")
-                for measure, gathered in self._content.items()
+                measure: pooled_record(pool.result(), "mean", frames="tracks")
+                for measure, pool in self._content.items()
             }
             record["frechet_video_distance"] = frechet_video_distance(self._features)
         return record
@@ -246,6 +205,55 @@ class _MethodTotals:
 
 
 def _known_mean(values: Values) -> float:
-    """Mean of the frames that count; below all where none does."""
+    """Mean of the frames that count; -1, below all means, if no frame counts."""
     mean = mean_of(values)
     return -1.0 if np.isnan(mean) else mean
+
+
+class OcclusionCurves:
+    """IoU against the hidden share of the object: means over frames in bins."""
+
+    def __init__(self, methods: Sequence[str]) -> None:
+        """Start with no tracks.
+
+        Args:
+            methods: names of the methods.
+        """
+        self._pools: dict[CurveMeasure, dict[str, list[FramePool]]] = {
+            measure: {name: [FramePool() for _ in BINS] for name in methods} for measure in ("miou", "miou_occ")
+        }
+
+    def add(self, track: TargetResult) -> None:
+        """Add a track; tracks of which only boxes are known are left out."""
+        if track.occlusion is None:
+            return
+        bins = _bins(track.occlusion)
+        for name, result in track.methods.items():
+            means = result.frame_means()
+            for measure, pools in self._pools.items():
+                for number, pool in enumerate(pools[name]):
+                    pool.add(np.where(bins == number, means[measure], np.nan))
+
+    def curve(self, measure: CurveMeasure, method: str) -> list[Pooled]:
+        """Mean of each bin of `BINS`."""
+        return [pool.result() for pool in self._pools[measure][method]]
+
+    def record(self) -> dict[str, object]:
+        """All curves, for JSON."""
+        return {
+            "percent_hidden": list(BINS),
+            **{
+                measure: {name: [_record(pool.result()) for pool in pools[name]] for name in pools}
+                for measure, pools in self._pools.items()
+            },
+        }
+
+
+def _bins(occlusion: Values) -> Values:
+    """Index of each frame's bin, NaN where the object is not in the frame."""
+    between = 1 + np.minimum(np.floor(occlusion * STEPS), STEPS - 1)
+    return np.where(occlusion <= 0, 0.0, np.where(occlusion >= 1, len(BINS) - 1.0, between))
+
+
+def _record(pooled: Pooled) -> dict[str, object]:
+    return {**asdict(pooled), "interval": list(pooled.interval)}

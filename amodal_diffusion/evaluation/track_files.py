@@ -1,4 +1,4 @@
-"""A benchmark's track as a user's input on disk, and what `complete` wrote for it read back."""
+"""Writes a target as input files for `complete`, and reads back what `complete` wrote."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
+from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.frames.masks import cut_out_on_white
 from amodal_diffusion.types import AmodalResult, InputError, UInt8Array
 
 
 @dataclass(frozen=True)
 class TrackFiles:
-    """Where the inputs of a completion lie.
+    """Input files of a completion.
 
     Attributes:
         frames: folder of pictures.
         masks: folder of modal masks.
-        depth: ``.npy`` file, nearer is larger; None where the track has none.
+        depth: ``.npy`` file, nearer is larger; None without depth.
     """
 
     frames: Path
@@ -30,18 +30,18 @@ class TrackFiles:
     depth: Path | None
 
 
-def write_track(track: MaskTrack, folder: Path, *, overwrite: bool = False) -> TrackFiles:
+def write_track(track: MaskTarget, folder: Path, *, overwrite: bool = False) -> TrackFiles:
     """Write frames, modal masks and depth.
 
-    A file that has its content already is left as it is, so that its time of change tells nothing new.
+    A file that already has the right content is left alone, so that its time of modification stays.
 
     Args:
-        track: what to write.
-        folder: made if it is not there.
-        overwrite: replace files of these names that hold something else.
+        track: the target to write.
+        folder: folder of the files; created if it is missing.
+        overwrite: replace files that hold something else.
 
     Raises:
-        InputError: if there are such files and they may not be replaced.
+        InputError: if a file holds something else and may not be replaced.
     """
     depth = None if track.depth is None else folder / "depth.npy"
     files = TrackFiles(folder / "frames", folder / "masks", depth)
@@ -61,7 +61,7 @@ def read_completion(folder: Path, *, object_name: str) -> AmodalResult:
     """Read one object back from the folder that `amodal-diffusion complete` wrote.
 
     Args:
-        folder: of the results, finished or not.
+        folder: folder of the results, finished or not.
         object_name: the object's ID.
     """
     masks = _read_pictures(folder / "objects" / object_name / "amodal_masks") > 0
@@ -81,7 +81,7 @@ def _png(picture: npt.NDArray[np.uint8]) -> bytes:
 
 
 def _keep(path: Path, content: bytes, *, overwrite: bool) -> None:
-    """Write a file unless it holds just this."""
+    """Write a file unless it already has this content."""
     if path.is_file():
         if path.read_bytes() == content:
             return

@@ -15,7 +15,7 @@ from pycocotools import mask as coco
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from amodal_diffusion.metrics._checks import check_masks
+from amodal_diffusion.metrics.protocols import check_masks
 from amodal_diffusion.types import BoolArray, InputError
 
 MOST_HIDDEN_TRACK = 0.75
@@ -35,7 +35,7 @@ class Instance:
     Attributes:
         group: name of the image or video; instances are compared within it.
         masks: COCO run lengths, one a frame, as many in every instance of a group; None for an empty mask.
-        category: of the object.
+        category: number of the category.
         score: confidence of a prediction.
         occlusion: occlusion rate of a true object, in [0, 1]; see `occlusion_rate`.
     """
@@ -55,7 +55,7 @@ class Instance:
         Args:
             group: name of the image or video.
             masks: whole object, bool ``[F, H, W]``.
-            category: of the object.
+            category: number of the category.
             score: confidence of a prediction.
             modal: visible part of a true object, bool ``[F, H, W]``.
         """

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from scipy import ndimage
 
-from amodal_diffusion.metrics._checks import check_masks
 from amodal_diffusion.metrics.pooling import Values
+from amodal_diffusion.metrics.protocols import check_masks
 from amodal_diffusion.types import BoolArray
 
 TOLERANCE = 0.008
@@ -39,7 +39,7 @@ def boundary_f(prediction: BoolArray, truth: BoolArray, *, tolerance: float = TO
 
 
 def _outlines(masks: BoolArray) -> BoolArray:
-    """Pixels whose right, lower or lower right neighbour is on the other side, bool ``[F, H, W]``."""
+    """Pixels whose right, lower or lower right neighbor is on the other side, bool ``[F, H, W]``."""
     padded = np.pad(masks, ((0, 0), (0, 1), (0, 1)), mode="edge")
     right, below, beyond = padded[:, :-1, 1:], padded[:, 1:, :-1], padded[:, 1:, 1:]
     return (masks ^ right) | (masks ^ below) | (masks ^ beyond)

@@ -1,4 +1,4 @@
-"""IoU of boxes, and the frames above a threshold, whose share box benchmarks call AP."""
+"""IoU of boxes, and the share of frames above a threshold, which box benchmarks call AP."""
 
 from __future__ import annotations
 

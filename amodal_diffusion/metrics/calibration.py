@@ -1,4 +1,4 @@
-"""Whether a probability map means what it says: the reliability curve and the expected calibration error."""
+"""Calibration of probability maps: the reliability curve and the expected calibration error."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amodal_diffusion.metrics._checks import check_masks
 from amodal_diffusion.metrics.pooling import Values
+from amodal_diffusion.metrics.protocols import check_masks
 from amodal_diffusion.types import BoolArray, FloatArray, InputError
 
 BINS = 10
@@ -16,14 +16,14 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Reliability:
-    """What became of the pixels of each probability.
+    """Reliability curve: how often pixels of each probability are right.
 
     The first bin holds probability 0 alone, which most pixels have; the others share (0, 1] equally.
 
     Attributes:
         pixels: number of pixels in each bin, float64 ``[bins + 1]``.
-        predicted: their mean probability; NaN in an empty bin.
-        observed: share of them that belong to the object; NaN in an empty bin.
+        predicted: mean probability of the pixels; NaN in an empty bin.
+        observed: share of the pixels that belong to the object; NaN in an empty bin.
     """
 
     pixels: Values
@@ -37,7 +37,7 @@ class Reliability:
 
     @property
     def error_where_predicted(self) -> float:
-        """The same over pixels of a probability above 0, which the many sure ones do not dilute."""
+        """Expected calibration error over pixels of a probability above 0, where most pixels do not count."""
         return self._error(first=1)
 
     def _error(self, *, first: int) -> float:
@@ -48,10 +48,10 @@ class Reliability:
 
 
 class Calibration:
-    """Gathers the pixels of one track after another."""
+    """Pools the pixels of one track after another."""
 
     def __init__(self, bins: int = BINS) -> None:
-        """Begin with nothing.
+        """Start with no tracks.
 
         Args:
             bins: number of equal parts of (0, 1].
@@ -87,11 +87,7 @@ class Calibration:
         return np.stack([self._pixels, self._probability, self._object])
 
     def add_sums(self, sums: Values) -> None:
-        """Add what another has gathered.
-
-        Args:
-            sums: of its tracks, float64 ``[3, bins + 1]``.
-        """
+        """Add the sums of another `Calibration`, float64 ``[3, bins + 1]``."""
         self._pixels += sums[0]
         self._probability += sums[1]
         self._object += sums[2]

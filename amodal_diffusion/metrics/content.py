@@ -71,7 +71,7 @@ def ssim(predicted: UInt8Array, truth: UInt8Array, region: BoolArray) -> float:
 
 
 def flicker(predicted: UInt8Array, truth: UInt8Array, region: BoolArray) -> float:
-    """Change of the painted colours from frame to frame that the true colours do not have, in grey levels.
+    """Change of the painted colors from frame to frame that the true colors do not have, in gray levels.
 
     The mean, over the pixels that are in the region in two consecutive frames, of how much the error changes. An error
     that stays as it is does not flicker.

@@ -1,4 +1,4 @@
-"""Means over the frames of many tracks, with a standard error that knows that the frames of a track are alike."""
+"""Means over the frames of many tracks, with standard errors that treat the frames of a track as one draw."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Pooled:
 
     Attributes:
         value: the mean over frames; NaN where none counts.
-        standard_error: of `value`, with tracks (not frames) as the independent draws; NaN below two tracks.
+        standard_error: standard error of `value`, with tracks, not frames, as independent draws; NaN below two tracks.
         track_mean: mean over tracks of each track's own mean.
-        frames: number of frames that count; of a share of an area, the pixels that it is a share of.
-        tracks: number of tracks with such a frame.
+        frames: number of frames that count; for a ratio of areas, the pixels of its denominator.
+        tracks: number of tracks with a frame that counts.
     """
 
     value: float
@@ -42,7 +42,7 @@ class Pooled:
 
 
 class FramePool:
-    """Gathers the frames of one track after another in constant memory.
+    """Pools the frames of one track after another in constant memory.
 
     The standard error is that of a ratio of two sums over clusters: the mean is ``sum(total) / sum(count)`` over
     tracks, its residuals are ``total - mean * count``. Their squares are ``count^2 (own mean - mean)^2``, so a running
@@ -50,13 +50,13 @@ class FramePool:
     """
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Start with no tracks."""
         self._tracks = 0
         self._frames = 0
         self._total = 0.0
         self._means = 0.0
         self._weight = 0.0
-        self._centre = 0.0
+        self._center = 0.0
         self._spread = 0.0
 
     def add(self, values: Values) -> None:
@@ -74,9 +74,9 @@ class FramePool:
         self._total += float(kept.sum())
         self._means += mean
         self._weight += weight
-        step = mean - self._centre
-        self._centre += step * weight / self._weight
-        self._spread += weight * step * (mean - self._centre)
+        step = mean - self._center
+        self._center += step * weight / self._weight
+        self._spread += weight * step * (mean - self._center)
 
     def result(self) -> Pooled:
         """The mean so far."""
@@ -85,16 +85,16 @@ class FramePool:
         value = self._total / self._frames
         error = math.nan
         if self._tracks > 1:
-            squares = self._spread + self._weight * (self._centre - value) ** 2
+            squares = self._spread + self._weight * (self._center - value) ** 2
             error = math.sqrt(squares * self._tracks / (self._tracks - 1)) / self._frames
         return Pooled(value, error, self._means / self._tracks, self._frames, self._tracks)
 
 
 class RatioPool:
-    """Gathers a ratio of two sums over tracks, such as of areas; a track may add to the first sum alone."""
+    """Pools a ratio of two sums over tracks, such as areas; a track may add to the first sum alone."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Start with no tracks."""
         self._tracks = 0
         self._ratios = 0.0
         self._part = self._whole = 0.0
@@ -130,10 +130,10 @@ def pool(tracks: Iterable[Values]) -> Pooled:
     Args:
         tracks: per track float64 ``[F]``, NaN where a frame does not count.
     """
-    gathered = FramePool()
+    pooled = FramePool()
     for values in tracks:
-        gathered.add(values)
-    return gathered.result()
+        pooled.add(values)
+    return pooled.result()
 
 
 def mean_of(values: Values) -> float:

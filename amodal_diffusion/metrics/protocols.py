@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
-from amodal_diffusion.metrics._checks import check_masks
 from amodal_diffusion.metrics.pooling import FramePool, Pooled, RatioPool, Values, mean_of
 from amodal_diffusion.types import BoolArray, InputError
 
@@ -32,11 +32,11 @@ class FrameScores:
     """Scores of each frame of one track, float64 ``[F]`` each; NaN where a frame does not count.
 
     Attributes:
-        iou: of the whole object; in `strict` only in frames whose true amodal mask is not empty.
-        occluded_iou: of the hidden part, in frames that hide something.
-        hidden_iou: of the whole object, in frames that hide all of it.
-        invented: pixels predicted beyond the modal mask in frames that hide nothing or have no object.
-        visible: pixels of the modal mask in those same frames.
+        iou: IoU of the amodal mask; in `strict` only in frames whose true amodal mask is not empty.
+        occluded_iou: IoU of the hidden part, in frames that hide something.
+        hidden_iou: IoU of the amodal mask, in frames that hide the whole object.
+        invented: pixels predicted outside of the modal mask in frames that hide nothing or do not show the object.
+        visible: pixels of the modal mask in the same frames as `invented`.
     """
 
     iou: Values
@@ -52,9 +52,9 @@ class TrackScores:
 
     Attributes:
         frames: scores of each frame.
-        miou: mean IoU of the whole object.
+        miou: mean IoU of the amodal mask.
         miou_occ: mean IoU of the hidden part.
-        miou_hidden: mean IoU of the whole object over fully hidden frames.
+        miou_hidden: mean IoU of the amodal mask over fully hidden frames.
         invented: invented area as a share of the visible area, over the frames that hide nothing.
     """
 
@@ -81,10 +81,10 @@ class Summary:
 
 
 class SummaryPool:
-    """Gathers one track after another, scored with one protocol, in constant memory."""
+    """Pools one track after another, scored with one protocol, in constant memory."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Start with no tracks."""
         self._iou, self._occluded, self._hidden = FramePool(), FramePool(), FramePool()
         self._invented = RatioPool()
 
@@ -124,9 +124,9 @@ def score_frames(
 
     Args:
         prediction: predicted amodal mask, bool ``[F, H, W]``.
-        modal: visible part, same shape; an annotation's modal pixels outside of `amodal` are not hidden ones.
-        amodal: true whole object, same shape.
-        protocol: how frames count.
+        modal: modal mask, same shape; modal pixels outside of `amodal` do not count as hidden.
+        amodal: true amodal mask, same shape.
+        protocol: ``strict`` or ``released``.
 
     Raises:
         InputError: if shapes or dtypes differ or the protocol is unknown.
@@ -174,10 +174,29 @@ def track_of(frames: FrameScores) -> TrackScores:
 
 def summarise(tracks: Iterable[TrackScores]) -> Summary:
     """Pool the frames of all tracks, scored with one protocol."""
-    gathered = SummaryPool()
+    pooled = SummaryPool()
     for track in tracks:
-        gathered.add(track.frames)
-    return gathered.result()
+        pooled.add(track.frames)
+    return pooled.result()
+
+
+def check_masks(**masks: npt.NDArray[np.generic]) -> None:
+    """Require bool ``[F, H, W]`` of one shape.
+
+    Args:
+        masks: by the name that the message gives; the last sets the shape.
+
+    Raises:
+        InputError: if a dtype or a shape differs.
+    """
+    last = list(masks)[-1]
+    shape = masks[last].shape
+    for name, mask in masks.items():
+        if mask.dtype != np.bool_ or mask.ndim != 3 or mask.shape != shape:
+            raise InputError(
+                f"{name}: expected bool [F, H, W] of the {last} mask's shape {list(shape)}, got {mask.dtype} "
+                f"{list(mask.shape)}; resize with frames.masks.resize_masks"
+            )
 
 
 def _cropped(whole: BoolArray, modal: BoolArray, amodal: BoolArray) -> tuple[BoolArray, BoolArray, BoolArray]:

@@ -1,4 +1,4 @@
-"""Several predictions of one track: the best of them, all of them together, and the probability they amount to."""
+"""Several predictions of one track: the best one, all of them pooled, their mean, and their agreement."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def probability_map(samples: Sequence[BoolArray]) -> FloatArray:
 
 
 class Agreement:
-    """How well k predictions of a track agree with each other, gathered frame by frame."""
+    """Agreement of k predictions of a track with each other, pooled frame by frame."""
 
     def __init__(self, count: int) -> None:
-        """Begin.
+        """Start with no frames.
 
         Args:
-            count: k.
+            count: number of predictions.
         """
         self._common = np.zeros((count, count))
         self._areas = np.zeros(count)

@@ -6,15 +6,15 @@ import math
 
 import numpy as np
 
-from amodal_diffusion.metrics._checks import check_masks
 from amodal_diffusion.metrics.pooling import Values
+from amodal_diffusion.metrics.protocols import check_masks
 from amodal_diffusion.types import BoolArray
 
 
 def instability(prediction: BoolArray, truth: BoolArray) -> Values:
     """How much more the prediction changes from one frame to the next than the true shape does.
 
-    Both are moved by the shift of the true shape's centre between the two frames, to a whole pixel, so that motion
+    Both are moved by the shift of the true shape's center between the two frames, to a whole pixel, so that motion
     alone changes neither. The change of a shape is one less its IoU with itself a frame later, within the part of the
     frame that both frames show.
 
@@ -29,10 +29,10 @@ def instability(prediction: BoolArray, truth: BoolArray) -> Values:
         InputError: if shapes or dtypes differ.
     """
     check_masks(prediction=prediction, truth=truth)
-    centres = [_centre(mask) for mask in truth]
+    centers = [_center(mask) for mask in truth]
     values = np.full(max(0, len(truth) - 1), np.nan)
     for frame in range(len(values)):
-        here, there = centres[frame], centres[frame + 1]
+        here, there = centers[frame], centers[frame + 1]
         if here is not None and there is not None:
             shift = (math.floor(there[0] - here[0] + 0.5), math.floor(there[1] - here[1] + 0.5))
             predicted, true = (_change(masks[frame], masks[frame + 1], shift) for masks in (prediction, truth))
@@ -40,7 +40,7 @@ def instability(prediction: BoolArray, truth: BoolArray) -> Values:
     return values
 
 
-def _centre(mask: BoolArray) -> tuple[float, float] | None:
+def _center(mask: BoolArray) -> tuple[float, float] | None:
     """Mean row and column of a mask, bool ``[H, W]``."""
     rows, columns = mask.sum(axis=1), mask.sum(axis=0)
     area = int(rows.sum())

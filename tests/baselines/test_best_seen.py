@@ -21,7 +21,7 @@ def test_hidden_pixels_are_copied_and_others_are_the_inputs(with_depth: bool) ->
     assert np.abs(painted[clip.hidden] - truth).mean() < 0.5 * np.abs(mean - truth).mean()
 
 
-def test_what_no_frame_shows_has_the_mean_colour() -> None:
+def test_what_no_frame_shows_has_the_mean_color() -> None:
     clip = moving(step=0.0)
     painted = copy_best_seen(VideoClip(clip.rgb, clip.modal, fps=8.0), clip.amodal, clip.depth)
     mean = np.rint(clip.rgb[clip.modal].mean(axis=0))

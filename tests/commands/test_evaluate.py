@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -13,14 +14,17 @@ from typing import Any
 import pytest
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.evaluation.benchmarks.protocol import BenchmarkTrack
-from amodal_diffusion.evaluation.results import TrackResult, TrackStore
-from amodal_diffusion.evaluation.runner import TrackScorer
+from amodal_diffusion.evaluation import runner
+from amodal_diffusion.evaluation.benchmarks import scenes
+from amodal_diffusion.evaluation.benchmarks.base import Target
+from amodal_diffusion.evaluation.results import ResultStore, TargetResult
+from amodal_diffusion.evaluation.runner import Scorer
 from tests.factories import tiny_completer_folder, tiny_depth_folder
 from tests.tracks import write_tracks
 from tests.training.launching import LAUNCH, started
 
 SCENES = ("--split", "validation", "--device", "cpu", "-q")
+ONE_STEP = ("--steps", "1")
 SAME = ("results.json", "summary.json", "summary.md")
 """Files that are the same bytes in every run of a command."""
 
@@ -32,7 +36,20 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def annotations(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tracks(tmp_path_factory.mktemp("tracks"), 3)
+    return write_tracks(tmp_path_factory.mktemp("tracks"), 2)
+
+
+@pytest.fixture
+def small_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenes of one window of the model, at its smallest size."""
+    for name, value in (("FRAMES", 4), ("HEIGHT", 32), ("WIDTH", 64)):
+        monkeypatch.setattr(scenes, name, value)
+
+
+@pytest.fixture(autouse=True)
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than scoring; tests/evaluation/test_report.py has the plots."""
+    monkeypatch.setattr(runner, "draw_plots", lambda *_: {})
 
 
 def evaluate(out: Path, *arguments: str, status: int = 0) -> dict[str, Any]:
@@ -50,12 +67,13 @@ def assert_same(one: Path, other: Path) -> None:
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
 
 
+@pytest.mark.usefixtures("small_scenes")
 def test_baselines_and_a_model_in_one_run(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     methods = f"modal,hull,hull-nearer,{model},{model}@depth"
-    together = ("--methods", methods, "--top-k", "2", "--stages", "all", "--limit", "1", *SCENES)
+    together = ("--methods", methods, "--top-k", "2", "--stages", "all", "--limit", "1", *SCENES, *ONE_STEP)
     first = evaluate(tmp_path / "one", *together)
     printed = capsys.readouterr().out
-    assert "scenes/validation: 1 track(s) with 16 frames scored, none left out" in printed
+    assert "scenes/validation: 1 track(s) with 4 frames scored, none left out" in printed
     assert "PSNR, hidden, dB" in printed
     assert len([line for line in printed.splitlines() if line.startswith(("pass", "FAIL"))]) == 6
     assert list(first["methods"]) == methods.split(",")
@@ -68,19 +86,35 @@ def test_baselines_and_a_model_in_one_run(model: Path, tmp_path: Path, capsys: p
         "amodal_segmentation": 64, "content_completion": 64
     }  # fmt: skip
 
-    alone = evaluate(tmp_path / "two", "--methods", str(model), "--limit", "1", *SCENES)
+    alone = evaluate(tmp_path / "two", "--methods", str(model), "--limit", "1", *SCENES, *ONE_STEP)
     results = [json.loads((tmp_path / name / "results.json").read_text(encoding="utf-8")) for name in ("one", "two")]
     (sample, _), (same,) = (result["tracks"][0]["methods"][str(model)]["samples"] for result in results)
     assert sample == same  # neither other methods nor more samples change it
     assert alone["methods"][str(model)]["strict"]["miou"] is not None
 
 
-def test_the_command_that_the_report_gives_repeats_it(tmp_path: Path) -> None:
-    first = evaluate(tmp_path / "one", "--methods", "modal,hull", "--limit", "2", *SCENES)
+def test_the_command_that_the_report_gives_repeats_it(
+    annotations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--benchmark", "sailvos", "--data", str(annotations), "--methods", "modal,hull", "--limit", "2", "-q")
+    first = evaluate(tmp_path / "one", *arguments)
     words = first["command"].split()
     assert words[:2] == ["amodal-diffusion", "evaluate"]
-    assert main([*words[1:-1], str(tmp_path / "two"), "-q"]) == 0
+    again = [*words[1:-1], str(tmp_path / "two"), "-q"]
+    assert main(again) == 0
     assert_same(tmp_path / "one", tmp_path / "two")
+    assert main(again) == 2  # earlier results stay ...
+    assert "--overwrite" in capsys.readouterr().err
+    assert main([*again, "--overwrite"]) == 0  # ... unless the user says so
+
+
+def test_help_says_no_types_and_no_empty_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("evaluate", "score"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        printed = capsys.readouterr().out
+        assert not re.search(r"<class|type:|null|default: (False|\))", printed)
+        assert "(required)" in printed
 
 
 @pytest.mark.parametrize(
@@ -102,14 +136,6 @@ def test_a_mistake_is_one_line(
     assert error.startswith(message)
     assert len(error.splitlines()) == 1
     assert not list(tmp_path.iterdir())
-
-
-def test_earlier_results_stay_without_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ("--methods", "modal", "--limit", "1", *SCENES)
-    evaluate(tmp_path / "out", *arguments)
-    evaluate(tmp_path / "out", *arguments, status=2)
-    assert "--overwrite" in capsys.readouterr().err
-    evaluate(tmp_path / "out", *arguments, "--overwrite")
 
 
 def test_predictions_are_exported(annotations: Path, tmp_path: Path) -> None:
@@ -161,6 +187,7 @@ def test_published_checkpoints_with_estimated_depth(model: Path, annotations: Pa
     depth = tiny_depth_folder(tmp_path / "depth_network")
     arguments = ("--benchmark", "sailvos", "--data", str(annotations), "--methods", f"{model}@depth", "--limit", "1")
     arguments += ("--depth-model", str(depth), "--index-folder", str(tmp_path / "index"), "--device", "cpu", "-q")
+    arguments += ONE_STEP
     ours = evaluate(tmp_path / "corrected", *arguments)
     released = evaluate(tmp_path / "released", *arguments, "--conditioning", "released")
     assert any((tmp_path / "index").iterdir())
@@ -170,44 +197,63 @@ def test_published_checkpoints_with_estimated_depth(model: Path, annotations: Pa
     assert one["tracks"] != other["tracks"]
 
 
-def test_killed_it_goes_on_and_ends_with_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def interrupted_after(tracks: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Interrupt the scoring after some tracks; gives the indices that are scored, also after the interruption ends."""
+    scored: list[int] = []
+    score = Scorer.score
+
+    def counted(self: Scorer, track: Target, index: int) -> TargetResult:
+        if len(scored) == tracks:
+            scored.append(-1)
+            raise KeyboardInterrupt
+        scored.append(index)
+        return score(self, track, index)
+
+    monkeypatch.setattr(Scorer, "score", counted)
+    return scored
+
+
+def test_interrupted_it_goes_on_and_ends_with_the_same_bytes(
+    annotations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    data = ("--benchmark", "sailvos", "--data", str(annotations), "-q")
+    arguments = ("--methods", "modal,hull", *data)
+    whole = evaluate(tmp_path / "whole", *arguments)
+    count = whole["tracks"]["scored"]
+    out = tmp_path / "out"
+    scored = interrupted_after(2, monkeypatch)
+    evaluate(out, *arguments, status=130)
+    assert scored == [0, 1, -1]
+    assert not out.exists()
+    evaluate(out, "--methods", "modal", *data, status=2)
+    assert "begun by another command (other methods)" in capsys.readouterr().err
+    evaluate(out, *arguments)
+    assert scored == [0, 1, -1, *range(2, count)]
+    assert_same(out, tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_killed_it_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
     count = 6
     arguments = ("--methods", "modal,temporal", "--limit", str(count), *SCENES)
     out, partial = tmp_path / "killed", tmp_path / "killed.partial"
-    files = [partial / name for name in TrackStore.files(count)]
+    files = [partial / name for name in ResultStore.files(count)]
     with started(sys.executable, "-m", "amodal_diffusion", "evaluate", *arguments, "--out", str(out)) as process:
-        until = time.monotonic() + 300
         while not files[1].exists():
-            assert time.monotonic() < until
             assert process.poll() is None
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    done = [file for file in files if file.exists()]
-    assert 2 <= len(done) < count
     assert not out.exists()
-
-    evaluate(out, "--methods", "modal", "--limit", str(count), *SCENES, status=2)
-    assert "begun by another command (other methods)" in capsys.readouterr().err
-
-    scored = []
-    score = TrackScorer.score
-
-    def counted(self: TrackScorer, track: BenchmarkTrack, index: int) -> TrackResult:
-        scored.append(index)
-        return score(self, track, index)
-
-    monkeypatch.setattr(TrackScorer, "score", counted)
     evaluate(out, *arguments)
-    assert scored == list(range(len(done), count))
     evaluate(tmp_path / "whole", *arguments)
     assert_same(out, tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_bytes_of_one(model: Path, tmp_path: Path) -> None:
-    arguments = ("--methods", f"modal,hull,{model}", "--top-k", "2", "--limit", "3", *SCENES)
+    """`tests/evaluation/test_running.py` has the same for shares that are scored in one process."""
+    arguments = ("--methods", f"modal,hull,{model}", "--top-k", "2", "--limit", "3", *SCENES, *ONE_STEP)
     command = ("-m", "amodal_diffusion", "evaluate", *arguments, "--out", str(tmp_path / "two"))
     with started(*LAUNCH, *command) as process:
         evaluate(tmp_path / "one", *arguments)  # meanwhile
@@ -239,6 +285,7 @@ def test_a_bad_track_of_one_process_ends_both(annotations: Path, tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("small_scenes")
 def test_a_preset_is_in_the_summary_and_in_the_command(model: Path, tmp_path: Path) -> None:
     chosen = ("--preset", "paper", "--steps", "1", "--solver", "dpmpp")
     summary = evaluate(tmp_path / "out", "--methods", str(model), "--limit", "1", *chosen, *SCENES)

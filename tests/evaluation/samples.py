@@ -101,7 +101,7 @@ def write_movi(root: Path, *, prefix: str = "") -> Path:
 
 
 def write_movi_objects(root: Path) -> Path:
-    """A clip of one camera with a folder for each object alone, its colours among them."""
+    """A clip of one camera with a folder for each object alone, its colors among them."""
     clip = root / "scene/camera_0000"
     _write_scene(clip, "", [(item.track_id, item) for item in objects()])
     for item in objects():

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from amodal_diffusion.evaluation.benchmarks import registry
+from amodal_diffusion.evaluation.benchmarks.base import FileBenchmark, MaskTarget
 from amodal_diffusion.evaluation.benchmarks.registry import open_benchmark
-from amodal_diffusion.types import InputError
+from amodal_diffusion.types import InputError, VideoClip
+from tests.documents import ROOT
+from tests.evaluation import samples
 
 
 def test_scenes_are_the_fixed_split_unless_another_is_named() -> None:
@@ -48,3 +54,19 @@ def test_a_wrong_argument_is_named(
     Path("text").write_text("no JSON", encoding="utf-8")
     with pytest.raises(InputError, match=message):
         open_benchmark(name, **arguments)  # type: ignore[arg-type]
+
+
+def test_the_benchmark_of_the_guide_fits_the_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (ROOT / "docs/evaluation.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", guide, flags=re.DOTALL | re.MULTILINE)
+    names = {"Path": Path, "np": np, "FileBenchmark": FileBenchmark, "MaskTarget": MaskTarget, "VideoClip": VideoClip}
+    exec(compile(code, "docs/evaluation.md", "exec"), names)
+    monkeypatch.setitem(registry.FILE_BENCHMARKS, "npz", (names["open_npz"], ()))
+    monkeypatch.setattr(registry, "BENCHMARKS", (*registry.BENCHMARKS, "npz"))
+    (item, *_) = samples.objects()
+    np.savez(tmp_path / "clip.npz", rgb=samples.frames(), modal=item.modal, amodal=item.amodal)
+    benchmark = open_benchmark("npz", data=tmp_path)
+    track = benchmark.track(0)
+    assert isinstance(track, MaskTarget)
+    assert (len(benchmark), track.identity) == (1, "npz/clip")
+    np.testing.assert_array_equal(track.amodal_mask, item.amodal)

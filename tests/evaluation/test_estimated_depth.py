@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amodal_diffusion.evaluation.benchmarks.estimated_depth import WithEstimatedDepth, pad_depth
+from amodal_diffusion.evaluation.benchmarks.base import WithEstimatedDepth, pad_depth
 from amodal_diffusion.evaluation.benchmarks.sailvos import open_sailvos
 from amodal_diffusion.evaluation.benchmarks.tao_amodal import open_tao_amodal
 from amodal_diffusion.models.depth import DepthEstimator

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amodal_diffusion.evaluation.benchmarks.protocol import Benchmark, BenchmarkTrack, FileBenchmark, MaskTrack
+from amodal_diffusion.evaluation.benchmarks.base import Benchmark, FileBenchmark, MaskTarget, Target
 from amodal_diffusion.evaluation.benchmarks.registry import open_benchmark
 from amodal_diffusion.synthetic.scenes import SceneTrack
 from amodal_diffusion.types import InputError, VideoClip
@@ -26,15 +26,15 @@ CLIPS: dict[str, tuple[str, Write, str]] = {
 }
 
 
-def _tracks(benchmark: Benchmark) -> dict[str, BenchmarkTrack]:
+def _tracks(benchmark: Benchmark) -> dict[str, Target]:
     """All tracks by identity, which each one has too."""
     tracks = {benchmark.identity(index): benchmark.track(index) for index in range(len(benchmark))}
     assert [track.identity for track in tracks.values()] == list(tracks)
     return tracks
 
 
-def _assert_same(track: BenchmarkTrack, item: SceneTrack, frames: slice = slice(None)) -> None:
-    assert isinstance(track, MaskTrack)
+def _assert_same(track: Target, item: SceneTrack, frames: slice = slice(None)) -> None:
+    assert isinstance(track, MaskTarget)
     np.testing.assert_array_equal(track.clip.modal_mask, item.modal[frames])
     np.testing.assert_array_equal(track.amodal_mask, item.amodal[frames])
     assert track.clip.modal_mask.dtype == track.amodal_mask.dtype == np.bool_
@@ -58,7 +58,7 @@ def test_clips_are_read_back(tmp_path: Path, name: str, write: Write, identity: 
         np.testing.assert_allclose(track.depth, samples.nearness(), rtol=1e-6)
         if name != "fishbowl":  # whose video is compressed
             np.testing.assert_array_equal(track.clip.rgb, samples.frames())
-    whole = [track.whole_rgb for track in tracks.values() if isinstance(track, MaskTrack)]
+    whole = [track.amodal_rgb for track in tracks.values() if isinstance(track, MaskTarget)]
     if write in (samples.write_movi_objects, samples.write_folder):
         for picture, item in zip(whole, items.values(), strict=True):
             np.testing.assert_array_equal(picture, item.rgb)
@@ -143,10 +143,10 @@ def test_a_frame_of_another_size_is_an_error(tmp_path: Path) -> None:
 
 
 def test_identities_are_unique_and_there_is_a_track(tmp_path: Path) -> None:
-    def read(_: int, identity: str) -> BenchmarkTrack:
+    def read(_: int, identity: str) -> Target:
         mask = np.ones((1, 2, 2), dtype=np.bool_)
         clip = VideoClip(np.zeros((1, 2, 2, 3), dtype=np.uint8), mask)
-        return MaskTrack(identity=identity, clip=clip, amodal_mask=mask)
+        return MaskTarget(identity=identity, clip=clip, amodal_mask=mask)
 
     assert FileBenchmark("mine", {"data": tmp_path}, ["a", "b"], read).track(1).identity == "b"
     with pytest.raises(InputError, match="expected each track once, got a 2 times"):

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.evaluation.benchmarks.fishbowl import open_fishbowl
-from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
 from amodal_diffusion.types import InputError
 from tests.evaluation import samples
 from tests.media import write_frames
@@ -44,7 +44,7 @@ def test_whole_masks_may_lie_beside_the_video(tmp_path: Path) -> None:
     benchmark = open_fishbowl(data)
     assert len(benchmark) == len(samples.objects())
     track = benchmark.track(0)
-    assert isinstance(track, MaskTrack)
+    assert isinstance(track, MaskTarget)
     np.testing.assert_array_equal(track.amodal_mask, samples.objects()[0].amodal)
 
 

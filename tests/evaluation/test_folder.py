@@ -8,27 +8,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from amodal_diffusion.cli import main
+from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.evaluation.benchmarks.folder import open_folder
-from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
 from amodal_diffusion.types import InputError
 from tests.evaluation import samples
-from tests.media import run_command, write_masks
+from tests.media import write_masks
 
 
 def test_what_the_command_scenes_writes_is_read(tmp_path: Path) -> None:
     size = ("--frames", "2", "--height", "32", "--width", "48")
-    done = run_command("scenes", tmp_path / "out", "--count", "2", *size, "--masks", "-q")
-    assert done.returncode == 0, done.stderr
+    assert main(["scenes", str(tmp_path / "out"), "--count", "2", *size, "--masks", "-q"]) == 0
     benchmark = open_folder(tmp_path / "out")
     clips = {benchmark.identity(index).split("/")[1] for index in range(len(benchmark))}
     assert len(clips) == 2
     track = benchmark.track(0)
-    assert isinstance(track, MaskTrack)
+    assert isinstance(track, MaskTarget)
     assert not (track.clip.modal_mask & ~track.amodal_mask).any()
     assert track.depth is not None
-    assert track.whole_rgb is not None
+    assert track.amodal_rgb is not None
     visible = track.clip.modal_mask
-    np.testing.assert_array_equal(track.whole_rgb[visible], track.clip.rgb[visible])
+    np.testing.assert_array_equal(track.amodal_rgb[visible], track.clip.rgb[visible])
 
 
 def test_depth_and_whole_objects_may_be_missing(tmp_path: Path) -> None:
@@ -36,8 +36,8 @@ def test_depth_and_whole_objects_may_be_missing(tmp_path: Path) -> None:
     shutil.rmtree(data / "set/clip/depth")
     shutil.rmtree(data / "set/clip/objects")
     track = open_folder(data).track(0)
-    assert isinstance(track, MaskTrack)
-    assert (track.depth, track.whole_rgb) == (None, None)
+    assert isinstance(track, MaskTarget)
+    assert (track.depth, track.amodal_rgb) == (None, None)
     np.save(data / "set/clip/depth.npy", samples.nearness())
     np.testing.assert_array_equal(open_folder(data).track(0).depth, samples.nearness())
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.evaluation.benchmarks.movi import open_movi
-from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
 from amodal_diffusion.types import InputError
 from tests.evaluation import samples
 
@@ -30,7 +30,7 @@ def test_segmentations_may_be_grey(tmp_path: Path, mode: str) -> None:
     data = samples.write_movi(tmp_path)
     _relabel(tmp_path / "0007", mode)
     track = open_movi(data).track(0)
-    assert isinstance(track, MaskTrack)
+    assert isinstance(track, MaskTarget)
     np.testing.assert_array_equal(track.clip.modal_mask, samples.objects()[0].modal)
     np.testing.assert_array_equal(track.amodal_mask, samples.objects()[0].amodal)
 

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amodal_diffusion.evaluation.finishing import Account, finish
 from amodal_diffusion.evaluation.methods import Method, build_methods
 from amodal_diffusion.evaluation.report.tables import Cell, format_tables, format_verdicts, markdown, tables
-from amodal_diffusion.evaluation.runner import Run, TrackScorer
+from amodal_diffusion.evaluation.runner import Provenance, Run, Scorer
 from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.types import InputError
 from tests.squares import Guess, Squares, Sure
@@ -24,11 +23,13 @@ COUNT = 12
 
 def finished(path: Path, benchmark: Squares, methods: list[Method], *, top_k: int = 1) -> tuple[Path, dict[str, Any]]:
     folder = OutputFolder(path, inputs={}, settings={})
-    run = Run(benchmark, TrackScorer(methods, top_k=top_k), folder.work, "skip")
-    account = Account({"top_k": top_k, "models": {"<b>": None}}, "amodal-diffusion evaluate --out DIR", [], 1, "cpu")
+    run = Run(benchmark, Scorer(methods, top_k=top_k), folder.work, "skip")
+    provenance = Provenance(
+        {"top_k": top_k, "models": {"<b>": None}}, "amodal-diffusion evaluate --out DIR", [], 1, "cpu"
+    )
     with folder.opened():
         run.score(run.begin(folder))
-        return path, finish(run, account, folder).summary
+        return path, run.finish(provenance, folder).summary
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +69,8 @@ def test_boxes_have_their_table_alone(boxes: tuple[Path, dict[str, Any]]) -> Non
 
 
 def test_verdicts_say_by_how_much(masks: tuple[Path, dict[str, Any]]) -> None:
-    lines = format_verdicts(masks[1]["bars"]).splitlines()
-    assert any(line.startswith("FAIL  guess: mIoU_occ ") and "over hull, bar +0.20" in line for line in lines)
+    lines = format_verdicts(masks[1]["thresholds"]).splitlines()
+    assert any(line.startswith("FAIL  guess: mIoU_occ ") and "over hull, threshold +0.20" in line for line in lines)
     assert any(line.startswith("pass  sure: mIoU_occ +") for line in lines)
 
 

@@ -8,23 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amodal_diffusion.evaluation.content import ContentScorer
 from amodal_diffusion.evaluation.methods import build_methods
-from amodal_diffusion.evaluation.results import SkippedTrack, TrackResult, TrackStore
-from amodal_diffusion.evaluation.runner import TrackScorer
+from amodal_diffusion.evaluation.results import ResultStore, SkippedTarget, TargetResult
+from amodal_diffusion.evaluation.runner import Scorer
+from amodal_diffusion.evaluation.scores import ContentScorer
 from amodal_diffusion.frames.masks import decode_rle
 from amodal_diffusion.metrics import TrackScores
 from tests.squares import Guess, Squares
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> TrackStore:
-    (tmp_path / TrackStore.files(1)[0]).parent.mkdir()
-    return TrackStore(tmp_path, 2)
+def store(tmp_path: Path) -> ResultStore:
+    (tmp_path / ResultStore.files(1)[0]).parent.mkdir()
+    return ResultStore(tmp_path, 2)
 
 
-def result_of(index: int = 1, *, boxes: bool = False) -> TrackResult:
-    scorer = TrackScorer([*build_methods(["hull"]), Guess()], top_k=2, content=ContentScorer(), process=1)
+def result_of(index: int = 1, *, boxes: bool = False) -> TargetResult:
+    scorer = Scorer([*build_methods(["hull"]), Guess()], top_k=2, content=ContentScorer(), process=1)
     return scorer.score(Squares(boxes=boxes).track(index), index)
 
 
@@ -47,11 +47,11 @@ def assert_equal(one: object, other: object) -> None:
 
 
 @pytest.mark.parametrize("boxes", [False, True])
-def test_a_track_is_read_back_to_the_bit(store: TrackStore, boxes: bool) -> None:
+def test_a_track_is_read_back_to_the_bit(store: ResultStore, boxes: bool) -> None:
     result = result_of(boxes=boxes)
     store.write(result)
     read = store.read(1)
-    assert isinstance(read, TrackResult)
+    assert isinstance(read, TargetResult)
     assert_equal(read, result)
     assert read.process == 1
     if not boxes:
@@ -59,16 +59,16 @@ def test_a_track_is_read_back_to_the_bit(store: TrackStore, boxes: bool) -> None
         assert strict is TrackScores
 
 
-def test_what_is_missing(store: TrackStore) -> None:
+def test_what_is_missing(store: ResultStore) -> None:
     assert store.missing(keep_skipped=True) == [0, 1]
-    store.write(SkippedTrack(0, "squares/0", "damaged"))
+    store.write(SkippedTarget(0, "squares/0", "damaged"))
     store.write(result_of(1))
     assert store.missing(keep_skipped=True) == []
     assert store.missing(keep_skipped=False) == [0]
 
 
-def test_results_are_one_json_file_without_times(store: TrackStore, tmp_path: Path) -> None:
-    store.write(SkippedTrack(0, "squares/0", "damaged"))
+def test_results_are_one_json_file_without_times(store: ResultStore, tmp_path: Path) -> None:
+    store.write(SkippedTarget(0, "squares/0", "damaged"))
     store.write(result_of(1))
     store.write_results(tmp_path / "results.json", {"benchmark": "squares", "nothing": float("nan")})
     text = (tmp_path / "results.json").read_text(encoding="utf-8")

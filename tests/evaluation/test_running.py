@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from amodal_diffusion.evaluation import runner
 from amodal_diffusion.evaluation.methods import build_methods
 from amodal_diffusion.evaluation.processes import Processes
-from amodal_diffusion.evaluation.results import SkippedTrack, TrackResult
-from amodal_diffusion.evaluation.runner import STOP, BadTrack, Run, TrackScorer
+from amodal_diffusion.evaluation.results import SkippedTarget, TargetResult
+from amodal_diffusion.evaluation.runner import STOP, BadTrack, Provenance, Run, Scorer
 from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.types import InputError
-from tests.squares import Squares
+from tests.squares import Guess, Squares
 
 
 def begun(path: Path, benchmark: Squares, on_bad_track: BadTrack = "stop", methods: str = "modal") -> Run:
     """A run whose folder is there; nobody else is at work in it."""
     folder = OutputFolder(path / "out", inputs={}, settings={})
-    run = Run(benchmark, TrackScorer(build_methods([methods])), folder.work, on_bad_track)
+    run = Run(benchmark, Scorer(build_methods([methods])), folder.work, on_bad_track)
     folder.work.mkdir(exist_ok=True)
     assert run.begin(folder) == run.store.missing(keep_skipped=on_bad_track == "skip")
     return run
@@ -28,7 +30,28 @@ def test_a_share_is_kept_whatever_its_order(tmp_path: Path) -> None:
     run = begun(tmp_path, Squares(4))
     run.score([3, 1])
     assert run.store.missing(keep_skipped=False) == [0, 2]
-    assert isinstance(run.store.read(3), TrackResult)
+    assert isinstance(run.store.read(3), TargetResult)
+
+
+def test_shares_of_two_processes_give_the_bytes_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "draw_plots", lambda *_: {})  # test_report.py has the plots
+    methods = [*build_methods(["modal"]), Guess()]
+
+    def finished(path: Path, processes: int) -> bytes:
+        folder = OutputFolder(path, inputs={}, settings={})
+        runs = [
+            Run(Squares(3), Scorer(methods, top_k=2, process=index), folder.work, "stop") for index in range(processes)
+        ]
+        with folder.opened():
+            missing = runs[0].begin(folder)
+            for index, run in reversed(list(enumerate(runs))):
+                run.score(missing[index::processes])
+            runs[0].finish(Provenance({}, "amodal-diffusion evaluate --out DIR", [], processes, "cpu"), folder)
+        return b"".join((path / name).read_bytes() for name in ("results.json", "summary.json", "summary.md"))
+
+    assert finished(tmp_path / "one", 1) == finished(tmp_path / "two", 2)
+    timing = json.loads((tmp_path / "two/timing.json").read_text(encoding="utf-8"))
+    assert timing["tracks_by_process"] == {"0": 2, "1": 1}
 
 
 def test_a_bad_track_is_named_and_stops_all(tmp_path: Path) -> None:
@@ -47,7 +70,7 @@ def test_a_bad_track_is_named_and_stops_all(tmp_path: Path) -> None:
 def test_a_bad_track_is_left_out_and_looked_at_again_where_it_may_not_be(tmp_path: Path) -> None:
     run = begun(tmp_path, Squares(3, bad=1), "skip")
     run.score(range(3))
-    assert run.store.read(1) == SkippedTrack(1, "squares/1", "frame 2 of 1: is damaged")
+    assert run.store.read(1) == SkippedTarget(1, "squares/1", "frame 2 of 1: is damaged")
     assert run.store.missing(keep_skipped=True) == []
     assert begun(tmp_path, Squares(3, bad=1), "stop").store.missing(keep_skipped=False) == [1]
 

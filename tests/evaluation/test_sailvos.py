@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
+from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.evaluation.benchmarks.sailvos import open_sailvos
 from amodal_diffusion.frames.masks import encode_rle
 from amodal_diffusion.types import InputError
@@ -36,7 +36,7 @@ def test_the_truth_is_not_mended(tmp_path: Path) -> None:
     entries[0]["segmentation"][2] = encode_rle(small)
     data.write_text(json.dumps(entries))
     track = open_sailvos(data).track(0)
-    assert isinstance(track, MaskTrack)
+    assert isinstance(track, MaskTarget)
     np.testing.assert_array_equal(track.amodal_mask[2], small)
     np.testing.assert_array_equal(track.clip.modal_mask, samples.objects()[0].modal)
 

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amodal_diffusion.evaluation.benchmarks.protocol import BoxTrack, MaskTrack
+from amodal_diffusion.evaluation.benchmarks.base import BoxTarget, MaskTarget
 from amodal_diffusion.evaluation.benchmarks.scenes import ScenesBenchmark
-from amodal_diffusion.evaluation.content import ContentScorer
-from amodal_diffusion.evaluation.mask_scores import BoxScores, MaskScores
 from amodal_diffusion.evaluation.methods import BASELINES, build_methods
-from amodal_diffusion.evaluation.results import TrackResult
-from amodal_diffusion.evaluation.runner import TrackScorer, occlusion_of
+from amodal_diffusion.evaluation.results import TargetResult
+from amodal_diffusion.evaluation.runner import Scorer, occlusion_of
+from amodal_diffusion.evaluation.scores import BoxScores, ContentScorer, MaskScores
 from amodal_diffusion.evaluation.summary import RunSummary
 from amodal_diffusion.frames.masks import decode_rle
 from amodal_diffusion.metrics import score_track
@@ -26,33 +25,33 @@ from tests.squares import Guess, Squares
 
 
 @pytest.fixture(scope="module")
-def tracks() -> list[MaskTrack]:
-    benchmark = ScenesBenchmark("validation", clips=3)
-    return [benchmark.track(index) for index in range(3)]
+def tracks() -> list[MaskTarget]:
+    benchmark = ScenesBenchmark("validation", clips=2)
+    return [benchmark.track(index) for index in range(2)]
 
 
-def square(index: int = 1) -> MaskTrack:
+def square(index: int = 1) -> MaskTarget:
     track = Squares().track(index)
-    assert isinstance(track, MaskTrack)
+    assert isinstance(track, MaskTarget)
     return track
 
 
-def same(one: TrackResult, other: TrackResult, method: str) -> bool:
+def same(one: TargetResult, other: TargetResult, method: str) -> bool:
     first, second = one.methods[method], other.methods[method]
     assert str(first.content) == str(second.content)  # as text, NaN equals itself
     return [sample.masks for sample in first.samples] == [sample.masks for sample in second.samples]
 
 
-def test_scenes_come_with_all_truth(tracks: list[MaskTrack]) -> None:
-    assert [track.clip.rgb.shape for track in tracks] == [(16, 64, 128, 3)] * 3
+def test_scenes_come_with_all_truth(tracks: list[MaskTarget]) -> None:
+    assert [track.clip.rgb.shape for track in tracks] == [(16, 64, 128, 3)] * 2
     for track in tracks:
         assert (track.amodal_mask >= track.clip.modal_mask).all()
         assert track.depth is not None
-        assert track.whole_rgb is not None
-    assert len({track.identity for track in tracks}) == len({track.seed() for track in tracks}) == 3
+        assert track.amodal_rgb is not None
+    assert len({track.identity for track in tracks}) == len({track.seed() for track in tracks}) == 2
 
 
-def test_a_seed_depends_on_the_identity_and_the_sample_alone(tracks: list[MaskTrack]) -> None:
+def test_a_seed_depends_on_the_identity_and_the_sample_alone(tracks: list[MaskTarget]) -> None:
     again = ScenesBenchmark("validation", clips=2).track(1)
     assert again.seed() == tracks[1].seed()
     assert len({again.seed(sample) for sample in range(5)}) == 5
@@ -60,15 +59,15 @@ def test_a_seed_depends_on_the_identity_and_the_sample_alone(tracks: list[MaskTr
 
 def test_neither_order_nor_company_changes_a_prediction() -> None:
     tracks = [square(index) for index in range(3)]
-    among = TrackScorer([*build_methods(["hull"]), Guess()], top_k=2, content=ContentScorer())
-    alone = TrackScorer([Guess()], top_k=2, content=ContentScorer())
+    among = Scorer([*build_methods(["hull"]), Guess()], top_k=2, content=ContentScorer())
+    alone = Scorer([Guess()], top_k=2, content=ContentScorer())
     forward = [among.score(track, index) for index, track in enumerate(tracks)]
     backward = [alone.score(track, index) for index, track in reversed(list(enumerate(tracks)))]
     assert all(same(one, other, "guess") for one, other in zip(forward, reversed(backward), strict=True))
 
 
 def test_only_learned_methods_give_several_samples() -> None:
-    result = TrackScorer([*build_methods(["modal"]), Guess()], top_k=3).score(square(), 0)
+    result = Scorer([*build_methods(["modal"]), Guess()], top_k=3).score(square(), 0)
     assert {name: len(method.samples) for name, method in result.methods.items()} == {"modal": 1, "guess": 3}
     assert result.methods["modal"].calibration is None
     guess = result.methods["guess"]
@@ -79,7 +78,7 @@ def test_only_learned_methods_give_several_samples() -> None:
 
 def test_masks_that_are_kept_are_those_that_were_scored() -> None:
     track = square()
-    result = TrackScorer([Guess()]).score(track, 0)
+    result = Scorer([Guess()]).score(track, 0)
     (sample,) = result.methods["guess"].samples
     kept = np.stack([decode_rle(mask) for mask in sample.masks])
     assert (kept >= track.clip.modal_mask).all()
@@ -97,9 +96,9 @@ def test_occlusion_of_a_track_by_hand() -> None:
 
 def test_boxes_alone_are_scored_where_they_are_the_truth() -> None:
     track = Squares(boxes=True).track(1)
-    assert isinstance(track, BoxTrack)
+    assert isinstance(track, BoxTarget)
     track.amodal_boxes[3, 2:] = 0  # not in the frame
-    result = TrackScorer(build_methods(["modal"]), content=ContentScorer()).score(track, 0)
+    result = Scorer(build_methods(["modal"]), content=ContentScorer()).score(track, 0)
     (sample,) = result.methods["modal"].samples
     assert isinstance(sample.scores, BoxScores)
     np.testing.assert_allclose(sample.scores.box_iou, [1, 6 / 8, 4 / 8, math.nan])
@@ -107,9 +106,9 @@ def test_boxes_alone_are_scored_where_they_are_the_truth() -> None:
     assert result.methods["modal"].content is None
 
 
-def test_baselines_stand_in_their_known_order(tracks: list[MaskTrack]) -> None:
+def test_baselines_stand_in_their_known_order(tracks: list[MaskTarget]) -> None:
     methods = build_methods(BASELINES)
-    summary, scorer = RunSummary(methods), TrackScorer(methods)
+    summary, scorer = RunSummary(methods), Scorer(methods)
     for index, track in enumerate(tracks):
         summary.add(scorer.score(track, index))
     strict = {name: record["strict"] for name, record in summary.record()["methods"].items()}  # type: ignore[attr-defined]
@@ -124,7 +123,7 @@ def test_baselines_stand_in_their_known_order(tracks: list[MaskTrack]) -> None:
 @pytest.mark.parametrize("name", BASELINES)
 def test_only_baselines_of_nearer_pixels_get_the_depth(name: str) -> None:
     without = Squares(depth=False).track(1)
-    scorer = TrackScorer(build_methods([name]))
+    scorer = Scorer(build_methods([name]))
     if name.endswith("-nearer"):
         with pytest.raises(InputError, match=rf"methods: {name}: need depth, and squares/1 has none"):
             scorer.check(without)
@@ -135,7 +134,7 @@ def test_only_baselines_of_nearer_pixels_get_the_depth(name: str) -> None:
 
 def test_content_is_scored_where_something_is_hidden(tmp_path: Path) -> None:
     content = ContentScorer(features=VideoFeatures(tiny_video_features(tmp_path)))
-    scorer = TrackScorer(build_methods(["modal"]), content=content)
+    scorer = Scorer(build_methods(["modal"]), content=content)
     hides = scorer.score(square(), 0)
     result = hides.methods["modal"]
     assert result.content is not None

@@ -1,4 +1,4 @@
-"""Means, curves, rankings and bars of a run, on methods whose scores are known."""
+"""Means, curves, rankings and thresholds of a run, on methods whose scores are known."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
-from amodal_diffusion.evaluation.content import ContentScorer
+from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.evaluation.methods import Method, build_methods
-from amodal_diffusion.evaluation.report.tables import describe_bar
-from amodal_diffusion.evaluation.report.thresholds import CONTENT_BARS, Bar, Judge
-from amodal_diffusion.evaluation.results import SkippedTrack, TrackResult, json_text
-from amodal_diffusion.evaluation.runner import TrackScorer
+from amodal_diffusion.evaluation.report.tables import describe_verdict
+from amodal_diffusion.evaluation.report.thresholds import CONTENT_THRESHOLDS, GainThreshold, ThresholdCheck
+from amodal_diffusion.evaluation.results import SkippedTarget, TargetResult, json_text
+from amodal_diffusion.evaluation.runner import Scorer
+from amodal_diffusion.evaluation.scores import ContentScorer
 from amodal_diffusion.evaluation.summary import BINS, RunSummary
 from tests.squares import FRAMES, Guess, Squares, Sure
 
 COUNT = 4
 
 
-def results_of(methods: list[Method], *, boxes: bool = False, top_k: int = 1, paint: bool = False) -> list[TrackResult]:
-    scorer = TrackScorer(methods, top_k=top_k, content=ContentScorer() if paint else None)
+def results_of(
+    methods: list[Method], *, boxes: bool = False, top_k: int = 1, paint: bool = False
+) -> list[TargetResult]:
+    scorer = Scorer(methods, top_k=top_k, content=ContentScorer() if paint else None)
     benchmark = Squares(COUNT, boxes=boxes)
     return [scorer.score(benchmark.track(index), index) for index in range(COUNT)]
 
@@ -90,7 +92,7 @@ def test_boxes_alone() -> None:
     assert list(record["methods"]["modal"]) == ["learned", "uses_depth", "samples", "boxes"]
     best = record["methods"]["guess"]["best_of_samples"]["boxes"]
     assert best["miou"] >= record["methods"]["guess"]["boxes"]["miou"]
-    assert record["bars"] == []
+    assert record["thresholds"] == []
 
 
 def test_a_track_left_out_is_in_no_mean_and_is_named() -> None:
@@ -100,7 +102,7 @@ def test_a_track_left_out_is_in_no_mean_and_is_named() -> None:
     for result in others:
         summary.add(result)
     means = record_of(summary)["methods"]
-    summary.add(SkippedTrack(0, first.identity, "is damaged"))
+    summary.add(SkippedTarget(0, first.identity, "is damaged"))
     record = record_of(summary)
     assert record["methods"] == means
     assert record["tracks"] == {
@@ -127,25 +129,25 @@ def test_curves_put_frames_where_they_belong() -> None:
     assert {entry["value"] for entry in curves["miou_occ"]["sure"]} == {1.0, None}
 
 
-def test_each_bar_meets_the_methods_it_is_for() -> None:
+def test_each_threshold_meets_the_methods_it_is_for() -> None:
     methods = [*build_methods(["modal", "hull", "hull-nearer"]), Guess("bare"), Guess("deep", uses_depth=True)]
-    bars = record_of(summary_of(methods))["bars"]
-    outcome = {(bar["baseline"], bar["method"]) for bar in bars if "baseline" in bar}
+    verdicts = record_of(summary_of(methods))["thresholds"]
+    outcome = {(verdict["baseline"], verdict["method"]) for verdict in verdicts if "baseline" in verdict}
     assert outcome == {("hull", "bare"), ("hull-nearer", "deep"), ("modal", "bare"), ("modal", "deep")}
 
 
 def test_gains_are_paired_by_frame() -> None:
     benchmark = Squares(COUNT)
-    bars = record_of(summary_of(methods_with(Sure(benchmark))))["bars"]
-    occluded, whole = (bar for bar in bars if "baseline" in bar)
+    verdicts = record_of(summary_of(methods_with(Sure(benchmark))))["thresholds"]
+    occluded, whole = (verdict for verdict in verdicts if "baseline" in verdict)
     assert (occluded["measure"], occluded["baseline"], occluded["passed"]) == ("miou_occ", "hull", True)
     modal = record_of(summary_of(methods_with()))["methods"]["modal"]["strict"]["miou"]
     assert whole["gain"]["value"] == pytest.approx(1 - modal)
     methods = [Sure(benchmark), *build_methods(["modal"])]
-    judge = Judge(methods, [Bar("miou_occ", "modal", 1.0, with_depth=None)], [])
+    check = ThresholdCheck(methods, [GainThreshold("miou_occ", "modal", 1.0, with_depth=None)], [])
     for result in results_of(methods):
-        judge.add(result)
-    (verdict,) = judge.verdicts()
+        check.add(result)
+    (verdict,) = check.verdicts()
     assert verdict.passed  # 1 less 0 in every frame that hides something, so without an error
     assert verdict.value.standard_error == pytest.approx(0.0, abs=1e-12)
 
@@ -153,31 +155,34 @@ def test_gains_are_paired_by_frame() -> None:
 def test_painting_is_paired_by_track() -> None:
     methods = [Sure(Squares(COUNT)), *build_methods(["modal", "temporal"])]
     results = results_of(methods, paint=True)
-    judge = Judge(methods, CONTENT_BARS, [])
+    check = ThresholdCheck(methods, CONTENT_THRESHOLDS, [])
     for result in results:
-        judge.add(result)
-    fill, copy = judge.verdicts()
-    assert [(verdict.bar.baseline, verdict.passed) for verdict in (fill, copy)] == [("modal", True), ("temporal", True)]
+        check.add(result)
+    fill, copy = check.verdicts()
+    assert [(verdict.threshold.baseline, verdict.passed) for verdict in (fill, copy)] == [
+        ("modal", True),
+        ("temporal", True),
+    ]
     psnr = [[result.methods[name].content.psnr for name in ("sure", "modal")] for result in results]  # type: ignore[union-attr]
     assert fill.value.value == pytest.approx(np.nanmean([sure - modal for sure, modal in psnr]))
-    assert "PSNR" in describe_bar(fill.record())
+    assert "PSNR" in describe_verdict(fill.record())
 
 
-def test_no_bar_without_its_baseline() -> None:
-    assert all("baseline" not in bar for bar in record_of(summary_of([Guess()]))["bars"])
+def test_no_threshold_without_its_baseline() -> None:
+    assert all("baseline" not in verdict for verdict in record_of(summary_of([Guess()]))["thresholds"])
 
 
 def test_levels_look_at_tracks_that_hide_nothing() -> None:
     benchmark = Squares(COUNT)
     methods: list[Method] = [Sure(benchmark)]
-    judge, scorer, track = Judge(methods, []), TrackScorer(methods), benchmark.track(1)
-    assert isinstance(track, MaskTrack)
-    judge.add(scorer.score(track, 1))
-    assert "open_miou" not in {verdict.bar.measure for verdict in judge.verdicts()}
+    check, scorer, track = ThresholdCheck(methods, []), Scorer(methods), benchmark.track(1)
+    assert isinstance(track, MaskTarget)
+    check.add(scorer.score(track, 1))
+    assert "open_miou" not in {verdict.threshold.measure for verdict in check.verdicts()}
     # The method gives the square where nothing of it is hidden: all it adds is invented.
-    judge.add(scorer.score(MaskTrack(identity=track.identity, clip=track.clip, amodal_mask=track.clip.modal_mask), 1))
+    check.add(scorer.score(MaskTarget(identity=track.identity, clip=track.clip, amodal_mask=track.clip.modal_mask), 1))
     added = (track.amodal_mask & ~track.clip.modal_mask).sum() / track.clip.modal_mask.sum()
-    found = {verdict.bar.measure: verdict for verdict in judge.verdicts()}
+    found = {verdict.threshold.measure: verdict for verdict in check.verdicts()}
     assert found["open_invented"].value.value == pytest.approx(added)
     assert not found["open_invented"].passed
     assert 0 < found["open_miou"].value.value < 0.97
@@ -185,7 +190,7 @@ def test_levels_look_at_tracks_that_hide_nothing() -> None:
 
 def test_nothing_hidden_ranks_by_the_whole_object() -> None:
     methods = methods_with()
-    scorer, summary = TrackScorer(methods), RunSummary(methods)
+    scorer, summary = Scorer(methods), RunSummary(methods)
     track = Squares().track(1)
     whole = type(track)(
         identity="whole",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amodal_diffusion.evaluation.benchmarks.protocol import BoxTrack
+from amodal_diffusion.evaluation.benchmarks.base import BoxTarget
 from amodal_diffusion.evaluation.benchmarks.tao_amodal import open_tao_amodal
 from amodal_diffusion.metrics import box_iou, boxes_of
 from amodal_diffusion.types import InputError
@@ -24,7 +24,7 @@ def test_each_side_grows_by_a_quarter_and_boxes_move_along(tmp_path: Path) -> No
     assert len(benchmark) == len(items)
     for index, item in enumerate(items):
         track = benchmark.track(index)
-        assert isinstance(track, BoxTrack)
+        assert isinstance(track, BoxTarget)
         assert track.identity == benchmark.identity(index) == f"tao-amodal/7/{item.track_id}/00000"
         clip = track.clip
         assert clip.modal_mask.shape == (samples.FRAMES, samples.HEIGHT + 2 * DOWN, samples.WIDTH + 2 * RIGHT)
@@ -59,7 +59,7 @@ def test_a_box_may_leave_the_frame(tmp_path: Path) -> None:
     entries[0]["amodal_bboxes"][0] = [-5, 3, 60, 40.5]
     data.write_text(json.dumps(entries))
     track = open_tao_amodal(data).track(0)
-    assert isinstance(track, BoxTrack)
+    assert isinstance(track, BoxTarget)
     assert track.amodal_boxes[0].tolist() == [-5 + RIGHT, 3 + DOWN, 60, 40.5]
 
 

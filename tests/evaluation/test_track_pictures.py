@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amodal_diffusion.evaluation.benchmarks.protocol import BoxTrack, MaskTrack
+from amodal_diffusion.evaluation.benchmarks.base import BoxTarget, MaskTarget
 from amodal_diffusion.evaluation.report.pictures import draw_track, jpeg
 from amodal_diffusion.types import VideoClip
 from tests.squares import Squares
 
 
-def mask_track() -> MaskTrack:
+def mask_track() -> MaskTarget:
     track = Squares().track(1)
-    assert isinstance(track, MaskTrack)
+    assert isinstance(track, MaskTarget)
     return track
 
 
-def larger(track: MaskTrack, times: int) -> MaskTrack:
+def larger(track: MaskTarget, times: int) -> MaskTarget:
     def grown(array: np.ndarray) -> np.ndarray:
         return array.repeat(times, axis=1).repeat(times, axis=2)
 
@@ -51,7 +51,7 @@ def test_a_hidden_part_is_marked_in_the_truth_alone(times: int) -> None:
 
 def test_boxes_are_drawn_where_they_are_the_truth() -> None:
     track = Squares(boxes=True).track(1)
-    assert isinstance(track, BoxTrack)
+    assert isinstance(track, BoxTarget)
     sheet = draw_track(track, {"modal": track.clip.modal_mask})
     none = draw_track(replace(track, amodal_boxes=np.zeros_like(track.amodal_boxes)), {"modal": track.clip.modal_mask})
     differ = (sheet != none).any(axis=2)

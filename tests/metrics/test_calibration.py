@@ -16,9 +16,9 @@ EVERYWHERE = np.ones((1, 1, 10), dtype=np.bool_)
 def test_a_curve_by_hand() -> None:
     probability = np.asarray([[[0, 0, 0, 0.5, 0.5, 0.5, 0.5, 1, 1, 1]]], dtype=np.float32)
     truth = np.asarray([[[0, 0, 1, 1, 0, 0, 0, 1, 1, 1]]], dtype=np.bool_)
-    gathered = Calibration(bins=2)
-    gathered.add(probability, truth, EVERYWHERE)
-    curve = gathered.result()
+    pooled = Calibration(bins=2)
+    pooled.add(probability, truth, EVERYWHERE)
+    curve = pooled.result()
     assert curve.pixels.tolist() == [3, 4, 3]
     assert curve.predicted.tolist() == [0, 0.5, 1]
     assert curve.observed.tolist() == [1 / 3, 1 / 4, 1]
@@ -27,22 +27,22 @@ def test_a_curve_by_hand() -> None:
 
 
 def test_only_the_region_counts_and_tracks_add_up() -> None:
-    gathered = Calibration(bins=10)
+    pooled = Calibration(bins=10)
     region = EVERYWHERE.copy()
     region[..., 5:] = False
     for _ in range(2):
-        gathered.add(np.full((1, 1, 10), 0.3, dtype=np.float32), ~EVERYWHERE, region)
-    curve = gathered.result()
+        pooled.add(np.full((1, 1, 10), 0.3, dtype=np.float32), ~EVERYWHERE, region)
+    curve = pooled.result()
     assert curve.pixels.tolist() == [0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0]  # 0.3 in float32 is a little above
     assert math.isnan(curve.observed[0])
     assert curve.error == pytest.approx(0.3)
 
 
 def test_nothing_predicted_has_no_error_where_predicted() -> None:
-    gathered = Calibration()
-    gathered.add(np.zeros((1, 1, 10), dtype=np.float32), ~EVERYWHERE, EVERYWHERE)
-    assert gathered.result().error == 0.0
-    assert math.isnan(gathered.result().error_where_predicted)
+    pooled = Calibration()
+    pooled.add(np.zeros((1, 1, 10), dtype=np.float32), ~EVERYWHERE, EVERYWHERE)
+    assert pooled.result().error == 0.0
+    assert math.isnan(pooled.result().error_where_predicted)
 
 
 @pytest.mark.parametrize("values", [np.full((1, 1, 10), 1.5), np.full((1, 1, 10), np.nan), np.zeros((1, 1, 9))])
@@ -57,8 +57,8 @@ def test_sums_of_two_make_one_curve() -> None:
     for part in parts:
         probability = generator.random((1, 1, 10), dtype=np.float32)
         truth = generator.random((1, 1, 10)) < 0.5
-        for gathered in (whole, part):
-            gathered.add(probability, truth, EVERYWHERE)
+        for pooled in (whole, part):
+            pooled.add(probability, truth, EVERYWHERE)
     joined = Calibration()
     for part in parts:
         joined.add_sums(part.sums())

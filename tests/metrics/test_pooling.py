@@ -40,11 +40,11 @@ def test_pooling_nothing_is_not_a_number() -> None:
 
 
 def test_a_pool_goes_on_after_a_result() -> None:
-    gathered = FramePool()
-    gathered.add(np.asarray([1.0]))
-    assert gathered.result().value == 1.0
-    gathered.add(np.asarray([0.0]))
-    assert gathered.result().value == 0.5
+    pooled = FramePool()
+    pooled.add(np.asarray([1.0]))
+    assert pooled.result().value == 1.0
+    pooled.add(np.asarray([0.0]))
+    assert pooled.result().value == 0.5
 
 
 def test_the_interval_is_students() -> None:
@@ -54,16 +54,16 @@ def test_the_interval_is_students() -> None:
 
 
 def test_a_ratio_counts_tracks_that_add_to_its_first_sum_alone() -> None:
-    gathered = RatioPool()
+    pooled = RatioPool()
     for part, whole in ((2.0, 4.0), (0.0, 0.0), (1.0, 0.0), (0.0, 2.0)):
-        gathered.add(part, whole)
-    ratio = gathered.result()
+        pooled.add(part, whole)
+    ratio = pooled.result()
     assert (ratio.value, ratio.tracks) == (0.5, 3)
     # Residuals of the tracks: 2 - 4/2, 1 and 0 - 2/2.
     assert ratio.standard_error == pytest.approx(math.sqrt(3 / 2 * (0 + 1 + 1)) / 6)
 
 
 def test_a_ratio_of_nothing_is_not_a_number() -> None:
-    gathered = RatioPool()
-    gathered.add(1.0, 0.0)
-    assert math.isnan(gathered.result().value)
+    pooled = RatioPool()
+    pooled.add(1.0, 0.0)
+    assert math.isnan(pooled.result().value)

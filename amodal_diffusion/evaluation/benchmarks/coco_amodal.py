@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amodal_diffusion.data.amodal_images import AmodalImageIndex
-from amodal_diffusion.evaluation.benchmarks.protocol import FileBenchmark, FrameFolders, MaskTrack, given_inputs
+from amodal_diffusion.evaluation.benchmarks.base import FileBenchmark, FrameFolders, MaskTarget, given_inputs
 from amodal_diffusion.types import VideoClip
 
 
@@ -24,10 +24,10 @@ def open_coco_amodal(
 
     Args:
         data: the annotation file, of any size, see `AmodalImageIndex`.
-        images: root of the images; its own folder by default.
+        images: root of the images; the folder of the annotation file by default.
         depth: root of depth pictures, see `FrameFolders`.
         index_folder: see :class:`~amodal_diffusion.data.index.EntryIndex`.
-        limit: take the first so many tracks; all by default.
+        limit: number of tracks, from the first; None for all.
 
     Raises:
         InputError: if the file cannot be used.
@@ -40,15 +40,15 @@ def open_coco_amodal(
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads the objects of an index."""
+    """Reads the objects of an index as targets."""
 
     index: AmodalImageIndex
     frames: FrameFolders
 
-    def read(self, number: int, identity: str) -> MaskTrack:
+    def read(self, number: int, identity: str) -> MaskTarget:
         item = self.index.object(number)
         names = [item.image_file_name]
-        return MaskTrack(
+        return MaskTarget(
             identity=identity,
             clip=VideoClip(self.frames.read_rgb(names, item.size), item.modal[None]),
             amodal_mask=item.amodal[None],

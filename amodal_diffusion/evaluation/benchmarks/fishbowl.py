@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from amodal_diffusion.evaluation.benchmarks.protocol import FileBenchmark, MaskTrack, given_inputs, read_json
+from amodal_diffusion.evaluation.benchmarks.base import FileBenchmark, MaskTarget, given_inputs, read_json
 from amodal_diffusion.io.coco import decode_coco_mask, may_be_visible
 from amodal_diffusion.io.depth_files import read_depth
 from amodal_diffusion.io.images import natural_key
@@ -29,7 +29,7 @@ def open_fishbowl(data: Path, *, depth: Path | None = None, limit: int | None = 
     Args:
         data: folder of videos, see docs/data.md.
         depth: has ``VIDEO`` or ``VIDEO.npy`` for each, see :func:`~amodal_diffusion.io.depth_files.read_depth`.
-        limit: take the first so many tracks; all by default.
+        limit: number of tracks, from the first; None for all.
 
     Raises:
         InputError: if there is no video, or masks cannot be read.
@@ -54,14 +54,14 @@ class _Object:
     number: int
     whole: Path
 
-    def read(self, identity: str, depth: Path | None) -> MaskTrack:
+    def read(self, identity: str, depth: Path | None) -> MaskTarget:
         rgb, fps = read_clip(_video_file(self.video))
         size = rgb.shape[1], rgb.shape[2]
         modal = _decoded(_read_masks(self.video / MASKS)[self.number], size, f"{self.video / MASKS}: {self.number}")
         amodal = _decoded(_read_masks(self.whole)[self.number], size, f"{self.whole}: {self.number}")
         if len(amodal) != len(modal):
             raise InputError(f"{self.whole}: {len(amodal)} masks for {len(modal)} in {self.video / MASKS}")
-        return MaskTrack(
+        return MaskTarget(
             identity=identity,
             clip=VideoClip(rgb, modal, fps),
             amodal_mask=amodal,

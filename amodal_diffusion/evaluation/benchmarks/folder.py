@@ -11,7 +11,7 @@ import numpy as np
 
 from amodal_diffusion.data.folder_source import FolderClip, FolderNames, folder_clips
 from amodal_diffusion.data.sailvos import read_frame
-from amodal_diffusion.evaluation.benchmarks.protocol import FileBenchmark, MaskTrack
+from amodal_diffusion.evaluation.benchmarks.base import FileBenchmark, MaskTarget
 from amodal_diffusion.io.depth_files import read_depth
 from amodal_diffusion.io.images import list_pictures
 from amodal_diffusion.types import FloatArray, InputError, UInt8Array, VideoClip
@@ -30,7 +30,7 @@ def open_folder(data: Path, *, limit: int | None = None) -> FileBenchmark:
 
     Args:
         data: holds the clips.
-        limit: take the first so many tracks; all by default.
+        limit: number of tracks, from the first; None for all.
 
     Raises:
         InputError: if there is no clip, or a clip's masks and frames do not belong together.
@@ -47,15 +47,15 @@ class _Object:
     clip: FolderClip
     name: str
 
-    def read(self, identity: str) -> MaskTrack:
+    def read(self, identity: str) -> MaskTarget:
         modal, amodal = self.clip.objects[self.name]
         size = modal.height, modal.width
-        return MaskTrack(
+        return MaskTarget(
             identity=identity,
             clip=VideoClip(_read_frames(self.clip.frames, size), np.stack(list(modal))),
             amodal_mask=np.stack(list(amodal)),
             depth=self._depth(size),
-            whole_rgb=self._whole(size),
+            amodal_rgb=self._whole(size),
         )
 
     def _depth(self, size: tuple[int, int]) -> FloatArray | None:

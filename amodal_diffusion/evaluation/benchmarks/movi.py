@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from amodal_diffusion.data.sailvos import read_frame
-from amodal_diffusion.evaluation.benchmarks.protocol import FileBenchmark, MaskTrack, read_json
+from amodal_diffusion.evaluation.benchmarks.base import FileBenchmark, MaskTarget, read_json
 from amodal_diffusion.io.images import natural_key, read_floats, read_integers
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array, VideoClip
 
@@ -112,7 +112,7 @@ def open_movi(data: Path, *, limit: int | None = None) -> FileBenchmark:
 
     Args:
         data: folder of clips, see docs/data.md.
-        limit: take the first so many tracks; all by default.
+        limit: number of tracks, from the first; None for all.
 
     Raises:
         InputError: if there is no clip, or a segmentation cannot be read.
@@ -148,19 +148,19 @@ def _clips(data: Path) -> list[Path]:
     return sorted(found, key=lambda path: natural_key(str(path)))
 
 
-def _read(path: Path, number: int, identity: str) -> MaskTrack:
+def _read(path: Path, number: int, identity: str) -> MaskTarget:
     clip = MoviClip.of(path)
     item = clip.objects[number]
     files = clip.ordered(clip.segmentation, "segmentation")
     values = [read_integers(file).values for file in files]
     size = values[0].shape[0], values[0].shape[1]
     scene = np.stack([_sized(picture, size, file) for picture, file in zip(values, files, strict=True)])
-    return MaskTrack(
+    return MaskTarget(
         identity=identity,
         clip=VideoClip(_read_rgb(clip, clip.rgba, "rgba", size), scene == item.value, _fps(path)),
         amodal_mask=_read_alone(clip, item, size),
         depth=_read_nearness(clip, size),
-        whole_rgb=_read_rgb(clip, item.rgba, f"object {number}: rgba", size) if item.rgba else None,
+        amodal_rgb=_read_rgb(clip, item.rgba, f"object {number}: rgba", size) if item.rgba else None,
     )
 
 

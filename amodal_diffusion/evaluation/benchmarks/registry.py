@@ -1,4 +1,4 @@
-"""All benchmarks by name, opened from what a user gives."""
+"""All benchmarks by name."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
+from amodal_diffusion.evaluation.benchmarks.base import Benchmark
 from amodal_diffusion.evaluation.benchmarks.coco_amodal import open_coco_amodal
 from amodal_diffusion.evaluation.benchmarks.fishbowl import open_fishbowl
 from amodal_diffusion.evaluation.benchmarks.folder import open_folder
 from amodal_diffusion.evaluation.benchmarks.movi import open_movi
-from amodal_diffusion.evaluation.benchmarks.protocol import Benchmark
 from amodal_diffusion.evaluation.benchmarks.sailvos import open_sailvos
 from amodal_diffusion.evaluation.benchmarks.scenes import CLIPS, ScenesBenchmark
 from amodal_diffusion.evaluation.benchmarks.tao_amodal import open_tao_amodal
@@ -18,17 +18,17 @@ from amodal_diffusion.synthetic import Split
 from amodal_diffusion.types import InputError
 
 SCENES = "scenes"
-_OF_AN_ANNOTATION_FILE = ("images", "depth", "index_folder")
-_FILES: dict[str, tuple[Callable[..., Benchmark], tuple[str, ...]]] = {
-    "sailvos": (open_sailvos, _OF_AN_ANNOTATION_FILE),
-    "tao-amodal": (open_tao_amodal, _OF_AN_ANNOTATION_FILE),
+_ANNOTATION_OPTIONS = ("images", "depth", "index_folder")
+FILE_BENCHMARKS: dict[str, tuple[Callable[..., Benchmark], tuple[str, ...]]] = {
+    "sailvos": (open_sailvos, _ANNOTATION_OPTIONS),
+    "tao-amodal": (open_tao_amodal, _ANNOTATION_OPTIONS),
     "movi": (open_movi, ()),
     "fishbowl": (open_fishbowl, ("depth",)),
-    "coco-amodal": (open_coco_amodal, _OF_AN_ANNOTATION_FILE),
+    "coco-amodal": (open_coco_amodal, _ANNOTATION_OPTIONS),
     "folder": (open_folder, ()),
 }
-"""How each benchmark of files is opened, and with which folders beside its data."""
-BENCHMARKS: tuple[str, ...] = (SCENES, *_FILES)
+"""Function that opens each benchmark of files, and the options beside ``--data`` that it takes."""
+BENCHMARKS: tuple[str, ...] = (SCENES, *FILE_BENCHMARKS)
 
 
 def open_benchmark(
@@ -41,19 +41,19 @@ def open_benchmark(
     split: str | None = None,
     limit: int | None = None,
 ) -> Benchmark:
-    """Open a benchmark; its tracks are listed here and read when they are asked for.
+    """Open a benchmark: list its tracks, each of which is read when it is asked for.
 
     docs/data.md has the layout of each one's files.
 
     Args:
         name: one of `BENCHMARKS`.
-        data: its file or folder; none for ``scenes``, which are made.
+        data: file or folder of the benchmark; None for ``scenes``, which are generated.
         images: root of the frames that an annotation file names; its own folder by default.
         depth: root of depth, nearer is larger, for benchmarks that have none of their own: for those of annotation
             files a picture under the path of each frame, for ``fishbowl`` a folder of them or an array a video.
         index_folder: where the index of an annotation file is kept; its own folder by default.
-        split: of ``scenes``: test-v1 (by default), validation or train.
-        limit: take the first so many tracks; all by default.
+        split: split of ``scenes``: test-v1 (by default), validation or train.
+        limit: number of tracks, from the first; None for all.
 
     Raises:
         InputError: if the name is unknown, an argument is missing or is not for this benchmark, or nothing is there.
@@ -64,7 +64,7 @@ def open_benchmark(
     if name == SCENES:
         _refuse(name, data=data, **folders)
         return ScenesBenchmark(_split(split), CLIPS if limit is None else limit)
-    opener, accepted = _FILES[name]
+    opener, accepted = FILE_BENCHMARKS[name]
     _refuse(name, split=split, **{key: value for key, value in folders.items() if key not in accepted})
     if data is None:
         raise InputError(f"data: expected the file or folder of the benchmark {name}, got none")
@@ -78,7 +78,7 @@ def open_benchmark(
 
 
 def _refuse(benchmark: str, **arguments: Path | str | None) -> None:
-    """Refuse arguments that a benchmark has no use for."""
+    """Refuse arguments that a benchmark does not take."""
     for name, value in arguments.items():
         if value is not None:
             raise InputError(f"{name}: expected none for the benchmark {benchmark}, got {value}; leave it out")

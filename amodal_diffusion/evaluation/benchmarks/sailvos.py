@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from amodal_diffusion.data.index import TrackIndex
-from amodal_diffusion.evaluation.benchmarks.protocol import FileBenchmark, FrameFolders, MaskTrack, given_inputs
+from amodal_diffusion.evaluation.benchmarks.base import FileBenchmark, FrameFolders, MaskTarget, given_inputs
 from amodal_diffusion.types import VideoClip
 
 
@@ -24,10 +24,10 @@ def open_sailvos(
 
     Args:
         data: the annotation file, of any size.
-        images: root of its frames; its own folder by default.
+        images: root of the frames; the folder of the annotation file by default.
         depth: root of depth pictures, see `FrameFolders`.
         index_folder: see :class:`~amodal_diffusion.data.index.EntryIndex`.
-        limit: take the first so many tracks; all by default.
+        limit: number of tracks, from the first; None for all.
 
     Raises:
         InputError: if the file cannot be used, or two records begin with one frame of one object.
@@ -40,7 +40,7 @@ def open_sailvos(
 
 
 def _place(number: int, frame: object, obj_id: object) -> str:
-    """What tells a record from others; one that lacks it is only told by its place in the file."""
+    """Part of the identity; a damaged record is identified by its place in the file."""
     if isinstance(frame, str) and isinstance(obj_id, int):
         return f"{PurePosixPath(frame).with_suffix('')}/{obj_id}"
     return f"track {number}"
@@ -48,15 +48,15 @@ def _place(number: int, frame: object, obj_id: object) -> str:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads the tracks of an index."""
+    """Reads the tracks of an index as targets."""
 
     index: TrackIndex
     frames: FrameFolders
 
-    def read(self, number: int, identity: str) -> MaskTrack:
+    def read(self, number: int, identity: str) -> MaskTarget:
         record = self.index.record(number)
         names = record.image_file_names
-        return MaskTrack(
+        return MaskTarget(
             identity=identity,
             clip=VideoClip(self.frames.read_rgb(names, record.size), record.modal_masks()),
             amodal_mask=record.amodal_masks(),

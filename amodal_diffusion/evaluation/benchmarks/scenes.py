@@ -1,4 +1,4 @@
-"""The benchmark of procedural scenes: the fixed split `test-v1`, or the first scenes of another split."""
+"""The benchmark of generated scenes: the fixed split `test-v1`, or the first scenes of another split."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from amodal_diffusion.evaluation.benchmarks.protocol import MaskTrack
+from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.synthetic import Split, make_scene
 from amodal_diffusion.synthetic.scenes import scene_name
 from amodal_diffusion.synthetic.splits import FRAMES, HEIGHT, WIDTH, seeds_of_test_v1
 from amodal_diffusion.types import InputError, VideoClip
 
 CLIPS = 200
-"""Number of clips that every split is measured on."""
+"""Number of clips of each split."""
 
 
 @dataclass(frozen=True)
 class ScenesBenchmark:
-    """The targets of the first scenes of a split, made as they are asked for.
+    """The first scenes of a split, generated one at a time.
 
     Attributes:
-        split: the split; `test-v1` is a fixed list that shares no family with the others.
+        split: name of the split; `test-v1` is a fixed list that shares no family of shapes with the others.
         clips: number of scenes.
 
     Raises:
-        InputError: if there are not as many.
+        InputError: if the split has fewer clips.
     """
 
     split: Split = "test-v1"
@@ -54,7 +54,7 @@ class ScenesBenchmark:
         """See `Benchmark`."""
         return _identity(scene_name(self.split, self._seed(index)))
 
-    def track(self, index: int) -> MaskTrack:
+    def track(self, index: int) -> MaskTarget:
         """See `Benchmark`."""
         return scene_track(self._seed(index), self.split)
 
@@ -62,23 +62,23 @@ class ScenesBenchmark:
         return seeds_of_test_v1()[index] if self.split == "test-v1" else index
 
 
-def scene_track(seed: int, split: Split = "test-v1") -> MaskTrack:
-    """Make the target of one scene, with all its truth, at the test split's size.
+def scene_track(seed: int, split: Split = "test-v1") -> MaskTarget:
+    """Generate one scene at the size of the test split, and take its target with all ground truth.
 
     Args:
-        seed: which scene of the split.
-        split: the families that it is made of.
+        seed: number of the scene in the split.
+        split: name of the split, which sets the families of shapes.
     """
     scene = make_scene(seed, split=split, frames=FRAMES, height=HEIGHT, width=WIDTH, with_rgb=True)
     if scene.rgb is None:
         raise RuntimeError(f"{scene.name}: asked for RGB and got none")
     target = scene.target
-    return MaskTrack(
+    return MaskTarget(
         identity=_identity(scene.name),
         clip=VideoClip(scene.rgb, target.modal, scene.fps),
         amodal_mask=target.amodal,
         depth=scene.depth,
-        whole_rgb=target.rgb,
+        amodal_rgb=target.rgb,
     )
 
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from amodal_diffusion.data.index import EntryIndex
 from amodal_diffusion.data.tao_amodal import parse_tao_record
-from amodal_diffusion.evaluation.benchmarks.estimated_depth import pad_depth
-from amodal_diffusion.evaluation.benchmarks.protocol import BoxTrack, FileBenchmark, FrameFolders, given_inputs
+from amodal_diffusion.evaluation.benchmarks.base import BoxTarget, FileBenchmark, FrameFolders, given_inputs, pad_depth
 from amodal_diffusion.types import VideoClip
 
 PADDING = 4
@@ -27,18 +26,18 @@ def open_tao_amodal(
 ) -> FileBenchmark:
     """Open the benchmark: each record is a track of all its frames.
 
-    Objects reach out of the frame, so each side of it grows by a quarter of its height or width, rounded down. There
-    the mask is empty, the frame repeats its outermost pixels, as it does where the networks' input is filled up, and
-    depth, spread to 0 to 1 over the clip, is 1. Boxes move with the frame.
+    Objects reach out of the frame, so a margin of a quarter of the height or width, rounded down, is added on each
+    side. In the margin the mask is empty, the frame repeats its outermost pixels, and depth, scaled to 0 to 1 over the
+    clip, is 1. Boxes are shifted by the margin.
 
     Identities are ``tao-amodal/VIDEO/TRACK/FRAME``: the numbers, and the name of the first frame without its ending.
 
     Args:
         data: JSON list of TAO-Amodal's curated tracks, of any size.
-        images: root of its frames; its own folder by default.
+        images: root of the frames; the folder of the annotation file by default.
         depth: root of depth pictures, see `FrameFolders`.
         index_folder: see :class:`~amodal_diffusion.data.index.EntryIndex`.
-        limit: take the first so many tracks; all by default.
+        limit: number of tracks, from the first; None for all.
 
     Raises:
         InputError: if the file cannot be used, or two records begin with one frame of one track.
@@ -51,7 +50,7 @@ def open_tao_amodal(
 
 
 def _place(number: int, video: object, track: object, frame: object) -> str:
-    """What tells a record from others; one that lacks it is only told by its place in the file."""
+    """Part of the identity; a damaged record is identified by its place in the file."""
     if isinstance(video, int) and isinstance(track, int) and isinstance(frame, str):
         return f"{video}/{track}/{PurePosixPath(frame).stem}"
     return f"track {number}"
@@ -59,19 +58,19 @@ def _place(number: int, video: object, track: object, frame: object) -> str:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads the tracks of an index."""
+    """Reads the tracks of an index as targets."""
 
     index: EntryIndex
     frames: FrameFolders
 
-    def read(self, number: int, identity: str) -> BoxTrack:
+    def read(self, number: int, identity: str) -> BoxTarget:
         record = parse_tao_record(self.index.entry(number), where=self.index.name(number))
         size = record.height, record.width
         down, right = record.height // PADDING, record.width // PADDING
         sides = ((0, 0), (down, down), (right, right))
         rgb = np.pad(self.frames.read_rgb(record.file_names, size), (*sides, (0, 0)), mode="edge")
         depth = self.frames.read_depth(record.file_names, size)
-        return BoxTrack(
+        return BoxTarget(
             identity=identity,
             clip=VideoClip(rgb, np.pad(record.modal_masks(), sides)),
             depth=None if depth is None else pad_depth(depth, (down, right)),

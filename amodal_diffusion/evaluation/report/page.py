@@ -1,4 +1,4 @@
-"""The report as one web page that holds all its pictures and needs no other host."""
+"""The report as one web page, with its pictures inlined and nothing loaded from elsewhere."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from amodal_diffusion.evaluation.report.pictures import ShownTrack, jpeg
-from amodal_diffusion.evaluation.report.tables import MEASURES, NAMES, NOTHING, describe_bar, said, scored, tables
-from amodal_diffusion.evaluation.summary import RunSummary, TrackMeans
+from amodal_diffusion.evaluation.report.pictures import ShownTarget, jpeg
+from amodal_diffusion.evaluation.report.tables import MEASURES, NAMES, NOTHING, describe_verdict, said, scored, tables
+from amodal_diffusion.evaluation.summary import RunSummary, TargetMeans
 
 LISTED = 20
-"""How many of the worst tracks are listed."""
+"""Number of the worst tracks that are listed."""
 _TEMPLATE = "report.html.j2"
 _CAPTIONS = {
     "iou_by_occlusion.png": "IoU of the whole object and of its hidden part by how much of it is hidden, with 95 % "
     "confidence intervals over tracks.",
-    "tracks.png": "How the tracks' means are spread; the dashed line is the median.",
+    "tracks.png": "Histogram of the tracks' means; the dashed line is the median.",
     "reliability.png": "Of the pixels that a share of the samples has, how many are the object's; on the dashed line "
     "that same share. Below it the samples agree more often than they are right.",
 }
@@ -34,7 +34,7 @@ class _Picture:
 
 @dataclass(frozen=True)
 class _Line:
-    """A track in the list of the worst."""
+    """A line of the list of the worst tracks."""
 
     rank: int
     identity: str
@@ -51,13 +51,13 @@ class _Shown:
 
 
 def render_page(
-    summary: Mapping[str, Any], gathered: RunSummary, *, plots: Mapping[str, bytes], shown: Sequence[ShownTrack]
+    summary: Mapping[str, Any], means: RunSummary, *, plots: Mapping[str, bytes], shown: Sequence[ShownTarget]
 ) -> str:
-    """Lay the page out.
+    """Render the page.
 
     Args:
-        summary: as in summary.json.
-        gathered: what it was made from.
+        summary: content of summary.json.
+        means: means that the summary was made from, with the ranking.
         plots: PNG files by name.
         shown: tracks with their pictures.
 
@@ -65,24 +65,26 @@ def render_page(
         HTML.
     """
     environment = Environment(
-        loader=PackageLoader("amodal_diffusion.evaluation"),
+        loader=PackageLoader("amodal_diffusion.evaluation.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pictures = [_shown(track, gathered) for track in shown]
+    pictures = [_shown(track, means) for track in shown]
     return environment.get_template(_TEMPLATE).render(
         benchmark=summary["benchmark"],
         scored=scored(summary),
         methods=list(summary["methods"]),
         samples=max(method["samples"] for method in summary["methods"].values()),
-        bars=[{"passed": bar["passed"], "text": describe_bar(bar)} for bar in summary["bars"]],
+        thresholds=[
+            {"passed": verdict["passed"], "text": describe_verdict(verdict)} for verdict in summary["thresholds"]
+        ],
         tables=tables(summary),
         plots=[_Picture(_inline(content, "png"), _CAPTIONS[name]) for name, content in plots.items()],
-        ranked_by=gathered.ranked_by,
-        measure=NAMES[gathered.measure],
-        lines=[_line(rank, track, gathered) for rank, track in enumerate(gathered.ranking()[:LISTED], 1)],
+        ranked_by=means.ranked_by,
+        measure=NAMES[means.measure],
+        lines=[_line(rank, track, means) for rank, track in enumerate(means.ranking()[:LISTED], 1)],
         worst=[picture for picture in pictures if picture.place == "worst"],
         others=[picture for place in ("median", "best") for picture in pictures if picture.place == place],
         measures=MEASURES,
@@ -92,15 +94,15 @@ def render_page(
     )
 
 
-def _line(rank: int, track: TrackMeans, gathered: RunSummary) -> _Line:
-    scores = [_figure(means.get(gathered.measure, math.nan)) for means in track.methods.values()]
+def _line(rank: int, track: TargetMeans, means: RunSummary) -> _Line:
+    figures = [_figure(scores.get(means.measure, math.nan)) for scores in track.methods.values()]
     hidden = NOTHING if math.isnan(track.occlusion) else f"{100 * track.occlusion:.0f} %"
-    return _Line(rank, track.identity, hidden, scores)
+    return _Line(rank, track.identity, hidden, figures)
 
 
-def _shown(track: ShownTrack, gathered: RunSummary) -> _Shown:
-    scores = [f"{name} {_figure(means.get(gathered.measure, math.nan))}" for name, means in track.means.methods.items()]
-    text = f"{NAMES[gathered.measure]}: {', '.join(scores)}"
+def _shown(track: ShownTarget, means: RunSummary) -> _Shown:
+    scores = [f"{name} {_figure(values.get(means.measure, math.nan))}" for name, values in track.means.methods.items()]
+    text = f"{NAMES[means.measure]}: {', '.join(scores)}"
     return _Shown(track.place, track.means.identity, text, _inline(jpeg(track.sheet), "jpeg"))
 
 

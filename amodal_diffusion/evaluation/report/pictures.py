@@ -1,4 +1,4 @@
-"""Pictures of one track: its frames, what is visible, the truth, and what each method predicted."""
+"""Pictures of the report: which tracks are shown, and a sheet of frames, truth and predictions for each."""
 
 from __future__ import annotations
 
@@ -11,34 +11,105 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
-from amodal_diffusion.evaluation.benchmarks.protocol import BenchmarkTrack, BoxTrack, MaskTrack
-from amodal_diffusion.evaluation.results import SkippedTrack
-from amodal_diffusion.evaluation.runner import Run
-from amodal_diffusion.evaluation.summary import RunSummary, TrackMeans
+from amodal_diffusion.evaluation.benchmarks.base import Benchmark, BoxTarget, MaskTarget, Target
+from amodal_diffusion.evaluation.results import ResultStore, SkippedTarget
+from amodal_diffusion.evaluation.summary import RunSummary, TargetMeans
 from amodal_diffusion.frames.drawing import OverlayLayer, SheetRow, draw_overlay, draw_sheet, stack_sheets
 from amodal_diffusion.frames.masks import cut_out_on_white, decode_rle
 from amodal_diffusion.metrics import boxes_of
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
+SHEET = "contact_sheet.jpg"
+WORST, OTHERS = 6, 2
+"""Most tracks shown of the worst, and of the median and the best each."""
+Place = Literal["worst", "median", "best"]
 COLUMNS = 5
 _PICTURE_WIDTH = 256
-_BOX_COLOUR = (255, 255, 255)
+_BOX_COLOR = (255, 255, 255)
 _QUALITY = 88
 
 
-def draw_track(track: BenchmarkTrack, predictions: Mapping[str, BoolArray]) -> UInt8Array:
-    """Draw a track's sheet; hidden parts are striped, and where boxes are the truth, boxes are drawn.
+@dataclass(frozen=True)
+class ShownTarget:
+    """A track that the report shows.
+
+    Attributes:
+        place: its part of the ranking.
+        means: its scores.
+        sheet: its picture, uint8 ``[h, w, 3]``.
+    """
+
+    place: Place
+    means: TargetMeans
+    sheet: UInt8Array
+
+
+def choose_shown(summary: RunSummary, benchmark: Benchmark, store: ResultStore) -> list[ShownTarget]:
+    """Choose tracks from the ranking and draw them, the worst first; no track is shown twice.
 
     Args:
-        track: with its truth.
-        predictions: whole masks by method, bool ``[F, H, W]``.
+        summary: ranks the tracks.
+        benchmark: gives their frames.
+        store: gives the predicted masks, of which the first sample is drawn.
+    """
+    ranking = summary.ranking()
+    middle = max(0, (len(ranking) - OTHERS) // 2)
+    wanted: list[tuple[Place, Sequence[TargetMeans]]] = [
+        ("worst", ranking[: min(WORST, -(-len(ranking) // 3))]),
+        ("best", ranking[::-1][:OTHERS]),
+        ("median", ranking[middle : middle + OTHERS]),
+    ]
+    taken: set[int] = set()
+    shown = []
+    for place, tracks in wanted:
+        for means in tracks:
+            if means.index not in taken:
+                taken.add(means.index)
+                shown.append(ShownTarget(place, means, _sheet(means, benchmark, store)))
+    return shown
+
+
+def write_contact_sheet(shown: Sequence[ShownTarget], path: Path) -> None:
+    """Write the best, median and worst tracks as one picture.
+
+    Args:
+        shown: the tracks of the report; no file is written if there are none.
+        path: a JPEG file.
+    """
+    chosen = [track for place in ("best", "median", "worst") for track in _of(shown, place)[:OTHERS]]
+    if chosen:
+        sheets = [(f"{track.place}: {track.means.identity}", track.sheet) for track in chosen]
+        path.write_bytes(jpeg(stack_sheets(sheets)))
+
+
+def _of(shown: Sequence[ShownTarget], place: str) -> list[ShownTarget]:
+    return [track for track in shown if track.place == place]
+
+
+def _sheet(means: TargetMeans, benchmark: Benchmark, store: ResultStore) -> UInt8Array:
+    result = store.read(means.index)
+    if isinstance(result, SkippedTarget):
+        raise RuntimeError(f"{means.identity}: was scored and is now left out")
+    masks = {
+        name: np.stack([decode_rle(mask) for mask in method.samples[0].masks])
+        for name, method in result.methods.items()
+    }
+    return draw_track(benchmark.track(means.index), masks)
+
+
+def draw_track(track: Target, predictions: Mapping[str, BoolArray]) -> UInt8Array:
+    """Draw a track's sheet; hidden parts are striped, and boxes are drawn if the truth is boxes.
+
+    Args:
+        track: the target.
+        predictions: amodal masks by method, bool ``[F, H, W]``.
 
     Returns:
         uint8 ``[h, w, 3]``.
     """
     clip = track.clip
     shown = np.unique(np.linspace(0, clip.num_frames - 1, COLUMNS).round().astype(int))
-    boxed = isinstance(track, BoxTrack)
+    boxed = isinstance(track, BoxTarget)
 
     def masked(masks: BoolArray) -> list[UInt8Array]:
         boxes = boxes_of(masks)
@@ -49,9 +120,9 @@ def draw_track(track: BenchmarkTrack, predictions: Mapping[str, BoolArray]) -> U
         SheetRow("frame", [_picture(clip.rgb[f]) for f in shown]),
         SheetRow("visible", [_picture(visible[f]) for f in shown]),
     ]
-    if isinstance(track, MaskTrack):
+    if isinstance(track, MaskTarget):
         rows.append(SheetRow("truth", masked(track.amodal_mask)))
-    if isinstance(track, BoxTrack):
+    if isinstance(track, BoxTarget):
         rows.append(SheetRow("truth", [_picture(clip.rgb[f], box=track.amodal_boxes[f]) for f in shown]))
     rows += [SheetRow(name, masked(masks)) for name, masks in predictions.items()]
     return draw_sheet(rows, column_labels=[f"frame {f}" for f in shown])
@@ -85,7 +156,7 @@ def _picture(
     picture = Image.fromarray(drawn)
     left, top, across, down = (float(side) * scale for side in box)
     corners = (left, top, left + max(across - 1, 0), top + max(down - 1, 0))
-    ImageDraw.Draw(picture).rectangle(corners, outline=_BOX_COLOUR, width=2)
+    ImageDraw.Draw(picture).rectangle(corners, outline=_BOX_COLOR, width=2)
     return np.asarray(picture)
 
 
@@ -93,76 +164,3 @@ def _resized(mask: BoolArray, height: int, width: int) -> BoolArray:
     picture = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
     resampling = Image.Resampling.NEAREST if width >= mask.shape[1] else Image.Resampling.BOX
     return np.asarray(picture.resize((width, height), resampling)) >= 128
-
-
-SHEET = "contact_sheet.jpg"
-WORST, OTHERS = 6, 2
-"""How many of the worst tracks are shown at most, and of those in the middle and the best each."""
-Place = Literal["worst", "median", "best"]
-
-
-@dataclass(frozen=True)
-class ShownTrack:
-    """A track with its picture.
-
-    Attributes:
-        place: where it stands in the ranking.
-        means: its scores.
-        sheet: uint8 ``[h, w, 3]``.
-    """
-
-    place: Place
-    means: TrackMeans
-    sheet: UInt8Array
-
-
-def choose_shown(summary: RunSummary, run: Run) -> list[ShownTrack]:
-    """Choose tracks from the ranking and draw them, the worst first; none is shown twice.
-
-    Args:
-        summary: ranks them.
-        run: has their frames, and the masks that were predicted, of which the first sample is drawn.
-    """
-    ranking = summary.ranking()
-    middle = max(0, (len(ranking) - OTHERS) // 2)
-    wanted: list[tuple[Place, Sequence[TrackMeans]]] = [
-        ("worst", ranking[: min(WORST, -(-len(ranking) // 3))]),
-        ("best", ranking[::-1][:OTHERS]),
-        ("median", ranking[middle : middle + OTHERS]),
-    ]
-    taken: set[int] = set()
-    shown = []
-    for place, tracks in wanted:
-        for means in tracks:
-            if means.index not in taken:
-                taken.add(means.index)
-                shown.append(ShownTrack(place, means, _sheet(means, run)))
-    return shown
-
-
-def write_contact_sheet(shown: Sequence[ShownTrack], path: Path) -> None:
-    """Write the best, median and worst tracks as one picture.
-
-    Args:
-        shown: what to write; nothing is written where that is nothing.
-        path: a JPEG file.
-    """
-    chosen = [track for place in ("best", "median", "worst") for track in _of(shown, place)[:OTHERS]]
-    if chosen:
-        sheets = [(f"{track.place}: {track.means.identity}", track.sheet) for track in chosen]
-        path.write_bytes(jpeg(stack_sheets(sheets)))
-
-
-def _of(shown: Sequence[ShownTrack], place: str) -> list[ShownTrack]:
-    return [track for track in shown if track.place == place]
-
-
-def _sheet(means: TrackMeans, run: Run) -> UInt8Array:
-    result = run.store.read(means.index)
-    if isinstance(result, SkippedTrack):
-        raise RuntimeError(f"{means.identity}: was scored and is now left out")
-    masks = {
-        name: np.stack([decode_rle(mask) for mask in method.samples[0].masks])
-        for name, method in result.methods.items()
-    }
-    return draw_track(run.benchmark.track(means.index), masks)

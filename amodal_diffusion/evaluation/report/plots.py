@@ -1,4 +1,4 @@
-"""The plots of a run: IoU against occlusion, how tracks are spread, and the reliability of samples."""
+"""Plots of the report: IoU against the hidden share, histograms of the tracks, reliability of the samples."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from amodal_diffusion.metrics import Pooled, Reliability
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Told apart by most people, colour-blind ones included, and in print by their markers.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333", "#8C564B")
+# Distinguishable for color-blind readers too, and in gray print by the markers.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#333333", "#8C564B")
 _MARKERS = "osD^vPX*"
 _LABELS: dict[Measure, str] = {
     "miou": "mIoU, whole object",
@@ -26,18 +26,18 @@ _LABELS: dict[Measure, str] = {
     "box_iou": "box IoU",
 }
 PLOTS = ("iou_by_occlusion.png", "tracks.png", "reliability.png")
-"""Names of the files that `draw_plots` may give."""
+"""Names of the files that `draw_plots` may return."""
 _HISTOGRAM_BINS = 20
 _DPI = 110
 _INK, _GRID = "#222222", "#dddddd"
 
 
 def draw_plots(summary: RunSummary, methods: Sequence[str]) -> dict[str, bytes]:
-    """Draw what there is something to draw of.
+    """Draw the plots for which the run has data.
 
     Args:
-        summary: of the run.
-        methods: their names, which give them their colours.
+        summary: means of the run.
+        methods: names of the methods; their order sets the colors.
 
     Returns:
         PNG files by name.
@@ -71,15 +71,15 @@ def _draw_curve(axes: Axes, curve: Sequence[Pooled], number: int, name: str, *, 
     shown = [place for place, pooled in enumerate(curve) if pooled.frames and place >= first]
     values = np.asarray([curve[place].value for place in shown])
     reach = np.nan_to_num([curve[place].interval[1] - curve[place].value for place in shown])
-    places = np.asarray(shown) + (number - (of - 1) / 2) * 0.07  # side by side, so that no interval hides another
+    places = np.asarray(shown) + (number - (of - 1) / 2) * 0.07  # side by side: no interval hides another
     axes.errorbar(
-        places, values, reach, label=name, color=_colour(number), marker=_marker(number), markersize=6, linewidth=1.8,
+        places, values, reach, label=name, color=_color(number), marker=_marker(number), markersize=6, linewidth=1.8,
         capsize=3, elinewidth=1.2,
     )  # fmt: skip
 
 
 def _draw_histograms(summary: RunSummary, methods: Sequence[str]) -> bytes:
-    """A row a method, as laid over each other none could be read."""
+    """One row per method; overlaid histograms could not be read."""
     has_masks = any("miou" in means for track in summary.tracks for means in track.methods.values())
     measures: tuple[Measure, ...] = ("miou", "miou_occ") if has_masks else ("box_iou",)
     figure = Figure(figsize=(11, 0.9 + 1.15 * len(methods)), layout="constrained")
@@ -90,7 +90,7 @@ def _draw_histograms(summary: RunSummary, methods: Sequence[str]) -> bytes:
             axes = grid[row, column]
             values = np.asarray([track.methods[name][measure] for track in summary.tracks])
             values = values[~np.isnan(values)]
-            axes.hist(values, bins=edges, color=_colour(row), alpha=0.85)
+            axes.hist(values, bins=edges, color=_color(row), alpha=0.85)
             if len(values):
                 axes.axvline(float(np.median(values)), color=_INK, linewidth=1.4, linestyle="--")
             last = row == len(methods) - 1
@@ -107,7 +107,7 @@ def _draw_reliability(curves: Mapping[str, Reliability], methods: Sequence[str])
         there = curve.pixels > 0
         axes.plot(
             curve.predicted[there], curve.observed[there], label=f"{name}, error {curve.error:.4f}",
-            color=_colour(methods.index(name)), marker=_marker(methods.index(name)), markersize=7, linewidth=1.8,
+            color=_color(methods.index(name)), marker=_marker(methods.index(name)), markersize=7, linewidth=1.8,
         )  # fmt: skip
     _style(axes, "share of the samples that have a pixel", "share of such pixels that are the object's")
     axes.set_xlim(-0.03, 1.03)
@@ -136,8 +136,8 @@ def _png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
+def _color(number: int) -> str:
+    return COLORS[number % len(COLORS)]
 
 
 def _marker(number: int) -> str:

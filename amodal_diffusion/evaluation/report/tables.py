@@ -1,4 +1,4 @@
-"""The means of a run as tables, the same ones for the terminal, the Markdown summary and the web page."""
+"""The means of a run as tables, for the terminal, the Markdown summary and the web page."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ NOTHING = "-"
 
 @dataclass(frozen=True)
 class Cell:
-    """A mean as it is shown.
+    """A mean with its error, formatted.
 
     Attributes:
-        value: NaN where there is none.
-        error: standard error; NaN where there is none.
-        interval: 95 % confidence interval; NaN where there is none.
-        digits: behind the point.
+        value: the mean; NaN if there is none.
+        error: standard error; NaN if there is none.
+        interval: 95 % confidence interval; NaN if there is none.
+        digits: number of decimals.
     """
 
     value: float = math.nan
@@ -28,23 +28,23 @@ class Cell:
 
     @property
     def mean(self) -> str:
-        """The value."""
+        """The mean alone."""
         return NOTHING if math.isnan(self.value) else f"{self.value:.{self.digits}f}"
 
     @property
     def range(self) -> str:
-        """The interval; empty where there is none."""
+        """The interval; empty if there is none."""
         low, high = self.interval
         return "" if math.isnan(low) else f"[{low:.{self.digits}f}, {high:.{self.digits}f}]"
 
     @property
     def brief(self) -> str:
-        """The value and its standard error."""
+        """The mean and its standard error."""
         return self.mean if math.isnan(self.error) else f"{self.mean} ± {self.error:.{self.digits}f}"
 
     @property
     def full(self) -> str:
-        """The value, its standard error and its interval."""
+        """The mean, its standard error and its interval."""
         return f"{self.brief} {self.range}".rstrip()
 
 
@@ -53,9 +53,9 @@ class Table:
     """Rows of means.
 
     Attributes:
-        title: what it shows.
-        columns: over the cells.
-        rows: a label and its cells.
+        title: heading.
+        columns: names of the columns.
+        rows: name and cells of each row.
     """
 
     title: str
@@ -70,7 +70,7 @@ class _Column:
     digits: int = 3
 
     def cell(self, record: Mapping[str, Any]) -> Cell:
-        """The mean where the path leads, `pooled_record`'s or a number alone."""
+        """The mean at the column's path: a record of `pooled_record`, or a number alone."""
         *groups, name = self.path
         for group in groups:
             record = record.get(group, {})
@@ -110,14 +110,14 @@ _CONTENT = (
     _Column("PSNR, object, dB", ("content", "psnr_object", "mean"), 2),
     _Column("SSIM, hidden", ("content", "ssim", "mean")),
     _Column("SSIM, object", ("content", "ssim_object", "mean")),
-    _Column("flicker, grey levels", ("content", "flicker", "mean"), 2),
+    _Column("flicker, gray levels", ("content", "flicker", "mean"), 2),
     _Column("LPIPS", ("content", "lpips", "mean")),
     _Column("Frechet video distance", ("frechet_video_distance",), 2),
 )
 
 
 def tables(summary: Mapping[str, Any]) -> list[Table]:
-    """Lay the means of a run out; a table in which no method has anything is left out.
+    """Lay out the means of a run as tables; empty tables are left out.
 
     Args:
         summary: as `RunSummary.record` gives it.
@@ -141,7 +141,7 @@ def tables(summary: Mapping[str, Any]) -> list[Table]:
 
 
 def _table(title: str, columns: Sequence[_Column], rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
-    """A table without the columns and rows in which there is nothing."""
+    """A table without its empty columns and rows."""
     cells = {name: [column.cell(record) for column in columns] for name, record in rows}
     kept = [
         number for number in range(len(columns)) if any(not math.isnan(line[number].value) for line in cells.values())
@@ -169,11 +169,11 @@ MEASURES: dict[str, str] = {
     "calibration": "whether of the pixels that a share p of the samples has, a share p is the object's.",
     "±, [ ]": "standard error and 95 % confidence interval (Student's t); tracks, not frames, are independent draws.",
 }
-"""What the measures are, by name."""
+"""Explanations of the measures, by name."""
 
 
 NAMES: dict[str, str] = {"miou": "mIoU", "miou_occ": "mIoU_occ", "box_iou": "box IoU", "psnr": "PSNR, hidden, dB,"}
-"""What the main measures are called in words."""
+"""Names of the main measures in texts."""
 
 
 def format_tables(summary: Mapping[str, Any]) -> str:
@@ -192,44 +192,46 @@ LEVEL_NAMES = {
 }
 
 
-def format_verdicts(bars: Sequence[Mapping[str, Any]]) -> str:
-    """Say of each bar whether it is cleared and by how much, a line each.
+def format_verdicts(verdicts: Sequence[Mapping[str, Any]]) -> str:
+    """Say of each threshold whether it is reached and by how much, one line each.
 
     Args:
-        bars: of a summary.
+        verdicts: ``thresholds`` of a summary.
     """
-    return "\n".join(f"{'pass' if bar['passed'] else 'FAIL'}  {describe_bar(bar)}" for bar in bars)
+    return "\n".join(f"{'pass' if verdict['passed'] else 'FAIL'}  {describe_verdict(verdict)}" for verdict in verdicts)
 
 
-def describe_bar(bar: Mapping[str, Any]) -> str:
-    """The gain over a baseline, or the value, that a verdict rests on."""
-    measured = bar["gain"] if "gain" in bar else bar["value"]
+def describe_verdict(verdict: Mapping[str, Any]) -> str:
+    """Name the gain over a baseline, or the value, and the threshold that it is compared with."""
+    measured = verdict["gain"] if "gain" in verdict else verdict["value"]
     error = measured["standard_error"]
     spread = "" if math.isnan(error) else f" ± {error:.3f}"
-    if "gain" in bar:
-        figures = f"{measured['value']:+.3f}{spread} over {bar['baseline']}, bar {bar['margin']:+.2f}"
-        return f"{bar['method']}: {NAMES[bar['measure']]} {figures}"
-    limit = f"{'at least' if bar['at_least'] else 'at most'} {bar['limit']:.2f}"
-    return f"{bar['method']}: {LEVEL_NAMES[bar['measure']]} {measured['value']:.3f}{spread}, {limit} wanted"
+    if "gain" in verdict:
+        figures = f"{measured['value']:+.3f}{spread} over {verdict['baseline']}, threshold {verdict['margin']:+.2f}"
+        return f"{verdict['method']}: {NAMES[verdict['measure']]} {figures}"
+    limit = f"{'at least' if verdict['at_least'] else 'at most'} {verdict['limit']:.2f}"
+    return f"{verdict['method']}: {LEVEL_NAMES[verdict['measure']]} {measured['value']:.3f}{spread}, {limit} wanted"
 
 
 def scored(summary: Mapping[str, Any]) -> str:
-    """Say how many tracks and frames were scored and how many were left out."""
+    """Say how many tracks and frames were scored, and how many tracks were left out."""
     tracks = summary["tracks"]
     text = f"{tracks['scored']} track(s) with {tracks['frames']} frames scored"
     return f"{text}, {len(tracks['skipped'])} left out" if tracks["skipped"] else f"{text}, none left out"
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
-    """Lay the whole summary out.
+    """Lay out the whole summary as Markdown.
 
     Args:
         summary: as `RunSummary.record` gives it, with ``benchmark``, ``command`` and ``settings``.
     """
     parts = [f"# {summary['benchmark']}", f"{scored(summary)}."]
     parts += [f"## {table.title}\n\n{_lines(table, full=True)}" for table in tables(summary)]
-    if summary["bars"]:
-        parts.append("## Bars\n\n" + "\n".join(f"- {line}" for line in format_verdicts(summary["bars"]).splitlines()))
+    if summary["thresholds"]:
+        parts.append(
+            "## Thresholds\n\n" + "\n".join(f"- {line}" for line in format_verdicts(summary["thresholds"]).splitlines())
+        )
     if summary["tracks"]["skipped"]:
         lines = [f"- `{identity}`: {reason}" for identity, reason in summary["tracks"]["skipped"].items()]
         parts.append("## Left out\n\n" + "\n".join(lines))
@@ -240,7 +242,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
 
 
 def said(value: object) -> str:
-    """A setting in words."""
+    """The value of a setting in words."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {said(entry)}" for key, entry in value.items()) or "none"
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The bars that a bundled model has to clear, judged from the methods of one run."""
+"""Acceptance thresholds: gains over baselines and levels that a bundled model has to reach."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Literal
 
 import numpy as np
 
-from amodal_diffusion.evaluation.mask_scores import MaskScores
 from amodal_diffusion.evaluation.methods import Method
-from amodal_diffusion.evaluation.results import MethodResult, TrackResult
+from amodal_diffusion.evaluation.results import MethodResult, TargetResult
+from amodal_diffusion.evaluation.scores import MaskScores
 from amodal_diffusion.metrics import FramePool, Pooled, SummaryPool, Values
 
 
 @dataclass(frozen=True)
-class Bar:
-    """A learned method's least gain over a baseline.
+class GainThreshold:
+    """The least gain of a model over a baseline.
 
     Attributes:
-        measure: what is compared, masks in the strict protocol; ``psnr`` is of hidden pixels, in dB, the true masks
-            given.
+        measure: the measure that is compared; masks in the strict protocol, ``psnr`` over hidden pixels in dB, painted
+            with the true masks.
         baseline: the method to beat.
-        margin: least gain.
-        with_depth: the learned methods it is for: with depth, without, or (None) both.
+        margin: the least gain.
+        with_depth: applies to models with depth (True), without (False), or both (None).
     """
 
     measure: Literal["miou", "miou_occ", "psnr"]
@@ -33,14 +33,15 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Level:
-    """A value that a learned method must reach by itself.
+class LevelThreshold:
+    """A value that a model must reach by itself.
 
     Attributes:
-        measure: ``fully_hidden``: mIoU of frames that show nothing of the object; ``open_miou`` and ``open_invented``:
-            mIoU, and area predicted beyond the visible one as a share of that, of tracks that hide nothing.
-        limit: the value.
-        at_least: whether it is the least or the largest that passes.
+        measure: ``fully_hidden`` is the mIoU of frames that show nothing of the object. Over tracks that hide nothing,
+            ``open_miou`` is the mIoU and ``open_invented`` the area predicted outside of the modal mask, as a share of
+            the modal mask's area.
+        limit: the least value that passes, or the largest.
+        at_least: whether `limit` is the least value.
     """
 
     measure: Literal["fully_hidden", "open_miou", "open_invented"]
@@ -50,88 +51,92 @@ class Level:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A bar or level applied to one learned method.
+    """A threshold applied to one model.
 
     Attributes:
-        bar: the bar or level.
-        method: the learned method.
-        value: its gain over the bar's baseline, paired by frame (PSNR by track), or its value where there is a level;
-            with the standard error over tracks.
+        threshold: the gain or level that is wanted.
+        method: name of the model.
+        value: the model's gain over the baseline, paired by frame (PSNR by track), or its value for a level; with the
+            standard error over tracks.
     """
 
-    bar: Bar | Level
+    threshold: GainThreshold | LevelThreshold
     method: str
     value: Pooled
 
     @property
     def passed(self) -> bool:
-        """Whether the gain reaches the margin, or the value the level."""
-        if isinstance(self.bar, Bar):
-            return self.value.value >= self.bar.margin
-        return self.value.value >= self.bar.limit if self.bar.at_least else self.value.value <= self.bar.limit
+        """Whether the gain reaches the margin, or the value its limit."""
+        reached, wanted = self.value.value, self.threshold
+        if isinstance(wanted, GainThreshold):
+            return reached >= wanted.margin
+        return reached >= wanted.limit if wanted.at_least else reached <= wanted.limit
 
     def record(self) -> dict[str, object]:
-        """For JSON; what was measured is the ``gain`` over a baseline or a ``value``."""
+        """For JSON; the measured value is under ``gain`` for a gain over a baseline, else under ``value``."""
         measured = {**asdict(self.value), "interval": list(self.value.interval)}
-        kind = "gain" if isinstance(self.bar, Bar) else "value"
-        return {**asdict(self.bar), "method": self.method, kind: measured, "passed": self.passed}
+        kind = "gain" if isinstance(self.threshold, GainThreshold) else "value"
+        return {**asdict(self.threshold), "method": self.method, kind: measured, "passed": self.passed}
 
 
-BARS: tuple[Bar, ...] = (
-    Bar(measure="miou_occ", baseline="hull", margin=0.20, with_depth=False),
-    Bar(measure="miou_occ", baseline="temporal", margin=0.05, with_depth=False),
-    Bar(measure="miou_occ", baseline="hull-nearer", margin=0.03, with_depth=True),
-    Bar(measure="miou_occ", baseline="temporal-nearer", margin=0.03, with_depth=True),
-    Bar(measure="miou_occ", baseline="temporal-hull-nearer", margin=0.03, with_depth=True),
-    Bar(measure="miou", baseline="modal", margin=0.10, with_depth=None),
+GAIN_THRESHOLDS: tuple[GainThreshold, ...] = (
+    GainThreshold(measure="miou_occ", baseline="hull", margin=0.20, with_depth=False),
+    GainThreshold(measure="miou_occ", baseline="temporal", margin=0.05, with_depth=False),
+    GainThreshold(measure="miou_occ", baseline="hull-nearer", margin=0.03, with_depth=True),
+    GainThreshold(measure="miou_occ", baseline="temporal-nearer", margin=0.03, with_depth=True),
+    GainThreshold(measure="miou_occ", baseline="temporal-hull-nearer", margin=0.03, with_depth=True),
+    GainThreshold(measure="miou", baseline="modal", margin=0.10, with_depth=None),
 )
-CONTENT_BARS: tuple[Bar, ...] = (
-    Bar(measure="psnr", baseline="modal", margin=2.0, with_depth=None),
-    Bar(measure="psnr", baseline="temporal", margin=0.0, with_depth=False),
-    Bar(measure="psnr", baseline="temporal-nearer", margin=0.0, with_depth=True),
+CONTENT_THRESHOLDS: tuple[GainThreshold, ...] = (
+    GainThreshold(measure="psnr", baseline="modal", margin=2.0, with_depth=None),
+    GainThreshold(measure="psnr", baseline="temporal", margin=0.0, with_depth=False),
+    GainThreshold(measure="psnr", baseline="temporal-nearer", margin=0.0, with_depth=True),
 )
-"""Of painting: ``modal`` fills with the mean colour, the temporal baselines copy what is best seen."""
-LEVELS: tuple[Level, ...] = (
-    Level(measure="fully_hidden", limit=0.4, at_least=True),
-    Level(measure="open_miou", limit=0.97, at_least=True),
-    Level(measure="open_invented", limit=0.02, at_least=False),
+"""Of painted content: ``modal`` fills with the mean color, the temporal baselines copy from other frames."""
+LEVEL_THRESHOLDS: tuple[LevelThreshold, ...] = (
+    LevelThreshold(measure="fully_hidden", limit=0.4, at_least=True),
+    LevelThreshold(measure="open_miou", limit=0.97, at_least=True),
+    LevelThreshold(measure="open_invented", limit=0.02, at_least=False),
 )
 
 
-class Judge:
-    """Applies each bar to every learned method it is for, where its baseline is part of the run, and each level."""
+class ThresholdCheck:
+    """Applies the thresholds to the models of a run; a gain is left out if its baseline is not part of the run."""
 
     def __init__(
-        self, methods: Sequence[Method], bars: Sequence[Bar] = BARS + CONTENT_BARS, levels: Sequence[Level] = LEVELS
+        self,
+        methods: Sequence[Method],
+        gains: Sequence[GainThreshold] = GAIN_THRESHOLDS + CONTENT_THRESHOLDS,
+        levels: Sequence[LevelThreshold] = LEVEL_THRESHOLDS,
     ) -> None:
-        """Pair methods and bars.
+        """Pair models with thresholds.
 
         Args:
-            methods: of the run.
-            bars: the bars to apply.
-            levels: the levels to apply.
+            methods: baselines and models of the run.
+            gains: gains over baselines to check.
+            levels: levels to check.
         """
         self._levels = levels
         self._learned = {method.name: (SummaryPool(), SummaryPool()) for method in methods if method.learned}
         names = {method.name for method in methods}
         self._gains = [
-            (bar, method.name, FramePool())
-            for bar in bars
-            if bar.baseline in names
+            (wanted, method.name, FramePool())
+            for wanted in gains
+            if wanted.baseline in names
             for method in methods
-            if method.learned and bar.with_depth in (None, method.uses_depth)
+            if method.learned and wanted.with_depth in (None, method.uses_depth)
         ]
 
-    def add(self, track: TrackResult) -> None:
-        """Add a track: the two are paired frame by frame, so what is hard for both does not widen the standard error.
+    def add(self, track: TargetResult) -> None:
+        """Add a track; model and baseline are paired by frame, so a frame hard for both adds no standard error.
 
         Args:
-            track: all methods' scores of its masks and of what they painted; boxes have no bars.
+            track: scores of all methods; box scores have no thresholds.
         """
         values = {name: _values(result) for name, result in track.methods.items()}
-        for bar, name, gathered in self._gains:
-            if bar.measure in values[name]:
-                gathered.add(values[name][bar.measure] - values[bar.baseline][bar.measure])
+        for wanted, name, pool in self._gains:
+            if wanted.measure in values[name]:
+                pool.add(values[name][wanted.measure] - values[wanted.baseline][wanted.measure])
         if track.occlusion is None:
             return
         hides_nothing = not np.nan_to_num(track.occlusion).any()
@@ -144,8 +149,8 @@ class Judge:
                         of_open.add(frames)
 
     def verdicts(self) -> list[Verdict]:
-        """The bars and levels that could be applied."""
-        judged = [Verdict(bar, name, gathered.result()) for bar, name, gathered in self._gains]
+        """The thresholds that could be applied."""
+        judged = [Verdict(wanted, name, pool.result()) for wanted, name, pool in self._gains]
         for level in self._levels:
             for name, (of_all, of_open) in self._learned.items():
                 reached = {

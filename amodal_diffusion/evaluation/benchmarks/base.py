@@ -1,4 +1,4 @@
-"""What a benchmark is: tracks with their truth, each with an identity that its random seeds come from."""
+"""What a benchmark is: an ordered list of targets, that is, tracks of objects with their ground truth."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,14 +17,17 @@ from amodal_diffusion.io.images import read_integers
 from amodal_diffusion.metrics.boxes import Boxes
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array, VideoClip
 
+if TYPE_CHECKING:
+    from amodal_diffusion.models.depth import DepthEstimator
+
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkTrack:
-    """One object through one clip; `MaskTrack` and `BoxTrack` have the truth about it.
+class Target:
+    """The track of one object through one clip; `MaskTarget` and `BoxTarget` add its ground truth.
 
     Attributes:
-        identity: unique within the benchmark and the same in every run.
-        clip: the frames and the object's modal mask.
+        identity: unique within the benchmark and the same in every run; random seeds come from it.
+        clip: frames and the object's modal mask.
         depth: any scale, nearer is larger, float32 ``[F, H, W]``; None where the benchmark has none.
     """
 
@@ -33,35 +36,35 @@ class BenchmarkTrack:
     depth: FloatArray | None = None
 
     def seed(self, sample: int = 0) -> int:
-        """Seed in [0, 2^32) from the identity, so that neither order nor company changes a prediction.
+        """Seed in [0, 2^32) from the identity, so that no other track and no order changes a prediction.
 
         Args:
-            sample: which of several predictions of the track, from 0.
+            sample: number of the prediction, from 0, where a method predicts the track several times.
         """
         name = self.identity if sample == 0 else f"{self.identity}#{sample}"
         return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskTrack(BenchmarkTrack):
-    """A track whose whole object is known.
+class MaskTarget(Target):
+    """A track whose amodal masks are known.
 
     Attributes:
-        amodal_mask: the whole object, bool ``[F, H, W]``.
-        whole_rgb: the whole object on white, uint8 ``[F, H, W, 3]``; None where the benchmark has none.
+        amodal_mask: bool ``[F, H, W]``.
+        amodal_rgb: the whole object on white, uint8 ``[F, H, W, 3]``; None where the benchmark has none.
     """
 
     amodal_mask: BoolArray
-    whole_rgb: UInt8Array | None = None
+    amodal_rgb: UInt8Array | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoxTrack(BenchmarkTrack):
-    """A track of which only the whole object's box is known.
+class BoxTarget(Target):
+    """A track of which only the amodal boxes are known.
 
     Attributes:
         amodal_boxes: x, y, width, height in pixels of the clip's frames, float64 ``[F, 4]``.
-        margins: rows above and below, columns left and right, that were put around the frames.
+        margins: rows added above and below the frames, and columns added left and right.
     """
 
     amodal_boxes: Boxes
@@ -69,7 +72,7 @@ class BoxTrack(BenchmarkTrack):
 
 
 class Benchmark(Protocol):
-    """A named, ordered list of tracks, made or read one at a time."""
+    """A named, ordered list of targets, generated or read one at a time."""
 
     @property
     def name(self) -> str:
@@ -77,16 +80,16 @@ class Benchmark(Protocol):
 
     @property
     def inputs(self) -> Mapping[str, Path]:
-        """Files and folders that its tracks come from, by what they are; nothing where they are made."""
+        """Files and folders that the tracks are read from, by argument; empty where they are generated."""
 
     def __len__(self) -> int:
         """Number of tracks."""
 
     def identity(self, index: int) -> str:
-        """A track's identity, without reading its frames."""
+        """Identity of a track; does not read its frames."""
 
-    def track(self, index: int) -> BenchmarkTrack:
-        """Make or read a track.
+    def track(self, index: int) -> Target:
+        """Generate or read a track.
 
         Raises:
             InputError: if it cannot be read.
@@ -95,13 +98,13 @@ class Benchmark(Protocol):
 
 @dataclass(frozen=True)
 class FileBenchmark:
-    """Tracks of files, see `Benchmark`.
+    """A benchmark whose tracks are read from files, see `Benchmark`.
 
     Attributes:
         name: see `Benchmark`.
         inputs: see `Benchmark`; ``data`` is one of them.
-        identities: of the tracks, in order.
-        read: reads a track by its place in the order, from 0, under its identity.
+        identities: one per track, in order.
+        read: reads the track at an index, from 0, and gives it the identity.
 
     Raises:
         InputError: if there is no track, or two have one identity.
@@ -110,7 +113,7 @@ class FileBenchmark:
     name: str
     inputs: Mapping[str, Path]
     identities: Sequence[str] = field(repr=False)
-    read: Callable[[int, str], BenchmarkTrack] = field(repr=False)
+    read: Callable[[int, str], Target] = field(repr=False)
 
     def __post_init__(self) -> None:
         """Check the list of tracks."""
@@ -130,7 +133,7 @@ class FileBenchmark:
         """See `Benchmark`."""
         return self.identities[index]
 
-    def track(self, index: int) -> BenchmarkTrack:
+    def track(self, index: int) -> Target:
         """See `Benchmark`.
 
         Raises:
@@ -140,8 +143,66 @@ class FileBenchmark:
 
 
 @dataclass(frozen=True)
+class WithEstimatedDepth:
+    """A benchmark whose tracks without depth get it from a depth network, see `Benchmark`.
+
+    Attributes:
+        benchmark: gives the tracks; depth that it has is left as it is.
+        estimator: estimates missing depth frame by frame, at the size of the frames.
+    """
+
+    benchmark: Benchmark
+    estimator: DepthEstimator = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """See `Benchmark`."""
+        return self.benchmark.name
+
+    @property
+    def inputs(self) -> Mapping[str, Path]:
+        """See `Benchmark`."""
+        return self.benchmark.inputs
+
+    def __len__(self) -> int:
+        """See `Benchmark`."""
+        return len(self.benchmark)
+
+    def identity(self, index: int) -> str:
+        """See `Benchmark`."""
+        return self.benchmark.identity(index)
+
+    def track(self, index: int) -> Target:
+        """See `Benchmark`."""
+        track = self.benchmark.track(index)
+        if track.depth is not None:
+            return track
+        margins = track.margins if isinstance(track, BoxTarget) else (0, 0)
+        down, right = margins
+        height, width = track.clip.rgb.shape[1:3]
+        depth = self.estimator(track.clip.rgb[:, down : height - down, right : width - right])
+        return replace(track, depth=pad_depth(depth, margins) if any(margins) else depth)
+
+
+def pad_depth(depth: FloatArray, margins: tuple[int, int]) -> FloatArray:
+    """Scale depth to 0 to 1 over the clip and surround it by 1, the nearest.
+
+    Args:
+        depth: any scale, nearer is larger, float32 ``[F, H, W]``; constant depth becomes 0.
+        margins: rows to add above and below, columns to add left and right.
+
+    Returns:
+        float32 ``[F, H + 2 rows, W + 2 columns]``.
+    """
+    low, high = depth.min(), depth.max()
+    unit = (depth - low) / (high - low if high > low else np.float32(1))
+    sides = ((0, 0), (margins[0], margins[0]), (margins[1], margins[1]))
+    return np.pad(unit, sides, constant_values=1)
+
+
+@dataclass(frozen=True)
 class FrameFolders:
-    """Where the pictures of frames lie that an annotation file names.
+    """Folders of the pictures that an annotation file names.
 
     Attributes:
         images: root of the frames.

@@ -1,13 +1,16 @@
-"""All measures of predicted masks: of one track, and gathered over tracks in constant memory."""
+"""Every measure of one prediction of one track, and means over tracks, pooled in constant memory."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
+from amodal_diffusion.frames.masks import cut_out_on_white
 from amodal_diffusion.metrics import (
     PROTOCOLS,
     THRESHOLDS,
@@ -24,23 +27,30 @@ from amodal_diffusion.metrics import (
     boundary_f,
     box_iou,
     boxes_of,
+    flicker,
+    frechet_distance,
     instability,
     joined_samples,
+    psnr,
     score_track,
+    ssim,
     track_of,
 )
-from amodal_diffusion.types import BoolArray
+from amodal_diffusion.types import BoolArray, UInt8Array
+
+if TYPE_CHECKING:
+    from amodal_diffusion.models.perceptual import Lpips, VideoFeatures
 
 
 @dataclass(frozen=True)
 class MaskScores:
-    """One prediction of one track; NaN where a frame does not count.
+    """Scores of the masks of one prediction; NaN where a frame does not count.
 
     Attributes:
-        protocols: by protocol.
-        boundary_f: of the whole object, float64 ``[F]``.
-        instability: of the whole object, float64 ``[F - 1]``.
-        box_iou: of the boxes around both masks, float64 ``[F]``.
+        protocols: IoU of the amodal mask and of its hidden part, by protocol.
+        boundary_f: F measure of the outlines of the amodal masks, float64 ``[F]``.
+        instability: change of the amodal mask's shape beyond the true change, float64 ``[F - 1]``.
+        box_iou: IoU of the boxes around both amodal masks, float64 ``[F]``.
     """
 
     protocols: dict[Protocol, TrackScores]
@@ -51,21 +61,21 @@ class MaskScores:
 
 @dataclass(frozen=True)
 class BoxScores:
-    """One prediction of one track of which only the true boxes are known.
+    """Scores of one prediction of a track of which only the true boxes are known.
 
     Attributes:
-        box_iou: of the box around the mask and the true box, float64 ``[F]``.
+        box_iou: IoU of the box around the predicted mask and the true box, float64 ``[F]``.
     """
 
     box_iou: Values
 
 
 def score_boxes(prediction: BoolArray, modal: BoolArray, amodal_boxes: Values) -> BoxScores:
-    """Score the boxes around one prediction of one track.
+    """Score the boxes around the masks of one prediction.
 
     Args:
         prediction: predicted amodal mask, bool ``[F, H, W]``; the modal mask is added to it.
-        modal: visible part, same shape.
+        modal: modal mask, same shape.
         amodal_boxes: true x, y, width, height, float64 ``[F, 4]``; frames without an area do not count.
 
     Raises:
@@ -76,12 +86,12 @@ def score_boxes(prediction: BoolArray, modal: BoolArray, amodal_boxes: Values) -
 
 
 def score_masks(prediction: BoolArray, modal: BoolArray, amodal: BoolArray) -> MaskScores:
-    """Score one prediction of one track.
+    """Score the masks of one prediction.
 
     Args:
         prediction: predicted amodal mask, bool ``[F, H, W]``; the modal mask is added to it.
-        modal: visible part, same shape.
-        amodal: true whole object, same shape.
+        modal: modal mask, same shape.
+        amodal: true amodal mask, same shape.
 
     Raises:
         InputError: if shapes or dtypes differ.
@@ -95,6 +105,83 @@ def score_masks(prediction: BoolArray, modal: BoolArray, amodal: BoolArray) -> M
         instability=instability(whole, amodal),
         box_iou=np.where(there, box_iou(boxes_of(whole), boxes_of(amodal)), np.nan),
     )
+
+
+@dataclass(frozen=True)
+class ContentScores:
+    """Scores of painted content, cut out on white by the true amodal mask; NaN where there is nothing to score.
+
+    Attributes:
+        psnr: PSNR over the hidden pixels, dB.
+        psnr_object: PSNR over the whole object, dB.
+        ssim: SSIM over the hidden pixels.
+        ssim_object: SSIM over the whole object.
+        flicker: change of the hidden pixels' error from frame to frame, gray levels.
+        lpips: LPIPS of the frames; NaN without its weights.
+    """
+
+    psnr: float = math.nan
+    psnr_object: float = math.nan
+    ssim: float = math.nan
+    ssim_object: float = math.nan
+    flicker: float = math.nan
+    lpips: float = math.nan
+
+
+CONTENT_MEASURES: tuple[str, ...] = tuple(field.name for field in fields(ContentScores))
+
+
+class ContentScorer:
+    """Scores painted content, one track at a time."""
+
+    def __init__(self, *, lpips: Lpips | None = None, features: VideoFeatures | None = None) -> None:
+        """Take the networks that two of the measures need; without a network its measure is left out.
+
+        Args:
+            lpips: network of LPIPS.
+            features: network whose features the Frechet video distance compares.
+        """
+        self._lpips, self._features = lpips, features
+
+    def score(self, track: MaskTarget, painted: UInt8Array) -> ContentScores:
+        """Score a track that hides something and whose true colors are known.
+
+        Args:
+            track: the target that was painted.
+            painted: uint8 ``[F, H, W, 3]``; only pixels inside the true amodal mask count.
+        """
+        if track.amodal_rgb is None:
+            raise RuntimeError(f"{track.identity}: has no whole object to compare with")
+        whole, hidden = track.amodal_mask, track.amodal_mask & ~track.clip.modal_mask
+        predicted, truth = cut_out_on_white(painted, whole), cut_out_on_white(track.amodal_rgb, whole)
+        return ContentScores(
+            psnr=psnr(predicted, truth, hidden),
+            psnr_object=psnr(predicted, truth, whole),
+            ssim=ssim(predicted, truth, hidden),
+            ssim_object=ssim(predicted, truth, whole),
+            flicker=flicker(predicted, truth, hidden),
+            lpips=math.nan if self._lpips is None else self._lpips.distance(predicted, truth),
+        )
+
+    def features(self, track: MaskTarget, painted: UInt8Array) -> Values | None:
+        """Features that the Frechet video distance compares, float64 ``[D]``; None without its network.
+
+        Args:
+            track: its true amodal mask cuts the object out.
+            painted: painted or true colors, uint8 ``[F, H, W, 3]``.
+        """
+        return None if self._features is None else self._features(cut_out_on_white(painted, track.amodal_mask))
+
+
+def frechet_video_distance(pairs: Sequence[tuple[Values, Values]]) -> float:
+    """Distance of painted clips from the true ones; NaN below two tracks.
+
+    Args:
+        pairs: features of what was painted and of the truth, by track, float64 ``[D]`` each.
+    """
+    if len(pairs) < 2:
+        return math.nan
+    return frechet_distance(*(np.stack(side) for side in zip(*pairs, strict=True)))
 
 
 def scores_record(scores: MaskScores | BoxScores) -> dict[str, object]:
@@ -133,10 +220,10 @@ def as_values(numbers: Sequence[float | None]) -> Values:
 
 
 class MaskPool:
-    """Gathers the scores of one track after another."""
+    """Pools the scores of masks, one track after another."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Start with no tracks."""
         self._protocols = {protocol: SummaryPool() for protocol in PROTOCOLS}
         self._boundary, self._instability, self._boxes = FramePool(), FramePool(), BoxPool()
 
@@ -144,10 +231,10 @@ class MaskPool:
         """Add a track.
 
         Args:
-            samples: scores of its predictions; the frames of all of them count.
+            samples: one entry per prediction of the track; the frames of all of them count.
         """
-        for protocol, gathered in self._protocols.items():
-            gathered.add(joined_samples([sample.protocols[protocol] for sample in samples]).frames)
+        for protocol, pool in self._protocols.items():
+            pool.add(joined_samples([sample.protocols[protocol] for sample in samples]).frames)
         self._boundary.add(np.concatenate([sample.boundary_f for sample in samples]))
         self._instability.add(np.concatenate([sample.instability for sample in samples]))
         self._boxes.add(np.concatenate([sample.box_iou for sample in samples]))
@@ -155,7 +242,7 @@ class MaskPool:
     def record(self) -> dict[str, object]:
         """All means so far, for JSON."""
         return {
-            **{protocol: summary_record(gathered.result()) for protocol, gathered in self._protocols.items()},
+            **{protocol: summary_record(pool.result()) for protocol, pool in self._protocols.items()},
             "boundary_f": pooled_record(self._boundary.result(), "mean"),
             "instability": pooled_record(self._instability.result(), "mean"),
             "boxes": self._boxes.record(),
@@ -163,24 +250,24 @@ class MaskPool:
 
 
 class BoxPool:
-    """Gathers the box IoUs of one track after another."""
+    """Pools box IoUs, one track after another."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Start with no tracks."""
         self._iou = FramePool()
         self._above = {threshold: FramePool() for threshold in THRESHOLDS}
 
     def add(self, ious: Values) -> None:
         """Add a track's frames, float64 ``[F]``."""
         self._iou.add(ious)
-        for threshold, gathered in self._above.items():
-            gathered.add(above(ious, threshold))
+        for threshold, pool in self._above.items():
+            pool.add(above(ious, threshold))
 
     def record(self) -> dict[str, object]:
         """All means so far, for JSON."""
         record = pooled_record(self._iou.result(), "miou")
-        for threshold, gathered in self._above.items():
-            record |= pooled_record(gathered.result(), f"above_{threshold:g}")
+        for threshold, pool in self._above.items():
+            record |= pooled_record(pool.result(), f"above_{threshold:g}")
         return record
 
 
