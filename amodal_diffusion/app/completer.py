@@ -16,7 +16,7 @@ from amodal_diffusion.completion.request import (
     SamplingChoice,
     Source,
 )
-from amodal_diffusion.config import SamplingConfig
+from amodal_diffusion.config import Preset, SamplingConfig
 from amodal_diffusion.types import Stage
 
 
@@ -56,7 +56,7 @@ class PageCompleter:
         InputError: if they cannot be loaded.
     """
 
-    def __init__(self, model: ModelChoice, preset: str | None = None) -> None:
+    def __init__(self, model: ModelChoice, preset: Preset | None = None) -> None:
         self._request = CompletionRequest(
             source=Source(clip=Path(), masks=Path()),
             output=Output(out=Path(), quiet=True),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 
-from amodal_diffusion.completion.request import PRESETS, ModelChoice
-from amodal_diffusion.config import CommandParser
+from amodal_diffusion.completion.request import ModelChoice
+from amodal_diffusion.config import CommandParser, Preset
 from amodal_diffusion.options import add_help, add_options, option, read_options
 
 SUMMARY = "open a web page that completes clips"
@@ -30,7 +31,7 @@ class Page:
     host: str = option("127.0.0.1", metavar="ADDRESS")
     port: PositiveInt = option(7860, metavar="N")
     segmenter: str | None = option(None, metavar="NAME")
-    preset: str | None = option(None, choices=PRESETS)
+    preset: Preset | None = option(None, choices=get_args(Preset))
     max_upload: PositiveInt = option(500, metavar="MB")
     max_frames: PositiveInt = option(240, metavar="N")
 

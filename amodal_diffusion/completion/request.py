@@ -14,7 +14,7 @@ from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat,
 from amodal_diffusion.completion.canvas import Canvas
 from amodal_diffusion.completion.layout import Format, check_formats, read_formats
 from amodal_diffusion.completion.segmentation import check_prompts, read_prompts
-from amodal_diffusion.config import MASK_FILTERS, Conditioning, Fit, MaskFilter, Resample, Scheduler
+from amodal_diffusion.config import MASK_FILTERS, Conditioning, Fit, MaskFilter, Preset, Resample, Scheduler
 from amodal_diffusion.frames.layers import Alpha
 from amodal_diffusion.io.depth_files import DepthTrack, fit_depth, open_depth
 from amodal_diffusion.io.mask_files import MaskTrack, fit_track, read_masks
@@ -25,7 +25,6 @@ from amodal_diffusion.options import Renamed, option
 from amodal_diffusion.types import InputError
 
 PACKAGE = "amodal-diffusion"
-PRESETS = ("fast", "default", "paper")
 RENAMED: Renamed = {
     "--expand": "--margin",
     "--solver": "--scheduler",
@@ -195,7 +194,7 @@ class SamplingChoice:
             of its own windows
     """
 
-    preset: str | None = option(None, choices=PRESETS)
+    preset: Preset | None = option(None, choices=get_args(Preset))
     steps: PositiveInt | None = option(None, metavar="N")
     guidance: PositiveFloat | None = option(None, metavar="G")
     seed: NonNegativeInt = option(0, metavar="S")

@@ -6,11 +6,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
-from amodal_diffusion.config import Conditioning, Scheduler
+from amodal_diffusion.config import Conditioning, Preset, Scheduler
 from amodal_diffusion.options import Renamed, option
 
 PROGRAM = "amodal-diffusion"
@@ -64,12 +64,12 @@ class EvaluationSettings:
     top_k: PositiveInt = option(1, metavar="K")
     out: Path = option(metavar="DIR")
     limit: PositiveInt | None = option(None, metavar="N")
-    stages: str = option("masks", choices=("masks", "all"))
+    stages: Literal["masks", "all"] = option("masks", choices=("masks", "all"))
     lpips: Path | None = option(None, metavar="FILE")
     video_features: Path | None = option(None, metavar="FOLDER")
-    on_bad_track: str = option("stop", choices=("stop", "skip"))
+    on_bad_track: Literal["stop", "skip"] = option("stop", choices=("stop", "skip"))
     export: str = option("", metavar="FORMAT,...")
-    preset: str | None = option(None, choices=("fast", "default", "paper"))
+    preset: Preset | None = option(None, choices=get_args(Preset))
     steps: PositiveInt | None = option(None, metavar="N")
     guidance: PositiveFloat | None = option(None, metavar="G")
     scheduler: Scheduler | None = option(None, choices=get_args(Scheduler))

@@ -6,15 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
-from amodal_diffusion.config import MASK_FILTERS, BeyondPaper, SamplingConfig
+from amodal_diffusion.config import MASK_FILTERS, BeyondPaper, Preset, SamplingConfig
 from amodal_diffusion.models.weights import read_json
 from amodal_diffusion.types import STAGES, InputError, Stage
 
 SETTINGS_FILE = "checkpoint.json"
 FORMAT = 2
-Preset = Literal["fast", "default", "paper"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 OWN_PRESETS = ("fast", "default")
 T = TypeVar("T")
