@@ -29,10 +29,16 @@ def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
     """And the half-written file is removed."""
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), replacing_file(path) as partial:
-        partial.write_bytes(b"ne")
-        assert partial.parent == tmp_path and partial.suffix == ".partial"
-        raise KeyboardInterrupt
+
+    def fail() -> None:
+        with replacing_file(path) as partial:
+            partial.write_bytes(b"ne")
+            assert partial.parent == tmp_path
+            assert partial.suffix == ".partial"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -73,9 +79,14 @@ def test_a_folder_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None
     path = tmp_path / "folder"
     path.mkdir()
     (path / "old").touch()
-    with pytest.raises(OSError, match="full"), replacing_folder(path) as partial:
-        (partial / "new").touch()
-        raise OSError("full")
+
+    def fail() -> None:
+        with replacing_folder(path) as partial:
+            (partial / "new").touch()
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
     assert [file.name for file in path.iterdir()] == ["old"]
     assert list(tmp_path.iterdir()) == [path]
 
@@ -89,7 +100,8 @@ def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path, *, fails: 
         (tmp_path / name / name).touch()
     try:
         with replacing_folder(path) as partial:
-            assert (path / "folder.replaced").is_file() and not list(partial.iterdir())
+            assert (path / "folder.replaced").is_file()
+            assert not list(partial.iterdir())
             (partial / "new").touch()
             if fails:
                 raise KeyboardInterrupt
