@@ -116,7 +116,7 @@ def _begin(args: Namespace, base: CompletionRequest) -> list[ClipEntry]:
 
 def _report(tallies: list[Tally], out: Path) -> None:
     """Say what came of all clips, and list those that failed in a file."""
-    from amodal_diffusion.io.result_folder import write_whole
+    from amodal_diffusion.io.atomic import write_text
 
     failures = sorted((failure for tally in tallies for failure in tally.failures), key=lambda failure: failure.name)
     for failure in failures:
@@ -128,7 +128,7 @@ def _report(tallies: list[Tally], out: Path) -> None:
         flush=True,
     )
     if failures:
-        write_whole(out / FAILURES, json.dumps([asdict(failure) for failure in failures], indent=2) + "\n")
+        write_text(out / FAILURES, json.dumps([asdict(failure) for failure in failures], indent=2) + "\n")
         print(f"failures: {out / FAILURES}", flush=True)
     else:
         (out / FAILURES).unlink(missing_ok=True)

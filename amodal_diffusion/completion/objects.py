@@ -24,9 +24,10 @@ from amodal_diffusion.completion.request import (
     uncertainty_path,
 )
 from amodal_diffusion.frames.drawing import draw_uncertainty
+from amodal_diffusion.io.atomic import write_text
 from amodal_diffusion.io.images import read_integers, write_mask_png, write_rgba_png
 from amodal_diffusion.io.mask_files import MaskTrack
-from amodal_diffusion.io.result_folder import OutputFolder, write_whole
+from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.io.video_writer import VideoLayout, VideoWriter
 from amodal_diffusion.metrics import Agreement, probability_map
 from amodal_diffusion.pipelines.copies import TALLY
@@ -150,7 +151,7 @@ def complete_object(
                     removed_by_guards=tally.guarded,
                     hidden_pixels=tally.copied,
                 )
-                write_whole(record, done.to_json())
+                write_text(record, done.to_json())
                 bar.update(len(result.amodal_mask))
         if done.frames != track.num_frames:
             raise RuntimeError(f"{done.frames} results for {track.num_frames} frames of object {track.name}")
@@ -163,7 +164,7 @@ def complete_object(
             **_compare_answers(track, inputs, work, answers),
             "seconds": {stage: round(spent, 3) for stage, spent in done.seconds.items()},
         }
-        write_whole(record, json.dumps(values) + "\n")
+        write_text(record, json.dumps(values) + "\n")
 
 
 def _copied_record(tally: Mapping[str, float]) -> dict[str, object]:

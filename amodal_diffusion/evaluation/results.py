@@ -14,7 +14,7 @@ import numpy as np
 from amodal_diffusion.evaluation.content import ContentScores
 from amodal_diffusion.evaluation.mask_scores import BoxScores, MaskScores, as_values, read_scores, scores_record
 from amodal_diffusion.frames.masks import Rle
-from amodal_diffusion.io.result_folder import write_whole
+from amodal_diffusion.io.atomic import write_text
 from amodal_diffusion.metrics import Values
 
 
@@ -146,7 +146,7 @@ class TrackStore:
 
     def write(self, result: TrackResult | SkippedTrack) -> None:
         """Keep a track, whole or not at all."""
-        write_whole(self._paths[result.index], json_text(_record(result), indent=None))
+        write_text(self._paths[result.index], json_text(_record(result), indent=None))
 
     def missing(self, *, keep_skipped: bool) -> list[int]:
         """Places of the tracks that are still to do.

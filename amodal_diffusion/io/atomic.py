@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -16,7 +16,10 @@ from uuid import uuid4
 DIGESTS = "manifest.json"
 """Name of the file that :func:`write_digests` writes."""
 
-_PARTIAL, _REPLACED = ".partial", ".replaced"
+PARTIAL, REPLACED = ".partial", ".replaced"
+"""What is added to the name of unfinished work, and of a folder that is being replaced."""
+
+_TEMPORARY = re.compile(rf"(?P<destination>.+)\.[0-9a-f]{{32}}{re.escape(PARTIAL)}", re.DOTALL)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -49,7 +52,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
     Raises:
         OSError: if the file cannot be synced or renamed; the old one is still there.
     """
-    partial = path.with_name(f"{path.name}.{uuid4().hex}{_PARTIAL}")
+    partial = path.with_name(f"{path.name}.{uuid4().hex}{PARTIAL}")
     try:
         yield partial
         _sync_file(partial)
@@ -59,9 +62,10 @@ def replacing_file(path: Path) -> Iterator[Path]:
     _sync_folder(path.parent)
 
 
-def leftovers(path: Path) -> list[Path]:
-    """Temporary files that killed calls of :func:`replacing_file` have left beside their destination."""
-    return sorted(path.parent.glob(f"{glob.escape(path.name)}.{'[0-9a-f]' * 32}{_PARTIAL}"))
+def destination_of(path: Path) -> Path | None:
+    """Which file a temporary file of :func:`replacing_file` was meant to become; None for other files."""
+    name = _TEMPORARY.fullmatch(path.name)
+    return path.with_name(name["destination"]) if name else None
 
 
 @contextmanager
@@ -80,7 +84,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     Raises:
         OSError: if the folder cannot be written; the old one is still there.
     """
-    partial, replaced = path.with_name(path.name + _PARTIAL), path.with_name(path.name + _REPLACED)
+    partial, replaced = path.with_name(path.name + PARTIAL), path.with_name(path.name + REPLACED)
     if replaced.exists() and not path.exists():
         replaced.rename(path)
     for leftover in (partial, replaced):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from amodal_diffusion.io.atomic import (
+    destination_of,
     find_damage,
-    leftovers,
     replacing_file,
     replacing_folder,
     write_digests,
@@ -54,13 +54,14 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
     assert path.read_bytes() == b"first"
 
 
-def test_leftovers_of_a_killed_writer_are_told_from_other_files(tmp_path: Path) -> None:
-    """By name: only those of this very file count."""
-    path = tmp_path / "a[0].txt"
-    mine = tmp_path / f"a[0].txt.{'0' * 32}.partial"
-    for file in (mine, tmp_path / f"a0.txt.{'0' * 32}.partial", tmp_path / "a[0].txt.notes.partial"):
-        file.touch()
-    assert leftovers(path) == [mine]
+def test_the_temporary_file_of_a_killed_writer_is_known_by_its_name(tmp_path: Path) -> None:
+    """And no other file is taken for one."""
+    path = tmp_path / "a.txt"
+    with replacing_file(path) as partial:
+        partial.touch()
+    assert destination_of(partial) == path
+    for other in ("a.txt", "a.txt.partial", "a.txt.notes.partial"):
+        assert destination_of(tmp_path / other) is None
 
 
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
