@@ -17,12 +17,12 @@ from amodal_diffusion.frames.transforms import Letterbox, mask_to_unit, to_uint8
 from amodal_diffusion.propagation.mask_prior import View, look_with_others
 from amodal_diffusion.synthetic import Split
 from amodal_diffusion.synthetic.catalogue import CATALOGUES
-from amodal_diffusion.synthetic.rng import Dice
+from amodal_diffusion.synthetic.rng import Rng
 from amodal_diffusion.synthetic.splits import SceneSeries
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 _CHANGE_STREAM = 100
-"""Of the dice of a change, apart from those of the scene itself (`data.scenes.generate`)."""
+"""Random stream of a change, apart from those of the scene itself (`synthetic.scenes`)."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class SceneDataset(Dataset[AmodalSample]):
         seed: which of the disjoint sequences of scenes; 0 counts the scenes from 0.
         close_up: height, width and zoom of a close-up of the object instead of the whole frame; see `closely`.
         other_frames: whether close-ups have what other frames show of the object; this takes RGB.
-        change: what is done to each sample before the close-up, by dice of its own; see `data.degrading`.
+        change: applied to each sample before the close-up, with its own random generator; see `data.corrupting`.
 
     Raises:
         InputError: if the length is not positive, the seed is negative, or `test-v1` is asked for other than it is.
@@ -139,7 +139,7 @@ class SceneDataset(Dataset[AmodalSample]):
         seed: int = 0,
         close_up: tuple[int, int, float] | None = None,
         other_frames: bool = False,
-        change: Callable[[AmodalSample, Dice], AmodalSample] | None = None,
+        change: Callable[[AmodalSample, Rng], AmodalSample] | None = None,
     ) -> None:
         self.series = SceneSeries(split, length=length, frames=frames, height=height, width=width, seed=seed)
         self.with_rgb = with_rgb
@@ -159,7 +159,7 @@ class SceneDataset(Dataset[AmodalSample]):
         target = scene.target
         sample = AmodalSample(scene.name, target.modal, target.amodal, scene.depth, scene.rgb, target.rgb)
         if self.change is not None:
-            sample = self.change(sample, Dice(CATALOGUES[scene.split].key, scene.seed, _CHANGE_STREAM))
+            sample = self.change(sample, Rng(CATALOGUES[scene.split].key, scene.seed, _CHANGE_STREAM))
         if self.close_up is None:
             return sample
         height, width, zoom = self.close_up

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from amodal_diffusion.data.degrading import Degrading
+from amodal_diffusion.data.corrupting import SceneCorruption
 from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.data.occluders import OccludedTracks, OccluderBank, Occlusion
 from amodal_diffusion.data.sailvos import ClipDepth, SailVosDataset
@@ -247,7 +247,7 @@ def scenes(settings: DataSettings, task: TrainingTask, *, split: Split, length: 
         seed=settings.seed,
         close_up=None if settings.zoom is None else (*size, settings.zoom),
         other_frames=task.other_frames,
-        change=Degrading(settings.degraded_share, settings.depthless_share),
+        change=SceneCorruption(settings.degraded_share, settings.depthless_share),
     )
 
 

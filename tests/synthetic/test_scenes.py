@@ -86,9 +86,9 @@ def test_objects_leave_the_frame() -> None:
 
 
 def test_splits_share_no_family() -> None:
-    shapes = [{f.name for f in (*c.targets, *c.things, *c.solids, *c.barriers)} for c in CATALOGUES.values()]
+    shapes = [{f.name for f in (*c.targets, *c.things, *c.solids, *c.occluders)} for c in CATALOGUES.values()]
     textures = [set(c.textures) for c in CATALOGUES.values()]
-    builders = [{f.build for f in (*c.targets, *c.things, *c.solids, *c.barriers)} for c in CATALOGUES.values()]
+    builders = [{f.build for f in (*c.targets, *c.things, *c.solids, *c.occluders)} for c in CATALOGUES.values()]
     for groups in (shapes, textures, builders):
         assert sum(len(group) for group in groups) == len(set().union(*groups))  # type: ignore[arg-type]
 
