@@ -61,9 +61,12 @@ class DatasetReport:
 
     def summary(self) -> str:
         """Counts, a histogram of hidden shares, and the number of problems, in lines for a terminal."""
-        lines = [
+        counted = (
             f"{self.tracks} tracks, {self.frames} frames of objects ({self.hidden_frames} fully hidden), "
-            f"{self.files} files, {self.complete} tracks of which more than 95 % is visible",
+            f"{self.files} files, {self.complete} tracks of which more than 95 % is visible"
+        )
+        lines = [
+            counted,
             "hidden share of the object, mean over the frames that it is in:",
         ]
         most = max(1, *self.histogram)
