@@ -1,4 +1,4 @@
-"""Tests of video/mask_files.py: which files hold which objects, and what does not fit a clip."""
+"""Which files hold which objects, and what does not fit a clip."""
 
 from __future__ import annotations
 
