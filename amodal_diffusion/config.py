@@ -208,7 +208,8 @@ _UNKNOWN = (
     re.compile(r"^Option '(?P<key>[^']+)' is not accepted"),
 )
 _OR_NONE = re.compile(
-    r"Does not validate against any of the Union subtypes.*?Errors:\s+- (?P<first>.*?)\s+- Expected a <class 'NoneType'>"
+    r"Does not validate against any of the Union subtypes.*?"
+    r"Errors:\s+- (?P<first>.*?)\s+- Expected a <class 'NoneType'>"
     r".*?Given value: (?P<value>.*)$",
     re.DOTALL,
 )

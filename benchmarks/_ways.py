@@ -17,10 +17,10 @@ from diffusers import AutoencoderKLTemporalDecoder
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from amodal_diffusion import AmodalCompleter, AmodalResult
-from amodal_diffusion.config import SamplingConfig
+from amodal_diffusion.config import Preset, SamplingConfig
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.models import conditioning
-from amodal_diffusion.models.checkpoint import FEW_STEPS, CheckpointSettings, Preset
+from amodal_diffusion.models.checkpoint import FEW_STEPS, CheckpointSettings
 from amodal_diffusion.models.hub import StageComponents, load_stage
 from amodal_diffusion.models.latents import encode_video
 from amodal_diffusion.pipelines import denoising

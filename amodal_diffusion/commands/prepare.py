@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from amodal_diffusion.completion.request import package_version
 from amodal_diffusion.config import CommandParser
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from amodal_diffusion.data.folder_source import LongTrack
-    from amodal_diffusion.data.prepare import PrepareReport
 
 SUMMARY = "make the annotation file of own clips, for training"
 ANNOTATIONS, COMPLETE = "annotations.json", "complete_objects.json"
@@ -69,17 +62,17 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """Write both files and say what they hold.
+    """Write both annotation files and print a summary.
 
     Args:
-        args: as parsed.
+        args: options of :func:`add_arguments`.
 
     Raises:
         InputError: if SOURCE is not as described, an option does not fit it, or OUT is not empty.
     """
     from tqdm import tqdm
 
-    from amodal_diffusion.data.prepare import ClipSettings, prepare
+    from amodal_diffusion.data.prepare import ClipSettings, prepare, source_objects
     from amodal_diffusion.io.result_folder import InputRecord, OutputFolder
     from amodal_diffusion.types import InputError
 
@@ -88,8 +81,8 @@ def run(args: Namespace) -> None:
     names = ("frames", "stride", "fps", "source_fps", "min_size", "min_present", "occlusion")
     chosen = {name: args[name] for name in names} | {"occlusion": tuple(args.occlusion)}
     clips = ClipSettings(**chosen)
-    tracks = tqdm(_tracks(args), desc="tracks", unit="track", disable=args.quiet)
     where = {name: args[name] for name in ("images", "modal", "amodal", "object")}
+    objects = tqdm(source_objects(args.source, **where), desc="tracks", unit="track", disable=args.quiet)
     folder = OutputFolder(
         args.out,
         inputs={"source": InputRecord.of(args.source)},
@@ -98,36 +91,8 @@ def run(args: Namespace) -> None:
     )
     with folder.opened():
         with folder.step("clips", [ANNOTATIONS, COMPLETE]) as work:
-            report = prepare(tracks, clips, annotations=work / ANNOTATIONS, complete=work / COMPLETE)
+            report = prepare(objects, clips, annotations=work / ANNOTATIONS, complete=work / COMPLETE)
             if not report.clips and not report.complete:
-                raise InputError(f"{args.source}: not one clip of {report.tracks} tracks: {_dropped(report)}")
+                raise InputError(f"{args.source}: not one clip of {report.tracks} tracks: {report.reasons()}")
         folder.commit()
-    _print(report, args.out)
-
-
-def _tracks(args: Namespace) -> Iterator[LongTrack]:
-    from amodal_diffusion.data.folder_source import FolderNames, folder_tracks
-    from amodal_diffusion.data.json_source import JsonKeys, json_tracks
-    from amodal_diffusion.types import InputError
-
-    folder = args.source.is_dir()
-    name = "object" if folder else "images"
-    if args[name] is not None:
-        raise InputError(f"{name}: expected none for a {'folder' if folder else 'JSON file'}, got {args[name]}")
-    if folder:
-        names = {name: args[name] for name in ("images", "modal", "amodal") if args[name] is not None}
-        return folder_tracks(args.source, FolderNames(**names))
-    return json_tracks(args.source, JsonKeys(modal=args.modal, amodal=args.amodal, object=args.object))
-
-
-def _print(report: PrepareReport, out: Path) -> None:
-    print(f"{out / ANNOTATIONS}: {report.clips} clips of {report.tracks} tracks")
-    print(f"{out / COMPLETE}: {report.complete} clips of which more than 95 % is visible")
-    if report.dropped:
-        print(f"left out: {_dropped(report)}")
-    if report.outside:
-        print(f"in {report.outside} frames the visible part was not all inside the whole object; it was added to that")
-
-
-def _dropped(report: PrepareReport) -> str:
-    return ", ".join(f"{number} {reason}" for reason, number in report.dropped.most_common())
+    print(report.summary(args.out / ANNOTATIONS, args.out / COMPLETE))

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 
 from amodal_diffusion.config import CommandParser
 
-if TYPE_CHECKING:
-    from amodal_diffusion.data.validate import DatasetReport
-
 SUMMARY = "list all that is wrong with a data set, and how much of its objects is hidden"
 ANNOTATIONS = "annotations.json"
 WRONG = 1
-BAR = 40  # characters of the histogram's longest bar
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -37,13 +32,13 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Read everything once, print what is wrong as it is found, and a summary.
+    """Read everything once, print each problem when it is found, then a summary.
 
     Args:
-        args: as parsed.
+        args: options of :func:`add_arguments`.
 
     Returns:
-        exit status: 0, or 1 if anything is wrong.
+        exit status: 0, or 1 if there is a problem.
 
     Raises:
         InputError: if there is no such data set.
@@ -63,24 +58,5 @@ def run(args: Namespace) -> int:
         )
         for problem in check:
             bar.write(f"{problem.kind}: {problem.text}")
-    _print(check.report)
+    print(check.report.summary())
     return WRONG if check.report.problems else 0
-
-
-def _print(report: DatasetReport) -> None:
-    print(
-        f"{report.tracks} tracks, {report.frames} frames of objects ({report.hidden_frames} fully hidden), "
-        f"{report.files} files, {report.complete} tracks of which more than 95 % is visible"
-    )
-    print("hidden share of the object, mean over the frames that it is in:")
-    most = max(1, *report.histogram)
-    bins = len(report.histogram)
-    for place, number in enumerate(report.histogram):
-        print(
-            f"  {place / bins:.1f} to {(place + 1) / bins:.1f} {number:7d} {'#' * round(BAR * number / most)}".rstrip()
-        )
-    if report.problems:
-        counts = ", ".join(f"{kind} {number}" for kind, number in report.problems.most_common())
-        print(f"wrong: {sum(report.problems.values())} ({counts})")
-    else:
-        print("nothing is wrong")

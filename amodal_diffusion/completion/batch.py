@@ -16,7 +16,8 @@ from amodal_diffusion.completion.libraries import quieten_libraries
 from amodal_diffusion.completion.networks import Networks
 from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.data.clip_list import ClipEntry, read_clip_list
-from amodal_diffusion.io.result_folder import holds_results, write_whole
+from amodal_diffusion.io.atomic import write_text
+from amodal_diffusion.io.result_folder import holds_results
 from amodal_diffusion.types import InputError
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def _report(tallies: list[Tally], out: Path) -> None:
         flush=True,
     )
     if failures:
-        write_whole(out / FAILURES, json.dumps([asdict(failure) for failure in failures], indent=2) + "\n")
+        write_text(out / FAILURES, json.dumps([asdict(failure) for failure in failures], indent=2) + "\n")
         print(f"failures: {out / FAILURES}", flush=True)
     else:
         (out / FAILURES).unlink(missing_ok=True)

@@ -25,9 +25,10 @@ from amodal_diffusion.completion.layout import (
 from amodal_diffusion.completion.request import CompletionInputs, CompletionRequest
 from amodal_diffusion.config import MASK_FILTERS
 from amodal_diffusion.frames.drawing import draw_uncertainty
+from amodal_diffusion.io.atomic import write_text
 from amodal_diffusion.io.images import read_integers, write_mask_png, write_rgba_png
 from amodal_diffusion.io.mask_files import MaskTrack
-from amodal_diffusion.io.result_folder import OutputFolder, write_whole
+from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.io.video_writer import VideoLayout, VideoWriter
 from amodal_diffusion.metrics import Agreement, probability_map
 from amodal_diffusion.types import STAGES, AmodalResult, BoolArray, FloatArray
@@ -174,7 +175,7 @@ class _ObjectFiles:
                 write_mask_png(self.work / sample_path(self.track, sample, index), masks[position])
         frames = self.done.frames - self.begun.frames + len(result.amodal_mask)
         self.done = self.begun.plus(frames, statistics)
-        write_whole(self.work / record_path(self.track), self.done.to_json())
+        write_text(self.work / record_path(self.track), self.done.to_json())
 
     def finish(self, intervals: OcclusionIntervals | None, inputs: CompletionInputs) -> None:
         """Write the record of the object, once all of its frames are there."""
@@ -191,7 +192,7 @@ class _ObjectFiles:
             **_compare_samples(track, inputs, self.work, self.samples),
             "seconds": {stage: round(spent, 3) for stage, spent in done.seconds.items()},
         }
-        write_whole(self.work / record_path(track), json.dumps(values) + "\n")
+        write_text(self.work / record_path(track), json.dumps(values) + "\n")
 
 
 @contextmanager

@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from amodal_diffusion.io.atomic import replacing_file
 
 FORMAT = 1
 """Part of every key; to be raised when the code changes what it makes of the same content."""
@@ -113,15 +114,12 @@ class TensorCache:
     def _write(self, key: str, value: Tensor) -> None:
         path = self.path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{uuid4().hex}.partial")
         value = value.detach().cpu().contiguous()
         try:
-            save_file({"value": value}, partial, metadata={"sha256": _digest_of(value).hex()})
-            partial.replace(path)
-        except SafetensorError as error:  # what its writer makes of a full disk
+            with replacing_file(path) as partial:
+                save_file({"value": value}, partial, metadata={"sha256": _digest_of(value).hex()})
+        except SafetensorError as error:  # raised by its writer when the disk is full
             raise OSError(f"{path}: cannot be written ({error})") from error
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def _digest_of(value: Tensor) -> bytes:

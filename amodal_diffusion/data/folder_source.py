@@ -14,7 +14,7 @@ from amodal_diffusion.types import InputError
 
 
 @dataclass(frozen=True)
-class LongTrack:
+class VideoObject:
     """One object through all N frames of a video.
 
     Attributes:
@@ -94,7 +94,7 @@ def folder_clips(root: Path, names: FolderNames) -> Iterator[FolderClip]:
         yield FolderClip(clip, frames, objects)
 
 
-def folder_tracks(root: Path, names: FolderNames) -> Iterator[LongTrack]:
+def folder_objects(root: Path, names: FolderNames) -> Iterator[VideoObject]:
     """Read the objects of every clip at or below a folder.
 
     An object is called by the name of its folder of masks, or by its label.
@@ -112,7 +112,7 @@ def folder_tracks(root: Path, names: FolderNames) -> Iterator[LongTrack]:
         image_ids = range(first, first + len(paths))
         first += len(paths)
         for number, (name, (modal, amodal)) in enumerate(clip.objects.items(), start=1):
-            yield LongTrack(
+            yield VideoObject(
                 name=f"{clip.path}: object {name}",
                 obj_id=number,
                 category_id=1,

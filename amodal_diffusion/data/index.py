@@ -21,6 +21,7 @@ import ijson
 from filelock import FileLock
 
 from amodal_diffusion.data.records import TrackRecord, parse_record
+from amodal_diffusion.io.atomic import destination_of, replacing_file
 from amodal_diffusion.types import InputError
 
 SUFFIX = ".index"
@@ -146,26 +147,27 @@ class EntryIndex:
             ) from error
 
     def _write(self, identity: dict[str, str]) -> dict[str, str]:
-        """Stream the annotation file into an index beside the final one, then rename."""
+        """Stream the annotation file into a new index."""
         started = time.monotonic()
         logger.info("%s: making its index, once", self.annotations)
-        partial = self.path.with_name(self.path.name + ".partial")
-        partial.unlink(missing_ok=True)
-        try:
-            with closing(sqlite3.connect(partial)) as connection, _open_json(self.annotations, self.start) as file:
-                connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-                connection.execute("PRAGMA journal_mode = OFF")
-                connection.execute("CREATE TABLE tracks (number INTEGER PRIMARY KEY, entry TEXT NOT NULL)")
-                connection.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
-                entries = enumerate(self.entries(file))
-                texts = ((number, json.dumps(entry, separators=(",", ":"))) for number, entry in entries)
-                tracks = connection.executemany("INSERT INTO tracks VALUES (?, ?)", texts).rowcount
-                meta = {**identity, "tracks": str(max(0, tracks)), "sha256": file.digest.hexdigest()}
-                connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-                connection.commit()
-            partial.replace(self.path)
-        finally:
-            partial.unlink(missing_ok=True)
+        for path in self.path.parent.iterdir():
+            if destination_of(path) == self.path:  # of a killed process; the lock keeps others away
+                path.unlink()
+        with (
+            replacing_file(self.path) as partial,
+            closing(sqlite3.connect(partial)) as connection,
+            _open_json(self.annotations, self.start) as file,
+        ):
+            connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+            connection.execute("PRAGMA journal_mode = OFF")
+            connection.execute("CREATE TABLE tracks (number INTEGER PRIMARY KEY, entry TEXT NOT NULL)")
+            connection.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+            entries = enumerate(self.entries(file))
+            texts = ((number, json.dumps(entry, separators=(",", ":"))) for number, entry in entries)
+            tracks = connection.executemany("INSERT INTO tracks VALUES (?, ?)", texts).rowcount
+            meta = {**identity, "tracks": str(max(0, tracks)), "sha256": file.digest.hexdigest()}
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+            connection.commit()
         logger.info("%s: %s tracks, %.0f s", self.path, meta["tracks"], time.monotonic() - started)
         return meta
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from amodal_diffusion.data.folder_source import LongTrack
+from amodal_diffusion.data.folder_source import VideoObject
 from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.frames.masks import Rle
 from amodal_diffusion.io.coco import read_coco_mask
@@ -41,7 +41,7 @@ class JsonKeys:
     object: str | None = None
 
 
-def json_tracks(path: Path, keys: JsonKeys) -> Iterator[LongTrack]:
+def json_objects(path: Path, keys: JsonKeys) -> Iterator[VideoObject]:
     """Read the tracks of a COCO-like or YouTube-VIS-like file.
 
     A file with ``images`` is COCO-like: its annotations are of one image each and are gathered by video and object
@@ -119,7 +119,7 @@ def _videos(path: Path) -> dict[object, _Video]:
     return videos
 
 
-def _video_track(entry: object, videos: Mapping[object, _Video], keys: JsonKeys, *, where: str) -> LongTrack:
+def _video_track(entry: object, videos: Mapping[object, _Video], keys: JsonKeys, *, where: str) -> VideoObject:
     if not isinstance(entry, Mapping) or entry.get("video_id") not in videos:
         raise InputError(f"{where}: expected an object with the video_id of one of the videos, got {entry!r:.60}")
     video = videos[entry["video_id"]]
@@ -131,7 +131,7 @@ def _video_track(entry: object, videos: Mapping[object, _Video], keys: JsonKeys,
         return [_mask(value, video.size, f"{where}: {key}: {frame}") for frame, value in enumerate(values)]
 
     object_key = _key(entry, keys.object, (*OBJECT_KEYS, "id"), "object", where)
-    return LongTrack(
+    return VideoObject(
         name=where,
         obj_id=_whole(entry, object_key, where),
         category_id=_whole(entry, "category_id", where),
@@ -143,7 +143,7 @@ def _video_track(entry: object, videos: Mapping[object, _Video], keys: JsonKeys,
     )
 
 
-def _gathered(path: Path, images: Sequence[_Image], keys: JsonKeys) -> Iterator[LongTrack]:
+def _gathered(path: Path, images: Sequence[_Image], keys: JsonKeys) -> Iterator[VideoObject]:
     """Gather annotations of single images by video and object."""
     videos: dict[str, list[_Image]] = {}
     for image in images:
@@ -196,7 +196,7 @@ def _row(
     return spot.video, number, spot.position, _whole(entry, "category_id", where), modal, amodal
 
 
-def _image_track(rows: Sequence[tuple[Any, ...]], frames: Sequence[_Image], number: int, *, where: str) -> LongTrack:
+def _image_track(rows: Sequence[tuple[Any, ...]], frames: Sequence[_Image], number: int, *, where: str) -> VideoObject:
     positions = [row[2] for row in rows]
     if len(set(positions)) != len(positions):
         raise InputError(f"{where}: expected one annotation an image, got two in one; give each object its own number")
@@ -207,7 +207,7 @@ def _image_track(rows: Sequence[tuple[Any, ...]], frames: Sequence[_Image], numb
     amodal: list[Rle | None] = [None] * len(frames)
     for row in rows:
         modal[row[2]], amodal[row[2]] = json.loads(row[4]), json.loads(row[5])
-    return LongTrack(
+    return VideoObject(
         name=where,
         obj_id=number,
         category_id=rows[0][3],

@@ -1,4 +1,4 @@
-"""Cut long tracks into the clips of an annotation file, and set those apart that are never hidden."""
+"""Cuts the objects of whole videos into clips and writes annotation files of all clips and of complete objects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from amodal_diffusion.data.folder_source import LongTrack
+from amodal_diffusion.data.folder_source import FolderNames, VideoObject, folder_objects
+from amodal_diffusion.data.json_source import JsonKeys, json_objects
 from amodal_diffusion.data.records import COMPLETE, Box, TrackRecord, open_records
 from amodal_diffusion.frames.masks import Rle, check_rle, encode_rle, merge_rle, rle_area, rle_box
 from amodal_diffusion.types import InputError
@@ -17,16 +18,16 @@ from amodal_diffusion.types import InputError
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """Which clips are cut out of a track.
+    """Which clips are cut out of a video.
 
     Attributes:
-        frames: F of a clip.
-        stride: frames from the start of a clip to that of the next, after `fps`; F by default.
+        frames: number of frames F of a clip.
+        stride: frames from the start of a clip to that of the next, counted after `fps`; F by default.
         fps: frames a second that are kept; all by default.
         source_fps: frames a second of the source; needed with `fps`.
-        min_size: the largest box of the whole object in the clip has at least so many pixels on its shorter side.
-        min_present: the object is inside the frame in at least this share of the frames.
-        occlusion: least and largest hidden share of the object, mean over the frames that it is in.
+        min_size: least length in pixels of the shorter side of the object's largest amodal box in the clip.
+        min_present: least share of the clip's frames in which the object is inside the frame, 0 to 1.
+        occlusion: least and largest hidden share of the object, mean over the frames that it is in, 0 to 1.
 
     Raises:
         InputError: if a value is out of range.
@@ -64,14 +65,14 @@ class ClipSettings:
 
 @dataclass
 class PrepareReport:
-    """What became of the tracks.
+    """Counts of a preparation.
 
     Attributes:
-        tracks: long tracks that were read.
-        clips: clips that were written.
-        complete: clips of complete objects that were written.
-        dropped: clips, or tracks without any, that were not written, by reason.
-        outside: frames whose visible part was not all inside the whole object; it was added to that.
+        tracks: number of objects that were read.
+        clips: number of clips that were written.
+        complete: number of clips of complete objects that were written.
+        dropped: reason to the number of clips, or of objects without a clip, that were not written.
+        outside: number of frames with visible pixels outside of the amodal mask, which were added to it.
     """
 
     tracks: int = 0
@@ -80,30 +81,83 @@ class PrepareReport:
     dropped: Counter[str] = field(default_factory=Counter)
     outside: int = 0
 
+    def reasons(self) -> str:
+        """What was not written, by reason, the commonest first."""
+        return ", ".join(f"{number} {reason}" for reason, number in self.dropped.most_common())
 
-def prepare(tracks: Iterable[LongTrack], settings: ClipSettings, *, annotations: Path, complete: Path) -> PrepareReport:
+    def summary(self, annotations: Path, complete: Path) -> str:
+        """Counts in lines for a terminal; the paths are those of the two files."""
+        lines = [
+            f"{annotations}: {self.clips} clips of {self.tracks} tracks",
+            f"{complete}: {self.complete} clips of which more than 95 % is visible",
+        ]
+        if self.dropped:
+            lines.append(f"left out: {self.reasons()}")
+        if self.outside:
+            lines.append(
+                f"in {self.outside} frames the visible part was not all inside the whole object; it was added to that"
+            )
+        return "\n".join(lines)
+
+
+def source_objects(
+    source: Path,
+    *,
+    images: str | None = None,
+    modal: str | None = None,
+    amodal: str | None = None,
+    object: str | None = None,  # noqa: A002 - the name of the option, which errors repeat
+) -> Iterator[VideoObject]:
+    """Read the objects of a folder of clips, or of a COCO-like or YouTube-VIS-like JSON file.
+
+    Args:
+        source: folder or JSON file.
+        images: folder of frames inside a clip; not for JSON.
+        modal: folder of modal masks inside a clip, or key of a modal mask.
+        amodal: folder of amodal masks inside a clip, or key of an amodal mask.
+        object: key of an object's number; not for folders.
+
+    Raises:
+        InputError: if an option does not fit the source, or the source is not of its layout.
+    """
+    if source.is_dir():
+        _refuse("object", object, "folder")
+        given = {"images": images, "modal": modal, "amodal": amodal}
+        return folder_objects(source, FolderNames(**{name: text for name, text in given.items() if text is not None}))
+    _refuse("images", images, "JSON file")
+    return json_objects(source, JsonKeys(modal=modal, amodal=amodal, object=object))
+
+
+def _refuse(name: str, value: str | None, kind: str) -> None:
+    if value is not None:
+        raise InputError(f"{name}: expected none for a {kind}, got {value}")
+
+
+def prepare(
+    objects: Iterable[VideoObject], settings: ClipSettings, *, annotations: Path, complete: Path
+) -> PrepareReport:
     """Write the annotation file of all clips inside the range of occlusion, and that of complete objects.
 
     Args:
-        tracks: read one by one.
-        settings: which clips.
-        annotations: file of the clips.
+        objects: read one at a time.
+        settings: which clips to write.
+        annotations: file of the clips inside the range of occlusion.
         complete: file of the clips of which more than 95 % is visible, whatever the range of occlusion.
 
     Raises:
-        InputError: if a mask is damaged; names the track.
+        InputError: if a mask is damaged; names the object.
     """
     report = PrepareReport()
     with open_records(annotations) as write, open_records(complete) as write_complete:
-        for track in tracks:
+        for video_object in objects:
             report.tracks += 1
-            for clip in _clips(track, settings, report):
+            for clip in _clips(video_object, settings, report):
                 hidden = _hidden_share(clip)
                 if 1 - hidden > COMPLETE:
-                    write_complete(_record(track, clip))
+                    write_complete(_record(video_object, clip))
                     report.complete += 1
                 if settings.occlusion[0] <= hidden <= settings.occlusion[1]:
-                    write(_record(track, clip))
+                    write(_record(video_object, clip))
                     report.clips += 1
                 else:
                     report.dropped["outside the range of occlusion"] += 1
@@ -122,14 +176,14 @@ class _Frame:
     whole: int
 
 
-def _clips(track: LongTrack, settings: ClipSettings, report: PrepareReport) -> Iterator[Sequence[_Frame]]:
+def _clips(video_object: VideoObject, settings: ClipSettings, report: PrepareReport) -> Iterator[Sequence[_Frame]]:
     """Clips that show enough of the object, whatever is hidden of it."""
-    positions = settings.positions(len(track.image_ids))
+    positions = settings.positions(len(video_object.image_ids))
     if len(positions) < settings.frames:
         report.dropped[f"shorter than {settings.frames} frames"] += 1
         return
-    nothing = encode_rle(np.zeros(track.size, dtype=np.bool_))
-    frames = [_frame(track, position, nothing, report) for position in positions]
+    nothing = encode_rle(np.zeros(video_object.size, dtype=np.bool_))
+    frames = [_frame(video_object, position, nothing, report) for position in positions]
     for start in range(0, len(frames) - settings.frames + 1, settings.stride or settings.frames):
         clip = frames[start : start + settings.frames]
         reason = _why_not(clip, settings)
@@ -149,14 +203,14 @@ def _why_not(clip: Sequence[_Frame], settings: ClipSettings) -> str | None:
     return None
 
 
-def _frame(track: LongTrack, position: int, nothing: Rle, report: PrepareReport) -> _Frame:
+def _frame(video_object: VideoObject, position: int, nothing: Rle, report: PrepareReport) -> _Frame:
     """Count what a frame shows; masks stay coded, as a long video's would not fit into memory."""
-    modal, amodal = track.modal[position] or nothing, track.amodal[position] or nothing
+    modal, amodal = video_object.modal[position] or nothing, video_object.amodal[position] or nothing
     try:
         for rle in (modal, amodal):
             check_rle(rle)
     except InputError as error:
-        raise InputError(f"{track.name}: frame {position}: {error}") from error
+        raise InputError(f"{video_object.name}: frame {position}: {error}") from error
     whole = merge_rle(modal, amodal)
     area = rle_area(whole)
     report.outside += area > rle_area(amodal)
@@ -164,18 +218,18 @@ def _frame(track: LongTrack, position: int, nothing: Rle, report: PrepareReport)
 
 
 def _hidden_share(clip: Sequence[_Frame]) -> float:
-    """As `video.masks.hidden_share`, from the counts; the object is in at least one frame."""
+    """As `frames.masks.hidden_share`, from the counts; the object is in at least one frame."""
     shares = [1 - frame.seen / frame.whole for frame in clip if frame.whole]
     return sum(shares) / len(shares)
 
 
-def _record(track: LongTrack, clip: Sequence[_Frame]) -> TrackRecord:
+def _record(video_object: VideoObject, clip: Sequence[_Frame]) -> TrackRecord:
     return TrackRecord(
         segmentation=tuple(frame.amodal for frame in clip),
         visible_mask=tuple(frame.modal for frame in clip),
         bbox=tuple(frame.box for frame in clip),
-        image_ids=tuple(track.image_ids[frame.position] for frame in clip),
-        obj_id=track.obj_id,
-        category_id=track.category_id,
-        image_file_names=tuple(track.image_file_names[frame.position] for frame in clip),
+        image_ids=tuple(video_object.image_ids[frame.position] for frame in clip),
+        obj_id=video_object.obj_id,
+        category_id=video_object.category_id,
+        image_file_names=tuple(video_object.image_file_names[frame.position] for frame in clip),
     )

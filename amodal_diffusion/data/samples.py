@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from amodal_diffusion.synthetic import Split
 from amodal_diffusion.synthetic.catalogue import CATALOGUES
-from amodal_diffusion.synthetic.rng import Dice
+from amodal_diffusion.synthetic.rng import Rng
 from amodal_diffusion.synthetic.splits import SceneSeries
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
@@ -70,7 +70,7 @@ class SceneDataset(Dataset[AmodalSample]):
         width: int,
         with_rgb: bool,
         seed: int = 0,
-        change: Callable[[AmodalSample, Dice], AmodalSample] | None = None,
+        change: Callable[[AmodalSample, Rng], AmodalSample] | None = None,
     ) -> None:
         self.series = SceneSeries(split, length=length, frames=frames, height=height, width=width, seed=seed)
         self.with_rgb = with_rgb
@@ -89,4 +89,4 @@ class SceneDataset(Dataset[AmodalSample]):
         sample = AmodalSample(scene.name, target.modal, target.amodal, scene.depth, scene.rgb, target.rgb)
         if self.change is None:
             return sample
-        return self.change(sample, Dice(CATALOGUES[scene.split].key, scene.seed, _CHANGE_STREAM))
+        return self.change(sample, Rng(CATALOGUES[scene.split].key, scene.seed, _CHANGE_STREAM))

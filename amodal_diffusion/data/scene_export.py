@@ -1,4 +1,4 @@
-"""Scenes as files: frames, depth and whole objects as PNG, and annotation records of every object."""
+"""Exports generated scenes: an annotation file of all objects, and frames, depth, whole objects and masks as PNG."""
 
 from __future__ import annotations
 
@@ -7,13 +7,70 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
-from amodal_diffusion.data.records import TrackRecord
+from amodal_diffusion.data.records import TrackRecord, read_records, write_records
 from amodal_diffusion.io.images import write_mask_png
+from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.synthetic.scenes import Scene
+from amodal_diffusion.synthetic.splits import SceneSeries
 from amodal_diffusion.types import FloatArray
 
+ANNOTATIONS = "annotations.json"
 DEPTH_STEPS = 65535
+_STEPS = 16
+"""Number of steps of the export; an interrupted export resumes at a step. Each step rewrites the whole manifest."""
+
+
+def export_scenes(series: SceneSeries, folder: OutputFolder, *, masks: bool, quiet: bool) -> int:
+    """Write a series of scenes into an open result folder; steps that an earlier run finished are skipped.
+
+    Args:
+        series: the scenes.
+        folder: opened by the caller, who commits it.
+        masks: whether to write masks as pictures too.
+        quiet: whether to hide the progress bars.
+
+    Returns:
+        number of tracks in the annotation file.
+    """
+    if not folder.is_finished(ANNOTATIONS):
+        with folder.step(ANNOTATIONS, [ANNOTATIONS]) as work:
+            _annotate(series, work / ANNOTATIONS, quiet=quiet)
+    objects = _objects_by_scene(folder.work / ANNOTATIONS)
+    size = -(-series.length // _STEPS)
+    with tqdm(total=series.length, desc="frames", unit="clip", disable=quiet) as bar:
+        for start in range(0, series.length, size):
+            part = range(start, min(start + size, series.length))
+            step = f"clips from {start}"
+            if not folder.is_finished(step):
+                names = [(series.name(index), objects[series.name(index)]) for index in part]
+                files = [
+                    path
+                    for name, ids in names
+                    for path in scene_files(name, frames=series.frames, object_ids=ids, masks=masks)
+                ]
+                with folder.step(step, files) as work:
+                    for index, (_, ids) in zip(part, names, strict=True):
+                        write_scene(series.scene(index, with_rgb=True), work, object_ids=ids, masks=masks)
+                        bar.update()
+            else:
+                bar.update(len(part))
+    return sum(map(len, objects.values()))
+
+
+def _annotate(series: SceneSeries, path: Path, *, quiet: bool) -> None:
+    numbers = tqdm(range(series.length), desc="masks", unit="clip", disable=quiet)
+    scenes = ((number, series.scene(number, with_rgb=False)) for number in numbers)
+    write_records(path, (record for number, scene in scenes for record in scene_records(scene, number=number)))
+
+
+def _objects_by_scene(path: Path) -> dict[str, list[int]]:
+    """Scene name to the ids of its visible objects, in the order of the file."""
+    objects: dict[str, list[int]] = {}
+    for record in read_records(path):
+        objects.setdefault(record.image_file_names[0].split("/")[0], []).append(record.obj_id)
+    return objects
 
 
 def scene_records(scene: Scene, *, number: int) -> list[TrackRecord]:
@@ -21,7 +78,7 @@ def scene_records(scene: Scene, *, number: int) -> list[TrackRecord]:
 
     Args:
         scene: with or without RGB.
-        number: of the scene among those of the file, so that image ids are unique.
+        number: place of the scene in the annotation file, from 0; makes image ids unique.
     """
     frames = range(len(scene.depth))
     return [
@@ -41,9 +98,9 @@ def scene_files(name: str, *, frames: int, object_ids: Sequence[int], masks: boo
     """Paths, with ``/``, of what `write_scene` writes.
 
     Args:
-        name: the scene's.
-        frames: number of them.
-        object_ids: those of the scene's records.
+        name: name of the scene.
+        frames: F.
+        object_ids: objects that are written.
         masks: whether masks are written as pictures.
     """
     kinds = ("objects", "modal", "amodal") if masks else ("objects",)
@@ -52,14 +109,14 @@ def scene_files(name: str, *, frames: int, object_ids: Sequence[int], masks: boo
 
 
 def write_scene(scene: Scene, folder: Path, *, object_ids: Sequence[int], masks: bool = False) -> None:
-    """Write a scene's pictures; their folders exist.
+    """Write the pictures of a scene into folders that exist.
 
     ``NAME/images`` has the frames, ``NAME/depth`` 16-bit depth from 0 (far) to 65535 (near) over the clip,
     ``NAME/objects/ID`` the whole object on white, ``NAME/modal/ID`` and ``NAME/amodal/ID`` its masks.
 
     Args:
         scene: with RGB.
-        folder: data set's root.
+        folder: root of the data set.
         object_ids: the objects to write.
         masks: whether to write masks.
 

@@ -1,4 +1,4 @@
-"""One pass over a data set in the layout of SAIL-VOS sequences: all that is wrong with it, and how much it hides."""
+"""One pass over a data set in the layout of SAIL-VOS sequences: all problems, and a histogram of hidden shares."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from amodal_diffusion.types import InputError
 
 BINS = 10
 _SHOWN = 5  # frames that a line names
+_BAR = 40  # characters of the longest bar of the histogram
 _MASKS = ("visible_mask", "segmentation")
 
 Kind = Literal["file", "record", "run lengths", "mask size", "modal outside amodal", "empty track", "frame"]
@@ -25,11 +26,11 @@ Kind = Literal["file", "record", "run lengths", "mask size", "modal outside amod
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong.
+    """One problem of a data set.
 
     Attributes:
-        kind: of what sort.
-        text: one line: where, and what.
+        kind: category that the summary counts.
+        text: one line that names the place and the problem.
     """
 
     kind: Kind
@@ -38,16 +39,16 @@ class Problem:
 
 @dataclass
 class DatasetReport:
-    """What a pass has counted; complete when the pass has ended.
+    """Counts of a pass over a data set; complete when the pass has ended.
 
     Attributes:
-        tracks: in the file.
-        frames: in all tracks together.
-        hidden_frames: those with an amodal but no modal pixel, which are normal.
-        files: different frame files.
-        complete: tracks of which more than 95 % is visible.
-        histogram: tracks by hidden share, in equal bins from 0 to 1.
-        problems: by kind.
+        tracks: number of tracks.
+        frames: number of frames of all tracks together.
+        hidden_frames: frames with an amodal but no modal pixel, which are no problem.
+        files: number of different frame files.
+        complete: number of tracks of which more than 95 % is visible.
+        histogram: number of tracks by hidden share, in equal bins from 0 to 1.
+        problems: number of problems of each kind.
     """
 
     tracks: int = 0
@@ -58,21 +59,39 @@ class DatasetReport:
     histogram: list[int] = field(default_factory=lambda: [0] * BINS)
     problems: Counter[Kind] = field(default_factory=Counter)
 
+    def summary(self) -> str:
+        """Counts, a histogram of hidden shares, and the number of problems, in lines for a terminal."""
+        counted = (
+            f"{self.tracks} tracks, {self.frames} frames of objects ({self.hidden_frames} fully hidden), "
+            f"{self.files} files, {self.complete} tracks of which more than 95 % is visible"
+        )
+        lines = [
+            counted,
+            "hidden share of the object, mean over the frames that it is in:",
+        ]
+        most = max(1, *self.histogram)
+        for place, number in enumerate(self.histogram):
+            bar = "#" * round(_BAR * number / most)
+            lines.append(f"  {place / BINS:.1f} to {(place + 1) / BINS:.1f} {number:7d} {bar}".rstrip())
+        if self.problems:
+            counts = ", ".join(f"{kind} {number}" for kind, number in self.problems.most_common())
+            return "\n".join([*lines, f"wrong: {sum(self.problems.values())} ({counts})"])
+        return "\n".join([*lines, "nothing is wrong"])
+
 
 class DatasetCheck:
-    """A pass over a data set; iterate it for its problems, as they are found.
+    """A pass over a data set; iterate over it to get each problem when it is found.
 
-    Each frame file is read once, however many tracks it has. One track is in memory at a time, and the size of each
-    file.
+    Each frame file is read once, however many tracks share it. Memory holds one track and the size of each file.
 
     Args:
-        annotations: the annotation file.
-        images: root of its frames; None leaves the frames unread.
-        workers: threads that read frames.
+        annotations: annotation file.
+        images: root of the frames; None leaves the frames unread.
+        workers: number of threads that read frames.
         on_track: called after each track.
 
     Attributes:
-        report: what has been counted so far.
+        report: counts so far.
     """
 
     def __init__(

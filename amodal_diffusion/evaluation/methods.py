@@ -16,8 +16,8 @@ from amodal_diffusion.baselines import (
     copy_best_seen,
     fill_with_mean_color,
 )
+from amodal_diffusion.config import Preset
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget, Target
-from amodal_diffusion.models.checkpoint import Preset
 from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig
 from amodal_diffusion.types import AmodalSegmenter, BoolArray, InputError, Stage, UInt8Array
 

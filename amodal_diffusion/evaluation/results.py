@@ -20,7 +20,7 @@ from amodal_diffusion.evaluation.scores import (
     scores_record,
 )
 from amodal_diffusion.frames.masks import Rle
-from amodal_diffusion.io.result_folder import write_whole
+from amodal_diffusion.io.atomic import write_text
 from amodal_diffusion.metrics import Values
 
 FOLDER = "tracks"
@@ -133,7 +133,7 @@ class ResultStore:
 
     def write(self, result: TargetResult | SkippedTarget) -> None:
         """Keep the result of a track; the file is whole or absent."""
-        write_whole(self._paths[result.index], json_text(_record(result), indent=None))
+        write_text(self._paths[result.index], json_text(_record(result), indent=None))
 
     def missing(self, *, keep_skipped: bool) -> list[int]:
         """Indices of the tracks that are still to do.

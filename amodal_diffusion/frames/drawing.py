@@ -1,4 +1,4 @@
-"""Draw objects over frames, an outline around what can be seen and stripes over what hides, and how sure that is."""
+"""Draws results: overlays with outlines and stripes over hidden parts, uncertainty, and sheets of frames."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class OverlayLayer:
     """One object in one frame.
 
     Attributes:
-        visible: what can be seen of it, bool ``[H, W]``.
-        amodal: all of it, bool ``[H, W]``.
+        visible: modal mask, bool ``[H, W]``.
+        amodal: amodal mask, bool ``[H, W]``.
     """
 
     visible: BoolArray
@@ -39,11 +39,11 @@ class OverlayLayer:
 
 
 def draw_overlay(rgb: UInt8Array, layers: Sequence[OverlayLayer]) -> UInt8Array:
-    """Draw all objects over a frame, each in its own colour.
+    """Draw all objects over a frame, each in its own color.
 
     Args:
         rgb: the frame, uint8 ``[H, W, 3]``.
-        layers: one an object, always in the same order, from which its colour follows.
+        layers: one an object, always in the same order, from which its color follows.
 
     Returns:
         uint8 ``[H, W, 3]``.
@@ -69,7 +69,7 @@ def draw_uncertainty(probability: FloatArray) -> UInt8Array:
     return np.repeat(grey[..., None], 3, axis=-1)
 
 
-def _draw(canvas: UInt8Array, layer: OverlayLayer, colour: npt.NDArray[np.float32], line: int) -> None:
+def _draw(canvas: UInt8Array, layer: OverlayLayer, color: npt.NDArray[np.float32], line: int) -> None:
     """Draw one object in place, inside its bounding box only."""
     rows, columns = (np.flatnonzero((layer.visible | layer.amodal).any(axis=axis)) for axis in (1, 0))
     if not rows.size:
@@ -82,16 +82,16 @@ def _draw(canvas: UInt8Array, layer: OverlayLayer, colour: npt.NDArray[np.float3
     hidden = amodal & ~visible
     across = np.add.outer(np.arange(part.shape[0]) + top, np.arange(part.shape[1]) + left)
     stripe = (across // (3 * line)) % 2 == 0
-    _tint(part, hidden & stripe, colour, 0.75)
-    _tint(part, hidden & ~stripe, colour, 0.4)
+    _tint(part, hidden & stripe, color, 0.75)
+    _tint(part, hidden & ~stripe, color, 0.4)
 
     edge = (amodal & ~_eroded(amodal, line)) | (visible & ~_eroded(visible, line))
     _tint(part, _grown(edge, max(1, line // 2)) & ~edge, np.zeros(3, np.float32), 0.6)  # seen on any background
-    _tint(part, edge, colour, 1.0)
+    _tint(part, edge, color, 1.0)
 
 
-def _tint(part: UInt8Array, where: BoolArray, colour: npt.NDArray[np.float32], strength: float) -> None:
-    part[where] = np.rint(part[where] * (1 - strength) + colour * strength).astype(np.uint8)
+def _tint(part: UInt8Array, where: BoolArray, color: npt.NDArray[np.float32], strength: float) -> None:
+    part[where] = np.rint(part[where] * (1 - strength) + color * strength).astype(np.uint8)
 
 
 def _eroded(mask: BoolArray, steps: int) -> BoolArray:

@@ -59,7 +59,7 @@ def order_objects(
 ) -> FrameOrder:
     """Put the objects of a frame in order.
 
-    Two objects touch if their whole masks share a pixel or have neighbouring ones. Of two that touch, the one that is
+    Two objects touch if their whole masks share a pixel or have neighboring ones. Of two that touch, the one that is
     hidden where the other is seen is behind; where that holds both ways, in more pixels than the other. Where the
     masks say nothing, the one with the larger median depth is in front, over what is seen of each where they meet, or
     over all that is seen of it. Relations are then taken in turn, those of most pixels first and those of depth last,
@@ -67,8 +67,8 @@ def order_objects(
     relation orders stay as they were in the frame before, at first in the order they are given in.
 
     Args:
-        modal: what is seen of each object, bool ``[H, W]`` each.
-        amodal: all of each object, bool ``[H, W]`` each; contains what is seen of it.
+        modal: modal mask of each object, bool ``[H, W]`` each.
+        amodal: amodal mask of each object, bool ``[H, W]`` each; contains the modal mask.
         depth: of the frame, float ``[H, W]`` in any unit, nearer is larger.
         before: objects from front to back in the frame before.
     """

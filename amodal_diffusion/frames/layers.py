@@ -1,4 +1,4 @@
-"""Put the layers of a frame back together and say how far that is from what the input shows of the objects."""
+"""RGBA layers of objects: compositing them into the frame, the error of that, and soft edges and kinds of alpha."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _OPAQUE = 255
 
 @dataclass(frozen=True)
 class Difference:
-    """What two pictures differ by, in some pixels of one frame or of many; the sum is that of all of them together.
+    """Difference of two pictures in some pixels of one or more frames; adding two gives that of all pixels together.
 
     Attributes:
-        pixels: that were compared.
-        differing: those that differ in at least one channel.
-        largest: absolute difference in one channel, of 255.
-        total: of the absolute differences over all pixels and channels.
+        pixels: number of pixels that were compared.
+        differing: number of those that differ in at least one channel.
+        largest: largest absolute difference in a channel, 0 to 255.
+        total: sum of the absolute differences over all pixels and channels.
     """
 
     pixels: int = 0
@@ -50,14 +50,14 @@ class Difference:
 
 
 def recompose(rgb: UInt8Array, modal: Sequence[BoolArray], back_to_front: Iterable[UInt8Array]) -> UInt8Array:
-    """Lay the objects' layers over the background.
+    """Composite the layers of the objects over the background.
 
-    The background is the input where no object is seen, and black where one is: what a layer does not bring back
-    stays black.
+    The background is the input where no object is visible and black elsewhere, so pixels that no layer covers stay
+    black.
 
     Args:
         rgb: frame of the input, uint8 ``[H, W, 3]``.
-        modal: what is seen of each object, bool ``[H, W]`` each.
+        modal: modal mask of each object, bool ``[H, W]`` each.
         back_to_front: layers with straight alpha, uint8 ``[H, W, 4]`` each, the farthest first; taken one at a time.
 
     Returns:
@@ -68,21 +68,21 @@ def recompose(rgb: UInt8Array, modal: Sequence[BoolArray], back_to_front: Iterab
     for layer in back_to_front:
         covered = layer[..., 3] > 0  # elsewhere nothing changes, and a layer is empty in most of a frame
         pixels = layer[covered].astype(np.uint16)  # [pixels, 4]
-        colour, alpha = pixels[:, :3], pixels[:, 3:]
-        mixed = colour * alpha + picture[covered] * (_OPAQUE - alpha)  # at most 255 * 255, which 16 bits hold
+        color, alpha = pixels[:, :3], pixels[:, 3:]
+        mixed = color * alpha + picture[covered] * (_OPAQUE - alpha)  # at most 255 * 255, which 16 bits hold
         picture[covered] = (mixed + _OPAQUE // 2) // _OPAQUE
     return picture
 
 
 def compare(recomposed: UInt8Array, rgb: UInt8Array, modal: Sequence[BoolArray]) -> Difference:
-    """Hold a frame that was put together against the input, in the pixels where an object is seen.
+    """Compare a composited frame with the input, in the pixels where an object is visible.
 
-    Other pixels are the background's own, or show an object that the input hides behind something without a mask.
+    Other pixels are background, or show an object that the input hides behind something without a mask.
 
     Args:
-        recomposed: of :func:`recompose`, uint8 ``[H, W, 3]``.
+        recomposed: result of :func:`recompose`, uint8 ``[H, W, 3]``.
         rgb: frame of the input, uint8 ``[H, W, 3]``.
-        modal: what is seen of each object, bool ``[H, W]`` each.
+        modal: modal mask of each object, bool ``[H, W]`` each.
     """
     seen = _seen(modal)
     apart = np.abs(recomposed[seen].astype(np.int16) - rgb[seen])  # [pixels, 3]
@@ -103,15 +103,14 @@ Alpha = Literal["straight", "premultiplied"]
 
 
 def style_layer(rgba: UInt8Array, *, soft_edge: int = 0, alpha: Alpha = "straight") -> UInt8Array:
-    """Give a layer a soft edge and the kind of alpha that is wanted.
+    """Give a layer a soft edge and the requested kind of alpha.
 
-    The edge is added around the object, in the colours of its rim: the object's own pixels, and so all that the input
-    shows of it, stay as they are.
+    The edge is added around the object, in the colors of its rim; the object's own pixels do not change.
 
     Args:
         rgba: uint8 ``[H, W, 4]``, straight alpha 0 or 255.
         soft_edge: pixels over which alpha falls from 255 to 0; 0 leaves the edge hard.
-        alpha: ``"premultiplied"`` multiplies colours with alpha, as compositing programs want them.
+        alpha: ``"premultiplied"`` multiplies colors with alpha, as compositing programs want them.
 
     Returns:
         uint8 ``[H, W, 4]``.
@@ -126,7 +125,7 @@ def style_layer(rgba: UInt8Array, *, soft_edge: int = 0, alpha: Alpha = "straigh
 
 
 def premultiply(rgba: UInt8Array) -> UInt8Array:
-    """Colours times alpha.
+    """Colors times alpha.
 
     Args:
         rgba: uint8 ``[..., 4]``, straight alpha.
@@ -138,7 +137,7 @@ def premultiply(rgba: UInt8Array) -> UInt8Array:
 
 
 def carry_colour(rgba: UInt8Array, reach: int) -> UInt8Array:
-    """Carry the colours of the rim over the edge, where alpha is 0; a codec then mixes no black into the rim.
+    """Carry the colors of the rim over the edge, where alpha is 0; a codec then mixes no black into the rim.
 
     Args:
         rgba: uint8 ``[H, W, 4]``, straight alpha.
@@ -148,10 +147,11 @@ def carry_colour(rgba: UInt8Array, reach: int) -> UInt8Array:
 
 
 def _spread(rgba: UInt8Array, reach: int) -> tuple[UInt8Array, FloatArray]:
-    """Fill colours around what is not transparent from the nearest pixel of it.
+    """Fill transparent pixels near the object with the color of its nearest pixel.
 
     Returns:
-        the layer, alpha as it was; and distances in pixels, float32 ``[H, W]``, infinite beyond what was looked at.
+        the layer with unchanged alpha; distances to the object in pixels, float32 ``[H, W]``, infinite beyond the
+        object's box widened by ``reach``.
     """
     inside: BoolArray = rgba[..., 3] > 0
     result, distance = rgba.copy(), np.full(inside.shape, np.inf, np.float32)

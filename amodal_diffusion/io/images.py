@@ -161,7 +161,7 @@ def read_integers(path: Path) -> IntegerPicture:
         path: the file; RGB is read where its three channels are equal, opaque alpha is dropped.
 
     Raises:
-        InputError: if the file cannot be read, is coloured, or is neither 1-, 8- nor 16-bit.
+        InputError: if the file cannot be read, is colored, or is neither 1-, 8- nor 16-bit.
     """
     with _opened(path) as picture:
         array = np.array(picture)
@@ -206,14 +206,14 @@ def write_mask_png(path: Path, mask: BoolArray) -> None:
 
 
 def davis_palette() -> UInt8Array:
-    """Colours of the labels in DAVIS and PASCAL VOC, uint8 ``[256, 3]``: a label's bits go round red, green, blue."""
+    """Colors of the labels in DAVIS and PASCAL VOC, uint8 ``[256, 3]``: a label's bits go round red, green, blue."""
     labels, channels = np.arange(256)[:, None], np.arange(3)
-    colours = sum(((labels >> (3 * bit + channels)) & 1) << (7 - bit) for bit in range(8))
-    return np.asarray(colours, dtype=np.uint8)
+    colors = sum(((labels >> (3 * bit + channels)) & 1) << (7 - bit) for bit in range(8))
+    return np.asarray(colors, dtype=np.uint8)
 
 
 def write_label_png(path: Path, labels: UInt8Array) -> None:
-    """Write labels as a palette PNG in DAVIS's colours.
+    """Write labels as a palette PNG in DAVIS's colors.
 
     Args:
         path: the file, overwritten; its folder must exist.
@@ -255,9 +255,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 def _one_channel(array: npt.NDArray[np.generic], mode: str, path: Path) -> npt.NDArray[np.generic]:
     """Reduce RGB, RGBA or LA ``[H, W, C]`` to ``[H, W]`` where nothing is lost by it."""
-    colours = array[..., :-1] if mode in ("RGBA", "LA") else array
+    colors = array[..., :-1] if mode in ("RGBA", "LA") else array
     if mode in ("RGBA", "LA") and (array[..., -1] != array[0, 0, -1]).any():
         raise InputError(f"{path}: expected one channel, got {mode} with transparency; save the mask as grey")
-    if mode not in ("RGB", "RGBA", "LA") or (colours != colours[..., :1]).any():
-        raise InputError(f"{path}: expected one channel, got {mode} colours; save labels as grey or palette PNG")
-    return colours[..., 0]
+    if mode not in ("RGB", "RGBA", "LA") or (colors != colors[..., :1]).any():
+        raise InputError(f"{path}: expected one channel, got {mode} colors; save labels as grey or palette PNG")
+    return colors[..., 0]

@@ -1,10 +1,9 @@
-"""The manifest of a result folder: which command it is of, and which files its steps write."""
+"""The manifest of a result folder: which command wrote it, and which files each of its steps writes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,20 +11,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from amodal_diffusion.io.atomic import PARTIAL, destination_of
 from amodal_diffusion.types import InputError
 
+if sys.platform != "win32":
+    import fcntl
+
 MANIFEST = "manifest.json"
+LOCK = ".lock"
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class InputRecord:
-    """A file or folder that results depend on, recognised again by names, sizes and times of change.
+    """A file or folder that results depend on, recognized by names, sizes and times of change.
 
     Attributes:
         path: absolute.
-        files: how many.
-        bytes: together.
+        files: their number.
+        bytes: their total size.
         fingerprint: SHA-256 over relative name, size and time of change of each file.
     """
 
@@ -36,11 +40,7 @@ class InputRecord:
 
     @classmethod
     def of(cls, path: str | Path) -> Self:
-        """Look at a file, or at all files below a folder.
-
-        Args:
-            path: must exist.
-        """
+        """Record a file, or all files below a folder, which must exist."""
         root = Path(path).resolve()
         files = sorted(entry for entry in root.rglob("*") if entry.is_file()) if root.is_dir() else [root]
         digest, total = hashlib.sha256(), 0
@@ -51,27 +51,12 @@ class InputRecord:
         return cls(str(root), len(files), total, digest.hexdigest())
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that a kill leaves the old one, none, or the new one, never a part.
-
-    Args:
-        path: the file; beside it lies ``NAME.new`` for a moment.
-        text: its content.
-    """
-    temporary = unfinished(path)
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 def identity_of(inputs: Mapping[str, InputRecord], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells one command's results from another's, as the manifest gives it back.
+    """What distinguishes one command's results from another's, after a round trip through JSON.
 
     Args:
-        inputs: by argument, what the results depend on.
-        settings: JSON values that the results depend on.
+        inputs: argument to files that the results depend on.
+        settings: option to JSON value that the results depend on.
     """
     records = {name: asdict(record) for name, record in inputs.items()}
     identity: dict[str, Any] = json.loads(json.dumps({"inputs": records, "settings": dict(settings)}))
@@ -79,12 +64,7 @@ def identity_of(inputs: Mapping[str, InputRecord], settings: Mapping[str, Any]) 
 
 
 def differences(manifest: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:
-    """Names of the inputs and settings that are not the same.
-
-    Args:
-        manifest: as it was read.
-        identity: from :func:`identity_of`.
-    """
+    """Names of the inputs and settings in which a manifest differs from an identity (:func:`identity_of`)."""
     names = []
     for group in ("inputs", "settings"):
         old, new = manifest.get(group, {}), identity[group]
@@ -93,10 +73,10 @@ def differences(manifest: Mapping[str, Any], identity: Mapping[str, Any]) -> lis
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder that has one.
+    """Read the manifest of a folder that has one.
 
     Raises:
-        InputError: if it cannot be read, or is not of this version.
+        InputError: if it cannot be read, or has another format.
     """
     path = folder / MANIFEST
     try:
@@ -109,20 +89,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def files_of(folder: Path, step: Mapping[str, Any]) -> list[Path]:
-    """Paths that a step may have written.
-
-    Args:
-        folder: of the results.
-        step: its entry in the manifest.
-    """
-    paths = [folder / file for file in step["files"]]
-    if "progress" in step:
-        return [*paths, unfinished(folder / step["progress"])]
-    return [*paths, *map(unfinished, paths)] if step.get("pieces") else paths
+    """Paths that a step, given as its entry in the manifest, may have written below a folder of results."""
+    return [folder / file for file in step["files"]]
 
 
 def has_result(folder: Path, step: Mapping[str, Any]) -> bool:
-    """Whether there is anything of a step that a later run goes on from; arguments as for :func:`files_of`."""
+    """Whether a later run can resume from what a step has written; arguments as for :func:`files_of`."""
     pieces = [step["progress"]] if "progress" in step else step["files"] if step.get("pieces") else []
     return step["finished"] or any(is_written(folder / file) for file in pieces)
 
@@ -132,35 +104,26 @@ def is_written(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
-def unfinished(path: Path) -> Path:
-    """Where :func:`write_whole` writes a file before it is whole."""
-    return path.with_name(f"{path.name}.new")
-
-
-if sys.platform != "win32":
-    import fcntl
-
-LOCK = ".lock"
-
-
 def listed_files(folder: Path) -> set[Path]:
-    """All files that are ours in a folder, existing or not: those that its manifest lists, and its own.
+    """All files in a folder that are this package's: those that the manifest lists, existing or not, and its own.
+
+    Temporary files that a killed run left beside them count too.
 
     Raises:
-        InputError: if the manifest cannot be read, or lists a file elsewhere.
+        InputError: if the manifest cannot be read, or lists a file outside the folder.
     """
-    own = {folder / MANIFEST, unfinished(folder / MANIFEST), folder / LOCK}
-    if not (folder / MANIFEST).is_file():
-        return own
-    listed = {path for step in read_manifest(folder)["steps"].values() for path in files_of(folder, step)}
-    for path in listed:  # a manifest that was tampered with, or a link in place of a folder of ours
-        if not path.parent.resolve().is_relative_to(folder.resolve()):
-            raise InputError(f"out: {folder / MANIFEST}: lists {path}, which is elsewhere; move the folder away")
-    return own | listed
+    known = {folder / MANIFEST, folder / LOCK}
+    if (folder / MANIFEST).is_file():
+        listed = {path for step in read_manifest(folder)["steps"].values() for path in files_of(folder, step)}
+        for path in listed:  # a manifest that was tampered with, or a link in place of one of the folders
+            if not path.parent.resolve().is_relative_to(folder.resolve()):
+                raise InputError(f"out: {folder / MANIFEST}: lists {path}, which is elsewhere; move the folder away")
+        known |= listed
+    return known | {path for path in folder.rglob(f"*{PARTIAL}") if destination_of(path) in known}
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Refuse a folder with files that are not ours.
+    """Refuse a folder with files that no manifest lists.
 
     Raises:
         InputError: names the first of them.
@@ -178,10 +141,10 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def remove_listed(folder: Path, *, keep: str = "") -> None:
-    """Remove our files, the manifest last, then the folders that are empty.
+    """Remove the listed files, the manifest last, then the folders that are empty.
 
     Args:
-        folder: of the results.
+        folder: root of the results.
         keep: name of a file that stays.
     """
     for path in sorted(listed_files(folder), key=lambda path: path.name == MANIFEST):
@@ -194,28 +157,32 @@ def remove_listed(folder: Path, *, keep: str = "") -> None:
 
 
 def remove_files(files: Sequence[Path], root: Path) -> None:
-    """Remove files below a folder, and the folders in it that are empty without them.
+    """Remove files below a folder with their temporary files, and the folders in it that are empty without them.
 
     Args:
-        files: which need not be there.
+        files: need not exist.
         root: the folder, which stays.
     """
-    for path in files:
-        path.unlink(missing_ok=True)
-    for folder in {path.parent for path in files} - {root}:
-        if folder.is_dir() and not any(folder.iterdir()):
+    names = set(files)
+    for folder in {path.parent for path in files}:
+        if not folder.is_dir():
+            continue
+        for path in list(folder.iterdir()):
+            if path in names or destination_of(path) in names:
+                path.unlink()
+        if folder != root and not any(folder.iterdir()):
             folder.rmdir()
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process, however it ends; where there is none (Windows), go without.
+    """Hold a lock that the system releases when the process ends; on Windows there is no lock.
 
     Args:
-        path: file of the lock, in the folder that it is of.
+        path: the lock file, in the folder to be locked.
 
     Raises:
-        InputError: if another process holds it.
+        InputError: if another process holds the lock.
     """
     if sys.platform == "win32":
         yield

@@ -268,7 +268,7 @@ def _from_video(path: Path, what: str, *, allow_truncated: bool) -> dict[str, Ma
     clip = open_clip(path, allow_truncated=allow_truncated)
     survey = survey_labels(clip, most=MAX_LABELS) if keeps_values(path) else None
     if survey is not None:
-        return {name: _label_track(name, colour, clip, survey) for colour, name in survey.names.items()}
+        return {name: _label_track(name, color, clip, survey) for color, name in survey.names.items()}
 
     def brightness() -> Iterator[npt.NDArray[np.uint16]]:
         return (frame.sum(axis=-1, dtype=np.uint16) for frame in clip)
@@ -291,14 +291,14 @@ def _from_video(path: Path, what: str, *, allow_truncated: bool) -> dict[str, Ma
     }
 
 
-def _label_track(name: str, colour: int, clip: ClipReader, survey: LabelSurvey) -> MaskTrack:
-    areas = tuple(counts.get(colour, 0) for counts in survey.counts)
+def _label_track(name: str, color: int, clip: ClipReader, survey: LabelSurvey) -> MaskTrack:
+    areas = tuple(counts.get(color, 0) for counts in survey.counts)
     return MaskTrack(
-        name, clip.path, clip.height, clip.width, areas, lambda: (packed(frame) == colour for frame in clip)
+        name, clip.path, clip.height, clip.width, areas, lambda: (packed(frame) == color for frame in clip)
     )
 
 
-Colours = npt.NDArray[np.uint32]
+Colors = npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
@@ -306,8 +306,8 @@ class LabelSurvey:
     """Which values a video holds.
 
     Attributes:
-        counts: a frame each, pixels by packed colour; black is the background and left out.
-        names: of the objects, by packed colour.
+        counts: a frame each, pixels by packed color; black is the background and left out.
+        names: of the objects, by packed color.
     """
 
     counts: tuple[dict[int, int], ...]
@@ -317,8 +317,8 @@ class LabelSurvey:
 def survey_labels(clip: ClipReader, *, most: int) -> LabelSurvey | None:
     """Read a video through for its labels.
 
-    Grey values are labels themselves; colours of DAVIS's palette have the numbers that they have there; any other
-    colours are numbered from 1 as they come.
+    Grey values are labels themselves; colors of DAVIS's palette have the numbers that they have there; any other
+    colors are numbered from 1 as they come.
 
     Args:
         clip: of a codec that keeps every value.
@@ -341,16 +341,16 @@ def survey_labels(clip: ClipReader, *, most: int) -> LabelSurvey | None:
     return LabelSurvey(tuple(counts), _names(list(seen)))
 
 
-def packed(rgb: UInt8Array) -> Colours:
-    """Colours as numbers, uint32 ``[H, W]``, red first, of uint8 ``[H, W, 3]``."""
+def packed(rgb: UInt8Array) -> Colors:
+    """Colors as numbers, uint32 ``[H, W]``, red first, of uint8 ``[H, W, 3]``."""
     wide = rgb.astype(np.uint32)
     return np.asarray((wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2], dtype=np.uint32)
 
 
-def _names(colours: list[int]) -> dict[int, str]:
-    if all(colour % 0x010101 == 0 for colour in colours):
-        return {colour: str(colour // 0x010101) for colour in sorted(colours)}
-    palette = {int(colour): label for label, colour in enumerate(packed(davis_palette()[None])[0])}
-    if all(colour in palette for colour in colours):
-        return {colour: str(palette[colour]) for colour in sorted(colours, key=palette.__getitem__)}
-    return {colour: str(number) for number, colour in enumerate(colours, start=1)}
+def _names(colors: list[int]) -> dict[int, str]:
+    if all(color % 0x010101 == 0 for color in colors):
+        return {color: str(color // 0x010101) for color in sorted(colors)}
+    palette = {int(color): label for label, color in enumerate(packed(davis_palette()[None])[0])}
+    if all(color in palette for color in colors):
+        return {color: str(palette[color]) for color in sorted(colors, key=palette.__getitem__)}
+    return {color: str(number) for number, color in enumerate(colors, start=1)}

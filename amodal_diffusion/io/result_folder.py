@@ -1,4 +1,4 @@
-"""A result folder that is whole or absent, goes on after an interruption, and never loses what was there."""
+"""Result folders: complete or absent, resumable after an interruption, and never in place of a user's own files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import Lock
 from typing import Any, Self
 
+from amodal_diffusion.io.atomic import PARTIAL, REPLACED, write_text
 from amodal_diffusion.io.manifest import (
     FORMAT,
     LOCK,
@@ -26,22 +26,21 @@ from amodal_diffusion.io.manifest import (
     refuse_foreign,
     remove_files,
     remove_listed,
-    write_whole,
 )
 from amodal_diffusion.types import InputError
 
-__all__ = ["MANIFEST", "InputRecord", "OutputFolder", "holds_results", "write_whole"]
+__all__ = ["MANIFEST", "InputRecord", "OutputFolder", "holds_results"]
 
-# What a write ends with where there is no room: on the disk, for this user, or for a file of this size.
+# Errors of a write for lack of room: on the disk, for this user, or for a file of this size.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class OutputFolder:
     """Work in ``DIR.partial/`` under a manifest, renamed to ``DIR`` at the end.
 
-    Work is cut into steps. Before a step writes, the manifest lists the files that it is going to write, so every file
-    of ours is known at any time; when it has written them, the manifest says that it is finished. A second run of the
-    same command skips finished steps.
+    Work is cut into steps. Before a step writes, the manifest lists its files, so that every file of this package is
+    known at any time; after it, the manifest marks the step as finished. A second run of the same command skips
+    finished steps.
     """
 
     def __init__(
@@ -56,32 +55,31 @@ class OutputFolder:
 
         Args:
             path: ``DIR``, the folder of the results.
-            inputs: by argument, what the results depend on.
-            settings: JSON values that the results depend on.
-            overwrite: replace earlier results of this package in ``DIR``, and the begun work of another command in
+            inputs: argument to files that the results depend on.
+            settings: option to JSON value that the results depend on.
+            overwrite: replace earlier results of this package in ``DIR``, and unfinished work of another command in
                 ``DIR.partial``; only files that a manifest lists are ever removed.
 
         Raises:
-            InputError: if something else is in the way; says what.
+            InputError: if another file or folder is in the way; names it.
         """
         self.path = Path(path).resolve()
         if not self.path.name:
             raise InputError(f"out: {self.path}: expected a folder that can be renamed into place")
-        self.work = self.path.with_name(self.path.name + ".partial")
-        self._old = self.path.with_name(self.path.name + ".replaced")
+        self.work = self.path.with_name(self.path.name + PARTIAL)
+        self._old = self.path.with_name(self.path.name + REPLACED)
         self._identity = identity_of(inputs, settings)
         self._steps: dict[str, dict[str, Any]] = {}
-        self._changing = Lock()  # steps may be done at the same time, by threads
         self._overwrite = overwrite
         self._check_results()
         self._must_replace_work()
 
     @contextmanager
     def opened(self) -> Iterator[Self]:
-        """Make or take up ``DIR.partial`` and hold it against other runs; finished steps outlive an error.
+        """Create or resume ``DIR.partial`` and lock it against other processes; finished steps stay after an error.
 
         Raises:
-            InputError: if another run holds it, it cannot be written, or the disk is full in the middle.
+            InputError: if another process has locked it, it cannot be written, or the disk becomes full.
         """
         with ExitStack() as stack:
             try:
@@ -96,7 +94,7 @@ class OutputFolder:
             try:
                 yield self
             except BaseException as error:
-                # Nothing to go on from: leave no folder behind that refuses the corrected command.
+                # Nothing to resume: a folder left behind would make the corrected command fail.
                 if self.work.is_dir() and not any(has_result(self.work, step) for step in self._steps.values()):
                     remove_listed(self.work)
                 if isinstance(error, OSError) and error.errno in _FULL:
@@ -107,11 +105,7 @@ class OutputFolder:
                 raise
 
     def is_finished(self, step: str) -> bool:
-        """Whether an earlier run wrote all files of a step, and they are still there.
-
-        Args:
-            step: its name.
-        """
+        """Whether an earlier run wrote all files of a step, and all of them still exist."""
         entry = self._steps.get(step)
         if not entry or not entry["finished"]:
             return False
@@ -120,59 +114,49 @@ class OutputFolder:
 
     @contextmanager
     def step(self, name: str, files: Sequence[str], *, progress: str | None = None) -> Iterator[Path]:
-        """Do a step; what a broken-off run left of it is written again. Several may be done at once, in threads.
+        """Do a step; files that an interrupted run left of it are written again.
 
         Args:
-            name: of the step.
-            files: what it is going to write, relative to the folder, with ``/``.
-            progress: the one of them that tells, while the step is not finished, what of it is; it outlives an error
-                with all the others. May be written with `write_whole`. The caller reads it and goes on from there.
+            name: unique within the folder.
+            files: everything that the step is going to write, relative to the folder, with ``/``.
+            progress: the file among them that says how far an unfinished step has come. If it exists after an error,
+                all files of the step stay, and the caller reads it and goes on from there. Write it with `write_text`.
 
         Yields:
-            the folder to write into, with the folders of all files made.
+            the folder to write into; the parents of all files exist.
         """
-        with self._changing:
-            self._steps[name] = {
-                "files": list(files), "finished": False, **({"progress": progress} if progress else {}),
-            }  # fmt: skip
-            self._save()
-        for folder in sorted({(self.work / file).parent for file in files}):
-            folder.mkdir(parents=True, exist_ok=True)
-        yield self.work
-        with self._changing:
-            self._steps[name] = {"files": list(files), "finished": True}
-            self._save()
+        yield self._begin(name, files, {"progress": progress} if progress else {})
+        self._steps[name] = {"files": list(files), "finished": True}
+        self._save()
 
     def pieces(self, name: str, files: Sequence[str]) -> Path:
-        """Begin a step whose files are made one by one, each with `write_whole`; those that are there outlive an error.
+        """Begin a step whose files are independent of each other; those that exist stay after an error.
 
         Args:
-            name: of the step.
-            files: what may be written, as for `step`.
+            name: unique within the folder.
+            files: everything that may be written, as for `step`; each must be written with `write_text`.
 
         Returns:
-            the folder to write into, with the folders of all files made.
+            the folder to write into; the parents of all files exist.
         """
-        self._steps[name] = {"files": list(files), "finished": False, "pieces": True}
-        self._save()
-        for folder in {(self.work / file).parent for file in files}:
-            folder.mkdir(parents=True, exist_ok=True)
-        return self.work
+        return self._begin(name, files, {"pieces": True})
 
     def discard(self, name: str) -> None:
-        """Remove the files of a step that only others needed, and the folders that it leaves empty.
+        """Remove a step's files, which only other steps needed, and the folders that become empty.
 
         Args:
-            name: of the step; nothing happens if it was never begun.
+            name: nothing happens if this step was never begun.
         """
         self._discard(name, self.work)
 
     def drop(self, name: str, files: Sequence[str]) -> None:
-        """Remove files of a finished step that only others needed; it stays finished, also if this is interrupted.
+        """Remove some files of a finished step, which only other steps needed; the step stays finished.
+
+        If this is interrupted, the step is finished all the same.
 
         Args:
-            name: of the step.
-            files: of those that it wrote.
+            name: the step.
+            files: those of its files to remove.
         """
         entry = self._steps[name]
         entry["dropped"] = list(files)
@@ -184,13 +168,13 @@ class OutputFolder:
         self._save()
 
     def commit(self, *, discarding: str | None = None) -> None:
-        """Rename ``DIR.partial`` to ``DIR``; what it replaces goes only after that.
+        """Rename ``DIR.partial`` to ``DIR``, then remove the results that it replaces.
 
         Args:
-            discarding: a step whose files go, too, but not before the results are in place.
+            discarding: a step whose files are removed after the results are in place.
 
         Raises:
-            InputError: if something came in the way meanwhile; the results stay whole in ``DIR.partial``.
+            InputError: if a file has come in the way meanwhile; the results stay whole in ``DIR.partial``.
         """
         try:
             self._check_results()
@@ -207,13 +191,21 @@ class OutputFolder:
         if discarding is not None:
             self._discard(discarding, self.path)
 
+    def _begin(self, name: str, files: Sequence[str], kind: Mapping[str, Any]) -> Path:
+        """List the files of a step before the first of them is written."""
+        self._steps[name] = {"files": list(files), "finished": False, **kind}
+        self._save()
+        for folder in {(self.work / file).parent for file in files}:
+            folder.mkdir(parents=True, exist_ok=True)
+        return self.work
+
     def _discard(self, name: str, root: Path) -> None:
-        """Remove the files of a step in the folder before or after it is renamed."""
+        """Remove a step's files below ``root``, which is ``DIR.partial`` before the renaming and ``DIR`` after it."""
         remove_files(files_of(root, self._steps.pop(name, {"files": []})), root)
         self._save(root)
 
     def _check_results(self) -> None:
-        """Refuse where ``DIR`` holds something that may not be replaced."""
+        """Raise if ``DIR`` holds a file that may not be replaced."""
         for folder in (self.path, self._old, self.work):
             if folder.exists() and not folder.is_dir():
                 raise InputError(f"out: {folder}: a file is in the way; choose another folder")
@@ -227,7 +219,7 @@ class OutputFolder:
             refuse_foreign(self._old)
 
     def _must_replace_work(self) -> bool:
-        """Whether ``DIR.partial`` is another command's that may be replaced; refuse one that may not."""
+        """Whether ``DIR.partial`` is of another command and may be replaced; raise if it may not."""
         if not self.work.is_dir():
             return False
         if not (self.work / MANIFEST).is_file():
@@ -246,20 +238,20 @@ class OutputFolder:
         return True
 
     def _save(self, root: Path | None = None) -> None:
-        """Write the manifest in one go, so that a kill leaves the old or the new one; steps in order of name."""
-        write_whole(
+        """Write the manifest, its steps sorted by name."""
+        write_text(
             (root or self.work) / MANIFEST,
             json.dumps({"format": FORMAT, **self._identity, "steps": dict(sorted(self._steps.items()))}, indent=1),
         )
 
 
 def holds_results(path: str | Path, *, inputs: Mapping[str, InputRecord], settings: Mapping[str, Any]) -> bool:
-    """Whether a folder holds the whole results of a command.
+    """Whether a folder holds the complete results of a command.
 
     Args:
-        path: the folder, if it is there at all.
-        inputs: of the command, as for :class:`OutputFolder`.
-        settings: of the command, as for :class:`OutputFolder`.
+        path: need not exist.
+        inputs: as for :class:`OutputFolder`.
+        settings: as for :class:`OutputFolder`.
 
     Raises:
         InputError: if its manifest cannot be read.

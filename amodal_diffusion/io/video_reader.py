@@ -1,8 +1,8 @@
 """Clips in: a stream of frames from a video file, a folder of pictures or one picture.
 
-PyAV is the one reader of videos. decord and imageio were measured against it on 39 files, whole and damaged, and not
-used: decord opens neither AV1 nor GIF, fails on MPEG-TS, reports frames that a cut or damaged file no longer has and
-is not faster; imageio repeats frames to a constant rate and so hides that some are missing.
+PyAV is the only reader of videos. decord opens neither AV1 nor GIF, fails on MPEG-TS, reports frames that a truncated
+file no longer has, and reads clips at random places no faster than PyAV that seeks (``benchmarks/readers.py``); imageio
+repeats frames to a constant rate, which hides that some are missing.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ _RECIPES: dict[Kind, _Recipe] = {
     ),
     "webm": _Recipe(
         container="webm",
-        # Hidden frames of one of the two streams, colour and alpha, would have no partner in the other: no alt-ref.
+        # Hidden frames of one of the two streams, color and alpha, would have no partner in the other: no alt-ref.
         encoders={"libvpx-vp9": {"crf": "12", "b": "0", "deadline": "good", "cpu-used": "4", "auto-alt-ref": "0"}},
         pixels="yuva420p",
         alpha=True,

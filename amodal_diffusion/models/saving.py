@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from diffusers import AutoencoderTiny
 from torch import nn
 
+from amodal_diffusion.io.atomic import replacing_folder
 from amodal_diffusion.models.checkpoint import write_settings
 from amodal_diffusion.models.hub import StageComponents, load_stage
 from amodal_diffusion.models.weights import read_json
@@ -116,8 +116,5 @@ def convert(source: str | Path, destination: Path, *, stage: Stage) -> None:
         raise InputError(f"{target}: exists; choose another folder, nothing is overwritten")
     components = load_stage(source, stage=stage)
     settings = replace(components.settings, stage=stage)
-    partial = target.with_name(target.name + ".partial")
-    if partial.exists():
-        shutil.rmtree(partial)
-    save_stage(replace(components, settings=settings), partial)
-    partial.rename(target)
+    with replacing_folder(target) as partial:
+        save_stage(replace(components, settings=settings), partial)

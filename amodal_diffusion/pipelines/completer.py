@@ -15,8 +15,7 @@ from typing import Any, Literal, Self, TypeVar
 import numpy as np
 import torch
 
-from amodal_diffusion.config import MASK_FILTERS, SamplingConfig
-from amodal_diffusion.models.checkpoint import Preset
+from amodal_diffusion.config import MASK_FILTERS, Preset, SamplingConfig
 from amodal_diffusion.models.hub import check_names_stages, find_model, load_stage
 from amodal_diffusion.models.latents import spatial_factor
 from amodal_diffusion.models.schedulers import make_scheduler

@@ -28,31 +28,31 @@ class Catalogue:
     """What the scenes of a split are made of.
 
     Attributes:
-        key: number of the split in the entropy of its random streams.
+        key: number of the split, part of the seed of all its random streams.
         targets: families of targets.
         things: families of other objects.
         solids: families without holes, for occluders that hide a target entirely.
-        barriers: families of occluders that are sized by the frame.
+        occluders: families of occluders that are sized by the frame, such as fences and walls.
         textures: families of patterns, for objects and backgrounds.
         max_occluders: largest number of occluders that are aimed at the target; one more may happen to be there.
-        barrier_share: probability that an occluder is a barrier.
-        relative_size: least and largest size of other occluders, as a multiple of the target's.
-        held_share: probability that all occluders aimed at the target are small things before its body that go with it.
+        occluder_share: probability that an occluder aimed at the target is one of `occluders`.
+        relative_size: least and largest size of the other occluders, as a multiple of the target's.
+        held_share: probability that all occluders aimed at the target are small, in front of it, and move with it.
     """
 
     key: int
     targets: tuple[Family, ...]
     things: tuple[Family, ...]
     solids: tuple[Family, ...]
-    barriers: tuple[Family, ...]
+    occluders: tuple[Family, ...]
     textures: tuple[textures.PatternFamily, ...]
     max_occluders: int
-    barrier_share: float
+    occluder_share: float
     relative_size: tuple[float, float]
     held_share: float = 0.0
 
 
-_SIMPLE = train_shapes.BODIES + train_articulated.FIGURES + train_composites.ARTEFACTS
+_SIMPLE = train_shapes.BODIES + train_articulated.FIGURES + train_composites.MANUFACTURED
 
 CATALOGUES: dict[Split, Catalogue] = {
     "train": Catalogue(
@@ -60,10 +60,10 @@ CATALOGUES: dict[Split, Catalogue] = {
         targets=_SIMPLE + train_composites.composites(_SIMPLE),
         things=_SIMPLE + train_composites.composites(_SIMPLE),
         solids=train_shapes.SOLID,
-        barriers=train_occluders.BARRIERS,
+        occluders=train_occluders.OCCLUDERS,
         textures=textures.TRAIN,
         max_occluders=5,
-        barrier_share=0.45,
+        occluder_share=0.45,
         relative_size=(0.5, 1.8),
         held_share=0.15,
     ),
@@ -72,10 +72,10 @@ CATALOGUES: dict[Split, Catalogue] = {
         targets=validation_shapes.BODIES,
         things=validation_shapes.BODIES,
         solids=validation_shapes.SOLID,
-        barriers=validation_shapes.BARRIERS,
+        occluders=validation_shapes.OCCLUDERS,
         textures=textures.VALIDATION,
         max_occluders=5,
-        barrier_share=0.35,
+        occluder_share=0.35,
         relative_size=(0.5, 1.8),
     ),
     "test-v1": Catalogue(
@@ -87,10 +87,10 @@ CATALOGUES: dict[Split, Catalogue] = {
         + heldout_articulated.MOVERS
         + heldout_articulated.THIN,
         solids=heldout_rigid.COVERS,
-        barriers=heldout_articulated.BARRIERS,
+        occluders=heldout_articulated.OCCLUDERS,
         textures=textures.TEST,
         max_occluders=3,
-        barrier_share=0.7,
+        occluder_share=0.7,
         relative_size=(0.35, 1.3),
     ),
 }

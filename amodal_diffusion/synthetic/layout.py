@@ -11,7 +11,7 @@ import numpy as np
 from amodal_diffusion.synthetic.catalogue import Catalogue
 from amodal_diffusion.synthetic.motion import Pose, draw_pose, draw_velocity, travel
 from amodal_diffusion.synthetic.outlines import Family, Parts, fit, swing
-from amodal_diffusion.synthetic.rng import Dice, Float64
+from amodal_diffusion.synthetic.rng import Float64, Rng
 
 Mode = Literal["open", "partial", "vanish"]
 """Nothing hides the target; something hides parts of it; something hides all of it for some frames."""
@@ -41,55 +41,55 @@ class Layout:
     front: tuple[Actor, ...]
 
 
-def draw_mode(dice: Dice) -> Mode:
+def draw_mode(rng: Rng) -> Mode:
     """A fifth of the scenes hide nothing, about a seventh hide the whole target for some frames."""
-    at = dice.uniform(0, 1)
+    at = rng.uniform(0, 1)
     return "open" if at < 0.2 else "vanish" if at < 0.35 else "partial"
 
 
-def draw_layout(dice: Dice, catalogue: Catalogue, *, mode: Mode, clock: Float64, aspect: float) -> Layout:
+def draw_layout(rng: Rng, catalogue: Catalogue, *, mode: Mode, clock: Float64, aspect: float) -> Layout:
     """Draw the objects of a scene.
 
     Args:
-        dice: source of the draws.
+        rng: source of the draws.
         catalogue: families of the split.
         mode: how the target shall be hidden; `generate` checks afterwards whether it is.
         clock: times of the frames ``[F]``.
         aspect: frame width / frame height.
     """
-    size = dice.uniform(0.18, 0.85)
-    meet = dice.uniform(0.25, 0.75)
-    where = np.asarray([dice.uniform(0.15, 0.85) * aspect, dice.uniform(0.2, 0.8)])
-    velocity = draw_velocity(dice)
+    size = rng.uniform(0.18, 0.85)
+    meet = rng.uniform(0.25, 0.75)
+    where = np.asarray([rng.uniform(0.15, 0.85) * aspect, rng.uniform(0.2, 0.8)])
+    velocity = draw_velocity(rng)
     first, reach = None, np.zeros(2)
     if mode == "vanish":
-        cover = size * dice.uniform(1.5, 2.3)
-        heading = dice.uniform(-0.4, 0.4) + (math.pi if dice.chance(0.5) else 0.0)
-        reach = (size + cover) * dice.uniform(0.8, 1.6) * np.asarray([math.cos(heading), math.sin(heading)])
-        crossing = dice.chance(0.5)  # either the target passes behind something at rest, or something passes it
+        cover = size * rng.uniform(1.5, 2.3)
+        heading = rng.uniform(-0.4, 0.4) + (math.pi if rng.chance(0.5) else 0.0)
+        reach = (size + cover) * rng.uniform(0.8, 1.6) * np.asarray([math.cos(heading), math.sin(heading)])
+        crossing = rng.chance(0.5)  # either the target passes behind something at rest, or something passes it
         velocity = reach if crossing else velocity
         reach = np.zeros(2) if crossing else velocity + reach
-        first = (dice.choice(catalogue.solids), cover)
-    bend = dice.array(2, -0.6, 0.6) if dice.chance(0.5) else np.zeros(2)
+        first = (rng.choice(catalogue.solids), cover)
+    bend = rng.array(2, -0.6, 0.6) if rng.chance(0.5) else np.zeros(2)
     path = travel(clock, meet=meet, where=where, velocity=velocity, bend=bend)
-    target = _actor(dice, clock, dice.choice(catalogue.targets), path=path, size=size)
+    target = _actor(rng, clock, rng.choice(catalogue.targets), path=path, size=size)
 
     front = []
     if first is not None:
-        spot = where + dice.array(2, -0.08, 0.08) * size
+        spot = where + rng.array(2, -0.08, 0.08) * size
         cover_path = travel(clock, meet=meet, where=spot, velocity=reach, bend=np.zeros(2))
-        front.append(_actor(dice, clock, first[0], path=cover_path, size=first[1], calm=True))
+        front.append(_actor(rng, clock, first[0], path=cover_path, size=first[1], calm=True))
     else:
-        aimed = dice.integer(1, catalogue.max_occluders)
-        held = catalogue.held_share > 0 and dice.chance(catalogue.held_share)
+        aimed = rng.integer(1, catalogue.max_occluders)
+        held = catalogue.held_share > 0 and rng.chance(catalogue.held_share)
         draw = _held if held else _occluder
-        front += [draw(dice, catalogue, clock, target=target, size=size) for _ in range(aimed)]
-    behind = [_bystander(dice, catalogue, clock, aspect=aspect) for _ in range(dice.integer(0, 2))]
-    front += [_bystander(dice, catalogue, clock, aspect=aspect) for _ in range(dice.integer(0, 1))]
-    if dice.chance(0.4):  # something large far behind
-        behind.insert(0, _bystander(dice, catalogue, clock, aspect=aspect, scale=2.5))
-    order = np.argsort(dice.array(len(front), 0, 1))
-    pan = _pan(dice, clock)
+        front += [draw(rng, catalogue, clock, target=target, size=size) for _ in range(aimed)]
+    behind = [_bystander(rng, catalogue, clock, aspect=aspect) for _ in range(rng.integer(0, 2))]
+    front += [_bystander(rng, catalogue, clock, aspect=aspect) for _ in range(rng.integer(0, 1))]
+    if rng.chance(0.4):  # something large far behind
+        behind.insert(0, _bystander(rng, catalogue, clock, aspect=aspect, scale=2.5))
+    order = np.argsort(rng.array(len(front), 0, 1))
+    pan = _pan(rng, clock)
     return Layout(
         behind=tuple(_shifted(actor, 0.6 * pan) for actor in behind),
         target=_shifted(target, pan),
@@ -97,57 +97,57 @@ def draw_layout(dice: Dice, catalogue: Catalogue, *, mode: Mode, clock: Float64,
     )
 
 
-def _actor(dice: Dice, clock: Float64, family: Family, *, path: Float64, size: float, calm: bool = False) -> Actor:
-    pose = draw_pose(dice, clock, path=path, size=size, upright=family.upright, lively=not (family.span or calm))
-    return Actor(family.name, fit(family.build(dice, clock)), pose)
+def _actor(rng: Rng, clock: Float64, family: Family, *, path: Float64, size: float, calm: bool = False) -> Actor:
+    pose = draw_pose(rng, clock, path=path, size=size, upright=family.upright, lively=not (family.span or calm))
+    return Actor(family.name, fit(family.build(rng, clock)), pose)
 
 
-def _occluder(dice: Dice, catalogue: Catalogue, clock: Float64, *, target: Actor, size: float) -> Actor:
+def _occluder(rng: Rng, catalogue: Catalogue, clock: Float64, *, target: Actor, size: float) -> Actor:
     """Something near that meets the target at some time, on the middle or on the rim of it."""
-    kind = dice.uniform(0, 1)
-    if kind < catalogue.barrier_share:
-        family, own = dice.choice(catalogue.barriers), dice.uniform(0.8, 2.4)
-        offset = dice.array(2, -0.4, 0.4) * size
+    kind = rng.uniform(0, 1)
+    if kind < catalogue.occluder_share:
+        family, own = rng.choice(catalogue.occluders), rng.uniform(0.8, 2.4)
+        offset = rng.array(2, -0.4, 0.4) * size
     else:
-        family = dice.choice(catalogue.solids if kind > (1 + catalogue.barrier_share) / 2 else catalogue.things)
-        own = size * dice.uniform(*catalogue.relative_size)
-        distance, heading = dice.uniform(0.1, 0.75) * (size + own) / 2, dice.angle()
+        family = rng.choice(catalogue.solids if kind > (1 + catalogue.occluder_share) / 2 else catalogue.things)
+        own = size * rng.uniform(*catalogue.relative_size)
+        distance, heading = rng.uniform(0.1, 0.75) * (size + own) / 2, rng.angle()
         offset = distance * np.asarray([math.cos(heading), math.sin(heading)])
-    meet = dice.integer(0, len(clock) - 1)
-    velocity = draw_velocity(dice, slow=0.85 if family.span else 0.5)
+    meet = rng.integer(0, len(clock) - 1)
+    velocity = draw_velocity(rng, slow=0.85 if family.span else 0.5)
     path = travel(
-        clock, meet=float(clock[meet]), where=target.pose.centre[meet] + offset, velocity=velocity, bend=np.zeros(2)
+        clock, meet=float(clock[meet]), where=target.pose.center[meet] + offset, velocity=velocity, bend=np.zeros(2)
     )
-    return _actor(dice, clock, family, path=path, size=own)
+    return _actor(rng, clock, family, path=path, size=own)
 
 
-def _held(dice: Dice, catalogue: Catalogue, clock: Float64, *, target: Actor, size: float) -> Actor:
+def _held(rng: Rng, catalogue: Catalogue, clock: Float64, *, target: Actor, size: float) -> Actor:
     """Something small before the target's body that goes with it and wanders a little, like a bird before its cage."""
-    own, away, heading = size * dice.uniform(0.15, 0.45), dice.uniform(0.0, 0.35), dice.angle()
+    own, away, heading = size * rng.uniform(0.15, 0.45), rng.uniform(0.0, 0.35), rng.angle()
     growth = target.pose.size / size
-    wander = dice.uniform(0.0, 0.12) if dice.chance(0.6) else 0.0
+    wander = rng.uniform(0.0, 0.12) if rng.chance(0.6) else 0.0
     shift = np.stack(
-        [away * math.cos(heading) + swing(dice, clock, wander), away * math.sin(heading) + swing(dice, clock, wander)],
+        [away * math.cos(heading) + swing(rng, clock, wander), away * math.sin(heading) + swing(rng, clock, wander)],
         axis=-1,
     )
-    path = target.pose.centre + shift * size * growth[:, None]
-    return _actor(dice, clock, dice.choice(catalogue.things), path=path, size=own)
+    path = target.pose.center + shift * size * growth[:, None]
+    return _actor(rng, clock, rng.choice(catalogue.things), path=path, size=own)
 
 
-def _bystander(dice: Dice, catalogue: Catalogue, clock: Float64, *, aspect: float, scale: float = 1.0) -> Actor:
+def _bystander(rng: Rng, catalogue: Catalogue, clock: Float64, *, aspect: float, scale: float = 1.0) -> Actor:
     """Something that happens to be there."""
-    where = np.asarray([dice.uniform(0, aspect), dice.uniform(0.1, 0.9)])
-    path = travel(clock, meet=dice.uniform(0, 1), where=where, velocity=draw_velocity(dice), bend=np.zeros(2))
-    return _actor(dice, clock, dice.choice(catalogue.things), path=path, size=scale * dice.uniform(0.15, 0.6))
+    where = np.asarray([rng.uniform(0, aspect), rng.uniform(0.1, 0.9)])
+    path = travel(clock, meet=rng.uniform(0, 1), where=where, velocity=draw_velocity(rng), bend=np.zeros(2))
+    return _actor(rng, clock, rng.choice(catalogue.things), path=path, size=scale * rng.uniform(0.15, 0.6))
 
 
-def _pan(dice: Dice, clock: Float64) -> Float64:
+def _pan(rng: Rng, clock: Float64) -> Float64:
     """Shift of the picture by the camera, ``[F, 2]``; none in most scenes."""
-    if dice.chance(0.65):
+    if rng.chance(0.65):
         return np.zeros((len(clock), 2))
-    drift = dice.array(2, -0.5, 0.5) * np.asarray([1.0, 0.3])
+    drift = rng.array(2, -0.5, 0.5) * np.asarray([1.0, 0.3])
     return np.asarray((clock - 0.5)[:, None] * drift)
 
 
 def _shifted(actor: Actor, shift: Float64) -> Actor:
-    return replace(actor, pose=replace(actor.pose, centre=actor.pose.centre + shift))
+    return replace(actor, pose=replace(actor.pose, center=actor.pose.center + shift))

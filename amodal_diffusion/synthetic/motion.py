@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from amodal_diffusion.synthetic.outlines import Part, Parts, swing
-from amodal_diffusion.synthetic.rng import Dice, Float64
+from amodal_diffusion.synthetic.rng import Float64, Rng
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,13 @@ class Pose:
     """Placement of a shape of unit size in every frame.
 
     Attributes:
-        centre: scene coordinates, float64 ``[F, 2]``.
+        center: scene coordinates, float64 ``[F, 2]``.
         size: length of the longer side of the shape's box in frame heights, float64 ``[F]``.
         angle: clockwise turn in radians, float64 ``[F]``.
         mirror: -1.0 flips the shape left to right, else 1.0.
     """
 
-    centre: Float64
+    center: Float64
     size: Float64
     angle: Float64
     mirror: float = 1.0
@@ -43,39 +43,39 @@ def travel(clock: Float64, *, meet: float, where: Float64, velocity: Float64, be
     return where + velocity * lapse + 0.5 * bend * lapse**2
 
 
-def draw_velocity(dice: Dice, *, slow: float = 0.3) -> Float64:
+def draw_velocity(rng: Rng, *, slow: float = 0.3) -> Float64:
     """Frame heights a clip ``[2]``: nearly at rest with probability ``slow``, else mostly sideways."""
-    speed = dice.uniform(0.0, 0.08) if dice.chance(slow) else dice.uniform(0.15, 1.5)
-    heading = dice.uniform(-0.5, 0.5) + (math.pi if dice.chance(0.5) else 0.0)
-    if dice.chance(0.25):
-        heading = dice.angle()
+    speed = rng.uniform(0.0, 0.08) if rng.chance(slow) else rng.uniform(0.15, 1.5)
+    heading = rng.uniform(-0.5, 0.5) + (math.pi if rng.chance(0.5) else 0.0)
+    if rng.chance(0.25):
+        heading = rng.angle()
     return np.asarray([speed * math.cos(heading), speed * math.sin(heading)])
 
 
-def draw_pose(dice: Dice, clock: Float64, *, path: Float64, size: float, upright: bool, lively: bool) -> Pose:
+def draw_pose(rng: Rng, clock: Float64, *, path: Float64, size: float, upright: bool, lively: bool) -> Pose:
     """Add turning, growing and oscillation to a path.
 
     Args:
-        dice: source of the draws.
+        rng: source of the draws.
         clock: times ``[F]``.
-        path: centres ``[F, 2]``.
+        path: centers ``[F, 2]``.
         size: mean size in frame heights.
         upright: only lean a little instead of turning.
         lively: False for things that stand still in the world, such as fences.
     """
     frames = len(clock)
-    mirror = dice.sign()
-    angle = np.full(frames, dice.uniform(-0.12, 0.12) if upright else dice.angle())
+    mirror = rng.sign()
+    angle = np.full(frames, rng.uniform(-0.12, 0.12) if upright else rng.angle())
     if not lively:
         return Pose(path, np.full(frames, size), angle, mirror)
     if upright:
-        angle = angle + swing(dice, clock, dice.uniform(0.0, 0.12))
-    elif dice.chance(0.55):
-        angle = angle + dice.sign() * dice.uniform(0.2, 4.0) * clock + swing(dice, clock, dice.uniform(0.0, 0.3))
-    growth = dice.uniform(-0.5, 0.5) if dice.chance(0.5) else 0.0
-    bob = np.stack([swing(dice, clock, dice.uniform(0, 0.05)), swing(dice, clock, dice.uniform(0, 0.08))], axis=-1)
-    centre = path + bob * (1.0 if dice.chance(0.5) else 0.0)
-    return Pose(centre, size * np.exp(growth * (clock - 0.5)), angle, mirror)
+        angle = angle + swing(rng, clock, rng.uniform(0.0, 0.12))
+    elif rng.chance(0.55):
+        angle = angle + rng.sign() * rng.uniform(0.2, 4.0) * clock + swing(rng, clock, rng.uniform(0.0, 0.3))
+    growth = rng.uniform(-0.5, 0.5) if rng.chance(0.5) else 0.0
+    bob = np.stack([swing(rng, clock, rng.uniform(0, 0.05)), swing(rng, clock, rng.uniform(0, 0.08))], axis=-1)
+    center = path + bob * (1.0 if rng.chance(0.5) else 0.0)
+    return Pose(center, size * np.exp(growth * (clock - 0.5)), angle, mirror)
 
 
 def place(parts: Sequence[Part], pose: Pose, *, height: int) -> Parts:
@@ -85,13 +85,13 @@ def place(parts: Sequence[Part], pose: Pose, *, height: int) -> Parts:
     for part in parts:
         x, y = pose.mirror * part.points[..., 0], part.points[..., 1]
         turned = np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
-        pixels = (turned * pose.size[:, None, None] + pose.centre[:, None]) * height
+        pixels = (turned * pose.size[:, None, None] + pose.center[:, None]) * height
         placed.append(replace(part, points=pixels))
     return placed
 
 
 def unplace(x: Float64, y: Float64, pose: Pose, frame: np.ndarray) -> tuple[Float64, Float64]:
     """Scene coordinates of points in given frames -> the shape's own coordinates, about -0.5 to 0.5."""
-    dx, dy = x - pose.centre[frame, 0], y - pose.centre[frame, 1]
+    dx, dy = x - pose.center[frame, 0], y - pose.center[frame, 1]
     cos, sin, size = np.cos(pose.angle)[frame], np.sin(pose.angle)[frame], pose.size[frame]
     return pose.mirror * (cos * dx + sin * dy) / size, (cos * dy - sin * dx) / size

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from amodal_diffusion.synthetic.rng import Dice, Float64
+from amodal_diffusion.synthetic.rng import Float64, Rng
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Part:
 
 
 Parts = list[Part]
-Builder = Callable[[Dice, Float64], Parts]
+Builder = Callable[[Rng, Float64], Parts]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Family:
 
     Attributes:
         name: unique over all splits.
-        build: `(dice, clock [F] in [0, 1]) -> parts` in any scale.
+        build: `(rng, clock [F] in [0, 1]) -> parts` in any scale.
         upright: whether it stands, so that it may only lean and not spin.
         span: whether it is sized by the frame (bars, fences) and not by the object that it hides.
     """
@@ -90,9 +90,9 @@ def capsule(a: Float64, b: Float64, ra: float, rb: float) -> Float64:
     heading = np.arctan2(axis[:, 1], axis[:, 0])[:, None]
     bend = np.linspace(-math.pi / 2, math.pi / 2, 5)
     ends = []
-    for centre, radius, turn in ((b, rb, 0.0), (a, ra, math.pi)):
+    for center, radius, turn in ((b, rb, 0.0), (a, ra, math.pi)):
         theta = heading + bend + turn
-        ends.append(centre[:, None] + radius * np.stack([np.cos(theta), np.sin(theta)], axis=-1))
+        ends.append(center[:, None] + radius * np.stack([np.cos(theta), np.sin(theta)], axis=-1))
     return np.concatenate(ends, axis=1)
 
 
@@ -132,6 +132,6 @@ def still(x: float, y: float) -> Float64:
     return np.asarray([[x, y]], dtype=np.float64)
 
 
-def swing(dice: Dice, clock: Float64, amplitude: float, *, cycles: tuple[float, float] = (0.7, 3.0)) -> Float64:
+def swing(rng: Rng, clock: Float64, amplitude: float, *, cycles: tuple[float, float] = (0.7, 3.0)) -> Float64:
     """A sine over the clip, ``[F]``, with random phase and frequency in cycles a clip."""
-    return amplitude * np.sin(2 * math.pi * dice.uniform(*cycles) * clock + dice.angle())
+    return amplitude * np.sin(2 * math.pi * rng.uniform(*cycles) * clock + rng.angle())

@@ -14,14 +14,14 @@ from amodal_diffusion.synthetic import textures
 from amodal_diffusion.synthetic.layout import Actor
 from amodal_diffusion.synthetic.motion import place, unplace
 from amodal_diffusion.synthetic.outlines import Part
-from amodal_diffusion.synthetic.rng import Dice, Float64
+from amodal_diffusion.synthetic.rng import Float64, Rng
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 
 def fill(outlines: Sequence[Float64], *, frames: int, height: int, width: int) -> BoolArray:
     """Fill the union of simple polygons.
 
-    A pixel belongs to a polygon if its centre does (non-zero winding number).
+    A pixel belongs to a polygon if its center does (non-zero winding number).
 
     Args:
         outlines: corners in pixels, float64 ``[F, N, 2]`` each, any orientation, may leave the frame.
@@ -79,7 +79,7 @@ def _edges(points: Float64) -> Float64:
 
 WHITE = 255
 BRIGHTEST = 0.93
-"""Highest colour value of an object, so that it never melts into the white around a whole one."""
+"""Highest color value of an object, so that it never melts into the white around a whole one."""
 
 
 def whole_mask(actor: Actor, *, height: int, width: int) -> BoolArray:
@@ -97,7 +97,7 @@ def visible_masks(wholes: Sequence[BoolArray]) -> list[BoolArray]:
     return visible[::-1]
 
 
-def paint_depth(dice: Dice, actors: Sequence[Actor], visible: Sequence[BoolArray]) -> FloatArray:
+def paint_depth(rng: Rng, actors: Sequence[Actor], visible: Sequence[BoolArray]) -> FloatArray:
     """Relative depth in about [0, 1], nearer is larger, float32 ``[F, H, W]``.
 
     Each object keeps to a band of its own around its base depth, tilted and curved inside of it, so bands keep
@@ -105,49 +105,47 @@ def paint_depth(dice: Dice, actors: Sequence[Actor], visible: Sequence[BoolArray
     end may be nearer than a far object.
     """
     frames, height, width = visible[0].shape
-    far, near = dice.uniform(0.0, 0.2), dice.uniform(0.25, 0.6)
-    lean = dice.uniform(-0.15, 0.15)
+    far, near = rng.uniform(0.0, 0.2), rng.uniform(0.25, 0.6)
+    lean = rng.uniform(-0.15, 0.15)
     rows, columns = np.linspace(0, 1, height)[:, None], np.linspace(-0.5, 0.5, width)[None]
-    floor = far + (near - far) * rows ** dice.uniform(0.7, 2.0) + lean * columns
+    floor = far + (near - far) * rows ** rng.uniform(0.7, 2.0) + lean * columns
     depth = np.repeat(floor[None].astype(np.float32), frames, axis=0)
-    gaps = dice.array(len(actors) + 1, 0.2, 1.0)
-    start = dice.uniform(0.25, 0.4)
+    gaps = rng.array(len(actors) + 1, 0.2, 1.0)
+    start = rng.uniform(0.25, 0.4)
     base = start + (0.97 - start) * np.cumsum(gaps)[:-1] / gaps.sum()
     for actor, mask, middle, gap in zip(actors, visible, base, np.minimum(gaps[:-1], gaps[1:]), strict=True):
         band = 0.4 * (0.97 - start) * gap / gaps.sum()
-        slope, bulge = dice.array(2, -1.2, 1.2), dice.uniform(0.0, 0.6)
+        slope, bulge = rng.array(2, -1.2, 1.2), rng.uniform(0.0, 0.6)
         frame, row, column = np.nonzero(mask)
-        x = ((column + 0.5) / height - actor.pose.centre[frame, 0]) / actor.pose.size[frame]
-        y = ((row + 0.5) / height - actor.pose.centre[frame, 1]) / actor.pose.size[frame]
+        x = ((column + 0.5) / height - actor.pose.center[frame, 0]) / actor.pose.size[frame]
+        y = ((row + 0.5) / height - actor.pose.center[frame, 1]) / actor.pose.size[frame]
         relief = slope[0] * x + slope[1] * y + bulge * (1 - 8 * (x * x + y * y))
         depth[frame, row, column] = middle + band * np.clip(relief, -1, 1)
     return depth
 
 
-def paint_background(
-    dice: Dice, families: tuple[textures.PatternFamily, ...], *, height: int, width: int
-) -> UInt8Array:
+def paint_background(rng: Rng, families: tuple[textures.PatternFamily, ...], *, height: int, width: int) -> UInt8Array:
     """A still background of two soft textures above and below a horizon, uint8 ``[H, W, 3]``."""
     rows, columns = np.mgrid[0:height, 0:width]
     y, x = (rows + 0.5) / height, (columns + 0.5) / height
-    wall = textures.draw_texture(dice, families, contrast=0.35).colour(x - 1, y - 0.5)
-    floor = textures.draw_texture(dice, families, contrast=0.35).colour(x - 1, 2 * y)
-    below = y > dice.uniform(0.3, 0.8) + dice.uniform(-0.08, 0.08) * (x - 1)
-    light = 1 + dice.uniform(-0.3, 0.3) * (y - 0.5)
+    wall = textures.draw_texture(rng, families, contrast=0.35).color(x - 1, y - 0.5)
+    floor = textures.draw_texture(rng, families, contrast=0.35).color(x - 1, 2 * y)
+    below = y > rng.uniform(0.3, 0.8) + rng.uniform(-0.08, 0.08) * (x - 1)
+    light = 1 + rng.uniform(-0.3, 0.3) * (y - 0.5)
     return _to_bytes(np.where(below[..., None], floor, wall) * light[..., None])
 
 
-def paint_whole(dice: Dice, actor: Actor, whole: BoolArray, families: tuple[textures.PatternFamily, ...]) -> UInt8Array:
+def paint_whole(rng: Rng, actor: Actor, whole: BoolArray, families: tuple[textures.PatternFamily, ...]) -> UInt8Array:
     """The whole object on white, uint8 ``[F, H, W, 3]``."""
     frames, height, width = whole.shape
-    texture = textures.draw_texture(dice, families)
-    light, direction = dice.uniform(0.0, 0.5), dice.angle()
+    texture = textures.draw_texture(rng, families)
+    light, direction = rng.uniform(0.0, 0.5), rng.angle()
     frame, row, column = np.nonzero(whole)
     u, v = unplace((column + 0.5) / height, (row + 0.5) / height, actor.pose, frame)
     shade = _shades(actor, frames=frames, height=height, width=width)[frame, row, column]
     bright = 1 + 0.8 * shade + light * (np.cos(direction) * u + np.sin(direction) * v)
     painted = np.full((frames, height, width, 3), WHITE, dtype=np.uint8)
-    painted[frame, row, column] = _to_bytes(np.minimum(texture.colour(u, v) * bright[:, None], BRIGHTEST))
+    painted[frame, row, column] = _to_bytes(np.minimum(texture.color(u, v) * bright[:, None], BRIGHTEST))
     return painted
 
 
@@ -160,5 +158,5 @@ def _shades(actor: Actor, *, frames: int, height: int, width: int) -> FloatArray
     return shades
 
 
-def _to_bytes(colour: Float64) -> UInt8Array:
-    return np.rint(np.clip(colour, 0.0, 1.0) * 255).astype(np.uint8)
+def _to_bytes(color: Float64) -> UInt8Array:
+    return np.rint(np.clip(color, 0.0, 1.0) * 255).astype(np.uint8)

@@ -13,11 +13,11 @@ Float64 = npt.NDArray[np.float64]
 T = TypeVar("T")
 
 
-class Dice:
-    """Draws built on nothing but ``Generator.random``.
+class Rng:
+    """A random generator that uses ``Generator.random`` alone.
 
-    numpy keeps the stream of PCG64's uniform doubles fixed, but may change how its other distributions use
-    it; a frozen test set cannot depend on those.
+    numpy keeps the stream of PCG64's uniform doubles fixed but may change how its other distributions use it, so a
+    frozen test set cannot depend on those.
 
     Args:
         entropy: non-negative integers that name the stream, e.g. split, seed, attempt, purpose.

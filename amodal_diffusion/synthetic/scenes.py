@@ -10,12 +10,12 @@ from amodal_diffusion.synthetic import render
 from amodal_diffusion.synthetic.catalogue import CATALOGUES, SPLITS, Split
 from amodal_diffusion.synthetic.layout import Actor, Layout, Mode, draw_layout, draw_mode
 from amodal_diffusion.synthetic.motion import clock_of
-from amodal_diffusion.synthetic.rng import Dice
+from amodal_diffusion.synthetic.rng import Rng
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
 
 FPS = 8.0
 MAX_ATTEMPTS = 30
-MODE_STREAM, LAYOUT_STREAM, DEPTH_STREAM, COLOUR_STREAM = range(4)
+MODE_STREAM, LAYOUT_STREAM, DEPTH_STREAM, COLOR_STREAM = range(4)
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,14 @@ def make_scene(
     catalogue = CATALOGUES[split]
     actors, wholes, target = _settled(seed, split=split, frames=frames, height=height, width=width)
     visible = render.visible_masks(wholes)
-    depth = render.paint_depth(Dice(catalogue.key, seed, DEPTH_STREAM), actors, visible)
+    depth = render.paint_depth(Rng(catalogue.key, seed, DEPTH_STREAM), actors, visible)
     rgb: UInt8Array | None = None
     paints: list[UInt8Array] = []
     if with_rgb:
-        dice = Dice(catalogue.key, seed, COLOUR_STREAM)
-        background = render.paint_background(dice, catalogue.textures, height=height, width=width)
+        rng = Rng(catalogue.key, seed, COLOR_STREAM)
+        background = render.paint_background(rng, catalogue.textures, height=height, width=width)
         rgb = np.repeat(background[None], frames, axis=0)
-        paints = [render.paint_whole(dice, a, m, catalogue.textures) for a, m in zip(actors, wholes, strict=True)]
+        paints = [render.paint_whole(rng, a, m, catalogue.textures) for a, m in zip(actors, wholes, strict=True)]
         for paint, mask in zip(paints, visible, strict=True):
             rgb[mask] = paint[mask]
     order = [target, *(k for k in range(len(actors)) if k != target)]
@@ -115,12 +115,12 @@ def _settled(
     """Draw layouts until one does what its mode says: actors and whole masks from far to near, index of the target."""
     catalogue = CATALOGUES[split]
     clock = clock_of(frames)
-    mode = draw_mode(Dice(catalogue.key, seed, MODE_STREAM))
+    mode = draw_mode(Rng(catalogue.key, seed, MODE_STREAM))
     for attempt in range(2 * MAX_ATTEMPTS):
         if attempt == MAX_ATTEMPTS:
             mode = "open"  # always possible: whatever would hide the target goes behind it
-        dice = Dice(catalogue.key, seed, LAYOUT_STREAM, attempt)
-        layout = draw_layout(dice, catalogue, mode=mode, clock=clock, aspect=width / height)
+        rng = Rng(catalogue.key, seed, LAYOUT_STREAM, attempt)
+        layout = draw_layout(rng, catalogue, mode=mode, clock=clock, aspect=width / height)
         whole = render.whole_mask(layout.target, height=height, width=width)
         if not _well_placed(whole):
             continue

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from amodal_diffusion.config import SamplingConfig
-from amodal_diffusion.data.degrading import Degrading
+from amodal_diffusion.data.corrupting import SceneCorruption
 from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.data.occluders import OccludedTracks, OccluderBank, Occlusion
 from amodal_diffusion.data.sailvos import SailVosDataset, read_frame
@@ -278,7 +278,7 @@ def scenes(settings: DataSettings, preprocess: ClipPreprocessing, *, split: Spli
         width=settings.scene_width if cropped else settings.width,
         with_rgb=preprocess.needs_rgb,
         seed=settings.seed,
-        change=Degrading(settings.degraded_share, settings.depthless_share),
+        change=SceneCorruption(settings.degraded_share, settings.depthless_share),
     )
 
 

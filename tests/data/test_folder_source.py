@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amodal_diffusion.data.folder_source import FolderNames, folder_tracks
+from amodal_diffusion.data.folder_source import FolderNames, folder_objects
 from amodal_diffusion.frames.masks import decode_rle
 from amodal_diffusion.types import BoolArray, InputError
 from tests.media import moving_disc, write_frames, write_masks
@@ -28,7 +28,7 @@ def _clip(folder: Path, *, modal: dict[str, BoolArray], amodal: dict[str, BoolAr
 def test_objects_of_all_clips_are_found_with_frames_and_masks_in_step(tmp_path: Path) -> None:
     _clip(tmp_path / "set/b", modal={"car": MODAL, "cat": WHOLE}, amodal={"car": WHOLE, "cat": WHOLE})
     _clip(tmp_path / "a", modal={"": MODAL}, amodal={"": WHOLE})  # one object: no folder of its own
-    tracks = list(folder_tracks(tmp_path, FolderNames()))
+    tracks = list(folder_objects(tmp_path, FolderNames()))
     assert [(track.obj_id, track.image_file_names[10]) for track in tracks] == [
         (1, "a/images/frame10.png"),
         (1, "set/b/images/frame10.png"),
@@ -51,7 +51,7 @@ def test_one_clip_and_other_names_and_labels(tmp_path: Path) -> None:
     write_masks(tmp_path / "visible", np.where(MODAL, 7, np.where(WHOLE & ~MODAL, 9, 0)).astype(np.uint8), mode="P")
     for label in ("7", "9"):
         write_masks(tmp_path / "whole" / label, WHOLE)
-    tracks = list(folder_tracks(tmp_path, FolderNames("rgb", "visible", "whole")))
+    tracks = list(folder_objects(tmp_path, FolderNames("rgb", "visible", "whole")))
     assert [track.obj_id for track in tracks] == [1, 2]
     assert [track.modal[3] is None for track in tracks] == [True, False]
 
@@ -59,7 +59,7 @@ def test_one_clip_and_other_names_and_labels(tmp_path: Path) -> None:
 def test_what_does_not_belong_together_is_named(tmp_path: Path) -> None:
     def refused(folder: Path, message: str) -> None:
         with pytest.raises(InputError, match=message):
-            list(folder_tracks(folder, FolderNames()))
+            list(folder_objects(folder, FolderNames()))
 
     refused(tmp_path / "none", "no such folder")
     tmp_path.joinpath("empty/images").mkdir(parents=True)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from amodal_diffusion.data.folder_source import LongTrack
-from amodal_diffusion.data.json_source import JsonKeys, json_tracks
+from amodal_diffusion.data.folder_source import VideoObject
+from amodal_diffusion.data.json_source import JsonKeys, json_objects
 from amodal_diffusion.frames.masks import decode_rle, encode_rle
 from amodal_diffusion.types import BoolArray, InputError
 from tests.tracks import square
@@ -49,12 +49,12 @@ def _coco() -> dict[str, Any]:
     return {"annotations": shuffled[1], "videos": [{"id": 1, "vid_name": "v1"}], "images": shuffled[0]}
 
 
-def _tracks(folder: Path, content: object, keys: JsonKeys | None = None) -> list[LongTrack]:
+def _tracks(folder: Path, content: object, keys: JsonKeys | None = None) -> list[VideoObject]:
     (folder / "data.json").write_text(json.dumps(content))
-    return list(json_tracks(folder / "data.json", keys or JsonKeys()))
+    return list(json_objects(folder / "data.json", keys or JsonKeys()))
 
 
-def _masks(track: LongTrack, kind: str) -> BoolArray:
+def _masks(track: VideoObject, kind: str) -> BoolArray:
     nothing = np.zeros(track.size, dtype=np.bool_)
     return np.stack([nothing if rle is None else decode_rle(rle) for rle in getattr(track, kind)])
 

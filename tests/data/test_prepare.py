@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amodal_diffusion.data.folder_source import LongTrack
+from amodal_diffusion.data.folder_source import VideoObject
 from amodal_diffusion.data.prepare import ClipSettings, PrepareReport, prepare
 from amodal_diffusion.data.records import TrackRecord, bounding_box, read_records
 from amodal_diffusion.frames.masks import encode_rle, hidden_share
@@ -19,11 +19,11 @@ LENGTH = 20
 WHOLE = square(LENGTH, 24, [(4, frame % 12) for frame in range(LENGTH)], side=8)
 
 
-def _track(modal: BoolArray, amodal: BoolArray = WHOLE, *, obj_id: int = 1) -> LongTrack:
+def _track(modal: BoolArray, amodal: BoolArray = WHOLE, *, obj_id: int = 1) -> VideoObject:
     def coded(masks: BoolArray) -> list:  # type: ignore[type-arg]
         return [encode_rle(mask) if mask.any() else None for mask in masks]
 
-    return LongTrack(
+    return VideoObject(
         name=f"object {obj_id}",
         obj_id=obj_id,
         category_id=3,
@@ -43,7 +43,7 @@ def _hidden(share: float) -> BoolArray:
 
 
 def _prepare(
-    folder: Path, tracks: Sequence[LongTrack], **settings: object
+    folder: Path, tracks: Sequence[VideoObject], **settings: object
 ) -> tuple[PrepareReport, tuple[TrackRecord, ...], tuple[TrackRecord, ...]]:
     clips, complete = folder / "annotations.json", folder / "complete.json"
     report = prepare(tracks, ClipSettings(**settings), annotations=clips, complete=complete)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Tests of video/edges.py: soft edges lie around the object, and its own pixels stay as they are."""
+"""Soft edges lie around the object, and its own pixels stay as they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of video/overlay.py: hidden areas are coloured, visible insides stay, objects differ."""
+"""Overlays: hidden areas are coloured, visible insides stay, objects differ."""
 
 from __future__ import annotations
 

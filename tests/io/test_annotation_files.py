@@ -1,4 +1,4 @@
-"""Tests of video/annotation_files.py and video/annotated_masks.py: written, read by pycocotools, and read again."""
+"""Written, read by pycocotools, and read again."""
 
 from __future__ import annotations
 

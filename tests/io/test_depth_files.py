@@ -1,4 +1,4 @@
-"""Tests of video/depth_files.py: depth files of both kinds, metric depth, and estimates kept on disk."""
+"""Depth files of both kinds, metric depth, and estimates kept on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of video/mask_files.py: which files hold which objects, and what does not fit a clip."""
+"""Which files hold which objects, and what does not fit a clip."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_one_picture_is_the_mask_of_one_frame(tmp_path: Path) -> None:
 def test_grey_saved_as_rgb_is_read_and_colours_are_refused(tmp_path: Path) -> None:
     grey = write_masks(tmp_path / "grey", MASK, mode="RGB")
     np.testing.assert_array_equal(stacked(read_masks(grey)["1"]), MASK)
-    with pytest.raises(InputError, match="expected one channel, got RGB colours"):
+    with pytest.raises(InputError, match="expected one channel, got RGB colors"):
         read_masks(write_frames(tmp_path / "colour", RGB))
     transparent = np.dstack([RGB[0], MASK[0] * np.uint8(255)])
     Image.fromarray(transparent).save(tmp_path / "alpha.png")

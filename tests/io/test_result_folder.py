@@ -1,4 +1,4 @@
-"""Tests of video/outdir.py: whole or absent, resumed, refused, and nothing of anyone else's removed."""
+"""Result folders: complete or absent, resumed, refused, and no foreign file ever removed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from amodal_diffusion.io.result_folder import MANIFEST, InputRecord, OutputFolder, write_whole
+from amodal_diffusion.io.atomic import write_text
+from amodal_diffusion.io.result_folder import MANIFEST, InputRecord, OutputFolder
 from amodal_diffusion.types import InputError
+
+LEFT = f"{'0' * 32}.partial"
+"""Ending of a file that a killed process was writing."""
 
 
 def folder(path: Path, *, seed: int = 0, overwrite: bool = False) -> OutputFolder:
@@ -206,8 +210,8 @@ def test_pieces_that_are_written_outlive_an_error(tmp_path: Path) -> None:
     def stopped() -> None:
         with folder(path).opened() as out:
             work = out.pieces("all", names)
-            write_whole(work / names[0], "one")
-            (work / f"{names[1]}.new").write_text("a part of")  # as a kill leaves it
+            write_text(work / names[0], "one")
+            (work / f"{names[1]}.{LEFT}").write_text("a part of")  # as a kill leaves it
             raise RuntimeError("stopped")
 
     with pytest.raises(RuntimeError, match="stopped"):
@@ -238,7 +242,7 @@ def test_no_folder_is_left_where_no_piece_was_written(tmp_path: Path) -> None:
 def begin_and_die(path: Path) -> None:
     with folder(path).opened() as out:
         work = out.pieces("all", ["pieces/0.txt"])
-        (work / "pieces/0.txt.new").write_text("a part of")
+        (work / f"pieces/0.txt.{LEFT}").write_text("a part of")
         os._exit(9)
 
 
@@ -246,7 +250,7 @@ def test_begun_pieces_of_another_command_can_be_replaced(tmp_path: Path) -> None
     killed = multiprocessing.get_context("fork").Process(target=begin_and_die, args=(tmp_path / "out",))
     killed.start()
     killed.join()
-    assert (tmp_path / "out.partial/pieces/0.txt.new").is_file()
+    assert (tmp_path / f"out.partial/pieces/0.txt.{LEFT}").is_file()
     write(tmp_path / "out", seed=1, overwrite=True)
     assert sorted(texts(tmp_path / "out")) == ["objects/a/0.txt", "objects/b/0.txt"]
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]

@@ -1,4 +1,4 @@
-"""Tests of video/soundness.py: which counts and times of frames mean damage."""
+"""Which counts and times of frames mean damage."""
 
 from __future__ import annotations
 

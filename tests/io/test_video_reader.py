@@ -1,4 +1,4 @@
-"""Tests of video/io.py: every kind of file is read right, and a damaged one is known for what it is."""
+"""Every kind of file is read right, and a damaged one is known for what it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of video/encoding.py and video/sound.py: each kind of video, read back by other means than it was written."""
+"""Each kind of video, read back by other means than it was written."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from amodal_diffusion.synthetic.layout import Actor, Layout, draw_layout
 from amodal_diffusion.synthetic.motion import clock_of
 from amodal_diffusion.synthetic.outlines import fit
 from amodal_diffusion.synthetic.render import fill_shape, whole_mask
-from amodal_diffusion.synthetic.rng import Dice
+from amodal_diffusion.synthetic.rng import Rng
 from amodal_diffusion.synthetic.train_composites import composites
 
 FRAMES, CELLS = 4, 64
@@ -23,7 +23,7 @@ def test_individuals_differ_and_can_be_seen(name: str) -> None:
     clock = clock_of(FRAMES)
     masks = []
     for number in range(12):
-        parts = fit(FAMILIES[name].build(Dice(9, number), clock))
+        parts = fit(FAMILIES[name].build(Rng(9, number), clock))
         placed = [type(part)((part.points + 0.5) * CELLS, part.hole, part.shade) for part in parts]
         masks.append(fill_shape(placed, frames=FRAMES, height=CELLS, width=CELLS))
         assert 0.01 < masks[-1].mean() <= 1.0, f"individual {number}"
@@ -34,7 +34,7 @@ def test_mirrored_and_twins_are_the_same_on_both_sides() -> None:
     for name in ("mirrored", "twins"):
         shares = []
         for number in range(8):
-            parts = fit(FAMILIES[name].build(Dice(9, number), clock_of(FRAMES)))
+            parts = fit(FAMILIES[name].build(Rng(9, number), clock_of(FRAMES)))
             placed = [type(part)((part.points + 0.5) * CELLS, part.hole, part.shade) for part in parts]
             mask = fill_shape(placed, frames=FRAMES, height=CELLS, width=CELLS)
             other = mask[..., ::-1]
@@ -52,14 +52,14 @@ def test_held_things_stay_before_the_body_of_their_object() -> None:
     always = Catalogue(**{**vars(catalogue), "held_share": 1.0})
     clock, touched = clock_of(8), 0
     for number in range(20):
-        layout: Layout = draw_layout(Dice(9, number), always, mode="partial", clock=clock, aspect=2.0)
+        layout: Layout = draw_layout(Rng(9, number), always, mode="partial", clock=clock, aspect=2.0)
         aimed: list[Actor] = [
             actor for actor in layout.front if (actor.pose.size.mean() < 0.5 * layout.target.pose.size.mean())
         ]
         near = [
             actor
             for actor in aimed
-            if bool((np.hypot(*(actor.pose.centre - layout.target.pose.centre).T) < layout.target.pose.size).all())
+            if bool((np.hypot(*(actor.pose.center - layout.target.pose.center).T) < layout.target.pose.size).all())
         ]
         assert near, f"layout {number}: nothing small stays with the target"
         body = whole_mask(layout.target, height=64, width=128)

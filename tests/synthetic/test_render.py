@@ -13,15 +13,15 @@ def test_random_stars_match_point_in_polygon() -> None:
     generator = np.random.default_rng(0)
     theta = np.sort(generator.random((6, 9)), axis=1) * 2 * np.pi
     radius = generator.uniform(4, 22, (6, 9))
-    centre = generator.uniform(-5, 45, (6, 1, 2))  # some leave the frame
-    points = centre + radius[..., None] * np.stack([np.cos(theta), np.sin(theta)], axis=-1)
+    center = generator.uniform(-5, 45, (6, 1, 2))  # some leave the frame
+    points = center + radius[..., None] * np.stack([np.cos(theta), np.sin(theta)], axis=-1)
     filled = fill([points], frames=6, height=30, width=40)
-    centres = np.stack(np.meshgrid(np.arange(40) + 0.5, np.arange(30) + 0.5), axis=-1).reshape(-1, 2)
-    expected = np.stack([Outline(outline).contains_points(centres).reshape(30, 40) for outline in points])
+    centers = np.stack(np.meshgrid(np.arange(40) + 0.5, np.arange(30) + 0.5), axis=-1).reshape(-1, 2)
+    expected = np.stack([Outline(outline).contains_points(centers).reshape(30, 40) for outline in points])
     np.testing.assert_array_equal(filled, expected)
 
 
-def test_a_box_covers_the_pixels_whose_centres_it_holds() -> None:
+def test_a_box_covers_the_pixels_whose_centers_it_holds() -> None:
     filled = fill([box(1.4, 0.6, 3.6, 2.0)], frames=1, height=4, width=5)[0]
     np.testing.assert_array_equal(np.argwhere(filled), [[1, 1], [1, 2], [1, 3]])
 

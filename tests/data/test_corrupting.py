@@ -1,4 +1,4 @@
-"""Degraded scenes: what stays true of them, how far they are off, and what they depend on."""
+"""Corrupted scenes: what stays true of them, how far they are off, and what they depend on."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from amodal_diffusion.data.degrading import Degrading, draw_curve, estimated_depth, rough_masks, with_modal
+from amodal_diffusion.data.corrupting import SceneCorruption, with_modal
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset, closely
 from amodal_diffusion.frames.masks import cut_out_on_white
 from amodal_diffusion.frames.transforms import depth_to_unit
-from amodal_diffusion.synthetic.rng import Dice
+from amodal_diffusion.synthetic.corruptions import corrupt_depth, corrupt_masks, draw_depth_curve
+from amodal_diffusion.synthetic.rng import Rng
 from amodal_diffusion.types import BoolArray
 
-ALL = Degrading(degraded_share=1.0)
+ALL = SceneCorruption(corrupted_share=1.0)
 
 
-def _dataset(change: Degrading | None, *, length: int = 12, with_rgb: bool = False) -> SceneDataset:
+def _dataset(change: SceneCorruption | None, *, length: int = 12, with_rgb: bool = False) -> SceneDataset:
     return SceneDataset("train", length=length, frames=6, height=64, width=128, with_rgb=with_rgb, change=change)
 
 
@@ -30,7 +31,7 @@ def _same(one: AmodalSample, other: AmodalSample) -> bool:
     return all(np.array_equal(getattr(one, entry.name), getattr(other, entry.name)) for entry in fields(AmodalSample))
 
 
-def test_a_degraded_clip_still_makes_sense() -> None:
+def test_a_corrupted_clip_still_makes_sense() -> None:
     for exact, sample in zip(_dataset(None, with_rgb=True), _dataset(ALL, with_rgb=True), strict=True):
         assert sample.name == exact.name
         assert sample.modal.any()
@@ -50,7 +51,7 @@ def test_a_degraded_clip_still_makes_sense() -> None:
         np.testing.assert_array_equal(sample.whole_rgb[~added], exact.whole_rgb[~added])
 
 
-def test_the_close_up_is_of_the_degraded_clip() -> None:
+def test_the_close_up_is_of_the_corrupted_clip() -> None:
     whole = _dataset(ALL, with_rgb=True)
     near = SceneDataset(
         "train", length=12, frames=6, height=64, width=128, with_rgb=True, close_up=(48, 48, 2.0), change=ALL
@@ -69,19 +70,19 @@ def test_what_is_drawn_follows_from_the_clip_alone() -> None:
 
 
 def test_shares_are_kept_and_grow_by_clips() -> None:
-    exact = list(_dataset(None, length=60))
-    half, most = (list(_dataset(Degrading(share, share), length=60)) for share in (0.5, 0.8))
+    exact = list(_dataset(None, length=40))
+    half, most = (list(_dataset(SceneCorruption(share, share), length=40)) for share in (0.5, 0.8))
     for samples, share in ((half, 0.5), (most, 0.8)):
         depthless = sum(sample.depth is None for sample in samples)
-        degraded = sum(bool((a.modal != b.modal).any()) for a, b in zip(samples, exact, strict=True))
-        assert abs(depthless / 60 - share) < 0.2
-        assert abs(degraded / 60 - share) < 0.2
+        corrupted = sum(bool((a.modal != b.modal).any()) for a, b in zip(samples, exact, strict=True))
+        assert abs(depthless / 40 - share) < 0.2
+        assert abs(corrupted / 40 - share) < 0.2
     for plain, one, other in zip(exact, half, most, strict=True):
         if one.depth is None:
             assert other.depth is None
         if (one.modal != plain.modal).any():
             np.testing.assert_array_equal(other.modal, one.modal)
-    assert all(_same(a, b) for a, b in zip(exact, _dataset(Degrading(), length=60), strict=True))
+    assert all(_same(a, b) for a, b in zip(exact, _dataset(SceneCorruption(), length=40), strict=True))
 
 
 def test_borders_are_off_by_few_pixels_and_not_anew_each_frame() -> None:
@@ -90,7 +91,7 @@ def test_borders_are_off_by_few_pixels_and_not_anew_each_frame() -> None:
     radius = np.hypot(rows - 30, columns - 60)
     flips, missed, holes = [], 0, 0
     for seed in range(60):
-        rough = rough_masks(disc, Dice(seed))
+        rough = corrupt_masks(disc, Rng(seed))
         assert not rough[:, radius > 20].any()
         seen = rough[rough.any(axis=(1, 2))]
         missed += len(rough) - len(seen)
@@ -110,9 +111,9 @@ def test_hard_masks_survive() -> None:
     dot[2, 31, 63] = True
     empty = np.zeros((5, 32, 64), dtype=bool)
     for seed in range(20):
-        assert rough_masks(line, Dice(seed)).any(axis=(1, 2)).sum() >= 4
-        assert rough_masks(dot, Dice(seed)).any(axis=(1, 2)).tolist() == [False, False, True, False, False]
-        assert not rough_masks(empty, Dice(seed)).any()
+        assert corrupt_masks(line, Rng(seed)).any(axis=(1, 2)).sum() >= 4
+        assert corrupt_masks(dot, Rng(seed)).any(axis=(1, 2)).tolist() == [False, False, True, False, False]
+        assert not corrupt_masks(empty, Rng(seed)).any()
 
 
 def test_what_spills_over_is_part_of_the_whole() -> None:
@@ -133,7 +134,7 @@ def test_depth_keeps_its_range_and_roughly_its_order() -> None:
     ramp = np.repeat(np.linspace(3.0, 9.0, 64, dtype=np.float32)[None, :, None], 4, axis=0).repeat(32, axis=2)
     likeness = []
     for seed in range(60):
-        depth = estimated_depth(ramp, Dice(seed))
+        depth = corrupt_depth(ramp, Rng(seed))
         assert depth.dtype == np.float32
         assert depth.shape == ramp.shape
         assert 0.0 <= depth.min() < depth.max() <= 1.0
@@ -142,19 +143,19 @@ def test_depth_keeps_its_range_and_roughly_its_order() -> None:
         likeness.append(float(np.abs(depth - (ramp - 3.0) / 6.0).mean()))
     assert max(likeness) > 0.2  # strongly bent, as by way of a distance
     flat = np.full((2, 8, 8), 0.5, dtype=np.float32)
-    np.testing.assert_array_equal(estimated_depth(flat, Dice(0)), flat)
+    np.testing.assert_array_equal(corrupt_depth(flat, Rng(0)), flat)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_scales_rise_from_end_to_end(seed: int) -> None:
-    values = draw_curve(Dice(seed))(np.linspace(0.0, 1.0, 50, dtype=np.float32))
+    values = draw_depth_curve(Rng(seed))(np.linspace(0.0, 1.0, 50, dtype=np.float32))
     assert values[0] == 0.0
     assert values[-1] == pytest.approx(1.0)
     assert (np.diff(values) > 0).all()
 
 
 def test_scales_are_of_all_kinds() -> None:
-    middles = [float(draw_curve(Dice(seed))(np.array([0.5], dtype=np.float32))[0]) for seed in range(60)]
+    middles = [float(draw_depth_curve(Rng(seed))(np.array([0.5], dtype=np.float32))[0]) for seed in range(60)]
     assert min(middles) < 0.25
     assert max(middles) > 0.75
     assert middles.count(0.5) > 5
