@@ -6,14 +6,13 @@ import difflib
 import itertools
 import re
 import sys
-from argparse import SUPPRESS, Action
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import yaml
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse import ArgumentParser, Namespace
 
 from amodal_diffusion.types import InputError
 
@@ -28,22 +27,12 @@ _UNKNOWN = (
 _WRONG_TYPE = re.compile(r'^Parser key "(?P<key>[^"]+)":\s+(?P<rest>.*)$', re.DOTALL)
 
 
-class HelpFormatter(DefaultHelpFormatter):
-    """Help without types, and with a default only where it says something."""
-
-    def _get_help_string(self, action: Action) -> str:
-        if not action.option_strings or action.default in (None, False, "", SUPPRESS):
-            required = " (required)" if action.option_strings and action.required else ""
-            return f"{action.help}{required}" if action.help else ""
-        return f"{action.help} (default: %(default)s)"
-
-
 class CommandParser(ArgumentParser):
     """A jsonargparse parser whose mistakes are one line and whose flags beat `--config` in any order."""
 
     def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - argparse's own constructor arguments
         """Build the parser; a shortened flag is refused like any other unknown one."""
-        super().__init__(**{"allow_abbrev": False, "formatter_class": HelpFormatter, **settings})
+        super().__init__(**{"allow_abbrev": False, **settings})
 
     def parse_args(  # type: ignore[override]  # argparse's overloads, of which only one is meant here
         self,
