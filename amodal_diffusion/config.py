@@ -207,8 +207,8 @@ _UNKNOWN = (
     re.compile(r"^Option '(?P<key>[^']+)' is not accepted"),
 )
 _OR_NONE = re.compile(
-    r"Does not validate against any of the Union subtypes.*?Errors:\s+- (?P<first>.*?)\s+- Expected a <class 'NoneType'>"
-    r".*?Given value: (?P<value>.*)$",
+    r"Does not validate against any of the Union subtypes.*?Errors:\s+- (?P<first>.*?)\s+"
+    r"- Expected a <class 'NoneType'>.*?Given value: (?P<value>.*)$",
     re.DOTALL,
 )
 _ARGUMENT = re.compile(r"^argument (?P<flag>--[\w-]+: )(?P=flag)?")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from amodal_diffusion.frames.crop import Focus, ObjectCrop, follow
+from amodal_diffusion.frames.crop import ObjectCrop, Focus, follow
 from amodal_diffusion.types import InputError
 
 
