@@ -113,7 +113,7 @@ def _add(parser: CommandParser, group: Any, entry: Any, hint: Any, text: str) ->
         if how["choices"]:
             settings |= {"choices": list(how["choices"]), "type": str}
         if how["several"]:
-            settings |= {"nargs": "+", "action": "extend", "type": how["read"] or str, "default": []}
+            settings |= {"nargs": "+", "action": _Several, "type": how["read"] or str, "default": []}
     group.add_argument(*names, **settings)
     if how["advanced"]:
         parser.advanced.add(entry.name)
@@ -140,6 +140,19 @@ class PlainHelp(DefaultHelpFormatter):
 
     def _get_help_string(self, action: Action) -> str:
         return action.help or ""
+
+
+class _Given(list[Any]):
+    """Values from the command line, as opposed to those of a YAML file."""
+
+
+class _Several(Action):
+    """Gather the values of every time that an option is given; those of a YAML file are replaced."""
+
+    def __call__(self, _: ArgumentParser, namespace: Any, values: Any, *__: object) -> None:  # noqa: ANN401
+        """See `argparse.Action`."""
+        before = getattr(namespace, self.dest, ())
+        setattr(namespace, self.dest, _Given([*(before if isinstance(before, _Given) else ()), *values]))
 
 
 class _HelpAll(Action):

@@ -158,7 +158,7 @@ def test_a_file_of_all_options(tmp_path: Path, asked: list[CompletionRequest]) -
     ("name", "filed", "flags"),
     [("steps", 9, ["--steps", "3"]), ("mask_filters", ["area"], ["--mask-filters", "none"]),
      ("skip_unoccluded", True, ["--no-skip-unoccluded"]), ("formats", ["coco"], ["--formats=png"]),
-     ("object_batch", 2, ["--objects-at-once", "4"])],
+     ("object_batch", 2, ["--objects-at-once", "4"]), ("point", ["1,2@0"], ["--point", "3,4@0", "--point", "5,6@0"])],
 )  # fmt: skip
 def test_flags_beat_the_file_in_any_order(
     tmp_path: Path, asked: list[CompletionRequest], name: str, filed: Any, flags: list[str]
