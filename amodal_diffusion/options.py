@@ -115,7 +115,7 @@ def _add(parser: CommandParser, group: Any, entry: Any, hint: Any, text: str) ->
         if how["several"]:
             settings |= {"nargs": "+", "type": how["read"] or str}
             if not how["positional"]:
-                settings |= {"action": "extend", "default": []}
+                settings |= {"action": _Several, "default": []}
     group.add_argument(*names, **settings)
     if how["advanced"]:
         parser.advanced.add(entry.name)
@@ -135,6 +135,19 @@ def _reader(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
             raise _WrongValueError(str(error)) from error
 
     return reader
+
+
+class _Given(list[Any]):
+    """Values from the command line, as opposed to those of a YAML file."""
+
+
+class _Several(Action):
+    """Gather the values of every time that an option is given; those of a YAML file are replaced."""
+
+    def __call__(self, _: ArgumentParser, namespace: Any, values: Any, *__: object) -> None:  # noqa: ANN401
+        """See `argparse.Action`."""
+        before = getattr(namespace, self.dest, ())
+        setattr(namespace, self.dest, _Given([*(before if isinstance(before, _Given) else ()), *values]))
 
 
 class _HelpAll(Action):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+import re
 import runpy
 import subprocess
 import sys
@@ -19,7 +20,7 @@ SCRIPTS = sorted([*ROOT.glob("train/*.py"), *ROOT.glob("inference/*.py")])
 
 
 def test_the_promised_subcommands_exist() -> None:
-    promised = "app batch complete configs convert demo evaluate prepare scenes score validate"
+    promised = "app batch complete configs convert demo evaluate prepare scenes score segment validate"
     assert set(SUBCOMMANDS) >= set(promised.split())
 
 
@@ -28,9 +29,11 @@ def test_subcommand_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([name, "--help"])
     assert stop.value.code == 0
-    usage = capsys.readouterr().out.partition("\n\n")[0].split()
+    text = capsys.readouterr().out
+    usage = text.partition("\n\n")[0].split()
     assert usage[:2] == ["usage:", "amodal-diffusion"]
     assert name in usage
+    assert not re.search(r"<class|<function|default: null|NoneType", text)
 
 
 def test_help_lists_every_subcommand_without_importing_torch() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from amodal_diffusion.config import SamplingConfig
-from amodal_diffusion.frames.windows import Window, WindowStream
+from amodal_diffusion.frames.windows import WindowStream
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline, WindowRequest, sample_windows
 from amodal_diffusion.pipelines.occlusion_intervals import OcclusionIntervals, occluded_part, open_windows
 from amodal_diffusion.pipelines.postprocessing import (
@@ -93,22 +93,21 @@ class SegmentationStream:
         self._pipeline, self._config, self._seed = pipeline, config, seed
         self._objects = [_Object(open_windows(config, found), found) for found in intervals]
 
-    def push(self, frames: Sequence[FrameInput]) -> list[list[SegmentedFrame]]:
-        """Take the next frame of each object.
+    def push(self, frames: Sequence[FrameInput] | None) -> list[list[SegmentedFrame]]:
+        """Take the next frame of each object, and the windows that it completes through the stage.
+
+        Args:
+            frames: one an object; None ends the stream.
 
         Returns:
             for each object, the frames that are final now, in order.
         """
-        pushed = zip(self._objects, frames, strict=True)
-        return self._advance([(tracked, tracked.windows.push(frame)) for tracked, frame in pushed])
-
-    def finish(self) -> list[list[SegmentedFrame]]:
-        """End the stream; for each object, the frames that were still open."""
-        return self._advance([(tracked, tracked.windows.finish()) for tracked in self._objects])
-
-    def _advance(self, pushed: Sequence[tuple[_Object, Window[FrameInput] | None]]) -> list[list[SegmentedFrame]]:
-        """Take the windows that are complete through the stage."""
         config = self._config
+        if frames is None:
+            windows = [tracked.windows.finish() for tracked in self._objects]
+        else:
+            windows = [tracked.windows.push(frame) for tracked, frame in zip(self._objects, frames, strict=True)]
+        pushed = zip(self._objects, windows, strict=True)
         complete = [(tracked, window) for tracked, window in pushed if window is not None]
 
         # 1. Preprocess; a window whose masks are all known needs no network
@@ -133,7 +132,7 @@ class SegmentationStream:
         # 4. Postprocess the frames that are final
         return [
             [self._postprocess(tracked, frame, score) for frame, score in tracked.windows.take()]
-            for tracked, _ in pushed
+            for tracked in self._objects
         ]
 
     def _postprocess(self, tracked: _Object, frame: FrameInput, scores: Tensor | None) -> SegmentedFrame:
@@ -169,10 +168,10 @@ def predict_scores(
     Returns:
         for each window, float32 ``[F, K, h, w]`` in [0, 1].
     """
-    passes = [
-        [mask_score(video) for video in sample_windows(pipeline, requests, config, seed=seed, flip=flip)]
-        for flip in TTA_FLIPS[: config.beyond.tta]
-    ]  # [tta][window] of [K, F, h, w]
+    passes = []  # [tta][window] of [K, F, h, w]
+    for flip in TTA_FLIPS[: config.beyond.tta]:
+        videos = sample_windows(pipeline, requests, config, seed=seed, flip=flip)
+        passes.append([mask_score(video) for video in videos])
     scores = [torch.stack(same).mean(dim=0).transpose(0, 1) for same in zip(*passes, strict=True)]
     weight = config.beyond.temporal_prior_weight
     if weight == 0:

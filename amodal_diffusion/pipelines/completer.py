@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -275,7 +275,7 @@ class AmodalCompleter:
             if segmentation is None:
                 masked = [] if entries is None else [[given_masks(frame, number)] for frame in entries]
             else:
-                masked = segmentation.finish() if entries is None else segmentation.push(entries)
+                masked = segmentation.push(entries)
             _spend(objects, "amodal_segmentation", time.perf_counter() - started)
 
             # Stage 2: these frames in, the frames whose colors are final out
@@ -460,11 +460,9 @@ def _check_size(frame: FrameInput, size: tuple[int, ...], number: int) -> None:
 def _painted(
     content: ContentStream, masked: Sequence[Sequence[SegmentedFrame]], last: bool
 ) -> Iterator[tuple[int, CompletedFrame]]:
-    """Push frames through stage 2, one of each object at a time."""
-    for step in zip_longest(*masked):
-        yield from content.push(step)
-    if last:
-        yield from content.finish()
+    """Push frames through stage 2, one of each object at a time, as the result is read."""
+    steps: list[Sequence[SegmentedFrame | None] | None] = list(zip_longest(*masked))
+    return chain.from_iterable(map(content.push, [*steps, None] if last else steps))
 
 
 def _without_content(

@@ -91,26 +91,24 @@ class ContentStream:
             _Object(open_windows(config, found), found, count) for found, count in zip(intervals, done, strict=True)
         ]
 
-    def push(self, frames: Sequence[SegmentedFrame | None]) -> Iterator[tuple[int, CompletedFrame]]:
-        """Take the next frame of each object, or None where an object has none yet.
+    def push(self, frames: Sequence[SegmentedFrame | None] | None) -> Iterator[tuple[int, CompletedFrame]]:
+        """Take the next frame of each object, and the windows that it completes through the stage.
+
+        Args:
+            frames: one an object, None where an object has none yet; None in place of all ends the stream.
 
         Yields:
             object and frame, as far as these are final, each object's in order; those of ``done`` left out.
         """
-        pushed = zip(self._objects, frames, strict=True)
-        yield from self._advance(
-            [(tracked, None if frame is None else tracked.windows.push(frame)) for tracked, frame in pushed]
-        )
-
-    def finish(self) -> Iterator[tuple[int, CompletedFrame]]:
-        """End the stream; yields the frames that were still open."""
-        yield from self._advance([(tracked, tracked.windows.finish()) for tracked in self._objects])
-
-    def _advance(
-        self, pushed: Sequence[tuple[_Object, Window[SegmentedFrame] | None]]
-    ) -> Iterator[tuple[int, CompletedFrame]]:
-        """Take the windows that are complete through the stage."""
         config = self._config
+        if frames is None:
+            windows = [tracked.windows.finish() for tracked in self._objects]
+        else:
+            windows = [
+                None if frame is None else tracked.windows.push(frame)
+                for tracked, frame in zip(self._objects, frames, strict=True)
+            ]
+        pushed = zip(self._objects, windows, strict=True)
         complete = [(tracked, window) for tracked, window in pushed if window is not None]
 
         # 1. Preprocess; a window in which the painting counts nowhere needs no network
@@ -134,7 +132,7 @@ class ContentStream:
             tracked.windows.add(window, videos.get(number, nothing))
 
         # 4. Postprocess the frames that are final
-        for place, (tracked, _) in enumerate(pushed):
+        for place, tracked in enumerate(self._objects):
             for entry, painted in tracked.windows.take():
                 number, tracked.finished = tracked.finished, tracked.finished + 1
                 colors = tracked.colors.pop(number, None)
