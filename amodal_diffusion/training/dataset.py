@@ -103,9 +103,14 @@ class ClipPreprocessing:
 
     @classmethod
     def of(cls, settings: TrainingSettings, depth: ClipDepth | None = None) -> ClipPreprocessing:
-        """The preprocessing of a run: that of its sampling settings, at the size that it trains at."""
+        """The preprocessing of a run: that of its sampling settings, at the size that it trains at.
+
+        Stretched tracks are scaled without antialiasing, as by the loaders of the reference.
+        """
         data = settings.data
         config = replace(settings.sampling, height=data.height, width=data.width, num_frames=data.frames)
+        if data.annotations is not None and config.fit == "stretch":
+            config = replace(config, resample="cv2")
         return cls(settings.stage, config, depth)
 
     @property

@@ -1,4 +1,4 @@
-"""The settings of a run of the small video autoencoder."""
+"""Trains the small video autoencoder of the bundled model on pictures of generated scenes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,18 +20,22 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
+from amodal_diffusion.frames.crop import ObjectCrop, crop_centers
 from amodal_diffusion.frames.masks import cut_out_on_white
-from amodal_diffusion.frames.transforms import depth_to_unit, mask_to_unit, to_unit
+from amodal_diffusion.frames.transforms import depth_to_unit, mask_to_unit, to_uint8, to_unit
 from amodal_diffusion.models.hub import load_vae
 from amodal_diffusion.models.latents import decode_latents, encode_video
 from amodal_diffusion.models.saving import save_network
-from amodal_diffusion.types import InputError
+from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+
+SCENE_HEIGHT, SCENE_WIDTH = 64, 128
+"""Pixels of the scenes that crops are cut from."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class VaeSettings:
+class AutoencoderSettings:
     """Settings of one run.
 
     Attributes:
@@ -44,16 +48,16 @@ class VaeSettings:
         frames: neighbouring frames of a clip seen together.
         height: pixels of a scene, or of a close-up.
         width: pixels of a scene, or of a close-up.
-        zoom: look at close-ups of the object, as `data.zoom` of the stages does; None at whole frames.
+        crop_scale: see the object in a crop of this scale, as `sampling.beyond.crop_scale`; None sees whole frames.
         crop: height and width of the training crops; the last tenth of the steps uses whole frames.
         shares: how often each kind of picture is drawn: mask, depth, whole object, visible part, frame.
         batch_size: clips a step and process.
         steps: optimizer steps.
         learning_rate: peak, reached after 2 % of the steps; falls to zero as a cosine.
         kl_weight: weight of the divergence from the unit normal.
-        swatch_share: how often a batch's clip is a plain pattern of strong colours instead, see :func:`swatch`.
-        colour_weight: weight of the error of each channel's difference from grey.
-        permute_channels: swap red, green and blue at random, so that few scenes show many colours.
+        pattern_share: how often a batch's clip is a plain pattern of strong colors instead, see :func:`color_pattern`.
+        color_weight: weight of the error of each channel's difference from grey.
+        permute_channels: swap red, green and blue at random, so that few scenes show many colors.
         mixed_precision: ``no``, ``bf16`` or ``fp16``.
         save_every: steps between checkpoints, from which the same command goes on.
         seed: of weights, scenes and crops.
@@ -68,15 +72,15 @@ class VaeSettings:
     frames: int = 4
     height: int = 64
     width: int = 128
-    zoom: float | None = None
+    crop_scale: float | None = None
     crop: tuple[int, int] = (32, 64)
     shares: tuple[float, float, float, float, float] = (0.25, 0.1, 0.3, 0.25, 0.1)
     batch_size: int = 4
     steps: int = 8000
     learning_rate: float = 1e-3
     kl_weight: float = 1e-6
-    colour_weight: float = 0.0
-    swatch_share: float = 0.0
+    color_weight: float = 0.0
+    pattern_share: float = 0.0
     permute_channels: bool = False
     mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"
     save_every: int = 500
@@ -127,8 +131,10 @@ Kind = Literal["mask", "depth", "whole", "modal", "frame"]
 KINDS: tuple[Kind, ...] = ("mask", "depth", "whole", "modal", "frame")
 
 
-def load_clips(settings: VaeSettings, *, split: Literal["train", "validation"], indices: range) -> list[AmodalSample]:
-    """Generate scenes of a split, as whole frames or close-ups.
+def load_clips(
+    settings: AutoencoderSettings, *, split: Literal["train", "validation"], indices: range
+) -> list[AmodalSample]:
+    """Generate scenes of a split, as whole frames or crops.
 
     Args:
         settings: of the run.
@@ -139,17 +145,50 @@ def load_clips(settings: VaeSettings, *, split: Literal["train", "validation"], 
         split,
         length=max(indices.stop, 1),
         frames=settings.frames,
-        height=settings.height,
-        width=settings.width,
+        height=settings.height if settings.crop_scale is None else SCENE_HEIGHT,
+        width=settings.width if settings.crop_scale is None else SCENE_WIDTH,
         with_rgb=True,
         seed=settings.seed,
-        close_up=None if settings.zoom is None else (settings.height, settings.width, settings.zoom),
     )
-    return [dataset[index] for index in indices]
+    samples = (dataset[index] for index in indices)
+    if settings.crop_scale is None:
+        return list(samples)
+    size = (settings.height, settings.width)
+    return [crop_sample(sample, size, crop_scale=settings.crop_scale) for sample in samples]
+
+
+def crop_sample(sample: AmodalSample, size: tuple[int, int], *, crop_scale: float) -> AmodalSample:
+    """The object-centric crop of a sample, as the stages see it.
+
+    Args:
+        sample: with RGB and depth, at the size of its frames; its object is visible in at least one.
+        size: height and width of the crop in pixels.
+        crop_scale: see :class:`~amodal_diffusion.config.BeyondPaper`.
+    """
+    source = (sample.modal.shape[1], sample.modal.shape[2])
+    crops = [ObjectCrop.around(center, source, size, crop_scale=crop_scale) for center in crop_centers(sample.modal)]
+
+    def apply(frames: Tensor, pad_value: float | Literal["edge"]) -> Tensor:
+        return torch.cat([crop.apply(frames[i : i + 1], pad_value) for i, crop in enumerate(crops)])
+
+    def masks(values: BoolArray) -> BoolArray:
+        return np.asarray((apply(mask_to_unit(values), -1.0) >= 0)[:, 0].numpy())
+
+    def colors(values: UInt8Array | None, pad_value: float | Literal["edge"]) -> UInt8Array | None:
+        return None if values is None else to_uint8(apply(to_unit(values), pad_value))
+
+    return replace(
+        sample,
+        modal=masks(sample.modal),
+        amodal=masks(sample.amodal),
+        depth=None if sample.depth is None else apply(torch.from_numpy(sample.depth)[:, None], "edge")[:, 0].numpy(),
+        rgb=colors(sample.rgb, "edge"),
+        whole_rgb=colors(sample.whole_rgb, 1.0),
+    )
 
 
 def draw_batch(
-    clips: list[AmodalSample], settings: VaeSettings, rng: np.random.Generator, *, whole_frames: bool
+    clips: list[AmodalSample], settings: AutoencoderSettings, rng: np.random.Generator, *, whole_frames: bool
 ) -> Tensor:
     """Draw pictures of random kinds from random clips, cropped and mirrored at random.
 
@@ -167,8 +206,8 @@ def draw_batch(
     batch = max(1, settings.batch_size // smaller) if whole_frames else settings.batch_size
     videos = []
     for _ in range(batch):
-        if settings.swatch_share > 0 and rng.random() < settings.swatch_share:
-            videos.append(swatch(rng, settings.frames, height, width))
+        if settings.pattern_share > 0 and rng.random() < settings.pattern_share:
+            videos.append(color_pattern(rng, settings.frames, height, width))
             continue
         sample = clips[rng.integers(len(clips))]
         shares = np.asarray(settings.shares) / sum(settings.shares)
@@ -181,11 +220,11 @@ def draw_batch(
     return torch.stack(videos)
 
 
-def swatch(rng: np.random.Generator, frames: int, height: int, width: int) -> Tensor:
-    """A pattern of 1, 4 or 16 strong colours that stands still.
+def color_pattern(rng: np.random.Generator, frames: int, height: int, width: int) -> Tensor:
+    """A pattern of 1, 4 or 16 strong colors that stands still.
 
     Where most pixels are white or grey, an autoencoder learns grey and stays there: as long as its latents hold no
-    colour its decoder gains nothing from using them, and the other way round. Pictures that are all colour end that in
+    color its decoder gains nothing from using them, and the other way round. Pictures that are all color end that in
     a few hundred steps.
 
     Args:
@@ -199,8 +238,8 @@ def swatch(rng: np.random.Generator, frames: int, height: int, width: int) -> Te
     """
     side = int(rng.choice([1, 2, 4]))
     grey = torch.from_numpy(rng.uniform(-1.0, 1.0, (1, 3, side, side)).astype(np.float32))
-    colours = grey.sign() * grey.abs().sqrt()
-    return nn.functional.interpolate(colours, size=(height, width), mode="nearest").expand(frames, -1, -1, -1)
+    colors = grey.sign() * grey.abs().sqrt()
+    return nn.functional.interpolate(colors, size=(height, width), mode="nearest").expand(frames, -1, -1, -1)
 
 
 def picture(sample: AmodalSample, kind: Kind) -> Tensor:
@@ -241,7 +280,7 @@ def _crop_corner(sample: AmodalSample, rng: np.random.Generator, height: int, wi
 
 @torch.no_grad()
 def measure_and_export(
-    vae: AutoencoderKLTemporalDecoder, clips: list[AmodalSample], settings: VaeSettings
+    vae: AutoencoderKLTemporalDecoder, clips: list[AmodalSample], settings: AutoencoderSettings
 ) -> dict[str, float]:
     """Measure the scaling factor on training clips and the reconstruction on validation scenes, then export.
 
@@ -300,7 +339,7 @@ def _psnr(errors: list[float]) -> float:
     return float(10.0 * np.log10(4.0 / np.mean(errors)))
 
 
-def train_vae(settings: VaeSettings) -> dict[str, float]:
+def train_autoencoder(settings: AutoencoderSettings) -> dict[str, float]:
     """Train, measure and export the autoencoder; goes on from the run's newest checkpoint if there is one.
 
     Loss: see :class:`ReconstructionLoss`.
@@ -363,7 +402,7 @@ def train_vae(settings: VaeSettings) -> dict[str, float]:
 class ReconstructionLoss(nn.Module):
     """The autoencoder with its loss: one call, so that several processes average their gradients."""
 
-    def __init__(self, vae: AutoencoderKLTemporalDecoder, settings: VaeSettings) -> None:
+    def __init__(self, vae: AutoencoderKLTemporalDecoder, settings: AutoencoderSettings) -> None:
         """Wrap the network; its weights stay its own."""
         super().__init__()
         self.vae = vae
@@ -384,13 +423,13 @@ class ReconstructionLoss(nn.Module):
         error = decoded - frames
         divergence = 0.5 * (posterior.mean.square() + posterior.var - 1.0 - posterior.logvar).float().mean()
         loss = error.abs().mean() + error.square().mean() + self.settings.kl_weight * divergence
-        if self.settings.colour_weight > 0:
-            colour = error - error.mean(dim=1, keepdim=True)
-            loss = loss + self.settings.colour_weight * (colour.abs().mean() + colour.square().mean())
+        if self.settings.color_weight > 0:
+            color = error - error.mean(dim=1, keepdim=True)
+            loss = loss + self.settings.color_weight * (color.abs().mean() + color.square().mean())
         return loss
 
 
-def build_vae(settings: VaeSettings) -> AutoencoderKLTemporalDecoder:
+def build_vae(settings: AutoencoderSettings) -> AutoencoderKLTemporalDecoder:
     """The base to go on from, or the stock autoencoder at the settings' widths with fresh weights."""
     if settings.base is not None:
         return load_vae(settings.base).requires_grad_(requires_grad=True).train()

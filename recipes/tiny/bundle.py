@@ -1,4 +1,4 @@
-"""Put the trained stages into one model folder: `python train/bundle.py --out DIR` (see weights/tiny/README.md)."""
+"""Put the trained stages into one model folder: `python recipes/tiny/bundle.py --out DIR`."""
 
 import sys
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Train a light autoencoder of masks and depth to make and read the latents of a big one."""
+"""Train a distilled autoencoder of masks and depth to make and read the latents of a big one."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from amodal_diffusion.config import BeyondPaper, SamplingConfig
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
-from amodal_diffusion.frames.transforms import depth_to_unit, mask_to_unit
+from amodal_diffusion.frames.transforms import mask_to_unit
 from amodal_diffusion.models.conditioning import add_condition_noise
 from amodal_diffusion.models.hub import load_vae
 from amodal_diffusion.models.latents import Autoencoder, decode_latents, encode_video, spatial_factor
 from amodal_diffusion.models.saving import save_network
-from amodal_diffusion.training.dataset import AmodalSegmentationTask
+from amodal_diffusion.training.dataset import ClipPreprocessing
 from amodal_diffusion.types import InputError
-from recipes.tiny.autoencoder import cosine_schedule, load_newest_state, save_state
+from recipes.tiny.autoencoder import SCENE_HEIGHT, SCENE_WIDTH, cosine_schedule, load_newest_state, save_state
 
 logger = logging.getLogger(__name__)
 
@@ -35,21 +36,21 @@ _KINDS = 4  # rows of `pictures_of`: whole masks first
 
 
 @dataclass(frozen=True)
-class LightVaeSettings:
+class DistillationSettings:
     """Settings of one run.
 
     Attributes:
         teacher: folder of the autoencoder to learn from.
-        out: folder of the run; the light autoencoder is exported to its ``vae/``.
+        out: folder of the run; the distilled autoencoder is exported to its ``vae/``.
         channels: of all its layers.
         encoder_blocks: residual blocks a level, from full resolution down; one entry a level of the teacher.
         decoder_blocks: residual blocks a level, from the latents up.
         clips: scenes generated for training, held in memory with the teacher's latents.
         validation_clips: scenes of the validation split that are measured at the end.
         frames: of a clip.
-        height: pixels of a close-up.
-        width: pixels of a close-up.
-        zoom: of the close-ups.
+        height: pixels of a crop.
+        width: pixels of a crop.
+        crop_scale: of the crops, as ``sampling.beyond.crop_scale`` of the stages.
         noise: half of the pictures are encoded with noise of a strength up to this, as conditions are in training.
         batch_size: pictures a step and process.
         steps: optimizer steps.
@@ -69,7 +70,7 @@ class LightVaeSettings:
     frames: int = 8
     height: int = 96
     width: int = 96
-    zoom: float = 2.0
+    crop_scale: float = 2.0
     noise: float = 0.1
     batch_size: int = 32
     steps: int = 4000
@@ -80,7 +81,7 @@ class LightVaeSettings:
 
 
 @dataclass(frozen=True)
-class Lessons:
+class Examples:
     """Pictures and what the teacher makes of them.
 
     Attributes:
@@ -97,7 +98,7 @@ class Lessons:
     frames: int
 
 
-def train_light_vae(settings: LightVaeSettings) -> dict[str, float]:
+def distill_autoencoder(settings: DistillationSettings) -> dict[str, float]:
     """Train, measure and export; goes on from the run's newest checkpoint if there is one.
 
     Args:
@@ -113,19 +114,19 @@ def train_light_vae(settings: LightVaeSettings) -> dict[str, float]:
     accelerator = Accelerator(mixed_precision=settings.mixed_precision, cpu=not torch.cuda.is_available())
     logger.info("process %d of %d", accelerator.process_index + 1, accelerator.num_processes)
     set_seed(settings.seed)
-    student = build_light_vae(settings, teacher)
-    objective: nn.Module = LessonLoss(student)
+    student = build_student(settings, teacher)
+    objective: nn.Module = DistillationLoss(student)
     optimizer = torch.optim.AdamW(student.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
     schedule = LambdaLR(optimizer, lambda step: cosine_schedule(step, settings.steps))
     objective, optimizer = accelerator.prepare(objective, optimizer)
     accelerator.register_for_checkpointing(schedule)
     first = load_newest_state(accelerator, settings.out)
     share = range(accelerator.process_index, settings.clips, accelerator.num_processes)
-    lessons = prepare_lessons(teacher.to(accelerator.device), settings, share, autocast=accelerator.autocast)
+    examples = prepare_examples(teacher.to(accelerator.device), settings, share, autocast=accelerator.autocast)
     started = time.monotonic()
     for step in range(first, settings.steps):
         rng = np.random.default_rng([settings.seed, accelerator.process_index, step])
-        loss = objective(*draw_lessons(lessons, settings.batch_size, rng, accelerator.device))
+        loss = objective(*draw_examples(examples, settings.batch_size, rng, accelerator.device))
         if not torch.isfinite(loss):
             raise InputError(f"step {step + 1}: the loss is {loss.item()}; go on with --mixed-precision no")
         accelerator.backward(loss)
@@ -153,8 +154,8 @@ def train_light_vae(settings: LightVaeSettings) -> dict[str, float]:
     return figures
 
 
-def build_light_vae(settings: LightVaeSettings, teacher: Autoencoder) -> AutoencoderTiny:
-    """The stock light autoencoder with random weights, for the teacher's latents.
+def build_student(settings: DistillationSettings, teacher: Autoencoder) -> AutoencoderTiny:
+    """The stock distilled autoencoder with random weights, for the teacher's latents.
 
     Raises:
         InputError: if it would have another number of levels than the teacher.
@@ -174,8 +175,8 @@ def build_light_vae(settings: LightVaeSettings, teacher: Autoencoder) -> Autoenc
     )
 
 
-class LessonLoss(nn.Module):
-    """The light autoencoder with its loss: one call, so that several processes average their gradients."""
+class DistillationLoss(nn.Module):
+    """The distilled autoencoder with its loss: one call, so that several processes average their gradients."""
 
     def __init__(self, student: AutoencoderTiny) -> None:
         """Wrap the network; its weights stay its own."""
@@ -199,22 +200,27 @@ class LessonLoss(nn.Module):
         return (encoded - latents).square().mean() + error.abs().mean() + error.square().mean()
 
 
-def pictures_of(sample: AmodalSample) -> Tensor:
-    """What stage 1 encodes of a clip: float32 ``[F, 4, 1, H, W]`` in [-1, 1], see :class:`Lessons`."""
+def pictures_of(sample: AmodalSample, settings: DistillationSettings) -> Tensor:
+    """What stage 1 encodes of a clip: float32 ``[F, 4, 1, H, W]`` in [-1, 1], see :class:`Examples`."""
     if sample.rgb is None or sample.depth is None:
-        raise InputError(f"{sample.name}: a light autoencoder learns from RGB and depth; one is missing")
-    shown = AmodalSegmentationTask(other_frames=True).prepare(sample).modal[0]
-    return torch.stack([mask_to_unit(sample.amodal), mask_to_unit(sample.modal), shown, depth_to_unit(sample.depth)], 1)
+        raise InputError(f"{sample.name}: a distilled autoencoder learns from RGB and depth; one is missing")
+    beyond = BeyondPaper(crop_scale=settings.crop_scale, temporal_prior=True)
+    config = SamplingConfig(
+        height=settings.height, width=settings.width, num_frames=settings.frames, fit="crop", beyond=beyond
+    )
+    batch = ClipPreprocessing("amodal_segmentation", config)(sample)
+    modal = (batch.modal[0] > 0).float() * 2 - 1  # without the temporal prior
+    return torch.stack([batch.amodal[0], modal, batch.modal[0], batch.guide[0]], 1)
 
 
 @torch.no_grad()
-def prepare_lessons(
+def prepare_examples(
     teacher: Autoencoder,
-    settings: LightVaeSettings,
+    settings: DistillationSettings,
     indices: range,
     *,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
-) -> Lessons:
+) -> Examples:
     """Have the teacher encode the training pictures.
 
     Args:
@@ -228,7 +234,7 @@ def prepare_lessons(
     for index in indices:
         sample = dataset[index]
         generator = torch.Generator().manual_seed(index)
-        clean = pictures_of(sample)
+        clean = pictures_of(sample, settings)
         strength = settings.noise * torch.rand(_KINDS, generator=generator)
         strength = strength * (torch.rand(_KINDS, generator=generator) < 0.5)
         video = add_condition_noise(clean.transpose(0, 1), strength, generator=generator)  # [4, F, 3, H, W]
@@ -236,12 +242,12 @@ def prepare_lessons(
             encoded = encode_video(teacher, video)  # [4, F, 4, h, w]
         pictures.append(video.transpose(0, 1).half())
         latents.append((encoded * teacher.config.scaling_factor).transpose(0, 1).cpu().half())
-        masks.append(torch.from_numpy(sample.amodal))
-    return Lessons(torch.cat(pictures), torch.cat(latents), torch.cat(masks), settings.frames)
+        masks.append(clean[:, 0, 0] > 0)
+    return Examples(torch.cat(pictures), torch.cat(latents), torch.cat(masks), settings.frames)
 
 
-def draw_lessons(
-    lessons: Lessons, count: int, rng: np.random.Generator, device: torch.device | str
+def draw_examples(
+    examples: Examples, count: int, rng: np.random.Generator, device: torch.device | str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Draw pictures to encode and latents to decode.
 
@@ -250,31 +256,31 @@ def draw_lessons(
     and its decoder should show how sure it is.
 
     Args:
-        lessons: to draw from.
+        examples: to draw from.
         count: of pictures.
         rng: source of randomness.
         device: of the results.
 
     Returns:
-        the arguments of :meth:`LessonLoss.forward`.
+        the arguments of :meth:`DistillationLoss.forward`.
     """
-    frames = rng.integers(len(lessons.masks), size=count)
+    frames = rng.integers(len(examples.masks), size=count)
     kinds = rng.integers(_KINDS, size=count)
-    first = rng.integers(len(lessons.masks), size=count)
-    start = first - first % lessons.frames  # of its clip
-    near = np.clip(first + rng.integers(-3, 4, size=count), start, start + lessons.frames - 1)
+    first = rng.integers(len(examples.masks), size=count)
+    start = first - first % examples.frames  # of its clip
+    near = np.clip(first + rng.integers(-3, 4, size=count), start, start + examples.frames - 1)
     share = np.where(rng.random(count) < 0.5, 0.0, rng.random(count)).astype(np.float32)
     weight = torch.from_numpy(share)[:, None, None, None]
-    whole = lessons.latents[:, 0]
+    whole = examples.latents[:, 0]
     mixed = (1 - weight) * whole[first].float() + weight * whole[near].float()
-    values = mask_to_unit(lessons.masks.numpy()[np.concatenate([first, near])])  # [2N, 1, H, W]
+    values = mask_to_unit(examples.masks.numpy()[np.concatenate([first, near])])  # [2N, 1, H, W]
     targets = (1 - weight) * values[:count] + weight * values[count:]
-    drawn = (lessons.pictures[frames, kinds].float(), lessons.latents[frames, kinds].float(), mixed, targets)
+    drawn = (examples.pictures[frames, kinds].float(), examples.latents[frames, kinds].float(), mixed, targets)
     return tuple(tensor.to(device) for tensor in drawn)  # type: ignore[return-value]
 
 
 @torch.no_grad()
-def measure(student: AutoencoderTiny, teacher: Autoencoder, settings: LightVaeSettings) -> dict[str, float]:
+def measure(student: AutoencoderTiny, teacher: Autoencoder, settings: DistillationSettings) -> dict[str, float]:
     """Figures on validation scenes.
 
     Args:
@@ -291,7 +297,7 @@ def measure(student: AutoencoderTiny, teacher: Autoencoder, settings: LightVaeSe
     counts = {"mask_iou": np.zeros(2), "teacher_mask_iou": np.zeros(2)}
     for index in range(settings.validation_clips):
         sample = dataset[index]
-        video = pictures_of(sample).transpose(0, 1)  # [4, F, 1, H, W]
+        video = pictures_of(sample, settings).transpose(0, 1)  # [4, F, 1, H, W]
         latents = {name: encode_video(vae, video) for name, vae in (("mine", student), ("theirs", teacher))}
         scale = teacher.config.scaling_factor
         errors.append(float((scale * (latents["mine"] - latents["theirs"])).square().mean()))
@@ -300,21 +306,19 @@ def measure(student: AutoencoderTiny, teacher: Autoencoder, settings: LightVaeSe
             ("teacher_mask_iou", teacher, latents["theirs"]),
         ):
             shown = decode_latents(vae, scale * made[:1], decode_chunk_size=settings.frames)[0].mean(1) > 0
-            truth = torch.from_numpy(sample.amodal)
+            truth = video[0, :, 0] > 0
             counts[name] += (int((shown & truth).sum()), int((shown | truth).sum()))
     ratios = {name: float(overlap / union) for name, (overlap, union) in counts.items()}
     return {**ratios, "latent_error": float(np.sqrt(np.mean(errors)))}
 
 
-def _scenes(settings: LightVaeSettings, split: Literal["train", "validation"], *, length: int) -> SceneDataset:
+def _scenes(settings: DistillationSettings, split: Literal["train", "validation"], *, length: int) -> SceneDataset:
     return SceneDataset(
         split,
         length=length,
         frames=settings.frames,
-        height=64,
-        width=128,
+        height=SCENE_HEIGHT,
+        width=SCENE_WIDTH,
         with_rgb=True,
         seed=settings.seed,
-        close_up=(settings.height, settings.width, settings.zoom),
-        other_frames=True,
     )

@@ -12,27 +12,27 @@ from safetensors.torch import load_file
 
 from amodal_diffusion.models.hub import load_vae
 from amodal_diffusion.types import InputError
-from recipes.tiny.autoencoder import ReconstructionLoss, build_vae, train_vae
+from recipes.tiny.autoencoder import ReconstructionLoss, build_vae, train_autoencoder
 from tests.training.conftest import VAE_SETTINGS
 
 
 def test_four_steps_equal_two_and_a_resume(tmp_path: Path) -> None:
     straight = replace(VAE_SETTINGS, out=tmp_path / "straight")
-    figures = train_vae(straight)
+    figures = train_autoencoder(straight)
     assert 0 <= figures["mask_iou"] <= 1
     assert load_vae(straight.out / "vae").config.scaling_factor == pytest.approx(figures["scaling_factor"])
     # A run that was stopped at its second step: its checkpoint is there and its later results are not.
     resumed = replace(VAE_SETTINGS, out=tmp_path / "resumed", save_every=2)
-    train_vae(replace(resumed, steps=4, save_every=3))
+    train_autoencoder(replace(resumed, steps=4, save_every=3))
     shutil.rmtree(resumed.out / "vae")
-    train_vae(resumed)
+    train_autoencoder(resumed)
     ours, theirs = (load_file(run.out / "vae" / "diffusion_pytorch_model.safetensors") for run in (straight, resumed))
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
 def test_going_on_from_a_base_begins_with_its_weights(tmp_path: Path) -> None:
     first = replace(VAE_SETTINGS, out=tmp_path / "first", steps=1)
-    train_vae(first)
+    train_autoencoder(first)
     ours = build_vae(replace(VAE_SETTINGS, base=first.out / "vae")).state_dict()
     theirs = load_vae(first.out / "vae").state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -40,11 +40,11 @@ def test_going_on_from_a_base_begins_with_its_weights(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="step 2: the loss is"):
-        train_vae(replace(VAE_SETTINGS, out=tmp_path, learning_rate=1e30))
+        train_autoencoder(replace(VAE_SETTINGS, out=tmp_path, learning_rate=1e30))
     assert not (tmp_path / "vae").exists()
 
 
-def test_colour_counts_in_the_loss() -> None:
+def test_color_counts_in_the_loss() -> None:
     vae = build_vae(VAE_SETTINGS).eval()
     with torch.no_grad():
         for output in (vae.decoder.conv_out, vae.decoder.time_conv_out):
@@ -54,7 +54,7 @@ def test_colour_counts_in_the_loss() -> None:
         red[:, :, 0] = 1.0
         losses = {
             (weight, name): float(
-                ReconstructionLoss(vae, replace(VAE_SETTINGS, kl_weight=0.0, colour_weight=weight))(video)
+                ReconstructionLoss(vae, replace(VAE_SETTINGS, kl_weight=0.0, color_weight=weight))(video)
             )
             for weight in (0.0, 3.0)
             for name, video in (("grey", grey), ("red", red))

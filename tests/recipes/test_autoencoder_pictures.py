@@ -1,4 +1,4 @@
-"""What the autoencoder is trained on: kinds of pictures, crops, colours, swatches."""
+"""What the autoencoder is trained on: kinds of pictures, crops, colors, color patterns."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def test_channels_are_permuted_together(clips: list) -> None:
     assert any(torch.equal(drawn, option) for option in options)
 
 
-def test_swatches_are_plain_patterns_of_strong_colours(clips: list) -> None:
-    settings = replace(VAE_SETTINGS, swatch_share=1.0, batch_size=30)
+def test_patterns_are_plain_and_of_strong_colors(clips: list) -> None:
+    settings = replace(VAE_SETTINGS, pattern_share=1.0, batch_size=30)
     drawn = draw_batch(clips, settings, np.random.default_rng(0), whole_frames=False)
     assert drawn.shape == (30, 2, 3, 16, 16)
     assert torch.equal(drawn[:, 0], drawn[:, 1])

@@ -19,11 +19,11 @@ from amodal_diffusion.training.settings import (
     UNetSettings,
     ValidationSettings,
 )
-from recipes.tiny.autoencoder import VaeSettings
+from recipes.tiny.autoencoder import AutoencoderSettings
 from tests.factories import tiny_vae
 
 MakeSettings = Callable[..., TrainingSettings]
-VAE_SETTINGS = VaeSettings(
+VAE_SETTINGS = AutoencoderSettings(
     block_out_channels=(32, 32),
     clips=3,
     validation_clips=2,

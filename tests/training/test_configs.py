@@ -13,8 +13,8 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 from amodal_diffusion.config import load_settings, save_settings
 from amodal_diffusion.training.precompute import PrecomputeSettings
 from amodal_diffusion.training.settings import TrainingSettings
-from recipes.tiny.autoencoder import VaeSettings
-from recipes.tiny.distilled_autoencoder import LightVaeSettings
+from recipes.tiny.autoencoder import AutoencoderSettings
+from recipes.tiny.distilled_autoencoder import DistillationSettings
 from tests.factories import tiny_unet
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -24,7 +24,7 @@ LAUNCHES = sorted((CONFIGS / "accelerate").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_every_run_loads_and_saves(path: Path, tmp_path: Path) -> None:
-    kinds = {"light_vae": LightVaeSettings, "vae": VaeSettings}
+    kinds = {"light_vae": DistillationSettings, "vae": AutoencoderSettings}
     settings_class = next((kind for name, kind in kinds.items() if name in path.stem), TrainingSettings)
     settings = load_settings(settings_class, path)
     save_settings(settings, tmp_path / "again.yaml")

@@ -12,7 +12,7 @@ from amodal_diffusion.config import load_settings, save_settings
 from amodal_diffusion.training.precompute import precompute_main
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.training.setup import train, train_main
-from recipes.tiny.autoencoder import VaeSettings, train_vae
+from recipes.tiny.autoencoder import AutoencoderSettings, train_autoencoder
 from tests.training.conftest import MakeSettings
 from tests.training.launching import launch
 
@@ -46,7 +46,7 @@ def test_a_mistake_is_one_line(config: Path, capsys: pytest.CaptureFixture[str])
     assert "give --out DIR" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("program", ["train", "precompute", "train_vae"])
+@pytest.mark.parametrize("program", ["train", "precompute", "train_autoencoder"])
 def test_every_program_waits_for_all_processes_and_then_ends(
     program: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,9 +59,11 @@ def test_every_program_waits_for_all_processes_and_then_ends(
             train(replace(settings, steps=1))
         case "precompute":
             precompute_main(["--config", str(config), "--out", str(tmp_path / "latents"), "--count", "1"])
-        case "train_vae":
+        case "train_autoencoder":
             small = {"clips": 1, "validation_clips": 1, "frames": 1, "height": 16, "width": 16, "crop": (16, 16)}
-            train_vae(VaeSettings(**small, out=tmp_path / "vae", block_out_channels=(32, 32), batch_size=1, steps=1))
+            train_autoencoder(
+                AutoencoderSettings(**small, out=tmp_path / "vae", block_out_channels=(32, 32), batch_size=1, steps=1)
+            )
     assert called[-2:] == ["wait_for_everyone", "end_training"]
     assert called.count("end_training") == 1
 
