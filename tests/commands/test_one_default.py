@@ -1,4 +1,4 @@
-"""One default: the same masks from the command, Python, evaluation and validation; and that of released checkpoints."""
+"""One default: command, Python, evaluation and validation make the same masks; and that of the released layout."""
 
 from __future__ import annotations
 
