@@ -140,7 +140,7 @@ def preprocess_mask(mask: BoolArray, geometry: Geometry) -> Tensor:
     """
     if isinstance(geometry, Stretch):
         levels = resize_picture(mask.astype(np.uint8) * np.uint8(255), geometry.target_hw, antialias=geometry.antialias)
-        return torch.from_numpy(levels)[None, None].float() / 127.5 - 1.0
+        return torch.tensor(levels)[None, None].float() / 127.5 - 1.0
     inside = geometry.apply(mask_to_unit(mask[None]), -1.0) >= 0
     return inside.float() * 2 - 1
 

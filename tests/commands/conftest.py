@@ -1,16 +1,19 @@
-"""What tests of commands share: a small checkpoint, and one thread, in which small networks take the least time."""
+"""What tests of commands share: a small checkpoint that is loaded once, and one thread, which suits small networks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
+from amodal_diffusion.models.hub import StageComponents, load_stage
 from amodal_diffusion.models.saving import save_model
-from amodal_diffusion.types import STAGES
+from amodal_diffusion.pipelines import completer
+from amodal_diffusion.types import STAGES, Stage
 from tests.factories import SAMPLING, tiny_components
 
 
@@ -30,3 +33,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     save_model([replace(parts, settings=replace(parts.settings, sampling=sampling)) for parts in stages], folder)
     return folder
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _loaded_once(model: Path) -> Iterator[None]:
+    """A run changes nothing in the networks of this checkpoint, so that all runs in this process share them."""
+    shared = cache(load_stage)
+
+    def load(name: str | Path, *, stage: Stage, dtype: torch.dtype) -> StageComponents:
+        return (shared if Path(name) == model else load_stage)(name, stage=stage, dtype=dtype)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(completer, "load_stage", load)
+        yield

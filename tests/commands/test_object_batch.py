@@ -59,7 +59,7 @@ def test_objects_are_rows_of_one_network_call(
     assert contents(tmp_path / "out") == contents(whole)
 
 
-@pytest.mark.parametrize("options", [("--samples=2",), ("--skip-unoccluded", "--color-propagation")])
+@pytest.mark.parametrize("options", [("--samples=2", "--stages=masks"), ("--skip-unoccluded", "--color-propagation")])
 def test_the_same_files_whatever_the_batch(tmp_path: Path, inputs: list[str], options: tuple[str, ...]) -> None:
     assert complete(inputs, tmp_path / "one", *options) == 0
     assert complete(inputs, tmp_path / "three", *options, THREE) == 0

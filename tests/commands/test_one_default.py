@@ -111,6 +111,7 @@ def released(tmp_path: Path) -> dict[str, Path]:
     return folders
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_released_checkpoints_are_sampled_as_in_the_paper(
     tmp_path: Path, model: Path, released: dict[str, Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
