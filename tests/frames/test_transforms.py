@@ -1,4 +1,4 @@
-"""Tests of video/frames.py: ranges there and back, depth scaling, letterbox."""
+"""Ranges there and back, depth scaling, letterbox and stretch."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import torch
 
 from amodal_diffusion.frames.transforms import (
     Letterbox,
+    Stretch,
     depth_to_unit,
     mask_to_unit,
+    resize_picture,
     to_uint8,
     to_unit,
 )
@@ -75,12 +77,12 @@ def test_letterbox_keeps_a_smooth_picture(source: tuple[int, int]) -> None:
     target = box.apply(rows, 0.0)
     assert target.shape == (1, 2, 64, 128)
     assert box.inner_hw[0] == 64 or box.inner_hw[1] == 128
-    back = box.undo(target)
+    back = box.invert(target, outside=0.0)
     assert back.shape == rows.shape
     assert (back - rows).abs().max() < 0.1
 
 
-def test_letterbox_borders_are_centred_and_padded_as_asked() -> None:
+def test_letterbox_borders_are_centered_and_padded_as_asked() -> None:
     box = Letterbox((10, 10), (10, 30))
     frames = torch.rand(2, 3, 10, 10)
     white = box.apply(frames, 1.0)
@@ -89,7 +91,7 @@ def test_letterbox_borders_are_centred_and_padded_as_asked() -> None:
     torch.testing.assert_close(white[..., 10:20], frames)
     edge = box.apply(frames, "edge")
     torch.testing.assert_close(edge[..., 0], frames[..., 0])
-    torch.testing.assert_close(box.undo(edge), frames)
+    torch.testing.assert_close(box.invert(edge, outside=0.0), frames)
 
 
 def test_letterbox_refuses_another_size() -> None:
@@ -97,3 +99,40 @@ def test_letterbox_refuses_another_size() -> None:
         Letterbox((4, 4), (8, 8)).apply(torch.zeros(1, 3, 5, 4), 0.0)
     with pytest.raises(InputError, match="at least 1 pixel"):
         Letterbox((0, 4), (8, 8))
+
+
+@pytest.mark.parametrize("source", [(37, 53), (64, 128), (1, 1), (2160, 16), (128, 64)])
+def test_stretch_fills_the_target_whatever_the_aspect(source: tuple[int, int]) -> None:
+    stretch = Stretch(source, (64, 128))
+    rows = torch.linspace(-1, 1, source[0]).view(1, 1, -1, 1).expand(1, 2, *source)
+    target = stretch.apply(rows, 7.0)
+    assert target.shape == (1, 2, 64, 128)
+    assert target.abs().max() <= 1  # nothing is padded
+    back = stretch.invert(target, outside=7.0)
+    assert back.shape == rows.shape
+    assert (back - rows).abs().max() < 0.1
+    with pytest.raises(InputError, match=r"frames: expected \[F, C"):
+        stretch.apply(torch.zeros(1, 2, source[0] + 1, source[1]), 0.0)
+
+
+@pytest.mark.parametrize("geometry", [Letterbox, Stretch])
+def test_a_thin_line_fades_with_antialiasing_and_is_missed_without(geometry: type[Letterbox | Stretch]) -> None:
+    frames = torch.zeros(1, 1, 128, 256)
+    frames[..., 80] = 1.0  # of 8 columns that become one; bilinear interpolation alone takes the middle two
+    with_line, without = (geometry((128, 256), (16, 32), antialias).apply(frames, 0.0) for antialias in (True, False))
+    assert with_line[..., 10].min() > 0.05
+    assert not without.any()
+
+
+def test_8_bit_pictures_are_rounded_once_and_keep_their_channels() -> None:
+    ramp = np.broadcast_to(np.arange(0, 256, 5, dtype=np.uint8)[:, None], (52, 40))
+    for pixels in (ramp, np.repeat(ramp[..., None], 3, axis=2)):
+        for antialias in (True, False):
+            scaled = resize_picture(pixels, (26, 20), antialias=antialias)
+            assert scaled.dtype == np.uint8
+            assert scaled.shape == (26, 20, *pixels.shape[2:])
+            middle = (np.arange(26) * 10 + 2.5)[:, None]  # halfway between two rows
+            grey = scaled if scaled.ndim == 2 else scaled[..., 1]
+            assert np.abs(grey[1:-1] - middle[1:-1]).max() <= 0.5
+            same = resize_picture(pixels, (52, 40), antialias=antialias)
+            np.testing.assert_array_equal(same, pixels)

@@ -1,4 +1,4 @@
-"""Hidden colours are those that other frames show, as far as these can be relied on."""
+"""Hidden colors are those that other frames show, as far as these can be relied on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.propagation.moving import FRAMES, Moving, moving
 
 def found_in(clip: Moving, *, with_depth: bool = True) -> list[HiddenColors]:
     found = propagated_colors(clip.rgb, clip.modal, clip.amodal, clip.depth if with_depth else None)
-    kept = [colours for colours in found if colours is not None]
+    kept = [colors for colors in found if colors is not None]
     assert len(kept) == FRAMES
     return kept
 
@@ -20,24 +20,23 @@ def found_in(clip: Moving, *, with_depth: bool = True) -> list[HiddenColors]:
 def error(clip: Moving, found: list[HiddenColors]) -> float:
     """Root of the mean squared error where any frame shows what is hidden, in grey levels."""
     wrong = [
-        (colours.copied - clip.whole[frame][clip.hidden[frame]])[colours.sure > 0]
-        for frame, colours in enumerate(found)
+        (colors.copied - clip.whole[frame][clip.hidden[frame]])[colors.sure > 0] for frame, colors in enumerate(found)
     ]
     return float(np.sqrt((np.concatenate(wrong) ** 2).mean()))
 
 
 def spread(clip: Moving) -> float:
-    """The same of the mean visible colour."""
+    """The same of the mean visible color."""
     mean = clip.rgb[clip.modal].mean(axis=0)
     return float(np.sqrt(((clip.whole[clip.hidden] - mean) ** 2).mean()))
 
 
 @pytest.mark.parametrize("with_depth", [True, False])
-def test_what_other_frames_show_is_copied(with_depth: bool) -> None:
+def test_colors_that_other_frames_show_are_taken(with_depth: bool) -> None:
     clip = moving()
     found = found_in(clip, with_depth=with_depth)
-    assert [len(colours.sure) for colours in found] == clip.hidden.sum(axis=(1, 2)).tolist()
-    assert np.concatenate([colours.sure for colours in found]).mean() > 0.6
+    assert [len(colors.sure) for colors in found] == clip.hidden.sum(axis=(1, 2)).tolist()
+    assert np.concatenate([colors.sure for colors in found]).mean() > 0.6
     assert error(clip, found) < 0.3 * spread(clip)
 
 
@@ -46,31 +45,31 @@ def test_a_change_of_brightness_is_made_up_for() -> None:
     assert error(clip, found_in(clip)) < 0.3 * spread(clip)
 
 
-def test_what_no_frame_shows_is_not_copied() -> None:
+def test_colors_that_no_frame_shows_are_not_relied_on() -> None:
     clip = moving(step=0.0)  # the bar hides the same in every frame
     found = found_in(clip)
-    sure = np.concatenate([colours.sure for colours in found])
+    sure = np.concatenate([colors.sure for colors in found])
     assert (sure == 0).mean() > 0.5
-    near = np.concatenate([colours.near for colours in found])
+    near = np.concatenate([colors.near for colors in found])
     assert near.min() > 50  # nothing of the black ground or of the bar, whose green and blue are 0
     assert near.max() < 180
 
 
-def test_colours_that_do_not_agree_are_not_relied_on() -> None:
+def test_colors_that_do_not_agree_are_not_relied_on() -> None:
     clip = moving()
     noise = np.random.default_rng(0).integers(0, 255, clip.rgb.shape, dtype=np.uint8)
     rgb = np.where(clip.modal[..., None], noise, clip.rgb)
     found = [entry for entry in propagated_colors(rgb, clip.modal, clip.amodal, clip.depth) if entry is not None]
-    trusted = np.concatenate([colours.sure for colours in found_in(clip)]).mean()
-    assert np.concatenate([colours.sure for colours in found]).mean() < 0.6 * trusted
+    trusted = np.concatenate([colors.sure for colors in found_in(clip)]).mean()
+    assert np.concatenate([colors.sure for colors in found]).mean() < 0.6 * trusted
 
 
-def test_nothing_is_known_of_what_is_never_seen() -> None:
+def test_an_object_that_is_never_seen_has_no_colors() -> None:
     clip = moving()
     assert propagated_colors(clip.rgb, np.zeros_like(clip.modal), clip.amodal, None) == [None] * FRAMES
 
 
-def test_a_frame_that_hides_nothing_has_no_colours() -> None:
+def test_a_frame_that_hides_nothing_has_no_colors() -> None:
     clip = moving()
     clip.amodal[2] = clip.modal[2]
     assert found_in(clip)[2].copied.shape == (0, 3)

@@ -45,10 +45,10 @@ def test_a_lattice_lies_about_the_origin() -> None:
 
 
 def test_between_pixels_those_that_count_are_mixed() -> None:
-    colours = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    colors = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     weight = np.asarray([[True, True], [False, True]])
     rows, columns = np.asarray([0.0, 0.5, 5.0]), np.asarray([0.25, 0.0, 0.0])
-    found, counts = interpolate(colours, weight, rows, columns)
+    found, counts = interpolate(colors, weight, rows, columns)
     np.testing.assert_allclose(found, [[0.75, 1.75, 2.75], [0, 1, 2], [0, 0, 0]], atol=1e-6)
     assert counts == pytest.approx([1.0, 0.5, 0.0])
 

@@ -32,7 +32,7 @@ def test_a_placement_is_found_again(change: tuple[float, ...], cells: int) -> No
     assert np.abs(found - second)[:2].max() <= 60 / cells  # a cell
 
 
-def test_colours_decide_where_shapes_do_not() -> None:
+def test_colors_decide_where_shapes_do_not() -> None:
     rows, columns = np.mgrid[0:51, 0:51] - 25.0
     modal = np.repeat((np.hypot(rows, columns) < 18)[None], 2, axis=0)  # any turn of a disc fits
     rgb = np.zeros((2, 51, 51, 3), dtype=np.uint8)
