@@ -1,4 +1,4 @@
-"""The model that comes out of a run: averaged weights in place, in the package's layout."""
+"""Checkpoints of a run: what they hold, which one a run resumes from, and the model that a run exports."""
 
 from __future__ import annotations
 
@@ -20,11 +20,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 
+from amodal_diffusion.io.atomic import PARTIAL, find_damage, replacing_folder, write_digests
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.saving import save_stage
 from amodal_diffusion.training.distributed import like, reshard, together, trained_parameters, whole
-from amodal_diffusion.training.manifest import find_damage, write_manifest
 from amodal_diffusion.types import InputError
+
+logger = logging.getLogger(__name__)
+
+PROGRESS = "progress.json"
+DAMAGED = ".damaged"
 
 
 @contextmanager
@@ -50,19 +55,10 @@ def export(components: StageComponents, folder: Path) -> None:
         components: networks and settings.
         folder: of the export; it is whole at any moment but that of two renames.
     """
-    fresh, old = folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".old")
-    for leftover in (fresh, old):
-        if leftover.exists():
-            shutil.rmtree(leftover)
-    save_stage(components, fresh)
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
-    if old.exists():
-        shutil.rmtree(old)
+    with replacing_folder(folder) as fresh:
+        save_stage(components, fresh)
 
 
-PARTIAL = ".partial"
 # What Accelerate writes for a network in shares; it reads these back under the same kind of launch alone.
 _SHARES = {DistributedType.FSDP: "pytorch_model_fsdp*", DistributedType.DEEPSPEED: "pytorch_model"}
 
@@ -149,7 +145,7 @@ class Checkpoints:
         if not self.accelerator.is_main_process:
             return
         (partial / PROGRESS).write_text(json.dumps(asdict(progress)), encoding="utf-8")
-        write_manifest(partial)
+        write_digests(partial)
         partial.rename(final)
         for old in [folder for folder in self.complete()[: -self.keep] if folder != final]:
             leaving = old.with_name(old.name + PARTIAL)  # a folder half removed must not look complete
@@ -247,12 +243,6 @@ def _copy(saved: Mapping[str, Tensor], into: Mapping[str, Tensor], folder: Path)
         raise InputError(f"resume: {folder} was saved by another network or another choice of model.trainable")
     for name, value in into.items():
         value.copy_(like(saved[name], value))
-
-
-logger = logging.getLogger(__name__)
-
-PROGRESS = "progress.json"
-DAMAGED = ".damaged"
 
 
 def complete_checkpoints(folder: Path) -> list[Path]:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import Dataset
 
+from amodal_diffusion.io.atomic import replacing_file, write_text
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.propagation.mask_prior import MOTION_VERSION
 from amodal_diffusion.synthetic.catalogue import TRAIN_VERSION
@@ -185,10 +186,9 @@ def write_shard(folder: Path, shard: int, batch: LatentBatch) -> None:
         batch: its clips.
     """
     path = shard_path(folder, shard)
-    partial = path.with_name(path.name + ".partial")
     halves = batch.to("cpu", torch.float16)
-    save_file({entry.name: getattr(halves, entry.name).contiguous() for entry in fields(halves)}, partial)
-    partial.replace(path)
+    with replacing_file(path) as partial:
+        save_file({entry.name: getattr(halves, entry.name).contiguous() for entry in fields(halves)}, partial)
 
 
 def open_folder(folder: Path, settings: LatentSettings, *, shard_size: int) -> None:
@@ -203,9 +203,7 @@ def open_folder(folder: Path, settings: LatentSettings, *, shard_size: int) -> N
             raise InputError(f"shard_size: {folder} has shards of another size; give the same, or another folder")
         return
     folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps({"shard_size": shard_size, **asdict(settings)}, indent=2), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, json.dumps({"shard_size": shard_size, **asdict(settings)}, indent=2))
 
 
 def check_folder(folder: Path, settings: LatentSettings) -> int:
