@@ -70,6 +70,9 @@ class BeyondPaper:
         """Check what files, presets and callers set."""
         # JSON and YAML have lists
         object.__setattr__(self, "mask_filters", _mask_filters(self.mask_filters))
+        for name in ("temporal_prior", "skip_unoccluded", "color_propagation"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name}: expected true or false, got {getattr(self, name)!r}")
         _check_number("crop_scale", self.crop_scale, above=0)
         _check_number("temporal_prior_weight", self.temporal_prior_weight, least=0)
         if self.expected_iou_weight is not None:
@@ -149,7 +152,8 @@ class SamplingConfig:
         for name in ("num_inference_steps", "height", "width", "num_frames", "samples", "decode_chunk_size"):
             if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
                 raise InputError(f"{name}: expected at least 1, got {getattr(self, name)!r}")
-        _check_number("noise_aug_strength", self.noise_aug_strength, least=0)
+        for name in ("noise_aug_strength", "fps", "motion_bucket_id"):
+            _check_number(name, getattr(self, name), least=0)
         _check_number("guidance_scale", self.guidance_scale)
         if self.guidance_interval is not None:
             # JSON and YAML have lists

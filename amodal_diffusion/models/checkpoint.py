@@ -28,6 +28,7 @@ PAPER: dict[str, Any] = {
     "noise_aug_strength": 0.02,
     "conditioning": "released",
     "mask_threshold": 200 / 255,
+    "samples": 1,
     "decode_chunk_size": 8,
     "temporal_prior_weight": 0.0,
     "expected_iou_weight": None,
@@ -144,14 +145,13 @@ def read_settings(folder: Path) -> CheckpointSettings:
     sampling, presets = (_object(values.pop(name, {}), f"{path}: {name}") for name in ("sampling", "presets"))
     if version == 1:
         sampling = sampling_of_format_1(sampling)
-        presets = {name: _renamed(changes) for name, changes in presets.items()}
+        presets = {name: preset_of_format_1(changes) for name, changes in presets.items()}
     beyond = _object(sampling.pop("beyond", {}), f"{path}: sampling.beyond")
     values["sampling"] = _fill(SamplingConfig, {**sampling, "beyond": _fill(BeyondPaper, beyond, path)}, path)
     return _fill(CheckpointSettings, {**values, "presets": presets}, path)
 
 
 FORMAT_1_NAMES = {
-    "zoom": "crop_scale",
     "visible_weight": "expected_iou_weight",
     "other_frames": "temporal_prior",
     "other_frames_weight": "temporal_prior_weight",
@@ -160,7 +160,7 @@ FORMAT_1_NAMES = {
     "solver": "scheduler",
     "views": "tta",
 }
-"""Fields of format 1 and of version 0.1's YAML files, and what they are called now."""
+"""Fields of format 1 and of version 0.1's YAML files, and what they are called now; ``zoom`` became two fields."""
 
 
 def sampling_of_format_1(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,23 +172,27 @@ def sampling_of_format_1(values: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         fields of :class:`SamplingConfig`, those of its nested group under ``beyond``.
     """
-    named = {**_renamed(values), "fit": "letterbox" if values.get("zoom") is None else "crop"}
+    named = preset_of_format_1({"zoom": None, **values})
     inner = {entry.name for entry in fields(BeyondPaper)}
     beyond = {"mask_filters": list(MASK_FILTERS), **{name: value for name, value in named.items() if name in inner}}
     return {**{name: value for name, value in named.items() if name not in inner}, "beyond": beyond}
+
+
+def preset_of_format_1(changes: Any) -> Any:  # noqa: ANN401 - from a file, it may be anything
+    """What a preset of version 0.1 changes, in today's names; what is no mapping is left for its check."""
+    if not isinstance(changes, Mapping):
+        return changes
+    named = {FORMAT_1_NAMES.get(name, name): value for name, value in changes.items() if name != "zoom"}
+    if "zoom" not in changes:
+        return named
+    zoom = changes["zoom"]
+    return {**named, "fit": "letterbox"} if zoom is None else {**named, "fit": "crop", "crop_scale": zoom}
 
 
 def _object(values: object, name: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{name}: expected an object, got {type(values).__name__}")
     return values
-
-
-def _renamed(values: Any) -> Any:  # noqa: ANN401 - from a file, it may be anything
-    if not isinstance(values, Mapping):
-        return values
-    kept = {name: value for name, value in values.items() if not (name == "zoom" and value is None)}
-    return {FORMAT_1_NAMES.get(name, name): value for name, value in kept.items()}
 
 
 def _fill(cls: type[T], values: dict[str, Any], path: Path) -> T:
