@@ -24,6 +24,7 @@ Conditioning = Literal["corrected", "released"]
 Fit = Literal["stretch", "letterbox", "crop"]
 Resample = Literal["pil", "cv2"]
 Scheduler = Literal["euler", "heun", "dpmpp"]
+Attention = Literal["sdpa", "plain", "xformers"]
 Preset = Literal["fast", "default", "paper"]
 MaskFilter = Literal["depth", "components", "area"]
 MASK_FILTERS: tuple[MaskFilter, ...] = get_args(MaskFilter)

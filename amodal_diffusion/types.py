@@ -89,8 +89,8 @@ class AmodalResult:
         amodal_rgb: whole object on white, uint8 ``[F, H, W, 3]``; None when only the masks were asked for.
         rgba: the object's layer, uint8 ``[F, H, W, 4]``, straight alpha 0 or 255; visible pixels are the
             input's to the bit; None when only the masks were asked for.
-        samples: several predictions of the amodal mask, bool ``[K, F, H, W]``, of which ``amodal_mask`` is the majority;
-            None when one was asked for.
+        samples: several predictions of the amodal mask, bool ``[K, F, H, W]``; ``amodal_mask`` is what most of them
+            have. None when one was asked for.
     """
 
     amodal_mask: BoolArray

@@ -58,10 +58,10 @@ def draw_overlay(rgb: UInt8Array, layers: Sequence[OverlayLayer]) -> UInt8Array:
 
 
 def draw_uncertainty(probability: FloatArray) -> UInt8Array:
-    """Draw where answers differ: black where all agree, white where half of them have a pixel.
+    """Draw where samples differ: black where all agree, white where half of them have a pixel.
 
     Args:
-        probability: share of the answers that have a pixel, float32 ``[H, W]`` in [0, 1].
+        probability: share of the samples that have a pixel, float32 ``[H, W]`` in [0, 1].
 
     Returns:
         uint8 ``[H, W, 3]``.
@@ -180,7 +180,7 @@ def draw_result(result: AmodalResult, clip: VideoClip | None = None, *, columns:
     masks = [view.sized(frame) for frame in plain] if clip is None else view.masked(clip, result.amodal_mask)
     rows.append(SheetRow("whole", masks))
     if result.samples is not None:
-        doubt = 1 - np.abs(2 * result.probability[view.shown] - 1)  # 1 where half of the answers say so
+        doubt = 1 - np.abs(2 * result.probability[view.shown] - 1)  # 1 where half of the samples have the pixel
         grey = np.rint(doubt * 255).astype(np.uint8)[..., None].repeat(3, axis=-1)
         rows.append(SheetRow("uncertain", [view.sized(frame) for frame in grey]))
     return draw_sheet([*rows, *_painted(result, view)], column_labels=view.labels)

@@ -86,7 +86,7 @@ class Checkpoints:
     """The checkpoints of a run.
 
     Args:
-        folder: of the run.
+        folder: output folder of the training.
         accelerator: has prepared the UNet and the optimizer.
         unet: the network without wrappers; its parameters that require gradients are saved.
         ema: moving average of those parameters, if there is one.

@@ -15,11 +15,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from amodal_diffusion.config import SamplingConfig
-from amodal_diffusion.data.corrupting import SceneCorruption
 from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.data.occluders import OccludedTracks, OccluderBank, Occlusion
 from amodal_diffusion.data.sailvos import SailVosDataset, read_frame
-from amodal_diffusion.data.samples import AmodalSample, SceneDataset
+from amodal_diffusion.data.samples import AmodalSample, SceneCorruption, SceneDataset
 from amodal_diffusion.frames.crop import Geometry, crop_centers, frame_geometry
 from amodal_diffusion.frames.transforms import Stretch, depth_to_unit
 from amodal_diffusion.pipelines.preprocessing import (

@@ -77,7 +77,7 @@ def plan_memory(settings: TrainingSettings) -> MemoryPlan:
     """Count the memory of one process that holds the whole network.
 
     Args:
-        settings: of the run.
+        settings: resolved training settings.
 
     Raises:
         InputError: if the shape of a network cannot be read, or a package that the settings need is missing.
@@ -110,7 +110,7 @@ def report(settings: TrainingSettings, *, processes: int) -> str:
     """The memory plan as lines of YAML comments.
 
     Args:
-        settings: of the run.
+        settings: resolved training settings.
         processes: of the launch.
 
     Raises:

@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from amodal_diffusion.config import SamplingConfig
+from amodal_diffusion.config import Attention, SamplingConfig
 from amodal_diffusion.models.unet import Trainable
 from amodal_diffusion.types import InputError, Stage
-
-Attention = Literal["sdpa", "plain", "xformers"]
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ class LatentSettings:
         frames: of a clip.
         height: in pixels.
         width: in pixels.
-        zoom: of close-ups; None for whole frames.
-        scene_height: of the scenes that close-ups are cut from, in pixels.
+        zoom: scale of the crops; None for whole frames. The name is that of folders that version 0.1 wrote.
+        scene_height: of the scenes that crops are cut from, in pixels.
         scene_width: likewise.
         scene_seed: of the generated scenes.
         noise_seed: of the condition noise.
