@@ -30,7 +30,7 @@ class AmodalSample:
         depth: any scale, nearer is larger, float32 ``[F, H, W]``; None where there is none.
         rgb: frames, uint8 ``[F, H, W, 3]``; None where they are not read.
         whole_rgb: whole object on white, uint8 ``[F, H, W, 3]``; None where it is not known.
-        files: of the frames; none for a generated clip.
+        files: of the frames, which need not exist where they are not read; none for a generated clip.
     """
 
     name: str
