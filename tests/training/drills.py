@@ -227,7 +227,7 @@ DRILLS = {
         pause,
         share_out,
         share_out_optimizer,
-    )  # fmt: skip
+    )
 }
 
 
