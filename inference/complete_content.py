@@ -23,9 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("clip", type=Path, help="video file or folder of pictures")
     parser.add_argument("--masks", type=Path, required=True, help="modal masks: pictures, labels, video or COCO JSON")
     parser.add_argument("--amodal-masks", type=Path, required=True, help="amodal masks of the same objects")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder to write; layers are DIR/OBJECT/00000.png"
-    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; layers are DIR/OBJECT/00000.png")
     parser.add_argument("--model", default="tiny", help="bundled name, folder or hub id (default: tiny)")
     parser.add_argument("--preset", choices=["fast", "default", "paper"], help="default: the checkpoint's own")
     parser.add_argument("--steps", type=int, help="denoising steps (default: the preset's)")

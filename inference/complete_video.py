@@ -24,9 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("clip", type=Path, help="video file or folder of pictures")
     parser.add_argument("--masks", type=Path, required=True, help="modal masks: pictures, labels, video or COCO JSON")
     parser.add_argument("--depth", type=Path, help="depth maps, nearer is larger (default: without depth)")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder to write: amodal_masks and completed by object"
-    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to write: amodal_masks and completed by object")
     parser.add_argument("--model", default="tiny", help="bundled name, folder or hub id (default: tiny)")
     parser.add_argument("--content-model", help="where stage 2 is, if not in the model")
     parser.add_argument("--preset", choices=["fast", "default", "paper"], help="default: the checkpoint's own")
