@@ -1,8 +1,67 @@
-"""Train amodal segmentation: `accelerate launch train/train_amodal_segmentation.py --config FILE`."""
+"""Train stage 1, amodal segmentation: `accelerate launch train/train_amodal_segmentation.py --config FILE`.
+
+`--help` lists every setting; a flag beats the file. The same command goes on from the newest checkpoint.
+"""
 
 import sys
 
-from amodal_diffusion.training.setup import train_main
+from amodal_diffusion.training.distributed import Termination
+from amodal_diffusion.training.latent_cache import latent_cache
+from amodal_diffusion.training.networks import build_components
+from amodal_diffusion.training.setup import (
+    end,
+    exit_status,
+    join_processes,
+    note_start,
+    open_cache,
+    open_clips,
+    open_depth,
+    read_settings,
+    show,
+)
+from amodal_diffusion.training.trainer import Trainer, TrainingResult
+from amodal_diffusion.training.validation import Validator
+
+
+def main() -> TrainingResult | None:
+    """Train stage 1, step by step."""
+    # 1. Settings: defaults, then YAML, then flags.
+    settings = read_settings(sys.argv[1:], stage="amodal_segmentation")
+    if settings.dry_run:
+        show(settings)
+        return None
+
+    with Termination() as termination:  # SIGTERM ends training after the current step, with a checkpoint
+        # 2. The processes of this launch.
+        accelerator = join_processes(settings)
+
+        # 3. Networks: UNet (trained), VAE and image encoder (frozen).
+        components = build_components(settings)
+
+        # 4. Data: clips and modal masks; the guide is depth, from the cache or computed while a clip is read.
+        cache = open_cache(settings)
+        depth = open_depth(settings, accelerator, cache)
+        clips = open_clips(settings, components, depth)
+
+        # 5. The training loop (training/trainer.py), whose loss is training/loss.py.
+        trainer = Trainer(
+            settings,
+            accelerator,
+            components=components,
+            clips=clips,
+            validate=Validator(settings, accelerator, termination, depth=depth) if settings.validation.every else None,
+            termination=termination,
+            cache=None if cache is None else latent_cache(settings, cache, components),
+        )
+        trainer.resume()
+        note_start(settings, accelerator)
+
+        # 6. Train to the last step, then export OUTPUT/model, which `--model` takes.
+        result = trainer.fit()
+        del trainer
+        end(accelerator)
+        return result
+
 
 if __name__ == "__main__":
-    sys.exit(train_main(sys.argv[1:], stage="amodal_segmentation"))
+    sys.exit(exit_status(main))

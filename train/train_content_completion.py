@@ -1,8 +1,65 @@
-"""Train content completion: `accelerate launch train/train_content_completion.py --config FILE`."""
+"""Train stage 2, content completion: `accelerate launch train/train_content_completion.py --config FILE`.
+
+`--help` lists every setting; a flag beats the file. The same command goes on from the newest checkpoint.
+"""
 
 import sys
 
-from amodal_diffusion.training.setup import train_main
+from amodal_diffusion.training.distributed import Termination
+from amodal_diffusion.training.latent_cache import latent_cache
+from amodal_diffusion.training.networks import build_components
+from amodal_diffusion.training.setup import (
+    end,
+    exit_status,
+    join_processes,
+    note_start,
+    open_cache,
+    open_clips,
+    read_settings,
+    show,
+)
+from amodal_diffusion.training.trainer import Trainer, TrainingResult
+from amodal_diffusion.training.validation import Validator
+
+
+def main() -> TrainingResult | None:
+    """Train stage 2, step by step."""
+    # 1. Settings: defaults, then YAML, then flags.
+    settings = read_settings(sys.argv[1:], stage="content_completion")
+    if settings.dry_run:
+        show(settings)
+        return None
+
+    with Termination() as termination:  # SIGTERM ends training after the current step, with a checkpoint
+        # 2. The processes of this launch.
+        accelerator = join_processes(settings)
+
+        # 3. Networks: UNet (trained), VAE and image encoder (frozen).
+        components = build_components(settings)
+
+        # 4. Data: complete objects behind pasted occluders, or generated scenes; the guide is the amodal mask.
+        cache = open_cache(settings)
+        clips = open_clips(settings, components, depth=None)
+
+        # 5. The training loop (training/trainer.py), whose loss is training/loss.py.
+        trainer = Trainer(
+            settings,
+            accelerator,
+            components=components,
+            clips=clips,
+            validate=Validator(settings, accelerator, termination) if settings.validation.every else None,
+            termination=termination,
+            cache=None if cache is None else latent_cache(settings, cache, components),
+        )
+        trainer.resume()
+        note_start(settings, accelerator)
+
+        # 6. Train to the last step, then export OUTPUT/model, which `--content-model` takes.
+        result = trainer.fit()
+        del trainer
+        end(accelerator)
+        return result
+
 
 if __name__ == "__main__":
-    sys.exit(train_main(sys.argv[1:], stage="content_completion"))
+    sys.exit(exit_status(main))

@@ -282,6 +282,20 @@ def precompute_main(args: Sequence[str]) -> int:
         return refuse(error)
 
 
+def output_folder(settings: PrecomputeSettings) -> Path:
+    """Where the encoded clips go: ``out``, else ``data.cache`` of an annotation file or ``data.latents`` of scenes.
+
+    Raises:
+        InputError: if none of them is given.
+    """
+    of_tracks = settings.data.annotations is not None
+    name, default = ("data.cache", settings.data.cache) if of_tracks else ("data.latents", settings.data.latents)
+    out = settings.out or default
+    if out is None:
+        raise InputError(f"out: expected a folder, as {name} names none; give --out DIR")
+    return out
+
+
 def precompute(settings: PrecomputeSettings) -> bool:
     """Encode what of a run's clips can be encoded before it, or check what is there; it goes on where it stopped.
 
@@ -295,35 +309,35 @@ def precompute(settings: PrecomputeSettings) -> bool:
         InputError: if no folder is given, it was filled with other settings or networks, the disk has too little room,
             or a clip cannot be read.
     """
-    of_tracks = settings.data.annotations is not None
-    name, default = ("data.cache", settings.data.cache) if of_tracks else ("data.latents", settings.data.latents)
-    out = settings.out or default
-    if out is None:
-        raise InputError(f"out: expected a folder, as {name} names none; give --out DIR")
+    out = output_folder(settings)
     accelerator = make_accelerator(settings.mixed_precision, cpu=settings.cpu)
     components = build_components(settings)
     components.vae.to(accelerator.device)
     components.image_encoder.to(accelerator.device)
     sound = True
-    if of_tracks:
+    if settings.data.annotations is not None:
         ahead = AheadOfRun(settings, TensorCache(out), components, count=settings.count)
         if settings.verify:
             sound = verify(ahead, accelerator)
         else:
             fill(ahead, accelerator, skip_bad=settings.on_bad_sample == "skip")
     elif settings.verify:
-        sound = main_first(accelerator, lambda: _verify_scenes(settings, out, components))
+        sound = main_first(accelerator, lambda: verify_scenes(settings, out, components))
     else:
-        _encode_scenes(settings, out, components, accelerator)
+        encode_scenes(settings, out, components, accelerator)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return sound
 
 
-def _encode_scenes(
+def encode_scenes(
     settings: PrecomputeSettings, out: Path, components: StageComponents, accelerator: Accelerator
 ) -> None:
-    """Encode the first scenes whole, with their own draw of condition noise from (seed, clip)."""
+    """Encode the first generated scenes whole; the condition noise of a clip follows from seed and clip number.
+
+    Raises:
+        InputError: in every process, if ``out`` was filled with other settings or the disk has too little room.
+    """
     shards = _shards(settings)
 
     def start() -> None:
@@ -373,7 +387,8 @@ def _encode(clips: TaskClips, indices: range, settings: TrainingSettings, compon
     )
 
 
-def _verify_scenes(settings: PrecomputeSettings, out: Path, components: StageComponents) -> bool:
+def verify_scenes(settings: PrecomputeSettings, out: Path, components: StageComponents) -> bool:
+    """Check the files of encoded scenes and log what is missing or damaged; whether nothing is."""
     size = check_folder(out, LatentSettings.of(settings, components))
     count = -(-(settings.count or settings.data.clips) // size)
     paths = [shard_path(out, shard) for shard in range(count)]

@@ -1,10 +1,10 @@
-"""From a command line to a finished run."""
+"""The parts of a training program around its steps: settings, processes, data, end, exit status."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -28,94 +28,155 @@ from amodal_diffusion.training.validation import Validator
 from amodal_diffusion.types import InputError, Stage
 
 
-def train_main(args: Sequence[str], *, stage: Stage | None = None) -> int:
-    """Train as a command line says.
+def exit_status(program: Callable[[], TrainingResult | None]) -> int:
+    """Run a training program and turn its end into an exit status.
+
+    Args:
+        program: returns None if it only showed its settings.
+
+    Returns:
+        0 after the last step or the time limit; 2 after one line ``error: ...`` that says what stands in the way; 143
+        after SIGTERM, with a checkpoint from which the same command goes on.
+    """
+    log_to_terminal()
+    try:
+        result = program()
+    except InputError as error:
+        return refuse(error)
+    return TERMINATED_STATUS if result is not None and result.terminated else 0
+
+
+def read_settings(args: Sequence[str], *, stage: Stage | None = None) -> TrainingSettings:
+    """Read a command line: defaults, then ``--config FILE``, then flags.
 
     Args:
         args: the command line without the program's name.
-        stage: the stage that the program is for; None leaves it to the settings.
+        stage: the only stage that the program trains; None trains either.
 
-    Returns:
-        exit status: 0 after the last step or the time limit; 2 after one line ``error: ...`` that says what stands in
-        the way; 143 after a request to end (SIGTERM), with a checkpoint, from which the same command goes on.
+    Raises:
+        InputError: if the settings name another stage. Other mistakes print one line and exit with status 2.
     """
-    log_to_terminal()
     settings = parse_settings(TrainingSettings, args, description="Train one of the two stages.")
-    try:
-        if settings.dry_run:
-            _show(settings)
-            return 0
-        if stage is not None and settings.stage != stage:
-            raise InputError(f"stage: this script trains {stage}, the settings say {settings.stage}")
-        result = train(settings)
-    except InputError as error:
-        return refuse(error)
-    return TERMINATED_STATUS if result.terminated else 0
+    if stage is not None and settings.stage != stage and not settings.dry_run:
+        raise InputError(f"stage: this script trains {stage}, the settings say {settings.stage}")
+    return settings
+
+
+def show(settings: TrainingSettings) -> None:
+    """Print the resolved settings and the memory plan, in one process of the launch; nothing is loaded."""
+    if os.environ.get("RANK", "0") == "0":
+        plan = report(settings, processes=int(os.environ.get("WORLD_SIZE", "1")))
+        sys.stdout.write(dump_settings(settings) + plan)
+
+
+def join_processes(settings: TrainingSettings) -> Accelerator:
+    """Join the other processes of the launch, in the precision and with the tracker of the settings."""
+    return make_accelerator(
+        settings.mixed_precision,
+        cpu=settings.cpu,
+        accumulation=settings.batches_per_step,
+        tracker=settings.tracker,
+        log_folder=str(settings.output),
+    )
+
+
+def open_cache(settings: TrainingSettings) -> TensorCache | None:
+    """The folder of depth, latents and tokens that ``train/precompute.py`` filled; None without ``data.cache``."""
+    return None if settings.data.cache is None else TensorCache(settings.data.cache)
+
+
+def open_depth(settings: TrainingSettings, accelerator: Accelerator, cache: TensorCache | None) -> FrameDepth | None:
+    """Depth of an annotation file's frames, computed where the cache lacks it; None for runs that use none.
+
+    Processes that load clips (``data.workers``) have no GPU, so they compute on their CPUs.
+    """
+    return frame_depth(settings, cache, "cpu" if settings.data.workers else accelerator.device)
+
+
+def open_clips(
+    settings: TrainingSettings, components: StageComponents, depth: FrameDepth | None
+) -> Clips[TaskBatch] | Clips[LatentBatch]:
+    """The clips to train on: latents of generated scenes from ``data.latents``, else pixels.
+
+    Raises:
+        InputError: if a file cannot be used, or the latents are of other settings or networks.
+    """
+    data = settings.data
+    if data.latents is not None:
+        return LatentShards(data.latents, LatentSettings.of(settings, components), length=data.clips)
+    return training_clips(settings, depth=depth)
+
+
+def note_start(settings: TrainingSettings, accelerator: Accelerator) -> None:
+    """Write ``settings.yaml`` and start the tracker, once nothing can be refused any more; all processes call this."""
+    together(partial(_note_settings, settings, accelerator))
+    start_tracker(settings, accelerator)
+
+
+def end(accelerator: Accelerator) -> None:
+    """Wait for the other processes and leave them.
+
+    The caller has deleted its trainer: DistributedDataParallel must not outlive the processes' group, which torch would
+    end under Python's lock while a thread of the group may wait for it.
+    """
+    accelerator.wait_for_everyone()
+    accelerator.free_memory()
+    accelerator.end_training()
 
 
 def train(settings: TrainingSettings) -> TrainingResult:
-    """Run a training from its settings to its exported model.
+    """Train either stage: the steps that the scripts of ``train/`` show, for callers in Python and installed packages.
 
     Args:
-        settings: of the run.
-
-    Returns:
-        how it ended.
+        settings: ``dry_run`` is left to the caller.
 
     Raises:
         InputError: if settings, networks, latents or checkpoint do not fit each other.
     """
     with Termination() as termination:
-        accelerator = make_accelerator(
-            settings.mixed_precision,
-            cpu=settings.cpu,
-            accumulation=settings.batches_per_step,
-            tracker=settings.tracker,
-            log_folder=str(settings.output),
-        )
+        accelerator = join_processes(settings)
         components = build_components(settings)
-        storage = None if settings.data.cache is None else TensorCache(settings.data.cache)
-        # Processes that load clips have no device: what the cache lacks is computed on their CPUs.
-        depth = frame_depth(settings, storage, "cpu" if settings.data.workers else accelerator.device)
+        cache = open_cache(settings)
+        depth = open_depth(settings, accelerator, cache)
         trainer = Trainer(
             settings,
             accelerator,
             components=components,
-            clips=_clips(settings, components, depth),
+            clips=open_clips(settings, components, depth),
             validate=Validator(settings, accelerator, termination, depth=depth) if settings.validation.every else None,
             termination=termination,
-            cache=None if storage is None else latent_cache(settings, storage, components),
+            cache=None if cache is None else latent_cache(settings, cache, components),
         )
         trainer.resume()
-        together(partial(_note_settings, settings, accelerator))  # now that nothing can be refused any more
-        start_tracker(settings, accelerator)
+        note_start(settings, accelerator)
         result = trainer.fit()
-        accelerator.wait_for_everyone()
-        # DistributedDataParallel must not outlive the processes' group: torch would end it under Python's lock, which
-        # a thread of the group may be waiting for, and hang.
         del trainer
-        accelerator.free_memory()
-        accelerator.end_training()
+        end(accelerator)
         return result
 
 
-def _show(settings: TrainingSettings) -> None:
-    """Print what the run would be, in one process of the launch, without starting it."""
-    if os.environ.get("RANK", "0") == "0":
-        plan = report(settings, processes=int(os.environ.get("WORLD_SIZE", "1")))
-        sys.stdout.write(dump_settings(settings) + plan)
+def train_main(args: Sequence[str], *, stage: Stage | None = None) -> int:
+    """Train as a command line says.
+
+    Args:
+        args: as for :func:`read_settings`.
+        stage: as for :func:`read_settings`.
+
+    Returns:
+        as :func:`exit_status`.
+    """
+
+    def program() -> TrainingResult | None:
+        settings = read_settings(args, stage=stage)
+        if settings.dry_run:
+            show(settings)
+            return None
+        return train(settings)
+
+    return exit_status(program)
 
 
 def _note_settings(settings: TrainingSettings, accelerator: Accelerator) -> None:
     if accelerator.is_main_process:
         settings.output.mkdir(parents=True, exist_ok=True)
         save_settings(replace(settings, dry_run=False), settings.output / "settings.yaml")
-
-
-def _clips(
-    settings: TrainingSettings, components: StageComponents, depth: FrameDepth | None
-) -> Clips[TaskBatch] | Clips[LatentBatch]:
-    data = settings.data
-    if data.latents is not None:
-        return LatentShards(data.latents, LatentSettings.of(settings, components), length=data.clips)
-    return training_clips(settings, depth=depth)
