@@ -174,7 +174,7 @@ class DataSettings:
         latents: folder that `train/precompute.py` filled with generated scenes; None encodes the clips in the training
             step.
         cache: folder that `train/precompute.py` filled of an annotation file; what it does not hold is computed, and
-            so is all without it (docs/caches.md).
+            so is all without it (docs/training.md).
         workers: processes that load clips ahead; 0 loads them in the training process.
     """
 
