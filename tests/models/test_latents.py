@@ -41,7 +41,7 @@ def test_frames_are_encoded_each_on_its_own() -> None:
 
 
 @torch.no_grad()
-def test_a_light_autoencoder_works_on_scaled_latents(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_distilled_autoencoder_works_on_scaled_latents(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     vae = tiny_distilled_vae()
     latents = encode_video(vae, VIDEO)
     assert latents.shape == (1, 3, 4, 16 // spatial_factor(vae), 32 // spatial_factor(vae))
