@@ -27,7 +27,7 @@ from amodal_diffusion.pipelines.preprocessing import FrameInput, clip_frames
 from amodal_diffusion.synthetic.scenes import make_scene
 from amodal_diffusion.types import BoolArray, InputError, VideoClip
 from tests.factories import SAMPLING, moving_square
-from tests.pipelines.test_preprocessing import bilinear
+from tests.pipelines.formulas import bilinear
 
 Answer = Callable[[WindowRequest, tuple[int, ...]], Tensor]
 

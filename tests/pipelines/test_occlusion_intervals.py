@@ -28,6 +28,7 @@ from amodal_diffusion.synthetic import make_scene
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, VideoClip
 
 FRAMES, HEIGHT, WIDTH = 40, 24, 96
+SMALL = {"height": 8, "width": 32, "num_inference_steps": 1}
 BAR = np.s_[:, 44:50]
 HIDDEN = range(17, 25)  # the square's columns are 2 k to 2 k + 9
 
@@ -186,11 +187,11 @@ def test_networks_see_the_intervals_alone_and_other_frames_stay_as_they_are(
         monkeypatch.setattr(stage, "sample_windows", watch)
     depth = slide()[2]
     (run,) = found(clip.modal_mask, depth).runs
-    result = completer(clip, completer.config(samples=2, skip_unoccluded=True), depth=depth)
+    result = completer(clip, completer.config(samples=2, skip_unoccluded=True, **SMALL), depth=depth)
     windows = len(seen)
     assert {frame for start in seen for frame in range(start, start + 4)} >= set(range(run.start, run.stop))
     assert all(start < run.stop and run.start < start + 4 for start in seen)  # no window of frames around it alone
-    everywhere = completer(clip, completer.config(samples=2), depth=depth)
+    everywhere = completer(clip, completer.config(samples=2, **SMALL), depth=depth)
     assert len(seen) - windows > windows
     assert result.samples is not None
     assert result.samples.shape == (2, *clip.modal_mask.shape)
@@ -208,12 +209,12 @@ def test_given_masks_say_which_frames_stage_two_skips(content_only: AmodalComple
     whole = slide()[1]
     steps: list[str] = []
     with content_only.watched(steps.append):
-        result = content_only(clip, content_only.config(skip_unoccluded=True), amodal_mask=whole)
-    assert 0 < len(steps) < 2 * FRAMES / 3
+        result = content_only(clip, content_only.config(skip_unoccluded=True, **SMALL), amodal_mask=whole)
+    assert 0 < len(steps) < FRAMES / 3
     assert np.array_equal(result.amodal_mask, whole)
     steps.clear()
     with content_only.watched(steps.append):
-        content_only(clip, content_only.config(skip_unoccluded=True), amodal_mask=clip.modal_mask)
+        content_only(clip, content_only.config(skip_unoccluded=True, **SMALL), amodal_mask=clip.modal_mask)
     assert steps == []  # nothing is hidden anywhere
 
 
@@ -221,7 +222,7 @@ def test_one_interval_over_all_frames_changes_nothing(completer: AmodalCompleter
     short = VideoClip(clip.rgb[:9], clip.modal_mask[:9])
     frames = [[frame] for frame in frames_of(short)]
     plain, whole = (
-        [result for _, result in completer.stream_objects(frames, [ObjectStream(intervals)])]
+        [result for _, result in completer.stream_objects(frames, [ObjectStream(intervals)], completer.config(**SMALL))]
         for intervals in (None, OcclusionIntervals.whole(9))
     )
     for first, second in zip(plain, whole, strict=True):

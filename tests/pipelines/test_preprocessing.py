@@ -22,19 +22,10 @@ from amodal_diffusion.synthetic.scenes import make_scene
 from amodal_diffusion.training.dataset import ClipPreprocessing
 from amodal_diffusion.types import STAGES, InputError, Stage, VideoClip
 from tests.factories import moving_square
+from tests.pipelines.formulas import bilinear
 
 CONFIG = SamplingConfig(height=32, width=64, num_frames=4)
 SIZES = [(37, 53), (20, 130), (96, 192), (24, 40)]
-
-
-def bilinear(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Interpolation between the two nearest pixel centers of each axis, in float64 and without a low-pass."""
-    scaled = pixels.astype(np.float64)
-    for axis, count in enumerate(size):
-        length = pixels.shape[axis]
-        centers = (np.arange(count) + 0.5) * length / count - 0.5
-        scaled = np.apply_along_axis(lambda line, at=centers: np.interp(at, np.arange(len(line)), line), axis, scaled)
-    return scaled
 
 
 def random_frame(height: int, width: int, seed: int = 0) -> FrameInput:
