@@ -9,7 +9,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
-from amodal_diffusion.models.checkpoint import SamplingDefaults
+from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.training.settings import (
     DataSettings,
     ImageEncoderSettings,
@@ -85,6 +85,6 @@ def tiny_settings(vae_folder: Path, **changes: object) -> TrainingSettings:
         "data": DataSettings(clips=6, frames=4, height=16, width=32, guide_dropout=0.5),
         "optimizer": OptimizerSettings(learning_rate=1e-3, warmup_steps=2, schedule="cosine", ema_decay=0.9),
         "validation": ValidationSettings(every=0, clips=3, pictures=1),
-        "sampling": SamplingDefaults(num_inference_steps=2, guidance_scale=1.0, height=16, width=32, num_frames=4),
+        "sampling": SamplingConfig(num_inference_steps=2, guidance_scale=1.0, height=16, width=32, num_frames=4),
     }
     return TrainingSettings(**{**values, **changes})  # type: ignore[arg-type]

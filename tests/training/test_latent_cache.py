@@ -236,10 +236,9 @@ def test_disk_use_is_said_before_and_too_little_refused(
 def test_what_cannot_be_read_or_kept_is_said(
     make_run: Callable[..., TrainingSettings], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    closeups = make_run("content_completion")
-    zoom = replace(closeups, data=replace(closeups.data, zoom=2.0), sampling=replace(closeups.sampling, zoom=2.0))
-    with pytest.raises(InputError, match=r"data\.zoom: .* nothing can be encoded ahead"):
-        _filled(zoom)
+    content = make_run("content_completion")
+    with pytest.raises(InputError, match=r"sampling\.fit: .* nothing can be encoded ahead"):
+        _filled(replace(content, sampling=replace(content.sampling, fit="crop")))
     settings = make_run()
     with pytest.raises(InputError, match=r"as data\.cache names none; give --out DIR"):
         _filled(replace(settings, data=replace(settings.data, cache=None)))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from amodal_diffusion.training.batches import seeded_generator
-from amodal_diffusion.training.dataset import TaskClips, scenes, task_of
+from amodal_diffusion.training.dataset import training_clips
 from amodal_diffusion.training.latents import LatentBatch, encode_batch
 from amodal_diffusion.training.networks import build_components
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
@@ -38,9 +38,8 @@ def test_stored_clips_are_those_of_the_scenes_with_their_own_noise(make_settings
     settings = make_settings()
     filled(settings, tmp_path / "latents")
     shards = LatentShards(tmp_path / "latents", latent_settings(settings), length=4)
-    components, task = build_components(settings), task_of(settings.stage)
-    clips = TaskClips(scenes(settings.data, task, split="train", length=4), task)
-    assert len(shards) == len(clips) == 4
+    components, clips = build_components(settings), training_clips(settings)
+    assert len(shards) == 4
     for index in (0, 3):
         expected = encode_batch(
             clips[index],

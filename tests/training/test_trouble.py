@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from amodal_diffusion.config import save_settings
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.training import trainer
-from amodal_diffusion.training.batches import ClipOrder, Clips
-from amodal_diffusion.training.dataset import TaskClips, scenes, task_of
+from amodal_diffusion.training.batches import ClipOrder
+from amodal_diffusion.training.dataset import TaskClips, training_clips
 from amodal_diffusion.training.distributed import TERMINATED_STATUS, make_accelerator
 from amodal_diffusion.training.networks import build_components
 from amodal_diffusion.training.settings import TrainingSettings, ValidationSettings
@@ -162,8 +162,6 @@ def test_a_gradient_scaler_skips_by_itself_and_outlives_a_loss_without_number(
     accelerator = make_accelerator("no")
     accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40, backoff_factor=2.0**-20)
     components = build_components(settings)
-    task = task_of(settings.stage)
-    clips = TaskClips(scenes(settings.data, task, split="train", length=6), task)
     spoil_losses(monkeypatch, 2)
     compute, calls = trainer.training_loss, iter(range(1, 4))
 
@@ -173,7 +171,7 @@ def test_a_gradient_scaler_skips_by_itself_and_outlives_a_loss_without_number(
 
     monkeypatch.setattr(trainer, "training_loss", steep)
     settings.output.mkdir()
-    training = Trainer(settings, accelerator, components=components, clips=clips)
+    training = Trainer(settings, accelerator, components=components, clips=training_clips(settings))
     # What Accelerate's float16 is on a GPU, without the casts: it unscales and updates as it does there.
     accelerator.native_amp, accelerator.state._mixed_precision = True, "fp16"
     before = [value.clone() for value in components.unet.parameters()]
@@ -209,10 +207,10 @@ def test_a_request_during_validation_breaks_it_off(
     settings = make_settings(validation=ValidationSettings(every=1, clips=3, pictures=1))
     read, made = Validator._read, []
 
-    def ended(validator: Validator, samples: Clips[AmodalSample], index: int) -> AmodalSample:
+    def ended(validator: Validator, clips: TaskClips, index: int) -> AmodalSample:
         made.append(index)
         signal.raise_signal(signal.SIGTERM)
-        return read(validator, samples, index)
+        return read(validator, clips, index)
 
     monkeypatch.setattr(Validator, "_read", ended)
     result = fit(settings)
