@@ -1,4 +1,4 @@
-"""The model that comes out of a run: averaged weights in place, in the package's layout."""
+"""Checkpoints that are whole or absent, the exported model, and which checkpoint a run resumes from."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 
+from amodal_diffusion.io.atomic import PARTIAL, find_damage, replacing_folder, write_digests
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.saving import save_stage
 from amodal_diffusion.training.distributed import like, reshard, together, trained_parameters, whole
-from amodal_diffusion.training.manifest import find_damage, write_manifest
 from amodal_diffusion.types import InputError
 
 
@@ -44,25 +44,11 @@ def averaged_weights(unet: nn.Module, ema: EMAModel | None) -> Iterator[None]:
 
 
 def export(components: StageComponents, folder: Path) -> None:
-    """Write the model in the package's layout, in place of an earlier export; one process calls this.
-
-    Args:
-        components: networks and settings.
-        folder: of the export; it is whole at any moment but that of two renames.
-    """
-    fresh, old = folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".old")
-    for leftover in (fresh, old):
-        if leftover.exists():
-            shutil.rmtree(leftover)
-    save_stage(components, fresh)
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
-    if old.exists():
-        shutil.rmtree(old)
+    """Write the model in the package's layout, in place of an earlier export; one process calls this."""
+    with replacing_folder(folder) as partial:
+        save_stage(components, partial)
 
 
-PARTIAL = ".partial"
 # What Accelerate writes for a network in shares; it reads these back under the same kind of launch alone.
 _SHARES = {DistributedType.FSDP: "pytorch_model_fsdp*", DistributedType.DEEPSPEED: "pytorch_model"}
 
@@ -149,7 +135,7 @@ class Checkpoints:
         if not self.accelerator.is_main_process:
             return
         (partial / PROGRESS).write_text(json.dumps(asdict(progress)), encoding="utf-8")
-        write_manifest(partial)
+        write_digests(partial)
         partial.rename(final)
         for old in [folder for folder in self.complete()[: -self.keep] if folder != final]:
             leaving = old.with_name(old.name + PARTIAL)  # a folder half removed must not look complete
