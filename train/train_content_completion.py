@@ -1,4 +1,4 @@
-"""Train stage 2, from visible to whole objects in color: `accelerate launch train/train_content_completion.py --config FILE`.
+"""Train stage 2, from visible to whole colors: `accelerate launch train/train_content_completion.py --config FILE`.
 
 The steps are those of `train/train_amodal_segmentation.py`. The clips differ, and the guide: it is the amodal mask, so
 no depth network is loaded.

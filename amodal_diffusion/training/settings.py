@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.models.unet import Trainable
@@ -334,6 +335,21 @@ class TrainingSettings:
         validation: the look at fixed clips.
         sampling: default sampling settings of the exported checkpoint, used by the validation too.
     """
+
+    MOVED: ClassVar[Mapping[str, str]] = {
+        "data.latents": "give data.cache, and run train/precompute.py once more",
+        "data.zoom": "give sampling.fit: crop and sampling.beyond.crop_scale",
+        "sampling.zoom": "give sampling.fit: crop and sampling.beyond.crop_scale",
+        "sampling.solver": "give sampling.scheduler",
+        "sampling.views": "give sampling.beyond.tta",
+        "sampling.other_frames": "give sampling.beyond.temporal_prior",
+        "sampling.other_frames_weight": "give sampling.beyond.temporal_prior_weight",
+        "sampling.copies": "give sampling.beyond.color_propagation",
+        "sampling.painted_share": "give sampling.beyond.blend_weight",
+        "sampling.visible_weight": "give sampling.beyond.expected_iou_weight",
+        "encode_batch_size": "leave it out, as scenes are encoded one by one",
+        "shard_size": "leave it out, as each scene is a file of its own",
+    }
 
     stage: Stage = "amodal_segmentation"
     output: Path = Path("runs/amodal_segmentation")

@@ -17,27 +17,31 @@ from recipes.tiny.autoencoder import AutoencoderSettings
 from recipes.tiny.distilled_autoencoder import DistillationSettings
 from tests.factories import tiny_unet
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-RUNS = sorted(CONFIGS.glob("*.yaml"))
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS, TINY = ROOT / "configs", ROOT / "recipes/tiny"
+RUNS = sorted([*CONFIGS.glob("*.yaml"), *TINY.glob("*.yaml")])
 LAUNCHES = sorted((CONFIGS / "accelerate").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_every_run_loads_and_saves(path: Path, tmp_path: Path) -> None:
-    kinds = {"light_vae": DistillationSettings, "vae": AutoencoderSettings}
+    kinds = {"distilled_autoencoder": DistillationSettings, "autoencoder": AutoencoderSettings}
     settings_class = next((kind for name, kind in kinds.items() if name in path.stem), TrainingSettings)
     settings = load_settings(settings_class, path)
     save_settings(settings, tmp_path / "again.yaml")
     assert load_settings(settings_class, tmp_path / "again.yaml") == settings
 
 
-@pytest.mark.parametrize("name", ["tiny_amodal_segmentation", "tiny_content_completion"])
-def test_a_runs_clips_are_encoded_with_its_own_settings(name: str) -> None:
-    run = load_settings(TrainingSettings, CONFIGS / f"{name}.yaml")
-    encoded = load_settings(PrecomputeSettings, CONFIGS / f"{name}.yaml")
+@pytest.mark.parametrize(
+    ("name", "stage"), [("02_segmentation", "amodal_segmentation"), ("07_content", "content_completion")]
+)
+def test_a_runs_clips_are_encoded_with_its_own_settings(name: str, stage: str) -> None:
+    run = load_settings(TrainingSettings, TINY / f"{name}.yaml")
+    encoded = load_settings(PrecomputeSettings, TINY / f"{name}.yaml")
     assert (encoded.data, encoded.model, encoded.noise, encoded.stage) == (run.data, run.model, run.noise, run.stage)
-    assert run.stage == name.removeprefix("tiny_")
-    assert run.data.latents is not None
+    assert run.stage == stage
+    assert run.data.cache is not None
+    assert run.data.encoded
 
 
 @pytest.mark.parametrize("path", LAUNCHES, ids=lambda path: path.stem)
@@ -81,9 +85,9 @@ def test_zero2_shares_out_gradients_and_optimizer_and_leaves_batches_to_the_run(
 
 
 def test_the_configs_that_the_readme_names_are_there() -> None:
-    assert {"tiny_vae", "tiny_amodal_segmentation", "tiny_content_completion", "debug_cpu"} <= {
-        run.stem for run in RUNS
-    }
+    assert {run.stem for run in RUNS if run.parent == CONFIGS} == {
+        "debug_cpu", "sailvos_stage1_mask", "sailvos_stage1_depth", "sailvos_stage2",
+    }  # fmt: skip
     assert {"cpu", "cpu_two_processes", "single_gpu", "multi_gpu", "multi_machine", "fsdp", "deepspeed_zero2"} == {
         launch.stem for launch in LAUNCHES
     }
