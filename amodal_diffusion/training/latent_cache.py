@@ -1,4 +1,4 @@
-"""What a run takes from a cache: depth of frames, latents and tokens of clean clips (docs/caches.md)."""
+"""What a run takes from a cache: depth of frames, latents and tokens of clean clips (docs/training.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Slurm script of docs/cluster.md starts what it says, and goes back into the queue when it should."""
+"""The Slurm script of docs/training.md starts what it says, and goes back into the queue when it should."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ with open(os.environ["HERE"] + "/launches", "a") as file:
 
 @pytest.fixture
 def script() -> str:
-    (block,) = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs/cluster.md").read_text(), flags=re.DOTALL | re.MULTILINE)
+    (block,) = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs/training.md").read_text(), flags=re.DOTALL | re.MULTILINE)
     return block
 
 
