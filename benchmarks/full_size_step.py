@@ -67,7 +67,7 @@ def main(settings: Settings) -> int:
         cpu=True,
         model=ModelSettings(svd="random weights", gradient_checkpointing=settings.gradient_checkpointing),
         data=DataSettings(
-            frames=settings.frames, height=settings.height, width=settings.width, latents=Path("made below")
+            frames=settings.frames, height=settings.height, width=settings.width, cache=Path("made below")
         ),
         optimizer=OptimizerSettings(learning_rate=settings.learning_rate),
     )

@@ -41,7 +41,8 @@ from amodal_diffusion.models.depth import DepthEstimator
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.latents import encode_video
 from amodal_diffusion.training.batches import seeded_generator
-from amodal_diffusion.training.dataset import AmodalSegmentationTask
+from amodal_diffusion.training.dataset import ClipPreprocessing
+from amodal_diffusion.training.encoded_scenes import EncodedScenes
 from amodal_diffusion.training.latent_cache import LatentCache
 from amodal_diffusion.training.latents import LatentBatch, encode_batch
 from amodal_diffusion.training.loss import training_loss
@@ -54,13 +55,13 @@ from amodal_diffusion.training.networks import (
     prepare_unet,
 )
 from amodal_diffusion.training.settings import (
+    DataSettings,
     ImageEncoderSettings,
     ModelSettings,
     Precision,
     TrainingSettings,
     UNetSettings,
 )
-from amodal_diffusion.training.shards import SETTINGS_FILE, LatentSettings, LatentShards, open_folder, write_shard
 
 Way = Literal["reference", "reference-depth-ready", "ours", "ours-depth-ready", "ours-cached", "ours-encoded"]
 WAYS: dict[Way, str] = {
@@ -69,7 +70,7 @@ WAYS: dict[Way, str] = {
     "ours": "ours, no caches, depth in the step",
     "ours-depth-ready": "ours, no caches, depth precomputed",
     "ours-cached": "ours, with caches (data.cache)",
-    "ours-encoded": "ours, all encoded (data.latents)",
+    "ours-encoded": "ours, all encoded (scenes)",
 }
 TARGETS: tuple[tuple[Way, Way, float], ...] = (  # at least so many times the steps of the second
     ("ours-cached", "reference", 3.0),
@@ -153,10 +154,13 @@ class Bench:
     def __init__(self, settings: Settings, cache: Path) -> None:
         self.size, self.cache = SIZES[settings.size], cache
         self.device, self.dtype = torch.device(settings.device), COMPUTE_DTYPES[settings.precision]
+        size = self.size
         self.run = TrainingSettings(
-            mixed_precision=settings.precision, model=ModelSettings(svd="random weights", unet=self.size.unet)
+            mixed_precision=settings.precision,
+            model=ModelSettings(svd="random weights", unet=size.unet),
+            data=DataSettings(clips=settings.clips, frames=size.frames, height=size.height, width=size.width),
         )
-        self.task = AmodalSegmentationTask()
+        self.preprocess = ClipPreprocessing.of(self.run)
         scenes = SceneDataset(
             "train", length=settings.clips, frames=self.size.frames, height=self.size.height, width=self.size.width,
             with_rgb=True, seed=0,
@@ -193,31 +197,31 @@ class Bench:
         return DepthEstimator(network, DPTImageProcessorPil(size=side, keep_aspect_ratio=False))
 
     @cached_property
-    def shards(self) -> LatentShards:
+    def components(self) -> StageComponents:
+        """The networks of the stage."""
+        return StageComponents(
+            self.unet, self.vae, self.image_encoder, build_scheduler(), CheckpointSettings("amodal_segmentation")
+        )
+
+    @cached_property
+    def encoded(self) -> EncodedScenes:
         """The encoded clips in the cache."""
-        stored = json.loads((self.cache / SETTINGS_FILE).read_text(encoding="utf-8"))
-        del stored["shard_size"]
-        return LatentShards(self.cache, LatentSettings(**stored), length=len(self.clips))
+        return EncodedScenes(self.run, TensorCache(self.cache), self.components)
 
     @cached_property
     def latents(self) -> LatentCache:
-        """The cache of target latents and tokens, as `data.cache` names it."""
+        """The cache of target latents and tokens, as of tracks."""
         return LatentCache(
             TensorCache(self.cache), vae=self.vae, image_encoder=self.image_encoder, precision=self.run.mixed_precision
         )
 
     def fill_cache(self) -> None:
-        """Encode the clips as train/precompute.py does, for `data.cache` and for `data.latents`."""
-        components = StageComponents(
-            self.unet, self.vae, self.image_encoder, build_scheduler(), CheckpointSettings("amodal_segmentation")
-        )
-        open_folder(self.cache, LatentSettings.of(self.run, components), shard_size=1)
+        """Encode the clips as train/precompute.py does, as tracks and as generated scenes."""
         for index, clip in enumerate(self.clips):
-            write_shard(self.cache, index, self._encode(clip, index))
-            batch = self.task.prepare(clip).to(self.device)
+            batch = self.preprocess(clip).to(self.device)
             entries = [self.latents.latents_entry(batch.amodal[0]), self.latents.tokens_entry(batch.modal[0])]
             with torch.no_grad(), self._autocast():
-                for entry in (*entries, *self._depth_entries(clip)):
+                for entry in (*entries, *self._depth_entries(clip), self.encoded.entry(index, self.components)):
                     self.latents.storage.fill(entry)
 
     def step(self, way: Way, count: int) -> None:
@@ -251,7 +255,7 @@ class Bench:
     def _batch(self, way: Way, count: int) -> LatentBatch:
         index = count % len(self.clips)
         if way == "ours-encoded":
-            return self.shards[index].to(self.device)
+            return self.encoded[index].to(self.device)
         clip = self.clips[index]
         if way in ("reference", "ours"):
             assert clip.rgb is not None
@@ -280,7 +284,7 @@ class Bench:
 
     def _encode(self, clip: AmodalSample, count: int, *, cache: LatentCache | None = None) -> LatentBatch:
         return encode_batch(
-            self.task.prepare(clip).to(self.device),
+            self.preprocess(clip).to(self.device),
             vae=self.vae,
             image_encoder=self.image_encoder,
             noise=self.run.noise,

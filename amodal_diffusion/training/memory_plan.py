@@ -88,7 +88,7 @@ def plan_memory(settings: TrainingSettings) -> MemoryPlan:
     with torch.device("meta"):
         unet, vae, image_encoder = _networks(settings)
         trained = sum(parameter.numel() for parameter in prepare_unet(unet.train(), settings))
-    encodes = settings.data.latents is None
+    encodes = not settings.data.encoded
     with FakeTensorMode(allow_non_fake_inputs=True):
         for network in (unet, vae, image_encoder):
             network.to_empty(device="cpu")  # in name alone: autocast acts on devices that exist
@@ -155,9 +155,9 @@ def _changes(settings: TrainingSettings, plan: MemoryPlan) -> Iterator[tuple[str
     def saved_by(**changes: Any) -> int:  # noqa: ANN401 - any settings
         return plan.total - plan_memory(replace(settings, **changes)).total
 
-    if settings.data.latents is None and settings.data.annotations is None:
+    if settings.data.cache is None and settings.data.annotations is None:
         without = replace(plan, frozen=0, encoding=0)
-        yield "data.latents: DIR, filled by train/precompute.py", plan.total - without.total
+        yield "data.cache: DIR, filled by train/precompute.py", plan.total - without.total
     if plan.depth:
         yield "data.workers: 2, which estimate depth on the CPU", plan.depth
     if settings.batch_size > 1:

@@ -1,10 +1,11 @@
-"""The settings of a run's networks: where they come from, their shapes, and what of the UNet is trained."""
+"""The settings of a training run, as YAML and flags give them; the defaults are the paper's (docs/method.md)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from amodal_diffusion.config import Attention, SamplingConfig
 from amodal_diffusion.models.unet import Trainable
@@ -171,10 +172,8 @@ class DataSettings:
         depthless_share: share of the generated scenes that come without depth.
         guide_dropout: share of clips whose guide is left out (its latents are zero).
         reversed_share: share of clips that are played backwards.
-        latents: folder that `train/precompute.py` filled with generated scenes; None encodes the clips in the training
-            step.
-        cache: folder that `train/precompute.py` filled of an annotation file; what it does not hold is computed, and
-            so is all without it (docs/training.md).
+        cache: folder that `train/precompute.py` has filled (docs/training.md). Of tracks, what it lacks is computed in
+            the step; of generated scenes it must hold all. None computes everything in the step.
         workers: processes that load clips ahead; 0 loads them in the training process.
     """
 
@@ -195,7 +194,6 @@ class DataSettings:
     depthless_share: float = 0.0
     guide_dropout: float = 0.0
     reversed_share: float = 0.0
-    latents: Path | None = None
     cache: Path | None = None
     workers: int = 0
 
@@ -211,13 +209,10 @@ class DataSettings:
                 "validation_annotations": self.validation_annotations,
                 "validation_images": self.validation_images,
                 "occluders.annotations": self.occluders.annotations,
-                "cache": self.cache,
             }
             given = [name for name, path in files.items() if path is not None]
             if given:
                 raise InputError(f"data.{given[0]}: expected data.annotations beside it, got none; name the clips too")
-        elif self.latents is not None:
-            raise InputError("data.latents: holds generated scenes, but data.annotations is given; give data.cache")
         for name in ("degraded_share", "depthless_share", "guide_dropout", "reversed_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InputError(f"data.{name}: expected a share from 0 to 1, got {getattr(self, name)}")
@@ -227,6 +222,11 @@ class DataSettings:
                     f"data.{name}: changes generated scenes, but data.annotations is given; expected 0 beside it, got "
                     f"{getattr(self, name)}"
                 )
+
+    @property
+    def encoded(self) -> bool:
+        """Whether clips are read as latents: generated scenes from ``cache``."""
+        return self.cache is not None and self.annotations is None
 
 
 Precision = Literal["no", "bf16", "fp16"]
@@ -333,6 +333,12 @@ class TrainingSettings:
         validation: the look at fixed clips.
         sampling: default sampling settings of the exported checkpoint, used by the validation too.
     """
+
+    MOVED: ClassVar[Mapping[str, str]] = {
+        "data.latents": "give data.cache, and run train/precompute.py once more",
+        "encode_batch_size": "leave it out, as scenes are encoded one by one",
+        "shard_size": "leave it out, as each scene is a file of its own",
+    }
 
     stage: Stage = "amodal_segmentation"
     output: Path = Path("runs/amodal_segmentation")

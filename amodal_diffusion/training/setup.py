@@ -16,13 +16,13 @@ from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.training.batches import Clips
 from amodal_diffusion.training.dataset import TaskBatch, training_clips
 from amodal_diffusion.training.distributed import TERMINATED_STATUS, Termination, make_accelerator, together
-from amodal_diffusion.training.latent_cache import FrameDepth, frame_depth, latent_cache
+from amodal_diffusion.training.encoded_scenes import EncodedScenes
+from amodal_diffusion.training.latent_cache import FrameDepth, LatentCache, frame_depth, latent_cache
 from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.log import log_to_terminal, refuse, start_tracker
 from amodal_diffusion.training.memory_plan import report
 from amodal_diffusion.training.networks import build_components
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.training.shards import LatentSettings, LatentShards
 from amodal_diffusion.training.trainer import Trainer, TrainingResult
 from amodal_diffusion.training.validation import Validator
 from amodal_diffusion.types import InputError, Stage
@@ -94,17 +94,25 @@ def open_depth(settings: TrainingSettings, accelerator: Accelerator, cache: Tens
 
 
 def open_clips(
-    settings: TrainingSettings, components: StageComponents, depth: FrameDepth | None
+    settings: TrainingSettings, components: StageComponents, cache: TensorCache | None, depth: FrameDepth | None
 ) -> Clips[TaskBatch] | Clips[LatentBatch]:
-    """The clips to train on: latents of generated scenes from ``data.latents``, else pixels.
+    """The clips to train on: generated scenes as latents where there is a cache, else pixels.
 
     Raises:
-        InputError: if a file cannot be used, or the latents are of other settings or networks.
+        InputError: if a file cannot be used, or the cache lacks scenes of these settings and networks.
     """
-    data = settings.data
-    if data.latents is not None:
-        return LatentShards(data.latents, LatentSettings.of(settings, components), length=data.clips)
-    return training_clips(settings, depth=depth)
+    if cache is None or not settings.data.encoded:
+        return training_clips(settings, depth=depth)
+    scenes = EncodedScenes(settings, cache, components)
+    scenes.check()
+    return scenes
+
+
+def open_latents(
+    settings: TrainingSettings, components: StageComponents, cache: TensorCache | None
+) -> LatentCache | None:
+    """Latents and tokens of tracks that were encoded before; None without a cache or for generated scenes."""
+    return None if cache is None or settings.data.encoded else latent_cache(settings, cache, components)
 
 
 def note_start(settings: TrainingSettings, accelerator: Accelerator) -> None:
@@ -142,14 +150,16 @@ def train(settings: TrainingSettings) -> TrainingResult:
             settings,
             accelerator,
             components=components,
-            clips=open_clips(settings, components, depth),
+            clips=open_clips(settings, components, cache, depth),
             validate=Validator(settings, accelerator, termination, depth=depth) if settings.validation.every else None,
             termination=termination,
-            cache=None if cache is None else latent_cache(settings, cache, components),
+            cache=open_latents(settings, components, cache),
         )
         trainer.resume()
         note_start(settings, accelerator)
         result = trainer.fit()
+        if not result.terminated:
+            trainer.export()
         del trainer
         end(accelerator)
         return result

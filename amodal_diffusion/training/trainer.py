@@ -129,7 +129,7 @@ class Trainer:
         self.parameters = list(trained_parameters(unet).values())  # others than before where they lie in shares now
         if settings.model.compile:
             unet.compile()  # in place: names of weights and the class of the network stay what they are
-        needed = settings.data.latents is None or settings.pixel_weight > 0
+        needed = not settings.data.encoded or settings.pixel_weight > 0
         self._move_encoders(accelerator.device if needed else "cpu")
         decay = optimizer.ema_decay
         at_once = holds_whole_network(accelerator)  # torch copies no lists of tensors that lie in shares
@@ -154,7 +154,7 @@ class Trainer:
             self._saved = self.progress.step
 
     def fit(self) -> TrainingResult:
-        """Train to the last step, the time limit or a request to end; checkpoint, validate, log and export on the way.
+        """Train to the last step, the time limit or a request to end; checkpoint, validate and log on the way.
 
         Returns:
             how it ended.
@@ -165,13 +165,21 @@ class Trainer:
         self._log.start(self.progress, self._origin)
         with closing(self._batches(self.progress.clips)) as batches:
             terminated = self._train(batches)
-        model = self.settings.output / "model"
         if terminated:
             self._log.event(self.progress, "terminated", {})
-        else:
-            self._export(model)
         finished = self.progress.step >= self.settings.steps
-        return TrainingResult(self.progress.step, finished, terminated, model)
+        return TrainingResult(self.progress.step, finished, terminated, self.settings.output / "model")
+
+    def export(self) -> None:
+        """Write the model, with the moving average of its weights if there is one; all processes call this together.
+
+        Raises:
+            InputError: in every process, if it cannot be written.
+        """
+        with averaged_weights(self.components.unet, self.ema):
+            components = replace(self.components, unet=whole_network(without_adapters(self.components.unet)))
+            model = self.settings.output / "model"
+            together(lambda: export(components, model) if self.accelerator.is_main_process else None)
 
     def _train(self, batches: Iterator[Counted[Any]]) -> bool:
         """Take the steps that are left; whether a request to end came before the last."""
@@ -343,8 +351,3 @@ class Trainer:
         """Put VAE and image encoder where they are needed: they take 3 GB that encoded clips need not spare them."""
         self.components.vae.to(device)
         self.components.image_encoder.to(device)
-
-    def _export(self, model: Path) -> None:
-        with averaged_weights(self.components.unet, self.ema):
-            components = replace(self.components, unet=whole_network(without_adapters(self.components.unet)))
-            together(lambda: export(components, model) if self.accelerator.is_main_process else None)

@@ -55,7 +55,7 @@ def record(folder: Path) -> None:
 
 def kill(folder: Path) -> None:
     """Die of SIGKILL in the middle of writing the second checkpoint, once: `killed` says that it happened."""
-    write = checkpoints.write_manifest
+    write = checkpoints.write_digests
 
     def die(partial: Path) -> None:
         if partial.name.startswith("00000002") and not (folder / "killed").exists():
@@ -65,7 +65,7 @@ def kill(folder: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         write(partial)
 
-    checkpoints.write_manifest = die
+    checkpoints.write_digests = die
 
 
 def fill_disk(_: Path) -> None:

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import nn
 
+from amodal_diffusion.io.atomic import DIGESTS
 from amodal_diffusion.models.hub import load_stage
 from amodal_diffusion.training.checkpoints import (
     Checkpoints,
@@ -24,7 +25,6 @@ from amodal_diffusion.training.checkpoints import (
     export,
     find_checkpoint,
 )
-from amodal_diffusion.training.manifest import MANIFEST
 from amodal_diffusion.types import InputError
 from tests.factories import tiny_components
 
@@ -86,7 +86,7 @@ def lose_progress(folder: Path) -> None:
 
 
 def garble_the_list(folder: Path) -> None:
-    (folder / MANIFEST).write_text("{")
+    (folder / DIGESTS).write_text("{")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_where_all_are_damaged_nothing_is_begun_anew(tmp_path: Path) -> None:
 def test_one_without_a_list_is_taken_as_earlier_versions_wrote_it(tmp_path: Path) -> None:
     checkpoints = checkpoints_of(tmp_path, nn.Linear(2, 2))
     folder = checkpoints.save(Progress(1, 2))
-    (folder / MANIFEST).unlink()
+    (folder / DIGESTS).unlink()
     (folder / "progress.json").write_text('{"step": 1, "clips": 2}')
     assert find_checkpoint(tmp_path, "auto") == folder
     assert checkpoints.load(folder) == Progress(1, 2)

@@ -167,10 +167,10 @@ def test_each_change_saves_what_it_says(recipe: TrainingSettings, monkeypatch: p
     assert changed(optimizer=OptimizerSettings(name="adamw8bit")).optimizer == plan.optimizer / 4
     lora = changed(model=replace(model, trainable="lora", lora=LoraSettings(rank=4)))
     assert lora.trained < plan.trained / 2
-    encoded = changed(data=replace(data, latents=Path("latents")))
+    encoded = changed(data=replace(data, cache=Path("cache")))
     assert (encoded.frozen, encoded.encoding) == (0, 0)
     printed = report(recipe, processes=2)
-    for change in ("data.latents", "mixed_precision: bf16", "adamw8bit", "gradient_checkpointing", "trainable: lora"):
+    for change in ("data.cache", "mixed_precision: bf16", "adamw8bit", "gradient_checkpointing", "trainable: lora"):
         (line,) = [line for line in printed.splitlines() if change in line]
         assert " -" in line
     assert "batch_size: 1" not in printed
