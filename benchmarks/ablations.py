@@ -67,7 +67,9 @@ ROWS = {
     "conditions dropped, 0.1": Row({"conditioning_dropout": 0.1}),
     "conditions dropped, 0.1, guidance 1.5": Row({}, {"guidance_scale": 1.5}, "conditions dropped, 0.1"),
     "no pixel loss": Row({"pixel_weight": 0.0}),
-    "no temporal mask prior": Row({"sampling.beyond.temporal_prior": False, "sampling.beyond.temporal_prior_weight": 0.0}),
+    "no temporal mask prior": Row(
+        {"sampling.beyond.temporal_prior": False, "sampling.beyond.temporal_prior_weight": 0.0}
+    ),
 }  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def seeded_generator(purpose: Purpose, seed: int, count: int, *, device: torch.d
 
     Args:
         purpose: what the random numbers are for.
-        seed: of the run.
+        seed: ``TrainingSettings.seed``.
         count: of the clip or epoch.
         device: of the numbers.
     """

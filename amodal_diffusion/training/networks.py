@@ -1,4 +1,4 @@
-"""The networks that a run starts from: a checkpoint, a Stable Video Diffusion folder, or random weights."""
+"""The networks that training starts from: a checkpoint, a Stable Video Diffusion folder, or random weights."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def build_components(settings: TrainingSettings) -> StageComponents:
     """Load or make the networks; the UNet in float32, as its weights are trained.
 
     Args:
-        settings: of the run.
+        settings: name the checkpoint, or the shapes of new networks.
 
     Returns:
-        the networks, with the run's own sampling settings for the checkpoint to come.
+        the networks, with the sampling settings that the exported checkpoint will have.
 
     Raises:
         InputError: if a part is missing or does not fit the others.
@@ -182,8 +182,8 @@ def prepare_unet(
 
     Args:
         unet: float32, changed in place.
-        settings: of the run.
-        whole: whether each process holds the network whole; where it is in shards (FSDP, DeepSpeed) all of it stays
+        settings: trained part, precision, attention and checkpointing.
+        whole: whether each process holds the whole network; where it is sharded (FSDP, DeepSpeed) all of it stays
             float32, as they want one dtype and convert it themselves.
 
     Returns:
@@ -208,7 +208,7 @@ def narrow_frozen(unet: nn.Module, dtype: torch.dtype) -> None:
     """Keep the frozen weights of linear and convolution layers in the dtype that autocast computes these layers in.
 
     The result of a step under autocast does not change: autocast would round the same weights each time. All other
-    parameters, such as those of normalisations, keep their dtype.
+    parameters, such as those of normalizations, keep their dtype.
 
     Args:
         unet: changed in place; ``requires_grad`` says what is frozen.
