@@ -86,7 +86,7 @@ def make_accelerator(
 
 
 def tell_deepspeed(accelerator: Accelerator, *, batch_size: int, max_grad_norm: float) -> None:
-    """Give DeepSpeed, if it is what runs the processes, what it wants to know of a run before it takes the network.
+    """Set the batch size and clipping that DeepSpeed, if it is used, needs before it wraps the network.
 
     Args:
         accelerator: device and processes of the launch.
@@ -190,26 +190,26 @@ def trained_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def reshard(network: nn.Module) -> None:
-    """Put a network that lies in shares back into them; outside of training its last forward pass leaves some whole."""
+    """Shard an FSDP network again; outside of training its last forward pass leaves some modules gathered."""
     for module in network.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
 
 
 def whole(value: Tensor) -> Tensor:
-    """All of a tensor; where it lies in shares, all processes call this together."""
+    """The full tensor; if it is sharded, all processes call this together."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def like(value: Tensor, target: Tensor) -> Tensor:
-    """A whole tensor in the shares of another; all processes call this together with the same value."""
+    """A full tensor, sharded like another; all processes call this together with the same value."""
     if not isinstance(target, DTensor):
         return value
     return distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
 
 
 def whole_network(unet: UNetSpatioTemporalConditionModel) -> UNetSpatioTemporalConditionModel:
-    """A network itself, or a whole copy on the CPU of one that lies in shares; all processes call this together."""
+    """The network, or a full copy on the CPU if it is sharded; all processes call this together."""
     if not any(isinstance(value, DTensor) for value in unet.parameters()):
         return unet
     weights = {name: whole(value).cpu() for name, value in unet.state_dict().items()}
@@ -224,7 +224,7 @@ class Verdict:
     """Of one optimizer step; the same in every process.
 
     Attributes:
-        not_finite: whether a loss, or the gradient, is infinite or no number.
+        not_finite: whether a loss or the gradient is NaN or infinite.
         unread: clips that could not be read.
         terminated: whether a process was asked to end.
         out_of_time: whether a process is past the time limit.
@@ -239,7 +239,7 @@ class Verdict:
 def agree(
     accelerator: Accelerator, *, losses: Tensor, norm: Tensor, unread: int, terminated: bool, out_of_time: bool
 ) -> Verdict:
-    """Tell the other processes what this one has found; all call this together.
+    """Combine what all processes have found, so that all act alike; all call this together.
 
     Args:
         accelerator: device and processes of the launch.

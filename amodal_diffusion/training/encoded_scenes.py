@@ -105,7 +105,7 @@ class EncodedScenes(Dataset[LatentBatch]):
             noise=self._settings.noise,
             generators=[seeded_generator("precompute", self._settings.seed, index, device=device)],
         )
-        return _pack(batch.to("cpu", torch.float16))
+        return _pack(batch.to("cpu")).half()  # joined in float32: CPU autocast joins no float16
 
     def _refuse(self) -> Tensor:
         raise InputError(f"missing or damaged in {self.storage.folder}; run train/precompute.py again")

@@ -88,7 +88,7 @@ def encode_batch(
 
 
 def drop_guide(batch: LatentBatch, share: float, *, generators: Sequence[torch.Generator]) -> LatentBatch:
-    """Leave out the guide of a share of the clips, so that the model also works without one.
+    """Drop the guide of a share of the clips, so that the model also works without one.
 
     Args:
         batch: ``B`` clips.
@@ -96,7 +96,7 @@ def drop_guide(batch: LatentBatch, share: float, *, generators: Sequence[torch.G
         generators: one a clip.
 
     Returns:
-        the batch with guide latents of zero where the guide is left out.
+        the batch, with guide latents of zero where the guide is dropped.
     """
     draws = [torch.rand(1, generator=generator, device=generator.device) for generator in generators]
     keep = torch.cat(draws).to(batch.guide.device) >= share

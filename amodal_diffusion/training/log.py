@@ -1,4 +1,4 @@
-"""The log of a run: JSON lines in `log.jsonl`, a tracker such as TensorBoard, and lines on the terminal."""
+"""The log of a training run: JSON lines in `log.jsonl`, a tracker such as TensorBoard, and lines on the terminal."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class RunLog:
 
         Args:
             progress: after the step.
-            loss: of this process, float32 scalar; None in all processes if the step was left out.
+            loss: of this process, float32 scalar; None in all processes if the step was skipped.
             norm: of the gradient, before clipping.
             rate: learning rate.
         """
@@ -161,10 +161,7 @@ def log_to_terminal() -> None:
 
 
 def refuse(error: InputError) -> int:
-    """Print what stands in the way as one line.
-
-    Args:
-        error: says it.
+    """Print an error as one line on stderr.
 
     Returns:
         the program's exit status, 2.

@@ -33,7 +33,7 @@ class PixelLoss:
     frames: int
 
     def __call__(self, denoised: Tensor, target: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """Squared errors of a run drawn from each clip's own generator, times the weight, ``[B, n, 3, H, W]``."""
+        """Weighted squared errors of consecutive frames that each clip's generator draws, ``[B, n, 3, H, W]``."""
         total = target.shape[1]
         count = min(self.frames, total)
         starts = [torch.randint(total - count + 1, (1,), generator=g, device=g.device) for g in generators]

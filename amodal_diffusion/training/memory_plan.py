@@ -1,6 +1,6 @@
-"""What a run will take of a device's memory, counted on a step without numbers, and what to change if it is too much.
+"""Memory that a training run will need on a device, counted on a step without values, and what to change to need less.
 
-The step is the real one: the same networks from their settings alone, the same loss and the same choices of the run,
+The step is the real one: the same networks from their settings alone, the same loss and the same settings,
 on torch's fake tensors, which have shapes and no values. Nothing is loaded and nothing of size is allocated.
 """
 
@@ -128,7 +128,7 @@ def _plan_lines(settings: TrainingSettings) -> Iterator[str]:
     plan, data = plan_memory(settings), settings.data
     millions = f"{plan.parameters / 1e6:.1f} M parameters, {plan.trained / 1e6:.1f} M trained"
     size = f"{settings.batch_size} x {data.frames} x {data.height}x{data.width}"
-    yield f"memory of a process on a {'CPU' if settings.cpu else 'GPU'}, counted on a step without numbers:"
+    yield f"memory of a process on a {'CPU' if settings.cpu else 'GPU'}, counted on a step without values:"
     for name, amount in {
         f"UNet, {millions}": plan.weights,
         "gradients": plan.gradients,
@@ -137,15 +137,15 @@ def _plan_lines(settings: TrainingSettings) -> Iterator[str]:
         "VAE and image encoder": plan.frozen,
         "depth network": plan.depth,
         f"activations of {size}": plan.activations,
-        "or, before them, encoding the clips": plan.encoding,
-        "in all": plan.total,
+        "or, before these, encoding the clips": plan.encoding,
+        "total": plan.total,
     }.items():
         yield f"  {name:<56}{_amount(amount)}"
-    yield "  and 1 to 2 GiB for the driver, workspaces of libraries and what fragmentation loses"
+    yield "  plus 1 to 2 GiB for the driver, library workspaces and fragmentation"
     yield "if that is too much, in this order:"
     for change, saved in _changes(settings, plan):
         yield f"  {change:<56}{_amount(-saved)}"
-    yield "  more GPUs that share the network: configs/accelerate/fsdp.yaml"
+    yield "  several GPUs that share the network: configs/accelerate/fsdp.yaml"
 
 
 def _changes(settings: TrainingSettings, plan: MemoryPlan) -> Iterator[tuple[str, int]]:
@@ -182,7 +182,7 @@ def _changes(settings: TrainingSettings, plan: MemoryPlan) -> Iterator[tuple[str
 def _networks(
     settings: TrainingSettings,
 ) -> tuple[UNetSpatioTemporalConditionModel, Autoencoder, CLIPVisionModelWithProjection]:
-    """The networks of a run from their settings alone."""
+    """The networks, built from their configurations without weights."""
     model = settings.model
     folder = _base_folder(settings)
     if folder is None and model.vae is None:
@@ -240,7 +240,7 @@ def _activations(settings: TrainingSettings, unet: UNetSpatioTemporalConditionMo
     data, batch, dtype = settings.data, settings.batch_size, COMPUTE_DTYPES[settings.mixed_precision]
     mixed = dtype != torch.float32
     if mixed and not settings.cpu:
-        _normalise_as_on_a_gpu(unet)
+        _normalize_as_on_a_gpu(unet)
     unet.forward = torch.autocast("cpu", dtype=dtype, enabled=mixed)(unet.forward)  # as Accelerate does
     for parameter in unet.parameters():
         if parameter.requires_grad:
@@ -267,8 +267,8 @@ def _activations(settings: TrainingSettings, unet: UNetSpatioTemporalConditionMo
     return _most_alive(step)
 
 
-def _normalise_as_on_a_gpu(unet: nn.Module) -> None:
-    """Let normalisations compute in float32, as autocast does on a GPU and not on a CPU, where this may be counted."""
+def _normalize_as_on_a_gpu(unet: nn.Module) -> None:
+    """Let normalizations compute in float32, as autocast does on a GPU and not on a CPU, where this may be counted."""
     layers: list[nn.Module] = [layer for layer in unet.modules() if isinstance(layer, (nn.GroupNorm, nn.LayerNorm))]
     for layer in layers:
         layer.forward = _in_float32(layer.forward)

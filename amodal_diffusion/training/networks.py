@@ -1,4 +1,4 @@
-"""The networks that a run starts from: a checkpoint, a Stable Video Diffusion folder, or random weights."""
+"""The networks that training starts from: a checkpoint, a Stable Video Diffusion folder, or random weights."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def build_components(settings: TrainingSettings) -> StageComponents:
         settings: resolved training settings.
 
     Returns:
-        the networks, with the run's own sampling settings for the checkpoint to come.
+        the networks, with the sampling settings that the exported checkpoint will have.
 
     Raises:
         InputError: if a part is missing or does not fit the others.
@@ -207,7 +207,7 @@ def narrow_frozen(unet: nn.Module, dtype: torch.dtype) -> None:
     """Keep the frozen weights of linear and convolution layers in the dtype that autocast computes these layers in.
 
     The result of a step under autocast does not change: autocast would round the same weights each time. All other
-    parameters, such as those of normalisations, keep their dtype.
+    parameters, such as those of normalizations, keep their dtype.
 
     Args:
         unet: changed in place; ``requires_grad`` says what is frozen.

@@ -190,14 +190,14 @@ class Tracks:
         components: VAE and image encoder on the device of the work.
 
     Raises:
-        InputError: if a file or network cannot be used, or no clip looks the same twice.
+        InputError: if a file or network cannot be used, or no clip has the same pixels twice.
     """
 
     def __init__(self, settings: PrecomputeSettings, storage: TensorCache, components: StageComponents) -> None:
         if settings.data.occluders.annotations is not None and settings.sampling.fit == "crop":
             raise InputError(
-                "sampling.fit: crops follow what occluders leave visible, so no clip of stage 2 looks the same twice "
-                "and nothing can be encoded ahead; train without data.cache"
+                "sampling.fit: crops follow what occluders leave visible, so no clip of stage 2 has the same pixels "
+                "twice and nothing can be encoded ahead; train without data.cache"
             )
         self._latents = latent_cache(settings, storage, components)
         self._depth = frame_depth(settings, storage, components.vae.device)

@@ -62,7 +62,7 @@ class ImageEncoderSettings:
         hidden_size: width of its layers.
         num_hidden_layers: number of layers.
         num_attention_heads: attention heads of a layer.
-        seed: of the weights.
+        seed: of the random weights.
     """
 
     image_size: int = 64
@@ -109,7 +109,7 @@ class ModelSettings:
         scheduler: folder of the sampler, in place of the base's own.
         trainable: ``paper`` trains the temporal transformer blocks and ``conv_in``, ``all`` everything, ``lora``
             low-rank updates of these blocks, and ``conv_in`` (extra ``peft``).
-        lora: of ``trainable: lora``.
+        lora: size of the updates with ``trainable: lora``.
         attention: ``sdpa`` is torch's fused attention; ``plain`` multiplies matrices, which is a fifth faster on a CPU
             for the few tokens of a small model; ``xformers`` is the extra of that name.
         gradient_checkpointing: compute activations again in the backward pass, to save memory.
@@ -135,7 +135,7 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class OccluderSettings:
-    """What complete objects are hidden behind, to train stage 2 on clips that show no hidden colours.
+    """What complete objects are hidden behind, to train stage 2 on clips that show no hidden colors.
 
     Attributes:
         annotations: annotation file whose tracks are the occluders; may be that of the clips.
@@ -156,22 +156,22 @@ class DataSettings:
         annotations: annotation file in the layout of SAIL-VOS sequences, all of whose tracks are trained on; None
             trains on generated scenes.
         images: root of its frames; its own folder by default.
-        validation_annotations: annotation file of the clips that validation looks at, the first of them.
+        validation_annotations: annotation file for the validation, which takes its first tracks.
         validation_images: root of its frames; its own folder by default.
         index_folder: where the indices of annotation files are kept; beside the files by default.
-        occluders: for stage 2 on an annotation file.
+        occluders: what hides the objects, in stage 2 on an annotation file.
         clips: number of generated scenes of the training split.
         frames: frames ``F`` of a clip.
         height: pixels ``H`` that the model sees.
         width: pixels ``W`` that the model sees.
         scene_height: pixels of the scenes that are cropped (``sampling.fit: crop``); others are made at ``height``.
-        scene_width: likewise.
-        seed: of the generated scenes.
-        degraded_share: share of the generated scenes whose masks and depth are made like what tools give: ragged
-            borders, holes, a missed frame; noisy, blurred depth on another scale. Validation's stay exact.
+        scene_width: pixels of the scenes that are cropped.
+        seed: chooses the generated scenes; two seeds have no scene in common.
+        degraded_share: share of the generated scenes whose masks and depth are corrupted: ragged borders, holes, a
+            missing frame; noisy, blurred depth on another scale. Validation scenes stay exact.
         depthless_share: share of the generated scenes that come without depth.
-        guide_dropout: share of clips whose guide is left out (its latents are zero).
-        reversed_share: share of clips that are played backwards.
+        guide_dropout: share of clips whose guide is dropped (its latents are zero).
+        reversed_share: share of clips that are reversed in time.
         cache: folder that `train/precompute.py` has filled (docs/training.md). Of tracks, what it lacks is computed in
             the step; of generated scenes it must hold all. None computes everything in the step.
         workers: processes that load clips ahead; 0 loads them in the training process.
@@ -259,14 +259,14 @@ class OptimizerSettings:
 
     Attributes:
         name: ``adamw``, or ``adamw8bit`` whose moments take a quarter of the memory (extra ``bitsandbytes``).
-        learning_rate: at its peak.
-        betas: of AdamW.
-        weight_decay: of AdamW.
-        epsilon: of AdamW.
+        learning_rate: peak learning rate.
+        betas: decay of AdamW's two moments.
+        weight_decay: decoupled weight decay of AdamW.
+        epsilon: added to the root of the second moment.
         warmup_steps: steps over which the learning rate rises linearly from 0.
         schedule: after that, ``constant``, or ``cosine`` down to 0 at the last step.
         max_grad_norm: gradients longer than this are scaled down to it.
-        ema_decay: decay of the moving average of the weights, which is validated and exported; 0 is without.
+        ema_decay: decay of the moving average of the weights, which is validated and exported; 0 turns it off.
     """
 
     name: OptimizerName = "adamw"
@@ -282,11 +282,11 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class ValidationSettings:
-    """The look at fixed clips of the validation split during training.
+    """The validation on fixed clips during training.
 
     Attributes:
-        every: steps between two validations; 0 is without.
-        clips: number of clips, shared out over the processes.
+        every: steps between two validations; 0 turns them off.
+        clips: number of clips, distributed over the processes.
         pictures: clips shown in the picture.
     """
 
@@ -297,12 +297,12 @@ class ValidationSettings:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """All of a run.
+    """All settings of a training run.
 
     Attributes:
-        stage: what is trained.
-        output: folder of the run.
-        steps: optimizer steps in all.
+        stage: stage to train.
+        output: folder for checkpoints, log and exported model.
+        steps: total number of optimizer steps.
         batch_size: clips that a process takes at once.
         global_batch_size: clips of an optimizer step over all processes; the batches that each process takes before
             a step follow from it. None leaves them to ``gradient_accumulation_steps``.
@@ -311,10 +311,10 @@ class TrainingSettings:
             so does a VAE whose settings say ``force_upcast``.
         cpu: stay on the CPU where there is a GPU.
         conditioning_dropout: ``p`` of docs/method.md, section 3.
-        pixel_weight: weight of the squared error of decoded frames beside that of the latents; 0 is without. A light
-            autoencoder keeps it cheap.
-        pixel_frames: frames of each clip, in a row, that are decoded for it.
-        seed: of the weights, the order of the clips and all noise.
+        pixel_weight: weight of the squared error of decoded frames beside that of the latents; 0 turns it off. A
+            distilled autoencoder keeps it cheap.
+        pixel_frames: consecutive frames of each clip that are decoded for it.
+        seed: of new weights, the order of the clips and all noise.
         resume: ``auto`` goes on from the newest checkpoint in ``output`` if there is one, ``none`` refuses a folder
             that holds any, another value is the checkpoint's folder.
         checkpoint_every: steps between two checkpoints.
@@ -322,16 +322,16 @@ class TrainingSettings:
         max_minutes: stop after this time with a checkpoint and an export; 0 is no limit.
         on_bad_sample: what a clip that cannot be read does: ``stop`` ends the run with its name, ``skip`` counts it and
             takes the next clip of the data in its place.
-        max_bad_steps: stop after so many steps in a row whose loss is not finite; each is left out and noted.
+        max_bad_steps: stop after so many steps in a row whose loss is not finite; each is skipped and logged.
         log_every: steps between two lines of the log.
         tracker: where figures go beside `log.jsonl`: ``tensorboard``, ``wandb`` (extra of that name) or ``none``.
         dry_run: print the resolved settings and a memory plan, and stop.
-        model: the networks.
-        data: the clips.
-        noise: the noise levels.
-        optimizer: the optimizer.
-        validation: the look at fixed clips.
-        sampling: default sampling settings of the exported checkpoint, used by the validation too.
+        model: networks, and which part of the UNet is trained.
+        data: clips and caches.
+        noise: noise levels of training.
+        optimizer: AdamW, learning rate and moving average.
+        validation: validation on fixed clips.
+        sampling: sampling settings of the exported checkpoint and of the validation.
     """
 
     MOVED: ClassVar[Mapping[str, str]] = {
@@ -389,14 +389,14 @@ class TrainingSettings:
         if self.global_batch_size is not None and self.gradient_accumulation_steps != 1:
             raise InputError(
                 "gradient_accumulation_steps: follows from global_batch_size, expected 1 (the default) beside it, got "
-                f"{self.gradient_accumulation_steps}; leave out one of the two"
+                f"{self.gradient_accumulation_steps}; give one of the two"
             )
 
     def batches_per_step(self, processes: int) -> int:
         """Batches that each process takes before an optimizer step.
 
         Args:
-            processes: of the launch.
+            processes: number of processes of the launch.
 
         Raises:
             InputError: if no whole number of them makes up ``global_batch_size``.

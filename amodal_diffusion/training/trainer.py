@@ -89,7 +89,7 @@ def learning_rate(settings: OptimizerSettings, step: int, *, steps: int) -> floa
 
 
 class Trainer:
-    """A training run.
+    """Trains one stage: steps, checkpoints, validation, log, export.
 
     Args:
         settings: resolved training settings.
@@ -126,13 +126,13 @@ class Trainer:
         optimizer = settings.optimizer
         tell_deepspeed(accelerator, batch_size=settings.batch_size, max_grad_norm=optimizer.max_grad_norm)
         self.unet, self.optimizer = accelerator.prepare(unet, make_optimizer(self.parameters, optimizer))
-        self.parameters = list(trained_parameters(unet).values())  # others than before where they lie in shares now
+        self.parameters = list(trained_parameters(unet).values())  # FSDP has replaced them by sharded ones
         if settings.model.compile:
             unet.compile()  # in place: names of weights and the class of the network stay what they are
         needed = not settings.data.encoded or settings.pixel_weight > 0
         self._move_encoders(accelerator.device if needed else "cpu")
         decay = optimizer.ema_decay
-        at_once = holds_whole_network(accelerator)  # torch copies no lists of tensors that lie in shares
+        at_once = holds_whole_network(accelerator)  # torch copies no lists of sharded tensors
         self.ema = EMAModel(self.parameters, decay=decay, foreach=at_once) if decay else None
         self.checkpoints = Checkpoints(
             settings.output, accelerator, unet=unet, ema=self.ema, keep=settings.keep_checkpoints
@@ -210,7 +210,7 @@ class Trainer:
         return endless_batches(self.clips, order, counts, workers=self.settings.data.workers)
 
     def _step(self, batches: Iterator[Counted[Any]]) -> Verdict:
-        """One optimizer step over all accumulated batches, left out by all processes if one has no finite loss."""
+        """One optimizer step over all accumulated batches; if any process gets a NaN loss, all processes skip it."""
         accelerator, settings = self.accelerator, self.settings
         rate = learning_rate(settings.optimizer, self.progress.step, steps=settings.steps)
         for group in self.optimizer.param_groups:
@@ -240,7 +240,7 @@ class Trainer:
         elif accelerator.scaler is not None:
             accelerator.scaler.update()
         self.optimizer.zero_grad()
-        if self.ema is not None:  # of a step that was left out too: its own count of steps is the run's
+        if self.ema is not None:  # also after a skipped step: it counts the steps itself
             self.ema.step(self.parameters)
         clips = settings.batch_size * len(losses) * accelerator.num_processes
         self.progress = Progress(
@@ -273,7 +273,7 @@ class Trainer:
         )
 
     def _report_not_finite(self, taken: list[Counted[Any]], losses: list[Tensor]) -> None:
-        """Note the clips of a step that was left out; stop if too many were in a row."""
+        """Log the clips of a skipped step; stop after too many in a row."""
         names = [name for batch, loss in zip(taken, losses, strict=True) if not loss.isfinite() for name in batch.names]
         clips = gather_object(names) or gather_object([name for batch in taken for name in batch.names])
         self._log.event(self.progress, "skipped step", {"reason": "loss or gradient not finite", "clips": clips})
@@ -329,7 +329,7 @@ class Trainer:
         return PixelLoss(decode, settings.pixel_weight, settings.pixel_frames)
 
     def _validate(self, *, last: bool) -> bool:
-        """Look at fixed clips if it is time to; False if that broke off on a request to end."""
+        """Validate on fixed clips when it is due; False if a request to end broke it off."""
         step, every = self.progress.step, self.settings.validation.every
         if self.validate is None or every == 0 or not (last or step % every == 0):
             return True

@@ -18,7 +18,7 @@ from amodal_diffusion.training.encoded_scenes import EncodedScenes
 from amodal_diffusion.training.latents import LatentBatch, encode_batch
 from amodal_diffusion.training.networks import build_components
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
-from amodal_diffusion.training.settings import NoiseSettings, TrainingSettings
+from amodal_diffusion.training.settings import NoiseSettings, Precision, TrainingSettings
 from amodal_diffusion.types import InputError
 from tests.training.conftest import MakeSettings
 
@@ -40,20 +40,25 @@ def scenes_of(settings: TrainingSettings, components: StageComponents) -> Encode
     return EncodedScenes(settings, TensorCache(settings.data.cache), components)
 
 
-def test_stored_scenes_are_those_of_the_split_with_their_own_noise(cached: TrainingSettings) -> None:
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_stored_scenes_are_those_of_the_split_with_their_own_noise(
+    precision: Precision, cached: TrainingSettings
+) -> None:
+    cached = replace(cached, mixed_precision=precision)
     filled(cached)
     components = build_components(cached)
     scenes, clips = scenes_of(cached, components), training_clips(cached)
     scenes.check()
     assert len(scenes) == len(clips) == 4
     for index in (0, 3):
-        expected = encode_batch(
-            clips[index],
-            vae=components.vae,
-            image_encoder=components.image_encoder,
-            noise=cached.noise,
-            generators=[seeded_generator("precompute", cached.seed, index)],
-        ).to("cpu", torch.float16)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+            expected = encode_batch(
+                clips[index],
+                vae=components.vae,
+                image_encoder=components.image_encoder,
+                noise=cached.noise,
+                generators=[seeded_generator("precompute", cached.seed, index)],
+            ).to("cpu", torch.float16)
         for entry in fields(LatentBatch):
             assert torch.equal(getattr(scenes[index], entry.name), getattr(expected, entry.name))
 
