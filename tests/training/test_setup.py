@@ -6,10 +6,8 @@ import runpy
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
@@ -51,21 +49,6 @@ def test_a_mistake_is_one_line(config: Path, capsys: pytest.CaptureFixture[str])
     assert "error: stage: this script trains content_completion" in capsys.readouterr().err
     assert precompute_main(["--config", str(config)]) == 2
     assert "give --out DIR" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_script_trains_and_resumes_as_the_package_does(
-    stage: Stage, make_settings: MakeSettings, tmp_path: Path
-) -> None:
-    script: Any = runpy.run_path(str(ROOT / f"train/train_{stage}.py"))["train"]
-    whole = make_settings(stage=stage, steps=2, output=tmp_path / "package")
-    train(whole)
-    halves = replace(whole, output=tmp_path / "script")
-    for run, step in ((replace(halves, max_minutes=1e-9), 1), (halves, 2)):
-        AcceleratorState._reset_state(reset_partial_state=True)
-        assert script(run).step == step
-    one, two = (load_file(run.output / "model/unet/diffusion_pytorch_model.safetensors") for run in (whole, halves))
-    assert all(torch.equal(value, two[name]) for name, value in one.items())
 
 
 @pytest.mark.parametrize("program", ["train", "precompute", "train_autoencoder"])
