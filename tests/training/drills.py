@@ -214,21 +214,8 @@ def share_out_optimizer(_: Path) -> None:
     torch.accelerator.is_available = lambda: True
 
 
-DRILLS = {
-    entry.__name__: entry
-    for entry in (
-        record,
-        kill,
-        fill_disk,
-        small_disk,
-        not_finite,
-        damage,
-        linger,
-        pause,
-        share_out,
-        share_out_optimizer,
-    )  # fmt: skip
-}
+_ALL = (record, kill, fill_disk, small_disk, not_finite, damage, linger, pause, share_out, share_out_optimizer)
+DRILLS = {entry.__name__: entry for entry in _ALL}
 
 
 def train_with(drills: str, folder: Path, arguments: Sequence[str]) -> int:
