@@ -156,6 +156,7 @@ def test_activations_are_at_least_what_a_real_step_keeps(recipe: TrainingSetting
         assert planned <= 2 * sum(kept.values())
 
 
+@pytest.mark.slow
 def test_each_change_saves_what_it_says(recipe: TrainingSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = cache(plan_memory)
     monkeypatch.setattr(memory_plan, "plan_memory", counted)  # the report asks for the same plans
