@@ -173,6 +173,7 @@ def endless_batches(dataset: Clips[T], order: ClipOrder, counts: BatchCounts, *,
         collate_fn=_collect,
         persistent_workers=workers > 0,
         worker_init_fn=ignore_termination,
+        generator=torch.Generator(),  # else it draws from the global one as it starts, so once more after a resume
     )
     for batch in loader:
         if len(batch.clips) < len(batch.counts):
