@@ -446,7 +446,7 @@ def settings_of_format_1(values: Mapping[str, Any]) -> tuple[dict[str, Any], dic
 class SettingsParser(CommandParser):
     """A parser of settings, whose YAML files may have keys of version 0.1."""
 
-    def parse_string(self, content: str, path: str = "", **settings: Any) -> Namespace:  # type: ignore[override]  # noqa: ANN401
+    def parse_string(self, content: str, path: str = "", **settings: Any) -> Namespace:  # noqa: ANN401
         """Parse the content of a YAML file; a notice names the keys of version 0.1 and what they are called now.
 
         Args:
@@ -458,14 +458,15 @@ class SettingsParser(CommandParser):
             values = yaml.safe_load(content)
             today, renamed = settings_of_format_1(values) if isinstance(values, dict) else (values, {})
         except yaml.YAMLError:
-            return super().parse_string(content, path, **settings)  # whose error names the line
+            today, renamed = None, {}  # the parser's own error names the line
         except InputError as error:
             self.error(f"{path}: {error}", error)
         if renamed:
             names = ", ".join(f"{old} is now {new}" for old, new in renamed.items())
             logger.warning("%s: written for version 0.1; %s", path, names)
             content = yaml.safe_dump(today, sort_keys=False)
-        return super().parse_string(content, path, **settings)
+        parsed: Namespace = super().parse_string(content, path, **settings)
+        return parsed
 
 
 def parse_settings(cls: type[T], args: Sequence[str], *, prog: str | None = None, description: str | None = None) -> T:
