@@ -468,14 +468,15 @@ class SettingsParser(CommandParser):
             values = yaml.safe_load(content)
             today, renamed = settings_of_format_1(values) if isinstance(values, dict) else (values, {})
         except yaml.YAMLError:
-            return super().parse_string(content, path, **settings)  # whose error names the line
+            today, renamed = None, {}  # the parser's own error names the line
         except InputError as error:
             self.error(f"{path}: {error}", error)
         if renamed:
             names = ", ".join(f"{old} is now {new}" for old, new in renamed.items())
             logger.warning("%s: written for version 0.1; %s", path, names)
             content = yaml.safe_dump(today, sort_keys=False)
-        return super().parse_string(content, path, **settings)
+        parsed: Namespace = super().parse_string(content, path, **settings)
+        return parsed
 
 
 def parse_settings(cls: type[T], args: Sequence[str], *, prog: str | None = None, description: str | None = None) -> T:
