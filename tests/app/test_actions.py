@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+import torch
 
 from amodal_diffusion.app.actions import Actions, View
 from amodal_diffusion.app.completer import PageCompleter, count_windows
@@ -18,7 +19,7 @@ from amodal_diffusion.app.materials import Limits
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
 from amodal_diffusion.cli import main
 from amodal_diffusion.completion.request import ModelChoice
-from amodal_diffusion.frames.windows import sliding_windows
+from amodal_diffusion.frames.windows import WindowStream
 from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.io.prompts import Point, Prompts
 from amodal_diffusion.models.segmenters.protocol import ObjectMask
@@ -88,7 +89,15 @@ def nothing(_: float) -> None:
     """A visitor who does not look."""
 
 
-def test_it_completes_as_the_command_does(actions: Actions, ready: Session, model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_depth", [False, True])
+def test_it_completes_as_the_command_does(
+    actions: Actions, ready: Session, model: Path, tmp_path: Path, *, with_depth: bool
+) -> None:
+    depth: list[str] = []
+    if with_depth:
+        ready.depth = tmp_path / "depth.npy"
+        np.save(ready.depth, RGB.mean(axis=-1, dtype=np.float32))
+        depth = ["--depth", str(ready.depth)]
     shares: list[float] = []
     view = actions.complete(ready, shares.append, seed=7)
     assert shares == sorted(shares)
@@ -98,8 +107,10 @@ def test_it_completes_as_the_command_does(actions: Actions, ready: Session, mode
     assert all(path.is_file() and path.is_relative_to(ready.folder) for path in linked(view))
     packed = next(path for path in linked(view) if path.suffix == ".zip")
     inputs = [str(ready.clip), "--masks", str(ready.masks), "--model", str(model), "--device", "cpu", "--seed", "7"]
-    assert main(["complete", *inputs, "--out", str(tmp_path / "out"), "-q"]) == 0
+    assert main(["complete", *inputs, *depth, "--out", str(tmp_path / "out"), "-q"]) == 0
     pictures = {file.relative_to(tmp_path / "out"): file for file in (tmp_path / "out" / "objects").rglob("*.png")}
+    assert {name.parent.name for name in pictures} == {"amodal_masks", "completed"}
+    assert len(pictures) == 2 * 2 * FRAMES  # a mask and a layer of each of two objects
     with zipfile.ZipFile(packed) as archive:
         assert {f"results/{name.as_posix()}" for name in pictures} <= set(archive.namelist())
         for name, file in pictures.items():
@@ -214,7 +225,15 @@ def test_examples_are_ready_to_complete(actions: Actions, session: Session) -> N
 
 @pytest.mark.parametrize("frames", [1, 3, 4, 5, 7, 8, 10, 31])
 def test_windows_are_counted_as_they_are_cut(frames: int) -> None:
-    assert count_windows(frames, 4) == len(list(sliding_windows(range(frames), size=4, overlap=1)))
+    stream = WindowStream[int](size=4, overlap=1)
+    windows = []
+    for frame in range(frames):
+        window = stream.push(frame)
+        if window is not None:
+            stream.add(window, torch.zeros(len(window.items)))
+            windows.append(window)
+    windows += filter(None, [stream.finish()])
+    assert count_windows(frames, 4) == len(windows)
 
 
 def test_completer_says_what_it_runs(completer: PageCompleter, model: Path) -> None:
