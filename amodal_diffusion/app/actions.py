@@ -1,4 +1,4 @@
-"""What happens when a visitor does something on the page; knows nothing of how the page looks."""
+"""The actions of the page, such as loading a clip or completing it, independent of Gradio and of the layout."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from PIL import Image
 
 from amodal_diffusion.app.completer import PageCompleter, PageTask
 from amodal_diffusion.app.drawing import Painting, write_clicked
-from amodal_diffusion.app.examples import Example, write_example
-from amodal_diffusion.app.materials import Limits, open_masks, take_clip, take_masks
+from amodal_diffusion.app.materials import Example, Limits, open_masks, take_clip, take_masks, write_example
 from amodal_diffusion.app.sessions import Session, Sessions
 from amodal_diffusion.app.views import (
     Pane,
+    draw_amodal,
     draw_completed,
     draw_pane,
     draw_visible,
-    draw_whole,
     links,
     pack,
     uncertainty,
@@ -35,12 +34,12 @@ from amodal_diffusion.types import InputError, UInt8Array
 
 @dataclass(frozen=True)
 class View:
-    """What is shown after an action.
+    """Output of an action.
 
     Attributes:
         status: one line of Markdown.
-        html: pictures side by side.
-        files: links to the results, or nothing.
+        html: the viewer, pictures side by side.
+        files: HTML links to the results; empty if there are none.
     """
 
     status: str
@@ -49,32 +48,27 @@ class View:
 
 
 class Actions:
-    """All actions; each is for one session.
+    """The actions; each takes the session that it works on.
 
     Attributes:
-        segmenter: makes masks of clicks; None where there is none.
+        segmenter: turns clicks into modal masks; None if the page was started without one.
     """
 
     def __init__(
         self, sessions: Sessions, completer: PageCompleter, limits: Limits, *, segmenter: Segmenter | None = None
     ) -> None:
-        """Take what the actions work with.
+        """Store the dependencies.
 
         Args:
-            sessions: those that are open.
-            completer: does the work, one clip at a time.
-            limits: what the page takes.
-            segmenter: makes masks of clicks; None where there is none.
+            sessions: the open sessions.
+            completer: completes one clip at a time.
+            limits: upper limits of uploads.
+            segmenter: turns clicks into modal masks; None disables clicks.
         """
         self._sessions, self._completer, self._limits, self.segmenter = sessions, completer, limits, segmenter
 
     def load_example(self, session: Session, example: Example) -> View:
-        """Choose a generated clip with its masks.
-
-        Args:
-            session: of the page.
-            example: which one.
-        """
+        """Choose a generated clip with its modal masks and depth."""
         files = write_example(example, session.fresh_folder("example"))
         clip = self._choose(session, open_clip(files.frames))
         session.masks, session.depth = files.masks, files.depth
@@ -86,7 +80,7 @@ class Actions:
         """Choose an uploaded clip.
 
         Args:
-            session: of the page.
+            session: loses its earlier clip, masks and results.
             files: as `take_clip` takes them.
 
         Raises:
@@ -94,14 +88,14 @@ class Actions:
         """
         clip = self._choose(session, take_clip(files, session.fresh_folder("clip"), self._limits))
         pane = draw_pane(Pane("Clip", "", session.fresh_folder("view") / "clip"), draw_visible(clip, []))
-        status = f"{_size(clip)}. Now show what can be seen of the object: step 2."
+        status = f"{_size(clip)}. Now mark the visible part of the object: step 2."
         return View(status, viewer([pane], num_frames=clip.num_frames, fps=clip.fps))
 
     def load_masks(self, session: Session, files: Sequence[Path]) -> View:
-        """Take uploaded masks.
+        """Take uploaded modal masks.
 
         Args:
-            session: of the page; has a clip.
+            session: must have a clip.
             files: as `take_masks` takes them.
 
         Raises:
@@ -112,11 +106,17 @@ class Actions:
         return self._show_masks(session, clip, _size(clip))
 
     def frame(self, session: Session, index: int) -> tuple[UInt8Array, UInt8Array | None]:
-        """A frame to paint on, uint8 ``[H, W, 3]``, and its paint, uint8 ``[H, W, 4]``, if any.
+        """Read a frame and its paint.
 
         Args:
-            session: of the page; has a clip.
-            index: of the frame.
+            session: must have a clip.
+            index: frame number, from 0.
+
+        Returns:
+            the frame, uint8 ``[H, W, 3]``, and its paint, uint8 ``[H, W, 4]``, or None where nothing is painted.
+
+        Raises:
+            InputError: if the clip has no such frame.
         """
         for number, rgb in enumerate(self._clip(session)):
             if number == index:
@@ -124,13 +124,13 @@ class Actions:
         raise InputError(f"frame: no frame {index} in a clip of {session.num_frames}")
 
     def use_painting(self, session: Session) -> View:
-        """Make masks of what is painted.
+        """Turn the painting into modal masks.
 
         Args:
-            session: of the page; has a clip.
+            session: must have a clip.
 
         Raises:
-            InputError: if frames are missing; says which.
+            InputError: if the first or the last frame is not painted, or nothing is.
         """
         clip = self._clip(session)
         folder = session.fresh_folder("painted")
@@ -141,15 +141,15 @@ class Actions:
         return self._show_masks(session, clip, f"{_size(clip)}{filled}")
 
     def use_clicks(self, session: Session, on_share: Callable[[float], None]) -> View:
-        """Find the objects that are clicked on in all frames.
+        """Segment the clicked objects in all frames.
 
         Args:
-            session: of the page; has a clip.
-            on_share: called with the share that is done.
+            session: must have a clip.
+            on_share: called with the progress, 0 to 1.
 
         Raises:
             InputError: if there is no segmenter or no click, or a click selects nothing.
-            StoppedError: if the visitor asked to stop.
+            StoppedError: if the visitor pressed Stop.
         """
         clip = self._clip(session)
         if self.segmenter is None:
@@ -164,14 +164,14 @@ class Actions:
         """Complete the objects.
 
         Args:
-            session: of the page; has a clip and masks.
-            on_share: called with the share that is done.
-            seed: the same seed, the same result.
-            samples: answers of each object's shape; above 1, it is shown where they differ.
+            session: must have a clip and masks.
+            on_share: called with the progress, 0 to 1.
+            seed: of the noise; the same seed gives the same result.
+            samples: amodal masks sampled for each object; above 1, a pane shows where the samples differ.
 
         Raises:
-            InputError: if something is missing, or other work of this page is going on.
-            StoppedError: if the visitor asked to stop.
+            InputError: if the clip or the masks are missing, or this page is already at work.
+            StoppedError: if the visitor pressed Stop.
         """
         clip = self._clip(session)
         if session.masks is None:
@@ -198,26 +198,23 @@ class Actions:
         )
 
     def stop(self, session: Session) -> bool:
-        """End the work that is going on, before its next step.
-
-        Args:
-            session: of the page.
+        """End the session's work before its next step.
 
         Returns:
-            whether there is one.
+            whether any work was going on.
         """
         session.stop.set()
         return session.running
 
     def picture(self, session: Session, pixels: UInt8Array) -> str:
-        """Write a picture that the page shows to this visitor alone.
+        """Write a picture that only this visitor can read.
 
         Args:
-            session: of the page.
+            session: its folder holds the picture.
             pixels: uint8 ``[H, W, 3 or 4]``.
 
         Returns:
-            its path.
+            the path of the picture.
         """
         path = session.fresh_folder("paint") / "frame.png"
         Image.fromarray(np.asarray(pixels)).save(path)
@@ -225,7 +222,7 @@ class Actions:
 
     @contextmanager
     def _work(self, session: Session, on_share: Callable[[float], None]) -> Iterator[Callable[[float], None]]:
-        """Note that the page is at work; what is yielded passes the share on, or ends the work if asked to."""
+        """Mark the session as running; the yielded callback reports progress and raises StoppedError after Stop."""
         if session.running:
             raise InputError("this page is at work already; wait, or press Stop")
         session.running = True
@@ -242,7 +239,7 @@ class Actions:
             self._sessions.finish(session)
 
     def _choose(self, session: Session, clip: ClipReader) -> ClipReader:
-        """Begin with a clip; what was there of an earlier one goes."""
+        """Start over with a clip and remove everything of the earlier one."""
         if session.running:
             raise InputError("this page is at work; wait, or press Stop, before another clip")
         for folder in session.folder.iterdir():
@@ -261,19 +258,19 @@ class Actions:
         if session.masks is None:
             raise RuntimeError("no masks to show")
         tracks = open_masks(session.masks, clip)
-        pane = Pane("What can be seen", "as given", session.fresh_folder("view") / "visible")
+        pane = Pane("Visible part", "input", session.fresh_folder("view") / "visible")
         draw_pane(pane, draw_visible(clip, list(tracks.values())))
         ready = f"{status}. Masks: {_count(len(tracks), 'object')}. Ready: press **Complete** in step 3."
         return View(ready, viewer([pane], num_frames=clip.num_frames, fps=clip.fps))
 
 
 def _result_panes(clip: ClipReader, tracks: Mapping[str, MaskTrack], results: Path, folder: Path) -> list[Pane]:
-    """Draw what was given, what was predicted, and each object's layers."""
-    visible = Pane("What can be seen", "as given", folder / "visible")
+    """Draw the modal masks, the amodal masks, and each object's layers and uncertainty."""
+    visible = Pane("Visible part", "input", folder / "visible")
     whole = Pane("Whole object", "stripes: hidden, predicted", folder / "whole")
     panes = [
         draw_pane(visible, draw_visible(clip, list(tracks.values()))),
-        draw_pane(whole, draw_whole(clip, tracks, results)),
+        draw_pane(whole, draw_amodal(clip, tracks, results)),
     ]
     for number, name in enumerate(tracks):
         title = "Completed" if len(tracks) == 1 else f"Completed: object {name}"
@@ -282,7 +279,7 @@ def _result_panes(clip: ClipReader, tracks: Mapping[str, MaskTrack], results: Pa
         uncertain = uncertainty(results, name)
         if uncertain is not None:
             pane = Pane(
-                title.replace("Completed", "Uncertain"), "bright: answers differ", folder / f"uncertain-{number}"
+                title.replace("Completed", "Uncertain"), "bright: samples differ", folder / f"uncertain-{number}"
             )
             panes.append(draw_pane(pane, uncertain))
     return panes

@@ -26,13 +26,13 @@ class PageTask:
 
     Attributes:
         clip: a video or a folder of pictures.
-        masks: visible part of each object, as `read_masks` takes them.
-        depth: of the clip, nearer is larger; None where there is none.
-        out: folder of the results, made whole or not at all.
-        num_frames: of the clip.
-        num_objects: in the masks.
-        seed: the same seed gives the same result.
-        samples: predictions of each object's shape; above 1, the results say how far they differ.
+        masks: modal masks of each object, as `read_masks` takes them.
+        depth: depth files, nearer is larger, as `open_depth` takes them; None where there are none.
+        out: result folder, written completely or not at all.
+        num_frames: frames in the clip.
+        num_objects: objects in the masks.
+        seed: of the noise; the same seed gives the same result.
+        samples: amodal masks sampled for each object; above 1, the results hold a video of where they differ.
     """
 
     clip: Path
@@ -50,10 +50,10 @@ class PageCompleter:
 
     Args:
         model: the networks, and where they run.
-        preset: how they are sampled; the checkpoint's default when None.
+        preset: sampling settings; the checkpoint's default when None.
 
     Raises:
-        InputError: if they cannot be loaded.
+        InputError: if the networks cannot be loaded.
     """
 
     def __init__(self, model: ModelChoice, preset: Preset | None = None) -> None:
@@ -74,8 +74,8 @@ class PageCompleter:
         """Complete a clip into the task's folder.
 
         Args:
-            task: the clip, its masks and where the results go.
-            on_step: called often with the share that is done, from 0 to 1: that of the denoising steps, which take
+            task: the clip, its masks and the result folder.
+            on_step: called before each denoising step with the share of these steps that are done, 0 to 1; they take
                 nearly all of the time. An exception that it raises ends the work.
 
         Raises:
@@ -106,14 +106,14 @@ class PageCompleter:
 
 
 def count_calls(config: SamplingConfig, num_frames: int) -> int:
-    """Calls of a stage's network for one object and sample of a clip, at most.
+    """Upper bound of a stage's UNet calls for one object and one sample.
 
     Args:
-        config: of the stage.
-        num_frames: of the clip.
+        config: sampling settings of the stage.
+        num_frames: frames in the clip.
 
     Returns:
-        0 where color propagation leaves the network's painting without weight, and seldom calls it.
+        0 if color propagation gives the network's painting no weight, so that it is seldom called.
     """
     if config.beyond.color_propagation and config.beyond.blend_weight == 0:
         return 0
@@ -121,11 +121,11 @@ def count_calls(config: SamplingConfig, num_frames: int) -> int:
 
 
 def count_windows(num_frames: int, size: int) -> int:
-    """Windows that a stage cuts a clip into.
+    """Number of overlapping windows that a stage cuts a clip into.
 
     Args:
-        num_frames: of the clip.
-        size: of a window.
+        num_frames: frames in the clip.
+        size: frames in a window.
     """
     fresh = size - size // 4
     return 1 + max(0, -(-(num_frames - size) // fresh))

@@ -1,7 +1,7 @@
-"""Stands before Gradio: gives each browser a secret, and hands out and takes in no file that is another visitor's.
+"""Access control in front of Gradio: a secret cookie for each browser, and no access to another visitor's files.
 
-Gradio serves every file of its cache to everyone who asks for it by path. Here a file is served only to the visitor
-whose it is, and no visitor can name another's file, or an address elsewhere, as input.
+Gradio serves every file of its cache to everyone who knows its path. This middleware serves a file only to the visitor
+who owns it, and rejects events that name another visitor's file or a URL of another host as input.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Guard:
         """Wrap an application.
 
         Args:
-            app: Gradio's.
-            sessions: knows whose a file is.
+            app: Gradio's ASGI application.
+            sessions: decides which visitor may read a file.
         """
         self._app, self._sessions = app, sessions
 
@@ -64,7 +64,7 @@ class Guard:
             await self._app(scope, receive, send)
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send, visitor: str) -> None:
-        """Pass an upload on, and note whose the files are before their paths are told."""
+        """Pass an upload on, and grant its files to the visitor before the response tells their paths."""
         started: Message = {}
         body = b""
 
@@ -84,7 +84,7 @@ class Guard:
         await self._app(scope, receive, listen)
 
     async def _event(self, scope: Scope, receive: Receive, send: Send, visitor: str) -> None:
-        """Pass an event on if all files that it names are the visitor's."""
+        """Pass an event on if the visitor may read all files that it names."""
         body, more = b"", True
         while more:
             message = await receive()
@@ -116,10 +116,13 @@ class Guard:
 
 
 def visitor_of(scope: Scope) -> tuple[str, bool]:
-    """The secret that a browser shows, or a new one; and whether it was shown.
+    """Read the visitor's secret from the cookie, or make a new one.
 
     Args:
-        scope: of the connection.
+        scope: ASGI scope of the connection.
+
+    Returns:
+        the secret, and whether the browser sent it.
     """
     try:
         cookie = SimpleCookie(_header(scope, b"cookie")).get(COOKIE)
@@ -131,7 +134,7 @@ def visitor_of(scope: Scope) -> tuple[str, bool]:
 
 
 def _paths(value: object) -> Iterator[str]:
-    """All that Gradio takes for a file's place, however deep."""
+    """Every string that Gradio would take for a file's path or URL, at any depth."""
     if isinstance(value, dict):
         for key, entry in value.items():
             if key in ("path", "url") and isinstance(entry, str):
@@ -149,7 +152,7 @@ def _header(scope: Scope, name: bytes) -> str:
 
 
 def _with_cookie(scope: Scope, visitor: str) -> Scope:
-    """The same connection as if the browser had shown its new secret already."""
+    """The same connection as if the browser had already sent its new secret."""
     others = [(key, value) for key, value in scope["headers"] if key != b"cookie"]
     return {**scope, "headers": [*others, (b"cookie", f"{COOKIE}={visitor}".encode())]}
 

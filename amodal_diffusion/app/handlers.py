@@ -1,4 +1,4 @@
-"""Between Gradio's events and values, and the actions."""
+"""Gradio's event handlers: they convert between the values of components and the arguments of the actions."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ import numpy as np
 
 from amodal_diffusion.app.actions import Actions, View
 from amodal_diffusion.app.drawing import draw_clicks, labels_of
-from amodal_diffusion.app.examples import Example
 from amodal_diffusion.app.guard import COOKIE
+from amodal_diffusion.app.materials import Example
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
 from amodal_diffusion.io.prompts import Point
 from amodal_diffusion.types import InputError
 
-Update = Any  # what Gradio takes as the new state of a part
+Update = Any  # what Gradio takes as the new state of a component
 _PROGRESS = gr.Progress()  # as a default value, which is how Gradio finds it
 BESIDE = "not the object"
 """The choice that makes a click say where the object is not."""
 
 
 class Handlers:
-    """Each takes what parts of the page hold and returns what parts become."""
+    """Each handler takes the values of components and returns their updates."""
 
     def __init__(self, actions: Actions, sessions: Sessions) -> None:
-        """Take what does the work.
+        """Store the dependencies.
 
         Args:
-            actions: what is done.
-            sessions: those that are open.
+            actions: called by the handlers.
+            sessions: the open sessions.
         """
         self._actions, self._sessions = actions, sessions
 
@@ -55,17 +55,17 @@ class Handlers:
             return [*_shown(view), *self._fresh(session), None]
 
     def load_masks(self, files: list[str] | None, request: gr.Request) -> list[Update]:
-        """Take uploaded masks."""
+        """Take uploaded modal masks."""
         with self._session(request) as session:
             return _shown(self._actions.load_masks(session, [Path(file) for file in files or []]))
 
     def show_frame(self, frame: float, request: gr.Request) -> list[Update]:
-        """Put a frame on the easel."""
+        """Show a frame in the paint editor."""
         with self._session(request) as session:
             return [self._canvas(session, int(frame)), int(frame), _painted(session, int(frame))]
 
     def paint(self, value: dict[str, Any] | None, frame: float, request: gr.Request) -> Update:
-        """Note what is painted on the frame on the easel."""
+        """Store the paint on the frame in the editor."""
         with self._session(request) as session:
             background = (value or {}).get("background")
             if value is None or background is None or not 0 <= frame < session.num_frames:
@@ -77,20 +77,20 @@ class Handlers:
             return _painted(session, int(frame))
 
     def paint_nothing(self, frame: float, request: gr.Request) -> list[Update]:
-        """Note that the frame on the easel shows nothing of any object."""
+        """Mark the frame in the editor as empty: no object is visible in it."""
         with self._session(request) as session:
             rgb, _ = self._actions.frame(session, int(frame))
             session.painting.put(int(frame), np.zeros(rgb.shape[:2], np.uint8))
             return [self._canvas(session, int(frame)), _painted(session, int(frame))]
 
     def forget(self, frame: float, request: gr.Request) -> list[Update]:
-        """Take the paint off the frame on the easel."""
+        """Remove the paint from the frame in the editor."""
         with self._session(request) as session:
             session.painting.forget(int(frame))
             return [self._canvas(session, int(frame)), _painted(session, int(frame))]
 
     def use_painting(self, request: gr.Request) -> list[Update]:
-        """Make masks of what is painted."""
+        """Turn the painting into modal masks."""
         with self._session(request) as session:
             return _shown(self._actions.use_painting(session))
 
@@ -102,20 +102,20 @@ class Handlers:
     def click(
         self, frame: float, object_name: str, side: str, request: gr.Request, place: gr.SelectData
     ) -> list[Update]:
-        """Note a click."""
+        """Add a click."""
         with self._session(request) as session:
             x, y = place.index
             session.clicks.append(Point(float(x), float(y), int(frame), side != BESIDE, object_name))
             return self._clicks(session, int(frame))
 
     def undo_click(self, frame: float, request: gr.Request) -> list[Update]:
-        """Take the last click back."""
+        """Remove the last click."""
         with self._session(request) as session:
             del session.clicks[-1:]
             return self._clicks(session, int(frame))
 
     def use_clicks(self, request: gr.Request, progress: gr.Progress = _PROGRESS) -> list[Update]:
-        """Make masks of the clicks."""
+        """Turn the clicks into modal masks."""
         return self._work(request, progress, "Finding", self._actions.use_clicks)
 
     def complete(
@@ -126,17 +126,17 @@ class Handlers:
         return self._work(request, progress, "Completing", action)
 
     def stop(self, request: gr.Request) -> None:
-        """End the work that is going on."""
+        """Stop the running action."""
         with self._session(request) as session:
             if not self._actions.stop(session):
                 gr.Info("Nothing is at work.")
 
     def leave(self, request: gr.Request) -> None:
-        """Clear a page away that was closed."""
+        """Close the session of a page that was closed."""
         self._sessions.close(*_identity(request))
 
     def _work(self, request: gr.Request, progress: gr.Progress, what: str, action: Callable[..., View]) -> list[Update]:
-        """Do what takes long, with its progress on the page, until it is done or stopped."""
+        """Run a long action with its progress on the page, until it is done or stopped."""
         progress(0.0, desc="Preparing")
         with self._session(request) as session:
             try:
@@ -146,7 +146,7 @@ class Handlers:
 
     @contextmanager
     def _session(self, request: gr.Request) -> Iterator[Session]:
-        """The page's session; a visitor's mistake becomes one line on the page, without the server's folders."""
+        """The page's session; an InputError becomes one line on the page, without the server's folders in it."""
         session = self._sessions.get(*_identity(request))
         try:
             yield session
@@ -155,7 +155,7 @@ class Handlers:
             raise gr.Error(re.sub(folders, "", str(error)), duration=20, print_exception=False) from error
 
     def _fresh(self, session: Session) -> list[Update]:
-        """The parts of step 2 for a new clip."""
+        """Updates of step 2 for a new clip."""
         last = session.num_frames - 1
         slider = gr.Slider(maximum=max(last, 1), value=0, interactive=last > 0)
         easel = [slider, self._canvas(session, 0), 0, _painted(session, 0)]

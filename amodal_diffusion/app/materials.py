@@ -1,4 +1,4 @@
-"""Uploaded files become a clip or masks in a folder of the page, within limits that are said when they are met."""
+"""The clips and masks that a page works on: generated examples, and uploads within the limits of the page."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
+from amodal_diffusion.evaluation.track_files import TrackFiles, write_track
 from amodal_diffusion.io.images import SUFFIXES
 from amodal_diffusion.io.mask_files import MaskTrack, fit_track, read_masks
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
-from amodal_diffusion.types import InputError
+from amodal_diffusion.synthetic import make_scene
+from amodal_diffusion.types import InputError, VideoClip
 
 _MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the page takes.
+    """Limits of uploads.
 
     Attributes:
-        megabytes: of an upload, as it comes and unpacked.
-        frames: of a clip.
+        megabytes: largest size of an upload, both packed and unpacked, in MiB.
+        frames: largest number of frames of a clip.
     """
 
     megabytes: int
@@ -33,7 +36,7 @@ class Limits:
         """Raise an InputError if a clip is too long.
 
         Args:
-            found: its frames.
+            found: number of frames of the clip.
         """
         if found > self.frames:
             raise InputError(
@@ -45,7 +48,7 @@ class Limits:
         """Raise an InputError if files are too large.
 
         Args:
-            found: bytes of all together, unpacked.
+            found: unpacked size of all files together, in bytes.
         """
         if found > self.megabytes * _MIB:
             raise InputError(
@@ -59,8 +62,8 @@ def take_clip(files: Sequence[Path], folder: Path, limits: Limits) -> ClipReader
 
     Args:
         files: one video, one zip of pictures, or pictures.
-        folder: empty, of the page.
-        limits: what the page takes.
+        folder: empty; the files are copied or unpacked into it.
+        limits: upper limits of size and length.
 
     Raises:
         InputError: if it is no clip, or larger than the limits.
@@ -74,13 +77,13 @@ def take_masks(files: Sequence[Path], folder: Path, limits: Limits, clip: ClipRe
     """Bring uploaded masks into a folder.
 
     Args:
-        files: one video, one zip of pictures or of a folder an object, or pictures.
-        folder: empty, of the page.
-        limits: what the page takes.
-        clip: that they are of.
+        files: one video, one zip of pictures or of one folder for each object, or pictures.
+        folder: empty; the files are copied or unpacked into it.
+        limits: upper limit of the size.
+        clip: frames that the masks must fit.
 
     Returns:
-        what `complete` is given as masks.
+        the path that `complete` takes as ``--masks``.
 
     Raises:
         InputError: if they are no masks, do not fit the clip, or are larger than the limits.
@@ -91,14 +94,17 @@ def take_masks(files: Sequence[Path], folder: Path, limits: Limits, clip: ClipRe
 
 
 def open_masks(path: Path, clip: ClipReader) -> dict[str, MaskTrack]:
-    """Open masks and hold them against their clip.
+    """Open masks and check that they fit their clip.
 
     Args:
-        path: of the masks.
-        clip: that they are of.
+        path: as `read_masks` takes it.
+        clip: frames that the masks must fit.
+
+    Returns:
+        the modal masks of each object, by name.
 
     Raises:
-        InputError: if they cannot be read, do not fit, or show an object nowhere.
+        InputError: if they cannot be read, do not fit the clip, or an object's masks are all empty.
     """
     tracks = {name: fit_track(track, clip, what="masks") for name, track in read_masks(path).items()}
     empty = [name for name, track in tracks.items() if not any(track.areas)]
@@ -110,7 +116,7 @@ def open_masks(path: Path, clip: ClipReader) -> dict[str, MaskTrack]:
 
 
 def _settle(files: Sequence[Path], folder: Path, limits: Limits, *, what: str, most: int | None) -> Path:
-    """Copy or unpack uploads; the path that `open_clip` or `read_masks` takes."""
+    """Copy or unpack uploads into a folder, and return the path that `open_clip` or `read_masks` takes."""
     if not files:
         raise InputError(f"{what}: nothing was uploaded; choose a video, a zip, or pictures")
     limits.check_bytes(sum(file.stat().st_size for file in files))
@@ -133,7 +139,7 @@ def _settle(files: Sequence[Path], folder: Path, limits: Limits, *, what: str, m
 
 
 def _unpack(packed: Path, folder: Path, limits: Limits, *, what: str, most: int | None) -> None:
-    """Unpack the pictures of a zip, whatever its entries claim of their names and sizes."""
+    """Unpack the pictures of a zip, trusting neither the names nor the sizes that its entries claim."""
     try:
         with zipfile.ZipFile(packed) as archive:
             entries = [entry for entry in archive.infolist() if _is_picture(entry.filename)]
@@ -182,3 +188,47 @@ def _inner(folder: Path) -> Path:
         folder = entries[0]
         entries = list(folder.iterdir())
     return folder
+
+
+_FRAMES, _HEIGHT, _WIDTH = 16, 192, 384  # of an example: large enough to look at
+
+
+@dataclass(frozen=True)
+class Example:
+    """A generated scene of the test split, which no training saw.
+
+    Attributes:
+        title: the object and what hides it, for the button.
+        seed: number of the scene in the split.
+    """
+
+    title: str
+    seed: int
+
+
+EXAMPLES = (
+    Example("Mushroom behind a fence", 255),
+    Example("Leaf behind a ladder", 4),
+    Example("Heart behind boards", 10),
+)
+
+
+def write_example(example: Example, folder: Path) -> TrackFiles:
+    """Draw a scene, and write its frames, its target's modal masks and its depth.
+
+    Args:
+        example: the scene to draw.
+        folder: created if it does not exist.
+    """
+    scene = make_scene(example.seed, split="test-v1", frames=_FRAMES, height=_HEIGHT, width=_WIDTH, with_rgb=True)
+    if scene.rgb is None:
+        raise RuntimeError(f"{scene.name}: asked for RGB and got none")
+    target = scene.target
+    track = MaskTarget(
+        identity=scene.name,
+        clip=VideoClip(scene.rgb, target.modal, scene.fps),
+        amodal_mask=target.amodal,
+        depth=scene.depth,
+        amodal_rgb=target.rgb,
+    )
+    return write_track(track, folder)

@@ -1,4 +1,4 @@
-"""How the page looks, and which handler each part of it calls."""
+"""The layout of the page, and the handler of each component."""
 
 from __future__ import annotations
 
@@ -10,28 +10,27 @@ import gradio as gr
 
 from amodal_diffusion.app.actions import Actions
 from amodal_diffusion.app.drawing import OBJECTS
-from amodal_diffusion.app.examples import EXAMPLES
 from amodal_diffusion.app.handlers import BESIDE, Handlers
-from amodal_diffusion.app.materials import Limits
+from amodal_diffusion.app.materials import EXAMPLES, Limits
 from amodal_diffusion.app.sessions import Sessions
 from amodal_diffusion.frames.drawing import COLOURS
 
 TITLE = "Whole objects from partly hidden ones"
 _INTRO = """# {title}
-A clip and what can be seen of an object in it go in; the whole object comes out, in shape and colour, also where
+Give a clip and mark the visible part of an object; the page returns the whole object, in shape and color, also where
 something hides it. Model: **{model}**. Files are kept apart for each visitor and removed when this page is closed.
 """
-_PAINT = """Paint what can be **seen** of the object, not what is hidden; several objects: a colour each. Paint at least
+_PAINT = """Paint what can be **seen** of the object, not what is hidden; several objects: a color each. Paint at least
 the first and the last frame. Frames between two painted ones are filled in by moving and reshaping the outline evenly:
 look at them before you complete, and paint those that are wrong."""
-_UPLOAD = """White on black, one mask for each frame: a zip of PNG (a palette or several grey values: one object each),
+_UPLOAD = """White on black, one mask for each frame: a zip of PNG (a palette or several gray values: one object each),
 a zip with a folder an object, a mask video, or the PNG files themselves."""
 _CLICK = "Click on the object, in any frame; it is found in all of them. Where too much is found, click there as well."
 _NO_SEGMENTER = """Clicks need a segmenter, and none comes with this program: `hf download facebook/sam2.1-hiera-tiny
 --local-dir sam2.1-hiera-tiny`, then start the page with `--segmenter sam2.1-hiera-tiny`. Painting and uploading always
 work."""
 _WAITING = (
-    '<p class="amodal-note">The clip appears here: first what can be seen, then the completed object beside it.</p>'
+    '<p class="amodal-note">The clip appears here: first the visible part, then the completed object beside it.</p>'
 )
 
 
@@ -39,10 +38,10 @@ def build_page(actions: Actions, sessions: Sessions, *, model: str, limits: Limi
     """Lay out the page.
 
     Args:
-        actions: what is done.
-        sessions: those that are open.
-        model: what completes, in words.
-        limits: what the page takes.
+        actions: called by the handlers.
+        sessions: the open sessions.
+        model: description of the model, for the introduction.
+        limits: upper limits of uploads.
     """
     handlers = Handlers(actions, sessions)
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
@@ -51,7 +50,7 @@ def build_page(actions: Actions, sessions: Sessions, *, model: str, limits: Limi
             with gr.Column(scale=5, min_width=380):
                 gr.Markdown("### 1 · Clip")
                 clip = _ClipPart(limits)
-                gr.Markdown("### 2 · What can be seen of the object")
+                gr.Markdown("### 2 · Visible part of the object")
                 with gr.Tabs():
                     with gr.Tab("Paint"):
                         easel = _PaintPart()
@@ -76,7 +75,7 @@ def build_page(actions: Actions, sessions: Sessions, *, model: str, limits: Limi
 
 
 class _ClipPart:
-    """Examples and the upload of a clip."""
+    """Step 1: examples, and the upload of a clip."""
 
     def __init__(self, limits: Limits) -> None:
         gr.Markdown("Examples, with masks:")
@@ -90,12 +89,12 @@ class _ClipPart:
 
 
 class _PaintPart:
-    """A frame to paint on."""
+    """Step 2, by painting: an editor with one frame."""
 
     def __init__(self) -> None:
         gr.Markdown(_PAINT)
         self.slider = gr.Slider(0, 1, value=0, step=1, label="Frame", interactive=False, elem_id="paint-frame")
-        colours = [f"rgb{colour}" for colour in COLOURS[:OBJECTS]]
+        colors = [f"rgb{color}" for color in COLOURS[:OBJECTS]]
         self.editor = gr.ImageEditor(
             label="Paint",
             show_label=False,
@@ -106,17 +105,17 @@ class _PaintPart:
             transforms=(),
             layers=False,
             buttons=[],
-            brush=gr.Brush(default_size=12, colors=colours, default_color=colours[0], color_mode="fixed"),
+            brush=gr.Brush(default_size=12, colors=colors, default_color=colors[0], color_mode="fixed"),
             eraser=gr.Eraser(default_size=12),
             elem_id="easel",
             height=400,
         )
-        self.shown = gr.Number(0, visible=False, precision=0)  # the frame on the easel, which lags behind the slider
+        self.shown = gr.Number(0, visible=False, precision=0)  # the frame in the editor, which lags behind the slider
         self.painted = gr.Markdown("No frame is painted.", elem_id="painted")
         with gr.Row():
-            self.nothing = gr.Button("Nothing can be seen in this frame", size="sm")
-            self.forget = gr.Button("Take this frame's paint off", size="sm")
-        self.use = gr.Button("Use what is painted", elem_id="use-painting")
+            self.nothing = gr.Button("No object is visible in this frame", size="sm")
+            self.forget = gr.Button("Remove this frame's paint", size="sm")
+        self.use = gr.Button("Use the painting", elem_id="use-painting")
         self.all = [self.slider, self.editor, self.shown, self.painted]
 
     def connect(self, handlers: Handlers, results: _ResultsPart) -> None:
@@ -129,7 +128,7 @@ class _PaintPart:
 
 
 class _ClickPart:
-    """A frame to click on, or how to get what that needs."""
+    """Step 2, by clicking: one frame, or how to get a segmenter."""
 
     def __init__(self, *, ready: bool) -> None:
         gr.Markdown(_CLICK if ready else _NO_SEGMENTER, elem_id="click-help")
@@ -157,7 +156,7 @@ class _ClickPart:
 
 
 class _ResultsPart:
-    """Start, stop, what is seen, and what can be downloaded."""
+    """Step 3: start, stop, viewer and downloads."""
 
     def __init__(self) -> None:
         with gr.Row():
@@ -165,7 +164,7 @@ class _ResultsPart:
             self.stop = gr.Button("Stop", variant="stop", elem_id="stop", scale=1)
             self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, scale=1, min_width=90)
             self.samples = gr.Number(
-                1, label="Answers", precision=0, minimum=1, maximum=8, scale=1, min_width=90, elem_id="answers"
+                1, label="Samples", precision=0, minimum=1, maximum=8, scale=1, min_width=90, elem_id="samples"
             )
         status = gr.Markdown("Load an example or upload a clip to begin.", elem_id="status")
         viewer = gr.HTML(_WAITING, elem_id="viewer", js_on_load=None)
@@ -182,4 +181,4 @@ def _on(event: Callable[..., Any], *arguments: Any, **options: Any) -> None:  # 
 
 
 _on_networks = partial(_on, show_progress="full", concurrency_id="networks", concurrency_limit=1)
-"""One at a time for all visitors; who waits is told the place in the queue."""
+"""One at a time for all visitors; Gradio tells waiting visitors their place in the queue."""

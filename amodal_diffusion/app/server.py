@@ -1,4 +1,4 @@
-"""Starts the page on an address and ends it; what it wrote goes with it."""
+"""Starts the page on an address, and removes everything that it wrote when it ends."""
 
 from __future__ import annotations
 
@@ -23,19 +23,29 @@ if TYPE_CHECKING:
 
 _ASSETS = Path(__file__).with_name("assets")
 _TERMINATED = 128 + signal.SIGTERM
+_LAST_PORT = 2**16 - 1
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where the page is.
+    """Address that the page listens on.
 
     Attributes:
-        host: name or number; ``127.0.0.1`` is this computer alone.
-        port: TCP.
+        host: name or IP address; ``127.0.0.1`` accepts connections from this computer only.
+        port: TCP port.
     """
 
     host: str
     port: int
+
+    def __post_init__(self) -> None:
+        """Check the port.
+
+        Raises:
+            InputError: if TCP has no such port.
+        """
+        if not 1 <= self.port <= _LAST_PORT:
+            raise InputError(f"port: expected 1 to {_LAST_PORT}, got {self.port}; choose another")
 
 
 @contextmanager
@@ -45,13 +55,13 @@ def serving(
     """Serve the page as long as the context lasts.
 
     Args:
-        completer: does the work.
-        address: where.
-        limits: what the page takes.
-        segmenter: makes masks of clicks; None where there is none.
+        completer: completes one clip at a time.
+        address: host and port to listen on.
+        limits: upper limits of uploads.
+        segmenter: turns clicks into modal masks; None disables clicks.
 
     Yields:
-        its URL.
+        the URL of the page.
 
     Raises:
         InputError: if Gradio is not installed or the address cannot be used.
@@ -102,7 +112,7 @@ def serving(
 
 
 def wait() -> None:
-    """Wait until the process is told to end, so that what was begun is cleared away."""
+    """Wait for SIGTERM or Ctrl-C; SIGTERM becomes SystemExit, so that temporary files are removed."""
     signal.signal(signal.SIGTERM, _terminate)
     threading.Event().wait()
 

@@ -1,4 +1,4 @@
-"""Where the files of each visitor lie, who may read them, and when they go."""
+"""Sessions: each visitor's files, who may read them, and when they are removed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from amodal_diffusion.io.prompts import Point
 
 
 class StoppedError(Exception):
-    """The visitor asked to stop, or left."""
+    """The visitor pressed Stop or closed the page."""
 
 
 @dataclass(eq=False)
@@ -25,16 +25,16 @@ class Session:
     """One page that is open in a browser.
 
     Attributes:
-        visitor: the secret that the browser shows with each request.
-        folder: for the page's files, its own alone.
+        visitor: the secret cookie that the browser sends with each request.
+        folder: holds the files of this page alone.
         clip: a video or a folder of pictures, in ``folder``; None before one is chosen.
-        masks: of what can be seen; None before they are given.
-        depth: of the clip, if it came with one.
-        num_frames: of the clip.
-        painting: what is painted on the clip.
-        clicks: on its objects.
-        running: whether work is going on.
-        stop: set to end it.
+        masks: modal masks, as `read_masks` takes them; None before they are given.
+        depth: depth files; None if the clip came without.
+        num_frames: frames in the clip; 0 before one is chosen.
+        painting: paint on the frames.
+        clicks: clicks on the objects and beside them.
+        running: whether an action of this page is at work.
+        stop: set to end that action before its next step.
     """
 
     visitor: str
@@ -49,10 +49,10 @@ class Session:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def fresh_folder(self, name: str) -> Path:
-        """Make a new empty folder; no name is used twice, so that a browser never shows an old picture.
+        """Make a new empty folder below the session's.
 
         Args:
-            name: what it is for.
+            name: beginning of its name; a random ending keeps browsers from showing a cached picture.
         """
         folder = self.folder / f"{name}-{secrets.token_hex(4)}"
         folder.mkdir(parents=True)
@@ -71,7 +71,7 @@ class Sessions:
         """Start with none.
 
         Args:
-            root: existing folder, readable by the server alone; removed by whoever made it.
+            root: existing folder that only the server can read; the caller removes it.
         """
         self.root = root.resolve()
         self._open: dict[tuple[str, str], Session] = {}
@@ -83,7 +83,7 @@ class Sessions:
 
         Args:
             visitor: the browser's secret.
-            page: tells one visitor's pages apart; comes from outside.
+            page: Gradio's session hash, which differs between one visitor's pages; untrusted.
         """
         with self._lock:
             if (visitor, page) not in self._open:
@@ -93,7 +93,7 @@ class Sessions:
             return self._open[visitor, page]
 
     def close(self, visitor: str, page: str) -> None:
-        """Remove a page's files; work that is going on is told to stop, and removes them when it has.
+        """Close a page and remove its files; if an action is running, it is stopped and removes them when it ends.
 
         Args:
             visitor: as for :meth:`get`.
@@ -110,16 +110,12 @@ class Sessions:
             self._revoke(visitor)
 
     def close_all(self) -> None:
-        """Close every page, so that no work holds the process up."""
+        """Close every page, so that no action keeps the process alive."""
         for visitor, page in list(self._open):
             self.close(visitor, page)
 
     def finish(self, session: Session) -> None:
-        """Note that work has ended, however it did.
-
-        Args:
-            session: whose.
-        """
+        """Mark a session's action as ended, by success or error; remove the files if the page was closed meanwhile."""
         with self._lock:
             session.running = False
             left = session not in self._open.values()
@@ -127,32 +123,23 @@ class Sessions:
             self.remove(session)
 
     def remove(self, session: Session) -> None:
-        """Remove the files of a session.
-
-        Args:
-            session: whose.
-        """
+        """Remove the files of a session."""
         shutil.rmtree(session.folder, ignore_errors=True)
         with self._lock, suppress(OSError):
             session.folder.parent.rmdir()  # unless other pages of the visitor are open
 
     def grant(self, visitor: str, paths: Iterable[str | Path]) -> None:
-        """Let a visitor read files that lie outside of the visitor's own folder.
-
-        Args:
-            visitor: the browser's secret.
-            paths: of the files.
-        """
+        """Let a visitor read files outside the visitor's own folder, such as uploads."""
         with self._lock:
             for path in paths:
                 self._granted[Path(path).resolve()].add(visitor)
 
     def may_read(self, visitor: str, path: str | Path) -> bool:
-        """Whether a file is the visitor's: in the visitor's folder, uploaded by or shown to the visitor.
+        """Whether a file lies in the visitor's folder or was granted to the visitor.
 
         Args:
             visitor: the browser's secret.
-            path: absolute.
+            path: absolute; untrusted.
         """
         try:
             resolved = Path(path).resolve()
@@ -161,7 +148,7 @@ class Sessions:
         return resolved.is_relative_to(self._folder(visitor)) or visitor in self._granted.get(resolved, ())
 
     def _revoke(self, visitor: str) -> None:
-        """Remove files that only this visitor was granted, which has left."""
+        """Withdraw a visitor's grants, and remove the files that no other visitor may read."""
         with self._lock:
             for path, visitors in list(self._granted.items()):
                 visitors.discard(visitor)

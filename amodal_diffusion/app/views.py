@@ -19,18 +19,18 @@ from amodal_diffusion.types import BoolArray, UInt8Array
 
 FILES = "gradio_api/file="  # relative: a page behind a proxy may lie below a folder
 _WIDEST = 720  # pixels of a picture that is looked at; downloads are at full size
-_SQUARE, _LIGHT, _DARK = 12, 236, 208  # the board behind what is transparent
+_SQUARE, _LIGHT, _DARK = 12, 236, 208  # the checkerboard behind transparent pixels: pixels a side, gray levels
 ARCHIVE = "results.zip"
 
 
 @dataclass(frozen=True)
 class Pane:
-    """Pictures of one kind, one a frame.
+    """One sequence of pictures in the viewer.
 
     Attributes:
-        title: what they show.
-        note: what the colours mean, or nothing.
-        folder: of ``00000.jpg`` and so on.
+        title: caption.
+        note: what the colors mean; may be empty.
+        folder: holds ``00000.jpg``, ``00001.jpg`` and so on, one for each frame.
     """
 
     title: str
@@ -42,8 +42,8 @@ def draw_pane(pane: Pane, pictures: Iterable[UInt8Array]) -> Pane:
     """Write the pictures of a pane.
 
     Args:
-        pane: its folder is made.
-        pictures: uint8 ``[H, W, 3]``, one a frame.
+        pane: its folder is created.
+        pictures: uint8 ``[H, W, 3]``, one for each frame; scaled down to at most 720 pixels a side.
 
     Returns:
         the pane.
@@ -57,11 +57,14 @@ def draw_pane(pane: Pane, pictures: Iterable[UInt8Array]) -> Pane:
 
 
 def draw_visible(clip: ClipReader, masks: Sequence[Iterable[BoolArray]]) -> Iterator[UInt8Array]:
-    """The frames with an outline around what can be seen of each object.
+    """Draw the outline of each object's visible part on the frames.
 
     Args:
         clip: the frames.
-        masks: of each object, bool ``[H, W]`` a frame.
+        masks: modal masks of each object, bool ``[H, W]`` for each frame; without any, the frames stay as they are.
+
+    Yields:
+        uint8 ``[H, W, 3]``.
     """
     if not masks:
         yield from clip
@@ -70,26 +73,32 @@ def draw_visible(clip: ClipReader, masks: Sequence[Iterable[BoolArray]]) -> Iter
         yield draw_overlay(rgb, [OverlayLayer(mask, mask) for mask in visible])
 
 
-def draw_whole(clip: ClipReader, masks: Mapping[str, Iterable[BoolArray]], results: Path) -> Iterator[UInt8Array]:
-    """The frames with each whole object, stripes over what is predicted to hide.
+def draw_amodal(clip: ClipReader, masks: Mapping[str, Iterable[BoolArray]], results: Path) -> Iterator[UInt8Array]:
+    """Draw the outline of each object's amodal mask on the frames, with stripes over its hidden part.
 
     Args:
         clip: the frames.
-        masks: of what can be seen, by object.
+        masks: modal masks by object, bool ``[H, W]`` for each frame.
         results: the folder that a completion wrote.
+
+    Yields:
+        uint8 ``[H, W, 3]``.
     """
-    wholes = [_pictures(results, name, "amodal_masks") for name in masks]
-    for rgb, visible, files in zip(clip, zip(*masks.values(), strict=True), zip(*wholes, strict=True), strict=True):
+    amodal = [_pictures(results, name, "amodal_masks") for name in masks]
+    for rgb, visible, files in zip(clip, zip(*masks.values(), strict=True), zip(*amodal, strict=True), strict=True):
         layers = [OverlayLayer(mask, read_integers(file).values > 0) for mask, file in zip(visible, files, strict=True)]
         yield draw_overlay(rgb, layers)
 
 
 def draw_completed(results: Path, name: str) -> Iterator[UInt8Array]:
-    """The layers of an object over a board of squares.
+    """Draw an object's completed layers over a checkerboard.
 
     Args:
         results: the folder that a completion wrote.
-        name: of the object.
+        name: the object's ID.
+
+    Yields:
+        uint8 ``[H, W, 3]``.
     """
     for file in _pictures(results, name, "completed"):
         with Image.open(file) as picture:
@@ -100,11 +109,14 @@ def draw_completed(results: Path, name: str) -> Iterator[UInt8Array]:
 
 
 def uncertainty(results: Path, name: str) -> ClipReader | None:
-    """Where the answers for an object differ; None where there was one answer.
+    """Open the video of where an object's samples differ.
 
     Args:
         results: the folder that a completion wrote.
-        name: of the object.
+        name: the object's ID.
+
+    Returns:
+        None if there was only one sample.
     """
     video = results / "objects" / name / "uncertainty.mp4"
     return open_clip(video) if video.is_file() else None
@@ -114,12 +126,12 @@ def viewer(panes: Sequence[Pane], *, num_frames: int, fps: float) -> str:
     """Panes side by side with one slider.
 
     Args:
-        panes: whose pictures are there.
-        num_frames: of the clip.
-        fps: frames a second when it plays.
+        panes: drawn by `draw_pane`.
+        num_frames: pictures in each pane.
+        fps: playback rate.
 
     Returns:
-        HTML; what moves it is in `assets/viewer.js`.
+        HTML; `assets/viewer.js` holds its script.
     """
     start = num_frames // 2
     figures = "".join(
@@ -140,11 +152,7 @@ def viewer(panes: Sequence[Pane], *, num_frames: int, fps: float) -> str:
 
 
 def pack(results: Path) -> Path:
-    """Pack all files of the results beside their folder.
-
-    Args:
-        results: the folder that a completion wrote.
-    """
+    """Pack all files of the results into a zip beside their folder, and return its path."""
     target = results.with_name(f"{results.name}.zip")
     with zipfile.ZipFile(target, "w") as archive:  # PNG and MP4 are packed already
         for file in _files(results):
@@ -157,7 +165,7 @@ def links(results: Path, archive: Path) -> str:
 
     Args:
         results: the folder that a completion wrote.
-        archive: all of it packed.
+        archive: the zip that `pack` wrote.
 
     Returns:
         HTML.

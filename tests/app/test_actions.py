@@ -14,8 +14,7 @@ import torch
 
 from amodal_diffusion.app.actions import Actions, View
 from amodal_diffusion.app.completer import PageCompleter, count_windows
-from amodal_diffusion.app.examples import EXAMPLES
-from amodal_diffusion.app.materials import Limits
+from amodal_diffusion.app.materials import EXAMPLES, Limits
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
 from amodal_diffusion.cli import main
 from amodal_diffusion.completion.request import ModelChoice
@@ -33,12 +32,12 @@ LIMITS = Limits(megabytes=10, frames=40)
 
 
 class BrightThings:
-    """A segmenter of another program: what is bright where it is clicked."""
+    """A segmenter that is not of this package: it selects bright pixels."""
 
     def segment(self, frames: Iterable[UInt8Array], prompts: Prompts) -> Iterator[ObjectMask]:
         for index, frame in enumerate(frames):
             for name in prompts.objects:
-                if index != 3:  # nothing of it can be seen there
+                if index != 3:  # a frame that the segmenter leaves out
                     yield ObjectMask(name, index, np.asarray(frame[..., 0] > 200))
 
 
@@ -119,15 +118,15 @@ def test_it_completes_as_the_command_does(
     assert {"overlay.mp4", "summary.json", "results.zip", "00000.png"} <= names
 
 
-def test_there_is_a_pane_for_what_is_seen_the_whole_and_each_object(actions: Actions, ready: Session) -> None:
+def test_panes_show_the_modal_and_the_amodal_masks_and_each_object(actions: Actions, ready: Session) -> None:
     html = actions.complete(ready, nothing, seed=0).html
     titles = re.findall(r"<figcaption>([^<]*[^< ]) ?<small>", html)
-    assert titles == ["What can be seen", "Whole object", "Completed: object 1", "Completed: object 2"]
+    assert titles == ["Visible part", "Whole object", "Completed: object 1", "Completed: object 2"]
     folders = [Path(unquote(folder)) for folder in re.findall(r'data-folder="gradio_api/file=([^"]+)/"', html)]
     assert [len(list(folder.glob("*.jpg"))) for folder in folders] == [FRAMES] * 4
 
 
-def test_several_answers_add_a_pane_of_where_they_differ(actions: Actions, ready: Session) -> None:
+def test_several_samples_add_a_pane_of_where_they_differ(actions: Actions, ready: Session) -> None:
     shares: list[float] = []
     view = actions.complete(ready, shares.append, seed=0, samples=2)
     assert 0.5 < shares[-1] < 1

@@ -16,7 +16,6 @@ from amodal_diffusion.io.prompts import Box, Point, Prompts
 from amodal_diffusion.models.segmenters.loading import load_segmenter
 from amodal_diffusion.models.segmenters.protocol import segment_frames
 from amodal_diffusion.types import BoolArray
-from tests.factories import tiny_completer_folder
 from tests.media import encode, moving_disc, run_command, write_frames, write_masks
 from tests.segmenters import silent_sam2, tiny_sam3_folder, tiny_segmenter_folder
 
@@ -27,11 +26,6 @@ QUICK = ("--device", "cpu", "--steps", "1", "--height", "16", "--width", "32", "
 @pytest.fixture(scope="module")
 def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_segmenter_folder(tmp_path_factory.mktemp("segmenter"))
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_completer_folder(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
