@@ -110,13 +110,7 @@ def test_what_segment_writes_is_what_complete_reads(tmp_path: Path, clip: Path, 
             assert (at_once / file).read_bytes() == (separate / file).read_bytes()
     summary = json.loads((at_once / "summary.json").read_text())
     assert summary["settings"]["segmenter"] == str(segmenter)
-    assert summary["settings"]["prompts"]["points"][1] == {
-        "x": 50.0,
-        "y": 10.0,
-        "frame": 4,
-        "inside": True,
-        "object_name": "b",
-    }
+    assert summary["settings"]["point"] == ["20,24@2", "b:50,10@4"]
 
 
 def test_complete_goes_on_from_masks_that_clicks_have_made(
