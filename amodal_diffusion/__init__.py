@@ -6,30 +6,47 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from amodal_diffusion.config import BeyondPaper, SamplingConfig
+    from amodal_diffusion.frames.drawing import draw_result, show_result
     from amodal_diffusion.models.depth import DepthEstimator
     from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
-    from amodal_diffusion.pipelines.completer import AmodalCompleter
+    from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig, ObjectStream
     from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
+    from amodal_diffusion.pipelines.preprocessing import FrameInput
     from amodal_diffusion.types import AmodalResult, InputError, VideoClip
 
 __all__ = [
     "AmodalCompleter",
     "AmodalResult",
     "AmodalSegmentationPipeline",
+    "BeyondPaper",
+    "CompletionConfig",
     "ContentCompletionPipeline",
     "DepthEstimator",
+    "FrameInput",
     "InputError",
+    "ObjectStream",
+    "SamplingConfig",
     "VideoClip",
+    "draw_result",
+    "show_result",
 ]
 
 _HOME = {
     "AmodalCompleter": "amodal_diffusion.pipelines.completer",
     "AmodalResult": "amodal_diffusion.types",
     "AmodalSegmentationPipeline": "amodal_diffusion.pipelines.amodal_segmentation",
+    "BeyondPaper": "amodal_diffusion.config",
+    "CompletionConfig": "amodal_diffusion.pipelines.completer",
     "ContentCompletionPipeline": "amodal_diffusion.pipelines.content_completion",
     "DepthEstimator": "amodal_diffusion.models.depth",
+    "FrameInput": "amodal_diffusion.pipelines.preprocessing",
     "InputError": "amodal_diffusion.types",
+    "ObjectStream": "amodal_diffusion.pipelines.completer",
+    "SamplingConfig": "amodal_diffusion.config",
     "VideoClip": "amodal_diffusion.types",
+    "draw_result": "amodal_diffusion.frames.drawing",
+    "show_result": "amodal_diffusion.frames.drawing",
 }
 
 

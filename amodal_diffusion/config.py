@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import logging
 import math
 import re
 import sys
@@ -19,11 +20,13 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from amodal_diffusion.types import InputError
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 Conditioning = Literal["corrected", "released"]
 Fit = Literal["stretch", "letterbox", "crop"]
 Resample = Literal["pil", "cv2"]
 Scheduler = Literal["euler", "heun", "dpmpp"]
+Attention = Literal["sdpa", "plain", "xformers"]
 Preset = Literal["fast", "default", "paper"]
 MaskFilter = Literal["depth", "components", "area"]
 MASK_FILTERS: tuple[MaskFilter, ...] = get_args(MaskFilter)
@@ -70,6 +73,9 @@ class BeyondPaper:
         """Check what files, presets and callers set."""
         # JSON and YAML have lists
         object.__setattr__(self, "mask_filters", _mask_filters(self.mask_filters))
+        for name in ("temporal_prior", "skip_unoccluded", "color_propagation"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name}: expected true or false, got {getattr(self, name)!r}")
         _check_number("crop_scale", self.crop_scale, above=0)
         _check_number("temporal_prior_weight", self.temporal_prior_weight, least=0)
         if self.expected_iou_weight is not None:
@@ -149,7 +155,8 @@ class SamplingConfig:
         for name in ("num_inference_steps", "height", "width", "num_frames", "samples", "decode_chunk_size"):
             if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
                 raise InputError(f"{name}: expected at least 1, got {getattr(self, name)!r}")
-        _check_number("noise_aug_strength", self.noise_aug_strength, least=0)
+        for name in ("noise_aug_strength", "fps", "motion_bucket_id"):
+            _check_number(name, getattr(self, name), least=0)
         _check_number("guidance_scale", self.guidance_scale)
         if self.guidance_interval is not None:
             # JSON and YAML have lists
@@ -235,7 +242,7 @@ class CommandParser(ArgumentParser):
         """Build the parser; a shortened flag is refused like any other unknown one."""
         self.advanced: set[str] = set()  # destinations that `--help` leaves out
         self.renamed: dict[str, str | Mapping[str, Sequence[str]]] = {}  # hidden options of an earlier version
-        self.moved: Mapping[str, str] = {}  # for keys of an earlier version that are refused, what to do instead
+        self.removed: Mapping[str, str] = {}  # keys of an earlier version that are refused, and what to do instead
         super().__init__(**{"allow_abbrev": False, "formatter_class": HelpFormatter, **settings})
 
     def parse_args(  # type: ignore[override]  # argparse's overloads, of which only one is meant here
@@ -352,8 +359,8 @@ class CommandParser(ArgumentParser):
         if not known:
             return "no options are known here"
         name = key.removeprefix("--")
-        if name in self.moved:
-            return self.moved[name]
+        if name in self.removed:
+            return self.removed[name]
 
         def likeness(candidate: str) -> float:
             last = difflib.SequenceMatcher(None, name.rsplit(".", 1)[-1], candidate.rsplit(".", 1)[-1]).ratio()
@@ -367,12 +374,115 @@ def _first_and_value(match: re.Match[str]) -> str:
     return f"{match['first']}, got {match['value']}"
 
 
+FORMAT_1_NAMES = {
+    "visible_weight": "expected_iou_weight",
+    "other_frames": "temporal_prior",
+    "other_frames_weight": "temporal_prior_weight",
+    "copies": "color_propagation",
+    "painted_share": "blend_weight",
+    "solver": "scheduler",
+    "views": "tta",
+}
+"""Sampling settings of version 0.1 (format 1 of `checkpoint.json`, YAML) and their names today; `zoom` is two."""
+
+
+def sampling_of_format_1(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Sampling settings of version 0.1 in today's names; where 0.1 had no field, its fixed behavior.
+
+    Args:
+        values: as they stand in the file. ``zoom`` of null meant letterboxed frames; mask filters were always on.
+
+    Returns:
+        fields of :class:`SamplingConfig`, those of its nested group under ``beyond``.
+    """
+    named = renamed_of_format_1({"zoom": None, **values})
+    inner = _field_names(BeyondPaper)
+    beyond = {"mask_filters": list(MASK_FILTERS), **{name: value for name, value in named.items() if name in inner}}
+    return {**{name: value for name, value in named.items() if name not in inner}, "beyond": beyond}
+
+
+def renamed_of_format_1(values: Any) -> Any:  # noqa: ANN401 - from a file, it may be anything
+    """Values by today's names; what is no mapping stays, for others to refuse."""
+    if not isinstance(values, Mapping):
+        return values
+    named = {FORMAT_1_NAMES.get(name, name): value for name, value in values.items() if name != "zoom"}
+    if "zoom" not in values:
+        return named
+    zoom = values["zoom"]
+    return {**named, "fit": "letterbox"} if zoom is None else {**named, "fit": "crop", "crop_scale": zoom}
+
+
+def settings_of_format_1(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Content of a YAML file of version 0.1 in today's names.
+
+    Args:
+        values: content of the file.
+
+    Returns:
+        content that means the same today, and the new name of each old key that the file has; the content as it is
+        where there is none.
+
+    Raises:
+        InputError: if old and new keys are mixed, or training and sampling crop at different scales.
+    """
+    sampling, data = (values[name] if isinstance(values.get(name), Mapping) else {} for name in ("sampling", "data"))
+    outer = _field_names(SamplingConfig)
+    found = {
+        f"sampling.{old}": f"sampling.{new}" if new in outer else f"sampling.beyond.{new}"
+        for old, new in {**FORMAT_1_NAMES, "zoom": "crop_scale"}.items()
+        if old in sampling
+    }
+    if "zoom" in data:
+        found["data.zoom"] = "sampling.beyond.crop_scale"
+    if not found:
+        return dict(values), {}
+    mixed = sorted(sampling.keys() & {"beyond", "fit", "scheduler", "samples", "resample", "conditioning"})
+    if mixed:
+        raise InputError(
+            f"sampling.{mixed[0]}: is new beside {next(iter(found))}, a key of version 0.1, which is now "
+            f"{next(iter(found.values()))}; rename the old keys"
+        )
+    if data.get("zoom", sampling.get("zoom")) != sampling.get("zoom"):
+        raise InputError(
+            f"data.zoom: expected sampling.zoom, {sampling.get('zoom')}, as version 0.1 did, got {data['zoom']}; give "
+            "sampling.fit crop and sampling.beyond.crop_scale, by which training crops too"
+        )
+    today = {**values, "sampling": sampling_of_format_1(sampling)}
+    if "zoom" in data:
+        today["data"] = {name: value for name, value in data.items() if name != "zoom"}
+    return today, found
+
+
+class SettingsParser(CommandParser):
+    """A parser of settings, whose YAML files may have keys of version 0.1."""
+
+    def parse_string(self, content: str, path: str = "", **settings: Any) -> Any:  # noqa: ANN401
+        """Parse the content of a YAML file; a notice names the keys of version 0.1 and what they are called now.
+
+        Args:
+            content: YAML.
+            path: the file's name, for messages.
+            settings: jsonargparse's own.
+        """
+        try:
+            values = yaml.safe_load(content)
+            today, renamed = settings_of_format_1(values) if isinstance(values, dict) else (values, {})
+        except yaml.YAMLError:
+            return super().parse_string(content, path, **settings)  # whose error names the line
+        except InputError as error:
+            self.error(f"{path}: {error}", error)
+        if renamed:
+            names = ", ".join(f"{old} is now {new}" for old, new in renamed.items())
+            logger.warning("%s: written for version 0.1; %s", path, names)
+            content = yaml.safe_dump(today, sort_keys=False)
+        return super().parse_string(content, path, **settings)
+
+
 def parse_settings(cls: type[T], args: Sequence[str], *, prog: str | None = None, description: str | None = None) -> T:
     """Read settings from a command line: the dataclass's defaults, then YAML, then flags.
 
     Args:
-        cls: a dataclass, whose fields may be dataclasses; ``--data.frames 8`` sets one of those. Its ``MOVED``, if it
-            has one, says what to give in place of keys that it no longer has.
+        cls: a dataclass, whose fields may be dataclasses; ``--data.frames 8`` sets one of those.
         args: the command line without the program's name.
         prog: the program's name in its help.
         description: first line of its help.
@@ -450,8 +560,8 @@ def shipped_configs() -> Path:
 
 
 def _settings_parser(cls: type[Any], **settings: Any) -> CommandParser:  # noqa: ANN401
-    parser = CommandParser(**settings)
-    parser.moved = getattr(cls, "MOVED", {})
+    parser = SettingsParser(**settings)
+    parser.removed = getattr(cls, "REMOVED", {})
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
     parser.add_class_arguments(cls, nested_key=None)
     return parser

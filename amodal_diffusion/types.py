@@ -6,7 +6,6 @@ Letters used in every shape of this package: ``B`` clips, ``F`` frames, ``C`` ch
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -90,8 +89,8 @@ class AmodalResult:
         amodal_rgb: whole object on white, uint8 ``[F, H, W, 3]``; None when only the masks were asked for.
         rgba: the object's layer, uint8 ``[F, H, W, 4]``, straight alpha 0 or 255; visible pixels are the
             input's to the bit; None when only the masks were asked for.
-        samples: several answers, whole object each, bool ``[K, F, H, W]``, of which ``amodal_mask`` is the consensus:
-            what most of them have; None when one was asked for.
+        samples: several predictions of the amodal mask, bool ``[K, F, H, W]``; ``amodal_mask`` is what most of them
+            have. None when one was asked for.
     """
 
     amodal_mask: BoolArray
@@ -101,42 +100,6 @@ class AmodalResult:
 
     @property
     def probability(self) -> FloatArray:
-        """Share of the answers that have a pixel, float32 ``[F, H, W]`` in [0, 1]."""
-        answers = self.amodal_mask[None] if self.samples is None else self.samples
-        return np.asarray(answers.mean(axis=0, dtype=np.float32))
-
-    def contact_sheet(self, clip: VideoClip | None = None, *, columns: int = 4) -> UInt8Array:
-        """Draw the result as rows of frames with labels.
-
-        Args:
-            clip: what was completed, to draw beside it; None to draw the result alone.
-            columns: number of frames shown, evenly spread over the clip.
-
-        Returns:
-            uint8 ``[h, w, 3]``.
-
-        Raises:
-            InputError: if the clip has another shape than the result.
-        """
-        from amodal_diffusion.frames.drawing import draw_result
-
-        return draw_result(self, clip, columns=columns)
-
-    def show(self, clip: VideoClip | None = None, *, columns: int = 4) -> None:
-        """Show the contact sheet: in a notebook below the cell, elsewhere in the system's viewer of pictures.
-
-        Args:
-            clip: as for :meth:`contact_sheet`.
-            columns: as for :meth:`contact_sheet`.
-
-        Raises:
-            InputError: as :meth:`contact_sheet`.
-        """
-        from PIL import Image
-
-        sheet = Image.fromarray(self.contact_sheet(clip, columns=columns))
-        ipython = sys.modules.get("IPython")  # loaded wherever a notebook runs
-        if ipython is not None and ipython.get_ipython() is not None:
-            ipython.display.display(sheet)
-        else:
-            sheet.show()
+        """Share of the samples that have a pixel, float32 ``[F, H, W]`` in [0, 1]."""
+        samples = self.amodal_mask[None] if self.samples is None else self.samples
+        return np.asarray(samples.mean(axis=0, dtype=np.float32))

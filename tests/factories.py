@@ -59,7 +59,7 @@ def tiny_unet(seed: int = 0, *, in_channels: int = 12) -> UNetSpatioTemporalCond
 
 
 def tiny_vae(seed: int = 0) -> AutoencoderKLTemporalDecoder:
-    """Two levels, so 2 pixels a latent cell and direction; random weights."""
+    """Two levels, so a latent cell is 2 x 2 pixels; random weights."""
     torch.manual_seed(seed)
     return AutoencoderKLTemporalDecoder(
         block_out_channels=(32, 32),
@@ -70,8 +70,8 @@ def tiny_vae(seed: int = 0) -> AutoencoderKLTemporalDecoder:
     ).eval()
 
 
-def tiny_light_vae(seed: int = 0) -> AutoencoderTiny:
-    """A light autoencoder of `tiny_vae`'s size of latents; random weights."""
+def tiny_distilled_vae(seed: int = 0) -> AutoencoderTiny:
+    """A distilled autoencoder whose latents have the size of `tiny_vae`'s; random weights."""
     torch.manual_seed(seed)
     return AutoencoderTiny(
         encoder_block_out_channels=(8, 8),
@@ -169,7 +169,7 @@ def tiny_depth_folder(folder: Path) -> Path:
 
 
 def tiny_video_features(folder: Path) -> Path:
-    """A VideoMAE model of one layer; random weights."""
+    """Write a VideoMAE model of one layer; random weights."""
     torch.manual_seed(0)
     config = VideoMAEConfig(
         image_size=32,

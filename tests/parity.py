@@ -53,7 +53,7 @@ def rows(shared: Path) -> Iterator[Row]:
     golden = load_file(shared / "golden" / "golden.safetensors")
     folder = shared / "golden" / "official_layout_checkpoint"
     yield from _network_rows(load_stage(folder, stage="amodal_segmentation"), golden)
-    pipeline = ConditionedVideoPipeline.from_pretrained(folder, conditioning="released")
+    pipeline = ConditionedVideoPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler.set_timesteps(6)
     yield _row("scheduler: sigmas", pipeline.scheduler.sigmas, golden["sched.sigmas"], LATENTS)

@@ -23,7 +23,7 @@ def test_hidden_parts_are_found_with_depth() -> None:
     completer = AmodalCompleter.from_pretrained("tiny", stages=("amodal_segmentation",), device="cpu")
     scores = []
     for track in map(ScenesBenchmark("validation").track, range(4)):
-        result = completer.complete(track.clip, depth=track.depth, seed=track.seed())
+        result = completer(track.clip, depth=track.depth, seed=track.seed())
         scores.append(score_track(result.amodal_mask, track.clip.modal_mask, track.amodal_mask).miou_occ)
     assert np.nanmean(scores) > 0.2
 
@@ -31,7 +31,7 @@ def test_hidden_parts_are_found_with_depth() -> None:
 def test_both_stages_run_offline_at_their_defaults() -> None:
     completer = AmodalCompleter.from_pretrained("tiny", device="cpu")
     track = ScenesBenchmark("validation").track(0)
-    result = completer.complete(track.clip, depth=track.depth)
+    result = completer(track.clip, depth=track.depth)
     assert result.rgba is not None
     visible = track.clip.modal_mask
     assert np.array_equal(result.rgba[..., :3][visible], track.clip.rgb[visible])

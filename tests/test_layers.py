@@ -1,4 +1,4 @@
-"""The scripts stay thin: `train/` and `inference/` hold a few lines over the package and no tensors."""
+"""The scripts show the steps: `train/` and `inference/` hold 40 to 80 lines over the package and no tensors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted([*ROOT.glob("train/*.py"), *ROOT.glob("inference/*.py")])
-ALLOWED = {"amodal_diffusion", "accelerate", *sys.stdlib_module_names}
+ALLOWED = {"amodal_diffusion", "accelerate", "numpy", *sys.stdlib_module_names}
 
 
 def imported_packages(source: str) -> set[str]:
@@ -28,9 +28,9 @@ def test_both_folders_hold_scripts() -> None:
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_script_is_thin(path: Path) -> None:
+def test_script_shows_the_steps(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
-    assert len(source.splitlines()) < 60
+    assert 40 <= len(source.splitlines()) <= 80
     assert imported_packages(source) <= ALLOWED
 
 

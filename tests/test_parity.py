@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-from tests.parity import rows, shared_folder
+from tests.parity import main, rows, shared_folder
 
 SHARED = shared_folder()
 
@@ -22,15 +17,11 @@ def test_every_recorded_value_is_reproduced() -> None:
     assert not [row for row in table if not row.holds]
 
 
-def test_the_table_cannot_be_printed_without_the_recorded_values() -> None:
-    environment = {key: value for key, value in os.environ.items() if key != "AMODAL_SHARED"}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.parity"],
-        cwd=Path(__file__).parent.parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert "AMODAL_SHARED" in done.stderr
+def test_the_table_cannot_be_printed_without_the_recorded_values(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("AMODAL_SHARED", raising=False)
+    assert main() == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: AMODAL_SHARED: expected a folder with golden/, got None")

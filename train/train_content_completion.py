@@ -1,31 +1,47 @@
-"""Train stage 2, from visible to whole colors: `accelerate launch train/train_content_completion.py --config FILE`.
+"""Train stage 2, content completion: `accelerate launch train/train_content_completion.py --config FILE`.
 
-The steps are those of `train/train_amodal_segmentation.py`. The clips differ, and the guide: it is the amodal mask, so
-no depth network is loaded.
+`--help` lists every setting; a flag beats the file. The same command goes on from the newest checkpoint.
 """
 
 import sys
 
-from amodal_diffusion.config import parse_settings
 from amodal_diffusion.training.distributed import Termination
+from amodal_diffusion.training.latent_cache import latent_cache
 from amodal_diffusion.training.networks import build_components
-from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.training.setup import begin, end, load_clips, load_latents, open_storage, run, start_processes
+from amodal_diffusion.training.setup import (
+    end,
+    exit_status,
+    join_processes,
+    note_start,
+    open_cache,
+    open_clips,
+    read_settings,
+    show,
+)
 from amodal_diffusion.training.trainer import Trainer, TrainingResult
 from amodal_diffusion.training.validation import Validator
 
 
-def train(settings: TrainingSettings) -> TrainingResult:
-    """Train the UNet; VAE and image encoder are frozen."""
-    with Termination() as termination:
-        accelerator = start_processes(settings)
+def main() -> TrainingResult | None:
+    """Train stage 2, step by step."""
+    # 1. Settings: defaults, then YAML, then flags.
+    settings = read_settings(sys.argv[1:], stage="content_completion")
+    if settings.dry_run:
+        show(settings)
+        return None
+
+    with Termination() as termination:  # SIGTERM ends training after the current step, with a checkpoint
+        # 2. The processes of this launch.
+        accelerator = join_processes(settings)
+
+        # 3. Networks: UNet (trained), VAE and image encoder (frozen).
         components = build_components(settings)
 
-        # Objects that are completely visible, hidden behind the masks of other tracks (`data.occluders`), or generated
-        # scenes, which have both. Modal and target are the object on white.
-        storage = open_storage(settings)
-        clips = load_clips(settings, components, storage)
+        # 4. Data: complete objects behind pasted occluders, or generated scenes; the guide is the amodal mask.
+        cache = open_cache(settings)
+        clips = open_clips(settings, components, depth=None)
 
+        # 5. The training loop (training/trainer.py), whose loss is training/loss.py.
         trainer = Trainer(
             settings,
             accelerator,
@@ -33,10 +49,12 @@ def train(settings: TrainingSettings) -> TrainingResult:
             clips=clips,
             validate=Validator(settings, accelerator, termination) if settings.validation.every else None,
             termination=termination,
-            cache=load_latents(settings, components, storage),
+            cache=None if cache is None else latent_cache(settings, cache, components),
         )
         trainer.resume()
-        begin(settings, accelerator)
+        note_start(settings, accelerator)
+
+        # 6. Train to the last step, then export OUTPUT/model, which `--content-model` takes.
         result = trainer.fit()
         if not result.terminated:
             trainer.export()
@@ -46,5 +64,4 @@ def train(settings: TrainingSettings) -> TrainingResult:
 
 
 if __name__ == "__main__":
-    settings = parse_settings(TrainingSettings, sys.argv[1:], description="Train stage 2, content completion.")
-    sys.exit(run(train, settings, stage="content_completion"))
+    sys.exit(exit_status(main))

@@ -1,4 +1,4 @@
-"""What happens when a visitor does something on the page; knows nothing of how the page looks."""
+"""What happens when a visitor does something on the page, independent of how the page looks."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from PIL import Image
 
 from amodal_diffusion.app.completer import PageCompleter, PageTask
 from amodal_diffusion.app.drawing import Painting, write_clicked
-from amodal_diffusion.app.examples import Example, write_example
-from amodal_diffusion.app.materials import Limits, open_masks, take_clip, take_masks
+from amodal_diffusion.app.materials import Example, Limits, open_masks, take_clip, take_masks, write_example
 from amodal_diffusion.app.sessions import Session, Sessions
 from amodal_diffusion.app.views import (
     Pane,
+    draw_amodal,
     draw_completed,
     draw_pane,
     draw_visible,
-    draw_whole,
     links,
     pack,
     uncertainty,
@@ -52,7 +51,7 @@ class Actions:
     """All actions; each is for one session.
 
     Attributes:
-        segmenter: makes masks of clicks; None where there is none.
+        segmenter: makes masks from clicks; None disables clicks.
     """
 
     def __init__(
@@ -61,10 +60,10 @@ class Actions:
         """Take what the actions work with.
 
         Args:
-            sessions: those that are open.
-            completer: does the work, one clip at a time.
-            limits: what the page takes.
-            segmenter: makes masks of clicks; None where there is none.
+            sessions: all open pages.
+            completer: completes one clip at a time.
+            limits: largest uploads that the page accepts.
+            segmenter: makes masks from clicks; None disables clicks.
         """
         self._sessions, self._completer, self._limits, self.segmenter = sessions, completer, limits, segmenter
 
@@ -72,8 +71,8 @@ class Actions:
         """Choose a generated clip with its masks.
 
         Args:
-            session: of the page.
-            example: which one.
+            session: the page's; its earlier clip is dropped.
+            example: the scene.
         """
         files = write_example(example, session.fresh_folder("example"))
         clip = self._choose(session, open_clip(files.frames))
@@ -86,26 +85,26 @@ class Actions:
         """Choose an uploaded clip.
 
         Args:
-            session: of the page.
-            files: as `take_clip` takes them.
+            session: the page's; its earlier clip is dropped.
+            files: one video, one zip of pictures, or pictures.
 
         Raises:
             InputError: if it is no clip, or larger than the limits.
         """
         clip = self._choose(session, take_clip(files, session.fresh_folder("clip"), self._limits))
         pane = draw_pane(Pane("Clip", "", session.fresh_folder("view") / "clip"), draw_visible(clip, []))
-        status = f"{_size(clip)}. Now show what can be seen of the object: step 2."
+        status = f"{_size(clip)}. Now mark the visible part of the object: step 2."
         return View(status, viewer([pane], num_frames=clip.num_frames, fps=clip.fps))
 
     def load_masks(self, session: Session, files: Sequence[Path]) -> View:
         """Take uploaded masks.
 
         Args:
-            session: of the page; has a clip.
-            files: as `take_masks` takes them.
+            session: the page's; must have a clip.
+            files: one video, one zip of pictures or of a folder an object, or pictures.
 
         Raises:
-            InputError: if they are no masks or do not fit the clip.
+            InputError: if the files are not masks or do not fit the clip.
         """
         clip = self._clip(session)
         session.masks = take_masks(files, session.fresh_folder("masks"), self._limits, clip)
@@ -115,8 +114,8 @@ class Actions:
         """A frame to paint on, uint8 ``[H, W, 3]``, and its paint, uint8 ``[H, W, 4]``, if any.
 
         Args:
-            session: of the page; has a clip.
-            index: of the frame.
+            session: the page's; must have a clip.
+            index: number of the frame, from 0.
         """
         for number, rgb in enumerate(self._clip(session)):
             if number == index:
@@ -124,13 +123,13 @@ class Actions:
         raise InputError(f"frame: no frame {index} in a clip of {session.num_frames}")
 
     def use_painting(self, session: Session) -> View:
-        """Make masks of what is painted.
+        """Make masks from the painted frames.
 
         Args:
-            session: of the page; has a clip.
+            session: the page's; must have a clip.
 
         Raises:
-            InputError: if frames are missing; says which.
+            InputError: if the first or the last frame is not painted, or nothing is.
         """
         clip = self._clip(session)
         folder = session.fresh_folder("painted")
@@ -141,11 +140,11 @@ class Actions:
         return self._show_masks(session, clip, f"{_size(clip)}{filled}")
 
     def use_clicks(self, session: Session, on_share: Callable[[float], None]) -> View:
-        """Find the objects that are clicked on in all frames.
+        """Segment the clicked objects in all frames.
 
         Args:
-            session: of the page; has a clip.
-            on_share: called with the share that is done.
+            session: the page's; must have a clip.
+            on_share: called with the share of the work that is done, from 0 to 1.
 
         Raises:
             InputError: if there is no segmenter or no click, or a click selects nothing.
@@ -164,13 +163,13 @@ class Actions:
         """Complete the objects.
 
         Args:
-            session: of the page; has a clip and masks.
-            on_share: called with the share that is done.
-            seed: the same seed, the same result.
-            samples: answers of each object's shape; above 1, it is shown where they differ.
+            session: the page's; must have a clip and masks.
+            on_share: called with the share of the work that is done, from 0 to 1.
+            seed: the same seed gives the same result.
+            samples: predictions of each object's amodal mask; above 1, a pane shows where they differ.
 
         Raises:
-            InputError: if something is missing, or other work of this page is going on.
+            InputError: if clip or masks are missing, or the page is at work already.
             StoppedError: if the visitor asked to stop.
         """
         clip = self._clip(session)
@@ -198,13 +197,13 @@ class Actions:
         )
 
     def stop(self, session: Session) -> bool:
-        """End the work that is going on, before its next step.
+        """End the page's work before its next network pass.
 
         Args:
-            session: of the page.
+            session: the page's.
 
         Returns:
-            whether there is one.
+            whether the page was at work.
         """
         session.stop.set()
         return session.running
@@ -213,11 +212,11 @@ class Actions:
         """Write a picture that the page shows to this visitor alone.
 
         Args:
-            session: of the page.
+            session: the page's.
             pixels: uint8 ``[H, W, 3 or 4]``.
 
         Returns:
-            its path.
+            path of the picture.
         """
         path = session.fresh_folder("paint") / "frame.png"
         Image.fromarray(np.asarray(pixels)).save(path)
@@ -225,7 +224,7 @@ class Actions:
 
     @contextmanager
     def _work(self, session: Session, on_share: Callable[[float], None]) -> Iterator[Callable[[float], None]]:
-        """Note that the page is at work; what is yielded passes the share on, or ends the work if asked to."""
+        """Mark the page as at work. The yielded function reports the share done; it raises once Stop is pressed."""
         if session.running:
             raise InputError("this page is at work already; wait, or press Stop")
         session.running = True
@@ -242,9 +241,9 @@ class Actions:
             self._sessions.finish(session)
 
     def _choose(self, session: Session, clip: ClipReader) -> ClipReader:
-        """Begin with a clip; what was there of an earlier one goes."""
+        """Begin with a clip; files, masks, paint and clicks of an earlier clip are removed."""
         if session.running:
-            raise InputError("this page is at work; wait, or press Stop, before another clip")
+            raise InputError("this page is at work; wait, or press Stop, before you load another clip")
         for folder in session.folder.iterdir():
             if not clip.path.is_relative_to(folder):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -261,19 +260,19 @@ class Actions:
         if session.masks is None:
             raise RuntimeError("no masks to show")
         tracks = open_masks(session.masks, clip)
-        pane = Pane("What can be seen", "as given", session.fresh_folder("view") / "visible")
+        pane = Pane("Visible part", "as given", session.fresh_folder("view") / "visible")
         draw_pane(pane, draw_visible(clip, list(tracks.values())))
         ready = f"{status}. Masks: {_count(len(tracks), 'object')}. Ready: press **Complete** in step 3."
         return View(ready, viewer([pane], num_frames=clip.num_frames, fps=clip.fps))
 
 
 def _result_panes(clip: ClipReader, tracks: Mapping[str, MaskTrack], results: Path, folder: Path) -> list[Pane]:
-    """Draw what was given, what was predicted, and each object's layers."""
-    visible = Pane("What can be seen", "as given", folder / "visible")
-    whole = Pane("Whole object", "stripes: hidden, predicted", folder / "whole")
+    """Draw the given masks, the predicted masks, and each object's layers."""
+    visible = Pane("Visible part", "as given", folder / "visible")
+    amodal = Pane("Whole object", "stripes: hidden, predicted", folder / "amodal")
     panes = [
         draw_pane(visible, draw_visible(clip, list(tracks.values()))),
-        draw_pane(whole, draw_whole(clip, tracks, results)),
+        draw_pane(amodal, draw_amodal(clip, tracks, results)),
     ]
     for number, name in enumerate(tracks):
         title = "Completed" if len(tracks) == 1 else f"Completed: object {name}"
@@ -282,7 +281,7 @@ def _result_panes(clip: ClipReader, tracks: Mapping[str, MaskTrack], results: Pa
         uncertain = uncertainty(results, name)
         if uncertain is not None:
             pane = Pane(
-                title.replace("Completed", "Uncertain"), "bright: answers differ", folder / f"uncertain-{number}"
+                title.replace("Completed", "Uncertain"), "bright: samples differ", folder / f"uncertain-{number}"
             )
             panes.append(draw_pane(pane, uncertain))
     return panes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from amodal_diffusion.completion.clip import complete_clip
 from amodal_diffusion.completion.networks import Networks
@@ -16,8 +17,11 @@ from amodal_diffusion.completion.request import (
     SamplingChoice,
     Source,
 )
-from amodal_diffusion.config import Preset, SamplingConfig
+from amodal_diffusion.config import Preset
 from amodal_diffusion.types import Stage
+
+if TYPE_CHECKING:
+    from amodal_diffusion.pipelines.completer import CompletionConfig
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,12 @@ class PageTask:
     Attributes:
         clip: a video or a folder of pictures.
         masks: visible part of each object, as `read_masks` takes them.
-        depth: of the clip, nearer is larger; None where there is none.
+        depth: PNG folder or ``.npy`` file, nearer is larger; None where the clip has none.
         out: folder of the results, made whole or not at all.
-        num_frames: of the clip.
-        num_objects: in the masks.
+        num_frames: length of the clip.
+        num_objects: objects in the masks, at least 1.
         seed: the same seed gives the same result.
-        samples: predictions of each object's shape; above 1, the results say how far they differ.
+        samples: predictions of each object's amodal mask, at least 1; above 1 the results show where they differ.
     """
 
     clip: Path
@@ -50,10 +54,10 @@ class PageCompleter:
 
     Args:
         model: the networks, and where they run.
-        preset: how they are sampled; the checkpoint's default when None.
+        preset: how the networks are sampled; the checkpoint's default when None.
 
     Raises:
-        InputError: if they cannot be loaded.
+        InputError: if the networks cannot be loaded.
     """
 
     def __init__(self, model: ModelChoice, preset: Preset | None = None) -> None:
@@ -71,12 +75,12 @@ class PageCompleter:
         return f"{self._request.model.model} on {self._networks.completer.device}"
 
     def __call__(self, task: PageTask, on_step: Callable[[float], None]) -> None:
-        """Complete a clip into the task's folder.
+        """Complete a clip into the task's folder, byte for byte as `complete` does.
 
         Args:
-            task: the clip, its masks and where the results go.
-            on_step: called often with the share that is done, from 0 to 1: that of the denoising steps, which take
-                nearly all of the time. An exception that it raises ends the work.
+            task: the clip, its masks and the folder of the results.
+            on_step: called before each network pass with the share of passes that are done, from 0 to 1. An exception
+                that it raises ends the work.
 
         Raises:
             InputError: if an input is wrong.
@@ -88,44 +92,46 @@ class PageCompleter:
             depth=DepthChoice(depth="auto" if task.depth is None else str(task.depth)),
             sampling=replace(self._request.sampling, seed=task.seed, samples=task.samples),
         )
-        config, done = self._networks.config(request), 0
-        stages = [stage for stage in (config.amodal_segmentation, config.content_completion) if stage is not None]
-        # On a CPU the samples of a window are calls of their own, elsewhere rows of one call.
-        samples = task.samples if self._networks.completer.device == "cpu" else 1
-        total = task.num_objects * sum(count_calls(stage, task.num_frames) for stage in stages)
-        if config.amodal_segmentation is not None:
-            total += task.num_objects * (samples - 1) * count_calls(config.amodal_segmentation, task.num_frames)
+        completer = self._networks.completer
+        # On a CPU the samples of a window are passes of their own, elsewhere rows of one pass.
+        samples = task.samples if completer.device == "cpu" else 1
+        total = task.num_objects * samples * count_passes(self._networks.config(request), task.num_frames)
+        done = 0
 
         def count(_: Stage) -> None:
             nonlocal done
-            on_step(min(done / max(total, 1), 1.0))
+            on_step(min(done / total, 1.0))
             done += 1
 
-        with self._networks.completer.watched(count):
+        with completer.watched(count):
             complete_clip(request, networks=self._networks)
 
 
-def count_calls(config: SamplingConfig, num_frames: int) -> int:
-    """Calls of a stage's network for one object and sample of a clip, at most.
+def count_passes(config: CompletionConfig, num_frames: int) -> int:
+    """Network passes of both stages for one object and one sample of a clip.
+
+    This is an upper bound: windows in which nothing can be occluded take no pass.
 
     Args:
-        config: of the stage.
-        num_frames: of the clip.
-
-    Returns:
-        0 where color propagation leaves the network's painting without weight, and seldom calls it.
+        config: how the stages are sampled.
+        num_frames: length of the clip.
     """
-    if config.beyond.color_propagation and config.beyond.blend_weight == 0:
-        return 0
-    return config.network_passes * config.beyond.tta * count_windows(num_frames, config.num_frames)
+    first, second = config.amodal_segmentation, config.content_completion
+    total = 0
+    if first is not None:
+        total += first.network_passes * first.beyond.tta * count_windows(num_frames, first.num_frames)
+    # Where the network's painting has no weight, it is called only if colors cannot be propagated, which is rare.
+    if second is not None and not (second.beyond.color_propagation and second.beyond.blend_weight == 0):
+        total += second.network_passes * count_windows(num_frames, second.num_frames)
+    return total
 
 
 def count_windows(num_frames: int, size: int) -> int:
-    """Windows that a stage cuts a clip into.
+    """Windows of ``size`` frames that cover a clip, each with an overlap of ``size // 4`` frames with the one before.
 
     Args:
-        num_frames: of the clip.
-        size: of a window.
+        num_frames: length of the clip, at least 1.
+        size: length of a window, at least 1.
     """
     fresh = size - size // 4
     return 1 + max(0, -(-(num_frames - size) // fresh))

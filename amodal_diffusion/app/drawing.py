@@ -1,4 +1,4 @@
-"""Clicks on objects, drawn on the frame, and the masks that a segmenter makes of them."""
+"""Masks that a visitor draws: clicks that a segmenter turns into masks, and painted frames."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from amodal_diffusion.types import BoolArray, InputError, UInt8Array
 
 
 def draw_clicks(rgb: UInt8Array, points: Sequence[Point]) -> UInt8Array:
-    """Draw clicks on a frame: a disc on the object, a cross beside it, in the object's colour.
+    """Draw clicks on a frame: a disc on the object, a cross beside it, in the object's color.
 
     Args:
         rgb: the frame, uint8 ``[H, W, 3]``.
-        points: of this frame; objects are named by numbers from 1 on.
+        points: clicks in this frame; objects are named by numbers from 1 on.
 
     Returns:
         uint8 ``[H, W, 3]``.
@@ -31,29 +31,30 @@ def draw_clicks(rgb: UInt8Array, points: Sequence[Point]) -> UInt8Array:
     pen = ImageDraw.Draw(picture)
     radius = max(3, min(rgb.shape[:2]) // 60)
     for point in points:
-        colour = COLOURS[(int(point.object_name) - 1) % len(COLOURS)]
+        color = COLOURS[(int(point.object_name) - 1) % len(COLOURS)]
         x, y = point.x, point.y
         box = (x - radius, y - radius, x + radius, y + radius)
         if point.inside:
-            pen.ellipse(box, fill=colour, outline=(0, 0, 0), width=max(1, radius // 3))
+            pen.ellipse(box, fill=color, outline=(0, 0, 0), width=max(1, radius // 3))
         else:
             for line in (box, (box[0], box[3], box[2], box[1])):
                 pen.line(line, fill=(0, 0, 0), width=radius)
-                pen.line(line, fill=colour, width=max(1, radius // 2))
+                pen.line(line, fill=color, width=max(1, radius // 2))
     return np.array(picture)
 
 
 def write_clicked(
     clip: ClipReader, points: Sequence[Point], segmenter: Segmenter, folder: Path, on_share: Callable[[float], None]
 ) -> None:
-    """Find the objects that are clicked on in all frames, and write a folder of masks for each.
+    """Segment the clicked objects in all frames, and write a folder of masks for each.
 
     Args:
         clip: the frames.
-        points: the clicks.
-        segmenter: does the work.
+        points: the clicks, in any frames.
+        segmenter: makes the masks.
         folder: existing, empty.
-        on_share: called with the share that is done, from 0 to 1; an exception that it raises ends the work.
+        on_share: called with the share of masks that are written, from 0 to 1. An exception that it raises ends the
+            work.
 
     Raises:
         InputError: if there is no click, or one selects nothing.
@@ -62,7 +63,7 @@ def write_clicked(
     empty = np.zeros((clip.height, clip.width), np.bool_)
     for name in prompts.objects:
         (folder / name).mkdir()
-        for frame in range(clip.num_frames):  # those that a segmenter leaves out show nothing
+        for frame in range(clip.num_frames):  # the segmenter leaves out frames in which an object is not visible
             write_mask_png(folder / name / f"{frame:05d}.png", empty)
     total = max(1, len(prompts.objects) * clip.num_frames)
     masks = checked_masks(segmenter, clip, prompts, num_frames=clip.num_frames, height=clip.height, width=clip.width)
@@ -72,8 +73,8 @@ def write_clicked(
 
 
 OBJECTS = 5
-"""How many objects can be painted, each in its colour, in the order of the overlay's."""
-_CLEAR = 128  # paint less opaque than this is the soft edge of a stroke
+"""How many objects can be painted, each in its color of the overlay."""
+_CLEAR = 128  # alpha; less is the soft edge of a stroke
 
 
 class Painting:
@@ -85,28 +86,28 @@ class Painting:
 
     @property
     def frames(self) -> list[int]:
-        """The frames that are painted, or said to show nothing, in order."""
+        """Numbers of the painted frames, with those marked as showing no object, in order."""
         return sorted(self._labels)
 
     @property
     def objects(self) -> list[int]:
-        """The objects that are painted anywhere, in order."""
+        """Labels of the painted objects, in order."""
         return sorted({int(label) for labels in self._labels.values() for label in np.unique(labels) if label})
 
     def put(self, frame: int, labels: UInt8Array) -> None:
         """Set what is painted on a frame.
 
         Args:
-            frame: its index.
-            labels: as the class says; all 0 says that nothing of any object can be seen.
+            frame: number of the frame, from 0.
+            labels: uint8 ``[H, W]``; all 0 marks the frame as showing no object.
         """
         self._labels[frame] = labels
 
-    def forget(self, frame: int) -> None:
-        """Take a frame's paint off.
+    def clear(self, frame: int) -> None:
+        """Remove a frame's labels.
 
         Args:
-            frame: its index.
+            frame: number of the frame, from 0.
         """
         self._labels.pop(frame, None)
 
@@ -114,7 +115,7 @@ class Painting:
         """A frame's paint as a picture, uint8 ``[H, W, 4]``; None where nothing is painted.
 
         Args:
-            frame: its index.
+            frame: number of the frame, from 0.
         """
         labels = self._labels.get(frame)
         if labels is None or not labels.any():
@@ -122,22 +123,22 @@ class Painting:
         return _palette()[labels]
 
     def labels(self, num_frames: int) -> list[UInt8Array]:
-        """Label pictures of all frames, those between painted ones filled in.
+        """Label pictures of all frames; frames between painted ones are interpolated.
 
         Args:
-            num_frames: of the clip.
+            num_frames: length of the clip.
 
         Raises:
-            InputError: if the first or the last frame has none, or nothing is painted at all.
+            InputError: if the first or the last frame is not painted, or nothing is.
         """
         if not self.objects:
-            raise InputError("masks: nothing is painted yet; paint what can be seen of the object")
+            raise InputError("masks: nothing is painted yet; paint the visible part of the object")
         missing = [frame for frame in (0, num_frames - 1) if frame not in self._labels]
         if missing:
             frames = " and ".join(str(frame) for frame in sorted(set(missing)))
             raise InputError(
-                f"masks: frame {frames} is not painted; paint the first and the last frame, or say that nothing can be "
-                "seen there; frames between painted ones are filled in"
+                f"masks: frame {frames} is not painted; paint the first and the last frame, or mark them as showing "
+                "nothing; frames between painted ones are filled in"
             )
         filled: list[UInt8Array] = [np.zeros_like(self._labels[0]) for _ in range(num_frames)]
         for label in self.objects:
@@ -150,11 +151,11 @@ class Painting:
         """Write the label pictures of all frames as palette PNG.
 
         Args:
-            folder: existing.
-            num_frames: of the clip.
+            folder: must exist.
+            num_frames: length of the clip.
 
         Raises:
-            InputError: as :meth:`labels`.
+            InputError: if the first or the last frame is not painted, or nothing is.
         """
         for frame, labels in enumerate(self.labels(num_frames)):
             picture = Image.fromarray(labels)
@@ -163,22 +164,22 @@ class Painting:
 
 
 def labels_of(layers: Sequence[UInt8Array], *, height: int, width: int) -> UInt8Array:
-    """Tell objects apart by the colour that they are painted with.
+    """Label each painted pixel with the object whose color is nearest.
 
     Args:
-        layers: paint, uint8 ``[h, w, 4]``, later ones above.
-        height: of the frame.
-        width: of the frame.
+        layers: paint, RGBA uint8 ``[h, w, 4]``, resized to the frame; later layers cover earlier ones.
+        height: rows of the frame.
+        width: columns of the frame.
 
     Returns:
-        labels, uint8 ``[height, width]``.
+        labels, 0 where nothing is painted, uint8 ``[height, width]``.
     """
     labels = np.zeros((height, width), np.uint8)
-    colours = np.array(COLOURS[:OBJECTS], np.int32)
+    colors = np.array(COLOURS[:OBJECTS], np.int32)
     for paint in layers:
         layer = np.asarray(Image.fromarray(paint).resize((width, height), Image.Resampling.NEAREST))
         painted: BoolArray = layer[..., 3] >= _CLEAR
-        distances = ((layer[painted][:, None, :3].astype(np.int32) - colours) ** 2).sum(axis=-1)  # [N, OBJECTS]
+        distances = ((layer[painted][:, None, :3].astype(np.int32) - colors) ** 2).sum(axis=-1)  # [N, OBJECTS]
         labels[painted] = distances.argmin(axis=-1) + 1
     return labels
 

@@ -1,7 +1,7 @@
-"""Stands before Gradio: gives each browser a secret, and hands out and takes in no file that is another visitor's.
+"""ASGI middleware before Gradio that keeps visitors' files apart; each browser gets a secret as a cookie.
 
-Gradio serves every file of its cache to everyone who asks for it by path. Here a file is served only to the visitor
-whose it is, and no visitor can name another's file, or an address elsewhere, as input.
+Gradio serves every file of its cache to everyone who asks for it by path. The guard serves a file to its owner alone,
+and refuses input that names another visitor's file or an address elsewhere.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _SECRET = re.compile(r"[\w-]{20,100}")
 
 
 class Guard:
-    """ASGI middleware."""
+    """ASGI middleware that serves files to their owners alone."""
 
     def __init__(self, app: App, sessions: Sessions) -> None:
         """Wrap an application.
 
         Args:
-            app: Gradio's.
-            sessions: knows whose a file is.
+            app: Gradio's application.
+            sessions: know who may read a file.
         """
         self._app, self._sessions = app, sessions
 
@@ -64,7 +64,7 @@ class Guard:
             await self._app(scope, receive, send)
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send, visitor: str) -> None:
-        """Pass an upload on, and note whose the files are before their paths are told."""
+        """Pass an upload on, and grant its files to the visitor before the browser learns their paths."""
         started: Message = {}
         body = b""
 
@@ -116,10 +116,10 @@ class Guard:
 
 
 def visitor_of(scope: Scope) -> tuple[str, bool]:
-    """The secret that a browser shows, or a new one; and whether it was shown.
+    """The secret of a browser, and whether the browser sent it; a new secret if it sent none.
 
     Args:
-        scope: of the connection.
+        scope: ASGI's, of the connection.
     """
     try:
         cookie = SimpleCookie(_header(scope, b"cookie")).get(COOKIE)
@@ -131,7 +131,7 @@ def visitor_of(scope: Scope) -> tuple[str, bool]:
 
 
 def _paths(value: object) -> Iterator[str]:
-    """All that Gradio takes for a file's place, however deep."""
+    """All values that Gradio takes for the path of a file, at any depth."""
     if isinstance(value, dict):
         for key, entry in value.items():
             if key in ("path", "url") and isinstance(entry, str):

@@ -1,4 +1,4 @@
-"""Between Gradio's events and values, and the actions."""
+"""Translates Gradio's events and values into calls of the actions, and their views into updates."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import numpy as np
 
 from amodal_diffusion.app.actions import Actions, View
 from amodal_diffusion.app.drawing import draw_clicks, labels_of
-from amodal_diffusion.app.examples import Example
 from amodal_diffusion.app.guard import COOKIE
+from amodal_diffusion.app.materials import Example
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
 from amodal_diffusion.io.prompts import Point
 from amodal_diffusion.types import InputError
@@ -28,14 +28,14 @@ BESIDE = "not the object"
 
 
 class Handlers:
-    """Each takes what parts of the page hold and returns what parts become."""
+    """Each takes the values of some parts of the page and returns the new state of others."""
 
     def __init__(self, actions: Actions, sessions: Sessions) -> None:
-        """Take what does the work.
+        """Take what the handlers call.
 
         Args:
-            actions: what is done.
-            sessions: those that are open.
+            actions: do the work.
+            sessions: all open pages.
         """
         self._actions, self._sessions = actions, sessions
 
@@ -83,14 +83,14 @@ class Handlers:
             session.painting.put(int(frame), np.zeros(rgb.shape[:2], np.uint8))
             return [self._canvas(session, int(frame)), _painted(session, int(frame))]
 
-    def forget(self, frame: float, request: gr.Request) -> list[Update]:
-        """Take the paint off the frame on the easel."""
+    def clear(self, frame: float, request: gr.Request) -> list[Update]:
+        """Clear the frame on the easel."""
         with self._session(request) as session:
-            session.painting.forget(int(frame))
+            session.painting.clear(int(frame))
             return [self._canvas(session, int(frame)), _painted(session, int(frame))]
 
     def use_painting(self, request: gr.Request) -> list[Update]:
-        """Make masks of what is painted."""
+        """Make masks from the painted frames."""
         with self._session(request) as session:
             return _shown(self._actions.use_painting(session))
 
@@ -115,7 +115,7 @@ class Handlers:
             return self._clicks(session, int(frame))
 
     def use_clicks(self, request: gr.Request, progress: gr.Progress = _PROGRESS) -> list[Update]:
-        """Make masks of the clicks."""
+        """Make masks from the clicks."""
         return self._work(request, progress, "Finding", self._actions.use_clicks)
 
     def complete(
@@ -126,27 +126,27 @@ class Handlers:
         return self._work(request, progress, "Completing", action)
 
     def stop(self, request: gr.Request) -> None:
-        """End the work that is going on."""
+        """End the page's work."""
         with self._session(request) as session:
             if not self._actions.stop(session):
-                gr.Info("Nothing is at work.")
+                gr.Info("Nothing is running.")
 
     def leave(self, request: gr.Request) -> None:
-        """Clear a page away that was closed."""
+        """Remove the files of a page that was closed."""
         self._sessions.close(*_identity(request))
 
     def _work(self, request: gr.Request, progress: gr.Progress, what: str, action: Callable[..., View]) -> list[Update]:
-        """Do what takes long, with its progress on the page, until it is done or stopped."""
+        """Run a long action with its progress on the page."""
         progress(0.0, desc="Preparing")
         with self._session(request) as session:
             try:
                 return _shown(action(session, on_share=lambda share: progress(share, desc=what)))
             except StoppedError:
-                return ["Stopped. What is shown is from before.", gr.skip(), gr.skip()]
+                return ["Stopped. The page shows earlier results.", gr.skip(), gr.skip()]
 
     @contextmanager
     def _session(self, request: gr.Request) -> Iterator[Session]:
-        """The page's session; a visitor's mistake becomes one line on the page, without the server's folders."""
+        """The page's session. An InputError becomes one line on the page, without the names of the server's folders."""
         session = self._sessions.get(*_identity(request))
         try:
             yield session

@@ -1,4 +1,4 @@
-"""Uploaded files become a clip or masks in a folder of the page, within limits that are said when they are met."""
+"""Where clips and masks come from: uploads, within limits that are named when they are exceeded, and examples."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
+from amodal_diffusion.evaluation.track_files import TrackFiles, write_track
 from amodal_diffusion.io.images import SUFFIXES
 from amodal_diffusion.io.mask_files import MaskTrack, fit_track, read_masks
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
-from amodal_diffusion.types import InputError
+from amodal_diffusion.synthetic import make_scene
+from amodal_diffusion.types import InputError, VideoClip
 
 _MIB = 2**20
+_FRAMES, _HEIGHT, _WIDTH = 16, 192, 384  # of an example; large enough to look at
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the page takes.
+    """Largest uploads that the page accepts.
 
     Attributes:
-        megabytes: of an upload, as it comes and unpacked.
-        frames: of a clip.
+        megabytes: MiB of an upload, packed and unpacked.
+        frames: length of a clip.
     """
 
     megabytes: int
@@ -33,7 +37,7 @@ class Limits:
         """Raise an InputError if a clip is too long.
 
         Args:
-            found: its frames.
+            found: frames of the clip.
         """
         if found > self.frames:
             raise InputError(
@@ -45,7 +49,7 @@ class Limits:
         """Raise an InputError if files are too large.
 
         Args:
-            found: bytes of all together, unpacked.
+            found: bytes of all files together, unpacked.
         """
         if found > self.megabytes * _MIB:
             raise InputError(
@@ -55,15 +59,15 @@ class Limits:
 
 
 def take_clip(files: Sequence[Path], folder: Path, limits: Limits) -> ClipReader:
-    """Bring an uploaded clip into a folder.
+    """Copy or unpack an uploaded clip into a folder.
 
     Args:
         files: one video, one zip of pictures, or pictures.
-        folder: empty, of the page.
-        limits: what the page takes.
+        folder: must be empty.
+        limits: largest uploads that the page accepts.
 
     Raises:
-        InputError: if it is no clip, or larger than the limits.
+        InputError: if the files are not a clip, or exceed the limits.
     """
     clip = open_clip(_settle(files, folder, limits, what="clip", most=limits.frames))
     limits.check_frames(clip.num_frames)
@@ -71,19 +75,19 @@ def take_clip(files: Sequence[Path], folder: Path, limits: Limits) -> ClipReader
 
 
 def take_masks(files: Sequence[Path], folder: Path, limits: Limits, clip: ClipReader) -> Path:
-    """Bring uploaded masks into a folder.
+    """Copy or unpack uploaded masks into a folder.
 
     Args:
         files: one video, one zip of pictures or of a folder an object, or pictures.
-        folder: empty, of the page.
-        limits: what the page takes.
-        clip: that they are of.
+        folder: must be empty.
+        limits: largest uploads that the page accepts.
+        clip: the clip that the masks belong to.
 
     Returns:
-        what `complete` is given as masks.
+        path for `complete --masks`.
 
     Raises:
-        InputError: if they are no masks, do not fit the clip, or are larger than the limits.
+        InputError: if the files are not masks, do not fit the clip, or exceed the limits.
     """
     path = _settle(files, folder, limits, what="masks", most=None)
     open_masks(path, clip)
@@ -91,22 +95,66 @@ def take_masks(files: Sequence[Path], folder: Path, limits: Limits, clip: ClipRe
 
 
 def open_masks(path: Path, clip: ClipReader) -> dict[str, MaskTrack]:
-    """Open masks and hold them against their clip.
+    """Open masks and check them against their clip.
 
     Args:
-        path: of the masks.
-        clip: that they are of.
+        path: as `read_masks` takes it.
+        clip: the clip that the masks belong to.
+
+    Returns:
+        masks by name of the object.
 
     Raises:
-        InputError: if they cannot be read, do not fit, or show an object nowhere.
+        InputError: if the masks cannot be read or do not fit, or an object is visible in no frame.
     """
     tracks = {name: fit_track(track, clip, what="masks") for name, track in read_masks(path).items()}
     empty = [name for name, track in tracks.items() if not any(track.areas)]
     if empty:
         raise InputError(
-            f"masks: object {', '.join(empty)} is empty in every frame; it must be visible in one at least"
+            f"masks: object {', '.join(empty)} is empty in every frame; it must be visible in at least one"
         )
     return tracks
+
+
+@dataclass(frozen=True)
+class Example:
+    """A scene of the test split, which no training saw.
+
+    Attributes:
+        title: text of the button.
+        seed: number of the scene.
+    """
+
+    title: str
+    seed: int
+
+
+EXAMPLES = (
+    Example("Mushroom behind a fence", 255),
+    Example("Leaf behind a ladder", 4),
+    Example("Heart behind boards", 10),
+)
+
+
+def write_example(example: Example, folder: Path) -> TrackFiles:
+    """Render a scene, and write its frames, the visible masks of its target and its depth.
+
+    Args:
+        example: the scene.
+        folder: made if it does not exist.
+    """
+    scene = make_scene(example.seed, split="test-v1", frames=_FRAMES, height=_HEIGHT, width=_WIDTH, with_rgb=True)
+    if scene.rgb is None:
+        raise RuntimeError(f"{scene.name}: asked for RGB and got none")
+    target = scene.target
+    track = MaskTarget(
+        identity=scene.name,
+        clip=VideoClip(scene.rgb, target.modal, scene.fps),
+        amodal_mask=target.amodal,
+        depth=scene.depth,
+        amodal_rgb=target.rgb,
+    )
+    return write_track(track, folder)
 
 
 def _settle(files: Sequence[Path], folder: Path, limits: Limits, *, what: str, most: int | None) -> Path:
@@ -133,7 +181,7 @@ def _settle(files: Sequence[Path], folder: Path, limits: Limits, *, what: str, m
 
 
 def _unpack(packed: Path, folder: Path, limits: Limits, *, what: str, most: int | None) -> None:
-    """Unpack the pictures of a zip, whatever its entries claim of their names and sizes."""
+    """Unpack the pictures of a zip without trusting the names and sizes of its entries."""
     try:
         with zipfile.ZipFile(packed) as archive:
             entries = [entry for entry in archive.infolist() if _is_picture(entry.filename)]
@@ -151,7 +199,7 @@ def _unpack(packed: Path, folder: Path, limits: Limits, *, what: str, most: int 
                 left -= len(content)
                 limits.check_bytes(limits.megabytes * _MIB - left)
                 target.write_bytes(content)
-    # zipfile's own: NotImplementedError for a compression that it does not know, RuntimeError for a password.
+    # zipfile raises NotImplementedError for an unknown compression and RuntimeError for a password.
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError) as error:
         raise InputError(
             f"{what}: {packed.name}: cannot be unpacked ({error}); pack it again as a plain zip"

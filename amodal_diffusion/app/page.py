@@ -10,28 +10,28 @@ import gradio as gr
 
 from amodal_diffusion.app.actions import Actions
 from amodal_diffusion.app.drawing import OBJECTS
-from amodal_diffusion.app.examples import EXAMPLES
 from amodal_diffusion.app.handlers import BESIDE, Handlers
-from amodal_diffusion.app.materials import Limits
+from amodal_diffusion.app.materials import EXAMPLES, Limits
 from amodal_diffusion.app.sessions import Sessions
 from amodal_diffusion.frames.drawing import COLOURS
 
 TITLE = "Whole objects from partly hidden ones"
 _INTRO = """# {title}
-A clip and what can be seen of an object in it go in; the whole object comes out, in shape and colour, also where
-something hides it. Model: **{model}**. Files are kept apart for each visitor and removed when this page is closed.
+Give a clip and masks of the visible part of an object. You get the whole object back: its shape and its colors, also
+where something hides it. Model: **{model}**. Other visitors cannot see your files; closing this page removes them.
 """
-_PAINT = """Paint what can be **seen** of the object, not what is hidden; several objects: a colour each. Paint at least
-the first and the last frame. Frames between two painted ones are filled in by moving and reshaping the outline evenly:
-look at them before you complete, and paint those that are wrong."""
+_PAINT = """Paint the **visible** part of the object, not the hidden part. Use one color for each object. Paint at least
+the first and the last frame. Frames between two painted ones are interpolated: look at them before you complete, and
+paint those that are wrong."""
 _UPLOAD = """White on black, one mask for each frame: a zip of PNG (a palette or several grey values: one object each),
 a zip with a folder an object, a mask video, or the PNG files themselves."""
-_CLICK = "Click on the object, in any frame; it is found in all of them. Where too much is found, click there as well."
+_CLICK = """Click on the object, in any frame; it is found in all of them. Where the mask covers too much, choose "not
+the object" and click there."""
 _NO_SEGMENTER = """Clicks need a segmenter, and none comes with this program: `hf download facebook/sam2.1-hiera-tiny
 --local-dir sam2.1-hiera-tiny`, then start the page with `--segmenter sam2.1-hiera-tiny`. Painting and uploading always
 work."""
 _WAITING = (
-    '<p class="amodal-note">The clip appears here: first what can be seen, then the completed object beside it.</p>'
+    '<p class="amodal-note">The clip appears here: first its visible part, then the completed object beside it.</p>'
 )
 
 
@@ -39,10 +39,10 @@ def build_page(actions: Actions, sessions: Sessions, *, model: str, limits: Limi
     """Lay out the page.
 
     Args:
-        actions: what is done.
-        sessions: those that are open.
-        model: what completes, in words.
-        limits: what the page takes.
+        actions: what the buttons do.
+        sessions: all open pages.
+        model: name of the model and its device.
+        limits: largest uploads that the page accepts.
     """
     handlers = Handlers(actions, sessions)
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
@@ -51,7 +51,7 @@ def build_page(actions: Actions, sessions: Sessions, *, model: str, limits: Limi
             with gr.Column(scale=5, min_width=380):
                 gr.Markdown("### 1 · Clip")
                 clip = _ClipPart(limits)
-                gr.Markdown("### 2 · What can be seen of the object")
+                gr.Markdown("### 2 · Visible part of the object")
                 with gr.Tabs():
                     with gr.Tab("Paint"):
                         easel = _PaintPart()
@@ -95,7 +95,7 @@ class _PaintPart:
     def __init__(self) -> None:
         gr.Markdown(_PAINT)
         self.slider = gr.Slider(0, 1, value=0, step=1, label="Frame", interactive=False, elem_id="paint-frame")
-        colours = [f"rgb{colour}" for colour in COLOURS[:OBJECTS]]
+        colors = [f"rgb{color}" for color in COLOURS[:OBJECTS]]
         self.editor = gr.ImageEditor(
             label="Paint",
             show_label=False,
@@ -106,7 +106,7 @@ class _PaintPart:
             transforms=(),
             layers=False,
             buttons=[],
-            brush=gr.Brush(default_size=12, colors=colours, default_color=colours[0], color_mode="fixed"),
+            brush=gr.Brush(default_size=12, colors=colors, default_color=colors[0], color_mode="fixed"),
             eraser=gr.Eraser(default_size=12),
             elem_id="easel",
             height=400,
@@ -114,8 +114,8 @@ class _PaintPart:
         self.shown = gr.Number(0, visible=False, precision=0)  # the frame on the easel, which lags behind the slider
         self.painted = gr.Markdown("No frame is painted.", elem_id="painted")
         with gr.Row():
-            self.nothing = gr.Button("Nothing can be seen in this frame", size="sm")
-            self.forget = gr.Button("Take this frame's paint off", size="sm")
+            self.nothing = gr.Button("Nothing is visible in this frame", size="sm")
+            self.clear = gr.Button("Clear this frame", size="sm")
         self.use = gr.Button("Use what is painted", elem_id="use-painting")
         self.all = [self.slider, self.editor, self.shown, self.painted]
 
@@ -124,12 +124,12 @@ class _PaintPart:
         _on(self.slider.change, handlers.show_frame, self.slider, canvas, trigger_mode="always_last")
         _on(self.editor.input, handlers.paint, [self.editor, self.shown], self.painted)
         _on(self.nothing.click, handlers.paint_nothing, self.shown, [self.editor, self.painted])
-        _on(self.forget.click, handlers.forget, self.shown, [self.editor, self.painted])
+        _on(self.clear.click, handlers.clear, self.shown, [self.editor, self.painted])
         _on(self.use.click, handlers.use_painting, None, results.view)
 
 
 class _ClickPart:
-    """A frame to click on, or how to get what that needs."""
+    """A frame to click on, or how to get a segmenter."""
 
     def __init__(self, *, ready: bool) -> None:
         gr.Markdown(_CLICK if ready else _NO_SEGMENTER, elem_id="click-help")
@@ -157,7 +157,7 @@ class _ClickPart:
 
 
 class _ResultsPart:
-    """Start, stop, what is seen, and what can be downloaded."""
+    """Start, stop, pictures of the results, and downloads."""
 
     def __init__(self) -> None:
         with gr.Row():
@@ -165,7 +165,7 @@ class _ResultsPart:
             self.stop = gr.Button("Stop", variant="stop", elem_id="stop", scale=1)
             self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, scale=1, min_width=90)
             self.samples = gr.Number(
-                1, label="Answers", precision=0, minimum=1, maximum=8, scale=1, min_width=90, elem_id="answers"
+                1, label="Samples", precision=0, minimum=1, maximum=8, scale=1, min_width=90, elem_id="samples"
             )
         status = gr.Markdown("Load an example or upload a clip to begin.", elem_id="status")
         viewer = gr.HTML(_WAITING, elem_id="viewer", js_on_load=None)
@@ -182,4 +182,4 @@ def _on(event: Callable[..., Any], *arguments: Any, **options: Any) -> None:  # 
 
 
 _on_networks = partial(_on, show_progress="full", concurrency_id="networks", concurrency_limit=1)
-"""One at a time for all visitors; who waits is told the place in the queue."""
+"""One event at a time over all visitors; Gradio shows the others their place in the queue."""

@@ -1,4 +1,4 @@
-"""Starts the page on an address and ends it; what it wrote goes with it."""
+"""Starts the page on an address; when the page ends, its files are removed."""
 
 from __future__ import annotations
 
@@ -22,20 +22,29 @@ if TYPE_CHECKING:
     from amodal_diffusion.models.segmenters.protocol import Segmenter
 
 _ASSETS = Path(__file__).with_name("assets")
+_LAST_PORT = 65535
 _TERMINATED = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where the page is.
+    """Where the page listens.
 
     Attributes:
-        host: name or number; ``127.0.0.1`` is this computer alone.
-        port: TCP.
+        host: name or number; only this computer can connect to ``127.0.0.1``.
+        port: TCP port, 1 to 65535.
+
+    Raises:
+        InputError: if there is no such port.
     """
 
     host: str
     port: int
+
+    def __post_init__(self) -> None:
+        """Check the port."""
+        if not 1 <= self.port <= _LAST_PORT:
+            raise InputError(f"port: expected 1 to {_LAST_PORT}, got {self.port}")
 
 
 @contextmanager
@@ -45,19 +54,19 @@ def serving(
     """Serve the page as long as the context lasts.
 
     Args:
-        completer: does the work.
-        address: where.
-        limits: what the page takes.
-        segmenter: makes masks of clicks; None where there is none.
+        completer: completes one clip at a time.
+        address: where to listen.
+        limits: largest uploads that the page accepts.
+        segmenter: makes masks from clicks; None disables clicks.
 
     Yields:
-        its URL.
+        URL of the page.
 
     Raises:
         InputError: if Gradio is not installed or the address cannot be used.
     """
     with tempfile.TemporaryDirectory(prefix="amodal-diffusion-app-", ignore_cleanup_errors=True) as folder:
-        # Before Gradio is imported: it reads these once.
+        # Gradio reads these once, when it is imported.
         os.environ["GRADIO_TEMP_DIR"] = folder
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -102,7 +111,7 @@ def serving(
 
 
 def wait() -> None:
-    """Wait until the process is told to end, so that what was begun is cleared away."""
+    """Wait for SIGTERM or Ctrl-C, which end the process such that its temporary files are removed."""
     signal.signal(signal.SIGTERM, _terminate)
     threading.Event().wait()
 

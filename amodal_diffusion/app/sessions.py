@@ -1,4 +1,4 @@
-"""Where the files of each visitor lie, who may read them, and when they go."""
+"""Where each visitor's files lie, who may read them, and when they are removed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from amodal_diffusion.io.prompts import Point
 
 
 class StoppedError(Exception):
-    """The visitor asked to stop, or left."""
+    """The visitor pressed Stop or closed the page."""
 
 
 @dataclass(eq=False)
@@ -26,15 +26,15 @@ class Session:
 
     Attributes:
         visitor: the secret that the browser shows with each request.
-        folder: for the page's files, its own alone.
+        folder: holds the files of this page alone.
         clip: a video or a folder of pictures, in ``folder``; None before one is chosen.
-        masks: of what can be seen; None before they are given.
-        depth: of the clip, if it came with one.
-        num_frames: of the clip.
-        painting: what is painted on the clip.
-        clicks: on its objects.
-        running: whether work is going on.
-        stop: set to end it.
+        masks: masks of the visible parts, as `read_masks` takes them; None before they are given.
+        depth: depth of an example; None for other clips.
+        num_frames: length of the clip.
+        painting: painted frames.
+        clicks: clicks on objects, in any frames.
+        running: whether the page is at work.
+        stop: set to end the page's work.
     """
 
     visitor: str
@@ -52,26 +52,26 @@ class Session:
         """Make a new empty folder; no name is used twice, so that a browser never shows an old picture.
 
         Args:
-            name: what it is for.
+            name: what the folder is for, its name's first part.
         """
         folder = self.folder / f"{name}-{secrets.token_hex(4)}"
         folder.mkdir(parents=True)
         return folder
 
     def check(self) -> None:
-        """Raise StoppedError if the work is to end."""
+        """Raise StoppedError if the work has to end."""
         if self.stop.is_set():
             raise StoppedError
 
 
 class Sessions:
-    """All pages that are open, below one folder."""
+    """All open pages, below one folder."""
 
     def __init__(self, root: Path) -> None:
         """Start with none.
 
         Args:
-            root: existing folder, readable by the server alone; removed by whoever made it.
+            root: existing folder that only the server can read; the caller removes it.
         """
         self.root = root.resolve()
         self._open: dict[tuple[str, str], Session] = {}
@@ -83,7 +83,7 @@ class Sessions:
 
         Args:
             visitor: the browser's secret.
-            page: tells one visitor's pages apart; comes from outside.
+            page: tells one visitor's pages apart; the browser chooses it, so it is never used as a path.
         """
         with self._lock:
             if (visitor, page) not in self._open:
@@ -93,11 +93,11 @@ class Sessions:
             return self._open[visitor, page]
 
     def close(self, visitor: str, page: str) -> None:
-        """Remove a page's files; work that is going on is told to stop, and removes them when it has.
+        """Remove a page's files; if the page is at work, stop the work and leave the removal to :meth:`finish`.
 
         Args:
-            visitor: as for :meth:`get`.
-            page: as for :meth:`get`.
+            visitor: the browser's secret.
+            page: as for :meth:`get`; an unknown page is ignored.
         """
         with self._lock:
             session = self._open.pop((visitor, page), None)
@@ -110,49 +110,49 @@ class Sessions:
             self._revoke(visitor)
 
     def close_all(self) -> None:
-        """Close every page, so that no work holds the process up."""
+        """Close every page, so that no work keeps the process alive."""
         for visitor, page in list(self._open):
             self.close(visitor, page)
 
     def finish(self, session: Session) -> None:
-        """Note that work has ended, however it did.
+        """Mark a page's work as ended, and remove the files of a page that was closed meanwhile.
 
         Args:
-            session: whose.
+            session: the page's.
         """
         with self._lock:
             session.running = False
-            left = session not in self._open.values()
-        if left:
+            closed = session not in self._open.values()
+        if closed:
             self.remove(session)
 
     def remove(self, session: Session) -> None:
         """Remove the files of a session.
 
         Args:
-            session: whose.
+            session: one that is not at work.
         """
         shutil.rmtree(session.folder, ignore_errors=True)
         with self._lock, suppress(OSError):
             session.folder.parent.rmdir()  # unless other pages of the visitor are open
 
     def grant(self, visitor: str, paths: Iterable[str | Path]) -> None:
-        """Let a visitor read files that lie outside of the visitor's own folder.
+        """Let a visitor read files outside the visitor's own folder; they are removed with the visitor's last page.
 
         Args:
             visitor: the browser's secret.
-            paths: of the files.
+            paths: files, such as uploads.
         """
         with self._lock:
             for path in paths:
                 self._granted[Path(path).resolve()].add(visitor)
 
     def may_read(self, visitor: str, path: str | Path) -> bool:
-        """Whether a file is the visitor's: in the visitor's folder, uploaded by or shown to the visitor.
+        """Whether a file is the visitor's: in the visitor's folder, or granted to the visitor.
 
         Args:
             visitor: the browser's secret.
-            path: absolute.
+            path: absolute; links are followed.
         """
         try:
             resolved = Path(path).resolve()
@@ -161,7 +161,7 @@ class Sessions:
         return resolved.is_relative_to(self._folder(visitor)) or visitor in self._granted.get(resolved, ())
 
     def _revoke(self, visitor: str) -> None:
-        """Remove files that only this visitor was granted, which has left."""
+        """Remove files that were granted to this visitor alone, who has left."""
         with self._lock:
             for path, visitors in list(self._granted.items()):
                 visitors.discard(visitor)

@@ -19,7 +19,7 @@ from amodal_diffusion.types import BoolArray, UInt8Array
 
 FILES = "gradio_api/file="  # relative: a page behind a proxy may lie below a folder
 _WIDEST = 720  # pixels of a picture that is looked at; downloads are at full size
-_SQUARE, _LIGHT, _DARK = 12, 236, 208  # the board behind what is transparent
+_SQUARE, _LIGHT, _DARK = 12, 236, 208  # checkerboard behind transparent pixels: pixels a square, grey levels
 ARCHIVE = "results.zip"
 
 
@@ -28,9 +28,9 @@ class Pane:
     """Pictures of one kind, one a frame.
 
     Attributes:
-        title: what they show.
-        note: what the colours mean, or nothing.
-        folder: of ``00000.jpg`` and so on.
+        title: caption of the pane.
+        note: what the colors mean; empty where that is plain.
+        folder: holds ``00000.jpg`` and so on.
     """
 
     title: str
@@ -39,10 +39,10 @@ class Pane:
 
 
 def draw_pane(pane: Pane, pictures: Iterable[UInt8Array]) -> Pane:
-    """Write the pictures of a pane.
+    """Write the pictures of a pane as JPEG, at most 720 pixels a side.
 
     Args:
-        pane: its folder is made.
+        pane: its folder must not exist yet.
         pictures: uint8 ``[H, W, 3]``, one a frame.
 
     Returns:
@@ -57,11 +57,11 @@ def draw_pane(pane: Pane, pictures: Iterable[UInt8Array]) -> Pane:
 
 
 def draw_visible(clip: ClipReader, masks: Sequence[Iterable[BoolArray]]) -> Iterator[UInt8Array]:
-    """The frames with an outline around what can be seen of each object.
+    """The frames, uint8 ``[H, W, 3]``, with an outline around the visible part of each object.
 
     Args:
         clip: the frames.
-        masks: of each object, bool ``[H, W]`` a frame.
+        masks: modal masks, one sequence an object, bool ``[H, W]`` a frame.
     """
     if not masks:
         yield from clip
@@ -70,26 +70,26 @@ def draw_visible(clip: ClipReader, masks: Sequence[Iterable[BoolArray]]) -> Iter
         yield draw_overlay(rgb, [OverlayLayer(mask, mask) for mask in visible])
 
 
-def draw_whole(clip: ClipReader, masks: Mapping[str, Iterable[BoolArray]], results: Path) -> Iterator[UInt8Array]:
-    """The frames with each whole object, stripes over what is predicted to hide.
+def draw_amodal(clip: ClipReader, masks: Mapping[str, Iterable[BoolArray]], results: Path) -> Iterator[UInt8Array]:
+    """The frames, uint8 ``[H, W, 3]``, with each amodal mask, its hidden part striped.
 
     Args:
         clip: the frames.
-        masks: of what can be seen, by object.
-        results: the folder that a completion wrote.
+        masks: modal masks by object, bool ``[H, W]`` a frame.
+        results: folder of `complete`.
     """
-    wholes = [_pictures(results, name, "amodal_masks") for name in masks]
-    for rgb, visible, files in zip(clip, zip(*masks.values(), strict=True), zip(*wholes, strict=True), strict=True):
+    amodal = [_pictures(results, name, "amodal_masks") for name in masks]
+    for rgb, visible, files in zip(clip, zip(*masks.values(), strict=True), zip(*amodal, strict=True), strict=True):
         layers = [OverlayLayer(mask, read_integers(file).values > 0) for mask, file in zip(visible, files, strict=True)]
         yield draw_overlay(rgb, layers)
 
 
 def draw_completed(results: Path, name: str) -> Iterator[UInt8Array]:
-    """The layers of an object over a board of squares.
+    """The RGBA layers of an object over a checkerboard, uint8 ``[H, W, 3]``.
 
     Args:
-        results: the folder that a completion wrote.
-        name: of the object.
+        results: folder of `complete`.
+        name: the object's.
     """
     for file in _pictures(results, name, "completed"):
         with Image.open(file) as picture:
@@ -100,11 +100,11 @@ def draw_completed(results: Path, name: str) -> Iterator[UInt8Array]:
 
 
 def uncertainty(results: Path, name: str) -> ClipReader | None:
-    """Where the answers for an object differ; None where there was one answer.
+    """Frames that are bright where an object's samples differ; None where there is one sample.
 
     Args:
-        results: the folder that a completion wrote.
-        name: of the object.
+        results: folder of `complete`.
+        name: the object's.
     """
     video = results / "objects" / name / "uncertainty.mp4"
     return open_clip(video) if video.is_file() else None
@@ -114,12 +114,12 @@ def viewer(panes: Sequence[Pane], *, num_frames: int, fps: float) -> str:
     """Panes side by side with one slider.
 
     Args:
-        panes: whose pictures are there.
-        num_frames: of the clip.
-        fps: frames a second when it plays.
+        panes: as :func:`draw_pane` returns them.
+        num_frames: length of the clip.
+        fps: frames a second when the clip plays.
 
     Returns:
-        HTML; what moves it is in `assets/viewer.js`.
+        HTML; `assets/viewer.js` moves the slider and plays.
     """
     start = num_frames // 2
     figures = "".join(
@@ -140,10 +140,13 @@ def viewer(panes: Sequence[Pane], *, num_frames: int, fps: float) -> str:
 
 
 def pack(results: Path) -> Path:
-    """Pack all files of the results beside their folder.
+    """Pack all files of the results into a zip beside their folder.
 
     Args:
-        results: the folder that a completion wrote.
+        results: folder of `complete`.
+
+    Returns:
+        path of the zip.
     """
     target = results.with_name(f"{results.name}.zip")
     with zipfile.ZipFile(target, "w") as archive:  # PNG and MP4 are packed already
@@ -153,11 +156,11 @@ def pack(results: Path) -> Path:
 
 
 def links(results: Path, archive: Path) -> str:
-    """Links to all files of the results, those of single frames folded away.
+    """Links to all files of the results; those in subfolders are collapsed.
 
     Args:
-        results: the folder that a completion wrote.
-        archive: all of it packed.
+        results: folder of `complete`.
+        archive: zip of :func:`pack`.
 
     Returns:
         HTML.

@@ -20,12 +20,12 @@ class Page:
     """Page.
 
     Attributes:
-        host: address to listen on; 0.0.0.0: every computer can connect
+        host: address to listen on; 0.0.0.0 lets every computer connect
         port: TCP port
-        segmenter: for clicks: a plug-in, a folder, or a hub id
-        preset: how to sample, as of `complete`
-        max_upload: largest size of an upload, unpacked, in MB
-        max_frames: longest clip
+        segmenter: makes masks from clicks: a plug-in, a folder, or a hub id
+        preset: how the networks are sampled, as for `complete`
+        max_upload: largest upload, packed and unpacked
+        max_frames: length of the longest clip
     """
 
     host: str = option("127.0.0.1", metavar="ADDRESS")
@@ -53,7 +53,7 @@ def run(args: Namespace) -> None:
         args: what :func:`add_arguments` declares.
 
     Raises:
-        InputError: if the model cannot be loaded, Gradio is not installed, or the port is taken.
+        InputError: if the model cannot be loaded, Gradio is not installed, or the address cannot be used.
     """
     from amodal_diffusion.app.completer import PageCompleter
     from amodal_diffusion.app.materials import Limits

@@ -9,7 +9,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from amodal_diffusion.config import CommandParser, shipped_configs
-from amodal_diffusion.options import add_options, option
+from amodal_diffusion.options import add_options, option, read_options
 from amodal_diffusion.types import InputError
 
 SUMMARY = "write the YAML files of the shipped runs and launches, to use and to change"
@@ -39,12 +39,13 @@ def run(args: Namespace) -> None:
     """Write the files and print their paths.
 
     Args:
-        args: as parsed.
+        args: what :func:`add_arguments` declares.
 
     Raises:
         InputError: if OUT is a file or not empty.
     """
-    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
-        raise InputError(f"OUT: expected a new or empty folder, got {args.out}, which holds something; name another")
-    shutil.copytree(shipped_configs(), args.out, dirs_exist_ok=True)
-    print(*sorted(args.out.rglob("*.yaml")), sep="\n")
+    out = read_options(Folder, args).out
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"OUT: expected a new or empty folder, got {out}, which holds something; name another")
+    shutil.copytree(shipped_configs(), out, dirs_exist_ok=True)
+    print(*sorted(out.rglob("*.yaml")), sep="\n")

@@ -40,7 +40,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """Do the work.
+    """Write the checkpoint and print its folder.
 
     Args:
         args: what :func:`add_arguments` declares.

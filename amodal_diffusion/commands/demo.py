@@ -21,7 +21,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """Do the work.
+    """Complete the scene and print a table of scores.
 
     Args:
         args: what :func:`add_arguments` declares.

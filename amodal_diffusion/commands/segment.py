@@ -23,7 +23,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """Do the work.
+    """Write the masks and print their folder.
 
     Args:
         args: what :func:`add_arguments` declares.

@@ -1,4 +1,4 @@
-"""The work of `demo`: a generated clip, completed and compared with its truth and with what needs no learning."""
+"""The work of `demo`: complete a generated clip, and compare it and the baselines with the ground truth."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from amodal_diffusion.types import AmodalResult
 
 SHEET = "contact_sheet.png"
-DEFAULT_SEED = 255  # a mushroom that slides behind a fence: partly hidden in every frame, never wholly
+DEFAULT_SEED = 255  # a mushroom that slides behind a fence: partly hidden in every frame, never entirely
 OBJECT = "1"
 
 
@@ -88,7 +88,7 @@ def _write_sheet(track: MaskTarget, folder: Path) -> None:
 
 
 def _compare(track: MaskTarget, result: AmodalResult, model: str) -> str:
-    """A table of the IoU with the truth, of the whole object and of its hidden part: the model and the baselines."""
+    """A table of IoU with the truth, of the amodal mask and of its hidden part, for the baselines and the model."""
     from amodal_diffusion.evaluation.methods import BASELINES, build_methods
     from amodal_diffusion.metrics import score_track
 

@@ -52,6 +52,7 @@ class Networks:
             stages=stages,
             device=request.model.device,
             dtype=request.model.dtype,
+            attention=request.model.attention,
         )
         self.config(request)  # checks the settings
         if request.sampling.preset is None and self.completer.config() == self.completer.config(preset="paper"):

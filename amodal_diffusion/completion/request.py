@@ -14,7 +14,7 @@ from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat,
 from amodal_diffusion.completion.canvas import Canvas
 from amodal_diffusion.completion.layout import Format, check_formats, read_formats
 from amodal_diffusion.completion.segmentation import check_prompts, read_prompts
-from amodal_diffusion.config import MASK_FILTERS, Conditioning, Fit, MaskFilter, Preset, Resample, Scheduler
+from amodal_diffusion.config import MASK_FILTERS, Attention, Conditioning, Fit, MaskFilter, Preset, Resample, Scheduler
 from amodal_diffusion.frames.layers import Alpha
 from amodal_diffusion.io.depth_files import DepthTrack, fit_depth, open_depth
 from amodal_diffusion.io.mask_files import MaskTrack, fit_track, read_masks
@@ -144,12 +144,14 @@ class ModelChoice:
         content_model: of stage 2, if another
         device: auto, cpu, cuda, cuda:1, mps
         dtype: auto, float32, float16, bfloat16
+        attention: sdpa: torch's fused attention; plain: matrix products; xformers: the extra of that name, on a GPU
     """
 
     model: str = option("tiny", metavar="NAME")
     content_model: str | None = option(None, metavar="NAME")
     device: str = option("auto", metavar="NAME")
     dtype: str = option("auto", metavar="NAME", advanced=True)
+    attention: Attention = option("sdpa", choices=get_args(Attention), advanced=True)
 
 
 @dataclass(frozen=True)

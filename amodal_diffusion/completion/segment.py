@@ -1,4 +1,4 @@
-"""The work of `segment`: a clip and clicks in, a folder of masks out that is whole or absent."""
+"""The work of `segment`: a clip and clicks in, a folder of masks out that is complete or absent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SegmentRequest:
 
     Attributes:
         clip: a video file, a folder of pictures, or one picture
-        out: a folder of PNG for each object, whole or absent
+        out: a folder of PNG for each object, complete or absent
         device: auto, cpu, cuda, cuda:1, mps
         dtype: auto, float32, float16, bfloat16
         overwrite: replace earlier results of this program in MASKS
@@ -37,24 +37,23 @@ class SegmentRequest:
 
 
 def write_segmentation(request: SegmentRequest, clicks: Clicks) -> Path:
-    """Write the masks of the objects that are shown.
+    """Segment the clicked objects and write a folder of masks for each.
 
     Args:
         request: the clip and the folder.
-        clicks: what is shown, and the segmenter.
+        clicks: clicks, boxes or texts, and the segmenter.
 
     Returns:
         the folder.
 
     Raises:
-        InputError: if an input is wrong; says what and what to do.
+        InputError: if an input is wrong, or a click selects nothing.
     """
-    prompts = clicks.prompts
     if request.clip.is_dir() and request.out.resolve().is_relative_to(request.clip.resolve()):
         raise InputError(f"out: {request.out}: lies in {request.clip}, which is input; choose another folder")
     clip = open_clip(request.clip, allow_truncated=request.allow_truncated)
-    prompts = check_prompts(prompts, clicks.segmenter, clip)
-    name = str(clicks.segmenter)  # checked to be there
+    prompts = check_prompts(clicks.prompts, clicks.segmenter, clip)
+    name = str(clicks.segmenter)  # `check_prompts` refuses None
     weights = model_folder(name)
     folder = OutputFolder(
         request.out,

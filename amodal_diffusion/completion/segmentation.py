@@ -60,18 +60,18 @@ def read_prompts(
 
 
 def check_prompts(prompts: Prompts | None, segmenter: str | None, clip: ClipReader) -> Prompts:
-    """Hold clicks against a clip before any network is loaded.
+    """Check clicks against a clip before any network is loaded.
 
     Args:
-        prompts: what is shown.
-        segmenter: name of the segmenter.
+        prompts: clicks, boxes or texts; None where there are none.
+        segmenter: name of the segmenter; None where none was given.
         clip: the frames.
 
     Returns:
         the prompts.
 
     Raises:
-        InputError: if nothing is shown, something does not fit the clip, or no segmenter is named.
+        InputError: if there are no prompts, one does not fit the clip, or no segmenter is named.
     """
     prompts = prompts or Prompts()
     prompts.check(num_frames=clip.num_frames, height=clip.height, width=clip.width)
@@ -109,13 +109,13 @@ _STEP = "segmentation"
 
 
 def open_segmenter(name: str, *, device: str, dtype: str, quiet: bool) -> Segmenter:
-    """Load a segmenter, its libraries quietened.
+    """Load a segmenter.
 
     Args:
         name: a plug-in, a folder or a hub id.
         device: ``"auto"`` or torch's name.
         dtype: ``"auto"`` or torch's name.
-        quiet: no progress bars.
+        quiet: suppress progress bars of libraries too.
 
     Raises:
         InputError: if it cannot be loaded.
@@ -135,18 +135,18 @@ def segment_clip(
     place: str = "{name}",
     quiet: bool,
 ) -> tuple[MaskTrack, ...]:
-    """Write the masks of the objects that are shown, as 0/255 PNG, unless an earlier run has.
+    """Segment objects and write their masks as 0/255 PNG; masks that an earlier run has finished are kept.
 
     Args:
         clip: the frames.
-        prompts: what is shown of the objects.
-        segmenter: loads what does the work.
+        prompts: clicks, boxes or texts.
+        segmenter: returns the segmenter; called only if masks are missing.
         out: an opened folder.
-        place: folder of an object's masks in it, with ``{name}`` for the object.
-        quiet: no progress bar.
+        place: subfolder of an object's masks, with ``{name}`` for the object.
+        quiet: show no progress bar.
 
     Returns:
-        the objects, in natural order of their names.
+        masks of the objects, in natural order of their names.
 
     Raises:
         InputError: if a prompt selects nothing.

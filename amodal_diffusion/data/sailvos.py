@@ -157,7 +157,11 @@ class SailVosDataset(Dataset[AmodalSample]):
             InputError: if a frame is missing, cannot be read or is of another size than the masks; names the track.
         """
         with _named(track.name):
-            files = tuple(frame_file(self.images, name) for name in track.record.image_file_names)
+            names = track.record.image_file_names
+            if self.with_rgb:
+                files = tuple(frame_file(self.images, name) for name in names)
+            else:  # masks alone need no frames
+                files = tuple(find_frame(self.images, name) or self.images / name for name in names)
             rgb = np.stack([read_frame(file, track.record.size) for file in files]) if self.with_rgb else None
             whole = cut_out_on_white(rgb, amodal) if rgb is not None and whole_is_visible else None
             return AmodalSample(track.name, modal, amodal, depth=None, rgb=rgb, whole_rgb=whole, files=files)

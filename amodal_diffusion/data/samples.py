@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch.utils.data import Dataset
 
 from amodal_diffusion.synthetic import Split
 from amodal_diffusion.synthetic.catalogue import CATALOGUES
+from amodal_diffusion.synthetic.corruptions import corrupt_depth, corrupt_masks, include_visible
 from amodal_diffusion.synthetic.rng import Rng
 from amodal_diffusion.synthetic.splits import SceneSeries
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
@@ -29,7 +30,7 @@ class AmodalSample:
         depth: any scale, nearer is larger, float32 ``[F, H, W]``; None where there is none.
         rgb: frames, uint8 ``[F, H, W, 3]``; None where they are not read.
         whole_rgb: whole object on white, uint8 ``[F, H, W, 3]``; None where it is not known.
-        files: of the frames; none for a generated clip.
+        files: of the frames, which need not exist where they are not read; none for a generated clip.
     """
 
     name: str
@@ -39,6 +40,44 @@ class AmodalSample:
     rgb: UInt8Array | None
     whole_rgb: UInt8Array | None
     files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class SceneCorruption:
+    """Corrupts the masks and depth of some clips of a dataset, and leaves depth out of some.
+
+    A clip that is changed at one share is changed in the same way at any larger share.
+
+    Attributes:
+        corrupted_share: share of clips whose masks and depth are corrupted, 0 to 1.
+        depthless_share: share of clips that come without depth, 0 to 1.
+    """
+
+    corrupted_share: float = 0.0
+    depthless_share: float = 0.0
+
+    def __call__(self, sample: AmodalSample, rng: Rng) -> AmodalSample:
+        """Change one clip, or return it unchanged.
+
+        Args:
+            sample: its object is visible in at least one frame; not modified.
+            rng: used for this clip only.
+
+        Returns:
+            a sample whose object is visible in at least one frame and whose `amodal` contains `modal`.
+        """
+        depthless, corrupted = rng.chance(self.depthless_share), rng.chance(self.corrupted_share)
+        if corrupted:
+            sample = with_modal(sample, corrupt_masks(sample.modal, rng))
+            if sample.depth is not None:
+                sample = replace(sample, depth=corrupt_depth(sample.depth, rng))
+        return replace(sample, depth=None) if depthless else sample
+
+
+def with_modal(sample: AmodalSample, modal: BoolArray) -> AmodalSample:
+    """Replace the modal masks of a sample, bool ``[F, H, W]``, and extend its truth to contain them."""
+    amodal, whole_rgb = include_visible(sample.amodal, modal, rgb=sample.rgb, whole_rgb=sample.whole_rgb)
+    return replace(sample, modal=modal, amodal=amodal, whole_rgb=whole_rgb)
 
 
 class SceneDataset(Dataset[AmodalSample]):
@@ -54,7 +93,7 @@ class SceneDataset(Dataset[AmodalSample]):
         width: W in pixels.
         with_rgb: whether samples have RGB; slower with it.
         seed: which of the disjoint sequences of scenes; 0 counts the scenes from 0.
-        change: corrupts each sample, with a random stream of its own; see `synthetic.corruptions`.
+        change: corrupts each sample, with a random stream of its own; see :class:`SceneCorruption`.
 
     Raises:
         InputError: if the length is not positive, the seed is negative, or `test-v1` is asked for other than it is.

@@ -68,7 +68,7 @@ class Method(Protocol):
 class BaselineMethod:
     """A method without learning.
 
-    It paints the object's mean visible color; one that follows the object copies what other frames show of it.
+    It paints the object's mean visible color; one that estimates motion takes the colors that other frames show.
     """
 
     learned = False

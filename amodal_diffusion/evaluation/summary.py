@@ -67,7 +67,7 @@ class RunSummary:
         """Start with no tracks.
 
         Args:
-            methods: baselines and models of the run.
+            methods: baselines and models that were scored.
         """
         self._methods = {method.name: _MethodTotals() for method in methods}
         self._about = {method.name: {"learned": method.learned, "uses_depth": method.uses_depth} for method in methods}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -57,10 +58,10 @@ def draw_overlay(rgb: UInt8Array, layers: Sequence[OverlayLayer]) -> UInt8Array:
 
 
 def draw_uncertainty(probability: FloatArray) -> UInt8Array:
-    """Draw where answers differ: black where all agree, white where half of them have a pixel.
+    """Draw where samples differ: black where all agree, white where half of them have a pixel.
 
     Args:
-        probability: share of the answers that have a pixel, float32 ``[H, W]`` in [0, 1].
+        probability: share of the samples that have a pixel, float32 ``[H, W]`` in [0, 1].
 
     Returns:
         uint8 ``[H, W, 3]``.
@@ -160,7 +161,7 @@ def draw_result(result: AmodalResult, clip: VideoClip | None = None, *, columns:
     """Draw a result, with the clip that it is of if that is at hand.
 
     Args:
-        result: rows that it has nothing for are left out; several answers add one of how far they disagree.
+        result: rows that it has nothing for are left out; several samples add a row of how far they disagree.
         clip: adds its frames and the visible part; the mask is then drawn over the frames.
         columns: number of frames shown, evenly spread over the clip.
 
@@ -179,7 +180,7 @@ def draw_result(result: AmodalResult, clip: VideoClip | None = None, *, columns:
     masks = [view.sized(frame) for frame in plain] if clip is None else view.masked(clip, result.amodal_mask)
     rows.append(SheetRow("whole", masks))
     if result.samples is not None:
-        doubt = 1 - np.abs(2 * result.probability[view.shown] - 1)  # 1 where half of the answers say so
+        doubt = 1 - np.abs(2 * result.probability[view.shown] - 1)  # 1 where half of the samples have the pixel
         grey = np.rint(doubt * 255).astype(np.uint8)[..., None].repeat(3, axis=-1)
         rows.append(SheetRow("uncertain", [view.sized(frame) for frame in grey]))
     return draw_sheet([*rows, *_painted(result, view)], column_labels=view.labels)
@@ -291,3 +292,22 @@ def _shortened(label: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -
 def _enlarge(picture: Picture, scale: int) -> Picture:
     """Make each pixel a square of ``scale`` by ``scale``."""
     return picture.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def show_result(result: AmodalResult, clip: VideoClip | None = None, *, columns: int = 4) -> None:
+    """Show a drawn result: in a notebook below the cell, elsewhere in the system's viewer of pictures.
+
+    Args:
+        result: as for :func:`draw_result`.
+        clip: the clip that was completed, drawn beside the result; None draws the result alone.
+        columns: number of frames shown, evenly spread over the clip.
+
+    Raises:
+        InputError: as :func:`draw_result`.
+    """
+    sheet = Image.fromarray(draw_result(result, clip, columns=columns))
+    ipython = sys.modules.get("IPython")  # loaded wherever a notebook runs
+    if ipython is not None and ipython.get_ipython() is not None:
+        ipython.display.display(sheet)
+    else:
+        sheet.show()

@@ -250,7 +250,7 @@ def resize_picture(pixels: UInt8Array, size: tuple[int, int], *, antialias: bool
         uint8 of the new size.
     """
     if antialias:
-        return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+        return np.array(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR))
     values = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(pixels))).permute(2, 0, 1)[None].float()
     scaled = resize(values, size, antialias=False).round().clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).numpy()
     return np.ascontiguousarray(scaled if pixels.ndim == 3 else scaled[..., 0])

@@ -119,7 +119,21 @@ def listed_files(folder: Path) -> set[Path]:
             if not path.parent.resolve().is_relative_to(folder.resolve()):
                 raise InputError(f"out: {folder / MANIFEST}: lists {path}, which is elsewhere; move the folder away")
         known |= listed
-    return known | {path for path in folder.rglob(f"*{PARTIAL}") if destination_of(path) in known}
+    return known | {path for path in _temporary_files(folder) if destination_of(path) in known}
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove the temporary files that a killed run left; the caller holds the lock, so that no run is writing one.
+
+    Raises:
+        InputError: as :func:`listed_files`.
+    """
+    for path in _temporary_files(folder) & listed_files(folder):
+        path.unlink(missing_ok=True)
+
+
+def _temporary_files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob(f"*{PARTIAL}") if destination_of(path) is not None}
 
 
 def refuse_foreign(folder: Path) -> None:

@@ -26,6 +26,7 @@ from amodal_diffusion.io.manifest import (
     refuse_foreign,
     remove_files,
     remove_listed,
+    remove_temporary,
 )
 from amodal_diffusion.types import InputError
 
@@ -87,6 +88,7 @@ class OutputFolder:
                 stack.enter_context(locked(self.work / LOCK))
                 if self._must_replace_work():  # asked again, now that no other run can change the answer
                     remove_listed(self.work, keep=LOCK)
+                remove_temporary(self.work)
                 self._steps = read_manifest(self.work)["steps"] if (self.work / MANIFEST).is_file() else {}
                 self._save()
             except OSError as error:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from amodal_diffusion.config import MASK_FILTERS, BeyondPaper, Preset, SamplingConfig
+from amodal_diffusion.config import (
+    MASK_FILTERS,
+    BeyondPaper,
+    Preset,
+    SamplingConfig,
+    renamed_of_format_1,
+    sampling_of_format_1,
+)
 from amodal_diffusion.models.weights import read_json
 from amodal_diffusion.types import STAGES, InputError, Stage
 
@@ -28,6 +34,7 @@ PAPER: dict[str, Any] = {
     "noise_aug_strength": 0.02,
     "conditioning": "released",
     "mask_threshold": 200 / 255,
+    "samples": 1,
     "decode_chunk_size": 8,
     "temporal_prior_weight": 0.0,
     "expected_iou_weight": None,
@@ -144,51 +151,16 @@ def read_settings(folder: Path) -> CheckpointSettings:
     sampling, presets = (_object(values.pop(name, {}), f"{path}: {name}") for name in ("sampling", "presets"))
     if version == 1:
         sampling = sampling_of_format_1(sampling)
-        presets = {name: _renamed(changes) for name, changes in presets.items()}
+        presets = {name: renamed_of_format_1(changes) for name, changes in presets.items()}
     beyond = _object(sampling.pop("beyond", {}), f"{path}: sampling.beyond")
     values["sampling"] = _fill(SamplingConfig, {**sampling, "beyond": _fill(BeyondPaper, beyond, path)}, path)
     return _fill(CheckpointSettings, {**values, "presets": presets}, path)
-
-
-FORMAT_1_NAMES = {
-    "zoom": "crop_scale",
-    "visible_weight": "expected_iou_weight",
-    "other_frames": "temporal_prior",
-    "other_frames_weight": "temporal_prior_weight",
-    "copies": "color_propagation",
-    "painted_share": "blend_weight",
-    "solver": "scheduler",
-    "views": "tta",
-}
-"""Fields of format 1 and of version 0.1's YAML files, and what they are called now."""
-
-
-def sampling_of_format_1(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Sampling settings of version 0.1 in today's names; where 0.1 had no field, its fixed behaviour.
-
-    Args:
-        values: as they stand in the file. ``zoom`` of null meant letterboxed frames; mask filters were always on.
-
-    Returns:
-        fields of :class:`SamplingConfig`, those of its nested group under ``beyond``.
-    """
-    named = {**_renamed(values), "fit": "letterbox" if values.get("zoom") is None else "crop"}
-    inner = {entry.name for entry in fields(BeyondPaper)}
-    beyond = {"mask_filters": list(MASK_FILTERS), **{name: value for name, value in named.items() if name in inner}}
-    return {**{name: value for name, value in named.items() if name not in inner}, "beyond": beyond}
 
 
 def _object(values: object, name: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{name}: expected an object, got {type(values).__name__}")
     return values
-
-
-def _renamed(values: Any) -> Any:  # noqa: ANN401 - from a file, it may be anything
-    if not isinstance(values, Mapping):
-        return values
-    kept = {name: value for name, value in values.items() if not (name == "zoom" and value is None)}
-    return {FORMAT_1_NAMES.get(name, name): value for name, value in kept.items()}
 
 
 def _fill(cls: type[T], values: dict[str, Any], path: Path) -> T:

@@ -12,6 +12,7 @@ from diffusers import UNetSpatioTemporalConditionModel
 from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
 from torch import Tensor, nn
 
+from amodal_diffusion.config import Attention
 from amodal_diffusion.models.lora import is_adapter
 from amodal_diffusion.models.weights import load_strictly, read_json, read_state_dict
 from amodal_diffusion.types import InputError
@@ -115,6 +116,31 @@ def trainable_parameters(unet: UNetSpatioTemporalConditionModel, choice: Trainab
         in_block = is_adapter(name) if choice == "lora" else "temporal_transformer_block" in name
         parameter.requires_grad_(choice == "all" or in_block or name.startswith("conv_in."))
     return [parameter for parameter in unet.parameters() if parameter.requires_grad]
+
+
+def use_attention(unet: UNetSpatioTemporalConditionModel, attention: Attention, *, option: str) -> None:
+    """Choose how a network computes attention.
+
+    Args:
+        unet: changed in place.
+        attention: ``"sdpa"`` is torch's fused attention, ``"plain"`` multiplies matrices, ``"xformers"`` is the extra
+            of that name, for GPUs.
+        option: name of the option, for the error.
+
+    Raises:
+        InputError: if xformers is not installed or has no kernel here.
+    """
+    if attention == "plain":
+        unet.set_default_attn_processor()
+    elif attention == "xformers":
+        try:
+            unet.enable_xformers_memory_efficient_attention()
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"{option}: xformers is not installed; pip install 'amodal-diffusion[xformers]', or give sdpa"
+            ) from error
+        except (ValueError, NotImplementedError) as error:  # it has kernels for GPUs alone
+            raise InputError(f"{option}: xformers does not run here ({error}); give sdpa") from error
 
 
 @contextmanager

@@ -15,10 +15,11 @@ from typing import Any, Literal, Self, TypeVar
 import numpy as np
 import torch
 
-from amodal_diffusion.config import MASK_FILTERS, Preset, SamplingConfig
+from amodal_diffusion.config import MASK_FILTERS, Attention, Preset, SamplingConfig
 from amodal_diffusion.models.hub import check_names_stages, find_model, load_stage
 from amodal_diffusion.models.latents import spatial_factor
 from amodal_diffusion.models.schedulers import make_scheduler
+from amodal_diffusion.models.unet import use_attention
 from amodal_diffusion.models.weights import find_device, joined_fingerprint
 from amodal_diffusion.pipelines.amodal_segmentation import (
     AmodalSegmentationPipeline,
@@ -134,6 +135,7 @@ class AmodalCompleter:
         stages: Sequence[Stage] = STAGES,
         device: str = "auto",
         dtype: str = "auto",
+        attention: Attention = "sdpa",
     ) -> Self:
         """Load a model.
 
@@ -143,9 +145,10 @@ class AmodalCompleter:
             stages: which to load.
             device: ``"auto"`` is cuda if there is one, else mps, else cpu.
             dtype: ``"float32"``, ``"float16"``, ``"bfloat16"``; ``"auto"`` is float16 on cuda, else float32.
+            attention: see :func:`~amodal_diffusion.models.unet.use_attention`.
 
         Raises:
-            InputError: if the model cannot be loaded or device or dtype is unknown.
+            InputError: if the model cannot be loaded, device or dtype is unknown, or xformers does not run here.
         """
         where = find_device(device)
         precision = _dtype(dtype, where)
@@ -162,6 +165,7 @@ class AmodalCompleter:
         for pipeline in (segmentation, content):
             if pipeline is not None:
                 pipeline.to(where)
+                use_attention(pipeline.unet, attention, option="--attention")
                 pipeline.set_progress_bar_config(disable=True)
         return cls(segmentation, content)
 

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent, the exported model, and which checkpoint a run resumes from."""
+"""Checkpoints of a run: what they hold, which one a run resumes from, and the model that a run exports."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ from amodal_diffusion.models.saving import save_stage
 from amodal_diffusion.training.distributed import like, reshard, together, trained_parameters, whole
 from amodal_diffusion.types import InputError
 
+logger = logging.getLogger(__name__)
+
+PROGRESS = "progress.json"
+DAMAGED = ".damaged"
+
 
 @contextmanager
 def averaged_weights(unet: nn.Module, ema: EMAModel | None) -> Iterator[None]:
@@ -44,9 +49,14 @@ def averaged_weights(unet: nn.Module, ema: EMAModel | None) -> Iterator[None]:
 
 
 def export(components: StageComponents, folder: Path) -> None:
-    """Write the model in the package's layout, in place of an earlier export; one process calls this."""
-    with replacing_folder(folder) as partial:
-        save_stage(components, partial)
+    """Write the model in the package's layout, in place of an earlier export; one process calls this.
+
+    Args:
+        components: networks and settings.
+        folder: of the export; it is whole at any moment but that of two renames.
+    """
+    with replacing_folder(folder) as fresh:
+        save_stage(components, fresh)
 
 
 # What Accelerate writes for a network in shares; it reads these back under the same kind of launch alone.
@@ -73,10 +83,10 @@ class Progress:
 
 
 class Checkpoints:
-    """Writes, rotates and loads the checkpoints of a training run.
+    """The checkpoints of a run.
 
     Args:
-        folder: the run's output folder; checkpoints lie in ``checkpoints/`` below it.
+        folder: output folder of the training.
         accelerator: has prepared the UNet and the optimizer.
         unet: the network without wrappers; its parameters that require gradients are saved.
         ema: moving average of those parameters, if there is one.
@@ -138,14 +148,14 @@ class Checkpoints:
         write_digests(partial)
         partial.rename(final)
         for old in [folder for folder in self.complete()[: -self.keep] if folder != final]:
-            leaving = old.with_name(old.name + PARTIAL)  # a folder that is removed in part must not pass for complete
+            leaving = old.with_name(old.name + PARTIAL)  # a folder half removed must not look complete
             old.rename(leaving)
             shutil.rmtree(leaving, ignore_errors=True)
 
     def _attempt(self, part: Callable[[], None], partial: Path) -> None:
         """Do a part of a save; what goes wrong with the disk is one line.
 
-        torch says RuntimeError of a full disk, and CheckpointException in all processes under FSDP.
+        torch says RuntimeError of a full disk, and CheckpointException in all processes where a network lies in shares.
         """
         try:
             part()
@@ -200,7 +210,7 @@ class Checkpoints:
                 save_file(tensors, Path(folder) / name)
 
     def _whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Whole tensors in the main process, none in the others; all processes gather sharded tensors together."""
+        """Whole tensors in the main process, none in the others, which help where they lie in shares."""
         kept = {}
         for name, value in tensors.items():
             tensor = whole(value.detach())
@@ -233,12 +243,6 @@ def _copy(saved: Mapping[str, Tensor], into: Mapping[str, Tensor], folder: Path)
         raise InputError(f"resume: {folder} was saved by another network or another choice of model.trainable")
     for name, value in into.items():
         value.copy_(like(saved[name], value))
-
-
-logger = logging.getLogger(__name__)
-
-PROGRESS = "progress.json"
-DAMAGED = ".damaged"
 
 
 def complete_checkpoints(folder: Path) -> list[Path]:

@@ -15,11 +15,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from amodal_diffusion.config import SamplingConfig
-from amodal_diffusion.data.corrupting import SceneCorruption
 from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.data.occluders import OccludedTracks, OccluderBank, Occlusion
 from amodal_diffusion.data.sailvos import SailVosDataset, read_frame
-from amodal_diffusion.data.samples import AmodalSample, SceneDataset
+from amodal_diffusion.data.samples import AmodalSample, SceneCorruption, SceneDataset
 from amodal_diffusion.frames.crop import Geometry, crop_centers, frame_geometry
 from amodal_diffusion.frames.transforms import Stretch, depth_to_unit
 from amodal_diffusion.pipelines.preprocessing import (
@@ -171,14 +170,26 @@ class ClipPreprocessing:
         centers = crop_centers(sample.modal) if self.config.fit == "crop" else [None] * len(sample.modal)
         return [
             Look(file, frame_geometry(self.config, size, center), partial(read_frame, file, size))
-            for file, center in zip(sample.files, centers, strict=True)
+            for file, center in zip(_present(sample), centers, strict=True)
         ]
 
     def whole_looks(self, sample: AmodalSample) -> list[Look]:
         """The whole frames of a clip of files at the network's size, for the depth of clips that are completed."""
         size = (sample.modal.shape[1], sample.modal.shape[2])
         whole = Stretch(size, (self.config.height, self.config.width))
-        return [Look(file, whole, partial(read_frame, file, size)) for file in sample.files]
+        return [Look(file, whole, partial(read_frame, file, size)) for file in _present(sample)]
+
+
+def _present(sample: AmodalSample) -> tuple[Path, ...]:
+    """The files of a clip's frames.
+
+    Raises:
+        InputError: if one is missing.
+    """
+    for file in sample.files:
+        if not file.is_file():
+            raise InputError(f"{sample.name}: {file}: no such file, nor one of another picture format")
+    return sample.files
 
 
 def join(batches: Sequence[TaskBatch]) -> TaskBatch:

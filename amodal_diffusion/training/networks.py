@@ -23,9 +23,8 @@ from amodal_diffusion.models.hub import (
     load_vae,
 )
 from amodal_diffusion.models.lora import add_adapters
-from amodal_diffusion.models.unet import AMODAL_CHANNELS, trainable_parameters
+from amodal_diffusion.models.unet import AMODAL_CHANNELS, trainable_parameters, use_attention
 from amodal_diffusion.training.settings import (
-    Attention,
     ImageEncoderSettings,
     OptimizerSettings,
     Precision,
@@ -198,7 +197,7 @@ def prepare_unet(
     parameters = trainable_parameters(unet, model.trainable)
     if whole:
         narrow_frozen(unet, COMPUTE_DTYPES[settings.mixed_precision])
-    _use_attention(unet, model.attention)
+    use_attention(unet, model.attention, option="model.attention")
     if model.gradient_checkpointing:
         checkpoint_activations(unet)
     return parameters.copy()
@@ -239,20 +238,6 @@ def _recomputed(forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Te
     if not torch.is_grad_enabled():
         return forward(*args, **kwargs)
     return checkpoint(forward, *args, use_reentrant=False, **kwargs)
-
-
-def _use_attention(unet: UNetSpatioTemporalConditionModel, attention: Attention) -> None:
-    if attention == "plain":
-        unet.set_default_attn_processor()
-    elif attention == "xformers":
-        try:
-            unet.enable_xformers_memory_efficient_attention()
-        except ModuleNotFoundError as error:
-            raise InputError(
-                "model.attention: xformers is not installed; pip install 'amodal-diffusion[xformers]', or give sdpa"
-            ) from error
-        except (ValueError, NotImplementedError) as error:  # it has kernels for GPUs alone
-            raise InputError(f"model.attention: xformers does not run here ({error}); give sdpa") from error
 
 
 def make_optimizer(parameters: Sequence[nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:

@@ -74,6 +74,18 @@ def precompute_main(args: Sequence[str]) -> int:
         return refuse(error)
 
 
+def output_folder(settings: PrecomputeSettings) -> Path:
+    """Where the encoded clips go: ``out``, else ``data.cache``.
+
+    Raises:
+        InputError: if neither is given.
+    """
+    out = settings.out or settings.data.cache
+    if out is None:
+        raise InputError("out: expected a folder, as data.cache names none; give --out DIR")
+    return out
+
+
 def precompute(settings: PrecomputeSettings) -> bool:
     """Encode all that can be encoded ahead, or check it; a second call goes on where the first one stopped.
 
@@ -84,40 +96,38 @@ def precompute(settings: PrecomputeSettings) -> bool:
         InputError: in every process, if no folder is given, a file or network cannot be used, a clip cannot be read,
             or the disk has too little room.
     """
-    out = settings.out or settings.data.cache
-    if out is None:
-        raise InputError("out: expected a folder, as data.cache names none; give --out DIR")
+    out = output_folder(settings)
     accelerator = make_accelerator(settings.mixed_precision, cpu=settings.cpu)
     components = build_components(settings)
     components.vae.to(accelerator.device)
     components.image_encoder.to(accelerator.device)
     storage = TensorCache(out)
-    of_tracks = settings.data.annotations is not None
-    ahead: Ahead = (Tracks if of_tracks else Scenes)(settings, storage, components)
+    clips = Scenes if settings.data.annotations is None else Tracks
+    ahead: Ahead = clips(settings, storage, components)
     sound = True
     if settings.verify:
-        sound = _verify(ahead, storage, accelerator)
+        sound = verify(ahead, storage, accelerator)
     else:
-        main_first(accelerator, lambda: announce(out, clips=len(ahead), clip_bytes=ahead.clip_bytes))
-        together(lambda: _fill(ahead, storage, accelerator, skip_bad=settings.on_bad_sample == "skip"))
+        fill(ahead, storage, accelerator, skip_bad=settings.on_bad_sample == "skip")
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return sound
 
 
-def announce(folder: Path, *, clips: int, clip_bytes: int) -> None:
+def announce(storage: TensorCache, *, clips: int, clip_bytes: int) -> None:
     """Log what encoded clips will take of the disk.
 
     Args:
-        folder: need not exist; files that it already has count as part of the clips.
+        storage: its folder need not exist; files that it already has count as part of the clips.
         clips: number of clips.
         clip_bytes: bytes of a clip, at most.
 
     Raises:
         InputError: if the disk has less room than could still come.
     """
+    folder = storage.folder
     place = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    total, there, free = clips * clip_bytes, TensorCache(folder).disk_use(), shutil.disk_usage(place).free
+    total, there, free = clips * clip_bytes, storage.disk_use(), shutil.disk_usage(place).free
     logger.info(
         "%s: %d clips of at most %s, %s in all; %s are there, %s are free",
         folder, clips, _amount(clip_bytes), _amount(total), _amount(there), _amount(free),
@@ -247,6 +257,22 @@ def _track_bytes(settings: TrainingSettings, components: StageComponents, *, wit
     return _FLOAT32 * data.frames * (latents + tokens + depth)
 
 
+def fill(ahead: Ahead, storage: TensorCache, accelerator: Accelerator, *, skip_bad: bool) -> None:
+    """Encode what is not there; each process takes a share of the clips.
+
+    Args:
+        ahead: the clips.
+        storage: takes what is encoded.
+        accelerator: the processes.
+        skip_bad: leave out clips that cannot be read, with a warning, instead of stopping.
+
+    Raises:
+        InputError: in every process, if a clip cannot be read or the disk is too small.
+    """
+    main_first(accelerator, lambda: announce(storage, clips=len(ahead), clip_bytes=ahead.clip_bytes))
+    together(lambda: _fill(ahead, storage, accelerator, skip_bad=skip_bad))
+
+
 @torch.no_grad()
 def _fill(ahead: Ahead, storage: TensorCache, accelerator: Accelerator, *, skip_bad: bool) -> None:
     places = _share(ahead, accelerator)
@@ -264,7 +290,7 @@ def _fill(ahead: Ahead, storage: TensorCache, accelerator: Accelerator, *, skip_
             noted = time.monotonic()
 
 
-def _verify(ahead: Ahead, storage: TensorCache, accelerator: Accelerator) -> bool:
+def verify(ahead: Ahead, storage: TensorCache, accelerator: Accelerator) -> bool:
     """Whether nothing is missing or damaged and every clip can be read; the same in every process."""
     states = together(lambda: _states(ahead, storage, accelerator))
     found: Found = sum(gather_object([states]), Counter())

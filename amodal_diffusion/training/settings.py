@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from amodal_diffusion.config import SamplingConfig
+from amodal_diffusion.config import Attention, SamplingConfig
 from amodal_diffusion.models.unet import Trainable
 from amodal_diffusion.types import InputError, Stage
-
-Attention = Literal["sdpa", "plain", "xformers"]
 
 
 @dataclass(frozen=True)
@@ -336,20 +334,12 @@ class TrainingSettings:
         sampling: sampling settings of the exported checkpoint and of the validation.
     """
 
-    MOVED: ClassVar[Mapping[str, str]] = {
-        "data.latents": "give data.cache, and run train/precompute.py once more",
-        "data.zoom": "give sampling.fit: crop and sampling.beyond.crop_scale",
-        "sampling.zoom": "give sampling.fit: crop and sampling.beyond.crop_scale",
-        "sampling.solver": "give sampling.scheduler",
-        "sampling.views": "give sampling.beyond.tta",
-        "sampling.other_frames": "give sampling.beyond.temporal_prior",
-        "sampling.other_frames_weight": "give sampling.beyond.temporal_prior_weight",
-        "sampling.copies": "give sampling.beyond.color_propagation",
-        "sampling.painted_share": "give sampling.beyond.blend_weight",
-        "sampling.visible_weight": "give sampling.beyond.expected_iou_weight",
-        "encode_batch_size": "leave it out, as scenes are encoded one by one",
-        "shard_size": "leave it out, as each scene is a file of its own",
+    REMOVED: ClassVar[Mapping[str, str]] = {
+        "data.latents": "version 0.1 kept encoded scenes there; give data.cache, and run train/precompute.py once more",
+        "encode_batch_size": "scenes are encoded one by one; leave it out",
+        "shard_size": "each scene is a file of its own; leave it out",
     }
+    """Keys of version 0.1 that are gone, and what to do instead."""
 
     stage: Stage = "amodal_segmentation"
     output: Path = Path("runs/amodal_segmentation")

@@ -1,4 +1,4 @@
-"""What a training script has around its steps: command line, exit status, data, beginning and end."""
+"""The parts of a training program around its steps: settings, processes, data, end, exit status."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
-import torch
 from accelerate import Accelerator
 
 from amodal_diffusion.config import dump_settings, parse_settings
@@ -18,7 +18,7 @@ from amodal_diffusion.training.batches import Clips
 from amodal_diffusion.training.dataset import TaskBatch, training_clips
 from amodal_diffusion.training.distributed import TERMINATED_STATUS, Termination, make_accelerator, together
 from amodal_diffusion.training.encoded_scenes import EncodedScenes
-from amodal_diffusion.training.latent_cache import FrameDepth, LatentCache, frame_depth, latent_cache
+from amodal_diffusion.training.latent_cache import FrameDepth, frame_depth, latent_cache
 from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.log import log_to_terminal, refuse, start_tracker
 from amodal_diffusion.training.memory_plan import report
@@ -28,71 +28,50 @@ from amodal_diffusion.training.trainer import Trainer, TrainingResult
 from amodal_diffusion.training.validation import Validator
 from amodal_diffusion.types import InputError, Stage
 
-Train = Callable[[TrainingSettings], TrainingResult]
 
-
-def train_main(args: Sequence[str], *, stage: Stage | None = None) -> int:
-    """Train either stage as a command line says; see :func:`run`."""
-    return run(train, parse_settings(TrainingSettings, args, description="Train one of the two stages."), stage=stage)
-
-
-def run(train: Train, settings: TrainingSettings, *, stage: Stage | None = None) -> int:
-    """Train, or print the settings and a memory plan (``dry_run``).
+def exit_status(program: Callable[[], TrainingResult | None]) -> int:
+    """Run a training program and turn its end into an exit status.
 
     Args:
-        train: takes the steps of a training run.
-        settings: from the command line.
-        stage: the stage that the script trains; None takes that of the settings.
+        program: returns None if it only showed its settings.
 
     Returns:
-        exit status: 0 after the last step or the time limit; 2 after one line ``error: ...`` that says what stands in
-        the way; 143 after SIGTERM, with a checkpoint from which the same command goes on.
+        0 after the last step or the time limit; 2 after one line ``error: ...`` that says what stands in the way; 143
+        after SIGTERM, with a checkpoint from which the same command goes on.
     """
     log_to_terminal()
     try:
-        if settings.dry_run:
-            _show(settings)
-            return 0
-        if stage is not None and settings.stage != stage:
-            raise InputError(f"stage: this script trains {stage}, the settings say {settings.stage}")
-        result = train(settings)
+        result = program()
     except InputError as error:
         return refuse(error)
-    return TERMINATED_STATUS if result.terminated else 0
+    return TERMINATED_STATUS if result is not None and result.terminated else 0
 
 
-def train(settings: TrainingSettings) -> TrainingResult:
-    """Train either stage; `train/train_amodal_segmentation.py` explains the steps.
+def read_settings(args: Sequence[str], *, stage: Stage | None = None) -> TrainingSettings:
+    """Read a command line: defaults, then ``--config FILE``, then flags.
+
+    Args:
+        args: the command line without the program's name.
+        stage: the only stage that the program trains; None trains either.
 
     Raises:
-        InputError: if settings, networks, cache or checkpoint do not fit each other, or the run cannot go on.
+        InputError: if the settings name another stage. Other mistakes print one line and exit with status 2.
     """
-    with Termination() as termination:
-        accelerator = start_processes(settings)
-        components = build_components(settings)
-        storage = open_storage(settings)
-        depth = frame_depth(settings, storage, depth_device(settings, accelerator))
-        trainer = Trainer(
-            settings,
-            accelerator,
-            components=components,
-            clips=load_clips(settings, components, storage, depth=depth),
-            validate=Validator(settings, accelerator, termination, depth=depth) if settings.validation.every else None,
-            termination=termination,
-            cache=load_latents(settings, components, storage),
-        )
-        trainer.resume()
-        begin(settings, accelerator)
-        result = trainer.fit()
-        if not result.terminated:
-            trainer.export()
-        del trainer  # see `end`
-        end(accelerator)
-        return result
+    settings = parse_settings(TrainingSettings, args, description="Train one of the two stages.")
+    if stage is not None and settings.stage != stage and not settings.dry_run:
+        raise InputError(f"stage: this script trains {stage}, the settings say {settings.stage}")
+    return settings
 
 
-def start_processes(settings: TrainingSettings) -> Accelerator:
-    """Join the processes of the launch, with the precision, batches and tracker of the settings."""
+def show(settings: TrainingSettings) -> None:
+    """Print the resolved settings and the memory plan, in one process of the launch; nothing is loaded."""
+    if os.environ.get("RANK", "0") == "0":
+        plan = report(settings, processes=int(os.environ.get("WORLD_SIZE", "1")))
+        sys.stdout.write(dump_settings(settings) + plan)
+
+
+def join_processes(settings: TrainingSettings) -> Accelerator:
+    """Join the other processes of the launch, in the precision and with the tracker of the settings."""
     return make_accelerator(
         settings.mixed_precision,
         cpu=settings.cpu,
@@ -102,75 +81,107 @@ def start_processes(settings: TrainingSettings) -> Accelerator:
     )
 
 
-def open_storage(settings: TrainingSettings) -> TensorCache | None:
-    """The folder ``data.cache``, if there is one."""
+def open_cache(settings: TrainingSettings) -> TensorCache | None:
+    """The folder that ``train/precompute.py`` filled; None without ``data.cache``."""
     return None if settings.data.cache is None else TensorCache(settings.data.cache)
 
 
-def depth_device(settings: TrainingSettings, accelerator: Accelerator) -> torch.device | str:
-    """Where the depth network runs: processes that load clips have no GPU."""
-    return "cpu" if settings.data.workers else accelerator.device
+def open_depth(settings: TrainingSettings, accelerator: Accelerator, cache: TensorCache | None) -> FrameDepth | None:
+    """Depth of an annotation file's frames, computed where the cache lacks it; None for runs that use none.
+
+    Processes that load clips (``data.workers``) have no GPU, so they compute on their CPUs.
+    """
+    return frame_depth(settings, cache, "cpu" if settings.data.workers else accelerator.device)
 
 
-def load_clips(
-    settings: TrainingSettings,
-    components: StageComponents,
-    storage: TensorCache | None,
-    *,
-    depth: FrameDepth | None = None,
+def open_clips(
+    settings: TrainingSettings, components: StageComponents, depth: FrameDepth | None
 ) -> Clips[TaskBatch] | Clips[LatentBatch]:
-    """The training clips: tracks, generated scenes, or scenes that were encoded before.
-
-    Args:
-        settings: name the data.
-        components: VAE and image encoder, which encoded scenes must have been made with.
-        storage: encoded scenes, if ``data.cache`` names them.
-        depth: depth of tracks, which have none of their own.
+    """The clips to train on: latents of generated scenes if ``data.cache`` holds them, else pixels.
 
     Raises:
-        InputError: if a file cannot be used, or encoded scenes are missing.
+        InputError: if a file cannot be used, or scenes of these settings and networks are missing in ``data.cache``.
     """
-    if storage is None or not settings.data.encoded:
+    cache = open_cache(settings)
+    if cache is None or not settings.data.encoded:
         return training_clips(settings, depth=depth)
-    scenes = EncodedScenes(settings, storage, components)
+    scenes = EncodedScenes(settings, cache, components)
     scenes.check()
     return scenes
 
 
-def load_latents(
-    settings: TrainingSettings, components: StageComponents, storage: TensorCache | None
-) -> LatentCache | None:
-    """Latents and tokens of tracks that were encoded before, if there is a cache."""
-    if storage is None or settings.data.encoded:
-        return None
-    return latent_cache(settings, storage, components)
-
-
-def begin(settings: TrainingSettings, accelerator: Accelerator) -> None:
-    """Write ``settings.yaml`` and start the tracker, once nothing can be refused any more."""
-
-    def note() -> None:
-        if accelerator.is_main_process:
-            settings.output.mkdir(parents=True, exist_ok=True)
-            write_text(settings.output / "settings.yaml", dump_settings(replace(settings, dry_run=False)))
-
-    together(note)
+def note_start(settings: TrainingSettings, accelerator: Accelerator) -> None:
+    """Write ``settings.yaml`` and start the tracker, once nothing can be refused any more; all processes call this."""
+    together(partial(_note_settings, settings, accelerator))
     start_tracker(settings, accelerator)
 
 
 def end(accelerator: Accelerator) -> None:
-    """Wait for all processes and end them; the caller must have let go of its Trainer.
+    """Wait for the other processes and leave them.
 
-    DistributedDataParallel must not outlive the processes' group: torch would end it under Python's lock, which a
-    thread of the group may be waiting for, and hang.
+    The caller has deleted its trainer: DistributedDataParallel must not outlive the processes' group, which torch would
+    end under Python's lock while a thread of the group may wait for it.
     """
     accelerator.wait_for_everyone()
     accelerator.free_memory()
     accelerator.end_training()
 
 
-def _show(settings: TrainingSettings) -> None:
-    """Print the settings and the memory plan, in one process of the launch."""
-    if os.environ.get("RANK", "0") == "0":
-        plan = report(settings, processes=int(os.environ.get("WORLD_SIZE", "1")))
-        sys.stdout.write(dump_settings(settings) + plan)
+def train(settings: TrainingSettings) -> TrainingResult:
+    """Train either stage: the steps that the scripts of ``train/`` show, for callers in Python and installed packages.
+
+    Args:
+        settings: ``dry_run`` is left to the caller.
+
+    Raises:
+        InputError: if settings, networks, latents or checkpoint do not fit each other.
+    """
+    with Termination() as termination:
+        accelerator = join_processes(settings)
+        components = build_components(settings)
+        cache = open_cache(settings)
+        depth = open_depth(settings, accelerator, cache)
+        trainer = Trainer(
+            settings,
+            accelerator,
+            components=components,
+            clips=open_clips(settings, components, depth),
+            validate=Validator(settings, accelerator, termination, depth=depth) if settings.validation.every else None,
+            termination=termination,
+            cache=None if cache is None else latent_cache(settings, cache, components),
+        )
+        trainer.resume()
+        note_start(settings, accelerator)
+        result = trainer.fit()
+        if not result.terminated:
+            trainer.export()
+        del trainer
+        end(accelerator)
+        return result
+
+
+def train_main(args: Sequence[str], *, stage: Stage | None = None) -> int:
+    """Train as a command line says.
+
+    Args:
+        args: as for :func:`read_settings`.
+        stage: as for :func:`read_settings`.
+
+    Returns:
+        as :func:`exit_status`.
+    """
+
+    def program() -> TrainingResult | None:
+        settings = read_settings(args, stage=stage)
+        if settings.dry_run:
+            show(settings)
+            return None
+        return train(settings)
+
+    return exit_status(program)
+
+
+def _note_settings(settings: TrainingSettings, accelerator: Accelerator) -> None:
+    if accelerator.is_main_process:
+        settings.output.mkdir(parents=True, exist_ok=True)
+        write_text(settings.output / "settings.yaml", dump_settings(replace(settings, dry_run=False)))

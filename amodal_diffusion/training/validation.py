@@ -72,8 +72,8 @@ class Validator:
     together and networks that are spread over processes work.
 
     Args:
-        settings: of the run.
-        accelerator: of the run.
+        settings: resolved training settings.
+        accelerator: device and processes of the launch.
         termination: notes requests to end, upon which a validation breaks off.
         depth: of clips that have none of their own.
     """

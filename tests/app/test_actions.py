@@ -5,25 +5,27 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
+import torch
 
 from amodal_diffusion.app.actions import Actions, View
 from amodal_diffusion.app.completer import PageCompleter, count_windows
-from amodal_diffusion.app.examples import EXAMPLES
-from amodal_diffusion.app.materials import Limits
+from amodal_diffusion.app.materials import EXAMPLES, Limits
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
 from amodal_diffusion.cli import main
 from amodal_diffusion.completion.request import ModelChoice
-from amodal_diffusion.frames.windows import sliding_windows
+from amodal_diffusion.frames.windows import WindowStream
 from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.io.prompts import Point, Prompts
+from amodal_diffusion.models.saving import save_model
 from amodal_diffusion.models.segmenters.protocol import ObjectMask
-from amodal_diffusion.types import InputError, UInt8Array
-from tests.factories import tiny_completer_folder
+from amodal_diffusion.types import STAGES, InputError, UInt8Array
+from tests.factories import SAMPLING, tiny_components
 from tests.media import moving_disc, write_frames, write_masks
 
 FRAMES = 6
@@ -43,7 +45,11 @@ class BrightThings:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_completer_folder(tmp_path_factory.mktemp("model"))
+    """Both stages with random weights: windows of 4 frames of 16 x 32 pixels."""
+    folder, sampling = tmp_path_factory.mktemp("model"), SAMPLING.changed({"height": 16, "width": 32})
+    stages = [tiny_components(stage) for stage in STAGES]
+    save_model([replace(parts, settings=replace(parts.settings, sampling=sampling)) for parts in stages], folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +90,18 @@ def linked(view: View) -> list[Path]:
     ]
 
 
+def titles(view: View) -> list[str]:
+    """Captions of the panes, without their notes."""
+    return re.findall(r"<figcaption>([^<]*[^< ]) ?<small>", view.html)
+
+
 def nothing(_: float) -> None:
     """A visitor who does not look."""
 
 
 def test_it_completes_as_the_command_does(actions: Actions, ready: Session, model: Path, tmp_path: Path) -> None:
+    ready.depth = tmp_path / "depth.npy"
+    np.save(ready.depth, np.where(MASK, 0.5, np.linspace(0.0, 1.0, MASK.shape[2])).astype(np.float32))
     shares: list[float] = []
     view = actions.complete(ready, shares.append, seed=7)
     assert shares == sorted(shares)
@@ -97,8 +110,9 @@ def test_it_completes_as_the_command_does(actions: Actions, ready: Session, mode
     assert "2 objects, seed 7" in view.status
     assert all(path.is_file() and path.is_relative_to(ready.folder) for path in linked(view))
     packed = next(path for path in linked(view) if path.suffix == ".zip")
-    inputs = [str(ready.clip), "--masks", str(ready.masks), "--model", str(model), "--device", "cpu", "--seed", "7"]
-    assert main(["complete", *inputs, "--out", str(tmp_path / "out"), "-q"]) == 0
+    inputs = [str(ready.clip), "--masks", str(ready.masks), "--depth", str(ready.depth), "--seed", "7"]
+    options = ["--model", str(model), "--device", "cpu", "--out", str(tmp_path / "out"), "-q"]
+    assert main(["complete", *inputs, *options]) == 0
     pictures = {file.relative_to(tmp_path / "out"): file for file in (tmp_path / "out" / "objects").rglob("*.png")}
     with zipfile.ZipFile(packed) as archive:
         assert {f"results/{name.as_posix()}" for name in pictures} <= set(archive.namelist())
@@ -106,22 +120,16 @@ def test_it_completes_as_the_command_does(actions: Actions, ready: Session, mode
             assert archive.read(f"results/{name.as_posix()}") == file.read_bytes()
     names = {path.name for path in linked(view)}
     assert {"overlay.mp4", "summary.json", "results.zip", "00000.png"} <= names
+    assert titles(view) == ["Visible part", "Whole object", "Completed: object 1", "Completed: object 2"]
 
 
-def test_there_is_a_pane_for_what_is_seen_the_whole_and_each_object(actions: Actions, ready: Session) -> None:
-    html = actions.complete(ready, nothing, seed=0).html
-    titles = re.findall(r"<figcaption>([^<]*[^< ]) ?<small>", html)
-    assert titles == ["What can be seen", "Whole object", "Completed: object 1", "Completed: object 2"]
-    folders = [Path(unquote(folder)) for folder in re.findall(r'data-folder="gradio_api/file=([^"]+)/"', html)]
-    assert [len(list(folder.glob("*.jpg"))) for folder in folders] == [FRAMES] * 4
-
-
-def test_several_answers_add_a_pane_of_where_they_differ(actions: Actions, ready: Session) -> None:
+def test_several_samples_add_a_pane_of_where_they_differ(actions: Actions, ready: Session) -> None:
     shares: list[float] = []
     view = actions.complete(ready, shares.append, seed=0, samples=2)
     assert 0.5 < shares[-1] < 1
-    titles = re.findall(r"<figcaption>([^<]*[^< ]) ?<small>", view.html)
-    assert titles[2:] == [f"{kind}: object {name}" for name in "12" for kind in ("Completed", "Uncertain")]
+    assert titles(view)[2:] == [f"{kind}: object {name}" for name in "12" for kind in ("Completed", "Uncertain")]
+    folders = [Path(unquote(folder)) for folder in re.findall(r'data-folder="gradio_api/file=([^"]+)/"', view.html)]
+    assert [len(list(folder.glob("*.jpg"))) for folder in folders] == [FRAMES] * 6
     assert "uncertainty.mp4" in view.files
 
 
@@ -214,7 +222,14 @@ def test_examples_are_ready_to_complete(actions: Actions, session: Session) -> N
 
 @pytest.mark.parametrize("frames", [1, 3, 4, 5, 7, 8, 10, 31])
 def test_windows_are_counted_as_they_are_cut(frames: int) -> None:
-    assert count_windows(frames, 4) == len(list(sliding_windows(range(frames), size=4, overlap=1)))
+    stream = WindowStream[int](size=4, overlap=1)
+    cut = 0
+    for number in (*range(frames), None):
+        window = stream.finish() if number is None else stream.push(number)
+        if window is not None:
+            stream.add(window, torch.zeros(len(window.items)))
+            cut += 1
+    assert count_windows(frames, 4) == cut
 
 
 def test_completer_says_what_it_runs(completer: PageCompleter, model: Path) -> None:

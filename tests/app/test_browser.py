@@ -139,10 +139,10 @@ def save(page: Page, name: str) -> None:
 
 def test_an_example_is_completed_looked_at_and_downloaded(page: Page, tmp_path: Path) -> None:
     load_example(page)
-    page.locator("#answers input").fill("2")
+    page.locator("#samples input").fill("2")
     complete(page)
     titles = [title.strip() for title in page.locator("#viewer figcaption").all_inner_texts()]
-    assert [title.split()[0] for title in titles] == ["What", "Whole", "Completed", "Uncertain"]
+    assert [title.split()[0] for title in titles] == ["Visible", "Whole", "Completed", "Uncertain"]
     assert all(page.locator("#viewer img").evaluate_all("pictures => pictures.map(p => p.naturalWidth > 300)"))
     painted = np.ptp(picture(page, 2).astype(int), axis=-1) > 25  # the board behind is grey
     assert 0.02 < painted.mean() < 0.4
@@ -207,7 +207,7 @@ def test_a_clip_and_masks_are_uploaded_and_mistakes_are_said(page: Page, tmp_pat
 def test_stop_stops(page: Page) -> None:
     load_example(page)
     page.locator("#complete").click()
-    page.wait_for_timeout(300)
+    expect(page.get_by_text("Completing").first).to_be_visible(timeout=MINUTE)
     page.locator("#stop").click()
     expect(page.locator("#status")).to_contain_text("Stopped", timeout=MINUTE)
     assert page.locator("#files a").count() == 0

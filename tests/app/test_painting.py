@@ -1,4 +1,4 @@
-"""Paint on frames: a colour an object, frames between filled in, masks that `complete` reads."""
+"""Paint on frames: a color an object, frames between filled in, masks that `complete` reads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def square(label: int, left: int) -> UInt8:
     return labels
 
 
-def test_objects_are_told_apart_by_their_colour_and_faint_edges_are_left_out() -> None:
+def test_objects_are_told_apart_by_their_color_and_faint_edges_are_left_out() -> None:
     layer = np.zeros((4, OBJECTS + 1, 4), np.uint8)
     for index in range(OBJECTS):
         layer[:, index] = (*np.clip(np.array(COLOURS[index]) - 3, 0, 255), 255)
@@ -77,7 +77,7 @@ def test_frames_between_are_filled_in_for_each_object_and_read_back(tmp_path: Pa
     assert tracks["2"].areas == (100, 0, 0, 0, 0)
 
 
-def test_one_object_of_any_colour_is_one_object(tmp_path: Path) -> None:
+def test_one_object_of_any_color_is_one_object(tmp_path: Path) -> None:
     painting = Painting()
     painting.put(0, square(3, 0))
     painting.write(tmp_path, 1)
@@ -89,5 +89,5 @@ def test_a_frame_without_paint_counts_as_painted_when_it_was_said_to_show_nothin
     painting.put(0, square(1, 0))
     painting.put(3, np.zeros((20, 40), np.uint8))
     assert [bool(labels.any()) for labels in painting.labels(4)] == [True, False, False, False]
-    painting.forget(3)
+    painting.clear(3)
     assert painting.frames == [0]

@@ -132,7 +132,7 @@ def test_nothing_is_left_of_a_server_that_ended() -> None:
     [
         (["--model", "/no/such/model"], "/no/such/model"),
         (["--segmenter", "no-such-folder"], "no-such-folder"),
-        (["--port", "70000"], "expected 1 to 65535"),
+        (["--port", "70000"], "port: expected 1 to 65535, got 70000"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

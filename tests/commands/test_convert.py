@@ -9,19 +9,20 @@ import torch
 from safetensors.torch import load_file
 
 from amodal_diffusion.cli import main
-from tests.factories import tiny_completer_folder
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
 
-def test_converts_a_stage_and_overwrites_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    source, target = tiny_completer_folder(tmp_path / "source"), tmp_path / "target"
-    arguments = ["convert", str(source), str(target), "--stage", "content_completion"]
+def test_converts_a_stage_and_overwrites_nothing(
+    tmp_path: Path, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "target"
+    arguments = ["convert", str(model), str(target), "--stage", "content_completion"]
     assert main(arguments) == 0
     printed = capfd.readouterr()
     assert printed.out == f"{target / 'content_completion'}\n"
     assert printed.err == ""
-    old = load_file(source / "content_completion" / WEIGHTS)
+    old = load_file(model / "content_completion" / WEIGHTS)
     new = load_file(target / "content_completion" / WEIGHTS)
     assert old.keys() == new.keys()
     assert all(torch.equal(old[key], new[key]) for key in old)

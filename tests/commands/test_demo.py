@@ -11,14 +11,8 @@ from PIL import Image
 
 from amodal_diffusion.cli import main
 from amodal_diffusion.evaluation.benchmarks.scenes import scene_track
-from tests.factories import tiny_completer_folder
 
 SEED = 3
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_completer_folder(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from amodal_diffusion.io.prompts import Box, Point, Prompts
 from amodal_diffusion.models.segmenters.loading import load_segmenter
 from amodal_diffusion.models.segmenters.protocol import segment_frames
 from amodal_diffusion.types import BoolArray
-from tests.factories import tiny_completer_folder
 from tests.media import encode, moving_disc, run_command, write_frames, write_masks
 from tests.segmenters import silent_sam2, tiny_sam3_folder, tiny_segmenter_folder
 
@@ -27,11 +26,6 @@ QUICK = ("--device", "cpu", "--steps", "1", "--height", "16", "--width", "32", "
 @pytest.fixture(scope="module")
 def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_segmenter_folder(tmp_path_factory.mktemp("segmenter"))
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_completer_folder(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
@@ -116,7 +110,8 @@ def test_what_segment_writes_is_what_complete_reads(tmp_path: Path, clip: Path, 
             assert (at_once / file).read_bytes() == (separate / file).read_bytes()
     summary = json.loads((at_once / "summary.json").read_text())
     assert summary["settings"]["segmenter"] == str(segmenter)
-    assert summary["settings"]["prompts"]["points"][1] == {
+    assert summary["settings"]["point"] == ["20,24@2", "b:50,10@4"]
+    assert json.loads((at_once / "segmentation.json").read_text())["prompts"]["points"][1] == {
         "x": 50.0,
         "y": 10.0,
         "frame": 4,

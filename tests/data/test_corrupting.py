@@ -7,8 +7,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from amodal_diffusion.data.corrupting import SceneCorruption, with_modal
-from amodal_diffusion.data.samples import AmodalSample, SceneDataset, closely
+from amodal_diffusion.data.samples import AmodalSample, SceneCorruption, SceneDataset, closely, with_modal
 from amodal_diffusion.frames.masks import cut_out_on_white
 from amodal_diffusion.frames.transforms import depth_to_unit
 from amodal_diffusion.synthetic.corruptions import corrupt_depth, corrupt_masks, draw_depth_curve

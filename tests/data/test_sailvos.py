@@ -1,4 +1,4 @@
-"""Clips of an annotation file: what a model is shown is what it is shown in use, and what is wrong is named."""
+"""Tracks of an annotation file with their frames; what is wrong is named."""
 
 from __future__ import annotations
 
@@ -8,18 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from amodal_diffusion.data.records import read_records, write_records
 from amodal_diffusion.data.sailvos import SailVosDataset, find_frame
-from amodal_diffusion.frames.crop import follow
-from amodal_diffusion.frames.masks import cut_out_on_white
-from amodal_diffusion.frames.transforms import mask_to_unit, to_unit
-from amodal_diffusion.pipelines.streams import FrameInput, StreamSettings
 from amodal_diffusion.synthetic import make_scene
 from amodal_diffusion.types import InputError
-from tests.factories import SAMPLING
 from tests.tracks import FRAMES, HEIGHT, WIDTH, write_tracks
 
 
@@ -29,7 +23,7 @@ def annotations(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _dataset(annotations: Path, **changes: object) -> SailVosDataset:
-    settings = {"frames": FRAMES, "height": HEIGHT, "width": WIDTH, "with_rgb": True, **changes}
+    settings = {"frames": FRAMES, "with_rgb": True, **changes}
     return SailVosDataset(annotations, **settings)  # type: ignore[arg-type]
 
 
@@ -46,9 +40,7 @@ def test_it_has_every_track_of_the_scenes(annotations: Path) -> None:
         np.testing.assert_array_equal(sample.modal, track.modal)
         np.testing.assert_array_equal(sample.amodal, track.amodal)
         assert sample.rgb is not None
-        assert sample.modal_rgb is not None
         np.testing.assert_array_equal(sample.rgb, scene.rgb)
-        np.testing.assert_array_equal(sample.modal_rgb, cut_out_on_white(sample.rgb, track.modal))
         assert sample.depth is None
         assert sample.whole_rgb is None
     assert len({dataset.name(index) for index in range(len(dataset))}) == len(tracks)
@@ -57,29 +49,11 @@ def test_it_has_every_track_of_the_scenes(annotations: Path) -> None:
     assert any(not sample.modal[frame].any() for sample in dataset for frame in range(FRAMES))  # hidden: as good
 
 
-@pytest.mark.parametrize("zoom", [None, 2.0])
-def test_a_model_sees_in_training_what_it_sees_in_use(annotations: Path, zoom: float | None) -> None:
-    settings = StreamSettings(replace(SAMPLING, height=24, width=64, zoom=zoom), seed=0)
-    record = read_records(annotations)[0]
-    sample = _dataset(annotations, height=24, width=64, zoom=zoom)[0]
-    assert sample.rgb is not None
-    assert sample.modal_rgb is not None
-    modal, amodal = record.modal_masks(), record.amodal_masks()
-    for frame, place in enumerate(follow(modal)):
-        rgb = np.asarray(Image.open(annotations.parent / record.image_file_names[frame]))
-        shown = FrameInput(rgb, modal[frame], focus=place)
-        for mask, small in ((modal[frame], sample.modal[frame]), (amodal[frame], sample.amodal[frame])):
-            seen = settings.look(shown, mask_to_unit(mask[None]), -1.0) >= 0
-            assert torch.equal(seen[0, 0], torch.from_numpy(small))
-        visible = settings.look(shown, to_unit(cut_out_on_white(rgb[None], modal[frame][None])), 1.0)
-        trained_on = to_unit(sample.modal_rgb[frame][None])
-        assert (visible - trained_on).abs().max() <= 1 / 127  # trained on 8-bit pixels
-
-
 def test_masks_alone_need_no_frames(annotations: Path, tmp_path: Path) -> None:
     with_rgb, without = _dataset(annotations)[1], _dataset(annotations, images=tmp_path, with_rgb=False)[1]
     np.testing.assert_array_equal(without.modal, with_rgb.modal)
-    assert without.rgb is without.modal_rgb is None
+    assert without.rgb is None
+    assert with_rgb.rgb is not None
 
 
 def test_longer_tracks_give_their_first_frames_and_shorter_ones_are_refused(annotations: Path) -> None:

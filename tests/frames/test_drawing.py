@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amodal_diffusion.frames.drawing import SheetRow, draw_completion, draw_sheet
+from amodal_diffusion.frames.drawing import SheetRow, draw_completion, draw_result, draw_sheet, show_result
 from amodal_diffusion.types import AmodalResult, InputError, VideoClip
 
 
@@ -54,11 +54,11 @@ def test_rows_that_are_no_table_are_refused(clip: VideoClip) -> None:
         draw_sheet(rows, column_labels=["a", "b"])
 
 
-def test_a_result_draws_itself_with_and_without_its_clip(clip: VideoClip) -> None:
+def test_a_result_is_drawn_with_and_without_its_clip(clip: VideoClip) -> None:
     painted = np.full((5, 12, 20, 3), 255, np.uint8)
     painted[clip.modal_mask] = (10, 200, 30)
     result = AmodalResult(clip.modal_mask, painted)
-    alone, beside = result.contact_sheet(columns=2), result.contact_sheet(clip, columns=2)
+    alone, beside = draw_result(result, columns=2), draw_result(result, clip, columns=2)
     enlarged = painted[4].repeat(16, axis=0).repeat(16, axis=1)  # 20 pixels become 320
     for sheet in (alone, beside):
         assert contains(sheet[2::4, 2::4], enlarged[::4, ::4])  # where the second column begins
@@ -69,13 +69,13 @@ def test_a_result_draws_itself_with_and_without_its_clip(clip: VideoClip) -> Non
 
 def test_large_frames_are_made_smaller() -> None:
     result = AmodalResult(np.ones((2, 40, 1300), np.bool_))
-    assert result.contact_sheet(columns=2).shape[1] < 900
+    assert draw_result(result, columns=2).shape[1] < 900
 
 
-def test_answers_that_disagree_add_a_row_that_is_brightest_where_half_of_them_agree(clip: VideoClip) -> None:
+def test_samples_that_disagree_add_a_row_that_is_brightest_where_half_of_them_agree(clip: VideoClip) -> None:
     samples = np.stack([clip.modal_mask, np.zeros_like(clip.modal_mask)])
-    certain = AmodalResult(clip.modal_mask, samples=np.stack([clip.modal_mask] * 2)).contact_sheet(columns=1)
-    doubtful = AmodalResult(clip.modal_mask, samples=samples).contact_sheet(columns=1)
+    certain = draw_result(AmodalResult(clip.modal_mask, samples=np.stack([clip.modal_mask] * 2)), columns=1)
+    doubtful = draw_result(AmodalResult(clip.modal_mask, samples=samples), columns=1)
     assert certain.shape == doubtful.shape
     changed = (certain != doubtful).any(axis=-1)
     assert changed.sum() == 6 * 4 * 16**2
@@ -84,7 +84,7 @@ def test_answers_that_disagree_add_a_row_that_is_brightest_where_half_of_them_ag
 
 def test_a_clip_of_another_shape_is_refused(clip: VideoClip) -> None:
     with pytest.raises(InputError, match="to match the result"):
-        AmodalResult(clip.modal_mask[:3]).contact_sheet(clip)
+        draw_result(AmodalResult(clip.modal_mask[:3]), clip)
 
 
 def test_show_uses_the_notebook_where_there_is_one(clip: VideoClip, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,9 +97,9 @@ def test_show_uses_the_notebook_where_there_is_one(clip: VideoClip, monkeypatch:
     monkeypatch.setattr(Image.Image, "show", view)
     result = AmodalResult(clip.modal_mask)
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
-    result.show(clip)
+    show_result(result, clip)
     notebook = SimpleNamespace(get_ipython=object, display=SimpleNamespace(display=displayed.append))
     monkeypatch.setitem(sys.modules, "IPython", notebook)
-    result.show(clip)
+    show_result(result, clip)
     assert (len(viewed), len(displayed)) == (1, 1)
-    np.testing.assert_array_equal(np.asarray(displayed[0]), result.contact_sheet(clip))
+    np.testing.assert_array_equal(np.asarray(displayed[0]), draw_result(result, clip))

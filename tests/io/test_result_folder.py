@@ -77,6 +77,16 @@ def test_goes_on_after_an_interruption(tmp_path: Path) -> None:
     assert texts(path) == {"objects/a/0.txt": "first run", "objects/b/0.txt": "second run"}
 
 
+def test_what_a_kill_left_half_written_is_not_in_the_results(tmp_path: Path) -> None:
+    path, partial = tmp_path / "out", tmp_path / "out.partial"
+    write(path, commit=False)
+    for name in (MANIFEST, "objects/b/0.txt"):
+        (partial / f"{name}.{LEFT}").write_text("a part of")
+    write(path)
+    found = {str(file.relative_to(path)) for file in path.rglob("*.*")}
+    assert found == {MANIFEST, *texts(path)}
+
+
 def test_work_that_fails_before_a_step_is_finished_leaves_nothing(tmp_path: Path) -> None:
     def failing_run() -> None:
         with folder(tmp_path / "out").opened() as out, out.step("a", ["0.txt"]) as work:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from amodal_diffusion.models.checkpoint import SETTINGS_FILE, read_settings
+from amodal_diffusion.models.checkpoint import SETTINGS_FILE
 from amodal_diffusion.models.hub import find_model, load_scheduler, load_stage, load_svd
 from amodal_diffusion.models.saving import save_stage
 from amodal_diffusion.types import InputError
@@ -133,20 +133,3 @@ def test_a_sampler_that_was_not_trained_for_is_refused(stage: Path, change: dict
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(InputError, match=message):
         load_scheduler(stage / "scheduler")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"format": 2}, "format 2, this version"),
-        ({"stage": "third"}, "stage: expected one of"),
-        ({"colour": 1}, "unknown keys colour"),
-        ({"sampling": {"stepz": 1}}, "unknown keys stepz"),
-        ({"sampling": 3}, "sampling: expected an object"),
-    ],
-)
-def test_settings_of_a_checkpoint_are_checked(stage: Path, change: dict[str, object], message: str) -> None:
-    path = stage / SETTINGS_FILE
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    with pytest.raises(InputError, match=message):
-        read_settings(stage)

@@ -12,7 +12,7 @@ from torch import Tensor
 from amodal_diffusion.models.hub import load_vae
 from amodal_diffusion.models.latents import decode_latents, encode_video, spatial_factor
 from amodal_diffusion.models.saving import save_network
-from tests.factories import tiny_light_vae, tiny_vae
+from tests.factories import tiny_distilled_vae, tiny_vae
 
 VIDEO = torch.rand(1, 3, 3, 16, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
@@ -41,8 +41,8 @@ def test_frames_are_encoded_each_on_its_own() -> None:
 
 
 @torch.no_grad()
-def test_a_light_autoencoder_works_on_scaled_latents(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    vae = tiny_light_vae()
+def test_a_distilled_autoencoder_works_on_scaled_latents(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    vae = tiny_distilled_vae()
     latents = encode_video(vae, VIDEO)
     assert latents.shape == (1, 3, 4, 16 // spatial_factor(vae), 32 // spatial_factor(vae))
     torch.testing.assert_close(latents[0] * vae.config.scaling_factor, vae.encode(VIDEO[0]).latents)

@@ -1,146 +1,166 @@
-"""Presets by name, and what a checkpoint says of its own."""
+"""Presets by name: the paper's inference for any checkpoint, the checkpoint's own, and few steps."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from amodal_diffusion.config import MASK_FILTERS, BeyondPaper, SamplingConfig
 from amodal_diffusion.models.checkpoint import (
+    FEW_STEPS,
     PRESETS,
     SETTINGS_FILE,
-    UNTOLD_PRESETS,
     CheckpointSettings,
-    SamplingDefaults,
-    apply_preset,
     read_settings,
-    without_untold,
-    write_settings,
+    released_settings,
 )
-from amodal_diffusion.models.hub import load_stage
+from amodal_diffusion.models.hub import load_stage, stage_settings
 from amodal_diffusion.models.saving import convert, save_stage
-from amodal_diffusion.types import InputError
-from tests.factories import SAMPLING, tiny_components
+from amodal_diffusion.types import STAGES, InputError, Stage
+from tests.factories import SAMPLING, tiny_components, tiny_unet
 
-OWN: dict[str, Any] = {"fast": {"num_inference_steps": 3, "guidance_interval": [0.5, 5.0], "views": 2}}
+OWN: dict[str, dict[str, Any]] = {"fast": {"num_inference_steps": 3, "guidance_interval": [0.5, 5.0], "tta": 2}}
+ODD = SamplingConfig(
+    num_inference_steps=3, guidance_scale=4.0, guidance_interval=(1.0, 2.0), scheduler="heun", sigma_min=0.1,
+    sigma_max=50.0, noise_aug_strength=0.0, height=64, width=96, num_frames=8, fit="crop", resample="cv2",
+    mask_threshold=0.3, samples=3, fps=12, motion_bucket_id=40, decode_chunk_size=5,
+    beyond=BeyondPaper(
+        crop_scale=3.0, temporal_prior=True, temporal_prior_weight=0.4, expected_iou_weight=0.1,
+        mask_filters=MASK_FILTERS, skip_unoccluded=True, tta=4, color_propagation=True, blend_weight=0.25,
+    ),
+)  # fmt: skip
+"""A checkpoint that differs from the paper in every field."""
+
+PAPER_OF_ODD = {
+    "num_inference_steps": 25,
+    "guidance_scale": 1.5,
+    "guidance_interval": None,
+    "scheduler": "euler",
+    "sigma_min": None,
+    "sigma_max": None,
+    "noise_aug_strength": 0.02,
+    "height": 64,  # geometry, window and what the network was told in training stay the checkpoint's
+    "width": 96,
+    "num_frames": 8,
+    "fit": "crop",
+    "resample": "cv2",
+    "conditioning": "released",
+    "mask_threshold": 600 / 765,  # the sum of the three 8-bit channels above 600
+    "samples": 1,
+    "fps": 12,
+    "motion_bucket_id": 40,
+    "decode_chunk_size": 8,
+    "beyond": {
+        "crop_scale": 3.0,
+        "temporal_prior": True,  # as the checkpoint was trained
+        "temporal_prior_weight": 0.0,
+        "expected_iou_weight": None,
+        "mask_filters": (),
+        "skip_unoccluded": False,
+        "tta": 1,
+        "color_propagation": False,
+        "blend_weight": 1.0,
+    },
+}
+RELEASED: dict[str, Any] = {
+    **PAPER_OF_ODD,
+    "height": 256,
+    "width": 512,
+    "num_frames": 25,
+    "fit": "stretch",
+    "resample": "pil",
+    "fps": 8,
+    "motion_bucket_id": 127,
+    "beyond": {**PAPER_OF_ODD["beyond"], "crop_scale": 2.0, "temporal_prior": False},  # type: ignore[dict-item]
+}
 
 
-def test_the_papers_way_is_the_same_for_any_checkpoint() -> None:
-    odd = SamplingDefaults(
-        num_inference_steps=3, guidance_scale=4.0, noise_aug_strength=0.0, height=64, width=64, num_frames=8, zoom=2.0,
-        mask_threshold=0.3, solver="heun", guidance_interval=(1.0, 2.0), sigma_min=0.1, sigma_max=50.0, views=4,
-    )  # fmt: skip
-    kept = {"height": 64, "width": 64, "num_frames": 8, "zoom": 2.0, "mask_threshold": 0.3}
-    paper = SamplingDefaults(solver="euler", **kept)  # type: ignore[arg-type]
-    for presets in ({}, OWN, UNTOLD_PRESETS):
-        assert apply_preset("paper", odd, presets) == paper
+@pytest.mark.parametrize("presets", [{}, OWN, FEW_STEPS], ids=["none", "own", "few steps"])
+def test_the_papers_inference_field_by_field(presets: dict[str, dict[str, Any]]) -> None:
+    assert asdict(ODD).keys() == PAPER_OF_ODD.keys()
+    settings = CheckpointSettings("amodal_segmentation", ODD, presets=presets)
+    assert asdict(settings.preset("paper")) == PAPER_OF_ODD
+
+
+def released_folder(folder: Path) -> Path:
+    """A checkpoint in the released layout: no ``checkpoint.json``, and a UNet that says 8 channels."""
+    save_stage(tiny_components(), folder)
+    (folder / SETTINGS_FILE).unlink()
+    tiny_unet(in_channels=8).save_config(folder / "unet")
+    return folder
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_released_layout_is_sampled_as_in_the_paper_by_default(stage: Stage, tmp_path: Path) -> None:
+    settings = stage_settings(released_folder(tmp_path / "released"), stage)
+    assert settings == released_settings(stage)
+    assert settings.default_preset == "paper"
+    for name in (None, "paper"):
+        assert asdict(settings.preset(name)) == RELEASED  # type: ignore[arg-type]  # names of presets
+    assert settings.preset("default").conditioning == settings.preset("fast").conditioning == "corrected"
+    assert settings.preset("default").fit == "stretch"
+
+
+def test_the_papers_inference_of_the_package_s_own_layout(tmp_path: Path) -> None:
+    save_stage(tiny_components(), tmp_path / "stage")
+    settings = load_stage(tmp_path / "stage", stage="amodal_segmentation").settings
+    own = {"height": 32, "width": 64, "num_frames": 4, "fit": "letterbox"}
+    assert asdict(settings.preset("paper")) == {**RELEASED, **own}
+    assert settings.default_preset == "default"
 
 
 def test_default_is_what_the_checkpoint_says() -> None:
-    assert apply_preset("default", SAMPLING, {}) == SAMPLING
-    assert apply_preset("default", SAMPLING, OWN) == SAMPLING
-    assert apply_preset("default", SAMPLING, {"default": {"views": 2}}) == replace(SAMPLING, views=2)
+    for presets in ({}, OWN):
+        settings = CheckpointSettings("amodal_segmentation", SAMPLING, presets=presets)
+        assert settings.preset("default") == settings.preset(None) == SAMPLING
+    own = CheckpointSettings("amodal_segmentation", SAMPLING, presets={"default": {"tta": 2}})
+    assert own.preset("default") == replace(SAMPLING, beyond=BeyondPaper(tta=2))
+    other = CheckpointSettings("amodal_segmentation", SAMPLING, presets=OWN, default_preset="fast")
+    assert other.preset(None) == other.preset("fast") != SAMPLING
 
 
 def test_fast_is_the_checkpoints_or_the_packages_and_never_slower() -> None:
-    assert apply_preset("fast", SAMPLING, OWN) == replace(
-        SAMPLING, num_inference_steps=3, guidance_interval=(0.5, 5.0), views=2
+    own = CheckpointSettings("amodal_segmentation", SAMPLING, presets=OWN)
+    assert own.preset("fast") == replace(
+        SAMPLING, num_inference_steps=3, guidance_interval=(0.5, 5.0), beyond=BeyondPaper(tta=2)
     )
-    many = apply_preset("fast", SamplingDefaults(), {})
+    many = CheckpointSettings("amodal_segmentation").preset("fast")
     assert many.num_inference_steps < 25
     assert many.guidance_scale == 1.0
-    few = SamplingDefaults(num_inference_steps=1)
-    assert apply_preset("fast", few, {}).num_inference_steps == 1
+    few = CheckpointSettings("amodal_segmentation", SamplingConfig(num_inference_steps=1))
+    assert few.preset("fast").num_inference_steps == 1
 
 
 def test_presets_order_by_cost_where_the_checkpoint_says_nothing() -> None:
+    settings = released_settings("amodal_segmentation")
     rows = [
-        found.network_passes * (1 + (found.guidance_scale > 1))
-        for found in (apply_preset(name, SamplingDefaults(), UNTOLD_PRESETS) for name in PRESETS)
+        found.network_passes * (1 + (found.guidance_scale > 1)) for found in (settings.preset(name) for name in PRESETS)
     ]
     assert rows == sorted(set(rows))
 
 
 def test_an_unknown_preset_is_named() -> None:
     with pytest.raises(InputError, match="preset: expected one of fast, default, paper, got 'slow'"):
-        apply_preset("slow", SAMPLING, {})  # type: ignore[arg-type]
+        CheckpointSettings("amodal_segmentation").preset("slow")  # type: ignore[arg-type]
 
 
-def test_a_checkpoint_carries_its_presets(tmp_path: Path) -> None:
-    sampling = replace(SAMPLING, solver="dpmpp", guidance_interval=(0.2, 20.0), sigma_max=80.0)
-    settings = CheckpointSettings("amodal_segmentation", sampling, presets=OWN)
-    save_stage(replace(tiny_components(), settings=settings), tmp_path / "stage")
-    assert load_stage(tmp_path / "stage", stage="amodal_segmentation").settings == settings
-
-
-def test_files_of_earlier_versions_still_load(tmp_path: Path) -> None:
-    write_settings(CheckpointSettings("amodal_segmentation", SAMPLING), tmp_path)
-    values = json.loads((tmp_path / SETTINGS_FILE).read_text())
-    del values["presets"]
-    for name in ("solver", "guidance_interval", "sigma_min", "sigma_max", "views"):
-        del values["sampling"][name]
-    (tmp_path / SETTINGS_FILE).write_text(json.dumps(values))
-    assert read_settings(tmp_path) == CheckpointSettings("amodal_segmentation", SAMPLING)
-
-
-def test_a_folder_that_says_nothing_has_the_packages_presets(tmp_path: Path) -> None:
+def test_a_folder_of_12_channels_that_says_nothing_has_the_fallback_presets(tmp_path: Path) -> None:
     save_stage(tiny_components(), tmp_path / "stage")
     (tmp_path / "stage" / SETTINGS_FILE).unlink()
     settings = load_stage(tmp_path / "stage", stage="amodal_segmentation").settings
-    assert settings.sampling == SamplingDefaults()
-    assert settings.presets == UNTOLD_PRESETS
+    assert settings.sampling == SamplingConfig()
+    assert settings.presets == FEW_STEPS
 
 
-def test_the_packages_presets_are_told_from_the_checkpoints_own(tmp_path: Path) -> None:
+def test_a_converted_checkpoint_is_sampled_as_before(tmp_path: Path) -> None:
     save_stage(tiny_components(), tmp_path / "stage")
     (tmp_path / "stage" / SETTINGS_FILE).unlink()
-    convert(tmp_path / "stage", tmp_path / "model", stage="amodal_segmentation")
-    written = read_settings(tmp_path / "model" / "amodal_segmentation").presets
-    assert written.keys() == UNTOLD_PRESETS.keys()
-    assert without_untold(written) == without_untold(UNTOLD_PRESETS) == {}
-    changed = {**written, "default": {**written["default"], "num_inference_steps": 9}}
-    assert without_untold(changed) == changed
-    assert without_untold(OWN) == OWN
-
-
-@pytest.mark.parametrize(
-    ("sampling", "presets", "message"),
-    [
-        ({"solver": "rk4"}, {}, "solver: expected one of euler, heun, dpmpp, got 'rk4'"),
-        ({"guidance_interval": [5, 1]}, {}, "guidance_interval: expected two sigmas, the lower first"),
-        ({"guidance_interval": 3}, {}, "guidance_interval: expected two sigmas"),
-        ({"sigma_max": 0}, {}, "sigma_max: expected a number above 0, got 0"),
-        ({"sigma_min": "low"}, {}, "sigma_min: expected a number above 0, got 'low'"),
-        ({"sigma_min": 3, "sigma_max": 2}, {}, "sigma_min: expected less than sigma_max, 2, got 3"),
-        ({"views": 3}, {}, "views: expected one of 1, 2, 4, got 3"),
-        ({"other_frames": True, "other_frames_weight": -1}, {}, "other_frames_weight: expected at least 0, got -1"),
-        ({"visible_weight": -0.5}, {}, "visible_weight: expected at least 0, got -0.5"),
-        (
-            {"visible_weight": 0.2, "mask_threshold": 0.6},
-            {},
-            "mask_threshold: expected above 0 and at most 0.5 beside visible_weight, ",
-        ),
-        ({"visible_weight": 0.2, "mask_threshold": 0}, {}, "mask_threshold: expected above 0 and at most 0.5 beside"),
-        ({"mask_threshold": 1.5}, {}, "mask_threshold: expected at least 0 and less than 1, got 1.5"),
-        ({"mask_threshold": "low"}, {}, "mask_threshold: expected at least 0 and less than 1, got 'low'"),
-        ({"mask_threshold": 0.6}, {"fast": {"visible_weight": 0.2}}, "presets.fast: mask_threshold: expected above 0"),
-        ({"other_frames_weight": 1.0}, {}, "other_frames_weight: expected other_frames beside it"),
-        ({"painted_share": 1.5}, {}, "painted_share: expected 0 to 1, got 1.5"),
-        ({}, {"paper": {}}, "presets: paper: a checkpoint's own are fast, default"),
-        ({}, {"fast": {"step": 3}}, "presets.fast: unknown keys step; known are "),
-        ({}, {"fast": {"views": 5}}, "presets.fast: views: expected one of"),
-        ({}, {"fast": 3}, "presets.fast: expected an object, got int"),
-        ({}, [], "presets: expected an object, got list"),
-    ],
-)
-def test_a_mistake_in_the_file_is_named(sampling: dict[str, Any], presets: Any, message: str, tmp_path: Path) -> None:
-    values = {
-        "format": 1, "stage": "amodal_segmentation", "sampling": {**asdict(SAMPLING), **sampling}, "presets": presets
-    }  # fmt: skip
-    (tmp_path / SETTINGS_FILE).write_text(json.dumps(values))
-    with pytest.raises(InputError) as error:
-        read_settings(tmp_path)
-    assert str(error.value).startswith(f"{tmp_path / SETTINGS_FILE}: {message}")
+    before = stage_settings(tmp_path / "stage", "content_completion")
+    convert(tmp_path / "stage", tmp_path / "model", stage="content_completion")
+    after = read_settings(tmp_path / "model" / "content_completion")
+    assert after.stage == "content_completion"
+    for name in (None, *PRESETS):
+        assert after.preset(name) == before.preset(name)

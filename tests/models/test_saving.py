@@ -14,7 +14,7 @@ from amodal_diffusion.models.checkpoint import SETTINGS_FILE, read_settings
 from amodal_diffusion.models.hub import load_stage
 from amodal_diffusion.models.saving import convert, save_model, save_stage
 from amodal_diffusion.types import STAGES, InputError
-from tests.factories import SAMPLING, tiny_components, tiny_light_vae, tiny_vae
+from tests.factories import SAMPLING, tiny_components, tiny_distilled_vae, tiny_vae
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def stage(tmp_path: Path) -> Path:
 
 
 def test_no_file_says_where_a_network_was_read_from(tmp_path: Path) -> None:
-    save_stage(replace(tiny_components(), vae=tiny_light_vae()), tmp_path / "first")
+    save_stage(replace(tiny_components(), vae=tiny_distilled_vae()), tmp_path / "first")
     loaded = load_stage(tmp_path / "first", stage="amodal_segmentation")
     assert Path(loaded.vae.config["_name_or_path"]) == tmp_path / "first" / "vae"  # as diffusers notes it
     save_stage(loaded, tmp_path / "second")

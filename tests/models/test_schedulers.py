@@ -1,9 +1,9 @@
-"""Solvers: all of diffusers' schedulers follow the same network from the same noise to the same clip."""
+"""Schedulers: all of diffusers' schedulers follow the same network from the same noise to the same clip."""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,12 +14,13 @@ from diffusers import (
     HeunDiscreteScheduler,
 )
 
+from amodal_diffusion.config import Scheduler
 from amodal_diffusion.edm import c_in, c_noise, c_out, c_skip
-from amodal_diffusion.models.checkpoint import SOLVERS, Solver
 from amodal_diffusion.models.schedulers import make_scheduler, set_noise_levels
 from amodal_diffusion.types import InputError
 from tests.factories import tiny_scheduler
 
+SCHEDULERS: tuple[Scheduler, ...] = get_args(Scheduler)
 CPU = torch.device("cpu")
 SPREAD = 0.3
 """Standard deviation of the data about its mean, for which the best denoiser and its path are known."""
@@ -57,22 +58,22 @@ def exact(sigma_max: float = 700.0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("own", [tiny_scheduler(), edm(EDMEulerScheduler), edm(EDMDPMSolverMultistepScheduler)])
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_every_solver_comes_to_the_same_clip(own: Any, solver: Solver) -> None:
-    scheduler = make_scheduler(own, solver=solver)
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_every_scheduler_comes_to_the_same_clip(own: Any, name: Scheduler) -> None:
+    scheduler = make_scheduler(own, scheduler=name)
     errors = [float((sample(scheduler, steps) - exact()).abs().max()) for steps in (25, 50, 100)]
-    assert errors[2] < (0.08 if solver == "euler" else 0.01)
+    assert errors[2] < (0.08 if name == "euler" else 0.01)
     # Half the step: half of Euler's error, a quarter of what the others leave.
-    least = 1.7 if solver == "euler" else 3.0
+    least = 1.7 if name == "euler" else 3.0
     assert all(coarse > least * fine for coarse, fine in pairwise(errors))
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_the_network_is_told_the_level_of_its_input(solver: Solver, steps: int) -> None:
-    scheduler = make_scheduler(tiny_scheduler(), solver=solver)
+def test_the_network_is_told_the_level_of_its_input(name: Scheduler, steps: int) -> None:
+    scheduler = make_scheduler(tiny_scheduler(), scheduler=name)
     set_noise_levels(scheduler, steps, device=CPU)
-    assert len(scheduler.timesteps) == (2 * steps - 1 if solver == "heun" else steps)
+    assert len(scheduler.timesteps) == (2 * steps - 1 if name == "heun" else steps)
     torch.testing.assert_close(scheduler.timesteps, c_noise(scheduler.sigmas[:-1]), rtol=0, atol=1e-6)
     assert scheduler.sigmas[0] == pytest.approx(700.0, rel=1e-4)
     assert scheduler.sigmas[-1] == 0
@@ -83,19 +84,19 @@ def test_kinds() -> None:
     euler, edm_euler, dpm = tiny_scheduler(), edm(EDMEulerScheduler), edm(EDMDPMSolverMultistepScheduler)
     for own in (euler, edm_euler, dpm):
         assert make_scheduler(own) is own
-        assert type(make_scheduler(own, solver="heun")) is HeunDiscreteScheduler
-    assert make_scheduler(euler, solver="euler") is euler
-    assert make_scheduler(edm_euler, solver="euler") is edm_euler
-    assert make_scheduler(dpm, solver="dpmpp") is dpm
-    assert type(make_scheduler(dpm, solver="euler")) is EDMEulerScheduler
-    assert type(make_scheduler(euler, solver="dpmpp")) is EDMDPMSolverMultistepScheduler
+        assert type(make_scheduler(own, scheduler="heun")) is HeunDiscreteScheduler
+    assert make_scheduler(euler, scheduler="euler") is euler
+    assert make_scheduler(edm_euler, scheduler="euler") is edm_euler
+    assert make_scheduler(dpm, scheduler="dpmpp") is dpm
+    assert type(make_scheduler(dpm, scheduler="euler")) is EDMEulerScheduler
+    assert type(make_scheduler(euler, scheduler="dpmpp")) is EDMDPMSolverMultistepScheduler
 
 
 @pytest.mark.parametrize("own", [tiny_scheduler(), edm(EDMDPMSolverMultistepScheduler)])
-@pytest.mark.parametrize("solver", [None, *SOLVERS])
-def test_another_range_of_sigmas(own: Any, solver: Solver | None) -> None:
-    scheduler = make_scheduler(own, solver=solver, sigma_min=0.02, sigma_max=80.0)
-    if solver is None:
+@pytest.mark.parametrize("name", [None, *SCHEDULERS])
+def test_another_range_of_sigmas(own: Any, name: Scheduler | None) -> None:
+    scheduler = make_scheduler(own, scheduler=name, sigma_min=0.02, sigma_max=80.0)
+    if name is None:
         assert type(scheduler) is type(own)
     set_noise_levels(scheduler, 3, device=CPU)
     assert scheduler.sigmas[0] == pytest.approx(80.0, rel=1e-4)
@@ -107,26 +108,26 @@ def test_another_range_of_sigmas(own: Any, solver: Solver | None) -> None:
 
 
 def test_the_same_range_in_euler_steps_changes_nothing() -> None:
-    own, same = tiny_scheduler(), make_scheduler(tiny_scheduler(), solver="euler", sigma_min=0.002, sigma_max=700.0)
+    own, same = tiny_scheduler(), make_scheduler(tiny_scheduler(), scheduler="euler", sigma_min=0.002, sigma_max=700.0)
     assert torch.equal(sample(own, 7), sample(same, 7))
     assert own is not same
 
 
-def test_other_spacings_keep_their_own_solver() -> None:
+def test_other_spacings_keep_their_own_scheduler() -> None:
     plain = EulerDiscreteScheduler.from_config(tiny_scheduler().config, use_karras_sigmas=False)
-    assert make_scheduler(plain, solver="euler") is plain
+    assert make_scheduler(plain, scheduler="euler") is plain
     with pytest.raises(
         InputError,
-        match=r"solver: expected euler, .* give --solver euler, or --preset paper$",
+        match=r"scheduler: expected euler, .* give --scheduler euler, or --preset paper$",
     ):
-        make_scheduler(plain, solver="dpmpp")
+        make_scheduler(plain, scheduler="dpmpp")
     exponential = EDMEulerScheduler.from_config(edm(EDMEulerScheduler).config, sigma_schedule="exponential")
-    with pytest.raises(InputError, match=r"solver: expected euler, without sigma_min and sigma_max"):
+    with pytest.raises(InputError, match=r"scheduler: expected euler, without sigma_min and sigma_max"):
         make_scheduler(exponential, sigma_max=80.0)
     other = EDMDPMSolverMultistepScheduler.from_config(edm(EDMEulerScheduler).config, sigma_schedule="exponential")
-    assert make_scheduler(other, solver="dpmpp") is other
-    with pytest.raises(InputError, match=r"solver: expected dpmpp, .* give --solver dpmpp$"):
-        make_scheduler(other, solver="euler")
+    assert make_scheduler(other, scheduler="dpmpp") is other
+    with pytest.raises(InputError, match=r"scheduler: expected dpmpp, .* give --scheduler dpmpp$"):
+        make_scheduler(other, scheduler="euler")
 
 
 def test_levels_out_of_order() -> None:

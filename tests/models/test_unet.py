@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from amodal_diffusion.models.unet import (
     load_svd_unet,
     one_token_per_frame,
     trainable_parameters,
+    use_attention,
 )
 from amodal_diffusion.types import InputError
 from tests.factories import TOKEN_WIDTH, tiny_unet
@@ -116,3 +118,9 @@ def test_a_batch_equals_its_clips_alone() -> None:
     for row in range(2):
         alone = {key: value if key == "timestep" else value[row : row + 1] for key, value in inputs.items()}
         torch.testing.assert_close(unet(**alone).sample[0], both[row], atol=1e-5, rtol=0)
+
+
+def test_xformers_without_its_package_or_a_gpu_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "xformers", None)
+    with pytest.raises(InputError, match=r"^--attention: xformers (is not installed|does not run here)"):
+        use_attention(tiny_unet(), "xformers", option="--attention")

@@ -1,7 +1,9 @@
-"""The denoising loop: shapes, randomness, batches, both conditioning modes, bad input."""
+"""The denoising loop and the sampling of windows: shapes, randomness, batches, both conditioning modes, bad input."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -9,23 +11,44 @@ import pytest
 import torch
 from diffusers import EDMDPMSolverMultistepScheduler, EDMEulerScheduler
 
-from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
+from amodal_diffusion.config import Conditioning, SamplingConfig, Scheduler
+from amodal_diffusion.models.hub import StageComponents
+from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
+from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
+from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline, WindowRequest, sample_windows
 from amodal_diffusion.types import InputError
 from tests.factories import SAMPLING, TOKEN_WIDTH, tiny_components
 
+CONDITIONINGS: tuple[Conditioning, ...] = ("corrected", "released")
 
-def _pipeline(conditioning: str = "corrected", scheduler: Any = None) -> ConditionedVideoPipeline:
-    parts = tiny_components()
-    pipeline = ConditionedVideoPipeline(
-        parts.vae,
-        parts.image_encoder,
-        parts.unet,
-        scheduler or parts.scheduler,
-        sampling=SAMPLING,
-        conditioning=conditioning,  # type: ignore[arg-type]
+
+@pytest.fixture(scope="module")
+def parts() -> StageComponents:
+    return tiny_components()
+
+
+@pytest.fixture(scope="module")
+def pipeline(parts: StageComponents) -> ConditionedVideoPipeline:
+    return _pipeline(parts)
+
+
+def _pipeline(parts: StageComponents, scheduler: Any = None) -> ConditionedVideoPipeline:
+    made = ConditionedVideoPipeline.from_components(replace(parts, scheduler=scheduler or parts.scheduler))
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@contextmanager
+def _calls(pipeline: ConditionedVideoPipeline) -> Iterator[list[tuple[tuple[Any, ...], dict[str, Any]]]]:
+    """Arguments of each call of the network, filled in as it is called."""
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    hook = pipeline.unet.register_forward_pre_hook(
+        lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True
     )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    try:
+        yield calls
+    finally:
+        hook.remove()
 
 
 def _video(batch: int = 2, frames: int = 3, *, seed: int = 0, size: tuple[int, int] = (8, 16)) -> torch.Tensor:
@@ -37,53 +60,49 @@ def _generators(*seeds: int) -> list[torch.Generator]:
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
-def test_a_batch_of_two_clips_equals_the_two_alone(guidance_scale: float) -> None:
-    pipeline, modal, guide = _pipeline(), _video(seed=1), _video(seed=2)
-    both = pipeline(modal, guide, guidance_scale=guidance_scale, generator=_generators(3, 4))
+@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+def test_a_batch_of_two_clips_equals_the_two_alone_to_the_bit(
+    pipeline: ConditionedVideoPipeline, guidance_scale: float, conditioning: Conditioning
+) -> None:
+    sampling = replace(SAMPLING, guidance_scale=guidance_scale, conditioning=conditioning)
+    modal, guide = _video(seed=1), _video(seed=2)
+    both = pipeline(modal, guide, sampling=sampling, generator=_generators(3, 4))
     for row in range(2):
-        alone = pipeline(
-            modal[row : row + 1], guide[row : row + 1], guidance_scale=guidance_scale, generator=_generators(3 + row)
+        one = slice(row, row + 1)
+        alone = pipeline(modal[one], guide[one], sampling=sampling, generator=_generators(3 + row))
+        assert torch.equal(alone.video[0], both.video[row])
+        assert torch.equal(alone.latents[0], both.latents[row])
+
+
+def test_each_guidance_row_gets_its_own_tokens(pipeline: ConditionedVideoPipeline) -> None:
+    seen: dict[str, torch.Tensor] = {}
+    for conditioning in CONDITIONINGS:
+        sampling = replace(
+            SAMPLING, num_inference_steps=1, guidance_scale=1.5, noise_aug_strength=0.0, conditioning=conditioning
         )
-        torch.testing.assert_close(alone.video[0], both.video[row], atol=1e-5, rtol=0)
-        torch.testing.assert_close(alone.latents[0], both.latents[row], atol=1e-5, rtol=0)
-
-
-def test_each_guidance_row_gets_its_own_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, list[torch.Tensor]] = {}
-    for conditioning in ("corrected", "released"):
-        pipeline = _pipeline(conditioning)
-        forward = pipeline.unet.forward
-
-        def spy(*args: Any, mode: str = conditioning, inner: Any = forward, **kwargs: Any) -> Any:
-            seen.setdefault(mode, []).append(kwargs["encoder_hidden_states"])
-            return inner(*args, **kwargs)
-
-        monkeypatch.setattr(pipeline.unet, "forward", spy)
-        pipeline(_video(1), None, num_inference_steps=1, guidance_scale=1.5, noise_aug_strength=0.0)
-    tokens = seen["corrected"][0]  # [2, F, D]: zero row, then the clip's own tokens in order
+        with _calls(pipeline) as calls:
+            pipeline(_video(1), None, sampling=sampling)
+        seen[conditioning] = calls[0][1]["encoder_hidden_states"]
+    tokens = seen["corrected"]  # [2, F, D]: zero row, then the clip's own tokens in order
     assert tokens.shape == (2, 3, TOKEN_WIDTH)
     assert not tokens[0].any()
-    released = seen["released"][0].reshape(6, TOKEN_WIDTH)  # zero, token 0, zero, token 1, ...
+    released = seen["released"].reshape(6, TOKEN_WIDTH)  # zero, token 0, zero, token 1, ...
     assert not released[0::2].any()
     torch.testing.assert_close(released[1::2], tokens[1])
 
 
-def test_fps_is_told_as_trained_unless_released(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fps_is_told_as_trained_unless_released(pipeline: ConditionedVideoPipeline) -> None:
     told = []
-    for conditioning in ("corrected", "released"):
-        pipeline = _pipeline(conditioning)
-        forward = pipeline.unet.forward
-        monkeypatch.setattr(
-            pipeline.unet,
-            "forward",
-            lambda *args, inner=forward, **kwargs: told.append(kwargs["added_time_ids"]) or inner(*args, **kwargs),
-        )
-        pipeline(_video(1), None, num_inference_steps=1, noise_aug_strength=0.25)
-    assert [ids[0].tolist() for ids in told] == [[8.0, 127.0, 0.25], [7.0, 127.0, 0.25]]
+    for conditioning in CONDITIONINGS:
+        sampling = replace(SAMPLING, num_inference_steps=1, noise_aug_strength=0.25, conditioning=conditioning)
+        with _calls(pipeline) as calls:
+            pipeline(_video(1), None, sampling=sampling)
+        told.append(calls[0][1]["added_time_ids"][0].tolist())
+    assert told == [[8.0, 127.0, 0.25], [7.0, 127.0, 0.25]]
 
 
-def test_seed_decides_and_defaults_come_from_the_checkpoint() -> None:
-    pipeline, modal = _pipeline(), _video()
+def test_seed_decides_and_defaults_come_from_the_checkpoint(pipeline: ConditionedVideoPipeline) -> None:
+    modal = _video()
     first, again, other = (
         pipeline(modal, None, generator=torch.Generator().manual_seed(seed)).video for seed in (0, 0, 1)
     )
@@ -100,8 +119,10 @@ def test_seed_decides_and_defaults_come_from_the_checkpoint() -> None:
 
 
 @pytest.mark.parametrize(("frames", "size"), [(1, (4, 8)), (2, (10, 6)), (5, (16, 8))])
-def test_any_number_of_frames_and_any_size_the_vae_divides(frames: int, size: tuple[int, int]) -> None:
-    output = _pipeline()(_video(1, frames, size=size), None, num_inference_steps=1)
+def test_any_number_of_frames_and_any_size_the_vae_divides(
+    pipeline: ConditionedVideoPipeline, frames: int, size: tuple[int, int]
+) -> None:
+    output = pipeline(_video(1, frames, size=size), None, num_inference_steps=1)
     assert output.video.shape == (1, frames, 3, *size)
     assert output.video.dtype == torch.float32
     assert output.video.abs().max() <= 1
@@ -109,9 +130,9 @@ def test_any_number_of_frames_and_any_size_the_vae_divides(frames: int, size: tu
 
 
 @pytest.mark.parametrize("kind", [EDMEulerScheduler, EDMDPMSolverMultistepScheduler])
-def test_other_schedulers_of_the_family(kind: Any) -> None:
+def test_other_schedulers_of_the_family(parts: StageComponents, kind: Any) -> None:
     scheduler = kind(prediction_type="v_prediction", sigma_data=1.0, sigma_min=0.002, sigma_max=80.0)
-    output = _pipeline(scheduler=scheduler)(_video(1), _video(1, seed=5), num_inference_steps=3)
+    output = _pipeline(parts, scheduler)(_video(1), _video(1, seed=5), num_inference_steps=3)
     assert bool(output.video.isfinite().all())
 
 
@@ -123,63 +144,51 @@ def test_other_schedulers_of_the_family(kind: Any) -> None:
         ({"guide": torch.zeros(1, 3, 3, 8, 8)}, "guide: expected float"),
         ({"latents": torch.zeros(1, 2, 4, 8, 8)}, r"latents: expected \[1, 2, 4, 4, 4\]"),
         ({"num_inference_steps": 0}, "num_inference_steps: expected at least 1"),
-        ({"noise_aug_strength": -0.1}, "noise_aug_strength: expected at least 0"),
+        ({"noise_aug_strength": -0.1}, "noise_aug_strength: expected a number, at least 0"),
         ({"decode_chunk_size": 0}, "decode_chunk_size: expected at least 1"),
         ({"decoded": slice(2, 4)}, "decoded: expected a run of some of 2 frames"),
         ({"decoded": [slice(0, 1)] * 2}, "or 1 runs, got"),
     ],
 )
-def test_bad_input_is_named(change: dict[str, Any], message: str) -> None:
+def test_bad_input_is_named(pipeline: ConditionedVideoPipeline, change: dict[str, Any], message: str) -> None:
     arguments = {"modal": torch.zeros(1, 2, 3, 8, 8), "guide": None, **change}
     with pytest.raises(InputError, match=message):
-        _pipeline()(**arguments)
+        pipeline(**arguments)
 
 
-def test_only_what_is_wanted_is_decoded() -> None:
+def test_only_frames_that_are_asked_for_are_decoded(pipeline: ConditionedVideoPipeline) -> None:
     options = {"num_inference_steps": 1, "decode_chunk_size": 2}
-    whole = _pipeline()(_video(1, 5), None, generator=_generators(1), **options)
-    part = _pipeline()(_video(1, 5), None, generator=_generators(1), **options, decoded=slice(2, 4))
+    whole = pipeline(_video(1, 5), None, generator=_generators(1), **options)
+    part = pipeline(_video(1, 5), None, generator=_generators(1), **options, decoded=slice(2, 4))
     assert torch.equal(part.latents, whole.latents)
     assert torch.equal(part.video[:, 2:4], whole.video[:, 2:4])
     assert not part.video[:, [0, 1, 4]].any()
 
 
-def test_each_clip_has_its_own_run_of_decoded_frames() -> None:
+def test_each_clip_has_its_own_run_of_decoded_frames(pipeline: ConditionedVideoPipeline) -> None:
     options = {"num_inference_steps": 1, "decode_chunk_size": 2}
     runs = [slice(2, 4), slice(0, 3)]
-    both = _pipeline()(_video(2, 5), None, generator=_generators(1, 2), **options, decoded=runs)
+    both = pipeline(_video(2, 5), None, generator=_generators(1, 2), **options, decoded=runs)
     for row, run in enumerate(runs):
         modal = _video(2, 5)[row : row + 1]
-        alone = _pipeline()(modal, None, generator=_generators(1 + row), **options, decoded=run)
+        alone = pipeline(modal, None, generator=_generators(1 + row), **options, decoded=run)
         assert torch.equal(both.video[row], alone.video[0])
 
 
-def test_unknown_conditioning_is_refused() -> None:
-    with pytest.raises(InputError, match="'corrected' or 'released'"):
-        _pipeline("both")
-
-
-def _rows_seen(pipeline: ConditionedVideoPipeline, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Rows of each call of the network, filled in as it is called."""
-    rows: list[int] = []
-    forward = pipeline.unet.forward
-    monkeypatch.setattr(
-        pipeline.unet,
-        "forward",
-        lambda sample, *args, **kwargs: rows.append(len(sample)) or forward(sample, *args, **kwargs),
-    )
-    return rows
-
-
-@pytest.mark.parametrize("conditioning", ["corrected", "released"])
-def test_guidance_outside_its_interval_costs_nothing(conditioning: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipeline, modal = _pipeline(conditioning), _video(1)
-    rows = _rows_seen(pipeline, monkeypatch)
+@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+def test_guidance_outside_its_interval_costs_nothing(
+    pipeline: ConditionedVideoPipeline, conditioning: Conditioning
+) -> None:
+    modal, rows = _video(1), list[int]()
 
     def run(scale: float, interval: tuple[float, float] | None) -> torch.Tensor:
-        sampling = replace(SAMPLING, num_inference_steps=4, guidance_scale=scale, guidance_interval=interval)
-        rows.clear()
-        return pipeline(modal, None, sampling=sampling, generator=torch.Generator().manual_seed(0)).latents
+        sampling = replace(
+            SAMPLING, num_inference_steps=4, guidance_scale=scale, guidance_interval=interval, conditioning=conditioning
+        )
+        with _calls(pipeline) as calls:
+            latents = pipeline(modal, None, sampling=sampling, generator=torch.Generator().manual_seed(0)).latents
+        rows[:] = [len(args[0]) for args, _ in calls]
+        return latents
 
     plain, guided = run(1.0, None), run(2.0, None)
     assert torch.equal(run(2.0, (0.0, 1000.0)), guided)
@@ -192,20 +201,19 @@ def test_guidance_outside_its_interval_costs_nothing(conditioning: str, monkeypa
     assert rows == [1, 1, 1, 1]
 
 
-@pytest.mark.parametrize(("solver", "passes"), [("euler", 3), ("heun", 5), ("dpmpp", 3)])
-def test_solvers_share_the_loop(solver: Any, passes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipeline = _pipeline()
-    rows = _rows_seen(pipeline, monkeypatch)
-    sampling = replace(SAMPLING, num_inference_steps=3, solver=solver)
-    output = pipeline(_video(1), None, sampling=sampling, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize(("scheduler", "passes"), [("euler", 3), ("heun", 5), ("dpmpp", 3)])
+def test_schedulers_share_the_loop(pipeline: ConditionedVideoPipeline, scheduler: Scheduler, passes: int) -> None:
+    sampling = replace(SAMPLING, num_inference_steps=3, scheduler=scheduler)
+    with _calls(pipeline) as calls:
+        output = pipeline(_video(1), None, sampling=sampling, generator=torch.Generator().manual_seed(0))
     assert bool(output.latents.isfinite().all())
-    assert len(rows) == passes == sampling.network_passes
+    assert len(calls) == passes == sampling.network_passes
     own = pipeline(_video(1), None, num_inference_steps=3, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(own.latents, output.latents) == (solver == "euler")  # the checkpoint's own is Euler's
+    assert torch.equal(own.latents, output.latents) == (scheduler == "euler")  # the checkpoint's own is Euler's
 
 
-def test_a_call_may_bring_its_own_settings() -> None:
-    pipeline, modal = _pipeline(), _video(1)
+def test_a_call_may_bring_its_own_settings(pipeline: ConditionedVideoPipeline) -> None:
+    modal = _video(1)
     sampling = replace(SAMPLING, num_inference_steps=1, noise_aug_strength=0.3, decode_chunk_size=1)
     brought, named, own = (
         pipeline(modal, None, generator=torch.Generator().manual_seed(0), **arguments).video
@@ -217,3 +225,90 @@ def test_a_call_may_bring_its_own_settings() -> None:
     )
     assert torch.equal(brought, named)
     assert not torch.equal(brought, own)
+
+
+WINDOWED = replace(SAMPLING, guidance_scale=1.5, noise_aug_strength=0.1, decode_chunk_size=3)
+
+
+def _window(
+    seed: int, *, start: int = 0, frames: int = 4, guide: bool = True, decoded: tuple[int, int] = (0, 4)
+) -> WindowRequest:
+    modal, depth = (_video(1, frames, seed=seed + more)[0, :, :1] for more in (0, 100))
+    return WindowRequest(start, modal, depth if guide else None, decoded)
+
+
+DIFFERENT = [
+    _window(0),
+    _window(1, start=3),
+    _window(2, decoded=(1, 3)),
+    _window(3, frames=3, decoded=(0, 3)),
+    _window(4, guide=False),
+    _window(5, start=9, guide=False, decoded=(2, 4)),
+]
+
+
+@pytest.mark.parametrize(("samples", "flip"), [(2, ()), (1, (0, -1))])
+def test_rows_of_one_call_are_windows_alone_to_the_bit(
+    segmentation: AmodalSegmentationPipeline, samples: int, flip: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    call = AmodalSegmentationPipeline.__call__
+
+    def counted(self: AmodalSegmentationPipeline, modal: torch.Tensor, *args: Any, **options: Any) -> Any:
+        rows.append(len(modal))
+        return call(self, modal, *args, **options)
+
+    monkeypatch.setattr(AmodalSegmentationPipeline, "__call__", counted)
+    sampling = replace(WINDOWED, samples=samples)
+    together = sample_windows(segmentation, DIFFERENT, sampling, seed=5, flip=flip)
+    assert rows == [3 * samples, samples, 2 * samples]  # windows of one shape, shorter ones, those without guide
+    for request, video in zip(DIFFERENT, together, strict=True):
+        (alone,) = sample_windows(segmentation, [request], sampling, seed=5, flip=flip)
+        assert torch.equal(video, alone)
+        frames, _, height, width = request.modal.shape
+        assert video.shape == (samples, frames, 3, height, width)
+        first, last = request.decoded
+        assert all(video[:, frame].any() == (first <= frame < last) for frame in range(frames))
+    assert sample_windows(segmentation, [], sampling, seed=5, flip=flip) == []
+
+
+def test_the_first_sample_is_the_same_however_many_there_are(segmentation: AmodalSegmentationPipeline) -> None:
+    one, three = (
+        sample_windows(segmentation, DIFFERENT[:1], replace(WINDOWED, samples=count), seed=0)[0] for count in (1, 3)
+    )
+    assert torch.equal(three[0], one[0])
+    assert not torch.equal(three[1], three[2])
+
+
+def _noise(
+    pipeline: ConditionedVideoPipeline, request: WindowRequest, monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> torch.Tensor:
+    """Initial latents that the pipeline is given for a window, ``[samples, F, 4, h, w]``."""
+    given: list[torch.Tensor] = []
+    call = type(pipeline).__call__
+
+    def spy(self: Any, *args: Any, **keywords: Any) -> Any:
+        given.append(keywords["latents"])
+        return call(self, *args, **keywords)
+
+    sampling: SamplingConfig = options.pop("sampling", WINDOWED)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(pipeline), "__call__", spy)
+        sample_windows(pipeline, [request], sampling, **options)
+    return given[0]
+
+
+def test_the_noise_of_a_frame_depends_on_stage_seed_and_number_alone(
+    segmentation: AmodalSegmentationPipeline, content: ContentCompletionPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = _noise(segmentation, _window(0, start=0), monkeypatch, seed=0)[0]
+    second = _noise(segmentation, _window(1, start=3), monkeypatch, seed=0)[0]
+    assert torch.equal(first[3], second[0])
+    assert not torch.equal(first[0], second[0])
+    backwards = _noise(segmentation, _window(0, start=0), monkeypatch, seed=0, flip=(0,))[0]
+    assert torch.equal(backwards, first.flip(0))
+    samples = _noise(segmentation, _window(0), monkeypatch, seed=0, sampling=replace(WINDOWED, samples=2))
+    assert torch.equal(samples[0], first)
+    assert not torch.equal(samples[1], first)
+    assert not torch.equal(_noise(segmentation, _window(0), monkeypatch, seed=1)[0], first)
+    assert not torch.equal(_noise(content, _window(0), monkeypatch, seed=0)[0], first)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,8 @@ from amodal_diffusion.training.settings import (
     UNetSettings,
     ValidationSettings,
 )
+from amodal_diffusion.training.setup import train
+from amodal_diffusion.training.trainer import TrainingResult
 from recipes.tiny.autoencoder import AutoencoderSettings
 from tests.factories import tiny_vae
 
@@ -38,16 +42,33 @@ VAE_SETTINGS = AutoencoderSettings(
 )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def frozen_imports() -> None:
+    """Every run ends with a search for garbage: it need not go through all that was imported."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def fresh_accelerate() -> Iterator[None]:
     """Accelerate keeps its settings for the whole process: each test starts without any."""
     yield
+    reset_accelerate()
+
+
+def reset_accelerate() -> None:
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
+    with single_thread():
+        yield
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
     """As many as the processes that tests start have: sums depend on their number to the bit."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -55,11 +76,34 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def fit(settings: TrainingSettings) -> TrainingResult:
+    """Train in this process as in a fresh one."""
+    reset_accelerate()
+    return train(settings)
+
+
 @pytest.fixture(scope="session")
 def vae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("vae")
     tiny_vae().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, vae_folder: Path) -> TrainingSettings:
+    """A run of four steps that nothing disturbed, with every checkpoint; tests only read it."""
+    settings = tiny_settings(
+        vae_folder,
+        output=tmp_path_factory.mktemp("finished") / "run",
+        batch_size=1,
+        gradient_accumulation_steps=2,
+        checkpoint_every=1,
+        keep_checkpoints=9,
+    )
+    with single_thread():
+        assert fit(settings).finished
+    reset_accelerate()
+    return settings
 
 
 @pytest.fixture
@@ -76,8 +120,9 @@ def tiny_settings(vae_folder: Path, **changes: object) -> TrainingSettings:
         "batch_size": 2,
         "checkpoint_every": 100,
         "log_every": 1,
+        "tracker": "none",
         "model": ModelSettings(
-            unet=UNetSettings((32, 64), (1,), 1, 1, (1, 2), 16, 8),
+            unet=UNetSettings((32,), (0,), 1, 1, (1,), 16, 8),
             new_image_encoder=ImageEncoderSettings(32, 16, 16, 1, 2),
             vae=vae_folder,
             trainable="all",

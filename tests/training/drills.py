@@ -5,13 +5,16 @@ The arguments are the training's own. FOLDER takes what a drill records.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import resource
+import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -25,6 +28,7 @@ from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.training import checkpoints, trainer
 from amodal_diffusion.training.setup import train_main
 
+_CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
 BAD_STEPS = (2, 4, 5)
 
 
@@ -76,6 +80,28 @@ def fill_disk(_: Path) -> None:
     checkpoints.Checkpoints.save = refused  # type: ignore[method-assign]
 
 
+def small_disk(folder: Path) -> None:
+    """Run on a disk of its own at `disk`, of `disk_bytes` bytes; `kept` gets what is on it in the end."""
+    libc, user, group = ctypes.CDLL(None, use_errno=True), os.getuid(), os.getgid()
+    disk, size = str(folder / "disk").encode(), (folder / "disk_bytes").read_text()
+    if libc.unshare(_CLONE_NEWNS | _CLONE_NEWUSER):
+        raise OSError(ctypes.get_errno(), "unshare")
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+    if libc.mount(b"tmpfs", disk, b"tmpfs", 0, f"size={size}".encode()):
+        raise OSError(ctypes.get_errno(), "mount")
+    end = trainer.Trainer.fit
+
+    def copied(training: trainer.Trainer) -> Any:
+        try:
+            return end(training)
+        finally:
+            shutil.copytree(folder / "disk", folder / "kept")
+
+    trainer.Trainer.fit = copied  # type: ignore[method-assign]
+
+
 def not_finite(_: Path) -> None:
     """Let the last process alone compute no number in the steps :data:`BAD_STEPS`, counted from 1."""
     compute: Callable[..., Tensor] = trainer.training_loss
@@ -104,17 +130,72 @@ def damage(_: Path) -> None:
 
 
 def linger(folder: Path) -> None:
-    """Wait in the third step until `go` is there; `third_RANK` says that a process has come so far."""
+    """Say so in the third step, and wait for the test (:func:`wait_for_test`)."""
     step = trainer.Trainer._step
 
     def slow(training: trainer.Trainer, *arguments: Any) -> Any:
         if training.progress.step == 2:
-            (folder / f"third_{PartialState().process_index}").touch()
-            while not (folder / "go").exists():
-                signal.sigtimedwait([], 0.05)
+            wait_for_test(folder)
         return step(training, *arguments)
 
     trainer.Trainer._step = slow  # type: ignore[method-assign]
+
+
+def pause(folder: Path) -> None:
+    """Let the main process wait for the test at one of its calls of a function, from the first step on.
+
+    `pause_at` says at which, counted from 0; without that file, `calls` says in the end how many there are.
+    """
+    if PartialState().process_index != 0:
+        return
+    place = int((folder / "pause_at").read_text()) if (folder / "pause_at").exists() else None
+    fit, calls = trainer.Trainer.fit, 0
+
+    def count(_: FrameType, event: str, __: object) -> None:
+        nonlocal calls
+        if event != "call":
+            return
+        calls += 1
+        if calls - 1 == place:
+            sys.setprofile(None)
+            wait_for_test(folder)
+
+    def counted(training: trainer.Trainer) -> Any:
+        sys.setprofile(count)
+        try:
+            return fit(training)
+        finally:
+            sys.setprofile(None)
+            (folder / "calls").write_text(str(calls))
+
+    trainer.Trainer.fit = counted  # type: ignore[method-assign]
+
+
+def wait_for_test(folder: Path) -> None:
+    """Meet the test at two pipes with names: it reads from the first, and goes on where the second is written to."""
+    rank = PartialState().process_index
+    (folder / f"reached_{rank}").write_bytes(b"1")
+    (folder / f"go_{rank}").read_bytes()
+
+
+def make_pipes(folder: Path, *ranks: int) -> None:
+    """Make the pipes of these processes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for rank in ranks:
+        for name in ("reached", "go"):
+            os.mkfifo(folder / f"{name}_{rank}")
+
+
+def wait_for_run(folder: Path, *ranks: int) -> None:
+    """In the test: wait until these processes wait."""
+    for rank in ranks:
+        (folder / f"reached_{rank}").read_bytes()
+
+
+def let_go(folder: Path, *ranks: int) -> None:
+    """In the test: let these processes go on."""
+    for rank in ranks:
+        (folder / f"go_{rank}").write_bytes(b"1")
 
 
 def share_out(_: Path) -> None:
@@ -135,10 +216,28 @@ def share_out_optimizer(_: Path) -> None:
 
 DRILLS = {
     entry.__name__: entry
-    for entry in (record, kill, fill_disk, not_finite, damage, linger, share_out, share_out_optimizer)
+    for entry in (
+        record,
+        kill,
+        fill_disk,
+        small_disk,
+        not_finite,
+        damage,
+        linger,
+        pause,
+        share_out,
+        share_out_optimizer,
+    )
 }
 
+
+def train_with(drills: str, folder: Path, arguments: Sequence[str]) -> int:
+    """Train with drills, their names with "+" between them; the exit status."""
+    torch.set_num_threads(1)
+    for name in filter(None, drills.split("+")):
+        DRILLS[name](folder)
+    return train_main(arguments)
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1].split("+"):
-        DRILLS[name](Path(sys.argv[2]))
-    sys.exit(train_main(sys.argv[3:]))
+    sys.exit(train_with(sys.argv[1], Path(sys.argv[2]), sys.argv[3:]))

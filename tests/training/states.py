@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from amodal_diffusion.training.settings import TrainingSettings
+
 
 def state_of(folder: Path) -> dict[str, Any]:
     optimizer = torch.load(folder / "optimizer.bin", weights_only=True)
@@ -27,6 +29,10 @@ def state_of(folder: Path) -> dict[str, Any]:
         "groups": optimizer["param_groups"],
         "progress": json.loads((folder / "progress.json").read_text()),
     }
+
+
+def checkpoint(settings: TrainingSettings, step: int) -> Path:
+    return settings.output / f"checkpoints/{step:08d}"
 
 
 def assert_equal(one: dict[str, Any], other: dict[str, Any]) -> None:

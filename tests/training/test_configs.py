@@ -10,16 +10,17 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, patch_environment
 from accelerate.utils.launch import prepare_multi_gpu_env
 
-from amodal_diffusion.config import load_settings, save_settings
+from amodal_diffusion.config import load_settings, parse_settings, save_settings
 from amodal_diffusion.training.precompute import PrecomputeSettings
 from amodal_diffusion.training.settings import TrainingSettings
+from amodal_diffusion.types import InputError
 from recipes.tiny.autoencoder import AutoencoderSettings
 from recipes.tiny.distilled_autoencoder import DistillationSettings
 from tests.factories import tiny_unet
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS, TINY = ROOT / "configs", ROOT / "recipes/tiny"
-RUNS = sorted([*CONFIGS.glob("*.yaml"), *TINY.glob("*.yaml")])
+CONFIGS, RECIPE = ROOT / "configs", ROOT / "recipes/tiny"
+RUNS = sorted([*CONFIGS.glob("*.yaml"), *RECIPE.glob("*.yaml")])
 LAUNCHES = sorted((CONFIGS / "accelerate").glob("*.yaml"))
 
 
@@ -36,12 +37,80 @@ def test_every_run_loads_and_saves(path: Path, tmp_path: Path) -> None:
     ("name", "stage"), [("02_segmentation", "amodal_segmentation"), ("07_content", "content_completion")]
 )
 def test_a_runs_clips_are_encoded_with_its_own_settings(name: str, stage: str) -> None:
-    run = load_settings(TrainingSettings, TINY / f"{name}.yaml")
-    encoded = load_settings(PrecomputeSettings, TINY / f"{name}.yaml")
+    run = load_settings(TrainingSettings, RECIPE / f"{name}.yaml")
+    encoded = load_settings(PrecomputeSettings, RECIPE / f"{name}.yaml")
     assert (encoded.data, encoded.model, encoded.noise, encoded.stage) == (run.data, run.model, run.noise, run.stage)
     assert run.stage == stage
-    assert run.data.cache is not None
     assert run.data.encoded
+
+
+# As version 0.1 had it in configs/tiny_amodal_segmentation_4.yaml.
+OF_VERSION_0_1 = """
+data:
+  height: 96
+  width: 96
+  zoom: 2.0
+sampling:
+  num_inference_steps: 1
+  guidance_scale: 1.0
+  noise_aug_strength: 0.02
+  height: 96
+  width: 96
+  zoom: 2.0
+  num_frames: 16
+  decode_chunk_size: 16
+  mask_threshold: 0.05
+  visible_weight: 0.1
+  other_frames: true
+  other_frames_weight: 0.4
+  views: 2
+"""
+
+
+def test_a_file_of_version_0_1_means_the_same_and_says_so_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "old.yaml").write_text(OF_VERSION_0_1)
+    settings = load_settings(TrainingSettings, tmp_path / "old.yaml")
+    assert settings.sampling == load_settings(TrainingSettings, RECIPE / "06_segmentation.yaml").sampling
+    (notice,) = caplog.messages
+    assert "sampling.views is now sampling.beyond.tta" in notice
+    assert "data.zoom is now sampling.beyond.crop_scale" in notice
+    flags = ["--sampling.beyond.tta", "1", "--config", str(tmp_path / "old.yaml")]
+    assert parse_settings(TrainingSettings, flags).sampling == settings.sampling.changed({"tta": 1})
+
+
+def test_other_old_keys_and_a_zoom_of_none(tmp_path: Path) -> None:
+    (tmp_path / "old.yaml").write_text("sampling: {zoom: null, solver: heun, copies: true, painted_share: 0.5}")
+    sampling = load_settings(TrainingSettings, tmp_path / "old.yaml").sampling
+    assert (sampling.fit, sampling.scheduler) == ("letterbox", "heun")
+    assert (sampling.beyond.color_propagation, sampling.beyond.blend_weight) == (True, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (
+            "{data: {zoom: 3.0}, sampling: {zoom: 2.0}}",
+            r"old.yaml: data.zoom: expected sampling.zoom, 2.0, .* got 3.0",
+        ),
+        ("{data: {zoom: 2.0}}", r"data.zoom: expected sampling.zoom, None, .* give sampling.fit crop"),
+        ("{sampling: {views: 2, beyond: {tta: 2}}}", r"sampling.beyond: is new beside sampling.views, .* rename"),
+        ("{sampling: {solver: fastest}}", r"sampling.scheduler: .*fastest"),
+        ("{sampling: {zooms: 2.0}}", r"sampling.zooms: unknown; did you mean"),
+    ],
+)
+def test_what_cannot_be_kept_of_version_0_1_is_one_clear_error(
+    content: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "old.yaml").write_text(content)
+    with pytest.raises(InputError, match=line):
+        load_settings(TrainingSettings, tmp_path / "old.yaml")
+    with pytest.raises(SystemExit) as stop:
+        parse_settings(TrainingSettings, ["--config", str(tmp_path / "old.yaml")])
+    assert stop.value.code == 2
+    errors = [text for text in capsys.readouterr().err.splitlines() if text.startswith("error: ")]
+    assert len(errors) == 1
 
 
 @pytest.mark.parametrize("path", LAUNCHES, ids=lambda path: path.stem)
@@ -84,10 +153,10 @@ def test_zero2_shares_out_gradients_and_optimizer_and_leaves_batches_to_the_run(
     assert not {"gradient_accumulation_steps", "gradient_clipping"} & config.keys()
 
 
-def test_the_configs_that_the_readme_names_are_there() -> None:
-    assert {run.stem for run in RUNS if run.parent == CONFIGS} == {
+def test_configs_hold_the_papers_runs_and_a_launch_for_every_case() -> None:
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} >= {
         "debug_cpu", "sailvos_stage1_mask", "sailvos_stage1_depth", "sailvos_stage2",
     }  # fmt: skip
-    assert {"cpu", "cpu_two_processes", "single_gpu", "multi_gpu", "multi_machine", "fsdp", "deepspeed_zero2"} == {
-        launch.stem for launch in LAUNCHES
-    }
+    assert {launch.stem for launch in LAUNCHES} == {
+        "cpu", "cpu_two_processes", "single_gpu", "multi_gpu", "multi_machine", "fsdp", "deepspeed_zero2",
+    }  # fmt: skip

@@ -6,8 +6,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import Tensor, nn
 
 from amodal_diffusion.config import save_settings
@@ -26,28 +23,18 @@ from amodal_diffusion.training.dataset import TaskClips, training_clips
 from amodal_diffusion.training.distributed import TERMINATED_STATUS, make_accelerator
 from amodal_diffusion.training.networks import build_components
 from amodal_diffusion.training.settings import TrainingSettings, ValidationSettings
-from amodal_diffusion.training.setup import train
-from amodal_diffusion.training.trainer import Trainer, TrainingResult
+from amodal_diffusion.training.trainer import Trainer
 from amodal_diffusion.training.validation import Validator
 from amodal_diffusion.types import InputError
-from tests.training.conftest import MakeSettings
-from tests.training.launching import run, started
-from tests.training.states import assert_equal, state_of
-
-
-def fit(settings: TrainingSettings) -> TrainingResult:
-    for state in (AcceleratorState, GradientState, PartialState):
-        state._reset_state()
-    return train(settings)
+from tests.training.conftest import MakeSettings, fit
+from tests.training.drills import let_go, make_pipes, wait_for_run
+from tests.training.launching import fork, forked
+from tests.training.states import assert_equal, checkpoint, state_of
 
 
 def events(settings: TrainingSettings, name: str) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (settings.output / "log.jsonl").read_text().splitlines()]
     return [line for line in lines if line.get("event") == name]
-
-
-def checkpoint(settings: TrainingSettings, step: int) -> Path:
-    return settings.output / f"checkpoints/{step:08d}"
 
 
 @pytest.fixture
@@ -92,7 +79,7 @@ def end_in_step(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 def test_an_unreadable_clip_ends_the_run_with_its_name_or_is_skipped(
     make_settings: MakeSettings, unreadable: Callable[[int], None], tmp_path: Path
 ) -> None:
-    settings = make_settings(batch_size=1, steps=6)
+    settings = make_settings(batch_size=1)
     bad = ClipOrder(6, seed=0).clip_at(2)
     unreadable(bad)
     reason = "OSError: broken data stream when reading image file"
@@ -108,8 +95,8 @@ def test_an_unreadable_clip_ends_the_run_with_its_name_or_is_skipped(
     ]
     whole = replace(settings, output=tmp_path / "whole", on_bad_sample="skip")
     fit(whole)
-    assert state_of(checkpoint(whole, 6))["progress"]["skipped_clips"] == 1
-    assert_equal(state_of(checkpoint(whole, 6)), state_of(checkpoint(settings, 6)))
+    assert state_of(checkpoint(whole, 4))["progress"]["skipped_clips"] == 1
+    assert_equal(state_of(checkpoint(whole, 4)), state_of(checkpoint(settings, 4)))
 
 
 def test_data_that_is_gone_ends_the_run_even_when_skipping(
@@ -123,7 +110,7 @@ def test_data_that_is_gone_ends_the_run_even_when_skipping(
 def test_a_loss_that_is_no_number_leaves_the_step_out(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = make_settings(checkpoint_every=1, keep_checkpoints=9)
+    settings = make_settings(steps=3, checkpoint_every=1, keep_checkpoints=9)
     spoil_losses(monkeypatch, 2)
     fit(settings)
     states = [state_of(checkpoint(settings, step)) for step in (1, 2, 3)]
@@ -136,7 +123,7 @@ def test_a_loss_that_is_no_number_leaves_the_step_out(
     lines = [json.loads(line) for line in (settings.output / "log.jsonl").read_text().splitlines()]
     figures = {line["step"]: line for line in lines if "learning_rate" in line}
     assert "loss" not in figures[2]
-    assert [figures[step].get("skipped_steps") for step in (1, 2, 3, 4)] == [None, 1, 1, 1]
+    assert [figures[step].get("skipped_steps") for step in (1, 2, 3)] == [None, 1, 1]
 
 
 def test_too_many_in_a_row_end_the_run(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,12 +171,10 @@ def test_a_gradient_scaler_skips_by_itself_and_outlives_a_loss_without_number(
 
 
 def test_a_request_to_end_saves_and_the_rest_is_exact(
-    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    finished: TrainingSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    whole = make_settings(output=tmp_path / "whole")
-    fit(whole)
     earlier = signal.getsignal(signal.SIGTERM)
-    settings = make_settings()
+    settings = replace(finished, output=tmp_path / "run", checkpoint_every=100)
     with monkeypatch.context() as patch:
         end_in_step(patch, 2)
         result = fit(settings)
@@ -198,7 +183,7 @@ def test_a_request_to_end_saves_and_the_rest_is_exact(
     assert events(settings, "terminated") == [{"event": "terminated", "step": 2}]
     assert not result.model.exists()
     assert fit(settings).finished
-    assert_equal(state_of(checkpoint(whole, 4)), state_of(checkpoint(settings, 4)))
+    assert_equal(state_of(checkpoint(finished, 4)), state_of(checkpoint(settings, 4)))
 
 
 def test_a_request_during_validation_breaks_it_off(
@@ -218,90 +203,63 @@ def test_a_request_during_validation_breaks_it_off(
     assert checkpoint(settings, 1).is_dir()
 
 
-def test_the_tracker_gets_the_picture(make_settings: MakeSettings) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    settings = make_settings(steps=1, validation=ValidationSettings(every=1, clips=1, pictures=1))
-    fit(settings)
-    events_of_run = EventAccumulator(str(settings.output / "tensorboard"))
-    events_of_run.Reload()
-    (image,) = events_of_run.Images("validation")
-    assert (image.step, image.height, image.width) == (1, 2 * 16 + 2, 4 * 32 + 3 * 2)
-
-
-def test_nothing_is_written_before_the_checkpoint_is_found_to_fit(make_settings: MakeSettings) -> None:
-    settings = make_settings(steps=1)
-    fit(settings)
+def test_nothing_is_written_before_the_checkpoint_is_found_to_fit(finished: TrainingSettings, tmp_path: Path) -> None:
+    settings = replace(finished, output=tmp_path / "run")
+    shutil.copytree(finished.output, settings.output)
     before = {path: path.read_bytes() for path in settings.output.rglob("*") if path.is_file()}
     wider = replace(settings.model, unet=replace(settings.model.unet, cross_attention_dim=24))
     with pytest.raises(InputError, match="saved by another network"):
-        fit(replace(settings, steps=2, model=wider))
+        fit(replace(settings, steps=5, model=wider))
     with pytest.raises(InputError, match="holds checkpoints of an earlier run"):
         fit(replace(settings, resume="none"))
     assert {path: path.read_bytes() for path in settings.output.rglob("*") if path.is_file()} == before
 
 
-def test_a_line_that_a_kill_has_cut_does_not_swallow_the_next(make_settings: MakeSettings) -> None:
-    settings = make_settings(steps=1)
-    settings.output.mkdir()
-    (settings.output / "log.jsonl").write_text('{"step": 3, "lo')
-    fit(settings)
-    lines = (settings.output / "log.jsonl").read_text().splitlines()
-    assert lines[0] == '{"step": 3, "lo'
-    assert json.loads(lines[1])["event"] == "start"
-
-
 def test_sigterm_ends_the_process_with_its_status(make_settings: MakeSettings, tmp_path: Path) -> None:
     settings = make_settings(steps=500)
     save_settings(settings, tmp_path / "run.yaml")
-    drill = ("-m", "tests.training.drills", "linger", str(tmp_path))
-    with started(sys.executable, *drill, "--config", str(tmp_path / "run.yaml")) as process:
-        until = time.monotonic() + 300
-        while not (tmp_path / "third_0").exists():
-            assert time.monotonic() < until
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        (tmp_path / "go").touch()
-        printed, _ = process.communicate(timeout=120)
-    assert process.returncode == TERMINATED_STATUS == 143, printed
+    make_pipes(tmp_path, 0)
+    with forked("linger", tmp_path, "--config", str(tmp_path / "run.yaml"), processes=1) as group:
+        wait_for_run(tmp_path, 0)
+        group.send(signal.SIGTERM)
+        let_go(tmp_path, 0)
+        group.wait(TERMINATED_STATUS)
+    assert TERMINATED_STATUS == 143
     assert [path.name for path in (settings.output / "checkpoints").iterdir()] == ["00000003"]
 
 
-def test_a_kill_in_the_middle_of_a_checkpoint_loses_only_that(make_settings: MakeSettings, tmp_path: Path) -> None:
-    whole = make_settings(output=tmp_path / "whole", checkpoint_every=1)
-    fit(whole)
-    settings = make_settings(checkpoint_every=1)
+def test_a_kill_in_the_middle_of_a_checkpoint_loses_only_that(finished: TrainingSettings, tmp_path: Path) -> None:
+    settings = replace(finished, output=tmp_path / "run", keep_checkpoints=2)
     save_settings(settings, tmp_path / "run.yaml")
-    drill = (sys.executable, "-m", "tests.training.drills", "kill", str(tmp_path))
-    run(*drill, "--config", str(tmp_path / "run.yaml"), status=-signal.SIGKILL)
+    fork("kill", tmp_path, "--config", str(tmp_path / "run.yaml"), processes=1, status=-signal.SIGKILL)
     assert {path.name for path in (settings.output / "checkpoints").iterdir()} == {"00000001", "00000002.partial"}
+    log = settings.output / "log.jsonl"
+    cut = log.read_text() + '{"step": 3, "lo'
+    log.write_text(cut)  # as a kill in the middle of a line leaves it
     fit(settings)
-    assert events(settings, "start")[-1]["step"] == 1
-    assert_equal(state_of(checkpoint(whole, 4)), state_of(checkpoint(settings, 4)))
+    before, after = log.read_text().removeprefix(cut).split("\n", maxsplit=1)
+    assert before == ""
+    assert json.loads(after.splitlines()[0])["step"] == 1
+    assert_equal(state_of(checkpoint(finished, 4)), state_of(checkpoint(settings, 4)))
     assert {path.name for path in (settings.output / "checkpoints").iterdir()} == {"00000003", "00000004"}
 
 
-def test_a_full_disk_is_one_line_and_costs_no_checkpoint(make_settings: MakeSettings, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_and_costs_no_checkpoint(finished: TrainingSettings, tmp_path: Path) -> None:
     if subprocess.run(["unshare", "--mount", "--map-root-user", "true"], capture_output=True, check=False).returncode:
         pytest.skip("a small disk of one's own needs unshare with user namespaces")
-    whole = make_settings(output=tmp_path / "whole", checkpoint_every=1)
-    fit(whole)
-    size = sum(path.stat().st_size for path in checkpoint(whole, 4).rglob("*")) // 1024
-    disk, kept = tmp_path / "disk", tmp_path / "kept"
+    size = sum(path.stat().st_size for path in checkpoint(finished, 4).rglob("*"))
+    disk = tmp_path / "disk"
     disk.mkdir()
-    settings = make_settings(output=disk / "run", checkpoint_every=1)
+    settings = replace(finished, output=disk / "run")
     save_settings(settings, tmp_path / "run.yaml")
-    script = (
-        f"mount -t tmpfs -o size={size * 3 // 2}k tmpfs {disk} && {{ {sys.executable} -m amodal_diffusion.training "
-        f"--config {tmp_path / 'run.yaml'}; status=$?; cp -r {disk}/run {kept}; exit $status; }}"
-    )
-    printed = run("unshare", "--mount", "--map-root-user", "sh", "-c", script, status=2)
+    (tmp_path / "disk_bytes").write_text(str(size * 3 // 2))
+    printed = fork("small_disk", tmp_path, "--config", str(tmp_path / "run.yaml"), processes=1, status=2)
     (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
     assert line.startswith(f"error: output: checkpoint {disk}/run/checkpoints/00000002.partial cannot be written (")
     assert line.endswith(f"{disk}/run/checkpoints/00000001 is complete; make room and give the same command to go on")
     assert "Traceback" not in printed
+    kept = tmp_path / "kept/run"
     assert [path.name for path in (kept / "checkpoints").iterdir()] == ["00000001"]
     shutil.move(kept, disk / "run")
     fit(settings)
-    assert_equal(state_of(checkpoint(whole, 4)), state_of(checkpoint(settings, 4)))
+    assert_equal(state_of(checkpoint(finished, 4)), state_of(checkpoint(settings, 4)))

@@ -11,17 +11,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from amodal_diffusion.config import BeyondPaper
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.metrics import score_track, summarise
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.completer import AmodalCompleter
 from amodal_diffusion.pipelines.denoising import ConditionedVideoOutput, ConditionedVideoPipeline
-from amodal_diffusion.pipelines.postprocessing import Guards
+from amodal_diffusion.training import validation
+from amodal_diffusion.training.checkpoints import export
 from amodal_diffusion.training.distributed import Termination, make_accelerator
 from amodal_diffusion.training.networks import build_components
 from amodal_diffusion.training.settings import DataSettings, ValidationSettings
-from amodal_diffusion.training.validation import Validator
-from amodal_diffusion.types import InputError, Stage, VideoClip
+from amodal_diffusion.training.validation import Prediction, Validator, rows
+from amodal_diffusion.types import STAGES, AmodalResult, InputError, Stage, VideoClip
 from tests.training.conftest import MakeSettings
 
 GREY, GAP = 128, 2
@@ -71,39 +73,84 @@ def answer(_: ConditionedVideoPipeline, modal: Tensor, *__: Any, **___: Any) -> 
     return ConditionedVideoOutput(video=video, latents=torch.empty(0))
 
 
-def masks_in_use(sample: AmodalSample, pipeline: AmodalSegmentationPipeline, *, depth: bool) -> np.ndarray:
-    assert sample.rgb is not None
-    given = sample.depth if depth else None
-    clip = VideoClip(sample.rgb, sample.modal, 8.0)
-    return AmodalCompleter(pipeline, None).complete(clip, depth=given, guards=Guards.of(["none"])).amodal_mask
+def by_hand(completer: AmodalCompleter, sample: AmodalSample, *, seed: int, amodal: bool = False) -> AmodalResult:
+    """As a user calls a completer, with the checkpoint's own settings."""
+    rgb = np.zeros((*sample.modal.shape, 3), np.uint8) if sample.rgb is None else sample.rgb
+    truth = sample.amodal if amodal else None
+    return completer(VideoClip(rgb, sample.modal, 8.0), depth=sample.depth, amodal_mask=truth, seed=seed)
 
 
 def test_masks_are_cut_as_in_use(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ConditionedVideoPipeline, "__call__", answer)
-    settings = make_settings(data=DataSettings(frames=4, height=32, width=64, guide_dropout=0.5))
-    plain = replace(settings.sampling, height=32, width=64, mask_threshold=0.3, other_frames=True)
+    settings = make_settings(
+        data=DataSettings(frames=4, height=32, width=64, guide_dropout=0.5),
+        validation=ValidationSettings(every=1, clips=2),
+    )
+    built = build_components(settings)
+    prior = BeyondPaper(temporal_prior=True)
+    plain = replace(settings.sampling, height=32, width=64, mask_threshold=0.3, beyond=prior)
     ways = [
         plain,
-        replace(plain, visible_weight=0.2, mask_threshold=0.1),
-        replace(plain, views=2),
-        replace(plain, other_frames_weight=1.0),
+        replace(plain, mask_threshold=0.1, beyond=replace(prior, expected_iou_weight=0.2)),
+        replace(plain, beyond=replace(prior, tta=2)),
+        replace(plain, beyond=replace(prior, temporal_prior_weight=1.0)),
+        replace(plain, beyond=replace(prior, mask_filters=("depth", "components"))),
     ]
     seen = []
     for sampling in ways:
-        way = replace(settings, sampling=sampling)
-        validator, components = Validator(way, make_accelerator("no"), Termination()), build_components(way)
+        validator = Validator(replace(settings, sampling=sampling), make_accelerator("no"), Termination())
+        components = replace(built, settings=replace(built.settings, sampling=sampling))
         found = validator(components, 1)
         assert found is not None
-        pipeline = AmodalSegmentationPipeline.from_components(components)
-        for suffix, samples in (("", validator.samples), ("_without_guide", validator._depthless)):
-            assert samples is not None
-            clips = [samples[index] for index in range(len(samples))]
-            masks = [masks_in_use(clip, pipeline, depth=not suffix) for clip in clips]
-            total = summarise([score_track(m, clip.modal, clip.amodal) for m, clip in zip(masks, clips, strict=True)])
+        completer = AmodalCompleter(AmodalSegmentationPipeline.from_components(components), None)
+        for suffix, clips in (("", validator.clips), ("_without_guide", validator._depthless)):
+            assert clips is not None
+            samples = [clips.read(index) for index in range(len(clips))]
+            assert all((sample.depth is None) is bool(suffix) for sample in samples)
+            masks = [by_hand(completer, sample, seed=index).amodal_mask for index, sample in enumerate(samples)]
+            pairs = zip(masks, samples, strict=True)
+            total = summarise([score_track(mask, sample.modal, sample.amodal) for mask, sample in pairs])
             assert found.figures[f"miou{suffix}"] == pytest.approx(total.miou.value, abs=1e-9)
             assert found.figures[f"miou_occ{suffix}"] == pytest.approx(total.miou_occ.value, abs=1e-9)
         seen.append(found.figures["miou_occ"])
     assert len(set(seen)) == len(ways)  # each of the settings matters
+
+
+def test_an_exported_checkpoint_gives_a_user_the_same_bytes(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictions: list[Prediction] = []
+
+    def noted(entry: Prediction) -> np.ndarray:
+        predictions.append(entry)
+        return rows(entry)
+
+    monkeypatch.setattr(validation, "rows", noted)
+    for stage in STAGES:
+        predictions.clear()
+        settings = make_settings(stage=stage, validation=ValidationSettings(every=1, clips=2, pictures=2))
+        settings = replace(
+            settings,
+            data=replace(settings.data, guide_dropout=0.0),
+            sampling=replace(settings.sampling, mask_threshold=0.5),  # which noise decides, as the weights are random
+        )
+        components = build_components(settings)
+        validator = Validator(settings, make_accelerator("no"), Termination())
+        assert validator(components, 1) is not None
+        export(components, settings.output / stage)
+        completer = AmodalCompleter.from_pretrained(settings.output / stage, stages=(stage,), device="cpu")
+        assert [entry.index for entry in predictions] == [0, 1]
+        for entry in predictions:
+            sample = validator.clips.read(entry.index)
+            result = by_hand(completer, sample, seed=entry.index, amodal=stage == "content_completion")
+            assert result.amodal_mask.tobytes() == entry.mask.tobytes()
+            if stage == "amodal_segmentation":
+                other = by_hand(completer, sample, seed=entry.index + 1)
+                assert (other.amodal_mask != result.amodal_mask).any()
+                continue
+            assert result.amodal_rgb is not None
+            assert entry.rgb is not None
+            assert result.amodal_rgb.tobytes() == entry.rgb.tobytes()
 
 
 def test_a_request_to_end_breaks_off(make_settings: MakeSettings) -> None:

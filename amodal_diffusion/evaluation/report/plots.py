@@ -36,7 +36,7 @@ def draw_plots(summary: RunSummary, methods: Sequence[str]) -> dict[str, bytes]:
     """Draw the plots for which the run has data.
 
     Args:
-        summary: means of the run.
+        summary: means over all targets.
         methods: names of the methods; their order sets the colors.
 
     Returns:

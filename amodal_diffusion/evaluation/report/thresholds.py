@@ -112,7 +112,7 @@ class ThresholdCheck:
         """Pair models with thresholds.
 
         Args:
-            methods: baselines and models of the run.
+            methods: baselines and models that were scored.
             gains: gains over baselines to check.
             levels: levels to check.
         """
