@@ -242,7 +242,7 @@ class CommandParser(ArgumentParser):
         """Build the parser; a shortened flag is refused like any other unknown one."""
         self.advanced: set[str] = set()  # destinations that `--help` leaves out
         self.renamed: dict[str, str | Mapping[str, Sequence[str]]] = {}  # hidden options of an earlier version
-        self.removed: Mapping[str, str] = {}  # keys of an earlier version that are refused, and what to do instead
+        self.moved: Mapping[str, str] = {}  # for keys of an earlier version that are refused, what to do instead
         super().__init__(**{"allow_abbrev": False, "formatter_class": HelpFormatter, **settings})
 
     def parse_args(  # type: ignore[override]  # argparse's overloads, of which only one is meant here
@@ -359,8 +359,8 @@ class CommandParser(ArgumentParser):
         if not known:
             return "no options are known here"
         name = key.removeprefix("--")
-        if name in self.removed:
-            return self.removed[name]
+        if name in self.moved:
+            return self.moved[name]
 
         def likeness(candidate: str) -> float:
             last = difflib.SequenceMatcher(None, name.rsplit(".", 1)[-1], candidate.rsplit(".", 1)[-1]).ratio()
@@ -468,21 +468,23 @@ class SettingsParser(CommandParser):
             values = yaml.safe_load(content)
             today, renamed = settings_of_format_1(values) if isinstance(values, dict) else (values, {})
         except yaml.YAMLError:
-            return super().parse_string(content, path, **settings)  # whose error names the line
+            today, renamed = None, {}  # the parser's own error names the line
         except InputError as error:
             self.error(f"{path}: {error}", error)
         if renamed:
             names = ", ".join(f"{old} is now {new}" for old, new in renamed.items())
             logger.warning("%s: written for version 0.1; %s", path, names)
             content = yaml.safe_dump(today, sort_keys=False)
-        return super().parse_string(content, path, **settings)
+        parsed: Namespace = super().parse_string(content, path, **settings)
+        return parsed
 
 
 def parse_settings(cls: type[T], args: Sequence[str], *, prog: str | None = None, description: str | None = None) -> T:
     """Read settings from a command line: the dataclass's defaults, then YAML, then flags.
 
     Args:
-        cls: a dataclass, whose fields may be dataclasses; ``--data.frames 8`` sets one of those.
+        cls: a dataclass, whose fields may be dataclasses; ``--data.frames 8`` sets one of those. Its ``MOVED``, if it
+            has one, says what to give in place of keys that it no longer has.
         args: the command line without the program's name.
         prog: the program's name in its help.
         description: first line of its help.
@@ -561,7 +563,7 @@ def shipped_configs() -> Path:
 
 def _settings_parser(cls: type[Any], **settings: Any) -> CommandParser:  # noqa: ANN401
     parser = SettingsParser(**settings)
-    parser.removed = getattr(cls, "REMOVED", {})
+    parser.moved = getattr(cls, "MOVED", {})
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
     parser.add_class_arguments(cls, nested_key=None)
     return parser

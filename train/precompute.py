@@ -7,25 +7,17 @@ goes on where it stopped.
 import sys
 
 from amodal_diffusion.config import dump_settings, parse_settings
-from amodal_diffusion.data.cache import TensorCache
 from amodal_diffusion.training.distributed import make_accelerator
 from amodal_diffusion.training.log import log_to_terminal, refuse
 from amodal_diffusion.training.networks import build_components
-from amodal_diffusion.training.precompute import (
-    PrecomputeSettings,
-    Scenes,
-    Tracks,
-    fill,
-    output_folder,
-    verify,
-)
+from amodal_diffusion.training.precompute import PrecomputeSettings, Scenes, Tracks, fill, open_output, verify
 from amodal_diffusion.types import InputError
 
 
 def encode(settings: PrecomputeSettings) -> bool:
     """Encode, or check with `--verify`; False if the check found something missing or damaged."""
     # 1. The folder and the processes of this launch, which share the clips.
-    storage = TensorCache(output_folder(settings))
+    storage = open_output(settings)
     accelerator = make_accelerator(settings.mixed_precision, cpu=settings.cpu)
 
     # 2. The frozen networks: VAE and image encoder.
@@ -33,16 +25,15 @@ def encode(settings: PrecomputeSettings) -> bool:
     components.vae.to(accelerator.device)
     components.image_encoder.to(accelerator.device)
 
-    # 3. Generated scenes are encoded whole; of an annotation file's tracks what is the same in every epoch.
-    clips = Scenes if settings.data.annotations is None else Tracks
-    ahead = clips(settings, storage, components)
+    # 3. Of an annotation file's tracks, what is the same in every epoch; generated scenes whole.
+    of_tracks = settings.data.annotations is not None
+    ahead = Tracks(settings, storage, components) if of_tracks else Scenes(settings, storage, components)
 
-    # 4. Encode what is missing, or check what is there.
-    sound = True
+    # 4. Encode what is missing. An entry's name is a digest of all that it follows from, so none is out of date.
     if settings.verify:
         sound = verify(ahead, storage, accelerator)
     else:
-        fill(ahead, storage, accelerator, skip_bad=settings.on_bad_sample == "skip")
+        sound = fill(ahead, storage, accelerator, skip_bad=settings.on_bad_sample == "skip")
 
     # 5. End together.
     accelerator.wait_for_everyone()

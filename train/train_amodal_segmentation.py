@@ -6,7 +6,6 @@
 import sys
 
 from amodal_diffusion.training.distributed import Termination
-from amodal_diffusion.training.latent_cache import latent_cache
 from amodal_diffusion.training.networks import build_components
 from amodal_diffusion.training.setup import (
     end,
@@ -16,6 +15,7 @@ from amodal_diffusion.training.setup import (
     open_cache,
     open_clips,
     open_depth,
+    open_latents,
     read_settings,
     show,
 )
@@ -41,7 +41,7 @@ def main() -> TrainingResult | None:
         # 4. Data: clips and modal masks; the guide is depth, from the cache or computed while a clip is read.
         cache = open_cache(settings)
         depth = open_depth(settings, accelerator, cache)
-        clips = open_clips(settings, components, depth)
+        clips = open_clips(settings, components, cache, depth)
 
         # 5. The training loop (training/trainer.py), whose loss is training/loss.py.
         trainer = Trainer(
@@ -51,7 +51,7 @@ def main() -> TrainingResult | None:
             clips=clips,
             validate=Validator(settings, accelerator, termination, depth=depth) if settings.validation.every else None,
             termination=termination,
-            cache=None if cache is None else latent_cache(settings, cache, components),
+            cache=open_latents(settings, components, cache),
         )
         trainer.resume()
         note_start(settings, accelerator)

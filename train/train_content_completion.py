@@ -6,7 +6,6 @@
 import sys
 
 from amodal_diffusion.training.distributed import Termination
-from amodal_diffusion.training.latent_cache import latent_cache
 from amodal_diffusion.training.networks import build_components
 from amodal_diffusion.training.setup import (
     end,
@@ -15,6 +14,7 @@ from amodal_diffusion.training.setup import (
     note_start,
     open_cache,
     open_clips,
+    open_latents,
     read_settings,
     show,
 )
@@ -39,7 +39,7 @@ def main() -> TrainingResult | None:
 
         # 4. Data: complete objects behind pasted occluders, or generated scenes; the guide is the amodal mask.
         cache = open_cache(settings)
-        clips = open_clips(settings, components, depth=None)
+        clips = open_clips(settings, components, cache, depth=None)
 
         # 5. The training loop (training/trainer.py), whose loss is training/loss.py.
         trainer = Trainer(
@@ -49,7 +49,7 @@ def main() -> TrainingResult | None:
             clips=clips,
             validate=Validator(settings, accelerator, termination) if settings.validation.every else None,
             termination=termination,
-            cache=None if cache is None else latent_cache(settings, cache, components),
+            cache=open_latents(settings, components, cache),
         )
         trainer.resume()
         note_start(settings, accelerator)

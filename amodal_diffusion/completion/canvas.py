@@ -19,7 +19,7 @@ from amodal_diffusion.types import InputError, UInt8Array
 
 T = TypeVar("T", bound=np.generic)
 
-MARGIN_GREY = 64
+MARGIN_GRAY = 64
 """Of the frames' margins. No network sees it, as nothing is visible there: it shows a person where the frame ends."""
 _MARGIN_NEARER = 0.02  # of the clip's range of depth
 
@@ -71,7 +71,7 @@ class Canvas:
         return slice(self.top, self.top + self.frame_height), slice(self.left, self.left + self.frame_width)
 
     def place_clip(self, clip: ClipReader) -> ClipReader:
-        """Put the frames on the canvas; their margins are dark grey.
+        """Put the frames on the canvas; their margins are dark gray.
 
         Args:
             clip: of the frame's size, or of the canvas's, which comes back as it is.
@@ -157,4 +157,4 @@ class _PlacedClip:
 
     def __iter__(self) -> Iterator[UInt8Array]:
         for frame in self.clip:
-            yield self.canvas._padded(frame, MARGIN_GREY)
+            yield self.canvas._padded(frame, MARGIN_GRAY)

@@ -18,7 +18,7 @@ from amodal_diffusion.completion.canvas import Canvas
 from amodal_diffusion.completion.depth import STEP as DEPTH_STEP
 from amodal_diffusion.completion.depth import clip_depth
 from amodal_diffusion.completion.formats import drop_layers, sound_of, write_formats
-from amodal_diffusion.completion.layer_order import summarise_order, write_order
+from amodal_diffusion.completion.layer_order import summarize_order, write_order
 from amodal_diffusion.completion.layout import mask_path, record_path
 from amodal_diffusion.completion.networks import Networks
 from amodal_diffusion.completion.objects import FORMAT, complete_objects
@@ -152,7 +152,7 @@ def _summary(
         "clip": _describe(inputs.clip),
         "canvas": _describe_canvas(inputs.canvas),
         "objects": objects,
-        **summarise_order(out.work),
+        **summarize_order(out.work),
         "seconds": seconds,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

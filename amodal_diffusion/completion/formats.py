@@ -27,7 +27,7 @@ from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.io.video_writer import VideoLayout, VideoWriter
 from amodal_diffusion.types import BoolArray, UInt8Array
 
-_REACH = 16  # pixels that colour is carried over an edge: the blocks of the codecs
+_REACH = 16  # pixels that color is carried over an edge: the blocks of the codecs
 _LABELS = 255  # of a palette picture
 
 logger = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def _write_styled(track: MaskTrack, request: CompletionRequest, out: OutputFolde
 
 
 def _write_labels(track: MaskTrack, number: int, out: OutputFolder, *, quiet: bool) -> None:
-    """Whole objects overlap, where a label picture holds one label a pixel: each object has a folder of its own."""
+    """Write one folder of label pictures for each object: amodal masks overlap, and a pixel holds one label."""
     step = f"davis {track.name}"
     files = [f"davis/{track.name}/{index:05d}.png" for index in range(track.num_frames)]
     if out.is_finished(step):

@@ -24,13 +24,13 @@ ORDER = "order.jsonl"
 def write_order(
     inputs: CompletionInputs, depth: DepthTrack | None, out: OutputFolder, *, painted: bool, quiet: bool
 ) -> None:
-    """Write the order of the objects, a line a frame, from what is in the folder by now.
+    """Write the layer order, one JSON line for each frame, from the masks and layers in the folder.
 
     Args:
-        inputs: the clip and what is seen of its objects.
-        depth: of the clip, if there is any.
-        out: holds the whole masks, and the layers if there are any.
-        painted: there are layers: put them together and note what differs.
+        inputs: the clip and the modal masks of its objects.
+        depth: depth of the clip; None for none.
+        out: holds the amodal masks, and the layers if ``painted``.
+        painted: recompose the layers, and record how they differ from the input.
         quiet: no progress bar.
     """
     if out.is_finished("order"):
@@ -55,7 +55,7 @@ def write_order(
             bar.update()
 
 
-def summarise_order(work: Path) -> dict[str, Any]:
+def summarize_order(work: Path) -> dict[str, Any]:
     """Gather what :func:`write_order` wrote: runs of frames of one order, and the difference over the whole clip.
 
     Args:

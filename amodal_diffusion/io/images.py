@@ -27,7 +27,7 @@ class IntegerPicture:
     Attributes:
         values: unsigned integers ``[H, W]``.
         top: the largest value that its format can hold: 1, 255 or 65535.
-        palette: whether the values are indices of a palette, so labels rather than grey.
+        palette: whether the values are indices of a palette, so labels rather than gray.
     """
 
     values: npt.NDArray[np.uint16]
@@ -132,9 +132,9 @@ def read_rgb(path: Path) -> UInt8Array:
     """
     with _opened(path) as picture:
         upright = ImageOps.exif_transpose(picture)
-        if upright.mode.startswith("I"):  # 16-bit grey, whose values Pillow would clip at 255
-            grey = np.asarray(upright).astype(np.uint16) >> 8
-            return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
+        if upright.mode.startswith("I"):  # 16-bit gray, whose values Pillow would clip at 255
+            gray = np.asarray(upright).astype(np.uint16) >> 8
+            return np.repeat(gray.astype(np.uint8)[..., None], 3, axis=-1)
         return np.array(upright.convert("RGB"), dtype=np.uint8)
 
 
@@ -196,7 +196,7 @@ def read_floats(path: Path) -> FloatArray:
 
 
 def write_mask_png(path: Path, mask: BoolArray) -> None:
-    """Write a mask as 8-bit grey PNG, 0 outside and 255 inside.
+    """Write a mask as 8-bit gray PNG, 0 outside and 255 inside.
 
     Args:
         path: the file, overwritten; its folder must exist.
@@ -257,7 +257,7 @@ def _one_channel(array: npt.NDArray[np.generic], mode: str, path: Path) -> npt.N
     """Reduce RGB, RGBA or LA ``[H, W, C]`` to ``[H, W]`` where nothing is lost by it."""
     colors = array[..., :-1] if mode in ("RGBA", "LA") else array
     if mode in ("RGBA", "LA") and (array[..., -1] != array[0, 0, -1]).any():
-        raise InputError(f"{path}: expected one channel, got {mode} with transparency; save the mask as grey")
+        raise InputError(f"{path}: expected one channel, got {mode} with transparency; save the mask as gray")
     if mode not in ("RGB", "RGBA", "LA") or (colors != colors[..., :1]).any():
-        raise InputError(f"{path}: expected one channel, got {mode} colors; save labels as grey or palette PNG")
+        raise InputError(f"{path}: expected one channel, got {mode} colors; save labels as gray or palette PNG")
     return colors[..., 0]

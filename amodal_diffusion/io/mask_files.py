@@ -24,7 +24,7 @@ from amodal_diffusion.io.images import (
 from amodal_diffusion.io.video_reader import ClipReader, keeps_values, open_clip
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array
 
-MAX_LABELS = 64  # pictures with more grey values than this are soft masks, not labels
+MAX_LABELS = 64  # pictures with more gray values than this are soft masks, not labels
 LOSSY = (".jpg", ".jpeg", ".webp")  # values beside those that were saved: never labels
 SINGLE = "1"  # name of the object where the masks hold only one
 _HALF = 3 * 255 // 2  # of the sum of red, green and blue
@@ -94,7 +94,7 @@ def read_masks(path: str | Path, *, allow_truncated: bool = False, what: str = "
         path: one of
 
             - a folder of pictures, or one picture. 1-bit, {0, 1} or {0, largest value}: one object, "1". A palette,
-              or at most 64 values: labels, one object each but 0. More grey values: one soft mask, cut at half.
+              or at most 64 values: labels, one object each but 0. More gray values: one soft mask, cut at half.
             - a video: one object, "1", cut at half; or labels, as pictures, where its codec keeps every value.
             - a JSON file of this clip as COCO or YouTube-VIS have them, see `read_annotated_masks`.
             - a folder of folders of pictures: one object each, named as its folder. Folders that hold a folder
@@ -161,7 +161,7 @@ def fit_track(track: MaskTrack, clip: ClipReader, *, what: str) -> MaskTrack:
     if track.num_frames != clip.num_frames:
         raise InputError(
             f"{what}: {track.path}: {track.num_frames} masks for {clip.num_frames} frames of {clip.path}; "
-            "give one mask a frame, empty where nothing can be seen"
+            "give one mask a frame, empty where the object is not visible"
         )
     size, wanted = (track.height, track.width), (clip.height, clip.width)
     if size != wanted and size == (clip.height + clip.height % 2, clip.width + clip.width % 2):
@@ -215,7 +215,7 @@ def _from_pictures(path: Path, files: Sequence[Path], what: str) -> dict[str, Ma
             )
             for label in labels
         }
-    logger.warning("%s: %s: soft grey masks (%d values), cut at half", what, path, len(labels) + 1)
+    logger.warning("%s: %s: soft gray masks (%d values), cut at half", what, path, len(labels) + 1)
     areas = [survey.above_half() for survey in surveys]
     return {SINGLE: track(SINGLE, areas, lambda picture: picture.values > picture.top // 2)}
 
@@ -279,7 +279,7 @@ def _from_video(path: Path, what: str, *, allow_truncated: bool) -> dict[str, Ma
         between += int(((values > _HALF // 2) & (values <= _HALF * 3 // 2)).sum())
     if between > sum(areas):
         logger.warning(
-            "%s: %s: mostly grey, read as one object cut at half; labels would have to be saved without loss (FFV1)",
+            "%s: %s: mostly gray, read as one object cut at half; labels would have to be saved without loss (FFV1)",
             what,
             path,
         )
@@ -317,7 +317,7 @@ class LabelSurvey:
 def survey_labels(clip: ClipReader, *, most: int) -> LabelSurvey | None:
     """Read a video through for its labels.
 
-    Grey values are labels themselves; colors of DAVIS's palette have the numbers that they have there; any other
+    Gray values are labels themselves; colors of DAVIS's palette have the numbers that they have there; any other
     colors are numbered from 1 as they come.
 
     Args:

@@ -34,7 +34,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Box:
-    """A box around what can be seen of an object; at most one for an object in a frame.
+    """A bounding box of an object's visible part; at most one for each object and frame.
 
     Attributes:
         left: pixels from the frame's left edge.

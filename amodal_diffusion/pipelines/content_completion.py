@@ -123,7 +123,8 @@ class ContentStream:
                 requests[number] = WindowRequest(window.start, modal, guide, decoded)
 
         # 2. Sample: the windows of all objects are rows of one network call
-        sampled = sample_windows(self._pipeline, list(requests.values()), config, seed=self._seed)
+        one = config.changed({"samples": 1})  # all samples of stage 1 share one painting
+        sampled = sample_windows(self._pipeline, list(requests.values()), one, seed=self._seed)
         videos = dict(zip(requests, (video[0] for video in sampled), strict=True))
 
         # 3. Blend where windows overlap

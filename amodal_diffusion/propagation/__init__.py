@@ -1,1 +1,1 @@
-"""What other frames know of a hidden part: motion estimation, mask votes, colour propagation (beyond the paper)."""
+"""What other frames know of a hidden part: motion estimation, mask votes, color propagation (beyond the paper)."""

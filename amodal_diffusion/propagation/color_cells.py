@@ -1,4 +1,4 @@
-"""The colours of an object in the frames of a clip, averaged over blocks of pixels, and placements by them."""
+"""An object's visible colors averaged over blocks of pixels (cells), and placements refined by these colors."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from amodal_diffusion.propagation.placement import (
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 CELLS = 96
-"""Cells that the object's side has at most."""
+"""Largest number of cells along the object's longest side."""
 BLURS = (1.5, 1.0, 0.7, 0.7)
-"""Of the colours in each round of placing, in cells: a placement farther off than about that is not found."""
-NEIGHBOURS = 10
-"""Frames, at most, that a frame is placed by: the nearest in time."""
-_LEAST_COMMON = 12  # cells that two frames must both show to say anything of each other's placement
-_MOST_CELLS = 1500  # of a frame that a placement is found by
-_SURE = 0.9  # share of a point that must be visible
-_STEP = 1.0  # cells: largest change in a round
-_STAY = 0.02  # what a cell's way from the first placement counts, as a share of what all colours do
-_NOISE = 9.0  # variance of grey levels that no placement explains
+"""Standard deviation of the color blur in each round, in cells; placements farther off than that are not corrected."""
+NEIGHBORS = 10
+"""Largest number of frames, the nearest in time, that a frame is compared with."""
+_LEAST_COMMON = 12  # cells; frames with fewer visible cells in common are not compared
+_MOST_CELLS = 1500  # of a frame that enter a step
+_SURE = 0.9  # share of a point's pixels that must be visible
+_STEP = 1.0  # cells; largest change in one round
+_STAY = 0.02  # weight of the distance from the first placement, as a share of the trace of the normal matrix
+_NOISE = 9.0  # gray levels squared; variance that no placement explains
 
 
 @dataclass(frozen=True)
 class ColorCells:
-    """What frames show of an object.
+    """Visible colors of an object, by frame and cell.
 
     Attributes:
-        colours: mean colour of a cell's visible pixels, in grey levels, float32 ``[F, h, w, 3]``; 0 where none is.
+        colors: mean color of a cell's visible pixels, in gray levels, float32 ``[F, h, w, 3]``; 0 where none is.
         weight: share of its pixels that are visible, float32 ``[F, h, w]``.
         block: pixels a side of a cell.
     """
 
-    colours: FloatArray
+    colors: FloatArray
     weight: FloatArray
     block: int
 
@@ -58,39 +58,39 @@ class ColorCells:
         """
         block = max(1, -(-side // CELLS))
         rows, columns = np.arange(0, modal.shape[1], block), np.arange(0, modal.shape[2], block)
-        colours = np.empty((len(modal), len(rows), len(columns), 3), dtype=np.float32)
-        weight = np.empty(colours.shape[:3], dtype=np.float32)
-        for frame, visible in enumerate(modal):  # a frame at a time: a long clip's colours as floats would not fit
+        colors = np.empty((len(modal), len(rows), len(columns), 3), dtype=np.float32)
+        weight = np.empty(colors.shape[:3], dtype=np.float32)
+        for frame, visible in enumerate(modal):  # a frame at a time: a long clip's colors as floats would not fit
             sums = np.concatenate([rgb[frame] * visible[..., None], visible[..., None]], axis=-1, dtype=np.float32)
             sums = np.add.reduceat(np.add.reduceat(sums, rows, axis=0), columns, axis=1)
-            colours[frame] = sums[..., :3] / np.maximum(sums[..., 3:], 1)
+            colors[frame] = sums[..., :3] / np.maximum(sums[..., 3:], 1)
             weight[frame] = sums[..., 3] / block**2
-        return cls(colours, weight, block)
+        return cls(colors, weight, block)
 
     def blurred(self, blur: float) -> ColorCells:
-        """The same with the colours of visible cells blurred into each other.
+        """The same with the colors of visible cells blurred into each other.
 
         Args:
             blur: standard deviation in cells.
         """
         spread = (0, blur, blur)
         weight = ndimage.gaussian_filter(self.weight, spread)
-        colours = ndimage.gaussian_filter(self.colours * self.weight[..., None], (*spread, 0))
-        return ColorCells(colours / np.maximum(weight, 1e-3)[..., None], self.weight, self.block)
+        colors = ndimage.gaussian_filter(self.colors * self.weight[..., None], (*spread, 0))
+        return ColorCells(colors / np.maximum(weight, 1e-3)[..., None], self.weight, self.block)
 
     def slopes(self, frame: int) -> tuple[FloatArray, FloatArray]:
-        """Change of colour from row to row and from column to column, float32 ``[h, w, 3]``; 0 beside hidden cells."""
+        """Change of color from row to row and from column to column, float32 ``[h, w, 3]``; 0 beside hidden cells."""
         visible = self.weight[frame] > _SURE
         if min(visible.shape) < 2:  # a line of cells has no slope across
-            nothing = np.zeros_like(self.colours[frame])
+            nothing = np.zeros_like(self.colors[frame])
             return nothing, nothing
         inner = ndimage.binary_erosion(visible)[..., None]
-        rows, columns = np.gradient(self.colours[frame], axis=(0, 1))
+        rows, columns = np.gradient(self.colors[frame], axis=(0, 1))
         return rows * inner, columns * inner
 
 
 def place_finely(cells: ColorCells, placements: Placement, placed: Sequence[int]) -> Placement:
-    """Move placements by less than cells, so that the colours which two frames both show agree best.
+    """Move placements by less than cells, so that the colors which two frames both show agree best.
 
     Gauss-Newton steps of the squared differences to the nearest frames in time, a frame at a time. A difference of
     brightness between two frames is no reason to move, and cells that disagree much count little.
@@ -108,13 +108,16 @@ def place_finely(cells: ColorCells, placements: Placement, placed: Sequence[int]
     for blur in BLURS:
         blurred = cells.blurred(blur)
         for frame in placed:
-            near = sorted(set(placed) - {frame}, key=lambda other: abs(other - frame))[:NEIGHBOURS]
+            near = sorted(set(placed) - {frame}, key=lambda other: abs(other - frame))[:NEIGHBORS]
             found[frame] += _step(blurred, found, frame, near, first[frame])
     return in_pixels(found, cells.block)
 
 
 def _step(cells: ColorCells, placements: Placement, frame: int, near: Sequence[int], first: Placement) -> Placement:
-    """What to add to a frame's placement; it stays near the first one where colours do not tell, as along stripes."""
+    """One damped Gauss-Newton step: the change of a frame's placement, ``[4]``.
+
+    A prior keeps the placement near the first one where colors say nothing, as along stripes.
+    """
     rows, columns = np.nonzero(cells.weight[frame] > _SURE)
     every = max(1, len(rows) // _MOST_CELLS)
     rows, columns = rows[::every], columns[::every]
@@ -132,7 +135,7 @@ def _step(cells: ColorCells, placements: Placement, frame: int, near: Sequence[i
             (by_row * right[:, None] - by_column * down[:, None]) / radius,
         ]
     )
-    own = cells.colours[frame, rows, columns]
+    own = cells.colors[frame, rows, columns]
     points = to_object(placements[frame], rows.astype(np.float64), columns.astype(np.float64))
     square, slope = np.zeros((4, 4)), np.zeros(4)
     for other in near:
@@ -158,6 +161,6 @@ def _step(cells: ColorCells, placements: Placement, frame: int, near: Sequence[i
 def _difference(
     cells: ColorCells, own: FloatArray, other: int, points: tuple[Points, Points]
 ) -> tuple[FloatArray, BoolArray]:
-    """What another frame shows at points less the own colours, ``[n, 3]``, and where it shows the object, ``[n]``."""
-    colours, seen = interpolate(cells.colours[other], cells.weight[other], *points)
-    return colours - own, seen > _SURE
+    """Colors of another frame at points minus the own colors, ``[n, 3]``, and where both are visible, ``[n]``."""
+    colors, seen = interpolate(cells.colors[other], cells.weight[other], *points)
+    return colors - own, seen > _SURE

@@ -1,4 +1,4 @@
-"""The colours that other frames show where an object is hidden, and how far they can be relied on."""
+"""Color propagation: the colors of hidden pixels from frames that show them, and how reliable these colors are."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from amodal_diffusion.propagation.placement import Placement, Points, in_cells, 
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 MEMORY = 10.0
-"""After so many frames, what a frame shows counts about a third."""
+"""Time constant in frames: the weight of another frame falls to 1/e at this distance."""
 NEARBY = 0.08
-"""Object sides over which colours seen in both frames tell how well the colours beside them fit."""
+"""Object sides over which colors seen in both frames tell how well the colors beside them fit."""
 AROUND = 0.12
-"""Object sides over which known colours are carried into what no frame shows."""
+"""Object sides over which known colors are carried into what no frame shows."""
 TRUST = 1.6
-"""A copy counts half where what seems to be wrong with it is so many times what is wrong with the mean colour.
+"""Ratio of error variances, propagated over mean color, at which a propagated color gets half of the weight.
 
-Colours that have nothing to do with each other come to 2. On validation scenes copies were still better than the mean
-colour at 1.6: what two frames both show lies at the borders of what they show, where they agree less.
+Unrelated colors reach a ratio of 2. On validation scenes propagated colors still beat the mean color at 1.6: pixels
+that two frames share lie at the borders of their visible parts, where the frames agree less.
 """
 RIM = 0.5
-"""What a visible pixel beside one that is not counts: masks cut through pixels of two things."""
-_KNOWN = 6.0  # cells: what the mean difference of two frames counts, beside what is near
-_DOUBT = 40.0  # cells: what the doubt about an untested placement counts
-_MEAN = 4.0  # cells: what the mean colour counts, beside those near
-_LEAST = 4.0  # variance in grey levels: copies are never surer
+"""Weight of a visible pixel beside an invisible one: pixels at the border of a mask mix two surfaces."""
+_KNOWN = 6.0  # cells; weight of the mean difference of two frames in the local mean
+_DOUBT = 40.0  # cells; weight of the prior variance of an untested placement
+_MEAN = 4.0  # cells; weight of the object's mean color in the local mean
+_LEAST = 4.0  # gray levels squared; smallest variance of a propagated color
 _SURE = 0.9
 _LEAST_SEEN = 0.05
 
 
 @dataclass(frozen=True)
 class HiddenColors:
-    """What is known of the colours of one frame's hidden pixels, in the order of ``np.nonzero``.
+    """Estimated colors of one frame's hidden pixels, in the order of ``np.nonzero``.
 
     Attributes:
-        copied: what other frames show there, in grey levels, float32 ``[n, 3]``.
-        sure: how much of the best guess that is, in [0, 1], float32 ``[n]``.
-        near: the mean of the known colours nearby, in grey levels, float32 ``[n, 3]``.
+        copied: colors propagated from other frames, in gray levels, float32 ``[n, 3]``.
+        sure: weight of the propagated color in the estimate, in [0, 1], float32 ``[n]``.
+        near: mean of the known colors nearby, in gray levels, float32 ``[n, 3]``.
     """
 
     copied: FloatArray
@@ -62,20 +62,21 @@ class HiddenColors:
 def propagated_colors(
     rgb: UInt8Array, modal: BoolArray, amodal: BoolArray, depth: FloatArray | None
 ) -> list[HiddenColors | None]:
-    """Look up what is hidden in each frame in the frames that show it.
+    """Estimate the colors of each frame's hidden pixels from the frames in which they are visible.
 
-    The object is placed in all frames by shift, turn and scale. Where two frames show the same of it, they tell how
-    well one can be copied into the other: copies are corrected by the difference there, count the less the more they
-    differ there and the farther they are in time, and are the less sure against the mean colour.
+    The object is registered in all frames by shift, rotation and scale. Pixels that two frames share measure how well
+    one predicts the other: propagated colors are corrected by the difference there, and weigh less the larger the
+    remaining difference and the distance in time.
 
     Args:
         rgb: frames, uint8 ``[F, H, W, 3]``.
         modal: visible part, bool ``[F, H, W]``.
-        amodal: the whole object, bool ``[F, H, W]``.
+        amodal: amodal mask, bool ``[F, H, W]``.
         depth: any scale, nearer is larger, float32 ``[F, H, W]``; None for none.
 
     Returns:
-        one a frame, of the pixels in ``amodal`` that are not in ``modal``; None for each if no frame shows anything.
+        for each frame, the colors of the pixels in ``amodal`` but not in ``modal``; None for all frames if the object
+        is visible in none.
     """
     if not modal.any():
         return [None] * len(modal)
@@ -88,11 +89,11 @@ def propagated_colors(
 
 @dataclass(frozen=True)
 class _Fit:
-    """How one frame fits into another, on cells of the other.
+    """How well one frame predicts the colors of another, on cells of the other.
 
     Attributes:
-        offset: to add to the colours, float32 ``[h, w, 3]``.
-        variance: of what is then wrong with them, float32 ``[h, w]``.
+        offset: correction to add to the colors, float32 ``[h, w, 3]``.
+        variance: of the error that remains, in gray levels squared, float32 ``[h, w]``.
     """
 
     offset: FloatArray
@@ -101,27 +102,27 @@ class _Fit:
 
 @dataclass(frozen=True)
 class _Copied:
-    """What other frames show at points, merged.
+    """Colors of points, merged over the other frames.
 
     Attributes:
-        colours: in grey levels, ``[n, 3]``.
-        variance: of what is wrong with them, as the places around tell, ``[n]``; infinite where no frame shows any.
+        colors: in gray levels, ``[n, 3]``.
+        variance: of their error, estimated from shared pixels around, ``[n]``; infinite where no frame shows the point.
     """
 
-    colours: npt.NDArray[np.float64]
+    colors: npt.NDArray[np.float64]
     variance: npt.NDArray[np.float64]
 
     def sureness(self, spread: float) -> npt.NDArray[np.float64]:
-        """How much of the best guess the copies are.
+        """Weight of the propagated colors in the estimate, in [0, 1], ``[n]``.
 
         Args:
-            spread: variance of what is wrong with the mean colour.
+            spread: variance of the error of the mean color.
         """
         return np.asarray(1 / (1 + (self.variance / (TRUST * spread)) ** 4))
 
 
 class _Copier:
-    """Looks hidden pixels of a clip up."""
+    """Looks up hidden pixels of a clip in its other frames."""
 
     def __init__(
         self, rgb: UInt8Array, modal: BoolArray, cells: ColorCells, placements: Placement, *, side: int
@@ -131,9 +132,9 @@ class _Copier:
         self._side = max(1.0, side / cells.block)
         inner = np.stack([ndimage.binary_erosion(mask, border_value=1) for mask in modal])
         self._counts = np.where(inner, np.float32(1), np.float32(RIM) * modal)
-        colours = rgb[modal].astype(np.float32)
-        self._mean = colours.mean(axis=0)
-        self._spread = float(((colours - self._mean) ** 2).mean()) + 1.0
+        colors = rgb[modal].astype(np.float32)
+        self._mean = colors.mean(axis=0)
+        self._spread = float(((colors - self._mean) ** 2).mean()) + 1.0
         self._usual = self._usual_difference()
 
     def look_up(self, frame: int, hidden: BoolArray) -> HiddenColors:
@@ -147,15 +148,15 @@ class _Copier:
                   for line, part in zip((rows, columns), box, strict=True)]  # fmt: skip
         found = self._gather(frame, box, points, within)
         sure = found.sureness(self._spread)
-        near = self._near(frame, box, within, found.colours, sure)
-        return HiddenColors(found.colours.astype(np.float32), sure.astype(np.float32), near)
+        near = self._near(frame, box, within, found.colors, sure)
+        return HiddenColors(found.colors.astype(np.float32), sure.astype(np.float32), near)
 
     def _gather(
         self, frame: int, box: tuple[slice, slice], points: tuple[Points, Points], within: list[Points]
     ) -> _Copied:
         """Merge what other frames show of points of the object that are at ``within`` in a frame's box."""
         count = len(points[0])
-        total, variance, colours = np.zeros(count), np.zeros(count), np.zeros((count, 3))
+        total, variance, colors = np.zeros(count), np.zeros(count), np.zeros((count, 3))
         for other in range(len(self._modal)):
             if other == frame or not self._modal[other].any():
                 continue
@@ -170,20 +171,20 @@ class _Copier:
             counts = np.where(seen > _LEAST_SEEN, (seen / wrong) ** 2, 0.0)
             total += counts
             variance += counts * wrong / np.maximum(seen, _LEAST_SEEN)
-            colours += counts[:, None] * (shown + _at(fit.offset, *within))
+            colors += counts[:, None] * (shown + _at(fit.offset, *within))
         known = np.maximum(total, np.finfo(np.float64).tiny)
-        colours = np.where((total > 0)[:, None], colours / known[:, None], self._mean)
-        return _Copied(colours, np.where(total > 0, variance / known, np.inf))
+        colors = np.where((total > 0)[:, None], colors / known[:, None], self._mean)
+        return _Copied(colors, np.where(total > 0, variance / known, np.inf))
 
     def _box(self, frame: int, hidden: BoolArray) -> tuple[slice, slice]:
-        """Cells of a frame about the object."""
+        """Rows and columns of the cells around the object in a frame."""
         block, whole = self._cells.block, hidden | self._modal[frame]
         reach = int(np.ceil(2 * AROUND * self._side))
         lines = [np.flatnonzero(whole.any(axis=axis)) // block for axis in (1, 0)]
         return tuple(slice(max(0, int(line[0]) - reach), int(line[-1]) + reach + 1) for line in lines)  # type: ignore[return-value]
 
     def _fit(self, frame: int, other: int, box: tuple[slice, slice]) -> _Fit:
-        """Compare what two frames show of the same, on the cells of a box of the first."""
+        """Compare two frames where both show the object, on the cells of a box of the first."""
         difference, both = self._difference(frame, other, box)
         blur = max(1.0, NEARBY * self._side)
         known = float(both.sum())
@@ -201,20 +202,20 @@ class _Copier:
         )
 
     def _difference(self, frame: int, other: int, box: tuple[slice, slice]) -> tuple[FloatArray, BoolArray]:
-        """Own colours less those of another frame, ``[h, w, 3]``, and where both are visible, ``[h, w]``."""
-        own, visible = self._cells.colours[frame][box], self._cells.weight[frame][box] > _SURE
+        """Own colors minus those of another frame, ``[h, w, 3]``, and where both are visible, ``[h, w]``."""
+        own, visible = self._cells.colors[frame][box], self._cells.weight[frame][box] > _SURE
         rows, columns = (line.astype(np.float64) for line in np.nonzero(visible))
         points = to_object(self._in_cells[frame], rows + box[0].start, columns + box[1].start)
         place = to_frame(self._in_cells[other], *points)
-        colours, seen = interpolate(self._cells.colours[other], self._cells.weight[other], *place)
+        colors, seen = interpolate(self._cells.colors[other], self._cells.weight[other], *place)
         difference = np.zeros_like(own)
-        difference[visible] = own[visible] - colours
+        difference[visible] = own[visible] - colors
         both = np.zeros_like(visible)
         both[visible] = seen > _SURE
         return difference * both[..., None], both
 
     def _usual_difference(self) -> float:
-        """Mean squared difference of neighbouring frames; what is assumed of those that have nothing in common."""
+        """Mean squared difference of neighboring frames; assumed for frames without shared pixels."""
         whole = slice(0, None), slice(0, None)
         squared, count = _DOUBT * self._spread, _DOUBT
         for frame in range(len(self._modal) - 1):
@@ -228,9 +229,9 @@ class _Copier:
         self, frame: int, box: tuple[slice, slice], within: list[Points], copied: npt.NDArray[np.float64],
         sure: npt.NDArray[np.float64],
     ) -> FloatArray:  # fmt: skip
-        """Mean of the colours around, those seen and those copied, float32 ``[n, 3]``."""
+        """Local mean of the visible and the propagated colors, float32 ``[n, 3]``."""
         weight = self._cells.weight[frame][box].copy()
-        sums = self._cells.colours[frame][box] * weight[..., None]
+        sums = self._cells.colors[frame][box] * weight[..., None]
         at = tuple(np.clip(np.rint(line).astype(np.intp), 0, length - 1)
                    for line, length in zip(within, weight.shape, strict=True))  # fmt: skip
         counts = sure / self._cells.block**2
@@ -244,7 +245,7 @@ class _Copier:
 
 
 def _at(maps: FloatArray, rows: Points, columns: Points) -> FloatArray:
-    """Values of cells between their centres, float32 ``[n, C]``; the outermost ones go on outside."""
+    """Bilinear values between cell centers, float32 ``[n, C]``; the outermost cells extend outside."""
     found = [ndimage.map_coordinates(maps[..., channel], (rows, columns), order=1, mode="nearest")
              for channel in range(maps.shape[-1])]  # fmt: skip
     return np.stack(found, axis=-1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What other frames show of an object, laid over each frame."""
+"""Temporal mask prior: the share of the other frames that show the object at each pixel."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from amodal_diffusion.propagation.placement import lattice, look_up, to_frame, t
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 MOTION_VERSION = 2
-"""Of what :func:`temporal_mask_prior` gives, for who keeps it: raised when following or merging changes."""
+"""Version of the values of :func:`temporal_mask_prior`, for caches: raised when their computation changes."""
 MEMORY = 10.0
-"""After so many frames, what was seen counts about a third."""
+"""Time constant in frames: the weight of another frame falls to 1/e at this distance."""
 ELSEWHERE_WEIGHT = 0.5
-"""What a frame that says the object is not there counts, beside 1 for one that shows it."""
+"""Weight of a frame with background at a pixel; a frame that shows the object there has 1."""
 CANVAS_CELLS = 321
-"""Cells a side, at most, of the picture that the frames are merged in."""
-_LITTLE = 0.3  # what other frames say counts half where they say no more than this
+"""Largest number of cells along a side of the canvas on which the frames are merged."""
+_LITTLE = 0.3  # votes; the prior is halved where all votes together are no more than this
 
 
 def mask_votes(modal: BoolArray, elsewhere: FloatArray, path: ObjectMotion) -> FloatArray:
-    """How many of the other frames show the object at a pixel, and how many say that it is not there.
+    """Weighted numbers of the other frames that show the object, and that show background, at each pixel.
 
     Frames near in time count more: one at a distance of ``MEMORY`` counts 1/e.
 
     Args:
         modal: visible part, bool ``[F, H, W]``.
         elsewhere: how sure it is that the object is not there, float32 ``[F, H, W]`` in [0, 1].
-        path: of the object.
+        path: the object's placements.
 
     Returns:
-        float32 ``[F, 2, H, W]``, at least 0.
+        float32 ``[F, 2, H, W]``, at least 0: votes for the object, then votes against it.
     """
     cells = min(2 * path.side + 1, CANVAS_CELLS)
     step = (2 * path.side + 1) / cells
@@ -59,7 +59,7 @@ def mask_votes(modal: BoolArray, elsewhere: FloatArray, path: ObjectMotion) -> F
 
 
 def temporal_mask_prior(rgb: UInt8Array, modal: BoolArray, depth: FloatArray | None) -> FloatArray:
-    """The visible mask, with what other frames show of the object laid over it in grey.
+    """The modal mask with the prior of the other frames outside it.
 
     Args:
         rgb: frames, uint8 ``[F, H, W, 3]``.

@@ -1,4 +1,4 @@
-"""Places an object in every frame of a clip, by what the frames show of it."""
+"""Motion estimation: an object's placement (shift, rotation, scale) in every frame of a clip."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from amodal_diffusion.propagation.registration import ELSEWHERE, SEEN, Aligner, 
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 UNSEEN_IS_ELSEWHERE = 0.3
-"""How sure it is that the object is not where it is not seen, if nothing is known about what may hide it."""
+"""Background evidence of a pixel outside the modal mask, if there is no depth to tell what may hide the object."""
 LEAST_SEEN = 0.02
-"""Frames that show less of the object than this share of the best frame are placed by interpolation."""
+"""Share of the largest visible area; frames that show less of the object are placed by interpolation."""
 COARSE_CELLS, FINE_CELLS = 32, 64
-"""Cells that the object's side has while it is followed, and while it is placed finely."""
+"""Cells along the object's longest side during tracking, and during refinement."""
 FOLLOW = Search(reach=0.35, turns=(-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3), scales=(-0.07, 0.0, 0.07))
 AGAIN = Search(reach=0.2, turns=(-0.16, -0.08, 0.0, 0.08, 0.16), scales=(-0.05, 0.0, 0.05))
 REFINE = (
@@ -28,13 +28,13 @@ REFINE = (
 
 @dataclass(frozen=True)
 class ObjectMotion:
-    """Where an object is in a clip.
+    """Placements of an object in a clip.
 
     Attributes:
-        placements: one a frame, float64 ``[F, 4]``, see `placement`.
-        placed: numbers of the frames that show enough to be placed by what they show, in order; the others are
-            placed by these.
-        side: longest side in pixels of the box around what a frame shows, over all frames.
+        placements: one for each frame, float64 ``[F, 4]``, see `placement`.
+        placed: numbers of the frames that show enough of the object to be registered, ascending; the placements of
+            the others are interpolated.
+        side: longest side of the bounding box of the visible part, over all frames, in pixels.
     """
 
     placements: Placement
@@ -43,10 +43,10 @@ class ObjectMotion:
 
 
 def background_evidence(modal: BoolArray, depth: FloatArray | None) -> FloatArray:
-    """How sure it is that the object is not at a pixel, float32 ``[F, H, W]`` in [0, 1].
+    """Evidence that the object is not at a pixel, float32 ``[F, H, W]`` in [0, 1].
 
-    With depth it is sure where farther pixels that are not the object's own are seen, and knows nothing where nearer
-    ones are; without, these cannot be told apart.
+    With depth, it is 1 at pixels outside the modal mask that are not nearer than the object, and 0 at nearer ones,
+    which may hide it. Without depth the two cannot be told apart, and it is `UNSEEN_IS_ELSEWHERE` outside the mask.
 
     Args:
         modal: visible part, bool ``[F, H, W]``.
@@ -58,12 +58,12 @@ def background_evidence(modal: BoolArray, depth: FloatArray | None) -> FloatArra
 
 
 def estimate_motion(rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray) -> ObjectMotion:
-    """Follow an object from the frame that shows most outwards, then place it in each again by all other frames.
+    """Track an object outwards from the frame that shows most of it, then refine each placement by all other frames.
 
     Args:
         rgb: frames, uint8 ``[F, H, W, 3]``.
         modal: visible part, bool ``[F, H, W]``, not empty in every frame.
-        elsewhere: of :func:`background_evidence`.
+        elsewhere: from :func:`background_evidence`, float32 ``[F, H, W]``.
     """
     side = _longest_side(modal)
     aligner = Aligner(rgb, modal, elsewhere, side=side, cells=COARSE_CELLS)
@@ -77,7 +77,7 @@ def estimate_motion(rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray) ->
 
 
 def _longest_side(modal: BoolArray) -> int:
-    """Longest side in pixels of the box around what a frame shows, over all frames."""
+    """Longest side of the bounding box of the visible part, over all frames, in pixels."""
     shown = [np.flatnonzero(mask.any(axis=axis)) for mask in modal if mask.any() for axis in (0, 1)]
     return max(int(lines[-1] - lines[0]) for lines in shown) + 1
 
@@ -86,7 +86,7 @@ def _follow(aligner: Aligner, modal: BoolArray) -> tuple[Placement, list[int]]:
     """Place the object frame by frame, outwards from the one that shows most.
 
     Returns:
-        placements ``[F, 4]``, and the numbers of the frames that show enough to be placed by it, in order.
+        placements ``[F, 4]``, and the numbers of the frames that show enough to be registered, ascending.
     """
     area = modal.sum(axis=(1, 2))
     best = int(area.argmax())
@@ -109,7 +109,7 @@ def _follow(aligner: Aligner, modal: BoolArray) -> tuple[Placement, list[int]]:
 def _refine(
     aligner: Aligner, placements: Placement, placed: Sequence[int], search: Search, *, afresh: bool = False
 ) -> None:
-    """Place each frame again by what all others show, near where it is or (``afresh``) near where they place it."""
+    """Register each frame with all others, starting at its placement or (``afresh``) at the one they predict."""
     views = np.stack([aligner.view(frame, placements[frame]) for frame in placed])
     total = views.sum(axis=0)
     for frame, view in zip(placed, views, strict=True):
@@ -119,13 +119,13 @@ def _refine(
 
 
 def _interpolate(placements: Placement, placed: Sequence[int]) -> None:
-    """Place the frames that show too little."""
+    """Interpolate the placements of the frames that show too little."""
     for frame in set(range(len(placements))) - set(placed):
         placements[frame] = _expected(frame, placements, placed)
 
 
 def _expected(frame: int, placements: Placement, placed: Sequence[int]) -> Placement:
-    """Where the object should be: between the placed frames about this one, or on from the last two."""
+    """Predict a placement: interpolated between the placed frames around, or extrapolated from the nearest two."""
     before, after = [at for at in placed if at < frame], [at for at in placed if at > frame]
     if before and after:
         share = (frame - before[-1]) / (after[0] - before[-1])
@@ -141,5 +141,5 @@ def _expected(frame: int, placements: Placement, placed: Sequence[int]) -> Place
 
 
 def _model(total: FloatArray) -> FloatArray:
-    """Sums of evidence over frames ``[5, n, n]`` -> shares of the frames that say anything."""
+    """Sums of evidence over frames, ``[5, n, n]`` -> means over the frames that have evidence at the cell."""
     return np.asarray(total / np.maximum(total[SEEN] + total[ELSEWHERE], 1.0), dtype=np.float32)

@@ -54,11 +54,11 @@ def look_up(maps: FloatArray, rows: Points, columns: Points) -> FloatArray:
     return found
 
 
-def interpolate(colours: Pixels, weight: Pixels, rows: Points, columns: Points) -> tuple[FloatArray, FloatArray]:
-    """Colours between pixels: the mean of the four around a point, each by its nearness and its weight.
+def interpolate(colors: Pixels, weight: Pixels, rows: Points, columns: Points) -> tuple[FloatArray, FloatArray]:
+    """Colors between pixels: the mean of the four around a point, each by its nearness and its weight.
 
     Args:
-        colours: any number type, ``[H, W, 3]``.
+        colors: any number type, ``[H, W, 3]``.
         weight: what a pixel counts, at least 0, any number type or bool, ``[H, W]``; pixels outside count nothing.
         rows: of the points, ``[n]``.
         columns: of the points, ``[n]``.
@@ -78,14 +78,14 @@ def interpolate(colours: Pixels, weight: Pixels, rows: Points, columns: Points) 
             at = np.where(inside, row, 0).astype(np.intp), np.where(inside, column, 0).astype(np.intp)
             counts = np.where(inside, share_of_row * share_of_column * weight[at], np.float32(0))
             total += counts
-            found += counts[:, None] * colours[at]
+            found += counts[:, None] * colors[at]
     return np.asarray(found / np.maximum(total, np.float32(1e-6))[:, None], dtype=np.float32), total
 
 
 def in_cells(placement: Placement, block: int) -> Placement:
     """A placement in pixels, or many ``[..., 4]``, as one in cells of ``block`` pixels a side."""
     cells = np.array(placement, dtype=np.float64)
-    cells[..., :2] = (cells[..., :2] - (block - 1) / 2) / block  # a cell's centre is not that of its first pixel
+    cells[..., :2] = (cells[..., :2] - (block - 1) / 2) / block  # a cell's center is not that of its first pixel
     return cells
 
 

@@ -1,4 +1,4 @@
-"""What each frame says about an object: where it is seen, where it is not, and its colours."""
+"""Registration of frames: evidence of an object (visible, background, colors), and the search for its placement."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 SEEN, ELSEWHERE = 0, 1
 CHANNELS = 5
-"""Seen, elsewhere, and three of colour."""
-_FARTHEST_COLOUR = 3.0  # standard deviations
+"""Visible, background, and three color channels."""
+_FARTHEST_COLOR = 3.0  # standard deviations
 
 
 def frame_evidence(rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray, *, block: int = 1) -> FloatArray:
@@ -22,19 +22,19 @@ def frame_evidence(rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray, *, 
     Args:
         rgb: frames, uint8 ``[F, H, W, 3]``.
         modal: visible part, bool ``[F, H, W]``, not empty in every frame.
-        elsewhere: how sure it is that the object is not there, in [0, 1], float32 ``[F, H, W]``.
+        elsewhere: evidence that the object is not at a pixel, in [0, 1], float32 ``[F, H, W]``.
         block: pixels a side of a cell; what is left over at the right and lower rim belongs to a cell too.
 
     Returns:
-        float32 ``[F, 5, ceil(H / block), ceil(W / block)]``: seen and elsewhere in [0, 1], then the colour where the
-        object is seen (0 elsewhere), in standard deviations from its mean colour in the clip.
+        float32 ``[F, 5, ceil(H / block), ceil(W / block)]``: seen and elsewhere in [0, 1], then the color where the
+        object is seen (0 elsewhere), in standard deviations from its mean color in the clip.
     """
     mean, spread = _palette(rgb, modal)
     rows, columns = np.arange(0, modal.shape[1], block), np.arange(0, modal.shape[2], block)
     evidence = np.empty((len(modal), CHANNELS, len(rows), len(columns)), dtype=np.float32)
-    for frame, into in enumerate(evidence):  # a frame at a time: a long clip's colours as floats would not fit
-        colour = np.clip((rgb[frame] - mean) / spread, -_FARTHEST_COLOUR, _FARTHEST_COLOUR) * modal[frame, ..., None]
-        layers = np.concatenate([modal[frame][None], elsewhere[frame][None], colour.transpose(2, 0, 1)])
+    for frame, into in enumerate(evidence):  # a frame at a time: a long clip's colors as floats would not fit
+        color = np.clip((rgb[frame] - mean) / spread, -_FARTHEST_COLOR, _FARTHEST_COLOR) * modal[frame, ..., None]
+        layers = np.concatenate([modal[frame][None], elsewhere[frame][None], color.transpose(2, 0, 1)])
         if block > 1:
             layers = np.add.reduceat(np.add.reduceat(layers, rows, axis=1), columns, axis=2) / block**2
         into[:] = layers
@@ -42,16 +42,16 @@ def frame_evidence(rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray, *, 
 
 
 def _palette(rgb: UInt8Array, modal: BoolArray) -> tuple[FloatArray, np.float32]:
-    """Mean colour ``[3]`` of the visible pixels, and their standard deviation about it over all channels."""
-    colours = rgb[modal].astype(np.float32)
-    mean = colours.mean(axis=0)
-    return mean, np.float32(np.sqrt(((colours - mean) ** 2).mean()) + 1.0)
+    """Mean color ``[3]`` of the visible pixels, and their standard deviation about it over all channels."""
+    colors = rgb[modal].astype(np.float32)
+    mean = colors.mean(axis=0)
+    return mean, np.float32(np.sqrt(((colors - mean) ** 2).mean()) + 1.0)
 
 
-COLOUR_WEIGHT = 0.5
-"""What a pixel whose colour is a standard deviation off the mean in both counts, beside 1 for one seen in both."""
+COLOR_WEIGHT = 0.5
+"""Weight of a color that is one standard deviation off the mean in both frames; a pixel visible in both has 1."""
 DOUBT = 0.02
-"""Score that a placement loses where it is a usual step away from the expected one in shift, turn or scale."""
+"""Score that a placement loses if it is one usual step from the expected one in shift, rotation or scale."""
 USUAL_SHIFT, USUAL_TURN, USUAL_SCALE = 0.25, 0.2, 0.1  # object sides, radians, logarithm
 
 
@@ -79,9 +79,9 @@ class Aligner:
         Args:
             rgb: frames, uint8 ``[F, H, W, 3]``.
             modal: visible part, bool ``[F, H, W]``, not empty in every frame.
-            elsewhere: how sure it is that the object is not there, in [0, 1], float32 ``[F, H, W]``.
-            side: of the object, in pixels.
-            cells: how many cells the side may have; pixels are averaged where it has more.
+            elsewhere: evidence that the object is not at a pixel, in [0, 1], float32 ``[F, H, W]``.
+            side: longest side of the object, in pixels.
+            cells: largest number of cells along that side; larger objects are averaged over blocks of pixels.
         """
         self._block = max(1, -(-side // cells))
         self._side = side / self._block
@@ -93,8 +93,8 @@ class Aligner:
         """A frame's evidence in the object's coordinates.
 
         Args:
-            frame: its number.
-            placement: of the object in it, in pixels.
+            frame: frame number, from 0.
+            placement: of the object in this frame, in pixels, float64 ``[4]``.
 
         Returns:
             float32 ``[5, n, n]``, the object's origin in the middle.
@@ -105,13 +105,14 @@ class Aligner:
     def align(self, frame: int, model: FloatArray, expected: Placement, search: Search) -> Placement:
         """Find the placement in which a model of the object agrees best with a frame.
 
-        Seen in both counts for it, and so do like colours; seen in one and elsewhere in the other counts against it.
+        Pixels visible in both raise the score, and so do similar colors; pixels visible in one and background in the
+        other lower it.
 
         Args:
-            frame: its number.
+            frame: frame number, from 0.
             model: the object's evidence in its own coordinates, as from `view`, float32 ``[5, n, n]``.
-            expected: where to search, in pixels.
-            search: how far.
+            expected: center of the search, in pixels, float64 ``[4]``.
+            search: shifts, rotations and scales to try.
 
         Returns:
             float64 ``[4]``, in pixels.
@@ -130,12 +131,12 @@ class Aligner:
         step = shifts[0, row] * self._block, shifts[1, column] * self._block, scales[best], turns[best]
         return np.asarray(expected + np.asarray(step))
 
-    def _agreement(self, frame: int, models: FloatArray, centre: Placement, reach: int) -> FloatArray:
+    def _agreement(self, frame: int, models: FloatArray, center: Placement, reach: int) -> FloatArray:
         """How well models ``[5, K, n, n]`` fit a frame about a cell, for each shift by up to ``reach`` cells."""
         size = fft.next_fast_len(self._cells + 2 * reach, real=True)
         window = np.arange(size) - self._cells // 2 - reach
-        scene = look_up(self._evidence[frame], centre[0] + window[:, None], centre[1] + window)
-        wanted = COLOUR_WEIGHT * scene
+        scene = look_up(self._evidence[frame], center[0] + window[:, None], center[1] + window)
+        wanted = COLOR_WEIGHT * scene
         wanted[SEEN], wanted[ELSEWHERE] = scene[SEEN] - scene[ELSEWHERE], -scene[SEEN]
         spectra = fft.rfft2(models, (size, size)).conj() * fft.rfft2(wanted)[:, None]
         agreement: FloatArray = fft.irfft2(spectra.sum(axis=0), (size, size))

@@ -38,7 +38,7 @@ def seeded_generator(purpose: Purpose, seed: int, count: int, *, device: torch.d
 
     Args:
         purpose: what the random numbers are for.
-        seed: ``TrainingSettings.seed``.
+        seed: the training seed.
         count: of the clip or epoch.
         device: of the numbers.
     """
@@ -173,6 +173,7 @@ def endless_batches(dataset: Clips[T], order: ClipOrder, counts: BatchCounts, *,
         collate_fn=_collect,
         persistent_workers=workers > 0,
         worker_init_fn=ignore_termination,
+        generator=torch.Generator(),  # else it draws from the global one as it starts, so once more after a resume
     )
     for batch in loader:
         if len(batch.clips) < len(batch.counts):

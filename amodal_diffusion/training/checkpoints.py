@@ -83,7 +83,7 @@ class Progress:
 
 
 class Checkpoints:
-    """The checkpoints of a run.
+    """Writes, rotates and loads the checkpoints of a training run.
 
     Args:
         folder: output folder of the training.
@@ -148,14 +148,14 @@ class Checkpoints:
         write_digests(partial)
         partial.rename(final)
         for old in [folder for folder in self.complete()[: -self.keep] if folder != final]:
-            leaving = old.with_name(old.name + PARTIAL)  # a folder half removed must not look complete
+            leaving = old.with_name(old.name + PARTIAL)  # a folder that is removed in part must not pass for complete
             old.rename(leaving)
             shutil.rmtree(leaving, ignore_errors=True)
 
     def _attempt(self, part: Callable[[], None], partial: Path) -> None:
         """Do a part of a save; what goes wrong with the disk is one line.
 
-        torch says RuntimeError of a full disk, and CheckpointException in all processes where a network lies in shares.
+        torch says RuntimeError of a full disk, and CheckpointException in all processes under FSDP.
         """
         try:
             part()
@@ -210,7 +210,7 @@ class Checkpoints:
                 save_file(tensors, Path(folder) / name)
 
     def _whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Whole tensors in the main process, none in the others, which help where they lie in shares."""
+        """Whole tensors in the main process, none in the others; all processes gather sharded tensors together."""
         kept = {}
         for name, value in tensors.items():
             tensor = whole(value.detach())

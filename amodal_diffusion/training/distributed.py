@@ -89,7 +89,7 @@ def tell_deepspeed(accelerator: Accelerator, *, batch_size: int, max_grad_norm: 
     """Set the batch size and clipping that DeepSpeed, if it is used, needs before it wraps the network.
 
     Args:
-        accelerator: with any kind of launch.
+        accelerator: device and processes of the launch.
         batch_size: clips that a process takes at once.
         max_grad_norm: gradients longer than this are scaled down to it.
     """
@@ -130,7 +130,7 @@ def main_first(accelerator: Accelerator, work: Callable[[], T]) -> T:
     """Do work in the main process alone and give every process its result.
 
     Args:
-        accelerator: knows which process is the main one.
+        accelerator: device and processes of the launch.
         work: returns what can be sent to another process.
 
     Raises:
@@ -242,7 +242,7 @@ def agree(
     """Combine what all processes have found, so that all act alike; all call this together.
 
     Args:
-        accelerator: reduces over all processes.
+        accelerator: device and processes of the launch.
         losses: of this process's batches, float ``[n]``.
         norm: of the gradient, which all processes share, float scalar. Under float16 it may be infinite: the gradient
             scaler then leaves the step out by itself and scales less.

@@ -56,8 +56,8 @@ class RunLog:
     """Writes figures; all processes call its methods together, the main one writes.
 
     Args:
-        settings: output folder, steps and how often a line is written.
-        accelerator: has the trackers.
+        settings: resolved training settings.
+        accelerator: device and processes of the launch.
     """
 
     def __init__(self, settings: TrainingSettings, accelerator: Accelerator) -> None:

@@ -77,7 +77,7 @@ def plan_memory(settings: TrainingSettings) -> MemoryPlan:
     """Count the memory of one process that holds the whole network.
 
     Args:
-        settings: networks, sizes, batch size, precision and optimizer.
+        settings: resolved training settings.
 
     Raises:
         InputError: if the shape of a network cannot be read, or a package that the settings need is missing.
@@ -110,8 +110,8 @@ def report(settings: TrainingSettings, *, processes: int) -> str:
     """The memory plan as lines of YAML comments.
 
     Args:
-        settings: as of :func:`plan_memory`.
-        processes: number of processes of the launch.
+        settings: resolved training settings.
+        processes: of the launch.
 
     Raises:
         InputError: if ``global_batch_size`` is not possible with so many processes.

@@ -38,7 +38,7 @@ def build_components(settings: TrainingSettings) -> StageComponents:
     """Load or make the networks; the UNet in float32, as its weights are trained.
 
     Args:
-        settings: name the checkpoint, or the shapes of new networks.
+        settings: resolved training settings.
 
     Returns:
         the networks, with the sampling settings that the exported checkpoint will have.
@@ -181,8 +181,8 @@ def prepare_unet(
 
     Args:
         unet: float32, changed in place.
-        settings: trained part, precision, attention and checkpointing.
-        whole: whether each process holds the whole network; where it is sharded (FSDP, DeepSpeed) all of it stays
+        settings: resolved training settings.
+        whole: whether each process holds the network whole; where it is in shards (FSDP, DeepSpeed) all of it stays
             float32, as they want one dtype and convert it themselves.
 
     Returns:

@@ -74,18 +74,6 @@ def precompute_main(args: Sequence[str]) -> int:
         return refuse(error)
 
 
-def output_folder(settings: PrecomputeSettings) -> Path:
-    """Where the encoded clips go: ``out``, else ``data.cache``.
-
-    Raises:
-        InputError: if neither is given.
-    """
-    out = settings.out or settings.data.cache
-    if out is None:
-        raise InputError("out: expected a folder, as data.cache names none; give --out DIR")
-    return out
-
-
 def precompute(settings: PrecomputeSettings) -> bool:
     """Encode all that can be encoded ahead, or check it; a second call goes on where the first one stopped.
 
@@ -96,38 +84,47 @@ def precompute(settings: PrecomputeSettings) -> bool:
         InputError: in every process, if no folder is given, a file or network cannot be used, a clip cannot be read,
             or the disk has too little room.
     """
-    out = output_folder(settings)
+    storage = open_output(settings)
     accelerator = make_accelerator(settings.mixed_precision, cpu=settings.cpu)
     components = build_components(settings)
     components.vae.to(accelerator.device)
     components.image_encoder.to(accelerator.device)
-    storage = TensorCache(out)
-    clips = Scenes if settings.data.annotations is None else Tracks
-    ahead: Ahead = clips(settings, storage, components)
-    sound = True
+    of_tracks = settings.data.annotations is not None
+    ahead = Tracks(settings, storage, components) if of_tracks else Scenes(settings, storage, components)
     if settings.verify:
         sound = verify(ahead, storage, accelerator)
     else:
-        fill(ahead, storage, accelerator, skip_bad=settings.on_bad_sample == "skip")
+        sound = fill(ahead, storage, accelerator, skip_bad=settings.on_bad_sample == "skip")
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return sound
 
 
-def announce(storage: TensorCache, *, clips: int, clip_bytes: int) -> None:
+def open_output(settings: PrecomputeSettings) -> TensorCache:
+    """The folder to fill: ``out``, else ``data.cache``.
+
+    Raises:
+        InputError: if neither is given.
+    """
+    out = settings.out or settings.data.cache
+    if out is None:
+        raise InputError("out: expected a folder, as data.cache names none; give --out DIR")
+    return TensorCache(out)
+
+
+def announce(folder: Path, *, clips: int, clip_bytes: int) -> None:
     """Log what encoded clips will take of the disk.
 
     Args:
-        storage: its folder need not exist; files that it already has count as part of the clips.
+        folder: need not exist; files that it already has count as part of the clips.
         clips: number of clips.
         clip_bytes: bytes of a clip, at most.
 
     Raises:
         InputError: if the disk has less room than could still come.
     """
-    folder = storage.folder
     place = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    total, there, free = clips * clip_bytes, storage.disk_use(), shutil.disk_usage(place).free
+    total, there, free = clips * clip_bytes, TensorCache(folder).disk_use(), shutil.disk_usage(place).free
     logger.info(
         "%s: %d clips of at most %s, %s in all; %s are there, %s are free",
         folder, clips, _amount(clip_bytes), _amount(total), _amount(there), _amount(free),
@@ -257,20 +254,24 @@ def _track_bytes(settings: TrainingSettings, components: StageComponents, *, wit
     return _FLOAT32 * data.frames * (latents + tokens + depth)
 
 
-def fill(ahead: Ahead, storage: TensorCache, accelerator: Accelerator, *, skip_bad: bool) -> None:
-    """Encode what is not there; each process takes a share of the clips.
+def fill(ahead: Ahead, storage: TensorCache, accelerator: Accelerator, *, skip_bad: bool) -> bool:
+    """Encode what is missing or damaged; all processes call this together and share the clips.
 
     Args:
         ahead: the clips.
         storage: takes what is encoded.
-        accelerator: the processes.
-        skip_bad: leave out clips that cannot be read, with a warning, instead of stopping.
+        accelerator: of this process.
+        skip_bad: whether a clip that cannot be read is left out with a warning.
+
+    Returns:
+        True.
 
     Raises:
-        InputError: in every process, if a clip cannot be read or the disk is too small.
+        InputError: in every process, if the disk has too little room, or a clip cannot be read and is not left out.
     """
-    main_first(accelerator, lambda: announce(storage, clips=len(ahead), clip_bytes=ahead.clip_bytes))
+    main_first(accelerator, lambda: announce(storage.folder, clips=len(ahead), clip_bytes=ahead.clip_bytes))
     together(lambda: _fill(ahead, storage, accelerator, skip_bad=skip_bad))
+    return True
 
 
 @torch.no_grad()
@@ -291,7 +292,16 @@ def _fill(ahead: Ahead, storage: TensorCache, accelerator: Accelerator, *, skip_
 
 
 def verify(ahead: Ahead, storage: TensorCache, accelerator: Accelerator) -> bool:
-    """Whether nothing is missing or damaged and every clip can be read; the same in every process."""
+    """Check, without writing, that nothing is missing or damaged; all processes call this together.
+
+    Args:
+        ahead: the clips.
+        storage: what was filled.
+        accelerator: of this process.
+
+    Returns:
+        whether all is there and every clip can be read; the same in every process.
+    """
     states = together(lambda: _states(ahead, storage, accelerator))
     found: Found = sum(gather_object([states]), Counter())
     logger.info("intact: %d, missing: %d, damaged: %d", found["intact"], found["missing"], found["damaged"])

@@ -334,12 +334,11 @@ class TrainingSettings:
         sampling: sampling settings of the exported checkpoint and of the validation.
     """
 
-    REMOVED: ClassVar[Mapping[str, str]] = {
-        "data.latents": "version 0.1 kept encoded scenes there; give data.cache, and run train/precompute.py once more",
-        "encode_batch_size": "scenes are encoded one by one; leave it out",
-        "shard_size": "each scene is a file of its own; leave it out",
+    MOVED: ClassVar[Mapping[str, str]] = {
+        "data.latents": "give data.cache, and run train/precompute.py once more",
+        "encode_batch_size": "leave it out, as scenes are encoded one by one",
+        "shard_size": "leave it out, as each scene is a file of its own",
     }
-    """Keys of version 0.1 that are gone, and what to do instead."""
 
     stage: Stage = "amodal_segmentation"
     output: Path = Path("runs/amodal_segmentation")

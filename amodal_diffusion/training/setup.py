@@ -10,15 +10,14 @@ from functools import partial
 
 from accelerate import Accelerator
 
-from amodal_diffusion.config import dump_settings, parse_settings
+from amodal_diffusion.config import dump_settings, parse_settings, save_settings
 from amodal_diffusion.data.cache import TensorCache
-from amodal_diffusion.io.atomic import write_text
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.training.batches import Clips
 from amodal_diffusion.training.dataset import TaskBatch, training_clips
 from amodal_diffusion.training.distributed import TERMINATED_STATUS, Termination, make_accelerator, together
 from amodal_diffusion.training.encoded_scenes import EncodedScenes
-from amodal_diffusion.training.latent_cache import FrameDepth, frame_depth, latent_cache
+from amodal_diffusion.training.latent_cache import FrameDepth, LatentCache, frame_depth, latent_cache
 from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.log import log_to_terminal, refuse, start_tracker
 from amodal_diffusion.training.memory_plan import report
@@ -82,7 +81,7 @@ def join_processes(settings: TrainingSettings) -> Accelerator:
 
 
 def open_cache(settings: TrainingSettings) -> TensorCache | None:
-    """The folder that ``train/precompute.py`` filled; None without ``data.cache``."""
+    """The folder of depth, latents and tokens that ``train/precompute.py`` filled; None without ``data.cache``."""
     return None if settings.data.cache is None else TensorCache(settings.data.cache)
 
 
@@ -95,19 +94,25 @@ def open_depth(settings: TrainingSettings, accelerator: Accelerator, cache: Tens
 
 
 def open_clips(
-    settings: TrainingSettings, components: StageComponents, depth: FrameDepth | None
+    settings: TrainingSettings, components: StageComponents, cache: TensorCache | None, depth: FrameDepth | None
 ) -> Clips[TaskBatch] | Clips[LatentBatch]:
-    """The clips to train on: latents of generated scenes if ``data.cache`` holds them, else pixels.
+    """The clips to train on: generated scenes as latents where there is a cache, else pixels.
 
     Raises:
-        InputError: if a file cannot be used, or scenes of these settings and networks are missing in ``data.cache``.
+        InputError: if a file cannot be used, or the cache lacks scenes of these settings and networks.
     """
-    cache = open_cache(settings)
     if cache is None or not settings.data.encoded:
         return training_clips(settings, depth=depth)
     scenes = EncodedScenes(settings, cache, components)
     scenes.check()
     return scenes
+
+
+def open_latents(
+    settings: TrainingSettings, components: StageComponents, cache: TensorCache | None
+) -> LatentCache | None:
+    """Latents and tokens of tracks that were encoded before; None without a cache or for generated scenes."""
+    return None if cache is None or settings.data.encoded else latent_cache(settings, cache, components)
 
 
 def note_start(settings: TrainingSettings, accelerator: Accelerator) -> None:
@@ -145,10 +150,10 @@ def train(settings: TrainingSettings) -> TrainingResult:
             settings,
             accelerator,
             components=components,
-            clips=open_clips(settings, components, depth),
+            clips=open_clips(settings, components, cache, depth),
             validate=Validator(settings, accelerator, termination, depth=depth) if settings.validation.every else None,
             termination=termination,
-            cache=None if cache is None else latent_cache(settings, cache, components),
+            cache=open_latents(settings, components, cache),
         )
         trainer.resume()
         note_start(settings, accelerator)
@@ -184,4 +189,4 @@ def train_main(args: Sequence[str], *, stage: Stage | None = None) -> int:
 def _note_settings(settings: TrainingSettings, accelerator: Accelerator) -> None:
     if accelerator.is_main_process:
         settings.output.mkdir(parents=True, exist_ok=True)
-        write_text(settings.output / "settings.yaml", dump_settings(replace(settings, dry_run=False)))
+        save_settings(replace(settings, dry_run=False), settings.output / "settings.yaml")

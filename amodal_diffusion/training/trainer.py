@@ -92,8 +92,8 @@ class Trainer:
     """Trains one stage: steps, checkpoints, validation, log, export.
 
     Args:
-        settings: all settings of the training run.
-        accelerator: from :func:`~amodal_diffusion.training.distributed.make_accelerator`.
+        settings: resolved training settings.
+        accelerator: device and processes of the launch.
         components: the networks; the UNet is trained in place.
         clips: what is trained on: prepared clips, or precomputed latents of one clip each.
         validate: called with the networks (moving average in place) and the step by all processes together; returns

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amodal_diffusion.completion.canvas import MARGIN_GREY, Canvas
+from amodal_diffusion.completion.canvas import MARGIN_GRAY, Canvas
 from amodal_diffusion.io.depth_files import open_depth
 from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
@@ -37,7 +37,7 @@ def test_a_clip_and_all_that_belongs_to_it(tmp_path: Path, clip: ClipReader) -> 
     frames = np.stack(list(placed))
     assert frames.shape == (3, placed.height, placed.width, 3) == (3, 36, 60, 3)
     np.testing.assert_array_equal(frames[INSIDE], RGB)
-    assert (outside(frames) == MARGIN_GREY).all()
+    assert (outside(frames) == MARGIN_GRAY).all()
     for name in ("path", "num_frames", "fps", "positions", "timing", "pixel_aspect"):
         assert getattr(placed, name) == getattr(clip, name)
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from amodal_diffusion.data.samples import AmodalSample, SceneCorruption, SceneDataset, closely, with_modal
+from amodal_diffusion.data.samples import AmodalSample, SceneCorruption, SceneDataset, with_modal
 from amodal_diffusion.frames.masks import cut_out_on_white
 from amodal_diffusion.frames.transforms import depth_to_unit
 from amodal_diffusion.synthetic.corruptions import corrupt_depth, corrupt_masks, draw_depth_curve
@@ -48,16 +48,6 @@ def test_a_corrupted_clip_still_makes_sense() -> None:
         added = sample.amodal & ~exact.amodal
         np.testing.assert_array_equal(sample.whole_rgb[added], sample.rgb[added])
         np.testing.assert_array_equal(sample.whole_rgb[~added], exact.whole_rgb[~added])
-
-
-def test_the_close_up_is_of_the_corrupted_clip() -> None:
-    whole = _dataset(ALL, with_rgb=True)
-    near = SceneDataset(
-        "train", length=12, frames=6, height=64, width=128, with_rgb=True, close_up=(48, 48, 2.0), change=ALL
-    )
-    for sample, seen in zip(whole, near, strict=True):
-        assert _same(seen, closely(sample, height=48, width=48, zoom=2.0))
-        assert not (seen.modal & ~seen.amodal).any()
 
 
 def test_what_is_drawn_follows_from_the_clip_alone() -> None:

@@ -64,7 +64,7 @@ def test_many_grey_values_are_a_soft_mask(
     ramp[:, 0] = 0
     tracks = read_masks(write_masks(tmp_path / "masks", ramp))
     assert len(tracks) == objects
-    assert ("soft grey masks" in caplog.text) == (objects == 1)
+    assert ("soft gray masks" in caplog.text) == (objects == 1)
     if objects == 1:
         np.testing.assert_array_equal(stacked(tracks["1"]), ramp >= 128)
 

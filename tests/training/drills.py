@@ -26,6 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.training import checkpoints, trainer
+from amodal_diffusion.training.precompute import precompute_main
 from amodal_diffusion.training.setup import train_main
 
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
@@ -146,7 +147,7 @@ def pause(folder: Path) -> None:
 
     `pause_at` says at which, counted from 0; without that file, `calls` says in the end how many there are.
     """
-    if PartialState().process_index != 0:
+    if os.environ.get("RANK", "0") != "0":  # the processes have not met yet
         return
     place = int((folder / "pause_at").read_text()) if (folder / "pause_at").exists() else None
     fit, calls = trainer.Trainer.fit, 0
@@ -214,26 +215,15 @@ def share_out_optimizer(_: Path) -> None:
     torch.accelerator.is_available = lambda: True
 
 
-DRILLS = {
-    entry.__name__: entry
-    for entry in (
-        record,
-        kill,
-        fill_disk,
-        small_disk,
-        not_finite,
-        damage,
-        linger,
-        pause,
-        share_out,
-        share_out_optimizer,
-    )
-}
+_ALL = (record, kill, fill_disk, small_disk, not_finite, damage, linger, pause, share_out, share_out_optimizer)
+DRILLS = {entry.__name__: entry for entry in _ALL}
 
 
 def train_with(drills: str, folder: Path, arguments: Sequence[str]) -> int:
-    """Train with drills, their names with "+" between them; the exit status."""
+    """Train with drills, their names with "+" between them, or encode ahead ("precompute"); the exit status."""
     torch.set_num_threads(1)
+    if drills == "precompute":
+        return precompute_main(arguments)
     for name in filter(None, drills.split("+")):
         DRILLS[name](folder)
     return train_main(arguments)

@@ -41,6 +41,7 @@ def test_a_runs_clips_are_encoded_with_its_own_settings(name: str, stage: str) -
     encoded = load_settings(PrecomputeSettings, RECIPE / f"{name}.yaml")
     assert (encoded.data, encoded.model, encoded.noise, encoded.stage) == (run.data, run.model, run.noise, run.stage)
     assert run.stage == stage
+    assert run.data.cache is not None
     assert run.data.encoded
 
 

@@ -112,10 +112,13 @@ def test_a_scene_of_other_settings_or_networks_is_another(cached: TrainingSettin
 
 def test_what_version_0_1_called_otherwise_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("data: {latents: runs/latents}")
-    with pytest.raises(InputError, match=r"^data\.latents: unknown; version 0\.1 .* give data\.cache, and run"):
+    with pytest.raises(InputError, match=r"^data\.latents: unknown; give data\.cache, and run train/precompute\.py"):
+        load_settings(TrainingSettings, tmp_path / "run.yaml")
+    (tmp_path / "run.yaml").write_text("sampling: {zoom: 2.0}")
+    with pytest.raises(InputError, match=r"^sampling\.zoom: unknown; give sampling\.fit: crop"):
         load_settings(TrainingSettings, tmp_path / "run.yaml")
     (tmp_path / "run.yaml").write_text("shard_size: 64")
-    with pytest.raises(InputError, match="shard_size: unknown; each scene is a file of its own"):
+    with pytest.raises(InputError, match="shard_size: unknown; leave it out"):
         load_settings(PrecomputeSettings, tmp_path / "run.yaml")
 
 

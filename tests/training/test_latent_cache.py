@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -31,12 +30,11 @@ from amodal_diffusion.training.settings import (
     TrainingSettings,
     ValidationSettings,
 )
-from amodal_diffusion.training.setup import train
-from amodal_diffusion.types import STAGES, InputError, Stage
+from amodal_diffusion.types import InputError, Stage
 from tests.factories import tiny_depth_folder, tiny_image_encoder, tiny_vae
 from tests.tracks import write_tracks
-from tests.training.conftest import MakeSettings
-from tests.training.launching import launch
+from tests.training.conftest import MakeSettings, fit, reset_accelerate
+from tests.training.launching import fork
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +69,8 @@ def _frame(folder: Path) -> Path:
     return folder / read_records(folder / "annotations.json")[0].image_file_names[0]
 
 
-def _fresh() -> None:
-    for state in (AcceleratorState, GradientState, PartialState):
-        state._reset_state()
-
-
 def _filled(settings: TrainingSettings, **changes: object) -> bool:
-    _fresh()
+    reset_accelerate()
     values = {entry.name: getattr(settings, entry.name) for entry in fields(settings)}
     return precompute(PrecomputeSettings(**{**values, **changes}))
 
@@ -88,26 +81,43 @@ def _files(settings: TrainingSettings) -> dict[Path, int]:
 
 
 def _steps(settings: TrainingSettings) -> list[dict[str, Any]]:
-    _fresh()
-    assert train(settings).finished
+    assert fit(settings).finished
     lines = [json.loads(line) for line in (settings.output / "log.jsonl").read_text().splitlines()]
     return [{name: line[name] for name in ("loss", "gradient_norm")} for line in lines if "loss" in line]
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_training_is_the_same_with_and_without_a_cache(
-    stage: Stage, make_run: Callable[..., TrainingSettings], tmp_path: Path
+def test_training_is_the_same_with_and_without_a_cache_and_computes_nothing_that_is_there(
+    make_run: Callable[..., TrainingSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = make_run(stage)
-    without = replace(settings, output=tmp_path / "without", data=replace(settings.data, cache=None))
+    settings = make_run(validation=ValidationSettings(every=2, clips=1))
+    expected = _steps(replace(settings, output=tmp_path / "without", data=replace(settings.data, cache=None)))
+    no_depth = replace(settings, model=replace(settings.model, depth_model=None), validation=ValidationSettings(0))
+    assert expected[0] != _steps(replace(no_depth, output=tmp_path / "no_depth", steps=1))[0]  # depth makes a guide
     assert _filled(settings)
     before = _files(settings)
     assert before
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("computed")
+
+    for name in ("encode_video", "clip_tokens"):
+        monkeypatch.setattr(latent_cache, name, refuse)
+    monkeypatch.setattr(latents, "encode_video", refuse)
+    monkeypatch.setattr(DepthEstimator, "__call__", refuse)
     steps = _steps(settings)
     assert len(steps) == settings.steps
-    for step, expected in zip(steps, _steps(without), strict=True):
-        assert step == pytest.approx(expected, rel=1e-6)
+    for step, other in zip(steps, expected, strict=True):
+        assert step == pytest.approx(other, rel=1e-6)
     assert _files(settings) == before  # training writes nothing there
+
+
+def test_stage_2_takes_targets_alone(make_run: Callable[..., TrainingSettings], tmp_path: Path) -> None:
+    settings = replace(make_run("content_completion"), steps=1)
+    assert _filled(settings)
+    shapes = {tuple(load_file(path)["value"].shape) for path in _files(settings)}
+    assert shapes == {(4, 4, 8, 16)}  # latents of 4 frames at half the size
+    without = replace(settings, output=tmp_path / "without", data=replace(settings.data, cache=None))
+    assert _steps(settings)[0] == pytest.approx(_steps(without)[0], rel=1e-6)
 
 
 def test_cached_latents_are_those_of_the_step_to_the_bit(tmp_path: Path) -> None:
@@ -127,33 +137,6 @@ def test_cached_latents_are_those_of_the_step_to_the_bit(tmp_path: Path) -> None
     with_cache, without = encoded(cache), encoded(None)
     for entry in fields(LatentBatch):
         assert torch.equal(getattr(with_cache, entry.name), getattr(without, entry.name))
-
-
-def test_nothing_that_is_cached_is_computed(
-    make_run: Callable[..., TrainingSettings], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = make_run(validation=ValidationSettings(every=2, clips=2))
-    assert _filled(settings)
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("computed")
-
-    for name in ("encode_video", "clip_tokens"):
-        monkeypatch.setattr(latent_cache, name, refuse)
-    monkeypatch.setattr(latents, "encode_video", refuse)
-    monkeypatch.setattr(DepthEstimator, "__call__", refuse)
-    assert len(_steps(settings)) == 2
-
-
-def test_stage_2_takes_targets_alone_and_depth_makes_a_guide(make_run: Callable[..., TrainingSettings]) -> None:
-    settings = make_run("content_completion")
-    assert _filled(settings)
-    shapes = {tuple(load_file(path)["value"].shape) for path in _files(settings)}
-    assert shapes == {(4, 4, 8, 16)}  # latents of 4 frames at half the size
-    segmentation = make_run()
-    with_depth = _steps(segmentation)
-    without = replace(segmentation, model=replace(segmentation.model, depth_model=None))
-    assert with_depth != _steps(replace(without, output=segmentation.output.with_name("without")))
 
 
 def test_filling_goes_on_and_verify_finds_what_is_wrong(
@@ -257,7 +240,7 @@ def test_what_cannot_be_read_or_kept_is_said(
 def test_two_processes_share_out_the_tracks(make_run: Callable[..., TrainingSettings], tmp_path: Path) -> None:
     settings = make_run()
     save_settings(settings, tmp_path / "run.yaml")
-    printed = launch("train/precompute.py", "--config", str(tmp_path / "run.yaml"))
+    printed = fork("precompute", tmp_path, "--config", str(tmp_path / "run.yaml"))
     assert printed.count("are free") == 1
     assert printed.count("clips of this process") == 2
     assert _filled(settings, verify=True)

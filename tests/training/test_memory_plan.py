@@ -18,6 +18,7 @@ from amodal_diffusion.training.loss import training_loss
 from amodal_diffusion.training.memory_plan import MemoryPlan, plan_memory, report
 from amodal_diffusion.training.networks import build_components, build_unet, prepare_unet
 from amodal_diffusion.training.settings import (
+    DataSettings,
     LoraSettings,
     ModelSettings,
     OptimizerSettings,
@@ -60,7 +61,12 @@ def count_nothing(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 @pytest.fixture
 def recipe(make_settings: MakeSettings, svd: Path) -> TrainingSettings:
-    return make_settings(batch_size=1, model=ModelSettings(svd=str(svd)), optimizer=OptimizerSettings())
+    return make_settings(
+        batch_size=1,
+        model=ModelSettings(svd=str(svd)),
+        data=DataSettings(frames=1, height=16, width=32),
+        optimizer=OptimizerSettings(),
+    )
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
@@ -74,7 +80,7 @@ def test_every_run_is_shown_with_a_plan(
 ) -> None:
     if path.stem != COUNTED:
         count_nothing()
-        monkeypatch.setattr(memory_plan, "_changes", lambda *_: [("less", 2**20)])
+    monkeypatch.setattr(memory_plan, "_changes", lambda *_: [("less", 2**20)])  # a plan for each of them
     shipped = load_settings(TrainingSettings, path)
     if shipped.model.svd or shipped.model.base:
         networks = ["--model.svd", str(svd), "--model.base", "null", "--model.vae", "null"]
@@ -150,6 +156,7 @@ def test_activations_are_at_least_what_a_real_step_keeps(recipe: TrainingSetting
         assert planned <= 2 * sum(kept.values())
 
 
+@pytest.mark.slow
 def test_each_change_saves_what_it_says(recipe: TrainingSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = cache(plan_memory)
     monkeypatch.setattr(memory_plan, "plan_memory", counted)  # the report asks for the same plans

@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-import time
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,8 +26,9 @@ from amodal_diffusion.training.settings import TrainingSettings, ValidationSetti
 from amodal_diffusion.training.setup import train
 from amodal_diffusion.training.validation import Validator
 from tests.training.conftest import tiny_settings
-from tests.training.launching import LAUNCH, launch, launch_as, started
-from tests.training.states import assert_equal, state_of
+from tests.training.drills import let_go, make_pipes, wait_for_run
+from tests.training.launching import LAUNCH, fork, forked, launch, launch_as, started
+from tests.training.states import assert_equal, checkpoint, state_of
 
 DRILL = ("-m", "tests.training.drills")
 SHARED_OUT = [
@@ -55,22 +55,14 @@ def config_of(settings: TrainingSettings) -> str:
     return str(path)
 
 
-def wait_for(*paths: Path) -> None:
-    until = time.monotonic() + 300
-    while not all(path.exists() for path in paths):
-        assert time.monotonic() < until, f"still waiting for {paths}"
-        time.sleep(0.05)
-
-
-def wait_for_end_of_group(number: int) -> None:
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        try:
-            os.killpg(number, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.1)
-    pytest.fail("processes of a launch are still there")
+def descendants(number: int) -> list[int]:
+    """Numbers of a process and of all that it has started, and so on."""
+    children = [
+        int(child)
+        for thread in Path(f"/proc/{number}/task").iterdir()
+        for child in (thread / "children").read_text().split()
+    ]
+    return [number, *(entry for child in children for entry in descendants(child))]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +78,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, vae_folder: Path) -> Trainin
         keep_checkpoints=9,
         validation=ValidationSettings(every=6, clips=3, pictures=2),
     )
-    launch(*DRILL, "record", str(folder), "--config", config_of(settings))
+    fork("record", folder, "--config", config_of(settings))
     assert_two_processes(settings)
     return settings
 
@@ -95,18 +87,14 @@ def clips_made(folder: Path, split: str = "train") -> list[list[int]]:
     return [[int(line) for line in (folder / f"{split}_{rank}.txt").read_text().split()] for rank in range(2)]
 
 
-def checkpoint_of(settings: TrainingSettings, step: int) -> Path:
-    return settings.output / f"checkpoints/{step:08d}"
-
-
 def test_six_steps_equal_three_and_three_more(whole: TrainingSettings, tmp_path: Path) -> None:
     settings = replace(whole, output=tmp_path / "run")
-    shutil.copytree(checkpoint_of(whole, 3), checkpoint_of(settings, 3))
-    launch(*DRILL, "record", str(tmp_path), "--config", config_of(settings))
+    shutil.copytree(checkpoint(whole, 3), checkpoint(settings, 3))
+    fork("record", tmp_path, "--config", config_of(settings))
     assert_two_processes(settings)
-    last = checkpoint_of(settings, 6)
+    last = checkpoint(settings, 6)
     assert {path.name for path in last.glob("random_states_*")} == {"random_states_0.pkl", "random_states_1.pkl"}
-    assert_equal(state_of(checkpoint_of(whole, 6)), state_of(last))
+    assert_equal(state_of(checkpoint(whole, 6)), state_of(last))
     order = ClipOrder(whole.data.clips, whole.seed)
     first = clips_made(whole.output.parent)
     assert first == [[order.clip_at(2 * step + rank) for step in range(6)] for rank in range(2)]
@@ -140,7 +128,7 @@ def test_two_processes_have_the_gradients_of_one_with_twice_the_batch(whole: Tra
     # The first moments of the first step are the gradients, times a tenth.
     shared, alone = (
         {name: value for name, value in state_of(folder)["moments"].items() if name.endswith(".exp_avg")}
-        for folder in (checkpoint_of(whole, 1), tmp_path / "one/checkpoints/00000001")
+        for folder in (checkpoint(whole, 1), tmp_path / "one/checkpoints/00000001")
     )
     assert shared.keys() == alone.keys()
     flat = [torch.cat([value.flatten().double() for value in gradients.values()]) for gradients in (shared, alone)]
@@ -151,7 +139,7 @@ def test_a_loss_of_one_process_that_is_no_number_skips_the_step_of_both(
     whole: TrainingSettings, tmp_path: Path
 ) -> None:
     settings = replace(whole, output=tmp_path / "run", max_bad_steps=2)
-    printed = launch(*DRILL, "not_finite", str(tmp_path), "--config", config_of(settings), status=1)
+    printed = fork("not_finite", tmp_path, "--config", config_of(settings), status=2)
     assert_two_processes(settings)
     skipped = [line for line in lines_of(settings) if line.get("event") == "skipped step"]
     assert [line["step"] for line in skipped] == [2, 4, 5]
@@ -170,7 +158,7 @@ def test_a_loss_of_one_process_that_is_no_number_skips_the_step_of_both(
 @pytest.mark.slow
 def test_a_clip_that_one_process_cannot_read_ends_both_with_its_name(whole: TrainingSettings, tmp_path: Path) -> None:
     two = replace(whole, output=tmp_path / "run", checkpoint_every=100)
-    printed = launch(*DRILL, "damage", str(tmp_path), "--config", config_of(two), status=1)
+    printed = fork("damage", tmp_path, "--config", config_of(two), status=2)
     assert_two_processes(two)
     order = ClipOrder(two.data.clips, two.seed)
     place = next(count for count in range(12) if order.clip_at(count) == 3)
@@ -179,7 +167,7 @@ def test_a_clip_that_one_process_cannot_read_ends_both_with_its_name(whole: Trai
     newest = sorted((two.output / "checkpoints").iterdir())[-1] if place >= 2 else None
     assert newest is None or int(newest.name) == place // 2  # the step before is saved
 
-    launch(*DRILL, "damage", str(tmp_path), "--config", config_of(two), "--on-bad-sample", "skip")
+    fork("damage", tmp_path, "--config", config_of(two), "--on-bad-sample", "skip")
     event = next(line for line in lines_of(two) if line.get("event") == "skipped clips")
     assert event["clips"] == [f"train-000003: {reason}"]
     assert state_of(two.output / "checkpoints/00000006")["progress"]["skipped_clips"] >= 1
@@ -189,11 +177,12 @@ def test_a_clip_that_one_process_cannot_read_ends_both_with_its_name(whole: Trai
 def test_sigterm_saves_the_same_step_of_both_and_the_rest_is_exact(whole: TrainingSettings, tmp_path: Path) -> None:
     settings = replace(whole, output=tmp_path / "run", checkpoint_every=100, data=replace(whole.data, workers=1))
     command = (*DRILL, "linger", str(tmp_path), "--config", config_of(settings))
+    make_pipes(tmp_path, 0, 1)
     with started(*LAUNCH, *command) as process:
-        wait_for(tmp_path / "third_0", tmp_path / "third_1")
-        os.killpg(process.pid, signal.SIGTERM)  # as a scheduler does: the launcher, both processes, their loaders
-        time.sleep(0.5)
-        (tmp_path / "go").touch()
+        wait_for_run(tmp_path, 0, 1)
+        for number in descendants(process.pid):  # as a scheduler does: the launcher, both processes, their loaders
+            os.kill(number, signal.SIGTERM)
+        let_go(tmp_path, 0, 1)
         printed, _ = process.communicate(timeout=300)
     assert "Traceback" not in printed.partition("SignalException")[0].rpartition("Traceback")[0], printed
     assert_two_processes(settings)
@@ -201,7 +190,7 @@ def test_sigterm_saves_the_same_step_of_both_and_the_rest_is_exact(whole: Traini
     assert [path.name for path in (settings.output / "checkpoints").iterdir()] == ["00000003"]
     assert not (settings.output / "model").exists()
     launch("-m", "amodal_diffusion.training", "--config", config_of(settings))
-    assert_equal(state_of(whole.output / "checkpoints/00000006"), state_of(settings.output / "checkpoints/00000006"))
+    assert_equal(state_of(checkpoint(whole, 6)), state_of(checkpoint(settings, 6)))
 
 
 @pytest.mark.slow
@@ -213,30 +202,38 @@ def test_what_is_shared_out_trains_resumes_and_is_exported_whole(
     first, rest, at_once = (replace(whole, output=tmp_path / name) for name in ("first", "rest", "at_once"))
     for settings in (replace(first, max_minutes=1e-9), rest, at_once):
         if settings is rest:
-            shutil.copytree(checkpoint_of(first, 1), checkpoint_of(rest, 1))
+            shutil.copytree(checkpoint(first, 1), checkpoint(rest, 1))
         launch_as(kind, *DRILL, drill, str(tmp_path), "--config", config_of(settings))
         assert_two_processes(settings)
     for name in ("unet", "ema"):
         resumed, never_stopped, undivided = (
-            load_file(checkpoint_of(run, 6) / f"{name}.safetensors") for run in (rest, at_once, whole)
+            load_file(checkpoint(run, 6) / f"{name}.safetensors") for run in (rest, at_once, whole)
         )
         assert all(torch.equal(value, never_stopped[key]) for key, value in resumed.items())
         assert resumed.keys() == undivided.keys()
         for key, value in resumed.items():
             torch.testing.assert_close(value, undivided[key], atol=2e-3, rtol=0)  # a few steps of 1e-3 of Adam
     exported = dict(load_stage(rest.output / "model", stage="amodal_segmentation").unet.named_parameters())
-    average = load_file(checkpoint_of(rest, 6) / "ema.safetensors")
+    average = load_file(checkpoint(rest, 6) / "ema.safetensors")
     assert all(torch.equal(exported[key], value) for key, value in average.items())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("kind", "drill"), [("cpu_two_processes", ""), ("fsdp", "share_out+")])
 def test_a_disk_that_is_full_for_one_process_ends_both_and_costs_no_checkpoint(
-    whole: TrainingSettings, tmp_path: Path, kind: str, drill: str
+    whole: TrainingSettings, tmp_path: Path
 ) -> None:
     settings = replace(whole, output=tmp_path / "run")
-    command = (*DRILL, f"{drill}fill_disk", str(tmp_path), "--config", config_of(settings))
-    printed = launch_as(kind, *command, status=1)
+    printed = fork("fill_disk", tmp_path, "--config", config_of(settings), status=2)
+    assert_disk_was_full(settings, printed)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_for_one_share_of_a_network_likewise(whole: TrainingSettings, tmp_path: Path) -> None:
+    settings = replace(whole, output=tmp_path / "run")
+    command = (*DRILL, "share_out+fill_disk", str(tmp_path), "--config", config_of(settings))
+    assert_disk_was_full(settings, launch_as("fsdp", *command, status=1))
+
+
+def assert_disk_was_full(settings: TrainingSettings, printed: str) -> None:
     assert_two_processes(settings)
     assert printed.count("error: output: checkpoint ") == 2
     assert "00000001 is complete; make room and give the same command to go on" in printed
@@ -255,7 +252,7 @@ def test_what_is_shared_out_leaves_a_step_without_a_loss_out(
     (skipped,) = (line for line in lines_of(settings) if line.get("event") == "skipped step")
     order = ClipOrder(settings.data.clips, settings.seed)
     assert (skipped["step"], skipped["clips"]) == (2, [f"train-{order.clip_at(3):06d}"])
-    one, two, three = (load_file(checkpoint_of(settings, step) / "unet.safetensors") for step in (1, 2, 3))
+    one, two, three = (load_file(checkpoint(settings, step) / "unet.safetensors") for step in (1, 2, 3))
     assert all(torch.equal(value, two[name]) for name, value in one.items())
     assert any(not torch.equal(value, three[name]) for name, value in two.items())
     assert all(value.isfinite().all() for value in three.values())
@@ -264,32 +261,25 @@ def test_what_is_shared_out_leaves_a_step_without_a_loss_out(
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_ten_kills_at_random_moments_change_nothing(whole: TrainingSettings, tmp_path: Path) -> None:
-    """SIGKILL to both processes and the launcher; then the same command again, to the end."""
+    """SIGKILL to both processes, each time as the first calls another function; then the same command again."""
     settings = replace(whole, output=tmp_path / "run", validation=ValidationSettings(every=0), keep_checkpoints=2)
-    command = ("-m", "amodal_diffusion.training", "--config", config_of(settings))
-    log, chance = settings.output / "log.jsonl", random.Random(0)
-    duration, kills = 0.0, 0
-    cut: list[str] = []
-    while kills < 10:
-        shutil.rmtree(settings.output, ignore_errors=True)
-        with started(*LAUNCH, *command) as process:
-            wait_for(log)
-            begun = time.monotonic()
-            if duration:
-                time.sleep(chance.uniform(0, duration))
-                killed = process.poll() is None
-                if killed:
-                    os.killpg(process.pid, signal.SIGKILL)
-            else:  # the first runs to its end, to know how long that takes
-                process.communicate(timeout=600)
-                duration, killed = time.monotonic() - begun, False
-        kills += killed
-        if killed:
-            cut.append(" ".join(sorted(path.name for path in (settings.output / "checkpoints").glob("*"))))
-            launch(*command)
-            assert_two_processes(settings)
-        assert_equal(state_of(checkpoint_of(whole, 6)), state_of(checkpoint_of(settings, 6)))
-    assert len(set(cut)) > 1  # they did come at different moments
+    command = ("--config", config_of(settings))
+    fork("pause", tmp_path, *command)
+    calls, chance = int((tmp_path / "calls").read_text()), random.Random(0)
+    make_pipes(tmp_path, 0)
+    left: list[str] = []
+    for _ in range(10):
+        shutil.rmtree(settings.output)
+        (tmp_path / "pause_at").write_text(str(chance.randrange(calls * 9 // 10)))  # in any case one that comes
+        with forked("pause", tmp_path, *command) as group:
+            wait_for_run(tmp_path, 0)
+            group.send(signal.SIGKILL)
+            group.wait(-signal.SIGKILL)
+        left.append(" ".join(sorted(path.name for path in (settings.output / "checkpoints").glob("*"))))
+        fork("", tmp_path, *command)
+        assert_two_processes(settings)
+        assert_equal(state_of(checkpoint(whole, 6)), state_of(checkpoint(settings, 6)))
+    assert len(set(left)) > 1  # they did come at different moments
 
 
 @pytest.mark.slow
@@ -300,6 +290,5 @@ def test_twenty_launches_end_by_themselves(whole: TrainingSettings, tmp_path: Pa
         with started(*LAUNCH, "train/train_amodal_segmentation.py", "--config", config_of(settings)) as process:
             printed, _ = process.communicate(timeout=600)
             assert process.returncode == 0, printed
-            wait_for_end_of_group(process.pid)
         assert_two_processes(settings)
         assert "Traceback" not in printed

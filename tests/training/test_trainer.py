@@ -21,9 +21,9 @@ from tests.training.conftest import MakeSettings, fit
 from tests.training.states import assert_equal, checkpoint, state_of
 
 
-def test_four_steps_equal_two_and_two_more(finished: TrainingSettings, tmp_path: Path) -> None:
+def test_four_steps_equal_three_and_one_more(finished: TrainingSettings, tmp_path: Path) -> None:
     settings = replace(finished, output=tmp_path / "run")
-    shutil.copytree(checkpoint(finished, 2), checkpoint(settings, 2))
+    shutil.copytree(checkpoint(finished, 3), checkpoint(settings, 3))
     assert fit(settings).step == 4
     assert_equal(state_of(checkpoint(finished, 4)), state_of(checkpoint(settings, 4)))
     assert (checkpoint(settings, 4) / "random_states_0.pkl").is_file()
