@@ -10,8 +10,9 @@ from functools import partial
 
 from accelerate import Accelerator
 
-from amodal_diffusion.config import dump_settings, parse_settings, save_settings
+from amodal_diffusion.config import dump_settings, parse_settings
 from amodal_diffusion.data.cache import TensorCache
+from amodal_diffusion.io.atomic import write_text
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.training.batches import Clips
 from amodal_diffusion.training.dataset import TaskBatch, training_clips
@@ -189,4 +190,4 @@ def train_main(args: Sequence[str], *, stage: Stage | None = None) -> int:
 def _note_settings(settings: TrainingSettings, accelerator: Accelerator) -> None:
     if accelerator.is_main_process:
         settings.output.mkdir(parents=True, exist_ok=True)
-        save_settings(replace(settings, dry_run=False), settings.output / "settings.yaml")
+        write_text(settings.output / "settings.yaml", dump_settings(replace(settings, dry_run=False)))

@@ -244,7 +244,6 @@ FILE = Path("tracks.json")
     [
         ({"images": FILE}, r"data\.images: expected data\.annotations beside it, got none"),
         ({"occluders": OccluderSettings(FILE)}, r"data\.occluders\.annotations: expected data\.annotations beside it"),
-        ({"annotations": FILE, "latents": FILE}, r"data\.latents: holds generated scenes, but data\.annotations is"),
         ({"annotations": FILE, "degraded_share": 0.5}, r"data\.degraded_share: changes generated scenes, but"),
         ({"annotations": FILE, "depthless_share": 0.5}, r"data\.depthless_share: changes generated scenes, but"),
         ({"annotations": FILE}, r"data\.validation_annotations: expected an annotation file of other clips"),

@@ -114,9 +114,6 @@ def test_what_version_0_1_called_otherwise_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("data: {latents: runs/latents}")
     with pytest.raises(InputError, match=r"^data\.latents: unknown; give data\.cache, and run train/precompute\.py"):
         load_settings(TrainingSettings, tmp_path / "run.yaml")
-    (tmp_path / "run.yaml").write_text("sampling: {zoom: 2.0}")
-    with pytest.raises(InputError, match=r"^sampling\.zoom: unknown; give sampling\.fit: crop"):
-        load_settings(TrainingSettings, tmp_path / "run.yaml")
     (tmp_path / "run.yaml").write_text("shard_size: 64")
     with pytest.raises(InputError, match="shard_size: unknown; leave it out"):
         load_settings(PrecomputeSettings, tmp_path / "run.yaml")

@@ -63,9 +63,7 @@ def test_every_program_waits_for_all_processes_and_then_ends(
         case "train":
             train(replace(settings, steps=1))
         case "precompute":
-            precompute_main(
-                ["--config", str(config), "--out", str(tmp_path / "out"), "--count", "1", "--shard_size", "1"]
-            )
+            precompute_main(["--config", str(config), "--out", str(tmp_path / "out"), "--count", "1"])
         case "train_autoencoder":
             small = {"clips": 1, "validation_clips": 1, "frames": 1, "height": 16, "width": 16, "crop": (16, 16)}
             train_autoencoder(
