@@ -29,7 +29,7 @@ SAME = ("results.json", "summary.json", "summary.md")
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_completer_folder(tmp_path_factory.mktemp("model"))
 
 
@@ -67,8 +67,8 @@ def assert_same(one: Path, other: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_scenes")
-def test_baselines_and_a_model_in_one_run(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    methods = f"modal,hull,hull-nearer,{model},{model}@depth"
+def test_baselines_and_a_model_in_one_run(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    methods = f"modal,hull,hull-nearer,{checkpoint},{checkpoint}@depth"
     together = ("--methods", methods, "--top-k", "2", "--stages", "all", "--limit", "1", *SCENES, *ONE_STEP)
     first = evaluate(tmp_path / "one", *together)
     printed = capsys.readouterr().out
@@ -80,16 +80,16 @@ def test_baselines_and_a_model_in_one_run(model: Path, tmp_path: Path, capsys: p
     content = first["methods"]["hull"]["content"]
     assert content["ssim"]["tracks"] == 1
     assert content["lpips"]["mean"] is None
-    stages = first["settings"]["models"][str(model)]
+    stages = first["settings"]["models"][str(checkpoint)]
     assert {name: len(stage["fingerprint"]) for name, stage in stages.items()} == {
         "amodal_segmentation": 64, "content_completion": 64
     }  # fmt: skip
 
-    alone = evaluate(tmp_path / "two", "--methods", str(model), "--limit", "1", *SCENES, *ONE_STEP)
+    alone = evaluate(tmp_path / "two", "--methods", str(checkpoint), "--limit", "1", *SCENES, *ONE_STEP)
     results = [json.loads((tmp_path / name / "results.json").read_text(encoding="utf-8")) for name in ("one", "two")]
-    (sample, _), (same,) = (result["tracks"][0]["methods"][str(model)]["samples"] for result in results)
+    (sample, _), (same,) = (result["tracks"][0]["methods"][str(checkpoint)]["samples"] for result in results)
     assert sample == same  # neither other methods nor more samples change it
-    assert alone["methods"][str(model)]["strict"]["miou"] is not None
+    assert alone["methods"][str(checkpoint)]["strict"]["miou"] is not None
 
 
 def test_the_command_that_the_report_gives_repeats_it(
@@ -173,9 +173,9 @@ def test_a_method_without_its_depth_is_no_bad_track(
     assert not list(tmp_path.iterdir())
 
 
-def test_published_checkpoints_with_estimated_depth(model: Path, annotations: Path, tmp_path: Path) -> None:
+def test_published_checkpoints_with_estimated_depth(checkpoint: Path, annotations: Path, tmp_path: Path) -> None:
     depth = tiny_depth_folder(tmp_path / "depth_network")
-    arguments = ("--benchmark", "sailvos", "--data", str(annotations), "--methods", f"{model}@depth", "--limit", "1")
+    arguments = ("--benchmark", "sailvos", "--data", str(annotations), "--methods", f"{checkpoint}@depth", "--limit", "1")
     arguments += ("--depth-model", str(depth), "--index-folder", str(tmp_path / "index"), "--device", "cpu", "-q")
     arguments += ONE_STEP
     ours = evaluate(tmp_path / "corrected", *arguments)
@@ -241,9 +241,9 @@ def test_killed_it_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_bytes_of_one(model: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_bytes_of_one(checkpoint: Path, tmp_path: Path) -> None:
     """`tests/evaluation/test_running.py` has the same for shares that are scored in one process."""
-    arguments = ("--methods", f"modal,hull,{model}", "--top-k", "2", "--limit", "3", *SCENES, *ONE_STEP)
+    arguments = ("--methods", f"modal,hull,{checkpoint}", "--top-k", "2", "--limit", "3", *SCENES, *ONE_STEP)
     command = ("-m", "amodal_diffusion", "evaluate", *arguments, "--out", str(tmp_path / "two"))
     with started(*LAUNCH, *command) as process:
         evaluate(tmp_path / "one", *arguments)  # meanwhile
@@ -276,10 +276,10 @@ def test_a_bad_track_of_one_process_ends_both(annotations: Path, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("small_scenes")
-def test_a_preset_is_in_the_summary_and_in_the_command(model: Path, tmp_path: Path) -> None:
+def test_a_preset_is_in_the_summary_and_in_the_command(checkpoint: Path, tmp_path: Path) -> None:
     chosen = ("--preset", "paper", "--steps", "1", "--solver", "dpmpp")
-    summary = evaluate(tmp_path / "out", "--methods", str(model), "--limit", "1", *chosen, *SCENES)
-    record = summary["settings"]["models"][str(model)]["amodal_segmentation"]
+    summary = evaluate(tmp_path / "out", "--methods", str(checkpoint), "--limit", "1", *chosen, *SCENES)
+    record = summary["settings"]["models"][str(checkpoint)]["amodal_segmentation"]
     assert record["preset"] == "paper"
     sampling = record["sampling"]
     assert (sampling["num_inference_steps"], sampling["guidance_scale"], sampling["solver"]) == (1, 1.5, "dpmpp")

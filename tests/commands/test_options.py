@@ -38,6 +38,7 @@ VALUES: dict[str, Any] = {
     "content_model": "other",
     "device": "cuda:1",
     "dtype": "bfloat16",
+    "attention": "xformers",
     "depth": "depth.npy",
     "depth_inverse": True,
     "depth_model": "net",

@@ -53,7 +53,7 @@ def segmented(
     """All frames of a clip through stage 1."""
     stream = SegmentationStream(pipeline, config, [None], seed=0)
     parts = [stream.push([frame])[0] for frame in clip_frames(clip, depth)]
-    return [frame for part in [*parts, stream.finish()[0]] for frame in part]
+    return [frame for part in [*parts, stream.push(None)[0]] for frame in part]
 
 
 def masks_of(frames: Sequence[SegmentedFrame]) -> BoolArray:
@@ -218,7 +218,7 @@ def test_frames_whose_mask_is_known_are_left_alone(
     asked = with_network(monkeypatch, lambda request, _: torch.full((2, len(request.modal), 3, 32, 64), 1.0))
     stream = SegmentationStream(segmentation, replace(SAMPLING, samples=2), [None], seed=0)
     frames = [replace(frame, amodal=whole) if number != 4 else frame for number, frame in enumerate(clip_frames(clip))]
-    found = [out for frame in frames for out in stream.push([frame])[0]] + stream.finish()[0]
+    found = [out for frame in frames for out in stream.push([frame])[0]] + stream.push(None)[0]
     assert [request.start for request, _ in asked] == [1]  # the first window needs no network
     for number, out in enumerate(found):
         expected = np.ones_like(whole) if number == 4 else whole | clip.modal_mask[number]

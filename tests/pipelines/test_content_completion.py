@@ -67,7 +67,7 @@ def completed(
     """All frames of one object through stage 2, by default in one window."""
     config = SAMPLING.changed({"num_frames": FRAMES, **changes})
     stream = ContentStream(pipeline, config, [None], done=[0], seed=0)
-    return [found for frame in frames for _, found in stream.push([frame])] + [found for _, found in stream.finish()]
+    return [found for frame in frames for _, found in stream.push([frame])] + [found for _, found in stream.push(None)]
 
 
 def painted(frame: CompletedFrame) -> np.ndarray:
