@@ -47,7 +47,10 @@ class BrightThings:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both stages with random weights: windows of 4 frames of 16 x 32 pixels."""
-    folder, sampling = tmp_path_factory.mktemp("model"), SAMPLING.changed({"height": 16, "width": 32, "num_inference_steps": 1})
+    folder, sampling = (
+        tmp_path_factory.mktemp("model"),
+        SAMPLING.changed({"height": 16, "width": 32, "num_inference_steps": 1}),
+    )
     stages = [tiny_components(stage) for stage in STAGES]
     save_model([replace(parts, settings=replace(parts.settings, sampling=sampling)) for parts in stages], folder)
     return folder

@@ -175,13 +175,23 @@ def test_a_method_without_its_depth_is_no_bad_track(
 
 def test_published_checkpoints_with_estimated_depth(checkpoint: Path, annotations: Path, tmp_path: Path) -> None:
     depth = tiny_depth_folder(tmp_path / "depth_network")
-    arguments = ("--benchmark", "sailvos", "--data", str(annotations), "--methods", f"{checkpoint}@depth", "--limit", "1")
+    arguments = (
+        "--benchmark",
+        "sailvos",
+        "--data",
+        str(annotations),
+        "--methods",
+        f"{checkpoint}@depth",
+        "--limit",
+        "1",
+    )
     arguments += ("--depth-model", str(depth), "--index-folder", str(tmp_path / "index"), "--device", "cpu", "-q")
     arguments += ONE_STEP
     ours = evaluate(tmp_path / "corrected", *arguments)
     released = evaluate(tmp_path / "released", *arguments, "--conditioning", "released")
     assert any((tmp_path / "index").iterdir())
-    assert [summary["settings"]["conditioning"] for summary in (ours, released)] == ["corrected", "released"]
+    models = [summary["settings"]["models"].popitem()[1]["amodal_segmentation"] for summary in (ours, released)]
+    assert [model["sampling"]["conditioning"] for model in models] == ["corrected", "released"]
     assert ours["settings"]["depth_model"] == str(depth)
     one, other = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("corrected", "released"))
     assert one["tracks"] != other["tracks"]
@@ -277,10 +287,10 @@ def test_a_bad_track_of_one_process_ends_both(annotations: Path, tmp_path: Path)
 
 @pytest.mark.usefixtures("small_scenes")
 def test_a_preset_is_in_the_summary_and_in_the_command(checkpoint: Path, tmp_path: Path) -> None:
-    chosen = ("--preset", "paper", "--steps", "1", "--solver", "dpmpp")
+    chosen = ("--preset", "paper", "--steps", "1", "--scheduler", "dpmpp")
     summary = evaluate(tmp_path / "out", "--methods", str(checkpoint), "--limit", "1", *chosen, *SCENES)
     record = summary["settings"]["models"][str(checkpoint)]["amodal_segmentation"]
     assert record["preset"] == "paper"
     sampling = record["sampling"]
-    assert (sampling["num_inference_steps"], sampling["guidance_scale"], sampling["solver"]) == (1, 1.5, "dpmpp")
+    assert (sampling["num_inference_steps"], sampling["guidance_scale"], sampling["scheduler"]) == (1, 1.5, "dpmpp")
     assert "--preset paper" in summary["command"]
