@@ -40,7 +40,7 @@ class BeyondPaper:
 
     Attributes:
         crop_scale: with ``fit="crop"``, side of the crop over that of the object's largest visible extent, above 0.
-        temporal_prior: stage 1's modal mask shows in grey what other frames of the window show of the object, see
+        temporal_prior: stage 1's modal mask shows in gray what other frames of the window show of the object, see
             :func:`~amodal_diffusion.propagation.mask_prior.temporal_mask_prior`. A checkpoint that was trained with the
             prior needs it, also under ``preset="paper"``.
         temporal_prior_weight: with depth, weight of the prior in the scores, beside 1 for the network; at least 0.
@@ -181,7 +181,7 @@ class SamplingConfig:
 
     @property
     def overlap(self) -> int:
-        """Frames that neighbouring windows share: a quarter of a window."""
+        """Frames that neighboring windows share: a quarter of a window."""
         return self.num_frames // 4
 
     @property

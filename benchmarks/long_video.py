@@ -36,7 +36,7 @@ def discs(frame: int) -> list[BoolArray]:
 
 def write_inputs(folder: Path, frames: int) -> list[str]:
     """Write a clip and the masks of its objects; the arguments that name them."""
-    colours = np.array([(220, 60, 40), (60, 200, 90), (60, 90, 220)], dtype=np.uint8)
+    colors = np.array([(220, 60, 40), (60, 200, 90), (60, 90, 220)], dtype=np.uint8)
     background = np.repeat(np.linspace(60, 120, WIDTH, dtype=np.uint8)[None, :, None], HEIGHT, 0).repeat(3, 2)
     background[BAR] = 30
     for number in range(OBJECTS):
@@ -46,7 +46,7 @@ def write_inputs(folder: Path, frames: int) -> list[str]:
         for frame in range(frames):
             rgb = background.copy()
             for number, mask in enumerate(discs(frame)):
-                rgb[mask] = colours[number]
+                rgb[mask] = colors[number]
                 write_mask_png(folder / f"masks/{number + 1}/{frame:05d}.png", mask)
             video.write(rgb)
     return [str(folder / "clip.mp4"), "--masks", str(folder / "masks")]

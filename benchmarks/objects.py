@@ -27,7 +27,7 @@ from amodal_diffusion.completion.request import CompletionRequest, ModelChoice, 
 from amodal_diffusion.config import parse_settings
 from amodal_diffusion.io.images import write_mask_png
 
-COLOURS = np.array([(220, 60, 40), (60, 200, 90), (60, 90, 220)], dtype=np.uint8)
+COLORS = np.array([(220, 60, 40), (60, 200, 90), (60, 90, 220)], dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,15 @@ def write_inputs(folder: Path, settings: Settings) -> None:
     rows, columns = np.ogrid[:height, :width]
     background = np.broadcast_to(np.linspace(60, 120, width)[None, :, None], (height, width, 3)).astype(np.uint8)
     bar = np.s_[:, width * 15 // 32 : width * 17 // 32]
-    for name in ("frames", *(f"masks/{number + 1}" for number in range(len(COLOURS)))):
+    for name in ("frames", *(f"masks/{number + 1}" for number in range(len(COLORS)))):
         (folder / name).mkdir(parents=True)
     for frame in range(settings.frames):
         rgb = background.copy()
-        for number, colour in enumerate(COLOURS):
+        for number, color in enumerate(COLORS):
             column = width * (0.25 + 0.1 * number + 0.3 * frame / settings.frames)
             mask = (rows - height * (2 * number + 1) / 6) ** 2 + (columns - column) ** 2 < (height / 8) ** 2
             mask[bar] = False
-            rgb[mask] = colour
+            rgb[mask] = color
             write_mask_png(folder / f"masks/{number + 1}/{frame:05d}.png", mask)
         rgb[bar] = 30
         Image.fromarray(rgb).save(folder / f"frames/{frame:05d}.png")
@@ -106,7 +106,7 @@ def measure(settings: Settings) -> None:
                 printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
                 runs.append(json.loads(printed.splitlines()[-1]))
     print(
-        f"{len(COLOURS)} objects, {settings.frames} frames of {settings.height * 16 // 9}x{settings.height}, "
+        f"{len(COLORS)} objects, {settings.frames} frames of {settings.height * 16 // 9}x{settings.height}, "
         f"{settings.device}, {torch.get_num_threads()} threads, median of {settings.repeats}\n\n"
         "| at once | seconds | x | of a processor | x | peak GiB |\n| --- | --- | --- | --- | --- | --- |"
     )

@@ -37,7 +37,7 @@ SAMPLING = SamplingConfig(
     width=64,
     num_frames=4,
     decode_chunk_size=4,
-    mask_threshold=0.5,  # random weights decode to grey: about half of the pixels are above this
+    mask_threshold=0.5,  # random weights decode to gray: about half of the pixels are above this
 )
 
 

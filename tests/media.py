@@ -22,8 +22,8 @@ def moving_disc(frames: int = 6, height: int = 48, width: int = 64) -> tuple[UIn
     rows, columns = np.mgrid[:height, :width]
     ramp = np.stack([rows * 100 // height, columns * 150 // width, np.full_like(rows, 30)], axis=-1)
     rgb = np.repeat(ramp[None].astype(np.uint8), frames, axis=0)
-    centres = np.linspace(0.3, 0.7, frames) * width
-    mask = (rows - height / 2) ** 2 + (columns - centres[:, None, None]) ** 2 < (min(height, width) / 4) ** 2
+    centers = np.linspace(0.3, 0.7, frames) * width
+    mask = (rows - height / 2) ** 2 + (columns - centers[:, None, None]) ** 2 < (min(height, width) / 4) ** 2
     rgb[mask] = (230, 220, 120)
     return rgb, np.asarray(mask)
 

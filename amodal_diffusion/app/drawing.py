@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from amodal_diffusion.frames.drawing import COLOURS
+from amodal_diffusion.frames.drawing import COLORS
 from amodal_diffusion.frames.masks import fill_between
 from amodal_diffusion.io.images import write_mask_png
 from amodal_diffusion.io.prompts import Point, Prompts
@@ -31,7 +31,7 @@ def draw_clicks(rgb: UInt8Array, points: Sequence[Point]) -> UInt8Array:
     pen = ImageDraw.Draw(picture)
     radius = max(3, min(rgb.shape[:2]) // 60)
     for point in points:
-        color = COLOURS[(int(point.object_name) - 1) % len(COLOURS)]
+        color = COLORS[(int(point.object_name) - 1) % len(COLORS)]
         x, y = point.x, point.y
         box = (x - radius, y - radius, x + radius, y + radius)
         if point.inside:
@@ -175,7 +175,7 @@ def labels_of(layers: Sequence[UInt8Array], *, height: int, width: int) -> UInt8
         labels, 0 where nothing is painted, uint8 ``[height, width]``.
     """
     labels = np.zeros((height, width), np.uint8)
-    colors = np.array(COLOURS[:OBJECTS], np.int32)
+    colors = np.array(COLORS[:OBJECTS], np.int32)
     for paint in layers:
         layer = np.asarray(Image.fromarray(paint).resize((width, height), Image.Resampling.NEAREST))
         painted: BoolArray = layer[..., 3] >= _CLEAR
@@ -187,6 +187,6 @@ def labels_of(layers: Sequence[UInt8Array], *, height: int, width: int) -> UInt8
 def _palette() -> UInt8Array:
     """RGBA of each label, uint8 ``[256, 4]``; clear for 0 and those above `OBJECTS`."""
     palette = np.zeros((256, 4), np.uint8)
-    palette[1 : OBJECTS + 1, :3] = COLOURS[:OBJECTS]
+    palette[1 : OBJECTS + 1, :3] = COLORS[:OBJECTS]
     palette[1 : OBJECTS + 1, 3] = 255
     return palette

@@ -13,7 +13,7 @@ from amodal_diffusion.app.drawing import OBJECTS
 from amodal_diffusion.app.handlers import BESIDE, Handlers
 from amodal_diffusion.app.materials import EXAMPLES, Limits
 from amodal_diffusion.app.sessions import Sessions
-from amodal_diffusion.frames.drawing import COLOURS
+from amodal_diffusion.frames.drawing import COLORS
 
 TITLE = "Whole objects from partly hidden ones"
 _INTRO = """# {title}
@@ -23,7 +23,7 @@ where something hides it. Model: **{model}**. Other visitors cannot see your fil
 _PAINT = """Paint the **visible** part of the object, not the hidden part. Use one color for each object. Paint at least
 the first and the last frame. Frames between two painted ones are interpolated: look at them before you complete, and
 paint those that are wrong."""
-_UPLOAD = """White on black, one mask for each frame: a zip of PNG (a palette or several grey values: one object each),
+_UPLOAD = """White on black, one mask for each frame: a zip of PNG (a palette or several gray values: one object each),
 a zip with a folder an object, a mask video, or the PNG files themselves."""
 _CLICK = """Click on the object, in any frame; it is found in all of them. Where the mask covers too much, choose "not
 the object" and click there."""
@@ -95,7 +95,7 @@ class _PaintPart:
     def __init__(self) -> None:
         gr.Markdown(_PAINT)
         self.slider = gr.Slider(0, 1, value=0, step=1, label="Frame", interactive=False, elem_id="paint-frame")
-        colors = [f"rgb{color}" for color in COLOURS[:OBJECTS]]
+        colors = [f"rgb{color}" for color in COLORS[:OBJECTS]]
         self.editor = gr.ImageEditor(
             label="Paint",
             show_label=False,

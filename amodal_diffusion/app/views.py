@@ -19,7 +19,7 @@ from amodal_diffusion.types import BoolArray, UInt8Array
 
 FILES = "gradio_api/file="  # relative: a page behind a proxy may lie below a folder
 _WIDEST = 720  # pixels of a picture that is looked at; downloads are at full size
-_SQUARE, _LIGHT, _DARK = 12, 236, 208  # checkerboard behind transparent pixels: pixels a square, grey levels
+_SQUARE, _LIGHT, _DARK = 12, 236, 208  # checkerboard behind transparent pixels: pixels a square, gray levels
 ARCHIVE = "results.zip"
 
 

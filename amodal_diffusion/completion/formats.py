@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from amodal_diffusion.completion.layout import ANNOTATIONS, VIDEOS, Format, layer_path, mask_path, step_of
 from amodal_diffusion.completion.request import CompletionInputs, CompletionRequest
-from amodal_diffusion.frames.layers import carry_colour, style_layer
+from amodal_diffusion.frames.layers import carry_color, style_layer
 from amodal_diffusion.io.coco import AnnotatedTrack, CocoFile, YoutubeVisFile
 from amodal_diffusion.io.images import (
     list_pictures,
@@ -111,7 +111,7 @@ def _write_video(
                 video.write(np.repeat(_mask(work, track, index)[..., None] * np.uint8(255), 3, axis=-1))
             else:
                 layer = _layer(work, track, index, request)
-                video.write(carry_colour(layer, _REACH) if request.output.alpha == "straight" else layer)
+                video.write(carry_color(layer, _REACH) if request.output.alpha == "straight" else layer)
 
 
 def _write_styled(track: MaskTrack, request: CompletionRequest, out: OutputFolder) -> None:

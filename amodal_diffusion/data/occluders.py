@@ -1,4 +1,4 @@
-"""Hide whole objects behind the moving masks of others: training data for what no data set shows, hidden colours."""
+"""Hide whole objects behind the moving masks of others: training data for what no data set shows, hidden colors."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class OccluderBank:
 class OccludedTracks(Dataset[AmodalSample]):
     """Complete tracks, hidden behind occluders.
 
-    The visible part of a complete track is taken for all of it: its colours are known.
+    The visible part of a complete track is taken for all of it: its colors are known.
 
     Args:
         targets: with RGB.

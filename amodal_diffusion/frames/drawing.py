@@ -15,7 +15,7 @@ from amodal_diffusion.frames.masks import cut_out_on_white
 from amodal_diffusion.types import AmodalResult, BoolArray, FloatArray, InputError, UInt8Array, VideoClip
 
 # Rare in nature, and told apart by most people, on dark and on bright pictures.
-COLOURS = (
+COLORS = (
     (255, 80, 170),
     (86, 200, 255),
     (255, 196, 0),
@@ -53,7 +53,7 @@ def draw_overlay(rgb: UInt8Array, layers: Sequence[OverlayLayer]) -> UInt8Array:
     height, width = rgb.shape[:2]
     line = max(1, round(min(height, width) / 260))
     for index, layer in enumerate(layers):
-        _draw(canvas, layer, np.array(COLOURS[index % len(COLOURS)], np.float32), line)
+        _draw(canvas, layer, np.array(COLORS[index % len(COLORS)], np.float32), line)
     return canvas
 
 
@@ -66,8 +66,8 @@ def draw_uncertainty(probability: FloatArray) -> UInt8Array:
     Returns:
         uint8 ``[H, W, 3]``.
     """
-    grey = np.rint(255 * (1 - np.abs(2 * probability - 1))).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=-1)
+    gray = np.rint(255 * (1 - np.abs(2 * probability - 1))).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=-1)
 
 
 def _draw(canvas: UInt8Array, layer: OverlayLayer, color: npt.NDArray[np.float32], line: int) -> None:
@@ -181,8 +181,8 @@ def draw_result(result: AmodalResult, clip: VideoClip | None = None, *, columns:
     rows.append(SheetRow("whole", masks))
     if result.samples is not None:
         doubt = 1 - np.abs(2 * result.probability[view.shown] - 1)  # 1 where half of the samples have the pixel
-        grey = np.rint(doubt * 255).astype(np.uint8)[..., None].repeat(3, axis=-1)
-        rows.append(SheetRow("uncertain", [view.sized(frame) for frame in grey]))
+        gray = np.rint(doubt * 255).astype(np.uint8)[..., None].repeat(3, axis=-1)
+        rows.append(SheetRow("uncertain", [view.sized(frame) for frame in gray]))
     return draw_sheet([*rows, *_painted(result, view)], column_labels=view.labels)
 
 

@@ -136,7 +136,7 @@ def premultiply(rgba: UInt8Array) -> UInt8Array:
     return result
 
 
-def carry_colour(rgba: UInt8Array, reach: int) -> UInt8Array:
+def carry_color(rgba: UInt8Array, reach: int) -> UInt8Array:
     """Carry the colors of the rim over the edge, where alpha is 0; a codec then mixes no black into the rim.
 
     Args:

@@ -106,7 +106,7 @@ def hidden_share(modal: BoolArray, amodal: BoolArray) -> float:
 
 
 def resize_masks(masks: BoolArray, height: int, width: int) -> BoolArray:
-    """Resize masks: bilinear between pixel centres without smoothing, then at least 0.5 (docs/method.md, section 8).
+    """Resize masks: bilinear between pixel centers without smoothing, then at least 0.5 (docs/method.md, section 8).
 
     All published figures were scored on masks resized in 8-bit fixed point, whose truncated products move the rim of
     a mask by up to a pixel and mIoU by a thousandth; the same arithmetic is used here, to the bit.
@@ -121,8 +121,8 @@ def resize_masks(masks: BoolArray, height: int, width: int) -> BoolArray:
     """
     if masks.shape[1:] == (height, width):
         return masks.copy()
-    top, bottom, above, below = _neighbours(masks.shape[1], height, clamp=False)
-    left, right, before, after = _neighbours(masks.shape[2], width, clamp=True)
+    top, bottom, above, below = _neighbors(masks.shape[1], height, clamp=False)
+    left, right, before, after = _neighbors(masks.shape[2], width, clamp=True)
     resized = np.empty((len(masks), height, width), dtype=np.bool_)
     for frame, mask in enumerate(masks):  # a frame at a time: wide copies of a long 4K clip would not fit
         values = mask.astype(np.int32)
@@ -168,17 +168,17 @@ def _bytes(rle: Rle) -> dict[str, object]:
     return {"size": rle["size"], "counts": rle["counts"].encode("ascii")}
 
 
-def _neighbours(source: int, target: int, *, clamp: bool) -> tuple[Indices, Indices, Weights, Weights]:
-    """The two source pixels around each target pixel's centre and their weights in 1/2048, each ``[target]``.
+def _neighbors(source: int, target: int, *, clamp: bool) -> tuple[Indices, Indices, Weights, Weights]:
+    """The two source pixels around each target pixel's center and their weights in 1/2048, each ``[target]``.
 
     Args:
         source: pixels along the axis before.
         target: pixels along the axis after.
-        clamp: whether a centre beyond the outermost source pixels gives all weight to one of them.
+        clamp: whether a center beyond the outermost source pixels gives all weight to one of them.
     """
-    centre = ((np.arange(target) + 0.5) * (source / target) - 0.5).astype(np.float32)
-    first = np.floor(centre).astype(np.int64)
-    part = centre - first.astype(np.float32)
+    center = ((np.arange(target) + 0.5) * (source / target) - 0.5).astype(np.float32)
+    first = np.floor(center).astype(np.int64)
+    part = center - first.astype(np.float32)
     if clamp:
         part[(first < 0) | (first >= source - 1)] = 0
     second = np.clip(first + 1, 0, source - 1)
@@ -266,7 +266,7 @@ def nearest_known(values: Sequence[float | None], before: float | None = None) -
 def fill_between(masks: Mapping[int, BoolArray]) -> dict[int, BoolArray]:
     """Fill the frames between the first and the last that have a mask.
 
-    The shape between two masks is the mean of their signed distances, each laid where the centre is by then. It knows
+    The shape between two masks is the mean of their signed distances, each laid where the center is by then. It knows
     nothing of the picture: whoever uses it looks at what comes out. Between a mask and an empty one there is nothing.
 
     Args:
@@ -287,11 +287,11 @@ def fill_between(masks: Mapping[int, BoolArray]) -> dict[int, BoolArray]:
 def _between(first: BoolArray, last: BoolArray, share: float) -> BoolArray:
     if not (first.any() and last.any()):
         return np.zeros_like(first)
-    centres = [np.argwhere(mask).mean(axis=0) for mask in (first, last)]
-    centre = (1 - share) * centres[0] + share * centres[1]
+    centers = [np.argwhere(mask).mean(axis=0) for mask in (first, last)]
+    center = (1 - share) * centers[0] + share * centers[1]
     distances = [
-        ndimage.shift(_signed_distance(mask), centre - own, order=1, mode="nearest")
-        for mask, own in zip((first, last), centres, strict=True)
+        ndimage.shift(_signed_distance(mask), center - own, order=1, mode="nearest")
+        for mask, own in zip((first, last), centers, strict=True)
     ]
     return np.asarray((1 - share) * distances[0] + share * distances[1] > 0)
 

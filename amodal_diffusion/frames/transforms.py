@@ -97,7 +97,7 @@ def depth_to_unit(depth: FloatArray, *, limits: tuple[float, float] | None = Non
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Fit frames into another size with their aspect kept, centred between equal borders.
+    """Fit frames into another size with their aspect kept, centered between equal borders.
 
     Attributes:
         source_hw: height and width in pixels before.

@@ -41,7 +41,7 @@ def encode_video(vae: Autoencoder, video: Tensor, *, chunk_size: int = 32) -> Te
 def decode_latents(vae: Autoencoder, latents: Tensor, *, decode_chunk_size: int) -> Tensor:
     """Decode latents to frames.
 
-    A temporal decoder mixes neighbouring frames, so where a clip is cut into chunks is part of the result; a light one
+    A temporal decoder mixes neighboring frames, so where a clip is cut into chunks is part of the result; a light one
     decodes frame by frame.
 
     Args:

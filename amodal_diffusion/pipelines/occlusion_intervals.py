@@ -202,7 +202,7 @@ class _Shape:
     height: int
     width: int
     area: int
-    centre: tuple[float, float]
+    center: tuple[float, float]
     extent: int
 
     @classmethod
@@ -211,13 +211,13 @@ class _Shape:
         part = modal[rows, columns]
         extent = max(part.shape)
         height, width = (max(1, round(side * _SIDE / extent)) for side in part.shape)
-        samples = np.ix_(_centres(part.shape[0], height), _centres(part.shape[1], width))
+        samples = np.ix_(_centers(part.shape[0], height), _centers(part.shape[1], width))
         return cls(
             bits=np.packbits(part[samples]).tobytes(),
             height=height,
             width=width,
             area=int(part.sum()),
-            centre=((rows.start + rows.stop) / 2, (columns.start + columns.stop) / 2),
+            center=((rows.start + rows.stop) / 2, (columns.start + columns.stop) / 2),
             extent=extent,
         )
 
@@ -276,8 +276,8 @@ def _shape_reasons(shapes: dict[int, _Shape]) -> Iterator[tuple[int, str]]:
         return
     best = max(shapes.values(), key=lambda shape: shape.area)
     same = {number for number, shape in shapes.items() if shape.equals(best)}
-    centres = np.asarray([shapes[number].centre for number in same])
-    if np.ptp(centres, axis=0).max() < _LEAST_MOTION * best.extent:
+    centers = np.asarray([shapes[number].center for number in same])
+    if np.ptp(centers, axis=0).max() < _LEAST_MOTION * best.extent:
         yield from ((number, STILL) for number in shapes)
         return
     for number, shape in shapes.items():
@@ -297,6 +297,6 @@ def _runs(reasons: Sequence[str | None]) -> tuple[OcclusionInterval, ...]:
     return tuple(intervals)
 
 
-def _centres(source: int, target: int) -> np.ndarray:
-    """Where the pixels of a scaled line have their centres in the line that it comes from."""
+def _centers(source: int, target: int) -> np.ndarray:
+    """Where the pixels of a scaled line have their centers in the line that it comes from."""
     return ((np.arange(target) + 0.5) * source / target).astype(np.int64)

@@ -135,7 +135,7 @@ def preprocess_mask(mask: BoolArray, geometry: Geometry) -> Tensor:
     """A mask of a frame, bool ``[H, W]``, as the network sees it.
 
     Returns:
-        float32 ``[1, 1, h, w]``, -1 outside and 1 inside; a stretched mask is an 8-bit picture with grey edges, as the
+        float32 ``[1, 1, h, w]``, -1 outside and 1 inside; a stretched mask is an 8-bit picture with gray edges, as the
         reference gives it to the network.
     """
     if isinstance(geometry, Stretch):

@@ -52,7 +52,7 @@ class Family:
 
 
 def fit(parts: Iterable[Part]) -> Parts:
-    """Centre a shape on its bounding box over all frames and scale the longer side of the box to 1."""
+    """Center a shape on its bounding box over all frames and scale the longer side of the box to 1."""
     parts = list(parts)
     low = np.min([part.points.min(axis=(0, 1)) for part in parts], axis=0)
     high = np.max([part.points.max(axis=(0, 1)) for part in parts], axis=0)

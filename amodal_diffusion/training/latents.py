@@ -59,7 +59,7 @@ def encode_batch(
         vae: frozen autoencoder.
         image_encoder: frozen image encoder.
         noise: mean and standard deviation of ``ln s``.
-        generators: one a clip, on the batch's device: a clip's noise does not depend on its neighbours.
+        generators: one a clip, on the batch's device: a clip's noise does not depend on its neighbors.
         cache: filled by the same networks; what it does not hold is computed.
 
     Returns:

@@ -25,7 +25,7 @@ class PixelLoss:
     Attributes:
         decode: scaled latents ``[B, F, 4, h, w]`` -> frames ``[B, F, 3, H, W]`` in about [-1, 1].
         weight: beside the error of the latents.
-        frames: of each clip that are decoded, a run drawn at random: a temporal decoder takes them for neighbours.
+        frames: of each clip that are decoded, a run drawn at random: a temporal decoder takes them for neighbors.
     """
 
     decode: Callable[[Tensor], Tensor]

@@ -326,7 +326,7 @@ def _states(ahead: Ahead, storage: TensorCache, accelerator: Accelerator) -> Fou
 
 
 def _share(ahead: Ahead, accelerator: Accelerator) -> list[int]:
-    """A process's clips: neighbours, as tracks of one clip lie together and share its frames."""
+    """A process's clips: neighbors, as tracks of one clip lie together and share its frames."""
     parts = np.array_split(np.arange(len(ahead)), accelerator.num_processes)
     places: list[int] = parts[accelerator.process_index].tolist()
     return places

@@ -202,22 +202,22 @@ def rows(entry: Prediction) -> UInt8Array:
             guide = np.rint((scaled[frame] + 1) * 127.5).astype(np.uint8)
             masks = (sample.modal[frame], entry.mask[frame], sample.amodal[frame])
             visible, predicted, truth = (mask * np.uint8(255) for mask in masks)
-            columns = [_grey(visible), _grey(guide), _grey(predicted), _grey(truth)]
+            columns = [_gray(visible), _gray(guide), _gray(predicted), _gray(truth)]
         else:
             visible_rgb = cut_out_on_white(sample.rgb[frame][None], sample.modal[frame][None])[0]
-            mask = _grey(sample.amodal[frame] * np.uint8(255))
+            mask = _gray(sample.amodal[frame] * np.uint8(255))
             columns = [visible_rgb, mask, entry.rgb[frame], sample.whole_rgb[frame]]
         pictures.append(_beside(columns, axis=1))
     return _beside(pictures, axis=0)
 
 
-def _grey(levels: UInt8Array) -> UInt8Array:
+def _gray(levels: UInt8Array) -> UInt8Array:
     """8-bit levels ``[H, W]`` as RGB."""
     return np.repeat(levels[..., None], 3, axis=-1)
 
 
 def _beside(pictures: list[UInt8Array], *, axis: int) -> UInt8Array:
-    """Pictures of one size in a row or column, with a grey line between them."""
+    """Pictures of one size in a row or column, with a gray line between them."""
     height, width = pictures[0].shape[:2]
     line = np.full((height, _GAP, 3) if axis == 1 else (_GAP, width, 3), 128, dtype=np.uint8)
     parts = [part for picture in pictures for part in (picture, line)]

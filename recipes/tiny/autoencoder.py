@@ -45,7 +45,7 @@ class AutoencoderSettings:
         layers_per_block: residual blocks a level.
         clips: scenes generated for training, held in memory.
         validation_clips: scenes of the validation split that are measured at the end.
-        frames: neighbouring frames of a clip seen together.
+        frames: neighboring frames of a clip seen together.
         height: pixels of a scene, or of a close-up.
         width: pixels of a scene, or of a close-up.
         crop_scale: see the object in a crop of this scale, as `sampling.beyond.crop_scale`; None sees whole frames.
@@ -56,7 +56,7 @@ class AutoencoderSettings:
         learning_rate: peak, reached after 2 % of the steps; falls to zero as a cosine.
         kl_weight: weight of the divergence from the unit normal.
         pattern_share: how often a batch's clip is a plain pattern of strong colors instead, see :func:`color_pattern`.
-        color_weight: weight of the error of each channel's difference from grey.
+        color_weight: weight of the error of each channel's difference from gray.
         permute_channels: swap red, green and blue at random, so that few scenes show many colors.
         mixed_precision: ``no``, ``bf16`` or ``fp16``.
         save_every: steps between checkpoints, from which the same command goes on.
@@ -223,7 +223,7 @@ def draw_batch(
 def color_pattern(rng: np.random.Generator, frames: int, height: int, width: int) -> Tensor:
     """A pattern of 1, 4 or 16 strong colors that stands still.
 
-    Where most pixels are white or grey, an autoencoder learns grey and stays there: as long as its latents hold no
+    Where most pixels are white or gray, an autoencoder learns gray and stays there: as long as its latents hold no
     color its decoder gains nothing from using them, and the other way round. Pictures that are all color end that in
     a few hundred steps.
 
@@ -237,8 +237,8 @@ def color_pattern(rng: np.random.Generator, frames: int, height: int, width: int
         float32 ``[F, 3, H, W]`` in [-1, 1].
     """
     side = int(rng.choice([1, 2, 4]))
-    grey = torch.from_numpy(rng.uniform(-1.0, 1.0, (1, 3, side, side)).astype(np.float32))
-    colors = grey.sign() * grey.abs().sqrt()
+    gray = torch.from_numpy(rng.uniform(-1.0, 1.0, (1, 3, side, side)).astype(np.float32))
+    colors = gray.sign() * gray.abs().sqrt()
     return nn.functional.interpolate(colors, size=(height, width), mode="nearest").expand(frames, -1, -1, -1)
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from amodal_diffusion.app.drawing import OBJECTS, Painting, labels_of
-from amodal_diffusion.frames.drawing import COLOURS
+from amodal_diffusion.frames.drawing import COLORS
 from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.types import InputError
 
@@ -25,14 +25,14 @@ def square(label: int, left: int) -> UInt8:
 def test_objects_are_told_apart_by_their_color_and_faint_edges_are_left_out() -> None:
     layer = np.zeros((4, OBJECTS + 1, 4), np.uint8)
     for index in range(OBJECTS):
-        layer[:, index] = (*np.clip(np.array(COLOURS[index]) - 3, 0, 255), 255)
-    layer[:, OBJECTS] = (*COLOURS[0], 60)
+        layer[:, index] = (*np.clip(np.array(COLORS[index]) - 3, 0, 255), 255)
+    layer[:, OBJECTS] = (*COLORS[0], 60)
     assert labels_of([layer], height=4, width=OBJECTS + 1)[0].tolist() == [*range(1, OBJECTS + 1), 0]
 
 
 def test_a_layer_of_another_size_is_brought_to_the_frames() -> None:
     layer = np.zeros((10, 20, 4), np.uint8)
-    layer[:, 10:] = (*COLOURS[1], 255)
+    layer[:, 10:] = (*COLORS[1], 255)
     labels = labels_of([layer], height=20, width=40)
     assert (labels[:, 20:] == 2).all()
     assert not labels[:, :20].any()

@@ -126,7 +126,7 @@ def test_a_truncated_video_that_is_allowed(tmp_path: Path, model: Path, capfd: p
     assert any(f"{kept} of 24 frames decode" in line for line in notices)
 
 
-# Mask and frame counts or sizes differ, no mask at all, grey masks
+# Mask and frame counts or sizes differ, no mask at all, gray masks
 
 
 def test_counts_differ(tmp_path: Path, frames: Path, refused: Refused) -> None:
@@ -144,7 +144,7 @@ def test_no_mask_at_all(tmp_path: Path, frames: Path, refused: Refused) -> None:
     assert "no masks" in refused(frames, tmp_path / "masks")
 
 
-def test_soft_grey_masks(tmp_path: Path, frames: Path, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_soft_gray_masks(tmp_path: Path, frames: Path, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
     distance = np.abs(np.arange(64) - 32)[None, None] + np.zeros((6, 48, 1), int)
     soft = np.clip(255 - distance * 9, 0, 255) + np.arange(48)[None, :, None] % 9
     soft = np.clip(soft, 0, 255).astype(np.uint8)

@@ -61,16 +61,16 @@ def layers(path: Path) -> UInt8:
     return np.stack([frame.to_ndarray(format="rgba", threads=1) for frame in decoded(path)])
 
 
-def over_grey(layers: UInt8) -> UInt8:
-    """Layers with straight alpha as Pillow lays them over grey, uint8 [F, H, W, 3]."""
+def over_gray(layers: UInt8) -> UInt8:
+    """Layers with straight alpha as Pillow lays them over gray, uint8 [F, H, W, 3]."""
     pictures = [Image.fromarray(layer) for layer in layers]
-    grey = Image.new("RGBA", pictures[0].size, (128, 128, 128, 255))
-    return np.stack([np.asarray(Image.alpha_composite(grey, picture).convert("RGB")) for picture in pictures])
+    gray = Image.new("RGBA", pictures[0].size, (128, 128, 128, 255))
+    return np.stack([np.asarray(Image.alpha_composite(gray, picture).convert("RGB")) for picture in pictures])
 
 
-def assert_same_over_grey(video: UInt8, png: UInt8, *, mean: float) -> None:
-    """A video over grey is the pictures over grey: what it adds is no box, rim or black ground around the object."""
-    apart = np.abs(over_grey(video).astype(np.int16) - over_grey(png))
+def assert_same_over_gray(video: UInt8, png: UInt8, *, mean: float) -> None:
+    """A video over gray is the pictures over gray: what it adds is no box, rim or black ground around the object."""
+    apart = np.abs(over_gray(video).astype(np.int16) - over_gray(png))
     near = ndimage.binary_dilation(png[..., 3] > 0, np.ones((1, 9, 9)))  # where codecs with loss blur the edge
     assert apart.mean() < mean
     assert apart[~near].max(initial=0) <= 4
@@ -90,7 +90,7 @@ def test_every_format_holds_the_same_objects(tmp_path: Path, inputs: list[str]) 
             assert layer.shape == (FRAMES, HEIGHT, WIDTH, 4)
             np.testing.assert_array_equal(layer[..., 3] > 127, whole)
             assert np.abs(layer[whole].astype(int) - png[whole])[:, :3].mean() < 8
-            assert_same_over_grey(layer, png, mean=2)
+            assert_same_over_gray(layer, png, mean=2)
         np.testing.assert_array_equal(
             read_masks(folder / "amodal_masks.mp4")["1"].areas, stacked(folder / "amodal_masks.mp4").sum(axis=(1, 2))
         )
@@ -172,7 +172,7 @@ def test_a_clip_without_sound_says_so(tmp_path: Path, inputs: list[str], capfd: 
 
 KINDS = {
     "10-bit": ("-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-x265-params", "log-level=none"),
-    "grey": ("-c:v", "ffv1", "-pix_fmt", "gray"),
+    "gray": ("-c:v", "ffv1", "-pix_fmt", "gray"),
     "alpha": ("-c:v", "ffv1", "-pix_fmt", "bgra"),
     "1000 fps": (*H264, "-r", "1000"),
 }
@@ -333,9 +333,9 @@ def test_real_clips_open_elsewhere(tmp_path: Path, model: Path, name: str) -> No
     arguments = [str(clip / "clip.mp4"), "--masks", str(clip / "masks"), *quick(model)]
     out = complete(arguments, tmp_path / "out", "--formats", "png,prores,webm") / "objects" / "1"
     png = pictures(out / "completed")
-    for video, colour in (("completed.mov", 1), ("completed.webm", 4)):
+    for video, color in (("completed.mov", 1), ("completed.webm", 4)):
         layer = layers(out / video)
         np.testing.assert_array_equal(layer[..., 3] > 127, png[..., 3] > 127)
         inside = png[..., 3] > 0
-        assert np.abs(layer[inside][:, :3].astype(np.int16) - png[inside][:, :3]).mean() < colour
-        assert_same_over_grey(layer[::8], png[::8], mean=colour / 2)
+        assert np.abs(layer[inside][:, :3].astype(np.int16) - png[inside][:, :3]).mean() < color
+        assert_same_over_gray(layer[::8], png[::8], mean=color / 2)

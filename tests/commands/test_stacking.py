@@ -101,7 +101,7 @@ def test_a_layer_that_lost_visible_pixels_is_found(
     assert found["mean_abs_difference"] == pytest.approx(lines[1]["recomposition"]["total"] / (3 * 240 * FRAMES))
 
 
-def test_depth_orders_neighbours_that_hide_nothing_of_each_other(tmp_path: Path, command: list[str]) -> None:
+def test_depth_orders_neighbors_that_hide_nothing_of_each_other(tmp_path: Path, command: list[str]) -> None:
     write_masks(tmp_path / "apart" / "a", BEHIND & ~WALL)
     write_masks(tmp_path / "apart" / "b", WALL)
     np.save(tmp_path / "distance.npy", np.where(WALL, 4.0, 3.0).astype(np.float32))

@@ -18,7 +18,7 @@ from tests.factories import tiny_video_features
 
 @pytest.fixture
 def track() -> MaskTarget:
-    """A grey square of which the right half is hidden."""
+    """A gray square of which the right half is hidden."""
     whole = np.zeros((2, 32, 32), dtype=np.bool_)
     whole[:, 8:24, 8:24] = True
     modal = whole.copy()

@@ -18,7 +18,7 @@ SHAPE = samples.HEIGHT, samples.WIDTH
 
 
 def _relabel(clip: Path, mode: str) -> None:
-    """Save the scene's segmentation as plain grey."""
+    """Save the scene's segmentation as plain gray."""
     for frame in range(samples.FRAMES):
         path = clip / f"segmentation_{frame:05d}.png"
         values = np.asarray(Image.open(path))
@@ -26,7 +26,7 @@ def _relabel(clip: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["8 bits", "16 bits"])
-def test_segmentations_may_be_grey(tmp_path: Path, mode: str) -> None:
+def test_segmentations_may_be_gray(tmp_path: Path, mode: str) -> None:
     data = samples.write_movi(tmp_path)
     _relabel(tmp_path / "0007", mode)
     track = open_movi(data).track(0)

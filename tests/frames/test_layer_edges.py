@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from amodal_diffusion.frames.layers import carry_colour, premultiply, style_layer
+from amodal_diffusion.frames.layers import carry_color, premultiply, style_layer
 from tests.media import UInt8, moving_disc
 
 RGB, MASK = moving_disc(1)
@@ -33,7 +33,7 @@ def test_a_soft_edge_falls_in_steps() -> None:
     assert style_layer(line, soft_edge=3)[0, :, 3].tolist() == [255, 255, 255, 191, 128, 64, 0, 0, 0]
 
 
-def test_premultiplied_colours_come_back() -> None:
+def test_premultiplied_colors_come_back() -> None:
     soft = style_layer(LAYER, soft_edge=4)
     multiplied = style_layer(LAYER, soft_edge=4, alpha="premultiplied")
     np.testing.assert_array_equal(multiplied, premultiply(soft))
@@ -44,8 +44,8 @@ def test_premultiplied_colours_come_back() -> None:
     assert (multiplied[..., :3] <= multiplied[..., 3:]).all()
 
 
-def test_colour_is_carried_without_alpha() -> None:
-    carried = carry_colour(LAYER, 5)
+def test_color_is_carried_without_alpha() -> None:
+    carried = carry_color(LAYER, 5)
     np.testing.assert_array_equal(carried[..., 3], LAYER[..., 3])
     np.testing.assert_array_equal(carried[MASK[0]], LAYER[MASK[0]])
     rim: UInt8 = carried[~MASK[0]]
@@ -56,4 +56,4 @@ def test_colour_is_carried_without_alpha() -> None:
 def test_an_empty_layer(alpha: str) -> None:
     nothing = np.zeros((4, 5, 4), np.uint8)
     np.testing.assert_array_equal(style_layer(nothing, soft_edge=2, alpha=alpha), nothing)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(carry_colour(nothing, 2), nothing)
+    np.testing.assert_array_equal(carry_color(nothing, 2), nothing)

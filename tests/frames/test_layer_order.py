@@ -47,7 +47,7 @@ def test_objects_that_are_not_there_are_not_in_the_order() -> None:
 
 
 @pytest.mark.parametrize(("other", "touches"), [(bar(6, 12), True), (bar(7, 12), False)])
-def test_neighbours_touch_and_depth_orders_them(other: BoolArray, touches: bool) -> None:
+def test_neighbors_touch_and_depth_orders_them(other: BoolArray, touches: bool) -> None:
     depth = np.tile(np.linspace(0, 1, WIDTH, dtype=np.float32), (HEIGHT, 1))
     masks = [bar(0, 6), other]
     order = order_objects(masks, masks, depth=depth)

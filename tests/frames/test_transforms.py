@@ -132,7 +132,7 @@ def test_8_bit_pictures_are_rounded_once_and_keep_their_channels() -> None:
             assert scaled.dtype == np.uint8
             assert scaled.shape == (26, 20, *pixels.shape[2:])
             middle = (np.arange(26) * 10 + 2.5)[:, None]  # halfway between two rows
-            grey = scaled if scaled.ndim == 2 else scaled[..., 1]
-            assert np.abs(grey[1:-1] - middle[1:-1]).max() <= 0.5
+            gray = scaled if scaled.ndim == 2 else scaled[..., 1]
+            assert np.abs(gray[1:-1] - middle[1:-1]).max() <= 0.5
             same = resize_picture(pixels, (52, 40), antialias=antialias)
             np.testing.assert_array_equal(same, pixels)

@@ -56,7 +56,7 @@ def test_a_palette_of_two_is_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("values", "objects"), [(63, 63), (64, 1)])
-def test_many_grey_values_are_a_soft_mask(
+def test_many_gray_values_are_a_soft_mask(
     tmp_path: Path, values: int, objects: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     ramp = np.zeros((2, 8, 64), np.uint8)
@@ -95,8 +95,8 @@ def test_our_own_results_are_read_back(tmp_path: Path) -> None:
 
 
 def test_a_video_is_cut_at_half(tmp_path: Path) -> None:
-    grey = np.repeat(MASK[..., None], 3, axis=-1).astype(np.uint8) * np.uint8(200)
-    masks = stacked(read_masks(encode(tmp_path / "masks.mp4", grey))["1"])
+    gray = np.repeat(MASK[..., None], 3, axis=-1).astype(np.uint8) * np.uint8(200)
+    masks = stacked(read_masks(encode(tmp_path / "masks.mp4", gray))["1"])
     assert (masks != MASK).mean() < 0.02
 
 
@@ -105,11 +105,11 @@ def test_one_picture_is_the_mask_of_one_frame(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stacked(read_masks(tmp_path / "00000.png")["1"]), MASK[:1])
 
 
-def test_grey_saved_as_rgb_is_read_and_colours_are_refused(tmp_path: Path) -> None:
-    grey = write_masks(tmp_path / "grey", MASK, mode="RGB")
-    np.testing.assert_array_equal(stacked(read_masks(grey)["1"]), MASK)
+def test_gray_saved_as_rgb_is_read_and_colors_are_refused(tmp_path: Path) -> None:
+    gray = write_masks(tmp_path / "gray", MASK, mode="RGB")
+    np.testing.assert_array_equal(stacked(read_masks(gray)["1"]), MASK)
     with pytest.raises(InputError, match="expected one channel, got RGB colors"):
-        read_masks(write_frames(tmp_path / "colour", RGB))
+        read_masks(write_frames(tmp_path / "color", RGB))
     transparent = np.dstack([RGB[0], MASK[0] * np.uint8(255)])
     Image.fromarray(transparent).save(tmp_path / "alpha.png")
     with pytest.raises(InputError, match="with transparency"):
@@ -174,15 +174,15 @@ LABELS[2] = np.where(LABELS[2] == 7, 0, LABELS[2])  # 7 vanishes and returns
     [("mkv", ("-c:v", "ffv1", "-pix_fmt", "gray")), ("mov", ("-c:v", "png", "-pix_fmt", "rgb24"))],
 )
 def test_a_video_of_labels(tmp_path: Path, suffix: str, options: tuple[str, ...]) -> None:
-    grey = np.repeat(LABELS[..., None], 3, axis=-1)
-    tracks = read_masks(encode(tmp_path / f"labels.{suffix}", grey, *options))
+    gray = np.repeat(LABELS[..., None], 3, axis=-1)
+    tracks = read_masks(encode(tmp_path / f"labels.{suffix}", gray, *options))
     assert list(tracks) == ["3", "7"]
     for name, found in tracks.items():
         np.testing.assert_array_equal(stacked(found), int(name) == LABELS)
         assert found.areas == tuple((int(name) == LABELS).sum(axis=(1, 2)))
 
 
-def test_a_video_of_coloured_labels(tmp_path: Path) -> None:
+def test_a_video_of_colored_labels(tmp_path: Path) -> None:
     lossless = ("-c:v", "ffv1", "-pix_fmt", "bgr0")
     davis = read_masks(encode(tmp_path / "davis.mkv", davis_palette()[LABELS], *lossless))
     assert list(davis) == ["3", "7"]
@@ -202,8 +202,8 @@ def test_a_black_and_white_video_without_loss_is_one_object(tmp_path: Path) -> N
 
 
 def test_labels_in_a_video_with_loss_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    grey = np.repeat((LABELS * np.uint8(15))[..., None], 3, axis=-1)
-    encode(tmp_path / "labels.mp4", np.where(grey > 0, grey + np.uint8(40), grey))
+    gray = np.repeat((LABELS * np.uint8(15))[..., None], 3, axis=-1)
+    encode(tmp_path / "labels.mp4", np.where(gray > 0, gray + np.uint8(40), gray))
     assert list(read_masks(tmp_path / "labels.mp4")) == ["1"]
     assert "labels would have to be saved without loss" in caplog.text
 

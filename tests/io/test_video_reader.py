@@ -174,8 +174,8 @@ def test_a_picture_is_a_clip_of_one_frame_and_stands_upright(tmp_path: Path) -> 
 
 
 def test_16_bit_pictures_keep_their_brightness(tmp_path: Path) -> None:
-    Image.fromarray(np.full((4, 4), 0x8000, np.uint16)).save(tmp_path / "grey.png")
-    assert read_clip(tmp_path / "grey.png")[0].max() == 128
+    Image.fromarray(np.full((4, 4), 0x8000, np.uint16)).save(tmp_path / "gray.png")
+    assert read_clip(tmp_path / "gray.png")[0].max() == 128
 
 
 def test_each_frame_has_its_time(tmp_path: Path) -> None:

@@ -31,10 +31,10 @@ def written(path: Path, kind: Kind, frames: UInt8, layout: VideoLayout, *, sound
 
 
 def layer(frames: int = 5, height: int = 48, width: int = 64) -> UInt8:
-    """A disc of one colour that is carried over its edge, so that only alpha has an edge."""
+    """A disc of one color that is carried over its edge, so that only alpha has an edge."""
     _, mask = moving_disc(frames, height, width)
-    colour = np.broadcast_to(np.array((200, 40, 90), np.uint8), (*mask.shape, 3))
-    return np.concatenate([colour, mask[..., None] * np.uint8(255)], axis=-1)
+    color = np.broadcast_to(np.array((200, 40, 90), np.uint8), (*mask.shape, 3))
+    return np.concatenate([color, mask[..., None] * np.uint8(255)], axis=-1)
 
 
 def pixels(kind: Kind, frames: UInt8) -> UInt8:

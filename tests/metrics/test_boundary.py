@@ -31,7 +31,7 @@ def test_an_outline_within_the_tolerance_is_found() -> None:
 
 def test_half_an_outline() -> None:
     truth, guess = np.zeros((2, 1, 30, 30), dtype=np.bool_)
-    truth[0, 10, :] = True  # as its neighbours below and above differ, rows 9 and 10 are its outline
+    truth[0, 10, :] = True  # as its neighbors below and above differ, rows 9 and 10 are its outline
     guess[0, 10, :15] = True  # rows 9 and 10 of columns 0 to 14
     value = boundary_f(guess, truth, tolerance=0.0)[0]
     # All 30 of the guess are the truth's, and 30 of the 60 of the truth the guess's.

@@ -12,8 +12,8 @@ from amodal_diffusion.metrics import flicker, frechet_distance, psnr, ssim
 from amodal_diffusion.types import InputError, UInt8Array
 
 
-def grey(*values: int, side: int = 12) -> UInt8Array:
-    """Frames of one grey level each."""
+def gray(*values: int, side: int = 12) -> UInt8Array:
+    """Frames of one gray level each."""
     return np.stack([np.full((side, side, 3), value, dtype=np.uint8) for value in values])
 
 
@@ -24,7 +24,7 @@ def test_psnr_over_a_region_alone() -> None:
 
 
 def test_psnr_of_equal_and_of_nothing() -> None:
-    frames = grey(7)
+    frames = gray(7)
     assert psnr(frames, frames, np.ones(frames.shape[:3], dtype=np.bool_)) == 99.0
     assert math.isnan(psnr(frames, frames, np.zeros(frames.shape[:3], dtype=np.bool_)))
 
@@ -35,7 +35,7 @@ def test_ssim_of_flat_frames_compares_their_levels() -> None:
     region = np.ones((1, 12, 12), dtype=np.bool_)
     # Without any variance the second factor is 1.
     expected = (2 * first * second + constant) / (first**2 + second**2 + constant)
-    assert ssim(grey(first), grey(second), region) == pytest.approx(expected)
+    assert ssim(gray(first), gray(second), region) == pytest.approx(expected)
 
 
 def test_ssim_counts_the_region_alone() -> None:
@@ -52,25 +52,25 @@ def test_ssim_counts_the_region_alone() -> None:
 
 def test_ssim_needs_room_for_its_window() -> None:
     with pytest.raises(InputError, match="at least 11 x 11"):
-        ssim(grey(1, side=10), grey(1, side=10), np.ones((1, 10, 10), dtype=np.bool_))
+        ssim(gray(1, side=10), gray(1, side=10), np.ones((1, 10, 10), dtype=np.bool_))
 
 
 def test_only_change_of_the_error_flickers() -> None:
     region = np.ones((3, 12, 12), dtype=np.bool_)
-    truth = grey(10, 20, 30)
-    assert flicker(grey(15, 25, 35), truth, region) == 0.0
-    assert flicker(grey(10, 28, 30), truth, region) == 8.0
+    truth = gray(10, 20, 30)
+    assert flicker(gray(15, 25, 35), truth, region) == 0.0
+    assert flicker(gray(10, 28, 30), truth, region) == 8.0
     region[1] = False
-    assert math.isnan(flicker(grey(10, 28, 30), truth, region))
+    assert math.isnan(flicker(gray(10, 28, 30), truth, region))
 
 
 def test_flicker_counts_pixels_that_are_there_twice() -> None:
     region = np.zeros((2, 12, 12), dtype=np.bool_)
     region[0, :6], region[1, 5:] = True, True  # row 5 alone is in both
-    predicted = grey(10, 10)
+    predicted = gray(10, 10)
     predicted[1, 5] = 14
     predicted[1, 8] = 200
-    assert flicker(predicted, grey(10, 10), region) == 4.0
+    assert flicker(predicted, gray(10, 10), region) == 4.0
 
 
 def test_frechet_distance_of_normal_distributions() -> None:

@@ -29,7 +29,7 @@ def test_a_pixel_more_is_a_change() -> None:
 
 
 def test_change_that_the_truth_has_is_no_fault() -> None:
-    truth = strip((4, 8), (4, 9))  # its centre moves by half a pixel, rounded up
+    truth = strip((4, 8), (4, 9))  # its center moves by half a pixel, rounded up
     moved = 1 - 4 / 5  # of (5, 9) and (4, 9)
     assert instability(truth, truth).tolist() == [0.0]
     # The prediction is gone in the second frame: its change is 1, of which the truth has a fifth.
@@ -37,7 +37,7 @@ def test_change_that_the_truth_has_is_no_fault() -> None:
 
 
 def test_what_leaves_the_frame_is_no_change() -> None:
-    truth = strip((0, 6), (0, 4))  # moves left by a pixel: centres at 2.5 and 1.5
+    truth = strip((0, 6), (0, 4))  # moves left by a pixel: centers at 2.5 and 1.5
     # The prediction moves left with it, out of the frame.
     assert instability(strip((0, 8), (0, 7)), truth).tolist() == [0.0]
 

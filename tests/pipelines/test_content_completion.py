@@ -22,7 +22,7 @@ from amodal_diffusion.types import BoolArray, VideoClip
 from tests.factories import SAMPLING, moving_square
 from tests.propagation.moving import FRAMES, Moving, moving
 
-GREY = 120
+GRAY = 120
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +32,13 @@ def truth() -> Moving:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A network that paints everything grey; first frames of the windows that it is asked about."""
+    """A network that paints everything gray; first frames of the windows that it is asked about."""
     starts: list[int] = []
 
     def paint(_: object, requests: Sequence[WindowRequest], config: SamplingConfig, **__: object) -> list[Tensor]:
         starts.extend(request.start for request in requests)
-        grey = GREY / 127.5 - 1
-        return [torch.full((1, len(request.modal), 3, config.height, config.width), grey) for request in requests]
+        gray = GRAY / 127.5 - 1
+        return [torch.full((1, len(request.modal), 3, config.height, config.width), gray) for request in requests]
 
     monkeypatch.setattr(content_completion, "sample_windows", paint)
     return starts
@@ -92,7 +92,7 @@ def test_a_frame_keeps_its_visible_pixels_and_is_composed_with_the_mask(
         assert np.array_equal(painted(entry)[seen], truth.rgb[frame][seen])
         assert np.array_equal(result.amodal_rgb[0][truth.amodal[frame]], painted(entry)[truth.amodal[frame]])
         assert (result.amodal_rgb[0][~truth.amodal[frame]] == 255).all()
-        assert (painted(entry)[truth.hidden[frame]] == GREY).all() == (not color_propagation)
+        assert (painted(entry)[truth.hidden[frame]] == GRAY).all() == (not color_propagation)
 
 
 def test_propagated_colors_are_better_and_are_counted(
@@ -102,7 +102,7 @@ def test_propagated_colors_are_better_and_are_counted(
     for frame, entry in enumerate(found):
         hidden = truth.hidden[frame]
         wanted = truth.whole[frame][hidden].astype(float)
-        assert np.abs(painted(entry)[hidden] - wanted).mean() < 0.6 * np.abs(GREY - wanted).mean()
+        assert np.abs(painted(entry)[hidden] - wanted).mean() < 0.6 * np.abs(GRAY - wanted).mean()
     assert asked == [0]
     assert sum(entry.hidden for entry in found) == truth.hidden.sum()
     assert 0.5 * truth.hidden.sum() < sum(entry.propagated for entry in found) <= truth.hidden.sum()
@@ -136,7 +136,7 @@ def test_where_nothing_was_ever_visible_the_painting_stays(
     found = completed(content, segmented(truth, truth.amodal, visible=False, depth=False), color_propagation=True)
     assert asked == [0]
     for frame, entry in enumerate(found):
-        assert (painted(entry)[truth.amodal[frame]] == GREY).all()
+        assert (painted(entry)[truth.amodal[frame]] == GRAY).all()
         assert (entry.hidden, entry.propagated) == (truth.amodal[frame].sum(), 0.0)
 
 
@@ -165,10 +165,10 @@ def test_colors_of_overlapping_windows_cross_fade(
         first, second = windows[0][frame], windows[1][frame - 3]
         assert first is not None
         assert second is not None
-        hidden, grey = truth.hidden[frame], np.full_like(truth.rgb[frame], GREY)
-        faded = blend_colors(grey, hidden, first.faded(second, share), weight=1.0)
+        hidden, gray = truth.hidden[frame], np.full_like(truth.rgb[frame], GRAY)
+        faded = blend_colors(gray, hidden, first.faded(second, share), weight=1.0)
         assert np.array_equal(painted(found[frame])[hidden], faded[hidden])
-        assert (faded != blend_colors(grey, hidden, first, weight=1.0)).any()
+        assert (faded != blend_colors(gray, hidden, first, weight=1.0)).any()
 
 
 def test_colors_that_one_window_knows_alone_are_taken_from_it() -> None:
@@ -185,23 +185,23 @@ def test_colors_that_one_window_knows_alone_are_taken_from_it() -> None:
     assert known[3].sure == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(("weight", "expected"), [(0.0, 40), (0.25, 60), (1.0, GREY)])
+@pytest.mark.parametrize(("weight", "expected"), [(0.0, 40), (0.25, 60), (1.0, GRAY)])
 def test_painting_and_nearby_colors_are_blended_where_no_frame_shows_the_color(weight: float, expected: int) -> None:
     hidden = np.array([[True, True, False]])
     colors = HiddenColors(
         np.full((2, 3), 200, np.float32), np.array([0, 1], np.float32), np.full((2, 3), 40, np.float32)
     )
-    grey = np.full((1, 3, 3), GREY, np.uint8)
-    blended = blend_colors(grey, hidden, colors, weight=weight)
-    assert blended[0, :, 0].tolist() == [expected, 200, GREY]
-    assert (grey == GREY).all()
+    gray = np.full((1, 3, 3), GRAY, np.uint8)
+    blended = blend_colors(gray, hidden, colors, weight=weight)
+    assert blended[0, :, 0].tolist() == [expected, 200, GRAY]
+    assert (gray == GRAY).all()
 
 
 def test_color_propagation_through_the_completer(content_only: AmodalCompleter, truth: Moving) -> None:
     clip = VideoClip(truth.rgb, truth.modal, fps=8.0)
 
     def paint(**changes: Any) -> tuple[float, float]:
-        """Mean error of hidden colors in grey levels, and how many of them are propagated."""
+        """Mean error of hidden colors in gray levels, and how many of them are propagated."""
         objects = [ObjectStream()]
         frames = ([frame] for frame in clip_frames(clip, truth.depth, truth.amodal))
         config = content_only.config(num_frames=FRAMES, num_inference_steps=1, height=16, width=32, **changes)
@@ -227,4 +227,4 @@ def test_outside_a_crop_a_frame_is_white(content: ContentCompletionPipeline, ask
     assert asked == [0]
     colors = painted(found[0])
     assert (colors[40:] == 255).all()
-    assert (colors[16, 6:12] == GREY).all()  # hidden, below the square and inside the crop
+    assert (colors[16, 6:12] == GRAY).all()  # hidden, below the square and inside the crop

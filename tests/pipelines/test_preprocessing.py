@@ -80,13 +80,13 @@ def test_resampling_as_cv2_is_bilinear_without_antialiasing(height: int, width: 
     np.testing.assert_allclose(depth[0, 0].numpy(), bilinear(shown.depth, (32, 64)), atol=1e-5)
 
 
-def test_only_stretched_masks_have_grey_edges() -> None:
+def test_only_stretched_masks_have_gray_edges() -> None:
     clip = moving_square(2, 48, 80)
     frames = list(clip_frames(clip))
-    for fit, grey in (("stretch", True), ("letterbox", False), ("crop", False)):
+    for fit, gray in (("stretch", True), ("letterbox", False), ("crop", False)):
         modal, guide = preprocess_segmentation(frames, replace(CONFIG, fit=fit))
         assert modal.shape == (2, 1, 32, 64)
-        assert bool((modal.abs() < 1).any()) == grey
+        assert bool((modal.abs() < 1).any()) == gray
         assert guide is None
 
 

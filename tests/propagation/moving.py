@@ -44,7 +44,7 @@ def moving(*, step: float = 3.3, brighter: float = 0.0) -> Moving:
 
     Args:
         step: pixels that the object goes on in a frame.
-        brighter: grey levels that each frame is brighter than the one before.
+        brighter: gray levels that each frame is brighter than the one before.
     """
     placements = np.asarray([[30.0 + 0.3 * at, 33.0 + step * at, 0.0, 0.03 * at] for at in range(FRAMES)])
     whole = np.zeros((FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8)

@@ -18,7 +18,7 @@ def found_in(clip: Moving, *, with_depth: bool = True) -> list[HiddenColors]:
 
 
 def error(clip: Moving, found: list[HiddenColors]) -> float:
-    """Root of the mean squared error where any frame shows what is hidden, in grey levels."""
+    """Root of the mean squared error where any frame shows what is hidden, in gray levels."""
     wrong = [
         (colors.copied - clip.whole[frame][clip.hidden[frame]])[colors.sure > 0] for frame, colors in enumerate(found)
     ]

@@ -1,4 +1,4 @@
-"""What other frames show of an object is laid over each frame, in grey."""
+"""What other frames show of an object is laid over each frame, in gray."""
 
 from __future__ import annotations
 

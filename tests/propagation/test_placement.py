@@ -55,5 +55,5 @@ def test_between_pixels_those_that_count_are_mixed() -> None:
 
 def test_cells_and_pixels_have_the_same_places() -> None:
     placement = np.asarray([[4.0, 1.0, 0.2, 0.1]])
-    np.testing.assert_allclose(in_cells(placement, 3), [[1.0, 0.0, 0.2, 0.1]])  # the centre of the cell of rows 3 to 5
+    np.testing.assert_allclose(in_cells(placement, 3), [[1.0, 0.0, 0.2, 0.1]])  # the center of the cell of rows 3 to 5
     np.testing.assert_allclose(in_pixels(in_cells(placement, 3), 3), placement)

@@ -50,18 +50,18 @@ def test_color_counts_in_the_loss() -> None:
         for output in (vae.decoder.conv_out, vae.decoder.time_conv_out):
             output.weight.zero_()
             output.bias.zero_()
-        grey, red = torch.zeros(1, 1, 3, 16, 16), torch.zeros(1, 1, 3, 16, 16)
+        gray, red = torch.zeros(1, 1, 3, 16, 16), torch.zeros(1, 1, 3, 16, 16)
         red[:, :, 0] = 1.0
         losses = {
             (weight, name): float(
                 ReconstructionLoss(vae, replace(VAE_SETTINGS, kl_weight=0.0, color_weight=weight))(video)
             )
             for weight in (0.0, 3.0)
-            for name, video in (("grey", grey), ("red", red))
+            for name, video in (("gray", gray), ("red", red))
         }
-    assert losses[0.0, "grey"] == losses[3.0, "grey"] == 0
+    assert losses[0.0, "gray"] == losses[3.0, "gray"] == 0
     assert losses[0.0, "red"] == pytest.approx(2 / 3)  # |1| / 3 + 1^2 / 3
-    # Off grey by 2/3, -1/3, -1/3: mean absolute 4/9, mean square 2/9.
+    # Off gray by 2/3, -1/3, -1/3: mean absolute 4/9, mean square 2/9.
     assert losses[3.0, "red"] == pytest.approx(2 / 3 + 3 * (4 / 9 + 2 / 9))
 
 

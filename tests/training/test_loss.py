@@ -173,7 +173,7 @@ def test_pixels_of_a_known_answer_cost_nothing_and_frames_are_drawn() -> None:
     assert PixelLoss(decode, 1.0, 99)(target, target, generators(0, 1)).shape[1] == FRAMES
 
 
-def test_decoded_frames_are_neighbours_in_their_order() -> None:
+def test_decoded_frames_are_neighbors_in_their_order() -> None:
     seen: list[Tensor] = []
 
     def decode(values: Tensor) -> Tensor:

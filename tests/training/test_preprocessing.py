@@ -68,7 +68,7 @@ def test_stage_1_trains_on_what_it_sees_in_use(
     assert trained_on.guide_present.tolist() == [with_depth]
     assert torch.equal(trained_on.guide[0], torch.zeros_like(modal) if guide is None else guide)
     assert (guide is not None) is with_depth
-    if temporal_prior:  # it shows in grey what is hidden
+    if temporal_prior:  # it shows in gray what is hidden
         assert ((modal > -1) & (modal < 0)).any()
 
 

@@ -26,7 +26,7 @@ from amodal_diffusion.training.validation import Prediction, Validator, rows
 from amodal_diffusion.types import STAGES, AmodalResult, InputError, Stage, VideoClip
 from tests.training.conftest import MakeSettings
 
-GREY, GAP = 128, 2
+GRAY, GAP = 128, 2
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_figures_and_picture(make_settings: MakeSettings, stage: Stage, names: s
     picture = np.asarray(Image.open(settings.output / "validation/00000007.png"))
     assert picture.shape == (4 * 16 + 3 * GAP, 4 * 32 + 3 * GAP, 3)
     assert np.array_equal(picture, first.picture)
-    assert (picture[:, 32 : 32 + GAP] == GREY).all()
+    assert (picture[:, 32 : 32 + GAP] == GRAY).all()
 
 
 def test_both_protocols_are_measured(make_settings: MakeSettings) -> None:
