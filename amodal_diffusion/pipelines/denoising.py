@@ -162,10 +162,8 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         # 1. Check what came in
         self._check_inputs(modal, guide, latents)
         device = self._execution_device
-        batch, frames, _, height, width = modal.shape
-        runs = [decoded] * batch if isinstance(decoded, slice) else list(decoded)
-        if len(runs) != batch or not all(range(frames)[run] for run in runs):
-            raise InputError(f"decoded: expected a run of some of {frames} frames, or {batch} runs, got {decoded}")
+        batch, frames = modal.shape[:2]
+        runs = _frames_to_decode(decoded, batch=batch, frames=frames)
         modal = modal.to(device, torch.float32)
         guide = guide if guide is None else guide.to(device, torch.float32)
 
@@ -188,10 +186,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         )
         set_noise_levels(scheduler, sampling.num_inference_steps, device=device)
         if latents is None:
-            factor = spatial_factor(self.vae)
-            shape = (batch, frames, LATENT_CHANNELS, height // factor, width // factor)
-            generators = generator if isinstance(generator, torch.Generator | None) else list(generator)
-            latents = randn_tensor(shape, generator=generators, device=device, dtype=torch.float32)
+            latents = self._draw_latents(modal.shape, generator)
         latents = latents.to(device, torch.float32) * scheduler.init_noise_sigma
 
         # 4. Denoise; latents stay float32 whatever the network's dtype
@@ -209,12 +204,19 @@ class ConditionedVideoPipeline(DiffusionPipeline):
                 bar.update()
 
         # 5. Decode
-        video = torch.zeros(batch, frames, 3, height, width, device=device)
+        video = torch.zeros(batch, frames, 3, *modal.shape[3:], device=device)
         for row, run in enumerate(runs):
             clip = decode_latents(self.vae, latents[row : row + 1, run], decode_chunk_size=sampling.decode_chunk_size)
             video[row, run] = clip[0].clamp(-1.0, 1.0)
         self.maybe_free_model_hooks()
         return ConditionedVideoOutput(video=video, latents=latents)
+
+    def _draw_latents(self, shape: torch.Size, generator: Generators | None) -> Tensor:
+        """Initial noise of unit variance, float32 ``[B, F, 4, h, w]``, for pixels of a shape ``[B, F, C, H, W]``."""
+        factor = spatial_factor(self.vae)
+        latent_shape = (*shape[:2], LATENT_CHANNELS, shape[3] // factor, shape[4] // factor)
+        generators = generator if isinstance(generator, torch.Generator | None) else list(generator)
+        return randn_tensor(latent_shape, generator=generators, device=self._execution_device, dtype=torch.float32)
 
     def _predict(self, scaled: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
         """Run the network on all rows; float32 ``[rows, F, 4, h, w]``, rows in the order of the conditions."""
@@ -256,6 +258,14 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         wanted = (batch, frames, LATENT_CHANNELS, height // factor, width // factor)
         if latents is not None and tuple(latents.shape) != wanted:
             raise InputError(f"latents: expected {list(wanted)}, got {list(latents.shape)}")
+
+
+def _frames_to_decode(decoded: slice | Sequence[slice], *, batch: int, frames: int) -> list[slice]:
+    """The run of frames of each clip whose video is wanted."""
+    runs = [decoded] * batch if isinstance(decoded, slice) else list(decoded)
+    if len(runs) != batch or not all(range(frames)[run] for run in runs):
+        raise InputError(f"decoded: expected a run of some of {frames} frames, or {batch} runs, got {decoded}")
+    return runs
 
 
 def _with_unconditional_rows(conditions: Conditions, sampling: SamplingConfig) -> Conditions:
