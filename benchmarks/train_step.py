@@ -172,7 +172,8 @@ class Bench:
 
     @cached_property
     def vae(self) -> AutoencoderKLTemporalDecoder:
-        """With random weights."""
+        """With the same random weights in every process, so that each finds the clips that another has encoded."""
+        torch.manual_seed(0)
         levels = len(self.size.vae)
         vae = AutoencoderKLTemporalDecoder(
             block_out_channels=self.size.vae, down_block_types=("DownEncoderBlock2D",) * levels, layers_per_block=2
