@@ -62,7 +62,7 @@ def test_a_table_of_solvers(tmp_path: Path) -> None:
     assert float(table[0][4]) == 1.0
     passes = {row[0]: int(row[1]) for row in table}
     assert passes["heun 2"] == 3
-    assert passes["dpmpp 2, views 4"] == 8
+    assert passes["dpmpp 2, tta 4"] == 8
     assert passes["dpmpp 2, guidance 1.5, all steps"] == 4
 
 

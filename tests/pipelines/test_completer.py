@@ -271,7 +271,7 @@ def test_presets_choose_and_choices_beat_them(completer: AmodalCompleter) -> Non
         ("num_inference_step", "num_inference_steps"),
         ("mask_filter", "mask_filters"),
         ("crop_scal", "crop_scale"),
-        ("color_propagation", "color_propagation"),
+        ("color_propagate", "color_propagation"),
         ("hight", "height"),
     ],
 )
