@@ -30,10 +30,11 @@ def encode(settings: PrecomputeSettings) -> bool:
     ahead = Tracks(settings, storage, components) if of_tracks else Scenes(settings, storage, components)
 
     # 4. Encode what is missing. An entry's name is a digest of all that it follows from, so none is out of date.
+    sound = True
     if settings.verify:
         sound = verify(ahead, storage, accelerator)
     else:
-        sound = fill(ahead, storage, accelerator, skip_bad=settings.on_bad_sample == "skip")
+        fill(ahead, storage, accelerator, skip_bad=settings.on_bad_sample == "skip")
 
     # 5. End together.
     accelerator.wait_for_everyone()

@@ -139,7 +139,7 @@ def use_attention(unet: UNetSpatioTemporalConditionModel, attention: Attention, 
             raise InputError(
                 f"{option}: xformers is not installed; pip install 'amodal-diffusion[xformers]', or give sdpa"
             ) from error
-        except (ValueError, NotImplementedError) as error:  # it has kernels for GPUs alone
+        except (ValueError, NotImplementedError) as error:  # xformers has kernels for GPUs alone
             raise InputError(f"{option}: xformers does not run here ({error}); give sdpa") from error
 
 

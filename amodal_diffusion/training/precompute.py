@@ -91,10 +91,11 @@ def precompute(settings: PrecomputeSettings) -> bool:
     components.image_encoder.to(accelerator.device)
     of_tracks = settings.data.annotations is not None
     ahead = Tracks(settings, storage, components) if of_tracks else Scenes(settings, storage, components)
+    sound = True
     if settings.verify:
         sound = verify(ahead, storage, accelerator)
     else:
-        sound = fill(ahead, storage, accelerator, skip_bad=settings.on_bad_sample == "skip")
+        fill(ahead, storage, accelerator, skip_bad=settings.on_bad_sample == "skip")
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return sound
@@ -254,7 +255,7 @@ def _track_bytes(settings: TrainingSettings, components: StageComponents, *, wit
     return _FLOAT32 * data.frames * (latents + tokens + depth)
 
 
-def fill(ahead: Ahead, storage: TensorCache, accelerator: Accelerator, *, skip_bad: bool) -> bool:
+def fill(ahead: Ahead, storage: TensorCache, accelerator: Accelerator, *, skip_bad: bool) -> None:
     """Encode what is missing or damaged; all processes call this together and share the clips.
 
     Args:
@@ -263,15 +264,11 @@ def fill(ahead: Ahead, storage: TensorCache, accelerator: Accelerator, *, skip_b
         accelerator: of this process.
         skip_bad: whether a clip that cannot be read is left out with a warning.
 
-    Returns:
-        True.
-
     Raises:
         InputError: in every process, if the disk has too little room, or a clip cannot be read and is not left out.
     """
     main_first(accelerator, lambda: announce(storage.folder, clips=len(ahead), clip_bytes=ahead.clip_bytes))
     together(lambda: _fill(ahead, storage, accelerator, skip_bad=skip_bad))
-    return True
 
 
 @torch.no_grad()
