@@ -12,9 +12,8 @@ from amodal_diffusion.config import (
     BeyondPaper,
     Preset,
     SamplingConfig,
-    renamed_of_format_1,
-    sampling_of_format_1,
 )
+from amodal_diffusion.format_1 import renamed_of_format_1, sampling_of_format_1
 from amodal_diffusion.models.weights import read_json
 from amodal_diffusion.types import STAGES, InputError, Stage
 
