@@ -35,7 +35,7 @@ def run(args: Namespace) -> int:
         InputError: in a process on its own, as :func:`~amodal_diffusion.evaluation.evaluate.evaluate`; in a launch,
             the main process prints the error.
     """
-    from amodal_diffusion.completion.libraries import quieten_libraries
+    from amodal_diffusion.models.libraries import quieten_libraries
 
     settings = read_options(EvaluationSettings, args)
     quieten_libraries(quiet=settings.quiet)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amodal_diffusion.completion.clip import complete_clip
-from amodal_diffusion.completion.libraries import quieten_libraries
 from amodal_diffusion.completion.networks import Networks
 from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.data.clip_list import ClipEntry, read_clip_list
 from amodal_diffusion.io.atomic import write_text
 from amodal_diffusion.io.result_folder import holds_results
+from amodal_diffusion.models.libraries import quieten_libraries
 from amodal_diffusion.types import InputError
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from amodal_diffusion.completion.depth import load_estimator
-from amodal_diffusion.completion.libraries import quieten_libraries
 from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.completion.segmentation import open_segmenter
+from amodal_diffusion.models.libraries import quieten_libraries
 from amodal_diffusion.types import STAGES, Stage
 
 if TYPE_CHECKING:

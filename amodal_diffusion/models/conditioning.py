@@ -6,16 +6,15 @@ attends to the tokens of all frames, and the time ids are (fps, motion bucket, n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
-from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import (
-    _resize_with_antialiasing,
-)
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
+from transformers.utils import logging
 
 from amodal_diffusion.models.latents import Autoencoder, encode_video
 
@@ -155,7 +154,7 @@ def clip_tokens(image_encoder: CLIPVisionModelWithProjection, video: Tensor) -> 
         tokens = []
         for chunk in clip.split(frames):
             pixels = chunk.to(image_encoder.device, torch.float32).contiguous()
-            pixels = _resize_with_antialiasing(pixels, (size, size)).expand(-1, 3, -1, -1)
+            pixels = _svd_resize()(pixels, (size, size)).expand(-1, 3, -1, -1)
             pixels = ((pixels + 1) / 2 - mean) / std
             tokens.append(image_encoder(pixels.to(image_encoder.dtype)).image_embeds.float())
         clips.append(torch.cat(tokens))
@@ -187,3 +186,16 @@ def drop_conditions(conditions: Conditions, probability: float, *, generator: to
 def unconditional(conditions: Conditions) -> Conditions:
     """The same time ids with latents and tokens of zero: the lower row of guidance."""
     return replace(conditions, latents=torch.zeros_like(conditions.latents), tokens=torch.zeros_like(conditions.tokens))
+
+
+@cache
+def _svd_resize() -> Callable[[Tensor, tuple[int, int]], Tensor]:
+    """The resizing of SVD's pipeline, imported without its warning about torchvision, which resizing does not need."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import _resize_with_antialiasing
+    finally:
+        logging.set_verbosity(verbosity)
+    resize: Callable[[Tensor, tuple[int, int]], Tensor] = _resize_with_antialiasing
+    return resize

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from amodal_diffusion.config import dump_settings
 from amodal_diffusion.data.occluders import Occlusion
+from amodal_diffusion.models.libraries import quieten_libraries
 from amodal_diffusion.training.checkpoints import Progress
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import InputError, UInt8Array
@@ -155,7 +156,8 @@ REFUSED = 2
 
 
 def log_to_terminal() -> None:
-    """Print what is logged from now on, with the time."""
+    """Print log lines with their time; diffusers and transformers report errors alone."""
+    quieten_libraries(quiet=False)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("accelerate").setLevel(logging.WARNING)
 
