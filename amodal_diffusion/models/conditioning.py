@@ -184,7 +184,7 @@ def drop_conditions(conditions: Conditions, probability: float, *, generator: to
 
 
 def unconditional(conditions: Conditions) -> Conditions:
-    """The same time ids with latents and tokens of zero: the lower row of guidance."""
+    """The same time ids with latents and tokens of zero: the unconditional row of guidance."""
     return replace(conditions, latents=torch.zeros_like(conditions.latents), tokens=torch.zeros_like(conditions.tokens))
 
 

@@ -64,7 +64,9 @@ def test_the_benchmark_of_the_guide_fits_the_registry(tmp_path: Path, monkeypatc
     monkeypatch.setitem(registry.FILE_BENCHMARKS, "npz", (names["open_npz"], ()))
     monkeypatch.setattr(registry, "BENCHMARKS", (*registry.BENCHMARKS, "npz"))
     (item, *_) = samples.objects()
-    np.savez(tmp_path / "clip.npz", rgb=samples.frames(), modal=item.modal, amodal=item.amodal)
+    np.savez(
+        tmp_path / "clip.npz", rgb=samples.frames(), modal=item.modal, amodal=item.amodal, depth=samples.nearness()
+    )
     benchmark = open_benchmark("npz", data=tmp_path)
     track = benchmark.track(0)
     assert isinstance(track, MaskTarget)
