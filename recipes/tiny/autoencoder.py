@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -17,7 +15,6 @@ from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from diffusers import AutoencoderKLTemporalDecoder
 from einops import rearrange
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.frames.crop import ObjectCrop, crop_centers
@@ -27,6 +24,7 @@ from amodal_diffusion.models.hub import load_vae
 from amodal_diffusion.models.latents import decode_latents, encode_video
 from amodal_diffusion.models.saving import save_network
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from recipes.tiny.loop import end, train_steps
 
 SCENE_HEIGHT, SCENE_WIDTH = 64, 128
 """Pixels of the scenes that crops are cut from."""
@@ -93,38 +91,6 @@ class AutoencoderSettings:
             raise InputError(f"crop, height, width: expected multiples of {factor}, the autoencoder's factor")
         if self.crop[0] > self.height or self.crop[1] > self.width:
             raise InputError(f"crop: expected at most {self.height}x{self.width}, got {self.crop[0]}x{self.crop[1]}")
-
-
-def cosine_schedule(step: int, steps: int) -> float:
-    """Share of the peak learning rate at a step: up over the first 2 % of the steps, then down to 0 as a cosine."""
-    warmup = max(1, steps // 50)
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1.0 + float(np.cos(np.pi * (step - warmup) / max(1, steps - warmup))))
-
-
-def save_state(accelerator: Accelerator, out: Path, step: int) -> None:
-    """Write the state beside the others and rename it; then the others go."""
-    final = out / "checkpoints" / f"{step:08d}"
-    partial = final.with_name(f"{final.name}.partial")
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(partial))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        partial.rename(final)
-        for other in final.parent.iterdir():
-            if other != final:
-                shutil.rmtree(other)
-    accelerator.wait_for_everyone()
-
-
-def load_newest_state(accelerator: Accelerator, out: Path) -> int:
-    """Load the run's newest state, if there is one; the first step to do."""
-    folders = sorted(path for path in (out / "checkpoints").glob("*") if path.name.isdigit())
-    if not folders:
-        return 0
-    accelerator.load_state(str(folders[-1]))
-    return int(folders[-1].name)
 
 
 Kind = Literal["mask", "depth", "whole", "modal", "frame"]
@@ -360,42 +326,16 @@ def train_autoencoder(settings: AutoencoderSettings) -> dict[str, float]:
     logger.info("process %d of %d", accelerator.process_index + 1, accelerator.num_processes)
     set_seed(settings.seed)
     vae = build_vae(settings)
-    objective: nn.Module = ReconstructionLoss(vae, settings)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
-    schedule = LambdaLR(optimizer, lambda step: cosine_schedule(step, settings.steps))
-    objective, optimizer = accelerator.prepare(objective, optimizer)
-    accelerator.register_for_checkpointing(schedule)
-    first = load_newest_state(accelerator, settings.out)
-    clips = load_clips(
-        settings,
-        split="train",
-        indices=range(accelerator.process_index, settings.clips, accelerator.num_processes),
-    )
-    started = time.monotonic()
-    for step in range(first, settings.steps):
-        rng = np.random.default_rng([settings.seed, accelerator.process_index, step])
-        video = draw_batch(clips, settings, rng, whole_frames=step >= 0.9 * settings.steps).to(accelerator.device)
-        loss = objective(video)
-        if not torch.isfinite(loss):
-            raise InputError(f"step {step + 1}: the loss is {loss.item()}; go on with --mixed-precision no")
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(objective.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        if (step + 1) % 100 == 0 and accelerator.is_main_process:
-            speed = (step + 1 - first) / (time.monotonic() - started)
-            logger.info("step %d of %d, loss %.4f, %.2f steps/s", step + 1, settings.steps, loss.item(), speed)
-        if (step + 1) % settings.save_every == 0:
-            save_state(accelerator, settings.out, step + 1)
-    accelerator.wait_for_everyone()
-    figures: dict[str, float] = {}
-    if accelerator.is_main_process:
-        figures = measure_and_export(vae, clips, settings)
-    accelerator.wait_for_everyone()
-    del objective  # before the group of processes ends, see run.train
-    accelerator.free_memory()
-    accelerator.end_training()
+    share = range(accelerator.process_index, settings.clips, accelerator.num_processes)
+    clips = load_clips(settings, split="train", indices=share)
+
+    def draw(step: int, rng: np.random.Generator) -> tuple[Tensor]:
+        video = draw_batch(clips, settings, rng, whole_frames=step >= 0.9 * settings.steps)
+        return (video.to(accelerator.device),)
+
+    train_steps(accelerator, ReconstructionLoss(vae, settings), settings, draw=draw)
+    figures = measure_and_export(vae, clips, settings) if accelerator.is_main_process else {}
+    end(accelerator)
     return figures
 
 

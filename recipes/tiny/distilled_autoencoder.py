@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers import AutoencoderTiny
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from amodal_diffusion.config import BeyondPaper, SamplingConfig
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
@@ -28,7 +26,8 @@ from amodal_diffusion.models.latents import Autoencoder, decode_latents, encode_
 from amodal_diffusion.models.saving import save_network
 from amodal_diffusion.training.dataset import ClipPreprocessing
 from amodal_diffusion.types import InputError
-from recipes.tiny.autoencoder import SCENE_HEIGHT, SCENE_WIDTH, cosine_schedule, load_newest_state, save_state
+from recipes.tiny.autoencoder import SCENE_HEIGHT, SCENE_WIDTH
+from recipes.tiny.loop import end, train_steps
 
 logger = logging.getLogger(__name__)
 
@@ -115,31 +114,13 @@ def distill_autoencoder(settings: DistillationSettings) -> dict[str, float]:
     logger.info("process %d of %d", accelerator.process_index + 1, accelerator.num_processes)
     set_seed(settings.seed)
     student = build_student(settings, teacher)
-    objective: nn.Module = DistillationLoss(student)
-    optimizer = torch.optim.AdamW(student.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
-    schedule = LambdaLR(optimizer, lambda step: cosine_schedule(step, settings.steps))
-    objective, optimizer = accelerator.prepare(objective, optimizer)
-    accelerator.register_for_checkpointing(schedule)
-    first = load_newest_state(accelerator, settings.out)
     share = range(accelerator.process_index, settings.clips, accelerator.num_processes)
     examples = prepare_examples(teacher.to(accelerator.device), settings, share, autocast=accelerator.autocast)
-    started = time.monotonic()
-    for step in range(first, settings.steps):
-        rng = np.random.default_rng([settings.seed, accelerator.process_index, step])
-        loss = objective(*draw_examples(examples, settings.batch_size, rng, accelerator.device))
-        if not torch.isfinite(loss):
-            raise InputError(f"step {step + 1}: the loss is {loss.item()}; go on with --mixed-precision no")
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(objective.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        if (step + 1) % 100 == 0 and accelerator.is_main_process:
-            speed = (step + 1 - first) / (time.monotonic() - started)
-            logger.info("step %d of %d, loss %.4f, %.2f steps/s", step + 1, settings.steps, loss.item(), speed)
-        if (step + 1) % settings.save_every == 0:
-            save_state(accelerator, settings.out, step + 1)
-    accelerator.wait_for_everyone()
+
+    def draw(_: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
+        return draw_examples(examples, settings.batch_size, rng, accelerator.device)
+
+    train_steps(accelerator, DistillationLoss(student), settings, draw=draw)
     figures: dict[str, float] = {}
     if accelerator.is_main_process:
         student.eval()
@@ -147,10 +128,7 @@ def distill_autoencoder(settings: DistillationSettings) -> dict[str, float]:
         save_network(student, settings.out / "vae")
         (settings.out / "figures.json").write_text(json.dumps(figures, indent=2), encoding="utf-8")
         logger.info("validation scenes: %s", figures)
-    accelerator.wait_for_everyone()
-    del objective  # before the group of processes ends, see run.train
-    accelerator.free_memory()
-    accelerator.end_training()
+    end(accelerator)
     return figures
 
 
