@@ -36,7 +36,8 @@ class PageTask:
         num_frames: length of the clip.
         num_objects: objects in the masks, at least 1.
         seed: the same seed gives the same result.
-        samples: predictions of each object's amodal mask, at least 1; above 1 the results show where they differ.
+        samples: predictions of each object's amodal mask, the checkpoint's number when None; above 1 the results show
+            where they differ.
     """
 
     clip: Path
@@ -46,7 +47,7 @@ class PageTask:
     num_frames: int
     num_objects: int
     seed: int
-    samples: int
+    samples: int | None
 
 
 class PageCompleter:
@@ -93,9 +94,11 @@ class PageCompleter:
             sampling=replace(self._request.sampling, seed=task.seed, samples=task.samples),
         )
         completer = self._networks.completer
+        config = self._networks.config(request)
         # On a CPU the samples of a window are passes of their own, elsewhere rows of one pass.
-        samples = task.samples if completer.device == "cpu" else 1
-        total = task.num_objects * samples * count_passes(self._networks.config(request), task.num_frames)
+        first = config.amodal_segmentation
+        samples = first.samples if first is not None and completer.device == "cpu" else 1
+        total = task.num_objects * samples * count_passes(config, task.num_frames)
         done = 0
 
         def count(_: Stage) -> None:

@@ -165,7 +165,15 @@ class _ResultsPart:
             self.stop = gr.Button("Stop", variant="stop", elem_id="stop", scale=1)
             self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, scale=1, min_width=90)
             self.samples = gr.Number(
-                1, label="Samples", precision=0, minimum=1, maximum=8, scale=1, min_width=90, elem_id="samples"
+                None,
+                label="Samples",
+                placeholder="model's",
+                precision=0,
+                minimum=1,
+                maximum=8,
+                scale=1,
+                min_width=90,
+                elem_id="samples",
             )
         status = gr.Markdown("Load an example or upload a clip to begin.", elem_id="status")
         viewer = gr.HTML(_WAITING, elem_id="viewer", js_on_load=None)
