@@ -80,7 +80,7 @@ class EntryIndex:
             raise InputError(f"{annotations}: expected at least one track, got an empty list")
 
     def __len__(self) -> int:
-        """Number of tracks."""
+        """Number of entries."""
         return self._length
 
     def __getstate__(self) -> dict[str, Any]:

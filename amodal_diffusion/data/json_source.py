@@ -127,7 +127,7 @@ def _video_track(entry: object, videos: Mapping[object, _Video], keys: JsonKeys,
     def masks(key: str) -> list[Rle | None]:
         values = entry[key]
         if not isinstance(values, list) or len(values) != len(video.names):
-            raise InputError(f"{where}: {key}: expected a list of {len(video.names)} masks, one a frame, or null")
+            raise InputError(f"{where}: {key}: expected a list of {len(video.names)} masks, one per frame, or null")
         return [_mask(value, video.size, f"{where}: {key}: {frame}") for frame, value in enumerate(values)]
 
     object_key = _key(entry, keys.object, (*OBJECT_KEYS, "id"), "object", where)
@@ -199,7 +199,7 @@ def _row(
 def _image_track(rows: Sequence[tuple[Any, ...]], frames: Sequence[_Image], number: int, *, where: str) -> VideoObject:
     positions = [row[2] for row in rows]
     if len(set(positions)) != len(positions):
-        raise InputError(f"{where}: expected one annotation an image, got two in one; give each object its own number")
+        raise InputError(f"{where}: expected one annotation per image, got two in one; give each object its own number")
     sizes = {frames[position].size for position in positions}
     if len(sizes) > 1:
         raise InputError(f"{where}: expected frames of one size, got {' and '.join(map(str, sorted(sizes)))}")

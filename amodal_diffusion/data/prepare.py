@@ -200,7 +200,7 @@ def _why_not(clip: Sequence[_Frame], settings: ClipSettings) -> str | None:
     if not any(frame.seen for frame in clip):
         return "never visible"
     if sum(frame.whole > 0 for frame in clip) < settings.min_present * len(clip):
-        return "too seldom inside the frame"
+        return "inside the image in too few frames"
     if max(min(frame.box[2], frame.box[3]) for frame in clip) < settings.min_size:
         return "too small"
     return None

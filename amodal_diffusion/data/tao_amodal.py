@@ -131,7 +131,7 @@ def _per_frame(
     values = entry[key]
     frames = len(entry["file_names"])
     if not isinstance(values, list) or len(values) != frames:
-        raise InputError(f"{where}: {key}: expected {frames} values, one a frame, got {values!r:.60}")
+        raise InputError(f"{where}: {key}: expected {frames} values, one per frame, got {values!r:.60}")
     for frame, value in enumerate(values):
         if not right(value):
             raise InputError(f"{where}: {key}: frame {frame}: expected {expected}, got {value!r:.60}")

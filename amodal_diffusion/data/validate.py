@@ -62,12 +62,12 @@ class DatasetReport:
     def summary(self) -> str:
         """Counts, a histogram of occluded shares, and the number of problems, as lines for a terminal."""
         counted = (
-            f"{self.tracks} tracks, {self.frames} frames of objects ({self.hidden_frames} fully hidden), "
+            f"{self.tracks} tracks, {self.frames} object frames ({self.hidden_frames} fully hidden), "
             f"{self.files} files, {self.complete} tracks of which more than 95 % is visible"
         )
         lines = [
             counted,
-            "hidden share of the object, mean over the frames that it is in:",
+            "hidden share of the object, averaged over the frames that contain it:",
         ]
         most = max(1, *self.histogram)
         for place, number in enumerate(self.histogram):

@@ -100,9 +100,9 @@ class WindowStream(Generic[T]):
         self._segments = deque([(0, None)] if segments is None else segments)
         self._count = 0  # items pushed
         self._ended = False
-        self._items: deque[T] = deque(maxlen=size)  # of the segment that is open, the latest
-        self._fresh = 0  # of these, in no window yet
-        self._first = True  # no window of the segment yet
+        self._items: deque[T] = deque(maxlen=size)  # latest items of the open segment
+        self._fresh = 0  # how many of them are in no window yet
+        self._first = True  # whether the segment has no window yet
         self._blender = OverlapBlender()
         self._waiting: deque[T] = deque()  # items without a final value
         self._final: deque[tuple[T, Tensor | None]] = deque()
