@@ -79,7 +79,7 @@ def test_from_clips_to_a_completed_one(tmp_path: Path, monkeypatch: pytest.Monke
     commands = [as_run_by(python, shlex.split(command)) for command in the_commands()]
     printed = {" ".join(command): run(*command, folder=folder) for command in commands}
     (checked,) = (text for command, text in printed.items() if " validate " in command)
-    assert "nothing is wrong" in checked
+    assert "no problems found" in checked
     (encoded,) = (text for command, text in printed.items() if "precompute" in command)
     assert encoded.count("clips of this process") == 2
     for name in ("debug", "debug_content"):

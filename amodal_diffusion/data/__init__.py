@@ -1,1 +1,1 @@
-"""Clips to train and test on: records, samples, procedural scenes."""
+"""Training and test clips: annotation records, samples, data sets."""

@@ -1,4 +1,4 @@
-"""Amodal annotations of single images: files in the layouts of KINS, of COCOA and of those made like them."""
+"""Amodal annotations of single images in the layouts of KINS and COCOA."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class AmodalObject:
     Attributes:
         image_file_name: path of the image, relative to the root of the images.
         size: height and width in pixels.
-        modal: visible part, bool ``[H, W]``.
-        amodal: whole object, bool ``[H, W]``.
+        modal: modal (visible) mask, bool ``[H, W]``.
+        amodal: amodal mask, bool ``[H, W]``.
     """
 
     image_file_name: str
@@ -34,15 +34,15 @@ class AmodalObject:
 
 
 class AmodalImageIndex(EntryIndex):
-    """The objects of an annotation file by number, see `EntryIndex`.
+    """Random access to the objects of an annotation file, see `EntryIndex`.
 
     The file has ``images`` with ``id``, ``file_name``, ``height`` and ``width``, and ``annotations`` with ``image_id``.
-    An annotation is an object, or has a list of them as ``regions``. An object has its whole mask as ``a_segm`` or
-    ``segmentation`` and its visible mask as ``i_segm``, ``inmodal_seg`` or ``visible_mask``; a region without one is
-    all visible. Objects without a visible pixel are left out.
+    An annotation is one object (KINS) or has a list of objects as ``regions`` (COCOA). An object's amodal mask is
+    ``a_segm`` or ``segmentation``; its modal mask is ``i_segm``, ``inmodal_seg`` or ``visible_mask``. A region without
+    a modal mask is fully visible. Objects without a visible pixel are skipped.
 
     Raises:
-        InputError: if the file cannot be read or has not this layout.
+        InputError: if the file cannot be read or does not have this layout.
     """
 
     start = "{"
@@ -52,11 +52,11 @@ class AmodalImageIndex(EntryIndex):
         """Read and check an object.
 
         Args:
-            number: its place among the visible ones, from 0.
+            number: index among the visible objects, from 0.
 
         Raises:
             IndexError: if there is no such object.
-            InputError: if a mask is not as it should be.
+            InputError: if a mask is invalid.
         """
         entry = self.entry(number)
         height, width = entry["size"]
@@ -69,7 +69,7 @@ class AmodalImageIndex(EntryIndex):
         return AmodalObject(entry["file_name"], (height, width), **masks)
 
     def places(self, limit: int | None = None) -> Iterator[str]:
-        """The image's number and the object's place in it, from 0, of each object, as ``IMAGE/PLACE``."""
+        """``IMAGE/PLACE`` of each object: the id of its image and its index in that image, from 0."""
         return (f"{image}/{place}" for image, place in self.values("$.image", "$.place", limit=limit))
 
     def entries(self, file: HashedFile) -> Iterator[Any]:
@@ -97,7 +97,7 @@ class AmodalImageIndex(EntryIndex):
 
 
 def _images(path: Path) -> dict[int | str, dict[str, Any]]:
-    """Name and size of each image by its id."""
+    """File name and size of each image by its id."""
     images: dict[int | str, dict[str, Any]] = {}
     wanted = {"id": int | str, "file_name": str, "height": int, "width": int}
     for number, entry in enumerate(stream_entries(path, "images")):
@@ -110,7 +110,7 @@ def _images(path: Path) -> dict[int | str, dict[str, Any]]:
 
 
 def _objects(entry: Mapping[str, Any], where: str) -> Iterator[tuple[Mapping[str, Any], bool]]:
-    """The objects of an annotation, and whether each is known to be all visible."""
+    """The objects of an annotation, and whether each is known to be fully visible."""
     if "regions" not in entry:
         yield entry, False
         return
@@ -123,7 +123,7 @@ def _objects(entry: Mapping[str, Any], where: str) -> Iterator[tuple[Mapping[str
 
 
 def _value(item: Mapping[str, Any], keys: tuple[str, ...], where: str) -> object:
-    """A mask as JSON has it; a polygon alone becomes a list of one."""
+    """A mask in its JSON form; a bare polygon becomes a list of one polygon."""
     key = next((key for key in keys if key in item), None)
     if key is None:
         raise InputError(f"{where}: expected {' or '.join(keys)}, got the keys {', '.join(item)}")

@@ -1,8 +1,7 @@
-"""Content-hashed storage of what frozen networks make of data: depth, latents, tokens. Storage only.
+"""Content-addressed storage of the outputs of frozen networks: depth, latents, tokens.
 
-An entry is one tensor in a safetensors file. Its name is a digest of all that it follows from: the content it was made
-of, the networks and the settings that made it. So nothing in a cache is ever out of date: a changed frame, network or
-setting has another name, under which there is nothing yet.
+An entry is one tensor in a safetensors file. Its name is a hash of the input, the networks and the settings that
+determine the tensor. Entries are therefore never stale: another frame, network or setting gives another name.
 """
 
 from __future__ import annotations
@@ -22,36 +21,36 @@ from torch import Tensor
 from amodal_diffusion.io.atomic import replacing_file
 
 FORMAT = 1
-"""Part of every key; to be raised when the code changes what it makes of the same content."""
+"""Part of every key; raise it when the code computes another output from the same input."""
 
 State = Literal["intact", "missing", "damaged"]
 
 
 def content_key(kind: str, made_by: Mapping[str, str], *content: bytes | Tensor) -> str:
-    """Name of an entry.
+    """Key of an entry.
 
     Args:
-        kind: what it is, such as ``depth``.
-        made_by: networks and settings that make it.
-        content: what it is made of; of a tensor dtype, shape and values count.
+        kind: kind of tensor, such as ``depth``.
+        made_by: networks and settings that compute it.
+        content: input that it is computed from; for a tensor, dtype, shape and values count.
 
     Returns:
         SHA-256, 64 hex digits.
     """
     result = hashlib.sha256(json.dumps([FORMAT, kind, sorted(made_by.items())]).encode())
     for part in content:
-        # The digest of each part has one length, so that no two lists of parts look alike.
+        # All digests have the same length, so that different lists of parts never concatenate to the same bytes.
         result.update(_digest_of(part) if isinstance(part, Tensor) else hashlib.sha256(part).digest())
     return result.hexdigest()
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a cache can hold.
+    """A tensor that a cache can store.
 
     Attributes:
         key: see :func:`content_key`.
-        make: makes it anew.
+        make: computes the tensor.
     """
 
     key: str
@@ -62,22 +61,25 @@ class TensorCache:
     """A folder of entries, which any number of processes may read and fill at the same time.
 
     Args:
-        folder: made when the first entry is written.
+        folder: created when the first entry is written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def get(self, entry: Entry) -> Tensor:
-        """Take what is there, else make it; nothing is written. On the CPU if it was there."""
+        """Read an entry, or compute it without writing it; a tensor that was read is on the CPU."""
         value = self._read(entry.key)
         return entry.make() if value is None else value
 
     def fill(self, entry: Entry) -> bool:
-        """Make and write an entry, unless it is there and intact; whether it was made.
+        """Compute and write an entry unless it is intact already.
+
+        Returns:
+            whether the entry was computed.
 
         Raises:
-            OSError: if it cannot be written; then nothing is left of it.
+            OSError: if the entry cannot be written; no partial file remains.
         """
         if self._read(entry.key) is not None:
             return False
@@ -85,7 +87,7 @@ class TensorCache:
         return True
 
     def state(self, key: str) -> State:
-        """Whether an entry is there and holds what was written."""
+        """Whether an entry exists and passes its checksum."""
         if self._read(key) is not None:
             return "intact"
         return "damaged" if self.path(key).is_file() else "missing"
@@ -95,11 +97,11 @@ class TensorCache:
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def disk_use(self) -> int:
-        """Bytes of all files."""
+        """Total size of all entries in bytes."""
         return sum(file.stat().st_size for file in self.folder.glob("??/*.safetensors"))
 
     def _read(self, key: str) -> Tensor | None:
-        """An entry's value; None if there is none or it is not what was written."""
+        """Tensor of an entry; None if it is missing or damaged."""
         path = self.path(key)
         if not path.is_file():
             return None
@@ -118,7 +120,7 @@ class TensorCache:
         try:
             with replacing_file(path) as partial:
                 save_file({"value": value}, partial, metadata={"sha256": _digest_of(value).hex()})
-        except SafetensorError as error:  # raised by its writer when the disk is full
+        except SafetensorError as error:  # safetensors raises it when the disk is full
             raise OSError(f"{path}: cannot be written ({error})") from error
 
 

@@ -1,4 +1,4 @@
-"""Lists of clips to complete: JSON lines, CSV or tab-separated text, one clip a line."""
+"""Lists of clips to complete: JSON lines, CSV or tab-separated text, one clip per line."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from amodal_diffusion.types import InputError
 
 COLUMNS = ("clip", "masks", "depth", "object", "name")
 _REQUIRED = ("clip", "masks")
-_NO_FILES = ("auto", "none")  # what depth may be but a path
-_TAKEN = (".partial", ".replaced", ".json")  # beside the results: their unfinished folders, and what failed
+_NO_FILES = ("auto", "none")  # values of depth that are not paths
+_TAKEN = (".partial", ".replaced", ".json")  # suffixes of unfinished result folders and of error records
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class ClipEntry:
     """One clip of a list.
 
     Attributes:
-        name: of the folder of its results, different from all others of the list.
-        clip: a video, a folder of pictures, or one picture.
-        masks: of what can be seen.
-        depth: ``"auto"``, ``"none"`` or a path; None where the list does not say.
+        name: name of its result folder, unique in the list.
+        clip: a video, a folder of images, or one image.
+        masks: modal (visible) masks.
+        depth: ``"auto"``, ``"none"`` or a path; None if the list does not set it.
         object_name: the only object to complete; None for all.
     """
 
@@ -36,18 +36,19 @@ class ClipEntry:
 
 
 def read_clip_list(path: str | Path) -> list[ClipEntry]:
-    """Read a list; whether what it names is there is not looked at.
+    """Read a list; does not check whether the paths exist.
 
-    Each line gives ``clip`` and ``masks``, and may give ``depth``, ``object`` and ``name``: as a JSON object (.jsonl),
-    below a line of these names in any order (.csv), or separated by tabs in this order (.txt; lines that begin with #
-    are comments). Empty values count as not given. Paths are relative to the list's folder. Without a name, results are
-    named as the clip is in the list, with ``_`` for ``/`` and without the suffix of a file, and after it the object.
+    Each line sets ``clip`` and ``masks``, and may set ``depth``, ``object`` and ``name``. A .jsonl line is a JSON
+    object. A .csv file starts with a line of these names, in any order. A .txt line has tab-separated values in the
+    order above; lines that start with # are comments. Empty values count as unset. Paths are relative to the list's
+    folder. The default name of a result is the clip's path as written in the list, with ``_`` for ``/`` and without a
+    file suffix, followed by the object.
 
     Args:
         path: the list.
 
     Raises:
-        InputError: if it cannot be read, a line is not as above, two results would have one name, or none is listed.
+        InputError: if the list cannot be read, is empty or has an invalid line, or if two results have the same name.
     """
     path = Path(path)
     readers = {".jsonl": _json_lines, ".csv": _csv_rows, ".txt": _text_rows}
@@ -91,7 +92,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         for row in reader:
-            if None in row:  # where DictReader puts what no column is named for
+            if None in row:  # DictReader's key for values without a column name
                 raise InputError(f"input: {path}: line {reader.line_num} has more values than the first line has names")
             yield reader.line_num, row
 
@@ -121,7 +122,7 @@ def _entry(row: Mapping[str, object], path: Path, line: int) -> ClipEntry:
     clip = path.parent / given["clip"]
     name = given.get("name") or _name(given["clip"], clip, object_name)
     if not name or {"/", "\\"} & set(name) or name.startswith(".") or name.endswith(_TAKEN):
-        raise InputError(f"input: {path}: line {line}: {name} cannot be the name of a folder of results; give another")
+        raise InputError(f"input: {path}: line {line}: {name!r} is not a valid name of a result folder; choose another")
     return ClipEntry(
         name=name,
         clip=clip,

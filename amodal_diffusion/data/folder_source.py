@@ -1,4 +1,4 @@
-"""One object through a whole video, as a user's data has it, before it is cut into clips."""
+"""Folders of clips: one folder of frames and one of masks per clip, read as objects through whole videos."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class VideoObject:
     Attributes:
         name: video and object, for messages.
         obj_id: unique among the objects of the video.
-        category_id: of the object.
+        category_id: number of the object's category.
         size: height and width of the masks in pixels.
         image_ids: number of each frame, the same for all objects of the video.
         image_file_names: path of each frame, with ``/``, relative to the root of the frames.
-        modal: visible part in each frame; None where there is none.
-        amodal: whole object in each frame; None where there is none.
+        modal: modal mask of each frame; None where it is empty.
+        amodal: amodal mask of each frame; None where it is empty.
     """
 
     name: str
@@ -40,12 +40,12 @@ class VideoObject:
 
 @dataclass(frozen=True)
 class FolderNames:
-    """Names of the folders inside each clip's folder.
+    """Names of the subfolders of each clip folder.
 
     Attributes:
-        images: holds the frames.
-        modal: holds the masks of what is visible, see :func:`~amodal_diffusion.io.mask_files.read_masks`.
-        amodal: holds the masks of the whole objects, likewise.
+        images: frames.
+        modal: modal masks, see :func:`~amodal_diffusion.io.mask_files.read_masks`.
+        amodal: amodal masks, in the same form.
     """
 
     images: str = "images"
@@ -55,12 +55,12 @@ class FolderNames:
 
 @dataclass(frozen=True)
 class FolderClip:
-    """A clip's frames and the masks of its objects, all as many.
+    """Frames and object masks of one clip, with one mask per frame and object.
 
     Attributes:
-        path: the clip's folder.
-        frames: in order.
-        objects: modal and amodal masks by name, in natural order; not read before they are iterated.
+        path: the clip folder.
+        frames: frame files in order.
+        objects: modal and amodal masks by object name, in natural order; not read before they are iterated.
     """
 
     path: Path
@@ -71,14 +71,14 @@ class FolderClip:
 def folder_clips(root: Path, names: FolderNames) -> Iterator[FolderClip]:
     """Find every clip at or below a folder, in natural order.
 
-    Frame and mask files are paired in natural order, as many masks as frames.
+    Frame and mask files are paired in natural order.
 
     Args:
-        root: holds the clips.
-        names: of the folders inside a clip's.
+        root: folder that holds the clips.
+        names: subfolders of a clip.
 
     Raises:
-        InputError: if there is no clip, or a clip's masks and frames do not belong together.
+        InputError: if there is no clip, or the masks and frames of a clip do not match.
     """
     for clip in _clips(root, names.images):
         frames = list_pictures(clip / names.images)
@@ -89,7 +89,7 @@ def folder_clips(root: Path, names: FolderNames) -> Iterator[FolderClip]:
             if track.num_frames != len(frames):
                 raise InputError(
                     f"{track.path}: {track.num_frames} masks for {len(frames)} frames in {clip / names.images}; "
-                    "give one mask a frame, empty where nothing is"
+                    "give one mask per frame, empty if the object is absent"
                 )
         yield FolderClip(clip, frames, objects)
 
@@ -97,14 +97,14 @@ def folder_clips(root: Path, names: FolderNames) -> Iterator[FolderClip]:
 def folder_objects(root: Path, names: FolderNames) -> Iterator[VideoObject]:
     """Read the objects of every clip at or below a folder.
 
-    An object is called by the name of its folder of masks, or by its label.
+    The name of an object is the name of its mask folder, or its label.
 
     Args:
-        root: paths in the annotation are relative to it.
-        names: of the folders inside a clip's.
+        root: folder that holds the clips; paths in the annotation are relative to it.
+        names: subfolders of a clip.
 
     Raises:
-        InputError: as `folder_clips`.
+        InputError: see `folder_clips`.
     """
     first = 0  # image id
     for clip in folder_clips(root, names):
@@ -125,14 +125,14 @@ def folder_objects(root: Path, names: FolderNames) -> Iterator[VideoObject]:
 
 
 def _clips(root: Path, images: str) -> list[Path]:
-    """Folders at or below one that hold a folder of frames, in natural order."""
+    """Folders at or below ``root`` that hold a folder of frames, in natural order."""
     if not root.is_dir():
         raise InputError(f"{root}: no such folder")
     found = []
     for place, folders, _ in os.walk(root, followlinks=True):
         if images in folders:
             found.append(Path(place))
-            folders.clear()  # a clip holds no other clip, but many files
+            folders.clear()  # clips are not nested, so skip the many files of a clip
     if not found:
         raise InputError(f"{root}: no clip here; expected folders that hold a folder {images} of frames each")
     return sorted(found, key=lambda path: natural_key(str(path)))
@@ -145,8 +145,8 @@ def _objects(clip: Path, names: FolderNames) -> dict[str, tuple[MaskTrack, MaskT
         alone = min(modal.keys() ^ amodal.keys(), key=natural_key)
         there, missing = (names.modal, names.amodal) if alone in modal else (names.amodal, names.modal)
         raise InputError(
-            f"{clip}: expected the same objects in {names.modal} and {names.amodal}, got {alone} in {there} alone; "
-            f"give masks of it in {missing} too, empty where nothing is"
+            f"{clip}: expected the same objects in {names.modal} and {names.amodal}, got {alone} only in {there}; "
+            f"add its masks to {missing}, empty if the object is absent"
         )
     for name, track in modal.items():
         if (track.height, track.width) != (amodal[name].height, amodal[name].width):

@@ -1,7 +1,7 @@
-"""Annotation files of any size, one track in memory at a time: streamed once into an index, then read from that.
+"""Random access to annotation files of any size through an index on disk.
 
-The index is an SQLite file with each track's JSON under its number. A process that reads from it holds one track and
-SQLite's two megabytes of pages, however long the file is.
+The annotation file is streamed once into an SQLite file that has the JSON of each track under its number. A process
+that reads the index holds one track and SQLite's 2 MB page cache in memory, whatever the size of the file.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ logger = logging.getLogger(__name__)
 
 
 def stream_entries(path: Path, key: str = "") -> Iterator[Any]:
-    """Parse the entries of a list in a JSON file one by one, whatever the size of the file.
+    """Parse the entries of a list in a JSON file one by one, without loading the file.
 
     Args:
-        path: the file.
-        key: of the list in the object that the file holds; without it the file is the list.
+        path: JSON file.
+        key: key of the list in the file's top-level object; empty if the file itself is the list.
 
     Raises:
-        InputError: if the file cannot be read or is no such JSON; entries before the damage come first.
+        InputError: if the file cannot be read or is not such JSON; entries before an error are yielded first.
     """
     with _open_json(path, "{" if key else "[") as file:
         yield from parse_entries(file, path, f"{key}.item" if key else "item")
 
 
 class EntryIndex:
-    """The entries of a JSON list by number, from an index that is made once, and again when the file changes.
+    """Random access to the entries of a JSON list, through an index that is rebuilt when the file changes.
 
-    Processes that need an index at the same time wait for the one that makes it. For a file of another layout a class
-    of its own says what its entries are.
+    If several processes need a missing index, one builds it and the others wait. Subclasses override :meth:`entries`
+    for files of another layout.
 
     Args:
-        annotations: the file.
-        folder: of the index; that of the annotation file by default.
+        annotations: annotation file.
+        folder: folder of the index; that of the annotation file by default.
 
     Attributes:
         annotations: as given.
@@ -61,12 +61,12 @@ class EntryIndex:
         fingerprint: SHA-256 of the annotation file.
 
     Raises:
-        InputError: if the file cannot be read, is not of the layout or empty, or if the index cannot be written.
+        InputError: if the file cannot be read, has another layout or is empty, or if the index cannot be written.
     """
 
     start = "["
     layout = ""
-    """What an index says of its entries; nothing for a list's."""
+    """Layout that the index records; empty for a plain list."""
 
     def __init__(self, annotations: Path, *, folder: Path | None = None) -> None:
         self.annotations = annotations
@@ -80,18 +80,18 @@ class EntryIndex:
             raise InputError(f"{annotations}: expected at least one track, got an empty list")
 
     def __len__(self) -> int:
-        """Number of tracks."""
+        """Number of entries."""
         return self._length
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy for another process, which opens the index for itself."""
+        """State for another process, which opens its own connection."""
         return {**vars(self), "_connection": None}
 
-    def entry(self, number: int) -> Any:  # noqa: ANN401 - what JSON has
-        """Read an entry, as JSON has it.
+    def entry(self, number: int) -> Any:  # noqa: ANN401 - any JSON value
+        """Read an entry as parsed JSON.
 
         Args:
-            number: its place in the file, from 0.
+            number: index in the file, from 0.
 
         Raises:
             IndexError: if there is no such entry.
@@ -102,14 +102,14 @@ class EntryIndex:
         return json.loads(row[0])
 
     def values(self, *paths: str, limit: int | None = None) -> Iterator[tuple[Any, ...]]:
-        """Read a few values of each entry in turn, much faster than whole entries.
+        """Read some values of each entry in turn, which is much faster than reading whole entries.
 
         Args:
-            paths: where the values are, as SQLite's JSON functions write it, such as ``$.image_ids[0]``.
-            limit: of the first so many entries; of all by default.
+            paths: SQLite JSON paths of the values, such as ``$.image_ids[0]``.
+            limit: number of entries to read; all by default.
 
         Yields:
-            a value a path: text, a number or, where there is none or it is null, None.
+            one value per path: text, a number, or None if the value is missing or null.
         """
         columns = ", ".join("json_extract(entry, ?)" for _ in paths)
         count = self._length if limit is None else limit
@@ -117,22 +117,22 @@ class EntryIndex:
         yield from self._connected().execute(query, (*paths, count))
 
     def name(self, number: int) -> str:
-        """What messages call an entry, without reading it."""
+        """Name of an entry in messages, without reading it."""
         return f"{self.annotations}: track {number}"
 
     def entries(self, file: HashedFile) -> Iterator[Any]:
-        """Stream the entries to be indexed; reads the file to its end.
+        """Stream the entries to index; reads the file to its end.
 
         Args:
             file: the annotation file, open.
 
         Raises:
-            InputError: if it is no such JSON.
+            InputError: if the file is not valid JSON of the layout.
         """
         return parse_entries(file, self.annotations, "item")
 
     def _connected(self) -> sqlite3.Connection:
-        if self._connection is None or self._connection[0] != os.getpid():  # SQLite forbids its use across a fork
+        if self._connection is None or self._connection[0] != os.getpid():  # SQLite connections must not cross a fork
             self._connection = (os.getpid(), _connect(self.path))
         return self._connection[1]
 
@@ -151,7 +151,7 @@ class EntryIndex:
         started = time.monotonic()
         logger.info("%s: making its index, once", self.annotations)
         for path in self.path.parent.iterdir():
-            if destination_of(path) == self.path:  # of a killed process; the lock keeps others away
+            if destination_of(path) == self.path:  # left by a killed process; the lock excludes live ones
                 path.unlink()
         with (
             replacing_file(self.path) as partial,
@@ -173,17 +173,17 @@ class EntryIndex:
 
 
 class TrackIndex(EntryIndex):
-    """The tracks of an annotation file in the layout of SAIL-VOS sequences by number, see `EntryIndex`."""
+    """Random access to the tracks of an annotation file in the SAIL-VOS sequence layout, see `EntryIndex`."""
 
     def record(self, number: int) -> TrackRecord:
         """Read and check a track.
 
         Args:
-            number: its place in the file, from 0.
+            number: index in the file, from 0.
 
         Raises:
             IndexError: if there is no such track.
-            InputError: if it is not as it should be; names it.
+            InputError: if the track is invalid; the message names it.
         """
         return parse_record(self.entry(number), where=self.name(number))
 
@@ -192,11 +192,11 @@ def _index_path(annotations: Path, folder: Path | None) -> Path:
     if folder is None:
         return annotations.with_name(annotations.name + SUFFIX)
     place = hashlib.sha256(str(annotations.resolve()).encode()).hexdigest()[:12]
-    return folder / f"{annotations.name}-{place}{SUFFIX}"  # files of one name from several folders
+    return folder / f"{annotations.name}-{place}{SUFFIX}"  # the hash separates files of the same name
 
 
 def _identity(annotations: Path, layout: str) -> dict[str, str]:
-    """By what a file is known to be the one that an index was made of."""
+    """Properties by which an index recognizes the annotation file that it was built from."""
     try:
         status = annotations.stat()
     except OSError as error:
@@ -206,12 +206,12 @@ def _identity(annotations: Path, layout: str) -> dict[str, str]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """Open an index to read; it never changes in place, so that nothing needs to be locked."""
+    """Open an index read-only and without locks, because it never changes in place."""
     return sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)
 
 
 def _read_meta(path: Path, identity: dict[str, str]) -> dict[str, str] | None:
-    """What an index says of itself; None where there is none of the file as it is now."""
+    """Metadata of an index; None if there is no index of the current file."""
     if not path.is_file():
         return None
     try:
@@ -227,7 +227,7 @@ class HashedFile:
     """A file that is hashed as it is read.
 
     Args:
-        file: open, at its start.
+        file: file opened in binary mode, at its start.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -235,7 +235,7 @@ class HashedFile:
         self.digest = hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
-        """Read and hash."""
+        """Read and hash up to ``size`` bytes."""
         data = self.file.read(size)
         self.digest.update(data)
         return data
@@ -243,7 +243,7 @@ class HashedFile:
 
 @contextmanager
 def _open_json(path: Path, start: str) -> Iterator[HashedFile]:
-    """Open a JSON file that is a list or an object, as its first character says."""
+    """Open a JSON file whose first character must be ``start``: ``[`` for a list, ``{`` for an object."""
     kinds = {"[": "a list of tracks", "{": "an object"}
     try:
         file = path.open("rb")
@@ -261,12 +261,12 @@ def parse_entries(file: HashedFile, path: Path, prefix: str) -> Iterator[Any]:
     """Stream the JSON values under a prefix; reads the file to its end.
 
     Args:
-        file: open.
-        path: of the file, for messages.
-        prefix: as ijson writes it, such as ``annotations.item``.
+        file: open file.
+        path: path of the file, for messages.
+        prefix: ijson prefix, such as ``annotations.item``.
 
     Raises:
-        InputError: if it is no JSON.
+        InputError: if the file is not valid JSON.
     """
     try:
         yield from ijson.items(file, prefix, use_float=True)

@@ -1,6 +1,6 @@
-"""Own or raw data as JSON: COCO-like annotations of single frames, such as SAIL-VOS's own, or YouTube-VIS-like tracks.
+"""JSON annotations of other data sets: COCO-like with one image each (as SAIL-VOS), or YouTube-VIS-like tracks.
 
-Files may be larger than memory: they are streamed, and annotations of single frames are gathered into tracks in a
+Files may be larger than memory. They are streamed, and annotations of single images are grouped into tracks in a
 temporary database.
 """
 
@@ -28,12 +28,12 @@ OBJECT_KEYS = ("obj_id", "track_id", "instance_id")
 
 @dataclass(frozen=True)
 class JsonKeys:
-    """Under which keys an annotation has what is needed; None takes the first of the usual ones that is there.
+    """Keys of an annotation; None takes the first of the usual keys that is present.
 
     Attributes:
-        modal: mask of what is visible: visible_mask, or visible_masks of a track.
-        amodal: mask of the whole object: segmentation, or segmentations of a track.
-        object: number of the object: obj_id, track_id, instance_id, or id of a track.
+        modal: key of the modal mask: visible_mask, or visible_masks for a track.
+        amodal: key of the amodal mask: segmentation, or segmentations for a track.
+        object: key of the object number: obj_id, track_id, instance_id, or id for a track.
     """
 
     modal: str | None = None
@@ -44,17 +44,17 @@ class JsonKeys:
 def json_objects(path: Path, keys: JsonKeys) -> Iterator[VideoObject]:
     """Read the tracks of a COCO-like or YouTube-VIS-like file.
 
-    A file with ``images`` is COCO-like: its annotations are of one image each and are gathered by video and object
-    number. An image's video is its ``video_id``, or else the folder of its ``file_name``; its place in it is its
-    ``frame_id``, or else the natural order of the names. A file without has ``videos`` with ``file_names``, and
-    annotations with a list of masks each.
+    A COCO-like file has ``images``. Each of its annotations belongs to one image; annotations are grouped by video and
+    object number. The video of an image is its ``video_id``, or else the folder of its ``file_name``. Images are
+    ordered by ``frame_id`` or ``frame_index``, or else by name in natural order. A YouTube-VIS-like file has ``videos``
+    with ``file_names``, and annotations with a list of masks each.
 
     Args:
-        path: the file.
-        keys: of the annotations.
+        path: JSON file.
+        keys: keys of the annotations.
 
     Raises:
-        InputError: if the file is neither, or an annotation lacks something; names it.
+        InputError: if the file has neither layout, or an annotation lacks a value; the message names it.
     """
     images = [_image(entry, f"{path}: images: {number}") for number, entry in enumerate(stream_entries(path, "images"))]
     if images:
@@ -85,7 +85,7 @@ class _Video:
 
 @dataclass(frozen=True)
 class _Spot:
-    """Where an image is: number of its video, and its place in it."""
+    """Position of an image: number of its video, and index in the video."""
 
     video: int
     position: int
@@ -127,7 +127,7 @@ def _video_track(entry: object, videos: Mapping[object, _Video], keys: JsonKeys,
     def masks(key: str) -> list[Rle | None]:
         values = entry[key]
         if not isinstance(values, list) or len(values) != len(video.names):
-            raise InputError(f"{where}: {key}: expected a list of {len(video.names)} masks, one a frame, or null")
+            raise InputError(f"{where}: {key}: expected a list of {len(video.names)} masks, one per frame, or null")
         return [_mask(value, video.size, f"{where}: {key}: {frame}") for frame, value in enumerate(values)]
 
     object_key = _key(entry, keys.object, (*OBJECT_KEYS, "id"), "object", where)
@@ -144,7 +144,7 @@ def _video_track(entry: object, videos: Mapping[object, _Video], keys: JsonKeys,
 
 
 def _gathered(path: Path, images: Sequence[_Image], keys: JsonKeys) -> Iterator[VideoObject]:
-    """Gather annotations of single images by video and object."""
+    """Group annotations of single images by video and object."""
     videos: dict[str, list[_Image]] = {}
     for image in images:
         videos.setdefault(image.video, []).append(image)
@@ -182,7 +182,7 @@ def _row(
     *,
     where: str,
 ) -> tuple[int, int, int, int, str, str]:
-    """What the database keeps of an annotation of one image."""
+    """Database row of an annotation of one image."""
     if not isinstance(entry, Mapping) or entry.get("image_id") not in spots:
         raise InputError(f"{where}: expected an object with the image_id of one of the images, got {entry!r:.60}")
     spot = spots[entry["image_id"]]
@@ -199,7 +199,7 @@ def _row(
 def _image_track(rows: Sequence[tuple[Any, ...]], frames: Sequence[_Image], number: int, *, where: str) -> VideoObject:
     positions = [row[2] for row in rows]
     if len(set(positions)) != len(positions):
-        raise InputError(f"{where}: expected one annotation an image, got two in one; give each object its own number")
+        raise InputError(f"{where}: expected one annotation per image, got two in one; give each object its own number")
     sizes = {frames[position].size for position in positions}
     if len(sizes) > 1:
         raise InputError(f"{where}: expected frames of one size, got {' and '.join(map(str, sorted(sizes)))}")
@@ -227,7 +227,7 @@ def _mask(value: object, size: tuple[int, int], where: str) -> Rle | None:
 
 
 def _key(entry: Mapping[str, Any], given: str | None, usual: Sequence[str], what: str, where: str) -> str:
-    """The key that an annotation has something under."""
+    """First of the possible keys that an annotation has."""
     wanted = usual if given is None else (given,)
     found = next((key for key in wanted if key in entry), None)
     if found is None:

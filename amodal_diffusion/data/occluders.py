@@ -1,4 +1,4 @@
-"""Hide whole objects behind the moving masks of others: training data for what no data set shows, hidden colors."""
+"""Synthetic occlusion of complete tracks, which gives training data with known occluded colors."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.frames.masks import hidden_share
 from amodal_diffusion.types import BoolArray, InputError
 
-_MOST_REPLACED = 100  # tracks in a row that cannot be used: the data is to blame, not chance
+_MOST_REPLACED = 100  # unusable tracks in a row, after which the data must be at fault
 
 
 @dataclass(frozen=True)
 class Occlusion:
-    """How a clip was hidden.
+    """Statistics of one occluded clip.
 
     Attributes:
-        share: of the object that is hidden, see :func:`~amodal_diffusion.frames.masks.hidden_share`.
-        already_hidden: tracks that were drawn before this one and left, as they are not complete.
-        no_occluder: tracks that were drawn before this one and left, as no occluder fitted in the tries.
+        share: occluded share of the object, see :func:`~amodal_diffusion.frames.masks.hidden_share`.
+        already_hidden: tracks drawn before this one and rejected because they are not complete.
+        no_occluder: tracks drawn before this one and rejected because no occluder fitted within the tries.
     """
 
     share: float
@@ -35,11 +35,11 @@ class Occlusion:
 
 @dataclass(frozen=True)
 class OccludedSample:
-    """A clip and how it was hidden.
+    """An occluded clip and its statistics.
 
     Attributes:
-        sample: with RGB of the whole object.
-        occlusion: behind what.
+        sample: the clip, with RGB of the complete object.
+        occlusion: how it was occluded.
     """
 
     sample: AmodalSample
@@ -47,18 +47,18 @@ class OccludedSample:
 
 
 class OccluderBank:
-    """Masks of tracks, to put before others.
+    """Masks of tracks that serve as occluders of other tracks.
 
-    An occluder keeps its own movement and its size in pixels; it is shifted as a whole, so that it meets the target
-    in one frame.
+    An occluder keeps its motion and its size in pixels. It is shifted by one offset for all frames so that it meets the
+    target in one frame.
 
     Args:
-        tracks: whose amodal masks are the occluders.
-        occlusion: least and largest share of the target that is hidden.
-        tries: occluders that are drawn for one target.
+        tracks: tracks whose amodal masks are the occluders.
+        occlusion: smallest and largest share of the target to occlude.
+        tries: number of occluders drawn per target.
 
     Raises:
-        InputError: if the range is none or there is no try.
+        InputError: if the range is invalid or `tries` is less than 1.
     """
 
     def __init__(self, tracks: TrackIndex, *, occlusion: tuple[float, float], tries: int) -> None:
@@ -73,17 +73,17 @@ class OccluderBank:
         self.tries = tries
 
     def hide(self, target: TrackRecord, whole: BoolArray, *, generator: torch.Generator) -> BoolArray | None:
-        """Put occluders before a target, one after the other, until enough of it is hidden.
+        """Put occluders in front of a target, one after another, until enough of it is occluded.
 
-        One that would hide too much is left out; so is the target's own track.
+        Occluders that would hide too much are skipped, and so is the target's own track.
 
         Args:
-            target: its record.
-            whole: its mask, bool ``[F, H, W]``; not empty in every frame.
+            target: record of the target.
+            whole: amodal mask of the target, bool ``[F, H, W]``; not empty in every frame.
             generator: on the CPU.
 
         Returns:
-            what stays visible, bool ``[F, H, W]``, of at least one pixel; None if the tries were not enough.
+            modal mask, bool ``[F, H, W]``, with at least one pixel; None if the tries were not enough.
         """
         least, largest = self.occlusion
         visible = whole
@@ -104,10 +104,10 @@ class OccluderBank:
 class OccludedTracks(Dataset[AmodalSample]):
     """Complete tracks, hidden behind occluders.
 
-    The visible part of a complete track is taken for all of it: its colors are known.
+    The visible part of a complete track serves as its amodal mask, because its colors are known.
 
     Args:
-        targets: with RGB.
+        targets: data set with RGB; tracks that are not complete are replaced.
         bank: the occluders.
     """
 
@@ -120,20 +120,20 @@ class OccludedTracks(Dataset[AmodalSample]):
         return len(self.targets)
 
     def name(self, index: int) -> str:
-        """What messages call a track, without reading it; another may take its place."""
+        """Name of a track in messages, without reading it; another track may replace it."""
         return self.targets.name(index)
 
     def __getitem__(self, index: int) -> AmodalSample:
-        """A track behind occluders that are always the same."""
+        """The track behind occluders that are the same at every call."""
         if not 0 <= index < len(self):
             raise IndexError(f"index: expected 0 to {len(self) - 1}, got {index}")
         return self.draw(index, generator=torch.Generator().manual_seed(index)).sample
 
     def whole(self, index: int) -> AmodalSample | None:
-        """A track before anything is put before it; None if it cannot be a target.
+        """Read a track without occluders; None if it cannot be a target.
 
         Raises:
-            InputError: if the track is not as it should be.
+            InputError: if the track is invalid.
         """
         track = self.targets.load(index)
         if not _is_complete(track):
@@ -141,14 +141,14 @@ class OccludedTracks(Dataset[AmodalSample]):
         return self.targets.sample(track, modal=track.modal, amodal=track.modal, whole_is_visible=True)
 
     def draw(self, index: int, *, generator: torch.Generator) -> OccludedSample:
-        """Hide a track; one that cannot be used is replaced by another of the file at random.
+        """Occlude a track; an unusable track is replaced by a random one of the file.
 
         Args:
-            index: of the track.
-            generator: on the CPU; all randomness comes from it.
+            index: number of the track.
+            generator: on the CPU; source of all randomness.
 
         Raises:
-            InputError: if a track is not as it should be, or none of many can be used.
+            InputError: if a track is invalid, or too many tracks in a row are unusable.
         """
         already_hidden = no_occluder = 0
         while already_hidden + no_occluder < _MOST_REPLACED:
@@ -165,18 +165,18 @@ class OccludedTracks(Dataset[AmodalSample]):
             index = _draw(len(self.targets.tracks), generator)
         raise InputError(
             f"{self.targets.tracks.annotations}: of {_MOST_REPLACED} tracks drawn, {already_hidden} are already hidden "
-            f"and {no_occluder} found no occluder; expected complete tracks, such as `amodal-diffusion prepare` sets "
-            "apart, and an occlusion that the occluders can reach"
+            f"and {no_occluder} found no occluder; use complete tracks, as `amodal-diffusion prepare` writes, and a "
+            "range of occlusion that the occluders can reach"
         )
 
 
 def _is_complete(track: Track) -> bool:
-    """Whether a track can be a target: it is there, and nearly all of it is visible."""
+    """Whether a track can be a target: the object is present and nearly fully visible."""
     return bool(track.modal.any()) and 1 - hidden_share(track.modal, track.amodal) > COMPLETE
 
 
 def _draw(number: int, generator: torch.Generator) -> int:
-    """One of the numbers from 0 on."""
+    """A random integer in [0, ``number``)."""
     return int(torch.randint(number, (1,), generator=generator))
 
 
@@ -185,10 +185,10 @@ def _same(one: TrackRecord, other: TrackRecord) -> bool:
 
 
 def _meeting(occluder: BoolArray, whole: BoolArray, generator: torch.Generator) -> BoolArray:
-    """Shift an occluder ``[F, h, w]`` so that a pixel of it and one of the target ``[F, H, W]`` meet in some frame.
+    """Shift an occluder ``[F, h, w]`` so that one of its pixels meets one of the target ``[F, H, W]`` in some frame.
 
     Returns:
-        bool ``[F, H, W]``; empty if the two are never in the frame together.
+        bool ``[F, H, W]``; empty if occluder and target are never present in the same frame.
     """
     together = np.flatnonzero(occluder.any(axis=(1, 2)) & whole.any(axis=(1, 2)))
     shifted = np.zeros_like(whole)
@@ -206,13 +206,13 @@ def _meeting(occluder: BoolArray, whole: BoolArray, generator: torch.Generator) 
 
 
 def _pixel(mask: BoolArray, generator: torch.Generator) -> tuple[int, int]:
-    """Row and column of a pixel of a mask."""
+    """Row and column of a random pixel of a mask."""
     pixels = np.flatnonzero(mask)
     row, column = divmod(int(pixels[_draw(len(pixels), generator)]), mask.shape[1])
     return row, column
 
 
 def _overlap(shift: int, source: int, target: int) -> tuple[slice, slice]:
-    """Where a shifted axis of ``source`` pixels lies in one of ``target`` pixels: places in both."""
+    """Slices into the target and source axes where the shifted source overlaps the target."""
     start, stop = max(0, shift), min(target, source + shift)
     return slice(start, stop), slice(start - shift, stop - shift)

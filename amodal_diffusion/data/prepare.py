@@ -1,4 +1,4 @@
-"""Cuts the objects of whole videos into clips and writes annotation files of all clips and of complete objects."""
+"""Cut the objects of whole videos into clips, and write annotation files of all clips and of complete objects."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from amodal_diffusion.types import InputError
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """Which clips are cut out of a video.
+    """Which clips are cut from a video.
 
     Attributes:
         frames: number of frames F of a clip.
-        stride: frames from the start of a clip to that of the next, counted after `fps`; F by default.
-        fps: frames a second that are kept; all by default.
-        source_fps: frames a second of the source; needed with `fps`.
-        min_size: least length in pixels of the shorter side of the object's largest amodal box in the clip.
-        min_present: least share of the clip's frames in which the object is inside the frame, 0 to 1.
-        occlusion: least and largest hidden share of the object, mean over the frames that it is in, 0 to 1.
+        stride: frames between the starts of consecutive clips, counted after `fps`; F by default.
+        fps: frames per second to keep; all by default.
+        source_fps: frames per second of the source; needed with `fps`.
+        min_size: smallest shorter side, in pixels, of the object's largest amodal box in the clip.
+        min_present: smallest share of the clip's frames in which the object is inside the frame, 0 to 1.
+        occlusion: smallest and largest occluded share of the object, averaged over frames that contain it, 0 to 1.
 
     Raises:
         InputError: if a value is out of range.
@@ -42,7 +42,7 @@ class ClipSettings:
     occlusion: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        """Check once."""
+        """Validate the fields."""
         for name in ("frames", "stride"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -55,7 +55,7 @@ class ClipSettings:
             raise InputError(f"fps: expected above 0 and at most source_fps, got {self.fps} of {self.source_fps}")
 
     def positions(self, length: int) -> list[int]:
-        """Which frames of a video are kept."""
+        """Indices of the frames to keep from a video of ``length`` frames."""
         if self.fps is None or self.source_fps is None:
             return list(range(length))
         step = self.source_fps / self.fps
@@ -71,8 +71,8 @@ class PrepareReport:
         tracks: number of objects that were read.
         clips: number of clips that were written.
         complete: number of clips of complete objects that were written.
-        dropped: reason to the number of clips, or of objects without a clip, that were not written.
-        outside: number of frames with visible pixels outside of the amodal mask, which were added to it.
+        dropped: number of clips, or of objects without a clip, that were not written, by reason.
+        outside: number of frames with visible pixels outside the amodal mask, which were added to it.
     """
 
     tracks: int = 0
@@ -82,11 +82,16 @@ class PrepareReport:
     outside: int = 0
 
     def reasons(self) -> str:
-        """What was not written, by reason, the commonest first."""
+        """Counts of dropped clips by reason, most frequent first."""
         return ", ".join(f"{number} {reason}" for reason, number in self.dropped.most_common())
 
     def summary(self, annotations: Path, complete: Path) -> str:
-        """Counts in lines for a terminal; the paths are those of the two files."""
+        """Counts as lines for a terminal.
+
+        Args:
+            annotations: file of all clips.
+            complete: file of the clips of complete objects.
+        """
         lines = [
             f"{annotations}: {self.clips} clips of {self.tracks} tracks",
             f"{complete}: {self.complete} clips of which more than 95 % is visible",
@@ -94,9 +99,7 @@ class PrepareReport:
         if self.dropped:
             lines.append(f"left out: {self.reasons()}")
         if self.outside:
-            lines.append(
-                f"in {self.outside} frames the visible part was not all inside the whole object; it was added to that"
-            )
+            lines.append(f"in {self.outside} frames, visible pixels outside the amodal mask were added to it")
         return "\n".join(lines)
 
 
@@ -106,19 +109,19 @@ def source_objects(
     images: str | None = None,
     modal: str | None = None,
     amodal: str | None = None,
-    object: str | None = None,  # noqa: A002 - the name of the option, which errors repeat
+    object: str | None = None,  # noqa: A002 - name of the option, as in error messages
 ) -> Iterator[VideoObject]:
     """Read the objects of a folder of clips, or of a COCO-like or YouTube-VIS-like JSON file.
 
     Args:
         source: folder or JSON file.
-        images: folder of frames inside a clip; not for JSON.
-        modal: folder of modal masks inside a clip, or key of a modal mask.
-        amodal: folder of amodal masks inside a clip, or key of an amodal mask.
-        object: key of an object's number; not for folders.
+        images: subfolder of frames in a clip; not for JSON.
+        modal: subfolder of modal masks in a clip, or JSON key of a modal mask.
+        amodal: subfolder of amodal masks in a clip, or JSON key of an amodal mask.
+        object: JSON key of an object's number; not for folders.
 
     Raises:
-        InputError: if an option does not fit the source, or the source is not of its layout.
+        InputError: if an option does not fit the source, or the source has another layout.
     """
     if source.is_dir():
         _refuse("object", object, "folder")
@@ -136,16 +139,16 @@ def _refuse(name: str, value: str | None, kind: str) -> None:
 def prepare(
     objects: Iterable[VideoObject], settings: ClipSettings, *, annotations: Path, complete: Path
 ) -> PrepareReport:
-    """Write the annotation file of all clips inside the range of occlusion, and that of complete objects.
+    """Write the annotation files of all clips in the occlusion range and of all clips of complete objects.
 
     Args:
         objects: read one at a time.
         settings: which clips to write.
-        annotations: file of the clips inside the range of occlusion.
-        complete: file of the clips of which more than 95 % is visible, whatever the range of occlusion.
+        annotations: file of the clips in the occlusion range.
+        complete: file of the clips that are more than 95 % visible, whatever the occlusion range.
 
     Raises:
-        InputError: if a mask is damaged; names the object.
+        InputError: if a mask is damaged; the message names the object.
     """
     report = PrepareReport()
     with open_records(annotations) as write, open_records(complete) as write_complete:
@@ -166,7 +169,7 @@ def prepare(
 
 @dataclass(frozen=True)
 class _Frame:
-    """A frame of a clip: its place in the video, masks and what is counted of them."""
+    """A frame of a clip: its index in the video, its masks, amodal box, and modal and amodal area in pixels."""
 
     position: int
     modal: Rle
@@ -177,7 +180,7 @@ class _Frame:
 
 
 def _clips(video_object: VideoObject, settings: ClipSettings, report: PrepareReport) -> Iterator[Sequence[_Frame]]:
-    """Clips that show enough of the object, whatever is hidden of it."""
+    """Clips that show enough of the object, regardless of its occlusion."""
     positions = settings.positions(len(video_object.image_ids))
     if len(positions) < settings.frames:
         report.dropped[f"shorter than {settings.frames} frames"] += 1
@@ -197,14 +200,14 @@ def _why_not(clip: Sequence[_Frame], settings: ClipSettings) -> str | None:
     if not any(frame.seen for frame in clip):
         return "never visible"
     if sum(frame.whole > 0 for frame in clip) < settings.min_present * len(clip):
-        return "too seldom inside the frame"
+        return "inside the image in too few frames"
     if max(min(frame.box[2], frame.box[3]) for frame in clip) < settings.min_size:
         return "too small"
     return None
 
 
 def _frame(video_object: VideoObject, position: int, nothing: Rle, report: PrepareReport) -> _Frame:
-    """Count what a frame shows; masks stay coded, as a long video's would not fit into memory."""
+    """Measure a frame; masks stay encoded because those of a long video would not fit into memory."""
     modal, amodal = video_object.modal[position] or nothing, video_object.amodal[position] or nothing
     try:
         for rle in (modal, amodal):
@@ -218,7 +221,7 @@ def _frame(video_object: VideoObject, position: int, nothing: Rle, report: Prepa
 
 
 def _hidden_share(clip: Sequence[_Frame]) -> float:
-    """As `frames.masks.hidden_share`, from the counts; the object is in at least one frame."""
+    """`frames.masks.hidden_share` from areas; the object is in at least one frame."""
     shares = [1 - frame.seen / frame.whole for frame in clip if frame.whole]
     return sum(shares) / len(shares)
 

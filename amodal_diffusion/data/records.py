@@ -1,4 +1,4 @@
-"""Annotation files in the SAIL-VOS sequence layout: one record a track, checked on reading."""
+"""Annotation files in the SAIL-VOS sequence layout: one record per track, checked on reading."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from amodal_diffusion.frames.masks import Rle, decode_rle, encode_rle
 from amodal_diffusion.types import BoolArray, InputError
 
 Box = tuple[float, float, float, float]
-"""x, y, width, height in pixels; all 0 where there is nothing."""
+"""x, y, width, height in pixels; all 0 for an empty mask."""
 COMPLETE = 0.95
-"""A track of which more than this share is visible counts as complete."""
+"""A track counts as complete if more than this share of it is visible."""
 
 
 @dataclass(frozen=True)
 class TrackRecord:
-    """One object through F frames, with the names that the JSON has.
+    """One object through F frames, with the field names of the JSON.
 
     Attributes:
         segmentation: amodal mask of each frame.
@@ -31,7 +31,7 @@ class TrackRecord:
         bbox: box of the amodal mask in each frame.
         image_ids: number of each frame, unique over a file's clips; predictions are keyed by it and `obj_id`.
         obj_id: unique among the objects of a clip.
-        category_id: of the object.
+        category_id: number of the object's category.
         image_file_names: path of each frame, with ``/``, relative to the data set's root.
     """
 
@@ -54,15 +54,15 @@ class TrackRecord:
         obj_id: int,
         category_id: int = 1,
     ) -> TrackRecord:
-        """Code the masks of a track.
+        """Encode the masks of a track.
 
         Args:
-            modal: visible part, bool ``[F, H, W]``.
-            amodal: whole object, bool ``[F, H, W]``.
+            modal: modal (visible) masks, bool ``[F, H, W]``.
+            amodal: amodal masks, bool ``[F, H, W]``.
             image_ids: F numbers.
             image_file_names: F relative paths.
             obj_id: unique among the objects of the clip.
-            category_id: of the object.
+            category_id: number of the object's category.
 
         Raises:
             InputError: if shapes or counts differ.
@@ -95,10 +95,10 @@ class TrackRecord:
         return height, width
 
     def first(self, frames: int) -> TrackRecord:
-        """The record of the first frames alone.
+        """The record of the first ``frames`` frames.
 
         Raises:
-            InputError: if there are fewer.
+            InputError: if the track is shorter.
         """
         if self.num_frames < frames:
             raise InputError(
@@ -115,7 +115,7 @@ class TrackRecord:
         )
 
     def modal_masks(self) -> BoolArray:
-        """Visible part, bool ``[F, H, W]``.
+        """Modal (visible) masks, bool ``[F, H, W]``.
 
         Raises:
             InputError: if a mask is damaged.
@@ -123,7 +123,7 @@ class TrackRecord:
         return np.stack([decode_rle(rle) for rle in self.visible_mask])
 
     def amodal_masks(self) -> BoolArray:
-        """Whole object, bool ``[F, H, W]``.
+        """Amodal masks, bool ``[F, H, W]``.
 
         Raises:
             InputError: if a mask is damaged.
@@ -141,10 +141,10 @@ def bounding_box(mask: BoolArray) -> Box:
 
 
 def read_records(path: Path) -> tuple[TrackRecord, ...]:
-    """Read and check an annotation file; keys beyond a record's own are left alone.
+    """Read and check an annotation file; unknown keys are ignored.
 
     Raises:
-        InputError: if the file cannot be read or is not of the layout; names the record and the key.
+        InputError: if the file cannot be read or has another layout; the message names record and key.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -158,11 +158,11 @@ def read_records(path: Path) -> tuple[TrackRecord, ...]:
 
 
 def write_records(path: Path, records: Iterable[TrackRecord]) -> None:
-    """Write an annotation file, one record a line, as they come.
+    """Write an annotation file, one record per line.
 
     Args:
         path: file to write; its folder exists.
-        records: in the order of the file.
+        records: consumed one at a time.
     """
     with open_records(path) as write:
         for record in records:
@@ -194,11 +194,11 @@ def parse_record(entry: object, *, where: str) -> TrackRecord:
     """Check one parsed JSON record.
 
     Args:
-        entry: what JSON gave.
-        where: begins the message of an error.
+        entry: parsed JSON value.
+        where: prefix of error messages.
 
     Raises:
-        InputError: if something is missing or not as it should be.
+        InputError: if a value is missing or invalid.
     """
     if not isinstance(entry, Mapping):
         raise InputError(f"{where}: expected an object with a track's keys, got {type(entry).__name__}")
@@ -212,19 +212,19 @@ def parse_record(entry: object, *, where: str) -> TrackRecord:
     return record
 
 
-def parse_field(entry: Mapping[str, Any], key: str, *, where: str) -> Any:  # noqa: ANN401 - the field's own type
-    """Check one key of a parsed JSON record for itself.
+def parse_field(entry: Mapping[str, Any], key: str, *, where: str) -> Any:  # noqa: ANN401 - type of the field
+    """Check one key of a parsed JSON record independently of the others.
 
     Args:
-        entry: what JSON gave.
+        entry: parsed JSON record.
         key: name of a field of :class:`TrackRecord`.
-        where: begins the message of an error.
+        where: prefix of error messages.
 
     Returns:
-        the value of the record's field.
+        the value of the field.
 
     Raises:
-        InputError: if it is missing or not as it should be.
+        InputError: if the value is missing or invalid.
     """
     if key not in entry:
         raise InputError(f"{where}: {key}: missing")
@@ -232,15 +232,15 @@ def parse_field(entry: Mapping[str, Any], key: str, *, where: str) -> Any:  # no
 
 
 def frame_values(entry: Mapping[str, Any], key: str, *, where: str) -> list[Any]:
-    """The list of a key that has one value a frame, with its values as JSON has them.
+    """Read a list that has one JSON value per frame.
 
     Args:
-        entry: what JSON gave for a record.
-        key: such as ``bbox``.
-        where: begins the message of an error.
+        entry: parsed JSON record.
+        key: key of the list, such as ``bbox``.
+        where: prefix of error messages.
 
     Raises:
-        InputError: if it is missing, no list, or has another length than the amodal masks.
+        InputError: if the list is missing or empty, or its length differs from that of the amodal masks.
     """
     values = entry.get(key)
     if not isinstance(values, list) or not values:
@@ -256,10 +256,10 @@ def parse_mask(value: object) -> Rle:
     """Check the form of a mask, but not whether its runs fill its size.
 
     Args:
-        value: what JSON gave.
+        value: parsed JSON value.
 
     Raises:
-        InputError: if it is no compressed run lengths.
+        InputError: if it is not a compressed COCO RLE.
     """
     size, counts = (value.get("size"), value.get("counts")) if isinstance(value, dict) else (None, None)
     if not isinstance(size, list) or len(size) != 2 or not isinstance(counts, str):

@@ -1,4 +1,4 @@
-"""Real clips: the tracks of an annotation file with their frames, in the layout of SAIL-VOS sequences."""
+"""Datasets of real clips: tracks in the SAIL-VOS sequence layout with their frames."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from amodal_diffusion.types import BoolArray, InputError, UInt8Array
 
 
 def find_frame(images: Path, name: str) -> Path | None:
-    """Find a frame, also where its file was converted and its ending changed with it.
+    """Find a frame file, even if it was converted to another image format with another suffix.
 
     Args:
         images: root of the frames.
-        name: path relative to it, as the annotation has it.
+        name: path in the annotation, relative to the root.
 
     Returns:
         the file; None if there is none.
@@ -34,10 +34,10 @@ def find_frame(images: Path, name: str) -> Path | None:
 
 
 def frame_file(images: Path, name: str) -> Path:
-    """As `find_frame`.
+    """Like `find_frame`, but raise an error if there is no file.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is no such frame.
     """
     path = find_frame(images, name)
     if path is None:
@@ -46,17 +46,17 @@ def frame_file(images: Path, name: str) -> Path:
 
 
 def read_frame(path: Path, size: tuple[int, int]) -> UInt8Array:
-    """Read a frame that belongs to masks.
+    """Read a frame and check that its size is that of the masks.
 
     Args:
-        path: of the frame.
+        path: frame file.
         size: height and width of the masks.
 
     Returns:
         uint8 ``[H, W, 3]``.
 
     Raises:
-        InputError: if it cannot be read or is of another size.
+        InputError: if the frame cannot be read or has another size.
     """
     rgb = read_rgb(path)
     if rgb.shape[:2] != size:
@@ -66,13 +66,13 @@ def read_frame(path: Path, size: tuple[int, int]) -> UInt8Array:
 
 @dataclass(frozen=True)
 class Track:
-    """One object through a clip at the size of its frames.
+    """One object through a clip, at frame resolution.
 
     Attributes:
         name: unique within its dataset.
-        record: of the clip's frames.
-        modal: visible part, bool ``[F, H, W]``.
-        amodal: whole object, bool ``[F, H, W]``; contains `modal`.
+        record: record of the clip's frames.
+        modal: modal (visible) masks, bool ``[F, H, W]``.
+        amodal: amodal masks, bool ``[F, H, W]``; contain `modal`.
     """
 
     name: str
@@ -82,17 +82,17 @@ class Track:
 
 
 class SailVosDataset(Dataset[AmodalSample]):
-    """The tracks of an annotation file; only what an item needs is read, when it is asked for.
+    """The tracks of an annotation file; masks and frames are read when an item is requested.
 
-    Frames without a visible pixel are as good as others.
+    Tracks may have frames in which the object is not visible.
 
     Args:
-        annotations: file in the layout of SAIL-VOS sequences, of any size.
+        annotations: file in the SAIL-VOS sequence layout, of any size.
         images: root of the frames; the annotation file's folder by default.
-        frames: F; longer tracks give their first F frames.
-        with_rgb: whether items have RGB, so whether frames are read; much slower with it.
+        frames: F; longer tracks are cut to their first F frames.
+        with_rgb: whether to read frames, which is much slower.
         index_folder: see :class:`~amodal_diffusion.data.index.TrackIndex`.
-        limit: take the first so many tracks; all by default.
+        limit: number of tracks to use, from the first; all by default.
 
     Raises:
         InputError: if the annotation file cannot be used.
@@ -119,15 +119,15 @@ class SailVosDataset(Dataset[AmodalSample]):
         return self._length
 
     def name(self, index: int) -> str:
-        """What messages call a track, without reading it."""
+        """Name of a track in messages, without reading it."""
         return self.tracks.name(index)
 
     def __getitem__(self, index: int) -> AmodalSample:
-        """A track.
+        """Read a track as a sample.
 
         Raises:
             IndexError: if there is no such track.
-            InputError: if its record or one of its frames is not as it should be; names it.
+            InputError: if its record or one of its frames is invalid; the message names it.
         """
         if not 0 <= index < self._length:
             raise IndexError(f"index: expected 0 to {self._length - 1}, got {index}")
@@ -135,7 +135,11 @@ class SailVosDataset(Dataset[AmodalSample]):
         return self.sample(track, modal=track.modal, amodal=track.amodal)
 
     def load(self, index: int) -> Track:
-        """Read a track's record and decode its masks, without its frames; raises as reading an item does."""
+        """Read a track's record and decode its masks, without its frames.
+
+        Raises:
+            InputError: if the record is invalid.
+        """
         record = self.tracks.record(index)
         with _named(self.name(index)):
             record = record.first(self.frames)
@@ -145,16 +149,17 @@ class SailVosDataset(Dataset[AmodalSample]):
     def sample(
         self, track: Track, *, modal: BoolArray, amodal: BoolArray, whole_is_visible: bool = False
     ) -> AmodalSample:
-        """Make a sample of a track, with masks of its own or others.
+        """Make a sample from a track and given masks.
 
         Args:
             track: gives name and frames.
-            modal: visible part, bool ``[F, H, W]``.
-            amodal: whole object, contains `modal`.
-            whole_is_visible: whether the frames show all of `amodal`, which makes the sample's `whole_rgb`.
+            modal: modal (visible) masks, bool ``[F, H, W]``.
+            amodal: amodal masks, bool ``[F, H, W]``; contain `modal`.
+            whole_is_visible: whether the frames show all of `amodal`; if so, the sample gets `whole_rgb`.
 
         Raises:
-            InputError: if a frame is missing, cannot be read or is of another size than the masks; names the track.
+            InputError: if a frame is missing, cannot be read or differs from the masks in size; the message names the
+                track.
         """
         with _named(track.name):
             names = track.record.image_file_names
@@ -169,7 +174,7 @@ class SailVosDataset(Dataset[AmodalSample]):
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Put a track's name before what is wrong with it."""
+    """Prefix the messages of input errors with a track's name."""
     try:
         yield
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Samples that training reads: one object through one clip with its truth, at the size of its frames."""
+"""Samples: one object through one clip with its ground truth, at frame resolution."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from amodal_diffusion.synthetic.splits import SceneSeries
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 _CHANGE_STREAM = 100
-"""Random stream of corruptions, apart from those of the scene itself (`synthetic.scenes`)."""
+"""Random stream of the corruptions, separate from those of the scene itself (`synthetic.scenes`)."""
 
 
 @dataclass(frozen=True)
 class AmodalSample:
-    """One object through one clip with its truth, at the frames' size.
+    """One object through one clip with its ground truth, at frame resolution.
 
     Attributes:
         name: unique within its dataset.
-        modal: visible part, bool ``[F, H, W]``.
-        amodal: whole object inside the frame, bool ``[F, H, W]``; contains `modal`.
-        depth: any scale, nearer is larger, float32 ``[F, H, W]``; None where there is none.
-        rgb: frames, uint8 ``[F, H, W, 3]``; None where they are not read.
-        whole_rgb: whole object on white, uint8 ``[F, H, W, 3]``; None where it is not known.
-        files: of the frames, which need not exist where they are not read; none for a generated clip.
+        modal: modal (visible) masks, bool ``[F, H, W]``.
+        amodal: amodal masks inside the frame, bool ``[F, H, W]``; contain `modal`.
+        depth: any scale, nearer is larger, float32 ``[F, H, W]``; None without depth.
+        rgb: frames, uint8 ``[F, H, W, 3]``; None if they are not read.
+        whole_rgb: complete object on white, uint8 ``[F, H, W, 3]``; None if unknown.
+        files: frame files, which may be missing if `rgb` is None; empty for a generated clip.
     """
 
     name: str
@@ -44,24 +44,24 @@ class AmodalSample:
 
 @dataclass(frozen=True)
 class SceneCorruption:
-    """Corrupts the masks and depth of some clips of a dataset, and leaves depth out of some.
+    """Corrupts masks and depth of a share of the clips, and drops depth from a share.
 
-    A clip that is changed at one share is changed in the same way at any larger share.
+    A clip that is corrupted at one share is corrupted in the same way at any larger share.
 
     Attributes:
         corrupted_share: share of clips whose masks and depth are corrupted, 0 to 1.
-        depthless_share: share of clips that come without depth, 0 to 1.
+        depthless_share: share of clips without depth, 0 to 1.
     """
 
     corrupted_share: float = 0.0
     depthless_share: float = 0.0
 
     def __call__(self, sample: AmodalSample, rng: Rng) -> AmodalSample:
-        """Change one clip, or return it unchanged.
+        """Corrupt one clip, or return it unchanged.
 
         Args:
-            sample: its object is visible in at least one frame; not modified.
-            rng: used for this clip only.
+            sample: clip whose object is visible in at least one frame; not modified.
+            rng: random stream of this clip only.
 
         Returns:
             a sample whose object is visible in at least one frame and whose `amodal` contains `modal`.
@@ -75,28 +75,28 @@ class SceneCorruption:
 
 
 def with_modal(sample: AmodalSample, modal: BoolArray) -> AmodalSample:
-    """Replace the modal masks of a sample, bool ``[F, H, W]``, and extend its truth to contain them."""
+    """Replace the modal masks of a sample, bool ``[F, H, W]``, and extend its ground truth to contain them."""
     amodal, whole_rgb = include_visible(sample.amodal, modal, rgb=sample.rgb, whole_rgb=sample.whole_rgb)
     return replace(sample, modal=modal, amodal=amodal, whole_rgb=whole_rgb)
 
 
 class SceneDataset(Dataset[AmodalSample]):
-    """The targets of generated scenes; item i depends on nothing but (split, seed, i) and the size.
+    """The targets of generated scenes; item i depends only on (split, seed, i) and the size.
 
-    ``test-v1`` is the fixed list of `synthetic.splits` and comes in no other size, number or seed.
+    ``test-v1`` is the fixed list of `synthetic.splits`; its size and seed are fixed.
 
     Args:
-        split: see `synthetic`.
-        length: number of samples; of ``test-v1`` the first ones.
+        split: split whose families the scenes use, see `synthetic`.
+        length: number of samples; for ``test-v1`` the first ones.
         frames: F.
         height: H in pixels.
         width: W in pixels.
-        with_rgb: whether samples have RGB; slower with it.
-        seed: which of the disjoint sequences of scenes; 0 counts the scenes from 0.
-        change: corrupts each sample, with a random stream of its own; see :class:`SceneCorruption`.
+        with_rgb: whether samples have RGB, which is slower.
+        seed: number of the series of scenes; different series share no scene.
+        change: applied to each sample with a random stream of its own, such as :class:`SceneCorruption`.
 
     Raises:
-        InputError: if the length is not positive, the seed is negative, or `test-v1` is asked for other than it is.
+        InputError: if the length is not positive, the seed is negative, or `test-v1` does not have the clips.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class SceneDataset(Dataset[AmodalSample]):
         return self.series.length
 
     def name(self, index: int) -> str:
-        """Name of a sample, without making it."""
+        """Name of a sample, without generating it."""
         return self.series.name(index)
 
     def __getitem__(self, index: int) -> AmodalSample:

@@ -1,4 +1,4 @@
-"""Exports generated scenes: an annotation file of all objects, and frames, depth, whole objects and masks as PNG."""
+"""Export of generated scenes: an annotation file, and frames, depth, complete objects and masks as PNG."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from amodal_diffusion.types import FloatArray
 ANNOTATIONS = "annotations.json"
 DEPTH_STEPS = 65535
 _STEPS = 16
-"""Number of steps of the export; an interrupted export resumes at a step. Each step rewrites the whole manifest."""
+"""Number of export steps. An interrupted export resumes at a step; each step rewrites the whole manifest."""
 
 
 def export_scenes(series: SceneSeries, folder: OutputFolder, *, masks: bool, quiet: bool) -> int:
-    """Write a series of scenes into an open result folder; steps that an earlier run finished are skipped.
+    """Write a series of scenes into an open result folder; steps that were finished before are skipped.
 
     Args:
         series: the scenes.
-        folder: opened by the caller, who commits it.
-        masks: whether to write masks as pictures too.
+        folder: result folder, opened and committed by the caller.
+        masks: whether to write masks as images as well.
         quiet: whether to hide the progress bars.
 
     Returns:
@@ -66,7 +66,7 @@ def _annotate(series: SceneSeries, path: Path, *, quiet: bool) -> None:
 
 
 def _objects_by_scene(path: Path) -> dict[str, list[int]]:
-    """Scene name to the ids of its visible objects, in the order of the file."""
+    """Ids of the visible objects by scene name, in the order of the file."""
     objects: dict[str, list[int]] = {}
     for record in read_records(path):
         objects.setdefault(record.image_file_names[0].split("/")[0], []).append(record.obj_id)
@@ -74,11 +74,11 @@ def _objects_by_scene(path: Path) -> dict[str, list[int]]:
 
 
 def scene_records(scene: Scene, *, number: int) -> list[TrackRecord]:
-    """Describe every object of a scene that is ever visible, the target first.
+    """Records of all objects of a scene that are visible in some frame, the target first.
 
     Args:
         scene: with or without RGB.
-        number: place of the scene in the annotation file, from 0; makes image ids unique.
+        number: index of the scene in the annotation file, from 0, which makes image ids unique.
     """
     frames = range(len(scene.depth))
     return [
@@ -95,13 +95,13 @@ def scene_records(scene: Scene, *, number: int) -> list[TrackRecord]:
 
 
 def scene_files(name: str, *, frames: int, object_ids: Sequence[int], masks: bool = False) -> list[str]:
-    """Paths, with ``/``, of what `write_scene` writes.
+    """Paths, with ``/``, of the files that `write_scene` writes.
 
     Args:
         name: name of the scene.
         frames: F.
         object_ids: objects that are written.
-        masks: whether masks are written as pictures.
+        masks: whether masks are written as images.
     """
     kinds = ("objects", "modal", "amodal") if masks else ("objects",)
     folders = ["images", "depth", *(f"{kind}/{object_id}" for kind in kinds for object_id in object_ids)]
@@ -109,15 +109,15 @@ def scene_files(name: str, *, frames: int, object_ids: Sequence[int], masks: boo
 
 
 def write_scene(scene: Scene, folder: Path, *, object_ids: Sequence[int], masks: bool = False) -> None:
-    """Write the pictures of a scene into folders that exist.
+    """Write the images of a scene into existing folders.
 
-    ``NAME/images`` has the frames, ``NAME/depth`` 16-bit depth from 0 (far) to 65535 (near) over the clip,
-    ``NAME/objects/ID`` the whole object on white, ``NAME/modal/ID`` and ``NAME/amodal/ID`` its masks.
+    ``NAME/images`` has the frames, ``NAME/depth`` 16-bit depth from 0 (farthest in the clip) to 65535 (nearest),
+    ``NAME/objects/ID`` the complete object on white, ``NAME/modal/ID`` and ``NAME/amodal/ID`` its masks.
 
     Args:
         scene: with RGB.
         folder: root of the data set.
-        object_ids: the objects to write.
+        object_ids: objects to write.
         masks: whether to write masks.
 
     Raises:
@@ -141,7 +141,7 @@ def write_scene(scene: Scene, folder: Path, *, object_ids: Sequence[int], masks:
 
 
 def _depth_steps(depth: FloatArray) -> np.ndarray:
-    """Spread depth over the range of 16 bits, uint16 ``[F, H, W]``; constant depth becomes 0."""
+    """Scale depth to the 16-bit range, uint16 ``[F, H, W]``; constant depth becomes 0."""
     low, high = float(depth.min()), float(depth.max())
     scale = DEPTH_STEPS / (high - low) if high > low else 0.0
     return np.rint((depth.astype(np.float64) - low) * scale).astype(np.uint16)

@@ -18,17 +18,17 @@ from amodal_diffusion.types import BoolArray, InputError
 
 @dataclass(frozen=True)
 class TaoRecord:
-    """One object through F frames, with the names that the JSON has.
+    """One object through F frames, with the field names of the JSON.
 
     Attributes:
         track_id: unique over the file.
-        category_id: of the object.
+        category_id: number of the object's category.
         video_id: number of the clip.
         file_names: path of each frame.
-        rles: counts of the modal mask in each frame, COCO run lengths of `height` x `width`.
-        height: of the frames in pixels.
-        width: of the frames in pixels.
-        amodal_bboxes: box of the whole object in each frame; may leave the frame.
+        rles: modal mask of each frame as the counts of a COCO RLE of `height` x `width`.
+        height: height of the frames in pixels.
+        width: width of the frames in pixels.
+        amodal_bboxes: amodal box of the object in each frame; may leave the frame.
     """
 
     track_id: int
@@ -46,7 +46,7 @@ class TaoRecord:
         return len(self.file_names)
 
     def modal_masks(self) -> BoolArray:
-        """Visible part, bool ``[F, H, W]``.
+        """Modal (visible) masks, bool ``[F, H, W]``.
 
         Raises:
             InputError: if a mask is damaged.
@@ -56,26 +56,26 @@ class TaoRecord:
 
 
 def stream_tao_records(path: Path) -> Iterator[TaoRecord]:
-    """Read and check the tracks one by one, whatever the size of the file.
+    """Read and check the tracks one by one, without loading the file.
 
     Args:
         path: a JSON list of tracks.
 
     Raises:
-        InputError: if the file cannot be read or a track is not of the layout; names the track and the key.
+        InputError: if the file cannot be read or a track is invalid; the message names track and key.
     """
     for number, entry in enumerate(stream_entries(path)):
         yield parse_tao_record(entry, where=f"{path}: track {number}")
 
 
 def read_first_tracks(path: Path) -> dict[int, int]:
-    """Read which track is the first of each video.
+    """Read the first track of each video.
 
     Args:
-        path: a JSON object of track numbers by video number.
+        path: JSON object that maps video numbers to track numbers.
 
     Raises:
-        InputError: if the file cannot be read or is no such object.
+        InputError: if the file cannot be read or is not such an object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -90,11 +90,11 @@ def parse_tao_record(entry: object, *, where: str) -> TaoRecord:
     """Check one parsed JSON record.
 
     Args:
-        entry: what JSON gave.
-        where: begins the message of an error.
+        entry: parsed JSON value.
+        where: prefix of error messages.
 
     Raises:
-        InputError: if something is missing or not as it should be.
+        InputError: if a value is missing or invalid.
     """
     names = [field.name for field in fields(TaoRecord)]
     if not isinstance(entry, Mapping):
@@ -120,18 +120,18 @@ def parse_tao_record(entry: object, *, where: str) -> TaoRecord:
 
 
 def is_box(value: object) -> bool:
-    """Whether a JSON value is four numbers."""
+    """Whether a JSON value is a list of four numbers."""
     return isinstance(value, list) and len(value) == 4 and all(isinstance(side, int | float) for side in value)
 
 
 def _per_frame(
     entry: Mapping[str, Any], key: str, right: Callable[[object], bool], expected: str, where: str
 ) -> list[Any]:
-    """The list of a key that has one value a frame."""
+    """Check a list that has one value per frame."""
     values = entry[key]
     frames = len(entry["file_names"])
     if not isinstance(values, list) or len(values) != frames:
-        raise InputError(f"{where}: {key}: expected {frames} values, one a frame, got {values!r:.60}")
+        raise InputError(f"{where}: {key}: expected {frames} values, one per frame, got {values!r:.60}")
     for frame, value in enumerate(values):
         if not right(value):
             raise InputError(f"{where}: {key}: frame {frame}: expected {expected}, got {value!r:.60}")

@@ -1,4 +1,4 @@
-"""One pass over a data set in the layout of SAIL-VOS sequences: all problems, and a histogram of hidden shares."""
+"""Check of a data set in the SAIL-VOS sequence layout: all problems, and a histogram of occluded shares."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from amodal_diffusion.io.images import read_rgb
 from amodal_diffusion.types import InputError
 
 BINS = 10
-_SHOWN = 5  # frames that a line names
+_SHOWN = 5  # most values listed in a line
 _BAR = 40  # characters of the longest bar of the histogram
 _MASKS = ("visible_mask", "segmentation")
 
@@ -29,8 +29,8 @@ class Problem:
     """One problem of a data set.
 
     Attributes:
-        kind: category that the summary counts.
-        text: one line that names the place and the problem.
+        kind: category for the summary.
+        text: one line that names the location and the problem.
     """
 
     kind: Kind
@@ -39,15 +39,15 @@ class Problem:
 
 @dataclass
 class DatasetReport:
-    """Counts of a pass over a data set; complete when the pass has ended.
+    """Counts of a check; complete when the iteration has ended.
 
     Attributes:
         tracks: number of tracks.
-        frames: number of frames of all tracks together.
-        hidden_frames: frames with an amodal but no modal pixel, which are no problem.
-        files: number of different frame files.
-        complete: number of tracks of which more than 95 % is visible.
-        histogram: number of tracks by hidden share, in equal bins from 0 to 1.
+        frames: number of frames, summed over tracks.
+        hidden_frames: number of frames with an amodal but no modal pixel, which is not a problem.
+        files: number of distinct frame files.
+        complete: number of tracks that are more than 95 % visible.
+        histogram: number of tracks by occluded share, in equal bins from 0 to 1.
         problems: number of problems of each kind.
     """
 
@@ -60,14 +60,14 @@ class DatasetReport:
     problems: Counter[Kind] = field(default_factory=Counter)
 
     def summary(self) -> str:
-        """Counts, a histogram of hidden shares, and the number of problems, in lines for a terminal."""
+        """Counts, a histogram of occluded shares, and the number of problems, as lines for a terminal."""
         counted = (
-            f"{self.tracks} tracks, {self.frames} frames of objects ({self.hidden_frames} fully hidden), "
+            f"{self.tracks} tracks, {self.frames} object frames ({self.hidden_frames} fully hidden), "
             f"{self.files} files, {self.complete} tracks of which more than 95 % is visible"
         )
         lines = [
             counted,
-            "hidden share of the object, mean over the frames that it is in:",
+            "hidden share of the object, averaged over the frames that contain it:",
         ]
         most = max(1, *self.histogram)
         for place, number in enumerate(self.histogram):
@@ -75,18 +75,18 @@ class DatasetReport:
             lines.append(f"  {place / BINS:.1f} to {(place + 1) / BINS:.1f} {number:7d} {bar}".rstrip())
         if self.problems:
             counts = ", ".join(f"{kind} {number}" for kind, number in self.problems.most_common())
-            return "\n".join([*lines, f"wrong: {sum(self.problems.values())} ({counts})"])
-        return "\n".join([*lines, "nothing is wrong"])
+            return "\n".join([*lines, f"problems: {sum(self.problems.values())} ({counts})"])
+        return "\n".join([*lines, "no problems found"])
 
 
 class DatasetCheck:
-    """A pass over a data set; iterate over it to get each problem when it is found.
+    """Check of a data set; iterate over it to get each problem when it is found.
 
-    Each frame file is read once, however many tracks share it. Memory holds one track and the size of each file.
+    Each frame file is read once, even if several tracks share it. Memory holds one track and the size of each file.
 
     Args:
         annotations: annotation file.
-        images: root of the frames; None leaves the frames unread.
+        images: root of the frames; None skips the frames.
         workers: number of threads that read frames.
         on_track: called after each track.
 
@@ -110,10 +110,10 @@ class DatasetCheck:
         self._sizes: dict[str, tuple[int, int] | None] = {}
 
     def __iter__(self) -> Iterator[Problem]:
-        """Read everything.
+        """Read the annotation file and the frames, and yield each problem.
 
         Raises:
-            InputError: if the file cannot be read at all, or holds no list.
+            InputError: if the file cannot be read at all, or does not hold a list.
         """
         with ThreadPoolExecutor(self.workers) as pool:
             for problem in self._problems(pool):
@@ -130,7 +130,7 @@ class DatasetCheck:
             except InputError as error:
                 if not self.report.tracks:
                     raise
-                yield Problem("file", f"{error}; what comes after track {self.report.tracks - 1} cannot be read")
+                yield Problem("file", f"{error}; tracks after track {self.report.tracks - 1} cannot be read")
                 break
             where = f"track {self.report.tracks}"
             self.report.tracks += 1
@@ -162,7 +162,7 @@ class DatasetCheck:
             yield from self._frames(self.images, fields.get("image_file_names", ()), sizes, where, pool)
 
     def _masks(self, modal: Sequence[Rle | None], amodal: Sequence[Rle | None], where: str) -> Iterator[Problem]:
-        """Compare the masks of a track, all of one size; None stands for a damaged one."""
+        """Compare the masks of a track, all of one size; None stands for a damaged mask."""
         report = self.report
         outside, shares, seen = [], [], 0
         for frame, (visible, whole) in enumerate(zip(modal, amodal, strict=True)):
@@ -177,7 +177,7 @@ class DatasetCheck:
             report.frames += 1
             report.hidden_frames += bool(all_of_it and not part)
         if outside:
-            text = f"{where}: visible pixels outside of the whole object in frame {_listed(outside)}"
+            text = f"{where}: visible pixels outside the amodal mask in frame {_listed(outside)}"
             yield Problem("modal outside amodal", text)
         if None in (*modal, *amodal):
             return
@@ -192,7 +192,7 @@ class DatasetCheck:
     def _frames(
         self, images: Path, names: Sequence[str], sizes: set[tuple[int, int]], where: str, pool: ThreadPoolExecutor
     ) -> Iterator[Problem]:
-        """Read the frames that no track before had, and compare the sizes of all."""
+        """Read the frames that no earlier track had, and compare all frame sizes with the mask size."""
         new = [name for name in dict.fromkeys(names) if name not in self._sizes]
         for name, found in zip(new, pool.map(lambda name: _read_size(images, name), new), strict=True):
             self.report.files += 1
@@ -206,7 +206,7 @@ class DatasetCheck:
 
 
 def _checked(masks: Sequence[object], where: str) -> tuple[list[Rle | None], list[Problem]]:
-    """The masks, with None for damaged ones, and what is wrong with those."""
+    """The masks, with None for damaged ones, and the problems of the damaged ones."""
     sound: list[Rle | None] = []
     problems = []
     for frame, value in enumerate(masks):
@@ -222,7 +222,7 @@ def _checked(masks: Sequence[object], where: str) -> tuple[list[Rle | None], lis
 
 
 def _read_size(images: Path, name: str) -> tuple[int, int] | str:
-    """Height and width of a frame that can be read; what is wrong with one that cannot."""
+    """Height and width of a frame, or the reason that it cannot be read."""
     path = find_frame(images, name)
     if path is None:
         return f"{images / name}: no such file, nor one of another picture format"
@@ -234,7 +234,7 @@ def _read_size(images: Path, name: str) -> tuple[int, int] | str:
 
 
 def _listed(values: Iterable[object]) -> str:
-    """The first few values, and how many more there are."""
+    """The first few values and the number of the remaining ones."""
     texts = [str(value) for value in values]
     more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
     return ", ".join(texts[:_SHOWN]) + more

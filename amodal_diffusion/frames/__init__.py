@@ -1,1 +1,1 @@
-"""Frames and masks as arrays: ranges, sizes, crops, windows, layers, drawing; no files."""
+"""Operations on frames and masks as arrays: ranges, sizes, crops, windows, layers, drawing; no files."""

@@ -1,4 +1,4 @@
-"""How a frame becomes what the network sees: stretched, letterboxed, or cropped around the object."""
+"""Mapping of frames to the network input: stretch, letterbox or object-centric crop."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.frames.transforms import Letterbox, Stretch, resize
 from amodal_diffusion.types import BoolArray, InputError
 
-# Frames at this distance in time count a quarter for where the object is; far ones still count where near ones hide it.
+# Distance in frames at which a frame's weight in the crop center is a quarter; far frames count if near ones hide it.
 _MEMORY = 2.0
 
 
 @dataclass(frozen=True)
 class CropCenter:
-    """Where an object-centric crop lies in one frame, and how large the object is.
+    """Center of an object-centric crop in one frame, and the size of the object.
 
     Attributes:
-        row: center of the crop, in pixels.
-        column: center of the crop, in pixels.
+        row: row of the center, in pixels.
+        column: column of the center, in pixels.
         height: largest visible height of the object in the whole clip, in pixels.
         width: largest visible width of the object in the whole clip, in pixels.
     """
@@ -37,16 +37,16 @@ class CropCenter:
 
 
 def crop_centers(masks: Iterable[BoolArray]) -> list[CropCenter]:
-    """Center the crop of each frame on an object; frames that hide the object take the centers of neighboring frames.
+    """Center the crop of each frame on an object; frames that hide it use the centers of neighboring frames.
 
-    A part that comes out of hiding moves the center of the visible part more than the object moves, so centers are
+    When a hidden part reappears, the center of the visible part moves more than the object does. Centers are therefore
     averaged over time, weighted by visible area.
 
     Args:
-        masks: bool ``[H, W]`` a frame, in order; at least one is not empty.
+        masks: modal mask of each frame, bool ``[H, W]``, in order; at least one is not empty.
 
     Returns:
-        one center a frame; all have the same height and width.
+        one center per frame; all have the same height and width.
 
     Raises:
         InputError: if every mask is empty.
@@ -70,15 +70,15 @@ def crop_centers(masks: Iterable[BoolArray]) -> list[CropCenter]:
 
 @dataclass(frozen=True)
 class ObjectCrop:
-    """The part of a frame around an object, scaled to the size that the network works at.
+    """Object-centric crop of a frame, scaled to the size of the network input.
 
     Attributes:
-        top: first row of the part; may lie outside the frame, like the following.
-        left: first column.
-        height: rows of the part.
-        width: columns of the part.
+        top: first row of the crop, which may extend beyond the frame on any side.
+        left: first column of the crop.
+        height: rows of the crop.
+        width: columns of the crop.
         source_hw: height and width of the frame.
-        target_hw: height and width that the part is scaled to.
+        target_hw: height and width that the crop is scaled to.
         antialias: as for :func:`~amodal_diffusion.frames.transforms.resize`.
     """
 
@@ -94,14 +94,15 @@ class ObjectCrop:
     def around(
         cls, center: CropCenter, source_hw: tuple[int, int], target_hw: tuple[int, int], *, crop_scale: float
     ) -> ObjectCrop:
-        """The part that shows the object with room around it, in the target's aspect.
+        """Crop around an object, with the aspect ratio of the target.
 
         Args:
-            center: where the object is.
+            center: center of the crop, and size of the object.
             source_hw: height and width of the frame.
-            target_hw: height and width that the part is scaled to.
-            crop_scale: side of the part over that of the object's largest visible extent; at most the whole frame is
-                shown, at least a quarter of the target's pixels a side.
+            target_hw: height and width that the crop is scaled to.
+            crop_scale: side of the crop relative to the object's largest visible extent. The crop is at most as large
+                as the
+                whole frame, and a side has at least a quarter of the target's pixels.
         """
         aspect = target_hw[1] / target_hw[0]
         wanted = crop_scale * max(center.height, center.width / aspect)
@@ -112,11 +113,11 @@ class ObjectCrop:
         return cls(round(row - height / 2), round(column - width / 2), height, width, source_hw, target_hw)
 
     def apply(self, frames: Tensor, pad_value: float | Literal["edge"]) -> Tensor:
-        """Cut out and scale; what lies outside the frame is filled.
+        """Crop and scale frames; pixels outside the frame are filled.
 
         Args:
             frames: float ``[F, C, H, W]`` at the source size.
-            pad_value: what is outside the frame, or ``"edge"`` to repeat the frame's outermost pixels.
+            pad_value: value outside the frame, or ``"edge"`` to repeat the frame's outermost pixels.
 
         Returns:
             float ``[F, C, target height, target width]``.
@@ -136,11 +137,11 @@ class ObjectCrop:
         return resize(part, self.target_hw, antialias=self.antialias)
 
     def invert(self, frames: Tensor, *, outside: float) -> Tensor:
-        """Scale back and put in place.
+        """Scale crops back and paste them into frames.
 
         Args:
             frames: float ``[F, C, target height, target width]``.
-            outside: value of the frame's pixels that the part does not show.
+            outside: value of frame pixels outside the crop.
 
         Returns:
             float ``[F, C, H, W]`` at the source size.
@@ -155,28 +156,28 @@ class ObjectCrop:
 
     @property
     def scale(self) -> float:
-        """Pixels of the target that a pixel of the frame becomes, a side."""
+        """Target pixels per frame pixel along a side."""
         return self.target_hw[0] / self.height
 
     @property
     def _inside(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Rows and columns of the part that the frame has, from first to one past the last."""
+        """Rows and columns of the crop that lie in the frame, from first to one past the last."""
         rows = max(self.top, 0), min(self.top + self.height, self.source_hw[0])
         columns = max(self.left, 0), min(self.left + self.width, self.source_hw[1])
         return rows, columns
 
 
 Geometry = Stretch | Letterbox | ObjectCrop
-"""How the network sees a frame; ``apply`` goes there, ``invert`` goes back."""
+"""Mapping of a frame to the network input; ``apply`` maps a frame, ``invert`` maps back."""
 
 
 def frame_geometry(config: SamplingConfig, source_hw: tuple[int, int], center: CropCenter | None = None) -> Geometry:
-    """How a frame becomes ``config.height`` x ``config.width``.
+    """Choose the mapping of a frame to ``config.height`` x ``config.width``.
 
     Args:
-        config: ``fit``, ``resample``, the size, and ``beyond.crop_scale``.
+        config: gives ``fit``, ``resample``, the size, and ``beyond.crop_scale``.
         source_hw: height and width of the frame.
-        center: where the object is, from :func:`crop_centers` over the whole clip; needed for ``fit="crop"``.
+        center: from :func:`crop_centers` over the whole clip; needed for ``fit="crop"``.
 
     Raises:
         InputError: if a crop has no center.
@@ -193,7 +194,7 @@ def frame_geometry(config: SamplingConfig, source_hw: tuple[int, int], center: C
 
 
 def _box(mask: BoolArray) -> tuple[int, int, int, int, int] | None:
-    """Top, bottom, left, right (one past the last) and area of what a mask shows; None if it is empty."""
+    """Top, bottom, left, right (one past the last) and area of a mask; None if it is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if len(rows) == 0:
         return None

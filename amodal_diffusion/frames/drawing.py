@@ -1,4 +1,4 @@
-"""Draws results: overlays with outlines and stripes over hidden parts, uncertainty, and sheets of frames."""
+"""Drawings of results: overlays with outlines and striped hidden parts, uncertainty, and sheets of frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from amodal_diffusion.frames.masks import cut_out_on_white
 from amodal_diffusion.types import AmodalResult, BoolArray, FloatArray, InputError, UInt8Array, VideoClip
 
-# Rare in nature, and told apart by most people, on dark and on bright pictures.
+# Rare in nature, and easy to distinguish for most people on dark and bright images.
 COLORS = (
     (255, 80, 170),
     (86, 200, 255),
@@ -28,7 +28,7 @@ COLORS = (
 
 @dataclass(frozen=True)
 class OverlayLayer:
-    """One object in one frame.
+    """Masks of one object in one frame.
 
     Attributes:
         visible: modal mask, bool ``[H, W]``.
@@ -44,7 +44,7 @@ def draw_overlay(rgb: UInt8Array, layers: Sequence[OverlayLayer]) -> UInt8Array:
 
     Args:
         rgb: the frame, uint8 ``[H, W, 3]``.
-        layers: one an object, always in the same order, from which its color follows.
+        layers: one per object, in the same order in all frames; the index gives the color.
 
     Returns:
         uint8 ``[H, W, 3]``.
@@ -58,10 +58,10 @@ def draw_overlay(rgb: UInt8Array, layers: Sequence[OverlayLayer]) -> UInt8Array:
 
 
 def draw_uncertainty(probability: FloatArray) -> UInt8Array:
-    """Draw where samples differ: black where all agree, white where half of them have a pixel.
+    """Draw where samples differ: black where all agree, white where half of them contain a pixel.
 
     Args:
-        probability: share of the samples that have a pixel, float32 ``[H, W]`` in [0, 1].
+        probability: share of the samples that contain a pixel, float32 ``[H, W]`` in [0, 1].
 
     Returns:
         uint8 ``[H, W, 3]``.
@@ -87,7 +87,7 @@ def _draw(canvas: UInt8Array, layer: OverlayLayer, color: npt.NDArray[np.float32
     _tint(part, hidden & ~stripe, color, 0.4)
 
     edge = (amodal & ~_eroded(amodal, line)) | (visible & ~_eroded(visible, line))
-    _tint(part, _grown(edge, max(1, line // 2)) & ~edge, np.zeros(3, np.float32), 0.6)  # seen on any background
+    _tint(part, _grown(edge, max(1, line // 2)) & ~edge, np.zeros(3, np.float32), 0.6)  # for bright backgrounds
     _tint(part, edge, color, 1.0)
 
 
@@ -96,12 +96,12 @@ def _tint(part: UInt8Array, where: BoolArray, color: npt.NDArray[np.float32], st
 
 
 def _eroded(mask: BoolArray, steps: int) -> BoolArray:
-    """Take ``steps`` pixels off along the edge, but not along the border of the array."""
+    """Erode a mask by ``steps`` pixels, but not along the border of the array."""
     return ~_grown(~mask, steps)
 
 
 def _grown(mask: BoolArray, steps: int) -> BoolArray:
-    """Add ``steps`` pixels along the edge, up, down, left and right."""
+    """Dilate a mask by ``steps`` pixels up, down, left and right."""
     for _ in range(steps):
         grown = mask.copy()
         grown[1:] |= mask[:-1]
@@ -115,17 +115,17 @@ def _grown(mask: BoolArray, steps: int) -> BoolArray:
 Picture = TypeVar("Picture", UInt8Array, BoolArray)
 
 _GAP, _FONT_SIZE, _LABEL_WIDTH, _MOST_LABEL_WIDTH = 6, 18, 120, 240
-_WIDTH = 320  # pixels of a frame in the sheet of a result, about
+_WIDTH = 320  # desired width in pixels of a frame in a result's sheet
 _PAPER, _INK = (232, 232, 232), (30, 30, 30)  # paper darker than the white behind cut-out objects
 
 
 @dataclass(frozen=True)
 class SheetRow:
-    """A labelled row.
+    """A labeled row of a sheet.
 
     Attributes:
         label: what the row shows.
-        pictures: uint8 ``[H, W, 3]``, one a column.
+        pictures: images, uint8 ``[H, W, 3]``, one per column.
     """
 
     label: str
@@ -139,10 +139,10 @@ def draw_completion(
 
     Args:
         clip: frames and modal mask.
-        truth: the whole object, bool ``[F, H, W]``.
-        result: the prediction; without painted content the last row is left out.
+        truth: true amodal mask, bool ``[F, H, W]``.
+        result: the prediction; without painted content, the last row is omitted.
         columns: number of frames shown, evenly spread over the clip.
-        scale: how many pixels a side a pixel becomes.
+        scale: factor by which images are enlarged.
 
     Returns:
         the sheet, uint8 ``[h, w, 3]``.
@@ -158,15 +158,15 @@ def draw_completion(
 
 
 def draw_result(result: AmodalResult, clip: VideoClip | None = None, *, columns: int = 4) -> UInt8Array:
-    """Draw a result, with the clip that it is of if that is at hand.
+    """Draw a result as a sheet of frames, together with its clip if given.
 
     Args:
-        result: rows that it has nothing for are left out; several samples add a row of how far they disagree.
-        clip: adds its frames and the visible part; the mask is then drawn over the frames.
+        result: result to draw; rows without data are omitted, and several samples add a row of their disagreement.
+        clip: adds frames and the visible part; the amodal mask is then drawn over the frames.
         columns: number of frames shown, evenly spread over the clip.
 
     Returns:
-        the sheet, uint8 ``[h, w, 3]``, frames brought near to `_WIDTH` pixels.
+        the sheet, uint8 ``[h, w, 3]``; frames are resized by an integer factor towards a width of 320 pixels.
 
     Raises:
         InputError: if the clip has another shape than the result.
@@ -180,7 +180,7 @@ def draw_result(result: AmodalResult, clip: VideoClip | None = None, *, columns:
     masks = [view.sized(frame) for frame in plain] if clip is None else view.masked(clip, result.amodal_mask)
     rows.append(SheetRow("whole", masks))
     if result.samples is not None:
-        doubt = 1 - np.abs(2 * result.probability[view.shown] - 1)  # 1 where half of the samples have the pixel
+        doubt = 1 - np.abs(2 * result.probability[view.shown] - 1)  # 1 where half of the samples contain the pixel
         gray = np.rint(doubt * 255).astype(np.uint8)[..., None].repeat(3, axis=-1)
         rows.append(SheetRow("uncertain", [view.sized(frame) for frame in gray]))
     return draw_sheet([*rows, *_painted(result, view)], column_labels=view.labels)
@@ -188,7 +188,7 @@ def draw_result(result: AmodalResult, clip: VideoClip | None = None, *, columns:
 
 @dataclass(frozen=True)
 class _View:
-    """Which frames are shown, and how large: every ``step``-th pixel, as a square of ``scale`` by ``scale``."""
+    """Frames to show, and their size: every ``step``-th pixel, enlarged by ``scale``."""
 
     shown: list[int]
     scale: int
@@ -223,17 +223,17 @@ def _painted(result: AmodalResult, view: _View) -> list[SheetRow]:
 
 
 def draw_sheet(rows: Sequence[SheetRow], *, column_labels: Sequence[str]) -> UInt8Array:
-    """Lay rows of pictures out on paper, labels above the columns and left of the rows.
+    """Arrange rows of images on a sheet, with labels above the columns and left of the rows.
 
     Args:
-        rows: all pictures of one size, as many in each row as there are column labels.
-        column_labels: one a column.
+        rows: images of one size, one per column label in each row.
+        column_labels: one per column.
 
     Returns:
         the sheet, uint8 ``[h, w, 3]``.
 
     Raises:
-        InputError: if the pictures do not form a table.
+        InputError: if the images do not form a table.
     """
     shapes = {picture.shape for row in rows for picture in row.pictures}
     if len(shapes) != 1 or {len(row.pictures) for row in rows} != {len(column_labels)}:
@@ -260,13 +260,13 @@ def draw_sheet(rows: Sequence[SheetRow], *, column_labels: Sequence[str]) -> UIn
 
 
 def stack_sheets(sheets: Sequence[tuple[str, UInt8Array]]) -> UInt8Array:
-    """Lay sheets under each other, each below its title.
+    """Stack sheets vertically, each below its title.
 
     Args:
-        sheets: titles and pictures uint8 ``[h, w, 3]``, at least one.
+        sheets: titles and images uint8 ``[h, w, 3]``, at least one.
 
     Returns:
-        uint8 ``[h, w, 3]``, as wide as the widest.
+        uint8 ``[h, w, 3]``, as wide as the widest sheet.
     """
     head = _FONT_SIZE + 4 * _GAP
     width = max(sheet.shape[1] for _, sheet in sheets)
@@ -282,7 +282,7 @@ def stack_sheets(sheets: Sequence[tuple[str, UInt8Array]]) -> UInt8Array:
 
 
 def _shortened(label: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
-    """The end of a label that would be too wide: of a path, what tells it from others."""
+    """A label without its start if it is too wide; the end of a path distinguishes it from others."""
     kept = label
     while font.getlength(kept) > _MOST_LABEL_WIDTH:
         kept = f"...{kept.removeprefix('...')[1:]}"
@@ -290,20 +290,20 @@ def _shortened(label: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -
 
 
 def _enlarge(picture: Picture, scale: int) -> Picture:
-    """Make each pixel a square of ``scale`` by ``scale``."""
+    """Repeat each pixel ``scale`` times along both axes."""
     return picture.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def show_result(result: AmodalResult, clip: VideoClip | None = None, *, columns: int = 4) -> None:
-    """Show a drawn result: in a notebook below the cell, elsewhere in the system's viewer of pictures.
+    """Show a drawn result: in a notebook below the cell, otherwise in the system's image viewer.
 
     Args:
-        result: as for :func:`draw_result`.
-        clip: the clip that was completed, drawn beside the result; None draws the result alone.
+        result: see :func:`draw_result`.
+        clip: the completed clip, drawn together with the result; None draws the result alone.
         columns: number of frames shown, evenly spread over the clip.
 
     Raises:
-        InputError: as :func:`draw_result`.
+        InputError: if the clip has another shape than the result.
     """
     sheet = Image.fromarray(draw_result(result, clip, columns=columns))
     ipython = sys.modules.get("IPython")  # loaded wherever a notebook runs

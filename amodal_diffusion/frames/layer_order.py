@@ -1,4 +1,4 @@
-"""Which object lies in front of which in a frame: from what their whole masks hide, and from depth."""
+"""Depth order of the objects in a frame, from their masks and from depth."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Relation:
     """Two objects that touch, and which of them is in front.
 
     Attributes:
-        front: place of the one in front.
-        back: place of the other.
-        pixels: where the one behind is hidden and the one in front is seen.
-        contrary: where it is the other way round.
-        by: what tells them apart: masks do wherever one of the two counts is larger, else depth does.
+        front: index of the object in front.
+        back: index of the object behind.
+        pixels: number of pixels where `back` is hidden and `front` is visible.
+        contrary: number of pixels where `front` is hidden and `back` is visible.
+        by: what decides: masks if the two counts differ, else depth.
     """
 
     front: int
@@ -35,13 +35,13 @@ class Relation:
 
 @dataclass(frozen=True)
 class FrameOrder:
-    """The order of the objects of one frame, each named by its place among all objects of the clip.
+    """Order of the objects of one frame, each given by its index in the clip.
 
     Attributes:
-        front_to_back: the objects whose whole mask is not empty, the nearest first.
-        relations: what the order follows from, the surest first.
-        left_out: relations that the order breaks, as they would close a circle with surer ones.
-        undecided: pairs that touch, of which neither masks nor depth say which is in front.
+        front_to_back: objects whose amodal mask is not empty, nearest first.
+        relations: relations that the order satisfies, most certain first.
+        left_out: relations that the order violates, because they form a cycle with more certain ones.
+        undecided: pairs that touch, but that neither masks nor depth can order.
     """
 
     front_to_back: tuple[int, ...]
@@ -57,20 +57,22 @@ def order_objects(
     depth: FloatArray | None = None,
     before: Sequence[int] = (),
 ) -> FrameOrder:
-    """Put the objects of a frame in order.
+    """Order the objects of a frame by depth.
 
-    Two objects touch if their whole masks share a pixel or have neighboring ones. Of two that touch, the one that is
-    hidden where the other is seen is behind; where that holds both ways, in more pixels than the other. Where the
-    masks say nothing, the one with the larger median depth is in front, over what is seen of each where they meet, or
-    over all that is seen of it. Relations are then taken in turn, those of most pixels first and those of depth last,
-    each unless it contradicts the ones before; so a circle is broken where it costs the fewest pixels. Objects that no
-    relation orders stay as they were in the frame before, at first in the order they are given in.
+    Two objects touch if their amodal masks share a pixel or have neighboring ones. Masks decide first: the object that
+    is hidden where the other is visible is behind. If each hides the other somewhere, the larger number of pixels
+    decides. Otherwise depth decides: the object with the larger median depth is in front. The median is over its
+    visible pixels near the other object, or over all its visible pixels if none is near.
+
+    Relations are then accepted one by one, those with the largest difference in pixels first and those from depth last,
+    unless they contradict accepted ones. A cycle is therefore broken where this costs the fewest pixels. Objects that
+    no relation orders keep the order of the previous frame, or the given order in the first frame.
 
     Args:
         modal: modal mask of each object, bool ``[H, W]`` each.
         amodal: amodal mask of each object, bool ``[H, W]`` each; contains the modal mask.
-        depth: of the frame, float ``[H, W]`` in any unit, nearer is larger.
-        before: objects from front to back in the frame before.
+        depth: depth of the frame, float ``[H, W]`` in any unit, nearer is larger.
+        before: objects from front to back in the previous frame.
     """
     boxes = {index: box for index, mask in enumerate(amodal) if (box := _box(mask)) is not None}
     relations: list[Relation] = []
@@ -98,8 +100,8 @@ def _relate(
     depth: FloatArray | None,
     meeting: Part,
 ) -> Relation | None:
-    """Which of two objects that touch is in front; None where nothing tells."""
-    hides = {}  # by object, pixels where it is seen and the other is hidden
+    """Which of two touching objects is in front; None if neither masks nor depth decide."""
+    hides = {}  # by object, number of pixels where it is visible and the other is hidden
     for front, back in ((first, second), (second, first)):
         hidden = amodal[back][meeting] & ~modal[back][meeting]
         hides[front] = int((hidden & modal[front][meeting]).sum())
@@ -116,10 +118,10 @@ def _relate(
 
 
 def _without_circles(relations: Sequence[Relation]) -> tuple[list[Relation], list[Relation]]:
-    """Part relations into those that agree with all surer ones and the others, each the surest first."""
+    """Split relations into those that agree with all more certain ones, and the others; both most certain first."""
     kept: list[Relation] = []
     left_out: list[Relation] = []
-    behind: dict[int, set[int]] = {}  # by object, those that kept relations put behind it, directly or not
+    behind: dict[int, set[int]] = {}  # objects behind each object, directly or transitively
     for relation in sorted(relations, key=lambda found: (found.contrary - found.pixels, found.front, found.back)):
         front, back = relation.front, relation.back
         if front in behind.get(back, ()):
@@ -135,7 +137,7 @@ def _without_circles(relations: Sequence[Relation]) -> tuple[list[Relation], lis
 
 
 def _sorted(preferred: Sequence[int], relations: Sequence[Relation]) -> tuple[int, ...]:
-    """Take the first object that has no other in front of it any more, until all are taken."""
+    """Topological order: take the first object that no remaining object covers, until all are taken."""
     waiting, order = list(preferred), []
     while waiting:
         covered = {relation.back for relation in relations if relation.front in waiting}
@@ -146,14 +148,14 @@ def _sorted(preferred: Sequence[int], relations: Sequence[Relation]) -> tuple[in
 
 
 def _median_depth(modal: BoolArray, depth: FloatArray, meeting: Part) -> float | None:
-    """Depth of what is seen of an object where it meets another, or anywhere; None where nothing is seen of it."""
+    """Median depth of an object's visible pixels in ``meeting``, or of all of them; None if none is visible."""
     near = depth[meeting][modal[meeting]]
     values = near if near.size else depth[modal]
     return float(np.median(values)) if values.size else None
 
 
 def _box(mask: BoolArray) -> Part | None:
-    """Rows and columns around a mask and the pixels next to it; None if it is empty."""
+    """Bounding box of a mask with a margin of one pixel; None if it is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if rows.size == 0:
         return None
@@ -162,7 +164,7 @@ def _box(mask: BoolArray) -> Part | None:
 
 
 def _meeting(first: Part, second: Part) -> Part | None:
-    """What two boxes share; None if they share nothing."""
+    """Intersection of two boxes; None if it is empty."""
     rows, columns = (
         slice(max(one.start, other.start), min(one.stop, other.stop)) for one, other in zip(first, second, strict=True)
     )
@@ -170,7 +172,7 @@ def _meeting(first: Part, second: Part) -> Part | None:
 
 
 def _touch(first: BoolArray, second: BoolArray) -> bool:
-    """Whether two masks share a pixel or have pixels next to each other, across an edge."""
+    """Whether two masks share a pixel or have pixels that are neighbors along a row or column."""
     return bool(
         (first & second).any()
         or (first[1:] & second[:-1]).any()

@@ -1,4 +1,4 @@
-"""RGBA layers of objects: compositing them into the frame, the error of that, and soft edges and kinds of alpha."""
+"""RGBA layers of objects: compositing and its error, soft edges, premultiplied alpha."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _OPAQUE = 255
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference of two pictures in some pixels of one or more frames; adding two gives that of all pixels together.
+    """Difference of two images in some pixels of one or more frames; a sum of differences covers the pixels of all.
 
     Attributes:
-        pixels: number of pixels that were compared.
-        differing: number of those that differ in at least one channel.
+        pixels: number of compared pixels.
+        differing: number of compared pixels that differ in at least one channel.
         largest: largest absolute difference in a channel, 0 to 255.
         total: sum of the absolute differences over all pixels and channels.
     """
@@ -40,25 +40,25 @@ class Difference:
 
     @property
     def mean(self) -> float:
-        """Mean absolute difference over pixels and channels, of 255; 0 where nothing was compared."""
+        """Mean absolute difference over pixels and channels, 0 to 255; 0 if no pixel was compared."""
         return self.total / (3 * self.pixels) if self.pixels else 0.0
 
     @property
     def share(self) -> float:
-        """Share of the pixels that differ; 0 where nothing was compared."""
+        """Share of the pixels that differ; 0 if no pixel was compared."""
         return self.differing / self.pixels if self.pixels else 0.0
 
 
 def recompose(rgb: UInt8Array, modal: Sequence[BoolArray], back_to_front: Iterable[UInt8Array]) -> UInt8Array:
     """Composite the layers of the objects over the background.
 
-    The background is the input where no object is visible and black elsewhere, so pixels that no layer covers stay
-    black.
+    The background is the input frame, black where an object is visible. Visible pixels that no layer covers therefore
+    stay black.
 
     Args:
-        rgb: frame of the input, uint8 ``[H, W, 3]``.
+        rgb: input frame, uint8 ``[H, W, 3]``.
         modal: modal mask of each object, bool ``[H, W]`` each.
-        back_to_front: layers with straight alpha, uint8 ``[H, W, 4]`` each, the farthest first; taken one at a time.
+        back_to_front: layers with straight alpha, uint8 ``[H, W, 4]`` each, farthest first; consumed one at a time.
 
     Returns:
         uint8 ``[H, W, 3]``.
@@ -66,10 +66,10 @@ def recompose(rgb: UInt8Array, modal: Sequence[BoolArray], back_to_front: Iterab
     picture = rgb.copy()
     picture[_seen(modal)] = 0
     for layer in back_to_front:
-        covered = layer[..., 3] > 0  # elsewhere nothing changes, and a layer is empty in most of a frame
+        covered = layer[..., 3] > 0  # a layer is empty in most of a frame
         pixels = layer[covered].astype(np.uint16)  # [pixels, 4]
         color, alpha = pixels[:, :3], pixels[:, 3:]
-        mixed = color * alpha + picture[covered] * (_OPAQUE - alpha)  # at most 255 * 255, which 16 bits hold
+        mixed = color * alpha + picture[covered] * (_OPAQUE - alpha)  # at most 255 * 255, which fits 16 bits
         picture[covered] = (mixed + _OPAQUE // 2) // _OPAQUE
     return picture
 
@@ -77,11 +77,11 @@ def recompose(rgb: UInt8Array, modal: Sequence[BoolArray], back_to_front: Iterab
 def compare(recomposed: UInt8Array, rgb: UInt8Array, modal: Sequence[BoolArray]) -> Difference:
     """Compare a composited frame with the input, in the pixels where an object is visible.
 
-    Other pixels are background, or show an object that the input hides behind something without a mask.
+    Other pixels are background, or belong to an object that the input hides behind something without a mask.
 
     Args:
         recomposed: result of :func:`recompose`, uint8 ``[H, W, 3]``.
-        rgb: frame of the input, uint8 ``[H, W, 3]``.
+        rgb: input frame, uint8 ``[H, W, 3]``.
         modal: modal mask of each object, bool ``[H, W]`` each.
     """
     seen = _seen(modal)
@@ -103,14 +103,14 @@ Alpha = Literal["straight", "premultiplied"]
 
 
 def style_layer(rgba: UInt8Array, *, soft_edge: int = 0, alpha: Alpha = "straight") -> UInt8Array:
-    """Give a layer a soft edge and the requested kind of alpha.
+    """Apply a soft edge and the requested kind of alpha to a layer.
 
-    The edge is added around the object, in the colors of its rim; the object's own pixels do not change.
+    The edge is added outside the object, in the colors of its border; the object's own pixels do not change.
 
     Args:
         rgba: uint8 ``[H, W, 4]``, straight alpha 0 or 255.
-        soft_edge: pixels over which alpha falls from 255 to 0; 0 leaves the edge hard.
-        alpha: ``"premultiplied"`` multiplies colors with alpha, as compositing programs want them.
+        soft_edge: width in pixels over which alpha falls from 255 to 0; 0 keeps a hard edge.
+        alpha: ``"premultiplied"`` multiplies colors by alpha, as compositing programs expect.
 
     Returns:
         uint8 ``[H, W, 4]``.
@@ -125,7 +125,7 @@ def style_layer(rgba: UInt8Array, *, soft_edge: int = 0, alpha: Alpha = "straigh
 
 
 def premultiply(rgba: UInt8Array) -> UInt8Array:
-    """Colors times alpha.
+    """Multiply colors by alpha.
 
     Args:
         rgba: uint8 ``[..., 4]``, straight alpha.
@@ -137,21 +137,21 @@ def premultiply(rgba: UInt8Array) -> UInt8Array:
 
 
 def carry_color(rgba: UInt8Array, reach: int) -> UInt8Array:
-    """Carry the colors of the rim over the edge, where alpha is 0; a codec then mixes no black into the rim.
+    """Extend the border colors into transparent pixels, so that a codec mixes no black into the border.
 
     Args:
         rgba: uint8 ``[H, W, 4]``, straight alpha.
-        reach: pixels.
+        reach: distance in pixels.
     """
     return _spread(rgba, reach)[0]
 
 
 def _spread(rgba: UInt8Array, reach: int) -> tuple[UInt8Array, FloatArray]:
-    """Fill transparent pixels near the object with the color of its nearest pixel.
+    """Fill transparent pixels near the object with the color of the nearest object pixel.
 
     Returns:
-        the layer with unchanged alpha; distances to the object in pixels, float32 ``[H, W]``, infinite beyond the
-        object's box widened by ``reach``.
+        the layer with unchanged alpha; and distances to the object in pixels, float32 ``[H, W]``, infinite outside the
+        object's bounding box padded by ``reach``.
     """
     inside: BoolArray = rgba[..., 3] > 0
     result, distance = rgba.copy(), np.full(inside.shape, np.inf, np.float32)

@@ -1,4 +1,4 @@
-"""Masks of an object: run-length coding, size, union, and the pictures cut out with them."""
+"""Masks: run-length encoding, resizing, interpolation over time, cut-outs, and depth relative to the object."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
 
 WHITE = 255
 FIXED_POINT = 2048
-"""What 1 is in the weights of `resize_masks`."""
-_MAX_DIGITS = 7  # of a run: 2^34 pixels, more than any picture has
+"""Fixed-point value of 1 in the weights of `resize_masks`."""
+_MAX_DIGITS = 7  # per run: up to 2^34 pixels, more than any image has
 Indices = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.int32]
 
 
 class Rle(TypedDict):
-    """A run-length coded mask as COCO writes it: ``size`` is [H, W], ``counts`` the compressed runs."""
+    """A run-length encoded mask in the COCO format: ``size`` is [H, W], ``counts`` the compressed runs."""
 
     size: list[int]
     counts: str
 
 
 def encode_rle(mask: BoolArray) -> Rle:
-    """Code a mask, bool ``[H, W]``, as JSON-ready COCO run lengths."""
+    """Encode a mask, bool ``[H, W]``, as a JSON-ready COCO RLE."""
     coded = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": [int(side) for side in coded["size"]], "counts": coded["counts"].decode("ascii")}
 
 
 def decode_rle(rle: Rle) -> BoolArray:
-    """Decode COCO run lengths to a mask, bool ``[H, W]``.
+    """Decode a COCO RLE to a mask, bool ``[H, W]``.
 
     Raises:
-        InputError: if the value is not such a coding or its runs do not fill its size.
+        InputError: if the value is not a COCO RLE or its runs do not fill its size.
     """
     runs = check_rle(rle)
     height, width = rle["size"]
@@ -46,13 +46,13 @@ def decode_rle(rle: Rle) -> BoolArray:
 
 
 def check_rle(rle: Rle) -> Indices:
-    """Check COCO run lengths without decoding them; what passes is safe to hand to pycocotools.
+    """Check a COCO RLE without decoding it; a valid RLE is safe to pass to pycocotools.
 
     Returns:
-        lengths of the runs, of 0 and 1 by turns, int64.
+        run lengths, alternately of 0 and 1, int64.
 
     Raises:
-        InputError: if the value is not such a coding or its runs do not fill its size.
+        InputError: if the value is not a COCO RLE or its runs do not fill its size.
     """
     size, counts = rle.get("size"), rle.get("counts")
     if (
@@ -73,31 +73,31 @@ def check_rle(rle: Rle) -> Indices:
 
 
 def merge_rle(first: Rle, second: Rle) -> Rle:
-    """Union of two masks that :func:`check_rle` has passed, without decoding them."""
+    """Union of two masks that passed :func:`check_rle`, without decoding them."""
     merged = coco.merge([_bytes(first), _bytes(second)])
     return {"size": [int(side) for side in merged["size"]], "counts": merged["counts"].decode("ascii")}
 
 
 def rle_area(rle: Rle) -> int:
-    """Pixels of a mask that :func:`check_rle` has passed."""
+    """Number of pixels of a mask that passed :func:`check_rle`."""
     return int(coco.area(_bytes(rle)))
 
 
 def rle_box(rle: Rle) -> tuple[float, float, float, float]:
-    """Smallest box x, y, width, height around a mask that :func:`check_rle` has passed; all 0 if it is empty."""
+    """Smallest box x, y, width, height around a mask that passed :func:`check_rle`; all 0 if it is empty."""
     x, y, width, height = (float(side) for side in coco.toBbox(_bytes(rle)))
     return x, y, width, height
 
 
 def hidden_share(modal: BoolArray, amodal: BoolArray) -> float:
-    """How much of an object is hidden: 1 less its visible share, mean over the frames that it is in.
+    """Occluded share of an object: 1 minus its visible share, averaged over the frames that contain it.
 
     Args:
-        modal: visible part, bool ``[F, H, W]``.
-        amodal: whole object, bool ``[F, H, W]``.
+        modal: modal (visible) masks, bool ``[F, H, W]``.
+        amodal: amodal masks, bool ``[F, H, W]``.
 
     Returns:
-        0 to 1; 0 where the object is in no frame.
+        0 to 1; 0 if the object is in no frame.
     """
     whole = amodal.sum(axis=(1, 2))
     there = whole > 0
@@ -106,10 +106,10 @@ def hidden_share(modal: BoolArray, amodal: BoolArray) -> float:
 
 
 def resize_masks(masks: BoolArray, height: int, width: int) -> BoolArray:
-    """Resize masks: bilinear between pixel centers without smoothing, then at least 0.5 (docs/method.md, section 8).
+    """Resize masks bilinearly without antialiasing and threshold them at 0.5 (docs/method.md, section 8).
 
-    All published figures were scored on masks resized in 8-bit fixed point, whose truncated products move the rim of
-    a mask by up to a pixel and mIoU by a thousandth; the same arithmetic is used here, to the bit.
+    All published figures were scored on masks resized in 8-bit fixed point, whose truncated products move the border of
+    a mask by up to a pixel and mIoU by a thousandth. This function reproduces that arithmetic exactly.
 
     Args:
         masks: bool ``[F, H, W]``.
@@ -124,7 +124,7 @@ def resize_masks(masks: BoolArray, height: int, width: int) -> BoolArray:
     top, bottom, above, below = _neighbors(masks.shape[1], height, clamp=False)
     left, right, before, after = _neighbors(masks.shape[2], width, clamp=True)
     resized = np.empty((len(masks), height, width), dtype=np.bool_)
-    for frame, mask in enumerate(masks):  # a frame at a time: wide copies of a long 4K clip would not fit
+    for frame, mask in enumerate(masks):  # one frame at a time: int32 masks of a long 4K clip would not fit
         values = mask.astype(np.int32)
         rows = (values[:, left] * before + values[:, right] * after) >> 4  # [H, width]
         upper, lower = (rows[top] * above[:, None]) >> 16, (rows[bottom] * below[:, None]) >> 16
@@ -133,7 +133,7 @@ def resize_masks(masks: BoolArray, height: int, width: int) -> BoolArray:
 
 
 def cut_out_on_white(rgb: UInt8Array, mask: BoolArray) -> UInt8Array:
-    """The picture inside the mask and white elsewhere.
+    """The image inside the mask, white outside.
 
     Args:
         rgb: uint8 ``[F, H, W, 3]``.
@@ -145,16 +145,16 @@ def cut_out_on_white(rgb: UInt8Array, mask: BoolArray) -> UInt8Array:
 def compose_rgba(
     rgb: UInt8Array, visible_mask: BoolArray, completed_rgb: UInt8Array, amodal_mask: BoolArray
 ) -> UInt8Array:
-    """The layer of an object: its visible pixels to the bit as the input has them, the others as completed.
+    """RGBA layer of an object: its visible pixels exactly as in the input, its hidden pixels as completed.
 
     Args:
-        rgb: frames of the input, uint8 ``[F, H, W, 3]``.
-        visible_mask: modal mask, bool ``[F, H, W]``.
-        completed_rgb: the painted whole object, uint8 ``[F, H, W, 3]``.
-        amodal_mask: the whole object, bool ``[F, H, W]``; pixels of `visible_mask` are added to it.
+        rgb: input frames, uint8 ``[F, H, W, 3]``.
+        visible_mask: modal masks, bool ``[F, H, W]``.
+        completed_rgb: completed object, uint8 ``[F, H, W, 3]``.
+        amodal_mask: amodal masks, bool ``[F, H, W]``; pixels of `visible_mask` are added.
 
     Returns:
-        uint8 ``[F, H, W, 4]``; alpha is 255 on the object, and all four channels are 0 elsewhere.
+        uint8 ``[F, H, W, 4]``; alpha is 255 on the object, and all four channels are 0 outside.
     """
     rgba = np.zeros((*amodal_mask.shape, 4), dtype=np.uint8)
     for mask, picture in ((amodal_mask & ~visible_mask, completed_rgb), (visible_mask, rgb)):
@@ -164,7 +164,7 @@ def compose_rgba(
 
 
 def _bytes(rle: Rle) -> dict[str, object]:
-    """Run lengths as pycocotools wants them."""
+    """An RLE in the form that pycocotools expects."""
     return {"size": rle["size"], "counts": rle["counts"].encode("ascii")}
 
 
@@ -189,11 +189,11 @@ def _neighbors(source: int, target: int, *, clamp: bool) -> tuple[Indices, Indic
 
 
 def _runs(counts: str) -> Indices | None:
-    """Lengths of the runs, of 0 and 1 by turns, in a compressed COCO string; None where it is not one.
+    """Run lengths, alternately of 0 and 1, of a compressed COCO string; None if it is invalid.
 
-    The format: each run in base-32 digits of 6-bit characters from '0', least first, with a sign bit; from the
-    fourth run on, the difference to the run before the last. Read here because pycocotools reads and writes past
-    its buffers where a string is damaged.
+    Each run is a signed number in base-32 digits, least significant first, one 6-bit character from '0' per digit. From
+    the fourth run on, the number is the difference to the run two places earlier. This replaces the decoder of
+    pycocotools, which reads and writes past its buffers if a string is damaged.
     """
     codes = np.frombuffer(counts.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero((codes & 32) == 0)
@@ -212,15 +212,15 @@ def _runs(counts: str) -> Indices | None:
 
 
 def object_depth(modal: BoolArray, depth: FloatArray, quantile: float) -> float | None:
-    """Depth of an object in one frame: what a share of its visible pixels is not nearer than.
+    """Depth of an object in one frame: a quantile of the depth of its visible pixels.
 
     Args:
-        modal: visible part, bool ``[H, W]``.
+        modal: modal (visible) mask, bool ``[H, W]``.
         depth: any scale, nearer is larger, float32 ``[H, W]``.
-        quantile: the share, in [0, 1]: 0.5 is the median; less is farther, for objects that lean and noisy depth.
+        quantile: in [0, 1]: 0.5 is the median; less is farther, for tilted objects and noisy depth.
 
     Returns:
-        None where nothing is visible.
+        the depth; None if the object is not visible.
     """
     return float(np.quantile(depth[modal], quantile)) if modal.any() else None
 
@@ -228,15 +228,15 @@ def object_depth(modal: BoolArray, depth: FloatArray, quantile: float) -> float 
 def nearer_pixels(modal: BoolArray, depth: FloatArray, quantile: float = 0.5) -> BoolArray:
     """Pixels that are nearer than the object, see :func:`object_depth`.
 
-    A frame that shows nothing of the object takes the depth of the nearest frame (the earlier of two) that does.
+    If a frame does not show the object, its depth is taken from the nearest frame (the earlier of two) that does.
 
     Args:
-        modal: visible part, bool ``[F, H, W]``.
+        modal: modal (visible) masks, bool ``[F, H, W]``.
         depth: any scale, nearer is larger, float32 ``[F, H, W]``.
         quantile: as for :func:`object_depth`.
 
     Returns:
-        bool ``[F, H, W]``; nothing if the object is never visible.
+        bool ``[F, H, W]``; all False if the object is never visible.
 
     Raises:
         InputError: if the shapes differ.
@@ -254,8 +254,8 @@ def nearest_known(values: Sequence[float | None], before: float | None = None) -
     """Replace unknown values of frames by that of the nearest frame (the earlier of two) with a known one.
 
     Args:
-        values: one a frame; None where unknown.
-        before: taken where no frame has one.
+        values: one per frame; None if unknown.
+        before: value to use if no frame has one.
     """
     known = [index for index, value in enumerate(values) if value is not None]
     if not known:
@@ -264,16 +264,16 @@ def nearest_known(values: Sequence[float | None], before: float | None = None) -
 
 
 def fill_between(masks: Mapping[int, BoolArray]) -> dict[int, BoolArray]:
-    """Fill the frames between the first and the last that have a mask.
+    """Interpolate masks in the frames between the first and the last mask.
 
-    The shape between two masks is the mean of their signed distances, each laid where the center is by then. It knows
-    nothing of the picture: whoever uses it looks at what comes out. Between a mask and an empty one there is nothing.
+    Between two masks, the shape is the mean of their signed distances, each shifted to the interpolated center. Image
+    content is ignored, so the result needs a visual check. Between a mask and an empty one, masks are empty.
 
     Args:
-        masks: by frame, bool ``[H, W]``, all of one size; at least one.
+        masks: mask by frame number, bool ``[H, W]``, all of one size; at least one.
 
     Returns:
-        a mask for every frame from the first to the last; those that were given are as they were.
+        a mask for every frame from the first to the last; given masks are unchanged.
     """
     frames = sorted(masks)
     filled = {frames[-1]: masks[frames[-1]]}
@@ -297,6 +297,6 @@ def _between(first: BoolArray, last: BoolArray, share: float) -> BoolArray:
 
 
 def _signed_distance(mask: BoolArray) -> FloatArray:
-    """Pixels to the outline, above 0 inside; float32 ``[H, W]``."""
+    """Signed distance to the outline in pixels, positive inside; float32 ``[H, W]``."""
     inside, outside = ndimage.distance_transform_edt(mask), ndimage.distance_transform_edt(~mask)
     return np.asarray(inside - outside, np.float32)

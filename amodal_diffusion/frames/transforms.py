@@ -1,4 +1,4 @@
-"""The only place where ranges and sizes of frames change: 8-bit, mask, depth and [-1, 1]; letterbox and stretch."""
+"""All conversions of the range and size of frames: 8-bit, masks and depth to [-1, 1]; letterbox, stretch, resize."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
 
 
 def to_unit(rgb: UInt8Array) -> Tensor:
-    """Turn 8-bit frames into network input.
+    """Convert 8-bit frames to network input.
 
-    The range follows from the dtype, never from the values: a bright frame is not taken for a scaled one.
+    The range follows from the dtype, never from the values: a bright frame is not mistaken for a scaled one.
 
     Args:
         rgb: uint8 ``[..., F, H, W, 3]``.
@@ -35,7 +35,7 @@ def to_unit(rgb: UInt8Array) -> Tensor:
 
 
 def to_uint8(video: Tensor) -> UInt8Array:
-    """Turn network output into 8-bit frames; the inverse of :func:`to_unit`, values outside [-1, 1] clipped.
+    """Convert network output to 8-bit frames; the inverse of :func:`to_unit`, with values clipped to [-1, 1].
 
     Args:
         video: float ``[..., F, 3, H, W]``, range [-1, 1], any device.
@@ -54,7 +54,7 @@ def to_uint8(video: Tensor) -> UInt8Array:
 
 
 def mask_to_unit(mask: BoolArray) -> Tensor:
-    """Turn masks into network input.
+    """Convert masks to network input.
 
     Args:
         mask: bool ``[..., F, H, W]``.
@@ -71,18 +71,17 @@ def mask_to_unit(mask: BoolArray) -> Tensor:
 
 
 def depth_to_unit(depth: FloatArray, *, limits: tuple[float, float] | None = None) -> Tensor:
-    """Scale depth of any unit to network input, by its smallest and largest value over the whole clip.
+    """Scale depth in any unit to network input, by its minimum and maximum over the whole clip.
 
     Args:
         depth: float ``[F, H, W]``, nearer is larger, any scale.
-        limits: smallest and largest value of the clip when ``depth`` is only a part of it; of ``depth``
-            by default.
+        limits: minimum and maximum of the clip, if ``depth`` is only a part of it; those of ``depth`` by default.
 
     Returns:
-        float32 ``[F, 1, H, W]`` in [-1, 1]; all 0 where the clip's depth is constant.
+        float32 ``[F, 1, H, W]`` in [-1, 1]; all 0 if the clip's depth is constant.
 
     Raises:
-        InputError: if ``depth`` has another shape, is not floating point or holds values that are not finite.
+        InputError: if ``depth`` has another shape, is not floating point or has NaN or infinite values.
     """
     if depth.ndim != 3 or not np.issubdtype(depth.dtype, np.floating):
         raise InputError(f"depth: expected float [F, H, W], got {depth.dtype} {list(depth.shape)}")
@@ -97,11 +96,11 @@ def depth_to_unit(depth: FloatArray, *, limits: tuple[float, float] | None = Non
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Fit frames into another size with their aspect kept, centered between equal borders.
+    """Scale frames to another size with their aspect ratio kept, centered between equal borders.
 
     Attributes:
-        source_hw: height and width in pixels before.
-        target_hw: height and width in pixels after.
+        source_hw: height and width of the frames, in pixels.
+        target_hw: height and width of the result, in pixels.
         antialias: as for :func:`resize`.
 
     Raises:
@@ -113,13 +112,13 @@ class Letterbox:
     antialias: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse empty sizes, from which no scale follows."""
+        """Reject empty sizes."""
         if min(*self.source_hw, *self.target_hw) < 1:
             raise InputError(f"size: expected at least 1 pixel a side, got {self.source_hw} and {self.target_hw}")
 
     @property
     def inner_hw(self) -> tuple[int, int]:
-        """Height and width in pixels that the picture takes inside the target."""
+        """Height and width in pixels of the scaled frame inside the target."""
         height, width = (
             max(1, min(target, round(source * self.scale)))
             for source, target in zip(self.source_hw, self.target_hw, strict=True)
@@ -128,12 +127,12 @@ class Letterbox:
 
     @property
     def scale(self) -> float:
-        """Pixels of the target that a pixel of the source becomes, a side."""
+        """Target pixels per source pixel along a side."""
         return min(target / source for source, target in zip(self.source_hw, self.target_hw, strict=True))
 
     @property
     def _top_left(self) -> tuple[int, int]:
-        """Row and column of the picture's first pixel inside the target."""
+        """Row and column of the scaled frame's first pixel inside the target."""
         (height, width), (target_height, target_width) = self.inner_hw, self.target_hw
         return (target_height - height) // 2, (target_width - width) // 2
 
@@ -142,7 +141,7 @@ class Letterbox:
 
         Args:
             frames: float ``[F, C, H, W]`` at the source size.
-            pad_value: value of the borders, or ``"edge"`` to repeat the picture's outermost pixels.
+            pad_value: value of the borders, or ``"edge"`` to repeat the frame's outermost pixels.
 
         Returns:
             float ``[F, C, target height, target width]``.
@@ -164,11 +163,11 @@ class Letterbox:
         return functional.pad(picture, borders, value=pad_value)
 
     def invert(self, frames: Tensor, *, outside: float) -> Tensor:  # noqa: ARG002 - a letterbox shows the whole frame
-        """Cut the borders off and scale back to the source size.
+        """Remove the borders and scale back to the source size.
 
         Args:
             frames: float ``[F, C, H, W]`` at the target size.
-            outside: value of pixels that the target does not show; there are none.
+            outside: unused, because a letterbox shows the whole frame.
 
         Returns:
             float ``[F, C, source height, source width]``.
@@ -183,11 +182,11 @@ class Letterbox:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Scale frames to another size whatever their aspect, as every script of the reference does.
+    """Scale frames to another size without keeping their aspect ratio, as all scripts of the released code do.
 
     Attributes:
-        source_hw: height and width in pixels before.
-        target_hw: height and width in pixels after.
+        source_hw: height and width of the frames, in pixels.
+        target_hw: height and width of the result, in pixels.
         antialias: as for :func:`resize`.
     """
 
@@ -197,7 +196,7 @@ class Stretch:
 
     @property
     def scale(self) -> float:
-        """Pixels of the target that a pixel of the source becomes, a side; the larger of the two sides."""
+        """Target pixels per source pixel along a side; the larger of the two."""
         return max(target / source for source, target in zip(self.source_hw, self.target_hw, strict=True))
 
     def apply(self, frames: Tensor, pad_value: float | Literal["edge"]) -> Tensor:  # noqa: ARG002 - nothing is padded
@@ -217,12 +216,12 @@ def _checked(frames: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def resize(frames: Tensor, size: tuple[int, int], *, antialias: bool = True) -> Tensor:
-    """Scale bilinearly.
+    """Resize frames bilinearly.
 
     Args:
         frames: float ``[F, C, H, W]``.
-        size: height and width in pixels after.
-        antialias: low-pass before shrinking, as PIL does and cv2 does not; changes nothing when the picture grows.
+        size: height and width of the result, in pixels.
+        antialias: whether to low-pass filter before shrinking, as PIL does and cv2 does not; no effect on enlarging.
 
     Returns:
         float ``[F, C, *size]``.
@@ -231,7 +230,7 @@ def resize(frames: Tensor, size: tuple[int, int], *, antialias: bool = True) -> 
         return frames
     height, width = size
     if width == 1 < height:
-        # torch 2.13 antialiases the rows of a picture one pixel wide wrongly, but not those of its transpose.
+        # torch 2.13 antialiases the rows of an image one pixel wide wrongly, but not those of its transpose.
         return resize(frames.transpose(-1, -2), (width, height), antialias=antialias).transpose(-1, -2)
     return functional.interpolate(
         frames, size=(height, width), mode="bilinear", align_corners=False, antialias=antialias
@@ -239,11 +238,11 @@ def resize(frames: Tensor, size: tuple[int, int], *, antialias: bool = True) -> 
 
 
 def resize_picture(pixels: UInt8Array, size: tuple[int, int], *, antialias: bool = True) -> UInt8Array:
-    """Scale an 8-bit picture bilinearly and round it to 8 bits again, as PIL (antialiased) or cv2 (not) does.
+    """Resize an 8-bit image bilinearly and round it to 8 bits, as PIL (antialiased) or cv2 (not antialiased) does.
 
     Args:
         pixels: uint8 ``[H, W]`` or ``[H, W, 3]``.
-        size: height and width in pixels after.
+        size: height and width of the result, in pixels.
         antialias: as for :func:`resize`.
 
     Returns:

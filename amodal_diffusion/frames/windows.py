@@ -1,4 +1,4 @@
-"""Cut a stream of frames into overlapping windows, and blend the windows' results back into one stream."""
+"""Overlapping windows of a stream of frames, and blending of their results into one stream."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Window(Generic[T]):
-    """A run of neighboring items of a stream.
+    """Consecutive items of a stream.
 
     Attributes:
-        start: index in the stream of the first item.
+        start: index of the first item in the stream.
         items: the items.
     """
 
@@ -29,25 +29,25 @@ class Window(Generic[T]):
 
 
 class OverlapBlender:
-    """Join the values of overlapping windows frame by frame, cross-fading linearly where they share frames."""
+    """Joins the values of overlapping windows, with a linear cross-fade over shared frames."""
 
     def __init__(self) -> None:
-        """Start before the first window."""
+        """Start without any window."""
         self._start = 0
         self._pending: Tensor | None = None  # [n, ...], frames from _start on that a later window may still change
 
     def add(self, start: int, values: Tensor) -> Tensor:
-        """Take a window's values in.
+        """Add the values of a window.
 
         Args:
-            start: index in the stream of the window's first frame; not before the last window's.
-            values: float ``[n, ...]``, one entry a frame.
+            start: index of the window's first frame in the stream; not before that of the previous window.
+            values: float ``[n, ...]``, one entry per frame.
 
         Returns:
-            float ``[m, ...]``: the frames before ``start``, which are final now.
+            float ``[m, ...]``: the frames before ``start`` that are now final.
 
         Raises:
-            RuntimeError: if windows come out of order or leave a gap.
+            RuntimeError: if windows are out of order or leave a gap.
         """
         if self._pending is None:
             self._start, self._pending = start, values
@@ -64,10 +64,10 @@ class OverlapBlender:
         return final
 
     def finish(self) -> Tensor:
-        """Return the frames that were still open, ``[m, ...]``; there must have been a window.
+        """Return the remaining frames, ``[m, ...]``.
 
         Raises:
-            RuntimeError: if no window came.
+            RuntimeError: if no window was added.
         """
         if self._pending is None:
             raise RuntimeError("no window was added")
@@ -76,17 +76,18 @@ class OverlapBlender:
 
 
 class WindowStream(Generic[T]):
-    """Cuts a stream of items into overlapping windows and gives each item back with the blended values of its windows.
+    """Cuts a stream of items into overlapping windows, and returns each item with the blended value of its windows.
 
-    Items are pushed one by one; no more are held than the open windows need. Every window is full and shares
-    ``overlap`` items with the one before; the last of a segment is moved back to be full and so shares more. A segment
+    Items are pushed one by one; only those that open windows need are held. Every window is full and shares ``overlap``
+    items with the previous one. The last window of a segment is moved back to be full, so it shares more. A segment
     shorter than ``size`` is one short window.
 
     Args:
-        size: items of a window, at least 1.
+        size: items per window, at least 1.
         overlap: items shared by neighboring windows, from 0 to ``size - 1``.
-        segments: first items, and one past the last, of the parts of the stream that have windows, in order and apart;
-            items outside come back without a value. The whole stream when None.
+        segments: parts of the stream that have windows, each as first item and one past the last, in order and
+            disjoint;
+            items outside are returned without a value. None for the whole stream.
 
     Raises:
         InputError: if ``size`` or ``overlap`` is out of range.
@@ -99,18 +100,18 @@ class WindowStream(Generic[T]):
         self._segments = deque([(0, None)] if segments is None else segments)
         self._count = 0  # items pushed
         self._ended = False
-        self._items: deque[T] = deque(maxlen=size)  # of the segment that is open, the latest
-        self._fresh = 0  # of these, in no window yet
-        self._first = True  # no window of the segment yet
+        self._items: deque[T] = deque(maxlen=size)  # latest items of the open segment
+        self._fresh = 0  # how many of them are in no window yet
+        self._first = True  # whether the segment has no window yet
         self._blender = OverlapBlender()
         self._waiting: deque[T] = deque()  # items without a final value
         self._final: deque[tuple[T, Tensor | None]] = deque()
 
     def push(self, item: T) -> Window[T] | None:
-        """Take the next item.
+        """Add the next item.
 
         Returns:
-            the window that the item completes; its values are due in :meth:`add` before the next item.
+            the window that the item completes, if any; pass its values to :meth:`add` before the next item.
         """
         number, self._count = self._count, self._count + 1
         if not self._segments or number < self._segments[0][0]:
@@ -126,7 +127,7 @@ class WindowStream(Generic[T]):
         """End the stream.
 
         Returns:
-            the last window, if items are in none yet; its values are due in :meth:`add`.
+            the last window, if some items are in no window yet; pass its values to :meth:`add`.
         """
         self._ended = True
         if self._fresh:
@@ -135,13 +136,13 @@ class WindowStream(Generic[T]):
         return None
 
     def add(self, window: Window[T], values: Tensor) -> None:
-        """Take in the values of a window, float ``[n, ...]``, one an item; where windows overlap, values cross-fade."""
+        """Add the values of a window, float ``[n, ...]``, one per item; values cross-fade where windows overlap."""
         self._release(self._blender.add(window.start, values))
         if self._ended or window.start + len(window.items) == self._segments[0][1]:
             self._close()
 
     def take(self) -> list[tuple[T, Tensor | None]]:
-        """The items, in order, whose values no later window can change, each with its value; None outside segments."""
+        """Items, in order, whose values are final, each with its value; the value is None outside segments."""
         final, self._final = list(self._final), deque()
         return final
 
@@ -150,7 +151,7 @@ class WindowStream(Generic[T]):
         return Window(self._count - len(self._items), tuple(self._items))
 
     def _close(self) -> None:
-        """End the segment that is open, if there is one."""
+        """End the open segment, if there is one."""
         if self._waiting:
             self._release(self._blender.finish())
         self._items.clear()

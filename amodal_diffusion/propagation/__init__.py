@@ -1,1 +1,1 @@
-"""What other frames know of a hidden part: motion estimation, mask votes, color propagation (beyond the paper)."""
+"""Evidence from other frames: motion estimation, temporal mask prior and color propagation (beyond the paper)."""

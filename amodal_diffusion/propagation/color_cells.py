@@ -1,4 +1,4 @@
-"""An object's visible colors averaged over blocks of pixels (cells), and placements refined by these colors."""
+"""Visible colors of an object averaged over blocks of pixels (cells), and placements refined by these colors."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 CELLS = 96
 """Largest number of cells along the object's longest side."""
 BLURS = (1.5, 1.0, 0.7, 0.7)
-"""Standard deviation of the color blur in each round, in cells; placements farther off than that are not corrected."""
+"""Standard deviation of the color blur in each round, in cells; larger placement errors are not corrected."""
 NEIGHBORS = 10
-"""Largest number of frames, the nearest in time, that a frame is compared with."""
-_LEAST_COMMON = 12  # cells; frames with fewer visible cells in common are not compared
-_MOST_CELLS = 1500  # of a frame that enter a step
-_SURE = 0.9  # share of a point's pixels that must be visible
+"""Largest number of other frames, nearest in time, that a frame is compared with."""
+_LEAST_COMMON = 12  # frames that share fewer visible cells are not compared
+_MOST_CELLS = 1500  # frames with at least twice as many visible cells are subsampled
+_SURE = 0.9  # visible share above which a cell counts as visible
 _STEP = 1.0  # cells; largest change in one round
-_STAY = 0.02  # weight of the distance from the first placement, as a share of the trace of the normal matrix
+_STAY = 0.02  # weight of the distance from the first placement, relative to the trace of the normal matrix
 _NOISE = 9.0  # gray levels squared; variance that no placement explains
 
 
 @dataclass(frozen=True)
 class ColorCells:
-    """Visible colors of an object, by frame and cell.
+    """Visible colors of an object by frame and cell.
 
     Attributes:
-        colors: mean color of a cell's visible pixels, in gray levels, float32 ``[F, h, w, 3]``; 0 where none is.
-        weight: share of its pixels that are visible, float32 ``[F, h, w]``.
-        block: pixels a side of a cell.
+        colors: mean color of a cell's visible pixels, in gray levels, float32 ``[F, h, w, 3]``; 0 if none is visible.
+        weight: visible share of a cell's pixels, float32 ``[F, h, w]``.
+        block: side of a cell in pixels.
     """
 
     colors: FloatArray
@@ -49,18 +49,18 @@ class ColorCells:
 
     @classmethod
     def of(cls, rgb: UInt8Array, modal: BoolArray, *, side: int) -> ColorCells:
-        """Average a clip.
+        """Average the visible colors of a clip.
 
         Args:
             rgb: frames, uint8 ``[F, H, W, 3]``.
-            modal: visible part, bool ``[F, H, W]``.
-            side: of the object in pixels; it has at most `CELLS` cells.
+            modal: modal (visible) masks, bool ``[F, H, W]``.
+            side: longest side of the object in pixels, which at most `CELLS` cells cover.
         """
         block = max(1, -(-side // CELLS))
         rows, columns = np.arange(0, modal.shape[1], block), np.arange(0, modal.shape[2], block)
         colors = np.empty((len(modal), len(rows), len(columns), 3), dtype=np.float32)
         weight = np.empty(colors.shape[:3], dtype=np.float32)
-        for frame, visible in enumerate(modal):  # a frame at a time: a long clip's colors as floats would not fit
+        for frame, visible in enumerate(modal):  # one frame at a time: float colors of a long clip would not fit
             sums = np.concatenate([rgb[frame] * visible[..., None], visible[..., None]], axis=-1, dtype=np.float32)
             sums = np.add.reduceat(np.add.reduceat(sums, rows, axis=0), columns, axis=1)
             colors[frame] = sums[..., :3] / np.maximum(sums[..., 3:], 1)
@@ -68,7 +68,7 @@ class ColorCells:
         return cls(colors, weight, block)
 
     def blurred(self, blur: float) -> ColorCells:
-        """The same with the colors of visible cells blurred into each other.
+        """The same cells, with the colors of visible cells blurred into each other.
 
         Args:
             blur: standard deviation in cells.
@@ -79,9 +79,9 @@ class ColorCells:
         return ColorCells(colors / np.maximum(weight, 1e-3)[..., None], self.weight, self.block)
 
     def slopes(self, frame: int) -> tuple[FloatArray, FloatArray]:
-        """Change of color from row to row and from column to column, float32 ``[h, w, 3]``; 0 beside hidden cells."""
+        """Color gradients along rows and along columns, float32 ``[h, w, 3]`` each; 0 at and beside hidden cells."""
         visible = self.weight[frame] > _SURE
-        if min(visible.shape) < 2:  # a line of cells has no slope across
+        if min(visible.shape) < 2:  # a gradient needs two cells along each axis
             nothing = np.zeros_like(self.colors[frame])
             return nothing, nothing
         inner = ndimage.binary_erosion(visible)[..., None]
@@ -90,18 +90,18 @@ class ColorCells:
 
 
 def place_finely(cells: ColorCells, placements: Placement, placed: Sequence[int]) -> Placement:
-    """Move placements by less than cells, so that the colors which two frames both show agree best.
+    """Refine placements to subcell precision, so that colors visible in two frames agree best.
 
-    Gauss-Newton steps of the squared differences to the nearest frames in time, a frame at a time. A difference of
-    brightness between two frames is no reason to move, and cells that disagree much count little.
+    Takes Gauss-Newton steps on the squared color differences to the nearest frames in time, one frame at a time. A
+    constant color offset between two frames is ignored, and cells with large differences get a low weight.
 
     Args:
-        cells: of the clip.
+        cells: colors of the clip.
         placements: in pixels, float64 ``[F, 4]``.
-        placed: frames that are placed by what they show; the others stay.
+        placed: frames to refine; the others keep their placement.
 
     Returns:
-        float64 ``[F, 4]``, in pixels.
+        refined placements in pixels, float64 ``[F, 4]``.
     """
     first = in_cells(placements, cells.block)
     found = first.copy()
@@ -116,7 +116,7 @@ def place_finely(cells: ColorCells, placements: Placement, placed: Sequence[int]
 def _step(cells: ColorCells, placements: Placement, frame: int, near: Sequence[int], first: Placement) -> Placement:
     """One damped Gauss-Newton step: the change of a frame's placement, ``[4]``.
 
-    A prior keeps the placement near the first one where colors say nothing, as along stripes.
+    A prior keeps the placement near the first one in directions that colors do not determine, as along stripes.
     """
     rows, columns = np.nonzero(cells.weight[frame] > _SURE)
     every = max(1, len(rows) // _MOST_CELLS)
@@ -126,7 +126,7 @@ def _step(cells: ColorCells, placements: Placement, frame: int, near: Sequence[i
     down, right = rows - placements[frame, 0], columns - placements[frame, 1]
     radius = float(np.sqrt((down**2 + right**2).mean())) + 1e-6
     by_row, by_column = (slope[rows, columns] for slope in cells.slopes(frame))  # [n, 3]
-    # In units of a cell each: down, right, growth, turn; [4, n, 3].
+    # Derivatives by down, right, growth and rotation, in units of one cell each; [4, n, 3].
     ways = np.stack(
         [
             by_row,

@@ -1,4 +1,4 @@
-"""Color propagation: the colors of hidden pixels from frames that show them, and how reliable these colors are."""
+"""Color propagation: colors of hidden pixels from frames that show them, and the reliability of these colors."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 MEMORY = 10.0
 """Time constant in frames: the weight of another frame falls to 1/e at this distance."""
 NEARBY = 0.08
-"""Object sides over which colors seen in both frames tell how well the colors beside them fit."""
+"""Standard deviation, in object sides, of the local mean of the color differences between two frames."""
 AROUND = 0.12
-"""Object sides over which known colors are carried into what no frame shows."""
+"""Standard deviation, in object sides, of the local mean of known colors, which fills pixels that no frame shows."""
 TRUST = 1.6
-"""Ratio of error variances, propagated over mean color, at which a propagated color gets half of the weight.
+"""Error variance of a propagated color, relative to that of the mean color, at which it gets half the weight.
 
-Unrelated colors reach a ratio of 2. On validation scenes propagated colors still beat the mean color at 1.6: pixels
-that two frames share lie at the borders of their visible parts, where the frames agree less.
+Unrelated colors reach a ratio of 2. On validation scenes, propagated colors still beat the mean color at 1.6, because
+the pixels that two frames share lie at the borders of their visible parts, where the frames agree less.
 """
 RIM = 0.5
-"""Weight of a visible pixel beside an invisible one: pixels at the border of a mask mix two surfaces."""
+"""Weight of a visible pixel at the border of the modal mask, where colors of two surfaces mix."""
 _KNOWN = 6.0  # cells; weight of the mean difference of two frames in the local mean
 _DOUBT = 40.0  # cells; weight of the prior variance of an untested placement
 _MEAN = 4.0  # cells; weight of the object's mean color in the local mean
@@ -51,7 +51,7 @@ class HiddenColors:
     near: FloatArray
 
     def faded(self, other: HiddenColors, share: float) -> HiddenColors:
-        """A mixture of the two, ``share`` of which, in [0, 1], is the other."""
+        """Mixture of both estimates; ``share``, in [0, 1], is the weight of the other."""
         return HiddenColors(
             self.copied + (other.copied - self.copied) * np.float32(share),
             self.sure + (other.sure - self.sure) * np.float32(share),
@@ -64,19 +64,19 @@ def propagated_colors(
 ) -> list[HiddenColors | None]:
     """Estimate the colors of each frame's hidden pixels from the frames in which they are visible.
 
-    The object is registered in all frames by shift, rotation and scale. Pixels that two frames share measure how well
-    one predicts the other: propagated colors are corrected by the difference there, and weigh less the larger the
-    remaining difference and the distance in time.
+    The object is registered in all frames by shift, rotation and scale. Pixels visible in two frames show how well one
+    frame predicts the other. Propagated colors are corrected by the difference there. Their weight falls with the
+    remaining difference and with the distance in time.
 
     Args:
         rgb: frames, uint8 ``[F, H, W, 3]``.
-        modal: visible part, bool ``[F, H, W]``.
-        amodal: amodal mask, bool ``[F, H, W]``.
-        depth: any scale, nearer is larger, float32 ``[F, H, W]``; None for none.
+        modal: modal (visible) masks, bool ``[F, H, W]``.
+        amodal: amodal masks, bool ``[F, H, W]``.
+        depth: any scale, nearer is larger, float32 ``[F, H, W]``; None without depth.
 
     Returns:
         for each frame, the colors of the pixels in ``amodal`` but not in ``modal``; None for all frames if the object
-        is visible in none.
+        is never visible.
     """
     if not modal.any():
         return [None] * len(modal)
@@ -89,11 +89,11 @@ def propagated_colors(
 
 @dataclass(frozen=True)
 class _Fit:
-    """How well one frame predicts the colors of another, on cells of the other.
+    """How well one frame predicts the colors of another, on the cells of the predicted frame.
 
     Attributes:
         offset: correction to add to the colors, float32 ``[h, w, 3]``.
-        variance: of the error that remains, in gray levels squared, float32 ``[h, w]``.
+        variance: variance of the remaining error, in gray levels squared, float32 ``[h, w]``.
     """
 
     offset: FloatArray
@@ -106,7 +106,8 @@ class _Copied:
 
     Attributes:
         colors: in gray levels, ``[n, 3]``.
-        variance: of their error, estimated from shared pixels around, ``[n]``; infinite where no frame shows the point.
+        variance: their error variance, estimated from shared pixels nearby, ``[n]``; infinite where no frame shows the
+            point.
     """
 
     colors: npt.NDArray[np.float64]
@@ -116,7 +117,7 @@ class _Copied:
         """Weight of the propagated colors in the estimate, in [0, 1], ``[n]``.
 
         Args:
-            spread: variance of the error of the mean color.
+            spread: error variance of the mean color.
         """
         return np.asarray(1 / (1 + (self.variance / (TRUST * spread)) ** 4))
 
@@ -154,7 +155,7 @@ class _Copier:
     def _gather(
         self, frame: int, box: tuple[slice, slice], points: tuple[Points, Points], within: list[Points]
     ) -> _Copied:
-        """Merge what other frames show of points of the object that are at ``within`` in a frame's box."""
+        """Merge the colors that other frames show at points of the object; ``within`` are their cells in the box."""
         count = len(points[0])
         total, variance, colors = np.zeros(count), np.zeros(count), np.zeros((count, 3))
         for other in range(len(self._modal)):
@@ -184,14 +185,14 @@ class _Copier:
         return tuple(slice(max(0, int(line[0]) - reach), int(line[-1]) + reach + 1) for line in lines)  # type: ignore[return-value]
 
     def _fit(self, frame: int, other: int, box: tuple[slice, slice]) -> _Fit:
-        """Compare two frames where both show the object, on the cells of a box of the first."""
+        """Compare two frames where both show the object, on the cells of a box of the first frame."""
         difference, both = self._difference(frame, other, box)
         blur = max(1.0, NEARBY * self._side)
         known = float(both.sum())
         mean = difference[both].sum(axis=0) / (known + _KNOWN)
         squared = ((difference - mean) ** 2).mean(axis=-1) * both
         usual = (squared.sum() + _DOUBT * self._usual) / (known + _DOUBT)
-        area = 2 * np.pi * blur**2  # a blur is a mean over so many cells
+        area = 2 * np.pi * blur**2  # effective number of cells in the blurred mean
         weight = ndimage.gaussian_filter(both.astype(np.float32), blur, mode="constant") * area
         offset = ndimage.gaussian_filter(difference * both[..., None], (blur, blur, 0), mode="constant") * area
         varied = ndimage.gaussian_filter(squared, blur, mode="constant") * area
@@ -215,7 +216,7 @@ class _Copier:
         return difference * both[..., None], both
 
     def _usual_difference(self) -> float:
-        """Mean squared difference of neighboring frames; assumed for frames without shared pixels."""
+        """Twice the mean squared difference of neighboring frames; the prior for frames without shared pixels."""
         whole = slice(0, None), slice(0, None)
         squared, count = _DOUBT * self._spread, _DOUBT
         for frame in range(len(self._modal) - 1):
@@ -229,7 +230,7 @@ class _Copier:
         self, frame: int, box: tuple[slice, slice], within: list[Points], copied: npt.NDArray[np.float64],
         sure: npt.NDArray[np.float64],
     ) -> FloatArray:  # fmt: skip
-        """Local mean of the visible and the propagated colors, float32 ``[n, 3]``."""
+        """Local mean of visible and propagated colors, float32 ``[n, 3]``."""
         weight = self._cells.weight[frame][box].copy()
         sums = self._cells.colors[frame][box] * weight[..., None]
         at = tuple(np.clip(np.rint(line).astype(np.intp), 0, length - 1)
@@ -252,12 +253,12 @@ def _at(maps: FloatArray, rows: Points, columns: Points) -> FloatArray:
 
 
 def fade_colors(known: dict[int, HiddenColors | None], start: int, found: Sequence[HiddenColors | None]) -> None:
-    """Add the colors of a window to those of the windows before; frames of both cross-fade, as their paintings do.
+    """Add the colors of a window to those of earlier windows; shared frames cross-fade, as painted frames do.
 
     Args:
-        known: colors by number of the frame, changed in place.
+        known: colors by frame number, changed in place.
         start: number of the window's first frame.
-        found: colors of the window's frames; None where no frame shows anything.
+        found: colors of the window's frames; None if the object is never visible in the window.
     """
     shared = sum(start + index in known for index in range(len(found)))
     for index, now in enumerate(found):
@@ -272,10 +273,11 @@ def blend_colors(painted: UInt8Array, hidden: BoolArray, colors: HiddenColors, *
     """Blend propagated colors into a painted frame.
 
     Args:
-        painted: by the network, uint8 ``[H, W, 3]``.
-        hidden: bool ``[H, W]``, the pixels that ``colors`` are of.
-        colors: of these pixels.
-        weight: of the painting in [0, 1] where no frame shows the color, beside the mean of the known colors nearby.
+        painted: output of the network, uint8 ``[H, W, 3]``.
+        hidden: pixels to blend, bool ``[H, W]``.
+        colors: colors of these pixels.
+        weight: weight of the painting, in [0, 1], against the mean of known colors nearby where no frame shows the
+            color.
 
     Returns:
         uint8 ``[H, W, 3]``.

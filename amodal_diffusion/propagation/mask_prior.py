@@ -19,24 +19,24 @@ MOTION_VERSION = 2
 MEMORY = 10.0
 """Time constant in frames: the weight of another frame falls to 1/e at this distance."""
 ELSEWHERE_WEIGHT = 0.5
-"""Weight of a frame with background at a pixel; a frame that shows the object there has 1."""
+"""Weight of a vote for background; a vote for the object has weight 1."""
 CANVAS_CELLS = 321
 """Largest number of cells along a side of the canvas on which the frames are merged."""
-_LITTLE = 0.3  # votes; the prior is halved where all votes together are no more than this
+_LITTLE = 0.3  # added to the votes, so that the prior is small where few frames have evidence
 
 
 def mask_votes(modal: BoolArray, elsewhere: FloatArray, path: ObjectMotion) -> FloatArray:
-    """Weighted numbers of the other frames that show the object, and that show background, at each pixel.
+    """Count, at each pixel, the other frames that show the object and those that show background.
 
     Frames near in time count more: one at a distance of ``MEMORY`` counts 1/e.
 
     Args:
-        modal: visible part, bool ``[F, H, W]``.
-        elsewhere: how sure it is that the object is not there, float32 ``[F, H, W]`` in [0, 1].
-        path: the object's placements.
+        modal: modal (visible) masks, bool ``[F, H, W]``.
+        elsewhere: background evidence, float32 ``[F, H, W]`` in [0, 1].
+        path: placements of the object.
 
     Returns:
-        float32 ``[F, 2, H, W]``, at least 0: votes for the object, then votes against it.
+        float32 ``[F, 2, H, W]``, at least 0: votes for the object, then votes for background.
     """
     cells = min(2 * path.side + 1, CANVAS_CELLS)
     step = (2 * path.side + 1) / cells
@@ -59,16 +59,16 @@ def mask_votes(modal: BoolArray, elsewhere: FloatArray, path: ObjectMotion) -> F
 
 
 def temporal_mask_prior(rgb: UInt8Array, modal: BoolArray, depth: FloatArray | None) -> FloatArray:
-    """The modal mask with the prior of the other frames outside it.
+    """The modal mask, with the prior from the other frames outside it.
 
     Args:
         rgb: frames, uint8 ``[F, H, W, 3]``.
-        modal: visible part, bool ``[F, H, W]``.
-        depth: any scale, nearer is larger, float32 ``[F, H, W]``; None for none.
+        modal: modal (visible) masks, bool ``[F, H, W]``.
+        depth: any scale, nearer is larger, float32 ``[F, H, W]``; None without depth.
 
     Returns:
-        float32 ``[F, H, W]`` in [-1, 1]: 1 where the object is visible; elsewhere below 0, from -1 where no other
-        frame shows it to almost 0 where all do.
+        float32 ``[F, H, W]`` in [-1, 1]: 1 where the object is visible; outside from -1, where no other frame shows it,
+        to almost 0, where all do.
     """
     if not modal.any():
         return np.full(modal.shape, -1.0, dtype=np.float32)
@@ -79,7 +79,7 @@ def temporal_mask_prior(rgb: UInt8Array, modal: BoolArray, depth: FloatArray | N
     return np.where(modal, np.float32(1), share - 1).astype(np.float32)
 
 
-_HIGHEST = -1e-3  # what is not visible stays below 0, by which the visible part is told
+_HIGHEST = -1e-3  # the prior stays below 0, so that the sign gives the modal mask
 
 
 def apply_temporal_prior(
@@ -87,18 +87,18 @@ def apply_temporal_prior(
 ) -> Tensor:
     """Add the temporal mask prior to a modal mask that is already at the network's size.
 
-    Motion is estimated in the frames, not in the crops: crops move with the visible part, and so not evenly. Frames of
-    more pixels than the network sees are scaled down before.
+    Motion is estimated in the frames, because crops move unevenly with the visible part. Frames with more pixels than
+    the network input are scaled down first.
 
     Args:
         rgb: frames, uint8 ``[F, H, W, 3]``.
-        modal: visible part, bool ``[F, H, W]``.
-        depth: any scale, nearer is larger, float32 ``[F, H, W]``; None for none.
-        geometries: how the network sees each frame.
-        seen: the modal mask at the network's size, float ``[F, 1, h, w]``, -1 outside and 1 inside.
+        modal: modal (visible) masks, bool ``[F, H, W]``.
+        depth: any scale, nearer is larger, float32 ``[F, H, W]``; None without depth.
+        geometries: mapping of each frame to the network input.
+        seen: modal masks at the network's size, float ``[F, 1, h, w]``, -1 outside and 1 inside.
 
     Returns:
-        float32 ``[F, 1, h, w]`` in [-1, 1]: 1 where the object is visible; elsewhere below 0, see
+        float32 ``[F, 1, h, w]`` in [-1, 1]: 1 where the object is visible; outside below 0, see
         :func:`temporal_mask_prior`.
     """
     height, width = modal.shape[1:]

@@ -13,9 +13,9 @@ from amodal_diffusion.propagation.registration import ELSEWHERE, SEEN, Aligner, 
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 UNSEEN_IS_ELSEWHERE = 0.3
-"""Background evidence of a pixel outside the modal mask, if there is no depth to tell what may hide the object."""
+"""Background evidence outside the modal mask without depth, which would tell what may hide the object."""
 LEAST_SEEN = 0.02
-"""Share of the largest visible area; frames that show less of the object are placed by interpolation."""
+"""Share of the largest visible area; the placement of frames that show less of the object is interpolated."""
 COARSE_CELLS, FINE_CELLS = 32, 64
 """Cells along the object's longest side during tracking, and during refinement."""
 FOLLOW = Search(reach=0.35, turns=(-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3), scales=(-0.07, 0.0, 0.07))
@@ -45,12 +45,12 @@ class ObjectMotion:
 def background_evidence(modal: BoolArray, depth: FloatArray | None) -> FloatArray:
     """Evidence that the object is not at a pixel, float32 ``[F, H, W]`` in [0, 1].
 
-    With depth, it is 1 at pixels outside the modal mask that are not nearer than the object, and 0 at nearer ones,
-    which may hide it. Without depth the two cannot be told apart, and it is `UNSEEN_IS_ELSEWHERE` outside the mask.
+    It is 0 in the modal mask. Outside, with depth, it is 1 at pixels not nearer than the object and 0 at nearer pixels,
+    which may hide it. Without depth, it is `UNSEEN_IS_ELSEWHERE` everywhere outside.
 
     Args:
-        modal: visible part, bool ``[F, H, W]``.
-        depth: any scale, nearer is larger, float32 ``[F, H, W]``; None for none.
+        modal: modal (visible) masks, bool ``[F, H, W]``.
+        depth: any scale, nearer is larger, float32 ``[F, H, W]``; None without depth.
     """
     if depth is None:
         return np.where(modal, np.float32(0), np.float32(UNSEEN_IS_ELSEWHERE))
@@ -62,8 +62,8 @@ def estimate_motion(rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray) ->
 
     Args:
         rgb: frames, uint8 ``[F, H, W, 3]``.
-        modal: visible part, bool ``[F, H, W]``, not empty in every frame.
-        elsewhere: from :func:`background_evidence`, float32 ``[F, H, W]``.
+        modal: modal (visible) masks, bool ``[F, H, W]``, not empty in every frame.
+        elsewhere: background evidence from :func:`background_evidence`, float32 ``[F, H, W]``.
     """
     side = _longest_side(modal)
     aligner = Aligner(rgb, modal, elsewhere, side=side, cells=COARSE_CELLS)
@@ -83,7 +83,7 @@ def _longest_side(modal: BoolArray) -> int:
 
 
 def _follow(aligner: Aligner, modal: BoolArray) -> tuple[Placement, list[int]]:
-    """Place the object frame by frame, outwards from the one that shows most.
+    """Place the object frame by frame, outwards from the frame that shows most of it.
 
     Returns:
         placements ``[F, 4]``, and the numbers of the frames that show enough to be registered, ascending.
@@ -109,7 +109,7 @@ def _follow(aligner: Aligner, modal: BoolArray) -> tuple[Placement, list[int]]:
 def _refine(
     aligner: Aligner, placements: Placement, placed: Sequence[int], search: Search, *, afresh: bool = False
 ) -> None:
-    """Register each frame with all others, starting at its placement or (``afresh``) at the one they predict."""
+    """Register each frame with all others, starting at its placement or (``afresh``) at one predicted from theirs."""
     views = np.stack([aligner.view(frame, placements[frame]) for frame in placed])
     total = views.sum(axis=0)
     for frame, view in zip(placed, views, strict=True):
@@ -119,13 +119,13 @@ def _refine(
 
 
 def _interpolate(placements: Placement, placed: Sequence[int]) -> None:
-    """Interpolate the placements of the frames that show too little."""
+    """Interpolate the placements of the frames that were not registered."""
     for frame in set(range(len(placements))) - set(placed):
         placements[frame] = _expected(frame, placements, placed)
 
 
 def _expected(frame: int, placements: Placement, placed: Sequence[int]) -> Placement:
-    """Predict a placement: interpolated between the placed frames around, or extrapolated from the nearest two."""
+    """Predict a placement: interpolate between the neighboring placed frames, or extrapolate from the nearest two."""
     before, after = [at for at in placed if at < frame], [at for at in placed if at > frame]
     if before and after:
         share = (frame - before[-1]) / (after[0] - before[-1])
@@ -135,11 +135,11 @@ def _expected(frame: int, placements: Placement, placed: Sequence[int]) -> Place
     if len(nearest) == 1:
         return np.array(here)
     pace = (here - placements[nearest[1]]) / (nearest[0] - nearest[1])
-    pace[2:] *= 0.5  # a turn or a growth is less likely to go on than a path
+    pace[2:] *= 0.5  # rotation and growth are less likely to continue than translation
     onwards: Placement = here + pace * (frame - nearest[0])
     return onwards
 
 
 def _model(total: FloatArray) -> FloatArray:
-    """Sums of evidence over frames, ``[5, n, n]`` -> means over the frames that have evidence at the cell."""
+    """Sum of evidence over frames, ``[5, n, n]`` -> mean over the frames that have evidence at the cell."""
     return np.asarray(total / np.maximum(total[SEEN] + total[ELSEWHERE], 1.0), dtype=np.float32)

@@ -1,7 +1,7 @@
-"""Similarity placements of an object in frames: points to and fro, and pictures looked up at points.
+"""Placements: similarity transforms between object and frame coordinates, and image lookup at the resulting points.
 
-A placement is (row, column, logarithm of the scale, turn in radians): where the object's origin is in the frame, how
-much larger than in its own coordinates it is, and how far it has turned from columns towards rows.
+A placement is (row, column, logarithm of the scale, rotation in radians): the position of the object's origin in the
+frame, its scale relative to object coordinates, and its rotation from the column axis towards the row axis.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ Pixels = npt.NDArray[np.float32] | npt.NDArray[np.uint8] | npt.NDArray[np.bool_]
 
 
 def to_frame(placement: Placement, rows: Points, columns: Points) -> tuple[Points, Points]:
-    """Points of the object, from its origin -> rows and columns in the frame.
+    """Transform object coordinates, relative to the object's origin, to rows and columns in the frame.
 
     Args:
         placement: float64 ``[4]``.
         rows: any shape that broadcasts with `columns`.
-        columns: likewise.
+        columns: any shape that broadcasts with `rows`.
     """
     cos, sin = np.exp(placement[2]) * np.cos(placement[3]), np.exp(placement[2]) * np.sin(placement[3])
     return placement[0] + cos * rows + sin * columns, placement[1] + cos * columns - sin * rows
 
 
 def to_object(placement: Placement, rows: Points, columns: Points) -> tuple[Points, Points]:
-    """Rows and columns in the frame -> points of the object, from its origin; arguments as for `to_frame`."""
+    """Transform rows and columns in the frame to object coordinates; the inverse of :func:`to_frame`."""
     cos, sin = np.cos(placement[3]) / np.exp(placement[2]), np.sin(placement[3]) / np.exp(placement[2])
     down, right = rows - placement[0], columns - placement[1]
     return cos * down - sin * right, sin * down + cos * right
 
 
 def look_up(maps: FloatArray, rows: Points, columns: Points) -> FloatArray:
-    """Values of the pixels nearest to points.
+    """Values of the nearest pixels at given points.
 
     Args:
         maps: float32 ``[C, H, W]``.
-        rows: of the points, any shape that broadcasts with `columns`.
-        columns: of the points.
+        rows: rows of the points, any shape that broadcasts with `columns`.
+        columns: columns of the points.
 
     Returns:
         float32 ``[C, ...]`` of the points' shape; 0 outside the maps.
@@ -55,16 +55,16 @@ def look_up(maps: FloatArray, rows: Points, columns: Points) -> FloatArray:
 
 
 def interpolate(colors: Pixels, weight: Pixels, rows: Points, columns: Points) -> tuple[FloatArray, FloatArray]:
-    """Colors between pixels: the mean of the four around a point, each by its nearness and its weight.
+    """Bilinear interpolation of colors between weighted pixels.
 
     Args:
         colors: any number type, ``[H, W, 3]``.
-        weight: what a pixel counts, at least 0, any number type or bool, ``[H, W]``; pixels outside count nothing.
-        rows: of the points, ``[n]``.
-        columns: of the points, ``[n]``.
+        weight: weight of each pixel, at least 0, any number type or bool, ``[H, W]``; pixels outside have weight 0.
+        rows: rows of the points, ``[n]``.
+        columns: columns of the points, ``[n]``.
 
     Returns:
-        float32 ``[n, 3]``, 0 where nothing counts; and what counts there, float32 ``[n]``, at most the largest weight.
+        colors, float32 ``[n, 3]``, 0 where the weight is 0; and interpolated weight, float32 ``[n]``.
     """
     height, width = weight.shape
     top, left = np.floor(rows), np.floor(columns)
@@ -83,9 +83,9 @@ def interpolate(colors: Pixels, weight: Pixels, rows: Points, columns: Points) -
 
 
 def in_cells(placement: Placement, block: int) -> Placement:
-    """A placement in pixels, or many ``[..., 4]``, as one in cells of ``block`` pixels a side."""
+    """Convert placements ``[..., 4]`` from pixels to cells of ``block`` pixels a side."""
     cells = np.array(placement, dtype=np.float64)
-    cells[..., :2] = (cells[..., :2] - (block - 1) / 2) / block  # a cell's center is not that of its first pixel
+    cells[..., :2] = (cells[..., :2] - (block - 1) / 2) / block  # the centers of a cell and of its first pixel differ
     return cells
 
 
@@ -97,6 +97,6 @@ def in_pixels(placement: Placement, block: int) -> Placement:
 
 
 def lattice(side: int, step: float = 1.0) -> tuple[Points, Points]:
-    """Rows ``[side, 1]`` and columns ``[1, side]`` of a square lattice about the origin, ``step`` apart."""
+    """Rows ``[side, 1]`` and columns ``[1, side]`` of a square grid centered on the origin, ``step`` apart."""
     line = np.asarray((np.arange(side) - (side - 1) / 2) * step, dtype=np.float64)
     return line[:, None], line[None, :]

@@ -17,22 +17,23 @@ _FARTHEST_COLOR = 3.0  # standard deviations
 
 
 def frame_evidence(rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray, *, block: int = 1) -> FloatArray:
-    """Stack a clip's evidence, averaged over blocks of pixels.
+    """Stack the evidence of a clip, averaged over blocks of pixels.
 
     Args:
         rgb: frames, uint8 ``[F, H, W, 3]``.
-        modal: visible part, bool ``[F, H, W]``, not empty in every frame.
-        elsewhere: evidence that the object is not at a pixel, in [0, 1], float32 ``[F, H, W]``.
-        block: pixels a side of a cell; what is left over at the right and lower rim belongs to a cell too.
+        modal: modal (visible) masks, bool ``[F, H, W]``, not empty in every frame.
+        elsewhere: background evidence in [0, 1], float32 ``[F, H, W]``.
+        block: side of a cell in pixels; partial cells at the right and lower border are included.
 
     Returns:
-        float32 ``[F, 5, ceil(H / block), ceil(W / block)]``: seen and elsewhere in [0, 1], then the color where the
-        object is seen (0 elsewhere), in standard deviations from its mean color in the clip.
+        float32 ``[F, 5, ceil(H / block), ceil(W / block)]``: visible and background in [0, 1], then the color of
+            visible
+        pixels (0 outside), in standard deviations from the object's mean color in the clip.
     """
     mean, spread = _palette(rgb, modal)
     rows, columns = np.arange(0, modal.shape[1], block), np.arange(0, modal.shape[2], block)
     evidence = np.empty((len(modal), CHANNELS, len(rows), len(columns)), dtype=np.float32)
-    for frame, into in enumerate(evidence):  # a frame at a time: a long clip's colors as floats would not fit
+    for frame, into in enumerate(evidence):  # one frame at a time: float colors of a long clip would not fit
         color = np.clip((rgb[frame] - mean) / spread, -_FARTHEST_COLOR, _FARTHEST_COLOR) * modal[frame, ..., None]
         layers = np.concatenate([modal[frame][None], elsewhere[frame][None], color.transpose(2, 0, 1)])
         if block > 1:
@@ -49,20 +50,20 @@ def _palette(rgb: UInt8Array, modal: BoolArray) -> tuple[FloatArray, np.float32]
 
 
 COLOR_WEIGHT = 0.5
-"""Weight of a color that is one standard deviation off the mean in both frames; a pixel visible in both has 1."""
+"""Score of a color channel one standard deviation off the mean in both frames; a pixel visible in both scores 1."""
 DOUBT = 0.02
-"""Score that a placement loses if it is one usual step from the expected one in shift, rotation or scale."""
+"""Penalty of a placement that is one usual step from the expected one in shift, rotation or scale."""
 USUAL_SHIFT, USUAL_TURN, USUAL_SCALE = 0.25, 0.2, 0.1  # object sides, radians, logarithm
 
 
 @dataclass(frozen=True)
 class Search:
-    """Which placements are tried about the expected one.
+    """Placements to try around the expected one.
 
     Attributes:
         reach: largest shift in object sides.
-        turns: in radians.
-        scales: logarithms.
+        turns: rotations in radians.
+        scales: logarithms of the scale factors.
     """
 
     reach: float
@@ -71,51 +72,51 @@ class Search:
 
 
 class Aligner:
-    """The evidence of a clip's frames at one resolution, and the search for an object's placement in it."""
+    """Evidence of a clip at one resolution, and the search for an object's placement in it."""
 
     def __init__(self, rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray, *, side: int, cells: int) -> None:
-        """Gather the evidence.
+        """Compute the evidence.
 
         Args:
             rgb: frames, uint8 ``[F, H, W, 3]``.
-            modal: visible part, bool ``[F, H, W]``, not empty in every frame.
-            elsewhere: evidence that the object is not at a pixel, in [0, 1], float32 ``[F, H, W]``.
+            modal: modal (visible) masks, bool ``[F, H, W]``, not empty in every frame.
+            elsewhere: background evidence in [0, 1], float32 ``[F, H, W]``.
             side: longest side of the object, in pixels.
             cells: largest number of cells along that side; larger objects are averaged over blocks of pixels.
         """
         self._block = max(1, -(-side // cells))
         self._side = side / self._block
         self._evidence = frame_evidence(rgb, modal, elsewhere, block=self._block)
-        # What is hidden may reach beyond what is seen. An odd number has a cell in the middle.
+        # The hidden part may extend beyond the visible part. An odd number of cells has a center cell.
         self._cells = 2 * int(np.ceil(self._side)) + 1
 
     def view(self, frame: int, placement: Placement) -> FloatArray:
-        """A frame's evidence in the object's coordinates.
+        """Evidence of a frame in object coordinates.
 
         Args:
             frame: frame number, from 0.
-            placement: of the object in this frame, in pixels, float64 ``[4]``.
+            placement: placement of the object in this frame, in pixels, float64 ``[4]``.
 
         Returns:
-            float32 ``[5, n, n]``, the object's origin in the middle.
+            float32 ``[5, n, n]``, centered on the object's origin.
         """
         rows, columns = to_frame(self._in_cells(placement), *lattice(self._cells))
         return look_up(self._evidence[frame], rows, columns)
 
     def align(self, frame: int, model: FloatArray, expected: Placement, search: Search) -> Placement:
-        """Find the placement in which a model of the object agrees best with a frame.
+        """Find the placement at which a model of the object agrees best with a frame.
 
-        Pixels visible in both raise the score, and so do similar colors; pixels visible in one and background in the
+        Pixels visible in both raise the score, and so do similar colors. Pixels visible in one and background in the
         other lower it.
 
         Args:
             frame: frame number, from 0.
-            model: the object's evidence in its own coordinates, as from `view`, float32 ``[5, n, n]``.
+            model: evidence of the object in object coordinates, as from `view`, float32 ``[5, n, n]``.
             expected: center of the search, in pixels, float64 ``[4]``.
             search: shifts, rotations and scales to try.
 
         Returns:
-            float64 ``[4]``, in pixels.
+            placement in pixels, float64 ``[4]``.
         """
         turns, scales = (grid.ravel() for grid in np.meshgrid(search.turns, search.scales))
         start = self._in_cells(expected)
@@ -123,7 +124,7 @@ class Aligner:
         reach = int(np.ceil(search.reach * self._side)) + 1
         shifts = np.arange(-reach, reach + 1) + np.rint(start[:2])[:, None] - start[:2, None]  # [2, S]
         agreement = self._agreement(frame, models, np.rint(start[:2]), reach)  # [K, S, S]
-        mass = max(1.0, float(model[SEEN].sum()) * np.exp(2 * start[2]))  # one for all, or the smallest would gain
+        mass = max(1.0, float(model[SEEN].sum()) * np.exp(2 * start[2]))  # one for all scales, or the smallest wins
         down, right = (shifts / (USUAL_SHIFT * self._side + 2)) ** 2
         changed = (turns / USUAL_TURN) ** 2 + (scales / USUAL_SCALE) ** 2
         score = agreement / mass - DOUBT * (down[:, None] + right + changed[:, None, None])
@@ -132,7 +133,7 @@ class Aligner:
         return np.asarray(expected + np.asarray(step))
 
     def _agreement(self, frame: int, models: FloatArray, center: Placement, reach: int) -> FloatArray:
-        """How well models ``[5, K, n, n]`` fit a frame about a cell, for each shift by up to ``reach`` cells."""
+        """Score of models ``[5, K, n, n]`` in a frame around a cell, for each shift by up to ``reach`` cells."""
         size = fft.next_fast_len(self._cells + 2 * reach, real=True)
         window = np.arange(size) - self._cells // 2 - reach
         scene = look_up(self._evidence[frame], center[0] + window[:, None], center[1] + window)
@@ -143,7 +144,7 @@ class Aligner:
         return agreement[:, : 2 * reach + 1, : 2 * reach + 1]
 
     def _moved(self, model: FloatArray, start: Placement, turns: Points, scales: Points) -> FloatArray:
-        """The model scaled and turned about its middle in each way, ``[5, K, n, n]``."""
+        """The model rotated and scaled about its center in each way, ``[5, K, n, n]``."""
         nowhere = np.zeros_like(turns)
         placements = np.stack([nowhere, nowhere, start[2] + scales, start[3] + turns])[..., None, None]
         rows, columns = to_object(placements, *lattice(self._cells))

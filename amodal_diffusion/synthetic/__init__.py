@@ -1,4 +1,4 @@
-"""Generated clips with complete ground truth, and corruptions of exact masks and depth."""
+"""Generated clips with complete ground truth, and corruptions of masks and depth."""
 
 from amodal_diffusion.synthetic.catalogue import Split
 from amodal_diffusion.synthetic.scenes import Scene, SceneTrack, make_scene

@@ -1,4 +1,4 @@
-"""Which families and how many occluders each split draws from; the splits share no shape and no texture family."""
+"""Shape families, textures and occluder statistics of each split; no family occurs in two splits."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from amodal_diffusion.synthetic import (
 from amodal_diffusion.synthetic.outlines import Family
 
 Split = Literal["train", "validation", "test-v1"]
-TRAIN_VERSION = 2  # raised whenever the training split's scenes change: a seed then means another scene
+TRAIN_VERSION = 2  # raised whenever the training scenes change, because a seed then gives another scene
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What the scenes of a split are made of.
+    """Content distribution of a split.
 
     Attributes:
-        key: number of the split, part of the seed of all its random streams.
+        key: number of the split, part of the entropy of all its random streams.
         targets: families of targets.
-        things: families of other objects.
-        solids: families without holes, for occluders that hide a target entirely.
-        occluders: families of occluders that are sized by the frame, such as fences and walls.
-        textures: families of patterns, for objects and backgrounds.
-        max_occluders: largest number of occluders that are aimed at the target; one more may happen to be there.
+        things: families of all other objects.
+        solids: families without holes, which can hide a target entirely.
+        occluders: families sized relative to the frame, such as fences and walls.
+        textures: pattern families of objects and backgrounds.
+        max_occluders: largest number of occluders aimed at the target; one more object may be in front by chance.
         occluder_share: probability that an occluder aimed at the target is one of `occluders`.
-        relative_size: least and largest size of the other occluders, as a multiple of the target's.
-        held_share: probability that all occluders aimed at the target are small, in front of it, and move with it.
+        relative_size: smallest and largest size of the other aimed occluders, as a multiple of the target's size.
+        held_share: probability that all aimed occluders are small, in front of the target, and move with it.
     """
 
     key: int

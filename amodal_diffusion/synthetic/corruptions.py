@@ -1,4 +1,4 @@
-"""Corruptions of exact masks and depth: the errors that segmentation tools and depth networks make."""
+"""Corruptions of exact masks and depth that imitate segmentation tools and depth networks."""
 
 from __future__ import annotations
 
@@ -14,28 +14,27 @@ from amodal_diffusion.synthetic.rng import Rng
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 _MARGIN = 8
-"""Pixels around the object that its border can reach; the rest of the frame is left out of the computation."""
+"""Padding of the object's bounding box in pixels; the corruption is computed inside the padded box only."""
 
 _FEWEST_SEEN = 4
-"""A frame may be dropped where at least so many show the object, so that the others still show its shape."""
+"""Smallest number of frames with a visible object at which one frame may be dropped."""
 
 
 def include_visible(
     amodal: BoolArray, modal: BoolArray, *, rgb: UInt8Array | None, whole_rgb: UInt8Array | None
 ) -> tuple[BoolArray, UInt8Array | None]:
-    """Extend the amodal truth by visible pixels that lie outside of it, with the frame's colors.
+    """Add visible pixels outside the amodal mask to it, and their colors to the amodal RGB.
 
-    They are added rather than cut off the modal mask because a model takes that mask as given and its result contains
-    it: the truth must not contradict the input.
+    A model returns a superset of the modal mask that it gets, so the ground truth must contain that mask as well.
 
     Args:
         amodal: amodal masks, bool ``[F, H, W]``.
         modal: corrupted modal masks, bool ``[F, H, W]``.
         rgb: frames, uint8 ``[F, H, W, 3]``, or None.
-        whole_rgb: whole object on white, uint8 ``[F, H, W, 3]``, or None.
+        whole_rgb: complete object on white, uint8 ``[F, H, W, 3]``, or None.
 
     Returns:
-        amodal masks that contain the modal ones, and the whole object's RGB, which changes only if both RGB are given.
+        amodal masks that contain the modal masks, and the amodal RGB, which changes only if both RGB arrays are given.
     """
     beyond = modal & ~amodal
     if rgb is not None and whole_rgb is not None:
@@ -44,17 +43,17 @@ def include_visible(
 
 
 def corrupt_masks(modal: BoolArray, rng: Rng) -> BoolArray:
-    """Give masks ragged borders, small holes and specks, and rarely drop one frame, as segmentation tools do.
+    """Add ragged borders, small holes and specks, and rarely drop one frame, as segmentation tools do.
 
-    The border moves by up to about two pixels, similarly in neighboring frames. A mask that would keep less than two
-    thirds of its pixels, such as that of a thin stick, is not changed.
+    The border moves by up to about two pixels, similarly in neighboring frames. A mask that would lose more than a
+    third of its pixels, such as that of a thin stick, stays exact.
 
     Args:
-        modal: exact masks, bool ``[F, H, W]``.
+        modal: exact modal masks, bool ``[F, H, W]``.
         rng: source of the draws.
 
     Returns:
-        bool ``[F, H, W]``; empty where `modal` is, and visible in at least one frame if `modal` is.
+        bool ``[F, H, W]``; empty in frames where `modal` is empty, but not in all frames unless `modal` is.
     """
     seen = modal.any(axis=(1, 2))
     if not seen.any():
@@ -82,10 +81,10 @@ def corrupt_masks(modal: BoolArray, rng: Rng) -> BoolArray:
 
 
 def corrupt_depth(depth: FloatArray, rng: Rng) -> FloatArray:
-    """Make depth wavy, blurred, noisy, quantized and nonlinear in scale, as depth networks and sensors do.
+    """Add per-frame scale, waves, blur, noise, a nonlinear curve and quantization, each with some probability.
 
     Args:
-        depth: exact, any scale, nearer is larger, float32 ``[F, H, W]``.
+        depth: exact depth in any scale, nearer is larger, float32 ``[F, H, W]``.
         rng: source of the draws.
 
     Returns:
@@ -115,10 +114,10 @@ def corrupt_depth(depth: FloatArray, rng: Rng) -> FloatArray:
 
 
 def draw_depth_curve(rng: Rng) -> Callable[[FloatArray], FloatArray]:
-    """Draw a depth scale, a rising function from [0, 1] onto [0, 1].
+    """Draw an increasing function from [0, 1] onto [0, 1] for depth where nearer is larger.
 
-    One of four: the identity; a gamma curve; the depth of a source that has inverse distance and is read as `largest
-    distance - distance`; the depth of a source that has distance and is read by its inverse.
+    One of four, equally likely: the identity; a gamma curve; the map from inverse to negated distance; the map from
+    negated to inverse distance.
     """
     kind = rng.choice(("plain", "gamma", "turned", "inverse"))
     if kind == "plain":
@@ -133,17 +132,17 @@ def draw_depth_curve(rng: Rng) -> Callable[[FloatArray], FloatArray]:
 
 
 def _around(places: npt.NDArray[np.intp]) -> slice:
-    """Slice from the first to the last place, widened by the margin on both sides."""
+    """Slice from the first to the last index, padded by the margin on both sides."""
     return slice(max(0, int(places[0]) - _MARGIN), int(places[-1]) + 1 + _MARGIN)
 
 
 def _smooth_noise(rng: Rng, shape: tuple[int, ...], *, frames: int, pixels: int) -> FloatArray:
-    """Noise in [-1, 1], float32 ``[F, H, W]``: draws every so many frames and pixels, linearly interpolated."""
+    """Noise in [-1, 1], float32 ``[F, H, W]``: draws on a grid of the given spacing, linearly interpolated."""
     cells = (frames, pixels, pixels)
     counts = tuple(-(-size // cell) + 2 for size, cell in zip(shape, cells, strict=True))
     draws = torch.from_numpy(rng.array(counts, -1.0, 1.0).astype(np.float32))
     full = [(count - 1) * cell + 1 for count, cell in zip(counts, cells, strict=True)]
     noise = functional.interpolate(draws[None, None], full, mode="trilinear", align_corners=True)[0, 0].numpy()
-    starts = [rng.integer(0, cell - 1) for cell in cells]  # so that the grid of draws is not always at the same place
+    starts = [rng.integer(0, cell - 1) for cell in cells]  # random offset of the grid
     cut: FloatArray = noise[tuple(slice(start, start + size) for start, size in zip(starts, shape, strict=True))]
     return cut

@@ -1,4 +1,4 @@
-"""Shape families of test-v1 that move their limbs, and its frame-sized occluders. Frozen with test-v1."""
+"""Articulated shape families and frame-sized occluders of test-v1. Frozen with test-v1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shape families of test-v1 that are compact; none of them is in another split. Frozen with test-v1."""
+"""Compact shape families of test-v1; no other split has them. Frozen with test-v1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is in a scene, where, and in which order of depth."""
+"""Random scene layouts: the objects, their motion and their depth order."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from amodal_diffusion.synthetic.outlines import Family, Parts, fit, swing
 from amodal_diffusion.synthetic.rng import Float64, Rng
 
 Mode = Literal["open", "partial", "vanish"]
-"""Nothing hides the target; something hides parts of it; something hides all of it for some frames."""
+"""Occlusion of the target: none, partial, or complete in some frames."""
 
 
 @dataclass(frozen=True)
 class Actor:
-    """One object of a scene: a shape of unit size and its placement."""
+    """One object of a scene: a unit-size shape and its pose in each frame."""
 
     family: str
     parts: Parts
@@ -31,9 +31,9 @@ class Layout:
     """All objects of a scene.
 
     Attributes:
-        behind: objects that are farther than the target, farthest first.
+        behind: objects farther than the target, farthest first.
         target: the object of interest.
-        front: objects that are nearer than the target, farthest first.
+        front: objects nearer than the target, farthest first.
     """
 
     behind: tuple[Actor, ...]
@@ -42,7 +42,7 @@ class Layout:
 
 
 def draw_mode(rng: Rng) -> Mode:
-    """A fifth of the scenes hide nothing, about a seventh hide the whole target for some frames."""
+    """Draw the occlusion mode: 20% open, 15% vanish, 65% partial."""
     at = rng.uniform(0, 1)
     return "open" if at < 0.2 else "vanish" if at < 0.35 else "partial"
 
@@ -53,8 +53,8 @@ def draw_layout(rng: Rng, catalogue: Catalogue, *, mode: Mode, clock: Float64, a
     Args:
         rng: source of the draws.
         catalogue: families of the split.
-        mode: how the target shall be hidden; `generate` checks afterwards whether it is.
-        clock: times of the frames ``[F]``.
+        mode: intended occlusion of the target; the caller checks whether the layout achieves it.
+        clock: time of each frame in [0, 1], float64 ``[F]``.
         aspect: frame width / frame height.
     """
     size = rng.uniform(0.18, 0.85)
@@ -66,7 +66,7 @@ def draw_layout(rng: Rng, catalogue: Catalogue, *, mode: Mode, clock: Float64, a
         cover = size * rng.uniform(1.5, 2.3)
         heading = rng.uniform(-0.4, 0.4) + (math.pi if rng.chance(0.5) else 0.0)
         reach = (size + cover) * rng.uniform(0.8, 1.6) * np.asarray([math.cos(heading), math.sin(heading)])
-        crossing = rng.chance(0.5)  # either the target passes behind something at rest, or something passes it
+        crossing = rng.chance(0.5)  # the target passes behind a static occluder, or an occluder passes in front of it
         velocity = reach if crossing else velocity
         reach = np.zeros(2) if crossing else velocity + reach
         first = (rng.choice(catalogue.solids), cover)
@@ -86,7 +86,7 @@ def draw_layout(rng: Rng, catalogue: Catalogue, *, mode: Mode, clock: Float64, a
         front += [draw(rng, catalogue, clock, target=target, size=size) for _ in range(aimed)]
     behind = [_bystander(rng, catalogue, clock, aspect=aspect) for _ in range(rng.integer(0, 2))]
     front += [_bystander(rng, catalogue, clock, aspect=aspect) for _ in range(rng.integer(0, 1))]
-    if rng.chance(0.4):  # something large far behind
+    if rng.chance(0.4):  # a large object far behind
         behind.insert(0, _bystander(rng, catalogue, clock, aspect=aspect, scale=2.5))
     order = np.argsort(rng.array(len(front), 0, 1))
     pan = _pan(rng, clock)
@@ -103,7 +103,7 @@ def _actor(rng: Rng, clock: Float64, family: Family, *, path: Float64, size: flo
 
 
 def _occluder(rng: Rng, catalogue: Catalogue, clock: Float64, *, target: Actor, size: float) -> Actor:
-    """Something near that meets the target at some time, on the middle or on the rim of it."""
+    """An occluder that crosses the target, near its center or at its rim, in a random frame."""
     kind = rng.uniform(0, 1)
     if kind < catalogue.occluder_share:
         family, own = rng.choice(catalogue.occluders), rng.uniform(0.8, 2.4)
@@ -122,7 +122,7 @@ def _occluder(rng: Rng, catalogue: Catalogue, clock: Float64, *, target: Actor, 
 
 
 def _held(rng: Rng, catalogue: Catalogue, clock: Float64, *, target: Actor, size: float) -> Actor:
-    """Something small before the target's body that goes with it and wanders a little, like a bird before its cage."""
+    """A small object in front of the target that moves with it and wanders a little."""
     own, away, heading = size * rng.uniform(0.15, 0.45), rng.uniform(0.0, 0.35), rng.angle()
     growth = target.pose.size / size
     wander = rng.uniform(0.0, 0.12) if rng.chance(0.6) else 0.0
@@ -135,14 +135,14 @@ def _held(rng: Rng, catalogue: Catalogue, clock: Float64, *, target: Actor, size
 
 
 def _bystander(rng: Rng, catalogue: Catalogue, clock: Float64, *, aspect: float, scale: float = 1.0) -> Actor:
-    """Something that happens to be there."""
+    """An object placed independently of the target."""
     where = np.asarray([rng.uniform(0, aspect), rng.uniform(0.1, 0.9)])
     path = travel(clock, meet=rng.uniform(0, 1), where=where, velocity=draw_velocity(rng), bend=np.zeros(2))
     return _actor(rng, clock, rng.choice(catalogue.things), path=path, size=scale * rng.uniform(0.15, 0.6))
 
 
 def _pan(rng: Rng, clock: Float64) -> Float64:
-    """Shift of the picture by the camera, ``[F, 2]``; none in most scenes."""
+    """Image shift by a camera pan in frame heights, ``[F, 2]``; zero in 65% of the scenes."""
     if rng.chance(0.65):
         return np.zeros((len(clock), 2))
     drift = rng.array(2, -0.5, 0.5) * np.asarray([1.0, 0.3])

@@ -1,6 +1,6 @@
-"""Where an object is in each frame: drift, acceleration, oscillation, turning, growing.
+"""Object motion: drift, acceleration, oscillation, rotation and growth.
 
-Scene coordinates: the frame's height is 1, x runs to the right from 0 to the aspect ratio, y down from 0 to 1.
+Scene coordinates: the frame height is 1; x runs right from 0 to the aspect ratio, y runs down from 0 to 1.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from amodal_diffusion.synthetic.rng import Float64, Rng
 
 @dataclass(frozen=True)
 class Pose:
-    """Placement of a shape of unit size in every frame.
+    """Placement of a unit-size shape in every frame.
 
     Attributes:
         center: scene coordinates, float64 ``[F, 2]``.
-        size: length of the longer side of the shape's box in frame heights, float64 ``[F]``.
-        angle: clockwise turn in radians, float64 ``[F]``.
-        mirror: -1.0 flips the shape left to right, else 1.0.
+        size: longer side of the shape's bounding box in frame heights, float64 ``[F]``.
+        angle: clockwise rotation in radians, float64 ``[F]``.
+        mirror: -1.0 flips the shape horizontally before the rotation, else 1.0.
     """
 
     center: Float64
@@ -33,18 +33,18 @@ class Pose:
 
 
 def clock_of(frames: int) -> Float64:
-    """Time of each frame, 0 at the first and 1 at the last, ``[F]``; one frame is the middle of a clip."""
+    """Time of each frame from 0 (first) to 1 (last), ``[F]``; a single frame has time 0.5."""
     return np.linspace(0.0, 1.0, frames) if frames > 1 else np.asarray([0.5])
 
 
 def travel(clock: Float64, *, meet: float, where: Float64, velocity: Float64, bend: Float64) -> Float64:
-    """A path ``[F, 2]`` that is at ``where`` at time ``meet``, with a velocity and a change of it (a clip each)."""
+    """Path ``[F, 2]`` that passes ``where`` at time ``meet`` with ``velocity`` and has acceleration ``bend``."""
     lapse = (clock - meet)[:, None]
     return where + velocity * lapse + 0.5 * bend * lapse**2
 
 
 def draw_velocity(rng: Rng, *, slow: float = 0.3) -> Float64:
-    """Frame heights a clip ``[2]``: nearly at rest with probability ``slow``, else mostly sideways."""
+    """Velocity in frame heights per clip, ``[2]``: nearly zero with probability ``slow``, else mostly sideways."""
     speed = rng.uniform(0.0, 0.08) if rng.chance(slow) else rng.uniform(0.15, 1.5)
     heading = rng.uniform(-0.5, 0.5) + (math.pi if rng.chance(0.5) else 0.0)
     if rng.chance(0.25):
@@ -53,14 +53,14 @@ def draw_velocity(rng: Rng, *, slow: float = 0.3) -> Float64:
 
 
 def draw_pose(rng: Rng, clock: Float64, *, path: Float64, size: float, upright: bool, lively: bool) -> Pose:
-    """Add turning, growing and oscillation to a path.
+    """Add rotation, growth and oscillation to a path.
 
     Args:
         rng: source of the draws.
-        clock: times ``[F]``.
-        path: centers ``[F, 2]``.
-        size: mean size in frame heights.
-        upright: only lean a little instead of turning.
+        clock: time of each frame in [0, 1], float64 ``[F]``.
+        path: centers in scene coordinates, float64 ``[F, 2]``.
+        size: size in the middle of the clip, in frame heights.
+        upright: whether the shape only leans a little instead of rotating.
         lively: False for things that stand still in the world, such as fences.
     """
     frames = len(clock)
@@ -79,7 +79,7 @@ def draw_pose(rng: Rng, clock: Float64, *, path: Float64, size: float, upright: 
 
 
 def place(parts: Sequence[Part], pose: Pose, *, height: int) -> Parts:
-    """Parts of a unit shape -> the same parts in pixels ``[F, N, 2]``."""
+    """Transform the parts of a unit-size shape to pixel coordinates, ``[F, N, 2]`` each."""
     cos, sin = np.cos(pose.angle)[:, None], np.sin(pose.angle)[:, None]
     placed = []
     for part in parts:
@@ -91,7 +91,7 @@ def place(parts: Sequence[Part], pose: Pose, *, height: int) -> Parts:
 
 
 def unplace(x: Float64, y: Float64, pose: Pose, frame: np.ndarray) -> tuple[Float64, Float64]:
-    """Scene coordinates of points in given frames -> the shape's own coordinates, about -0.5 to 0.5."""
+    """Transform scene coordinates of points in given frames to shape coordinates, about -0.5 to 0.5."""
     dx, dy = x - pose.center[frame, 0], y - pose.center[frame, 1]
     cos, sin, size = np.cos(pose.angle)[frame], np.sin(pose.angle)[frame], pose.size[frame]
     return pose.mirror * (cos * dx + sin * dy) / size, (cos * dy - sin * dx) / size

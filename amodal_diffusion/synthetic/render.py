@@ -1,6 +1,6 @@
-"""Polygons to pixels: an exact scanline fill of all frames of a clip at once.
+"""Scene rendering: exact masks, depth and RGB for all frames of a clip at once.
 
-Written on plain numpy arithmetic, so that masks do not depend on the version of a drawing library.
+Masks use plain numpy arithmetic, so they do not depend on the version of a drawing library.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 
 def fill(outlines: Sequence[Float64], *, frames: int, height: int, width: int) -> BoolArray:
-    """Fill the union of simple polygons.
+    """Rasterize the union of simple polygons by a scanline fill.
 
     A pixel belongs to a polygon if its center does (non-zero winding number).
 
     Args:
-        outlines: corners in pixels, float64 ``[F, N, 2]`` each, any orientation, may leave the frame.
-        frames: number of frames F of the result.
-        height: rows.
-        width: columns.
+        outlines: corners in pixels, float64 ``[F, N, 2]`` each, either orientation, may leave the frame.
+        frames: number of frames F.
+        height: H in pixels.
+        width: W in pixels.
 
     Returns:
         bool ``[F, H, W]``.
@@ -36,7 +36,7 @@ def fill(outlines: Sequence[Float64], *, frames: int, height: int, width: int) -
         return np.zeros((frames, height, width), dtype=np.bool_)
     edges = np.concatenate([_edges(points) for points in outlines])  # [E, 6]
     frame, x0, y0, x1, y1, sign = edges.T
-    # A pixel row is crossed where y0 <= row + 0.5 < y1 (edges point down); y0 < y1 holds for every edge here.
+    # An edge crosses a pixel row if y0 <= row + 0.5 < y1. All edges point down, so y0 < y1.
     first = np.clip(np.ceil(y0 - 0.5), 0, height).astype(np.int64)
     last = np.clip(np.ceil(y1 - 0.5), 0, height).astype(np.int64)
     count = last - first
@@ -52,7 +52,7 @@ def fill(outlines: Sequence[Float64], *, frames: int, height: int, width: int) -
 
 
 def fill_shape(parts: Sequence[Part], *, frames: int, height: int, width: int) -> BoolArray:
-    """Fill a shape whose parts are in pixels: the union of its solid parts without its holes, bool ``[F, H, W]``."""
+    """Rasterize a shape in pixel coordinates: its solid parts minus its holes, bool ``[F, H, W]``."""
     mask = fill([p.points for p in parts if not p.hole], frames=frames, height=height, width=width)
     holes = [p.points for p in parts if p.hole]
     if holes:
@@ -79,17 +79,17 @@ def _edges(points: Float64) -> Float64:
 
 WHITE = 255
 BRIGHTEST = 0.93
-"""Highest color value of an object, so that it never melts into the white around a whole one."""
+"""Highest color value of an object, so that it differs from the white background of the amodal RGB."""
 
 
 def whole_mask(actor: Actor, *, height: int, width: int) -> BoolArray:
-    """All of an object that lies inside the frame, whatever is before it, bool ``[F, H, W]``."""
+    """Amodal mask of an object, clipped to the frame, bool ``[F, H, W]``."""
     frames = len(actor.pose.size)
     return fill_shape(place(actor.parts, actor.pose, height=height), frames=frames, height=height, width=width)
 
 
 def visible_masks(wholes: Sequence[BoolArray]) -> list[BoolArray]:
-    """What can be seen of each object, from the whole masks in order from far to near."""
+    """Modal mask of each object from the amodal masks, given far to near."""
     visible, covered = [], np.zeros_like(wholes[0])
     for whole in reversed(wholes):
         visible.append(whole & ~covered)
@@ -100,9 +100,8 @@ def visible_masks(wholes: Sequence[BoolArray]) -> list[BoolArray]:
 def paint_depth(rng: Rng, actors: Sequence[Actor], visible: Sequence[BoolArray]) -> FloatArray:
     """Relative depth in about [0, 1], nearer is larger, float32 ``[F, H, W]``.
 
-    Each object keeps to a band of its own around its base depth, tilted and curved inside of it, so bands keep
-    the order of the objects (given from far to near). The background is a gradient like that of a floor, whose near
-    end may be nearer than a far object.
+    Each object has its own depth band, within which its depth is tilted and curved. The bands keep the order of the
+    objects, given far to near. The background is a floor-like gradient; its near end may be nearer than a far object.
     """
     frames, height, width = visible[0].shape
     far, near = rng.uniform(0.0, 0.2), rng.uniform(0.25, 0.6)
@@ -125,7 +124,7 @@ def paint_depth(rng: Rng, actors: Sequence[Actor], visible: Sequence[BoolArray])
 
 
 def paint_background(rng: Rng, families: tuple[textures.PatternFamily, ...], *, height: int, width: int) -> UInt8Array:
-    """A still background of two soft textures above and below a horizon, uint8 ``[H, W, 3]``."""
+    """Static background of two soft textures above and below a horizon, uint8 ``[H, W, 3]``."""
     rows, columns = np.mgrid[0:height, 0:width]
     y, x = (rows + 0.5) / height, (columns + 0.5) / height
     wall = textures.draw_texture(rng, families, contrast=0.35).color(x - 1, y - 0.5)
@@ -136,7 +135,7 @@ def paint_background(rng: Rng, families: tuple[textures.PatternFamily, ...], *, 
 
 
 def paint_whole(rng: Rng, actor: Actor, whole: BoolArray, families: tuple[textures.PatternFamily, ...]) -> UInt8Array:
-    """The whole object on white, uint8 ``[F, H, W, 3]``."""
+    """Amodal RGB: the complete object on white, uint8 ``[F, H, W, 3]``."""
     frames, height, width = whole.shape
     texture = textures.draw_texture(rng, families)
     light, direction = rng.uniform(0.0, 0.5), rng.angle()
@@ -150,7 +149,7 @@ def paint_whole(rng: Rng, actor: Actor, whole: BoolArray, families: tuple[textur
 
 
 def _shades(actor: Actor, *, frames: int, height: int, width: int) -> FloatArray:
-    """Brightness of the last solid part at each pixel, float32 ``[F, H, W]``."""
+    """Shade of the last solid part at each pixel, float32 ``[F, H, W]``."""
     shades = np.zeros((frames, height, width), dtype=np.float32)
     solid = [part for part in place(actor.parts, actor.pose, height=height) if not part.hole]
     for shade, run in groupby(solid, key=lambda part: part.shade):

@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 class Rng:
-    """A random generator that uses ``Generator.random`` alone.
+    """Random generator that uses ``Generator.random`` alone.
 
-    numpy keeps the stream of PCG64's uniform doubles fixed but may change how its other distributions use it, so a
-    frozen test set cannot depend on those.
+    numpy keeps the stream of PCG64's uniform doubles fixed but may change its other distributions, so a frozen test set
+    must not use those.
 
     Args:
         entropy: non-negative integers that name the stream, e.g. split, seed, attempt, purpose.

@@ -1,4 +1,4 @@
-"""One scene from a split and a seed: a clip with complete ground truth."""
+"""Scenes: generated clips with complete ground truth, one per split and seed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MODE_STREAM, LAYOUT_STREAM, DEPTH_STREAM, COLOR_STREAM = range(4)
 
 @dataclass(frozen=True)
 class SceneTrack:
-    """One object through a clip.
+    """One object of a scene.
 
     Attributes:
         track_id: from 1, the target first.
-        modal: visible part, bool ``[F, H, W]``.
-        amodal: all of it that lies inside the frame, bool ``[F, H, W]``; contains `modal`.
-        rgb: the whole object on white, uint8 ``[F, H, W, 3]``; None without RGB.
+        modal: modal (visible) masks, bool ``[F, H, W]``.
+        amodal: amodal masks, clipped to the frame, bool ``[F, H, W]``; contain `modal`.
+        rgb: complete object on white, uint8 ``[F, H, W, 3]``; None without RGB.
     """
 
     track_id: int
@@ -41,12 +41,12 @@ class Scene:
 
     Attributes:
         name: split and seed.
-        split: see `catalogue`.
-        seed: together with the split and the size it determines all of the scene.
-        fps: frames a second.
+        split: split whose families the scene uses.
+        seed: number of the scene; seed, split and size determine the scene.
+        fps: frames per second.
         rgb: frames, uint8 ``[F, H, W, 3]``; None without RGB.
         depth: relative depth, float32 ``[F, H, W]``, nearer is larger.
-        tracks: all objects, the target first, the others from far to near.
+        tracks: all objects: first the target, then the others from far to near.
     """
 
     name: str
@@ -69,15 +69,16 @@ def make_scene(
     """Make a scene; the same arguments give the same scene on every machine.
 
     Args:
-        seed: which scene of the split, from 0.
-        split: ``train``, ``validation`` or ``test-v1``; they share no shape and no texture family.
+        seed: number of the scene in its split, from 0.
+        split: ``train``, ``validation`` or ``test-v1``; no shape or texture family occurs in two splits.
         frames: number of frames F.
         height: H in pixels.
         width: W in pixels.
-        with_rgb: whether to paint; masks and depth are the same either way.
+        with_rgb: whether to render RGB; masks and depth are the same either way.
 
     Raises:
         InputError: if the split is unknown, the seed is negative or a size is not positive.
+        RuntimeError: if no layout shows the target at this size, which happens only in tiny frames.
     """
     if split not in SPLITS:
         raise InputError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
@@ -105,20 +106,24 @@ def make_scene(
 
 
 def scene_name(split: Split, seed: int) -> str:
-    """The name of a scene: split and seed."""
+    """Name of a scene: split and seed."""
     return f"{split}-{seed:06d}"
 
 
 def _settled(
     seed: int, *, split: Split, frames: int, height: int, width: int
 ) -> tuple[list[Actor], list[BoolArray], int]:
-    """Draw layouts until one does what its mode says: actors and whole masks from far to near, index of the target."""
+    """Draw layouts until one fits the occlusion mode.
+
+    Returns:
+        actors and amodal masks, both from far to near, and the index of the target.
+    """
     catalogue = CATALOGUES[split]
     clock = clock_of(frames)
     mode = draw_mode(Rng(catalogue.key, seed, MODE_STREAM))
     for attempt in range(2 * MAX_ATTEMPTS):
         if attempt == MAX_ATTEMPTS:
-            mode = "open"  # always possible: whatever would hide the target goes behind it
+            mode = "open"  # always possible: `_opened` moves occluders behind the target
         rng = Rng(catalogue.key, seed, LAYOUT_STREAM, attempt)
         layout = draw_layout(rng, catalogue, mode=mode, clock=clock, aspect=width / height)
         whole = render.whole_mask(layout.target, height=height, width=width)
@@ -137,13 +142,13 @@ def _settled(
 
 
 def _well_placed(whole: BoolArray) -> bool:
-    """Whether the object is inside the frame, at a fair size, in most frames."""
+    """Whether the object covers more than 0.5% of the pixels in at least 60% of the frames."""
     area = whole.sum(axis=(1, 2))
     return bool((area > 0.005 * whole[0].size).mean() >= 0.6)
 
 
 def _hidden_as(mode: Mode, whole: BoolArray, front: list[BoolArray]) -> bool:
-    """Whether the front hides as much of the target as the mode promises."""
+    """Whether the occlusion of the target fits the mode."""
     modal = whole & ~np.logical_or.reduce(front)
     area, seen = whole.sum(axis=(1, 2)), modal.sum(axis=(1, 2))
     there = area > 0
@@ -154,7 +159,7 @@ def _hidden_as(mode: Mode, whole: BoolArray, front: list[BoolArray]) -> bool:
 
 
 def _opened(layout: Layout, whole: BoolArray, front: list[BoolArray]) -> tuple[Layout, list[BoolArray]]:
-    """Put whatever overlaps the target behind it; what stays in front does not touch it."""
+    """Move the objects that overlap the target behind it; the others stay in front."""
     clear = [not (mask & whole).any() for mask in front]
     moved = tuple(actor for actor, free in zip(layout.front, clear, strict=True) if not free)
     stay = tuple(actor for actor, free in zip(layout.front, clear, strict=True) if free)

@@ -1,4 +1,8 @@
-"""test-v1: 200 clips, fixed before any training; what makes them must never change (`test_v1.json`)."""
+"""The frozen split test-v1, and series of scenes of any split.
+
+test-v1 consists of 200 clips fixed before any training. The code that generates them must not change; `test_v1.json`
+holds their seeds and a digest of their masks.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ from amodal_diffusion.types import InputError
 
 FRAMES, HEIGHT, WIDTH = 16, 64, 128
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-"""Edges of the bins of the mean hidden share that the partly hidden clips are spread over."""
+"""Bin edges of the mean occluded share of partly occluded clips; `PARTIAL_QUOTAS` has the clips per bin."""
 PARTIAL_QUOTAS = (35, 35, 30, 25, 20, 15)
 VANISHING_QUOTA = 20
 OPEN_QUOTA = 20
@@ -28,7 +32,7 @@ Kind = int | Literal["open", "vanishing"]
 
 @dataclass(frozen=True)
 class _Stored:
-    """What `test_v1.json` holds."""
+    """Content of `test_v1.json`."""
 
     seeds: tuple[int, ...]
     sha256_of_masks: str
@@ -37,10 +41,11 @@ class _Stored:
 def make_test_v1(with_rgb: bool) -> Iterator[Scene]:
     """Make the 200 clips of 16 frames at 64 x 128, always the same and in the same order.
 
-    Twenty hide nothing; twenty hide all of the target for some frames; the others hide 0.1 to 0.7 of it in the mean.
+    The target is never occluded in 20 clips, and completely occluded in some frames of 20 others. In all 180
+    clips with occlusion, the mean occluded share is 0.1 to 0.7.
 
     Args:
-        with_rgb: whether to paint; masks and depth are the same either way.
+        with_rgb: whether to render RGB; masks and depth are the same either way.
     """
     for seed in seeds_of_test_v1():
         yield make_scene(seed, split="test-v1", frames=FRAMES, height=HEIGHT, width=WIDTH, with_rgb=with_rgb)
@@ -52,15 +57,15 @@ def seeds_of_test_v1() -> tuple[int, ...]:
 
 
 def digest_of_test_v1() -> str:
-    """What `mask_digest` gives for the 200 clips."""
+    """Expected `mask_digest` of the 200 clips."""
     return _stored().sha256_of_masks
 
 
 def check_request(*, length: int, frames: int, height: int, width: int, seed: int) -> None:
-    """Refuse to call anything but the frozen clips test-v1, so that no figure on it means something else.
+    """Reject clips that are not in test-v1, so that all results on test-v1 refer to the same clips.
 
     Raises:
-        InputError: if more clips, another size or another seed is asked for.
+        InputError: if `length` exceeds the number of clips, or the size or the seed differs.
     """
     clips = len(seeds_of_test_v1())
     if length > clips:
@@ -73,7 +78,7 @@ def check_request(*, length: int, frames: int, height: int, width: int, seed: in
 
 
 def mask_digest(scenes: Iterable[Scene]) -> str:
-    """SHA-256 over the packed bits of each target's modal and then amodal masks."""
+    """SHA-256 of the packed modal and amodal masks of each target."""
     digest = hashlib.sha256()
     for scene in scenes:
         digest.update(np.packbits(scene.target.modal).tobytes())
@@ -82,7 +87,7 @@ def mask_digest(scenes: Iterable[Scene]) -> str:
 
 
 def choose_seeds() -> list[int]:
-    """Count through the seeds and take each clip whose kind is still wanted; this is how the list was made."""
+    """Take each seed from 0 whose kind of clip is below its quota; this produced the list in `test_v1.json`."""
     wanted: dict[Kind, int] = {**dict(enumerate(PARTIAL_QUOTAS)), "vanishing": VANISHING_QUOTA, "open": OPEN_QUOTA}
     chosen: list[int] = []
     for seed in count():
@@ -97,7 +102,7 @@ def choose_seeds() -> list[int]:
 
 
 def hidden_shares(scene: Scene) -> np.ndarray:
-    """Hidden share of the target in each frame that has it, float64 with at most F values."""
+    """Occluded share of the target in each frame where it is present, float64 with at most F values."""
     area = scene.target.amodal.sum(axis=(1, 2))
     seen = scene.target.modal.sum(axis=(1, 2))
     return np.asarray(1 - seen[area > 0] / area[area > 0])
@@ -121,25 +126,25 @@ def _stored() -> _Stored:
 
 
 SEED_STRIDE = 1 << 32
-"""The scenes of seed s are those of the split from s times this on, so that different seeds share none."""
+"""Series `s` starts at scene `s * SEED_STRIDE` of the split, so that different series share no scene."""
 
 
 @dataclass(frozen=True)
 class SceneSeries:
-    """The first scenes of a split; scene i depends on nothing but (split, seed, i) and the size.
+    """A series of scenes of a split; scene i depends only on (split, seed, i) and the size.
 
-    ``test-v1`` is the fixed list of `test_v1.json` and comes in no other size, number or seed.
+    For ``test-v1`` the scenes are those listed in `test_v1.json`; size and seed are fixed.
 
     Attributes:
-        split: see `catalogue`.
+        split: split whose families the scenes use.
         length: number of scenes.
         frames: F.
         height: H in pixels.
         width: W in pixels.
-        seed: which of the disjoint series.
+        seed: number of the series; different series share no scene.
 
     Raises:
-        InputError: if the length is not positive, the seed is negative, or `test-v1` is asked for other than it is.
+        InputError: if the length is not positive, the seed is negative, or `test-v1` does not have the clips.
     """
 
     split: Split
@@ -150,7 +155,7 @@ class SceneSeries:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check once."""
+        """Validate the fields."""
         if self.length < 1:
             raise InputError(f"length: expected at least 1 scene, got {self.length}")
         if self.seed < 0:
@@ -163,11 +168,11 @@ class SceneSeries:
         """Make one scene.
 
         Args:
-            index: from 0 to the length less one.
-            with_rgb: whether to paint; slower.
+            index: 0 to `length` - 1.
+            with_rgb: whether to render RGB, which is slower.
 
         Raises:
-            IndexError: beyond either end.
+            IndexError: if the index is out of range.
         """
         if not 0 <= index < self.length:
             raise IndexError(f"index: expected 0 to {self.length - 1}, got {index}")

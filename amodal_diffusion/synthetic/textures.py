@@ -12,17 +12,17 @@ import numpy as np
 from amodal_diffusion.synthetic.rng import Float64, Rng
 
 Pattern = Callable[[Float64, Float64], Float64]
-"""Coordinates u, v (any equal shape, a unit is the size of an object) -> position in the palette, [0, 1]."""
+"""Map coordinates u, v (of equal shape, in units of the object's size) to palette positions in [0, 1]."""
 PatternFamily = Callable[[Rng], Pattern]
 
 
 @dataclass(frozen=True)
 class Texture:
-    """A pattern and the colors that it runs through.
+    """A pattern and its palette.
 
     Attributes:
         pattern: see `Pattern`.
-        palette: RGB in [0, 1], float64 ``[K, 3]``, from pattern value 0 to 1.
+        palette: RGB in [0, 1], float64 ``[K, 3]``, for pattern values from 0 to 1.
     """
 
     pattern: Pattern
@@ -37,7 +37,7 @@ class Texture:
 
 
 def draw_texture(rng: Rng, families: tuple[PatternFamily, ...], *, contrast: float = 1.0) -> Texture:
-    """A texture of one of the families with two or three related or contrasting colors."""
+    """Draw a texture with two or three colors; a higher ``contrast`` makes them differ more."""
     hue, saturation, value = rng.uniform(0, 1), rng.uniform(0.15, 0.95), rng.uniform(0.3, 0.95)
     colors = []
     for _ in range(rng.integer(2, 3)):
@@ -138,7 +138,7 @@ def _scales(rng: Rng) -> Pattern:
 
 
 def _patches(rng: Rng) -> Pattern:
-    """Cells around random seeds, each of one tone, like a giraffe's coat."""
+    """Voronoi cells, each of one tone, like a giraffe's coat."""
     seeds, tones = rng.array((14, 2), -0.6, 0.6), rng.array(14, 0.0, 1.0)
 
     def pattern(u: Float64, v: Float64) -> Float64:

@@ -1,4 +1,4 @@
-"""Shape families of the training split with joints or thin limbs: figures, crawlers, worms, branches."""
+"""Articulated shape families of the training split: figures, crawlers, worms, branches."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _branch(rng: Rng, clock: Float64) -> Parts:
 
 
 def _linkage(rng: Rng, clock: Float64) -> Parts:
-    """A crane-like arm of three to five stiff links with turning joints."""
+    """A crane-like arm of three to five rigid links with rotating joints."""
     links = rng.integer(3, 5)
     heading: Float64 = np.full(1, rng.angle())
     headings, lengths = [], []
@@ -92,7 +92,7 @@ def _linkage(rng: Rng, clock: Float64) -> Parts:
 
 
 def _propeller(rng: Rng, clock: Float64) -> Parts:
-    """Blades that turn about a hub."""
+    """Blades that rotate about a hub."""
     blades, spin = rng.integer(2, 5), rng.uniform(-6, 6) * clock
     wide = rng.uniform(0.1, 0.25)
     blade = ellipse(0.55, 0, 0.5, wide, corners=18)
@@ -101,7 +101,7 @@ def _propeller(rng: Rng, clock: Float64) -> Parts:
 
 
 def _cluster(rng: Rng, clock: Float64) -> Parts:
-    """Balls that hang together and breathe: grapes, clouds, foam."""
+    """Overlapping balls that drift a little: grapes, clouds, foam."""
     parts = []
     for _ in range(rng.integer(4, 9)):
         x, y, radius = rng.uniform(-0.6, 0.6), rng.uniform(-0.5, 0.5), rng.uniform(0.2, 0.45)

@@ -1,4 +1,4 @@
-"""Shape families of the training split that are put together like made or grown things: tools, tables, beetles."""
+"""Composite shape families of the training split: tools, tables, beetles, and combinations of other families."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _table(rng: Rng, _clock: Float64) -> Parts:
 
 
 def _beetle(rng: Rng, clock: Float64) -> Parts:
-    """Segments along an axis with pairs of moving legs, from above."""
+    """A segmented body with pairs of moving legs, seen from above."""
     segments = rng.integer(2, 4)
     parts: Parts = []
     legs: Parts = []
@@ -112,7 +112,7 @@ def _zigzag_stick(rng: Rng, clock: Float64) -> Parts:
 
 
 def _arcs(rng: Rng, _clock: Float64) -> Parts:
-    """Two or three open arcs about nearby centers, like hooks, cups and magnets."""
+    """One to three open arcs with nearby centers, like hooks, cups and magnets."""
     parts: Parts = []
     for _ in range(rng.integer(1, 3)):
         start, sweep, radius = rng.angle(), rng.uniform(2.0, 5.0), rng.uniform(0.35, 0.8)
@@ -155,11 +155,11 @@ MANUFACTURED: tuple[Family, ...] = (
 
 
 def composites(families: Sequence[Family]) -> tuple[Family, ...]:
-    """Families whose individuals are put together from individuals of the given ones, and symmetric outlines."""
+    """Families that combine, cut or mirror shapes of the given families, and families of symmetric outlines."""
     simple = tuple(families)
 
     def hybrid(rng: Rng, clock: Float64) -> Parts:
-        """Two shapes that overlap, the second on the rim of the first, still or swinging about its root."""
+        """Two overlapping shapes; the second may swing about its root on the first."""
         parts = fit(rng.choice(simple).build(rng, clock))
         size, heading = rng.uniform(0.35, 0.9), rng.angle()
         lean = heading + swing(rng, clock, rng.uniform(0.0, 0.5) if rng.chance(0.4) else 0.0)
@@ -170,7 +170,7 @@ def composites(families: Sequence[Family]) -> tuple[Family, ...]:
         return parts
 
     def bitten(rng: Rng, clock: Float64) -> Parts:
-        """A shape with one to three pieces cut out of it, at its rim or inside."""
+        """A shape with one to three pieces cut out, at its rim or inside."""
         parts = fit(rng.choice(simple).build(rng, clock))
         for _ in range(rng.integer(1, 3)):
             rx, ry = rng.uniform(0.05, 0.2), rng.uniform(0.05, 0.2)
@@ -203,7 +203,7 @@ def composites(families: Sequence[Family]) -> tuple[Family, ...]:
 
 
 def _mirrored(rng: Rng, clock: Float64) -> Parts:
-    """An outline that is the same on its left and right, smooth or with corners, and may breathe."""
+    """A left-right symmetric outline, smooth or angular, that may pulsate."""
     count = rng.integer(5, 14)
     half = rng.array(count, rng.uniform(0.25, 0.7), 1.0)
     radius = np.concatenate([half, half[-2:0:-1]])
@@ -218,7 +218,7 @@ def _mirrored(rng: Rng, clock: Float64) -> Parts:
 
 
 def _rosette(rng: Rng, _clock: Float64) -> Parts:
-    """An outline that repeats itself three to eight times around, with or without a hole in its middle."""
+    """An outline with three- to eightfold rotational symmetry, with or without a central hole."""
     fold, knots = rng.integer(3, 8), rng.integer(2, 4)
     radius = np.tile(rng.array(knots, 0.4, 1.0), fold)
     at = np.linspace(0, len(radius), 72, endpoint=False)

@@ -1,4 +1,4 @@
-"""Occluder families of the training split that are sized by the frame: bars, fences, walls, grids."""
+"""Frame-sized occluder families of the training split: bars, fences, walls, nets."""
 
 from __future__ import annotations
 

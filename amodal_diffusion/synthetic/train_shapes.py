@@ -1,4 +1,4 @@
-"""Shape families of the training split that keep or deform one body: polygons, curves, unions, holes."""
+"""Single-body shape families of the training split: polygons, curves, unions, shapes with holes."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def _crescent(rng: Rng, _clock: Float64) -> Parts:
 
 
 def _blocks(rng: Rng, _clock: Float64) -> Parts:
-    """Three to seven connected cells of a grid."""
+    """Two to seven connected cells of a grid."""
     cells = [(0, 0)]
     for _ in range(rng.integer(2, 6)):
         x, y = rng.choice(cells)

@@ -1,4 +1,4 @@
-"""Shape families of the validation split; none of them is in another split."""
+"""Shape families of the validation split; no other split has them."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ BODIES: tuple[Family, ...] = (
 
 
 def _pebble(rng: Rng, _clock: Float64) -> Parts:
-    """A box whose corners are cut off unevenly."""
+    """A box with unevenly cut corners."""
     cut = rng.array(8, 0.15, 0.5)
     wide, tall = 1.0, rng.uniform(0.6, 1.0)
     corners = []

@@ -49,7 +49,7 @@ def test_what_it_writes_is_sound_and_the_summary_says_what_was_left_out(
     for name in ("", "complete_objects.json"):
         assert main(["validate", str(own / name), "--images", str(scenes), "-q"]) == 0
         printed = capsys.readouterr().out
-        assert "nothing is wrong" in printed
+        assert "no problems found" in printed
         assert "0.2 to 0.3" in printed
 
 
@@ -80,9 +80,9 @@ def test_validate_lists_what_is_wrong_and_exits_1(
     assert main(command) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines[:2]] == ["run lengths", "frame"]
-    assert lines[-1] == "wrong: 2 (run lengths 1, frame 1)"
+    assert lines[-1] == "problems: 2 (run lengths 1, frame 1)"
     assert main([*command, "--skip-images"]) == 1
-    assert "wrong: 1 (run lengths 1)" in capsys.readouterr().out
+    assert "problems: 1 (run lengths 1)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

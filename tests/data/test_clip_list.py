@@ -58,9 +58,9 @@ def test_names_follow_from_the_line_alone(tmp_path: Path, clip: str, name: str) 
         ("l.jsonl", "[1]", "line 1: expected an object"),
         ("l.txt", "a\tb\nx\ty\tz\tu\tv\tw", "line 2: expected at most 5 values"),
         ("l.txt", "a\tb\n#\n./a.mp4\tc\n", "lines 1 and 3 are both named a; give one of them another name"),
-        ("l.csv", "clip,masks,name\na,b,../c\n", "../c cannot be the name of a folder of results"),
-        ("l.csv", "clip,masks,name\na,b,c.partial\n", "c.partial cannot be the name"),
-        ("l.csv", "clip,masks\n/,b\n", "line 2:  cannot be the name"),
+        ("l.csv", "clip,masks,name\na,b,../c\n", "'../c' is not a valid name of a result folder"),
+        ("l.csv", "clip,masks,name\na,b,c.partial\n", "'c.partial' is not a valid name"),
+        ("l.csv", "clip,masks\n/,b\n", "line 2: '' is not a valid name"),
     ],
 )
 def test_what_is_wrong(tmp_path: Path, name: str, text: str, problem: str) -> None:

@@ -67,7 +67,7 @@ def test_what_does_not_belong_together_is_named(tmp_path: Path) -> None:
     tmp_path.joinpath("other/frames").mkdir(parents=True)
     refused(tmp_path / "other", "no clip here; expected folders that hold a folder images")
     _clip(tmp_path / "alone", modal={"1": MODAL}, amodal={"1": WHOLE, "2": WHOLE})
-    refused(tmp_path / "alone", "got 2 in amodal alone; give masks of it in modal too")
+    refused(tmp_path / "alone", "got 2 only in amodal; add its masks to modal")
     _clip(tmp_path / "short", modal={"1": MODAL[:5]}, amodal={"1": WHOLE})
     refused(tmp_path / "short", "5 masks for 12 frames")
     _clip(tmp_path / "size", modal={"1": MODAL[:, :, :30]}, amodal={"1": WHOLE})

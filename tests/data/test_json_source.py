@@ -133,7 +133,7 @@ def _with(content: dict[str, Any], group: str, **values: object) -> dict[str, An
         (_with(_coco(), "images", id=_coco()["images"][0]["id"]), "images: expected a different id for each"),
         (_with(_coco(), "annotations", image_id=-1), "annotations: 1: expected an object with the image_id of one"),
         (_with(_coco(), "annotations", visible_mask=[[1, 2]]), "annotations: 1: visible_mask: expected run lengths"),
-        (_coco() | {"annotations": 2 * _coco()["annotations"]}, "object 5: expected one annotation an image, got two"),
+        (_coco() | {"annotations": 2 * _coco()["annotations"]}, "object 5: expected one annotation per image, got two"),
         (_with(_youtube_vis(), "annotations", video_id=1), "annotations: 1: expected an object with the video_id"),
         (_with(_youtube_vis(), "annotations", visible_masks=[None]), "visible_masks: expected a list of 12 masks"),
         (_with(_youtube_vis(), "videos", file_names=None), "videos: 1: expected an object with file_names"),

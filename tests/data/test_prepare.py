@@ -91,7 +91,7 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path: Path) -> None:
     assert report.dropped == {
         "shorter than 8 frames": 1,
         "never visible": 3,  # in the second clip of the third track too
-        "too seldom inside the frame": 1,
+        "inside the image in too few frames": 1,
         "too small": 2,
         "outside the range of occlusion": 2,
     }

@@ -40,7 +40,7 @@ def test_a_track_is_read(tmp_path: Path) -> None:
     [
         ({"track_id": "21"}, "track 0: track_id: expected an integer, got '21'"),
         ({"file_names": []}, "track 0: file_names: expected a list of paths"),
-        ({"rles": ["x"]}, "track 0: rles: expected 2 values, one a frame"),
+        ({"rles": ["x"]}, "track 0: rles: expected 2 values, one per frame"),
         ({"amodal_bboxes": [[0, 0, 1, 1], None]}, "track 0: amodal_bboxes: frame 1: expected"),
     ],
 )

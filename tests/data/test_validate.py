@@ -93,7 +93,7 @@ FULL = encode_rle(np.ones((32, 48), dtype=np.bool_))
         ),
         (_set("visible_mask", {"size": [32, 48], "counts": "?"}, 2), "run lengths", "visible_mask: frame 2: rle"),
         (_set("segmentation", SMALL, 0), "mask size", "masks of several sizes [H, W]: [4, 6], [32, 48]"),
-        (_set("visible_mask", FULL, 3), "modal outside amodal", "outside of the whole object in frame 3"),
+        (_set("visible_mask", FULL, 3), "modal outside amodal", "outside the amodal mask in frame 3"),
         (_set("visible_mask", EMPTY), "empty track", "never visible in its 4 frames"),
         (lambda e: e[1].update(visible_mask=EMPTY, segmentation=EMPTY), "empty track", "no object in its 4 frames"),
     ],
@@ -159,7 +159,7 @@ def test_a_file_that_ends_early_is_checked_up_to_there(annotations: Path) -> Non
     [problem] = list(check)
     assert check.report.tracks == tracks
     assert problem.kind == "file"
-    assert f"what comes after track {tracks - 1} cannot be read" in problem.text
+    assert f"tracks after track {tracks - 1} cannot be read" in problem.text
     annotations.write_text("[]")
     assert [kind for kind, _ in _found(annotations)] == ["file"]
 
