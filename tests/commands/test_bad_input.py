@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -291,6 +292,19 @@ def test_a_rotated_clip_works(tmp_path: Path, model: Path) -> None:
     seen = np.rot90(mask[0])
     assert layer.shape == (64, 48, 4)
     assert np.abs(layer[seen][:, :3].astype(int) - np.rot90(rgb[0])[seen]).mean() < 6
+
+
+def test_arrays_held_at_a_time_are_a_few_frames(tmp_path: Path, model: Path) -> None:
+    rgb, mask = moving_disc(6, 720, 1280)
+    clip, masks, out = encode(tmp_path / "clip.mp4", rgb), write_masks(tmp_path / "masks", mask), tmp_path / "out"
+    command = ["complete", str(clip), "--masks", str(masks), "--out", str(out), "--model", str(model), "-q", *QUICK]
+    assert main(command) == 0  # what is imported and cached at the first call is not counted
+    tracemalloc.start()
+    try:
+        assert main([*command, "--overwrite"]) == 0
+        assert tracemalloc.get_traced_memory()[1] < 16 * rgb[0].nbytes
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.slow
