@@ -159,17 +159,14 @@ class Actions:
         session.masks = folder
         return self._show_masks(session, clip, _size(clip))
 
-    def complete(
-        self, session: Session, on_share: Callable[[float], None], *, seed: int, samples: int | None = None
-    ) -> View:
+    def complete(self, session: Session, on_share: Callable[[float], None], *, seed: int, samples: int = 1) -> View:
         """Complete the objects.
 
         Args:
             session: the page's; must have a clip and masks.
             on_share: called with the share of the work that is done, from 0 to 1.
             seed: the same seed gives the same result.
-            samples: predictions of each object's amodal mask, the checkpoint's number when None; above 1, a pane shows
-                where they differ.
+            samples: predictions of each object's amodal mask; above 1, a pane shows where they differ.
 
         Raises:
             InputError: if clip or masks are missing, or the page is at work already.

@@ -36,8 +36,7 @@ class PageTask:
         num_frames: length of the clip.
         num_objects: objects in the masks, at least 1.
         seed: the same seed gives the same result.
-        samples: predictions of each object's amodal mask, the checkpoint's number when None; above 1 the results show
-            where they differ.
+        samples: predictions of each object's amodal mask, at least 1; above 1 the results show where they differ.
     """
 
     clip: Path
@@ -47,7 +46,7 @@ class PageTask:
     num_frames: int
     num_objects: int
     seed: int
-    samples: int | None
+    samples: int
 
 
 class PageCompleter:
@@ -75,6 +74,12 @@ class PageCompleter:
         """The model and its device, such as ``tiny on cpu``."""
         return f"{self._request.model.model} on {self._networks.completer.device}"
 
+    @property
+    def samples(self) -> int:
+        """Predictions of each amodal mask unless the visitor asks for another number: the checkpoint's."""
+        config = self._networks.config(self._request).amodal_segmentation
+        return 1 if config is None else config.samples
+
     def __call__(self, task: PageTask, on_step: Callable[[float], None]) -> None:
         """Complete a clip into the task's folder, byte for byte as `complete` does.
 
@@ -94,11 +99,9 @@ class PageCompleter:
             sampling=replace(self._request.sampling, seed=task.seed, samples=task.samples),
         )
         completer = self._networks.completer
-        config = self._networks.config(request)
         # On a CPU the samples of a window are passes of their own, elsewhere rows of one pass.
-        first = config.amodal_segmentation
-        samples = first.samples if first is not None and completer.device == "cpu" else 1
-        total = task.num_objects * samples * count_passes(config, task.num_frames)
+        samples = task.samples if completer.device == "cpu" else 1
+        total = task.num_objects * samples * count_passes(self._networks.config(request), task.num_frames)
         done = 0
 
         def count(_: Stage) -> None:

@@ -35,13 +35,14 @@ _WAITING = (
 )
 
 
-def build_page(actions: Actions, sessions: Sessions, *, model: str, limits: Limits) -> gr.Blocks:
+def build_page(actions: Actions, sessions: Sessions, *, model: str, samples: int, limits: Limits) -> gr.Blocks:
     """Lay out the page.
 
     Args:
         actions: what the buttons do.
         sessions: all open pages.
         model: name of the model and its device.
+        samples: predictions of each amodal mask unless the visitor asks for another number.
         limits: largest uploads that the page accepts.
     """
     handlers = Handlers(actions, sessions)
@@ -62,7 +63,7 @@ def build_page(actions: Actions, sessions: Sessions, *, model: str, limits: Limi
                         clicks = _ClickPart(ready=actions.segmenter is not None)
             with gr.Column(scale=6, min_width=380):
                 gr.Markdown("### 3 · Complete")
-                results = _ResultsPart()
+                results = _ResultsPart(samples)
         changed = [*results.view, *easel.all, *clicks.all, upload]
         for example, button in clip.examples:
             _on(button.click, handlers.loading(example), None, changed)
@@ -159,21 +160,13 @@ class _ClickPart:
 class _ResultsPart:
     """Start, stop, pictures of the results, and downloads."""
 
-    def __init__(self) -> None:
+    def __init__(self, samples: int) -> None:
         with gr.Row():
             self.complete = gr.Button("Complete", variant="primary", elem_id="complete", scale=3)
             self.stop = gr.Button("Stop", variant="stop", elem_id="stop", scale=1)
             self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, scale=1, min_width=90)
             self.samples = gr.Number(
-                None,
-                label="Samples",
-                placeholder="model's",
-                precision=0,
-                minimum=1,
-                maximum=8,
-                scale=1,
-                min_width=90,
-                elem_id="samples",
+                samples, label="Samples", precision=0, minimum=1, maximum=8, scale=1, min_width=90, elem_id="samples"
             )
         status = gr.Markdown("Load an example or upload a clip to begin.", elem_id="status")
         viewer = gr.HTML(_WAITING, elem_id="viewer", js_on_load=None)

@@ -80,7 +80,7 @@ def serving(
 
         sessions = Sessions(Path(folder))
         actions = Actions(sessions, completer, limits, segmenter=segmenter)
-        page = build_page(actions, sessions, model=completer.description, limits=limits)
+        page = build_page(actions, sessions, model=completer.description, samples=completer.samples, limits=limits)
         try:
             _, url, _ = page.launch(
                 server_name=address.host,

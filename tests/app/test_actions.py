@@ -244,3 +244,4 @@ def test_passes_are_counted_for_both_stages() -> None:
 
 def test_completer_says_what_it_runs(completer: PageCompleter, model: Path) -> None:
     assert completer.description == f"{model} on cpu"
+    assert completer.samples == SAMPLING.samples

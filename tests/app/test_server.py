@@ -27,6 +27,7 @@ class Nothing:
     """Completes nothing; these tests look at the server."""
 
     description = "nothing"
+    samples = 1
 
     def __call__(self, task: PageTask, on_step: Any) -> None:
         raise AssertionError(f"asked to complete {task}, {on_step}")
