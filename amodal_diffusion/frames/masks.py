@@ -16,6 +16,8 @@ from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
 WHITE = 255
 FIXED_POINT = 2048
 """Fixed-point value of 1 in the weights of `resize_masks`."""
+MAX_PIXELS = 2**28
+"""Pixels of a frame; 16,384 x 16,384. Run lengths of a few bytes can claim any size, and would be decoded to it."""
 _MAX_DIGITS = 7  # per run: up to 2^34 pixels, more than any image has
 Indices = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.int32]
@@ -62,6 +64,8 @@ def check_rle(rle: Rle) -> Indices:
         or not isinstance(counts, str)
     ):
         raise InputError(f"rle: expected size [H, W] and a counts string, got size {size!r}, counts {counts!r:.40}")
+    if size[0] * size[1] > MAX_PIXELS:
+        raise InputError(f"rle: expected a mask of at most {MAX_PIXELS:,} pixels, got {size[0]} x {size[1]}")
     runs = _runs(counts)
     if runs is None or runs.sum() != size[0] * size[1]:
         covered = "a text that is no run lengths" if runs is None else f"{runs.sum()}"

@@ -1,45 +1,86 @@
-"""Masks as COCO-like files give them: compressed or plain run lengths, or polygons."""
+"""Masks in COCO's forms (compressed or plain run lengths, polygons), and the annotation files that are written."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections import Counter
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from pycocotools import mask as coco
 
-from amodal_diffusion.frames.masks import Rle, check_rle, decode_rle, encode_rle, merge_rle, rle_area, rle_box
-from amodal_diffusion.io.images import natural_key
+from amodal_diffusion.frames.masks import MAX_PIXELS, Rle, check_rle, decode_rle, encode_rle, rle_area, rle_box
 from amodal_diffusion.types import BoolArray, InputError
 
+FARTHEST = 10_000_000
+"""Pixels; coordinates of a polygon beyond are none."""
+LONGEST = 2_000_000
+"""Pixels; pycocotools takes about 100 bytes for each pixel of an outline."""
 
-def read_coco_mask(value: object, height: int, width: int) -> Rle | None:
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class IgnoredPieces:
+    """How many pieces of polygons a file has that enclose nothing, for one notice.
+
+    Attributes:
+        count: of pieces with fewer than three points or an odd number of coordinates.
+    """
+
+    count: int = 0
+
+    def notice(self, where: str) -> None:
+        """Say it, if there are any.
+
+        Args:
+            where: begins the line.
+        """
+        if self.count:
+            logger.warning(
+                "%s: %d %s ignored: fewer than three points, or an odd number of coordinates",
+                where,
+                self.count,
+                "piece of a polygon is" if self.count == 1 else "pieces of polygons are",
+            )
+
+
+def read_coco_mask(value: object, height: int, width: int, *, ignored: IgnoredPieces | None = None) -> Rle | None:
     """Turn a mask of any COCO form into compressed run lengths, which are not decoded.
 
     Args:
-        value: ``{size, counts}`` with counts as text or as a list of runs, a list of polygons ``[x1, y1, x2, y2, ...]``
-            whose union is meant, or None.
+        value: ``{size, counts}`` with counts as text or as a list of runs; a list of polygons ``[x1, y1, x2, y2, ...]``
+            whose union is meant, or one polygon; or None. What lies outside the frame is cut off. Pieces that enclose
+            nothing (fewer than three points, an odd number of coordinates) are ignored.
         height: pixels of the frame.
         width: pixels of the frame.
+        ignored: counts the pieces that are ignored.
 
     Returns:
         None for a mask without any run or polygon.
 
     Raises:
-        InputError: if the value is none of these or is of another size.
+        InputError: if the value is none of these, is of another size, or has coordinates that are no pixels.
     """
+    if not (0 < height and 0 < width and height * width <= MAX_PIXELS):
+        raise InputError(f"expected a frame of 1 to {MAX_PIXELS:,} pixels, got {width} x {height}")
     if value is None or value == []:
         return None
     if isinstance(value, dict):
         return _from_runs(value, height, width)
-    if isinstance(value, list) and all(map(_is_polygon, value)):
-        return _packed(coco.merge(coco.frPyObjects(value, height, width)))
-    raise InputError(f"expected run lengths {{size: [H, W], counts}} or polygons [[x1, y1, ...]], got {value!r:.60}")
+    pieces = [value] if _are_numbers(value) else value
+    if not isinstance(pieces, list) or not all(map(_are_numbers, pieces)):
+        raise InputError(f"expected run lengths {{size: [H, W], counts}} or polygons [[x1, y1, ...]], got {value!r:.60}")
+    polygons = [piece for piece in pieces if len(piece) >= 6 and len(piece) % 2 == 0]
+    if ignored is not None:
+        ignored.count += len(pieces) - len(polygons)
+    if not polygons:
+        return None
+    return _packed(coco.merge(coco.frPyObjects([_outline(piece) for piece in polygons], height, width)))
 
 
 def decode_coco_mask(value: object, height: int, width: int) -> BoolArray:
@@ -55,10 +96,10 @@ def decode_coco_mask(value: object, height: int, width: int) -> BoolArray:
     return np.zeros((height, width), dtype=np.bool_) if rle is None else decode_rle(rle)
 
 
-def may_be_visible(value: object, height: int, width: int) -> bool:
+def may_be_visible(value: object, height: int, width: int, *, ignored: IgnoredPieces | None = None) -> bool:
     """Whether a mask of any COCO form has a pixel; a damaged one may, so that it is found when it is decoded."""
     try:
-        rle = read_coco_mask(value, height, width)
+        rle = read_coco_mask(value, height, width, ignored=ignored)
         if rle is not None:
             check_rle(rle)
     except InputError:
@@ -83,136 +124,26 @@ def _packed(coded: dict[str, Any]) -> Rle:
     return {"size": [int(side) for side in coded["size"]], "counts": coded["counts"].decode("ascii")}
 
 
-def _is_polygon(value: object) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) >= 6
-        and len(value) % 2 == 0
-        and all(isinstance(number, int | float) and math.isfinite(number) for number in value)
-    )
+def _are_numbers(value: object) -> bool:
+    """Whether it is a list of numbers; so is an empty one."""
+    return isinstance(value, list) and all(isinstance(number, int | float) for number in value)
 
 
-Entry = Mapping[str, Any]
-Masks = list[Rle | None]
-
-
-@dataclass(frozen=True)
-class AnnotatedMasks:
-    """What a file holds.
-
-    Attributes:
-        height: pixels.
-        width: pixels.
-        num_frames: of the clip.
-        objects: by name, a mask a frame; None where the object is not seen.
-    """
-
-    height: int
-    width: int
-    num_frames: int
-    objects: dict[str, Masks]
-
-
-def read_annotated_masks(path: Path, *, what: str, single: str) -> AnnotatedMasks:
-    """Read a file of one clip.
-
-    Args:
-        path: YouTube-VIS has ``videos``, and an annotation for each object; COCO has ``images``, and an annotation for
-            each object and frame, with ``track_id`` where a frame has several. Frames are in the order of their names.
-        what: name of the argument for messages.
-        single: name of the object where nothing tells annotations of different objects apart.
+def _outline(piece: Sequence[float]) -> Sequence[float]:
+    """A polygon that pycocotools can fill; it counts on coordinates that fit an int, and takes memory by their range.
 
     Raises:
-        InputError: if it is no such file, or of several clips, or a mask in it is damaged.
+        InputError: if a coordinate is not finite or far from any frame, or the outline is longer than any.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{what}: {path}: cannot be read as JSON ({error})") from error
-    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
-        raise InputError(f"{what}: {path}: expected a COCO or YouTube-VIS file with annotations, got neither")
-    try:
-        read = _youtube_vis if content.get("videos") and not content.get("images") else _coco
-        found = read(content, single)
-    except InputError as error:
-        raise InputError(f"{what}: {path}: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        missing = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise InputError(f"{what}: {path}: not as COCO or YouTube-VIS files are: {missing}") from error
-    if not found.objects:
-        raise InputError(f"{what}: {path}: holds no annotation of an object")
-    names = sorted(found.objects, key=natural_key)
-    return AnnotatedMasks(
-        found.height, found.width, found.num_frames, {name: found.objects[name] for name in names}
-    )  # fmt: skip
-
-
-def _youtube_vis(content: Entry, _: str) -> AnnotatedMasks:
-    videos = content["videos"]
-    if len(videos) != 1:
-        raise InputError(f"holds {len(videos)} videos; give a file of the clip alone")
-    height, width = int(videos[0]["height"]), int(videos[0]["width"])
-    frames = int(videos[0]["length"]) if "length" in videos[0] else len(videos[0]["file_names"])
-    objects: dict[str, Masks] = {}
-    for entry in content["annotations"]:
-        masks = entry["segmentations"]
-        if len(masks) != frames:
-            raise InputError(f"annotation {entry['id']}: {len(masks)} masks for {frames} frames")
-        name = _name(entry) or str(entry["id"])
-        read = [_mask(mask, height, width, entry) for mask in masks]
-        objects[name] = [_union(old, new) for old, new in zip(objects[name], read, strict=True)] if (
-            name in objects
-        ) else read  # fmt: skip
-    return AnnotatedMasks(height, width, frames, objects)
-
-
-def _coco(content: Entry, single: str) -> AnnotatedMasks:
-    images = content["images"]
-    sizes = {(int(image["height"]), int(image["width"])) for image in images}
-    clips = {image.get("video_id") for image in images}
-    if len(sizes) != 1 or len(clips) != 1:
-        raise InputError(
-            f"holds {len(images)} images of {len(sizes)} sizes and {len(clips)} videos; give a file of the clip alone"
-        )
-    height, width = sizes.pop()
-    ordered = sorted(images, key=lambda image: (natural_key(str(image.get("file_name", ""))), image["id"]))
-    place = {image["id"]: index for index, image in enumerate(ordered)}
-    entries: Sequence[Entry] = content["annotations"]
-    named = any(_name(entry) for entry in entries)
-    if not named and len(images) > 1 and max(Counter(entry["image_id"] for entry in entries).values(), default=0) > 1:
-        raise InputError("a frame has several annotations; expected a track_id in each, which tells objects apart")
-    objects: dict[str, Masks] = {}
-    for entry in entries:
-        if entry["image_id"] not in place:
-            raise InputError(f"annotation {entry['id']}: no image {entry['image_id']}")
-        name = _name(entry) if named else single if len(images) > 1 or len(entries) == 1 else str(entry["id"])
-        if name is None:
-            raise InputError(f"annotation {entry['id']}: expected a track_id, as others have one")
-        masks = objects.setdefault(name, [None] * len(images))
-        index = place[entry["image_id"]]
-        masks[index] = _union(masks[index], _mask(entry["segmentation"], height, width, entry))
-    return AnnotatedMasks(height, width, len(images), objects)
-
-
-def _name(entry: Entry) -> str | None:
-    """Name of an annotation's object: as this package writes it, or else the number of the track."""
-    name = entry.get("name", entry.get("track_id", entry.get("instance_id")))
-    return None if name is None else str(name)
-
-
-def _mask(value: object, height: int, width: int, entry: Entry) -> Rle | None:
-    try:
-        rle = read_coco_mask(value, height, width)
-        if rle is not None:
-            check_rle(rle)
-    except InputError as error:
-        raise InputError(f"annotation {entry['id']}: {error}") from error
-    return rle
-
-
-def _union(first: Rle | None, second: Rle | None) -> Rle | None:
-    """An object in several pieces has several annotations in one frame."""
-    return merge_rle(first, second) if first and second else first or second
+        points: npt.NDArray[np.float64] = np.array(piece, dtype=np.float64).reshape(-1, 2)
+    except OverflowError:
+        points = np.full((1, 2), np.inf)
+    if not (np.abs(points) <= FARTHEST).all():
+        raise InputError(f"expected polygons in pixels of the frame, got coordinates beyond {FARTHEST:,}")
+    if (length := np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()) > LONGEST:
+        raise InputError(f"expected polygons in pixels of the frame, got an outline of {length:,.0f} pixels")
+    return piece
 
 
 @dataclass(frozen=True)

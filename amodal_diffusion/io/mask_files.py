@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from amodal_diffusion.frames.masks import Rle, decode_rle, rle_area
-from amodal_diffusion.io.coco import read_annotated_masks
+from amodal_diffusion.io.annotation_files import read_annotated_masks
 from amodal_diffusion.io.images import (
     SUFFIXES,
     IntegerPicture,
@@ -42,6 +42,7 @@ class MaskTrack:
         height: pixels.
         width: pixels.
         areas: pixels inside the mask, per frame.
+        numbers: index in the clip of each mask's frame, where the file says that it has masks of some frames only.
     """
 
     name: str
@@ -50,6 +51,7 @@ class MaskTrack:
     width: int
     areas: tuple[int, ...]
     _masks: Callable[[], Iterator[BoolArray]] = field(repr=False, compare=False)
+    numbers: tuple[int, ...] | None = None
 
     @property
     def num_frames(self) -> int:
@@ -69,6 +71,7 @@ class MaskTrack:
         return replace(
             self,
             areas=tuple(areas[position] for position in positions),
+            numbers=None if self.numbers is None else tuple(self.numbers[position] for position in positions),
             _masks=lambda: (mask for position, mask in enumerate(masks()) if position in kept),
         )
 
@@ -96,7 +99,7 @@ def read_masks(path: str | Path, *, allow_truncated: bool = False, what: str = "
             - a folder of pictures, or one picture. 1-bit, {0, 1} or {0, largest value}: one object, "1". A palette,
               or at most 64 values: labels, one object each but 0. More gray values: one soft mask, cut at half.
             - a video: one object, "1", cut at half; or labels, as pictures, where its codec keeps every value.
-            - a JSON file of this clip as COCO or YouTube-VIS have them, see `read_annotated_masks`.
+            - a JSON file of this clip as COCO, YouTube-VIS or SA-V have them, see `read_annotated_masks`.
             - a folder of folders of pictures: one object each, named as its folder. Folders that hold a folder
               ``amodal_masks``, as this package writes them, stand for that.
         allow_truncated: take the frames that decode from a mask video that is damaged.
@@ -158,6 +161,11 @@ def fit_track(track: MaskTrack, clip: ClipReader, *, what: str) -> MaskTrack:
                 track.num_frames,
             )
         track = track.at(clip.positions)
+    if track.numbers is not None and track.num_frames < clip.num_frames:
+        raise InputError(
+            f"{what}: {track.path}: masks of the frames {', '.join(map(str, track.numbers[:3]))}, ... alone, and "
+            f"{clip.path} has {clip.num_frames} frames; give the {track.num_frames} frames that have masks"
+        )
     if track.num_frames != clip.num_frames:
         raise InputError(
             f"{what}: {track.path}: {track.num_frames} masks for {clip.num_frames} frames of {clip.path}; "
@@ -259,7 +267,7 @@ def _from_annotations(path: Path, what: str) -> dict[str, MaskTrack]:
     def track(name: str, coded: Sequence[Rle | None]) -> MaskTrack:
         areas = tuple(0 if rle is None else rle_area(rle) for rle in coded)
         masks = lambda: (np.zeros(size, np.bool_) if rle is None else decode_rle(rle) for rle in coded)  # noqa: E731
-        return MaskTrack(name, path, *size, areas, masks)
+        return MaskTrack(name, path, *size, areas, masks, read.numbers)
 
     return {name: track(name, coded) for name, coded in read.objects.items()}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from amodal_diffusion.frames.masks import decode_rle, encode_rle
-from amodal_diffusion.io.coco import read_coco_mask
+from amodal_diffusion.io.coco import IgnoredPieces, read_coco_mask
 from amodal_diffusion.types import InputError
 
 MASK = np.zeros((6, 8), dtype=np.bool_)
@@ -24,6 +24,36 @@ def test_all_forms_of_a_mask_are_the_same_mask() -> None:
         np.testing.assert_array_equal(decode_rle(rle), MASK)
 
 
+def test_pieces_that_enclose_nothing_are_ignored_and_counted() -> None:
+    ignored = IgnoredPieces()
+    square = [2, 1, 6, 1, 6, 4, 2, 4]
+    rle = read_coco_mask([[0, 0, 1, 1], square, [], [3, 3], [0, 0, 5, 0, 5, 5, 0]], 6, 8, ignored=ignored)
+    assert rle is not None
+    np.testing.assert_array_equal(decode_rle(rle), MASK)
+    assert ignored.count == 4
+    assert read_coco_mask([[]], 6, 8, ignored=ignored) is None
+    assert ignored.count == 5
+    assert read_coco_mask([0, 0, 4, 4], 6, 8) is None  # one polygon without a list of polygons around it
+
+
+def test_what_lies_outside_the_frame_is_cut_off() -> None:
+    rle = read_coco_mask([[-20, -7, 3, -7, 3, 2, -20, 2], [6, 4, 30, 4, 30, 90, 6, 90]], 6, 8)
+    assert rle is not None
+    expected = np.zeros((6, 8), np.bool_)
+    expected[:2, :3] = expected[4:, 6:] = True
+    np.testing.assert_array_equal(decode_rle(rle), expected)
+
+
+@pytest.mark.parametrize("size", [(0, 8), (6, -8), (2**14 + 1, 2**14)])
+def test_frames_of_no_or_too_many_pixels_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match="expected a frame of 1 to 268,435,456 pixels"):
+        read_coco_mask(None, *size)
+    if min(size) > 0:
+        runs = {"size": list(size), "counts": encode_rle(np.zeros((1, 1), np.bool_))["counts"]}
+        with pytest.raises(InputError, match="expected a mask of at most 268,435,456 pixels"):
+            decode_rle(runs)  # type: ignore[arg-type]
+
+
 def test_nothing_is_none() -> None:
     assert read_coco_mask(None, 6, 8) is None
     assert read_coco_mask([], 6, 8) is None
@@ -33,8 +63,12 @@ def test_nothing_is_none() -> None:
     ("value", "message"),
     [
         ("mask", "expected run lengths"),
-        ([[1, 2, 3, 4]], "expected run lengths"),
-        ([[1, 2, 3, 4, 5, float("nan")]], "expected run lengths"),
+        ([[1, 2, 3, 4, 5, "6"]], "expected run lengths"),
+        ([[1, 2, 3, 4, 5, float("nan")]], "expected polygons in pixels of the frame"),
+        ([[1, 2, 3, 4, 5, float("inf")]], "expected polygons in pixels of the frame"),
+        ([[1, 2, 3, 4, 5, 10**400]], "expected polygons in pixels of the frame"),
+        ([[1, 2, 3, 4, 5, 1e9]], "got coordinates beyond 10,000,000"),
+        ([[0, 0, 1e6, 1, 0, 2, 1e6, 3]], r"got an outline of 4,000,\d+ pixels"),
         ({"size": [8, 6], "counts": "0"}, r"expected run lengths of size \[6, 8\] as the frame's, got \[8, 6\]"),
         ({"size": [6, 8], "counts": None}, "expected counts that are text or a list of runs"),
         ({"size": [6, 8], "counts": [50, -2]}, "expected counts that are text or a list of runs"),

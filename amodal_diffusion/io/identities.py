@@ -1,0 +1,141 @@
+"""Which annotations are of one object: its name or number under the keys that annotation tools use."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from amodal_diffusion.types import InputError
+
+ID_KEYS = ("track_id", "instance_id", "obj_id", "object_id", "tracking_id")
+"""In the order in which they count."""
+_LONGEST = 100  # characters; names of folders have at most 255 bytes
+_UNFIT = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udfff]|^\.+|^(?=\s*$)")
+
+logger = logging.getLogger(__name__)
+
+
+def find_id(entry: Mapping[str, Any], keys: Iterable[str] = ID_KEYS) -> tuple[str, object] | None:
+    """The number of an annotation's object, as the file has it.
+
+    Args:
+        entry: the annotation. Its own keys count before those of its ``attributes``, where CVAT has them.
+        keys: in the order in which they count.
+
+    Returns:
+        the key and its value, which is neither null nor empty; None if there is none.
+    """
+    attributes = entry.get("attributes")
+    for values in (entry, attributes if isinstance(attributes, Mapping) else {}):
+        for key in keys:
+            if values.get(key) not in (None, ""):
+                return key, values[key]
+    return None
+
+
+def object_number(value: object, key: str) -> str:
+    """A number or text that names an object; 7, 7.0 and "7" are one.
+
+    Args:
+        value: from JSON.
+        key: for the message.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise InputError(f"{key}: expected a number or text, got {value!r:.40}")
+    return str(value)
+
+
+def identify(entries: Sequence[Mapping[str, Any]], frames: Sequence[Sequence[int]], where: str) -> list[str] | None:
+    """Name the object of each annotation: by ``name``, or else by the first of `ID_KEYS` that it has.
+
+    Where a frame has several IDs under one name, as with names that are of a category, or one ID has several names, IDs
+    decide; a notice says so.
+
+    Args:
+        entries: the annotations.
+        frames: in which each shows its object.
+        where: begins the notice.
+
+    Returns:
+        one for each annotation; None if none has a name or an ID.
+
+    Raises:
+        InputError: if some have one and others not, or one is neither text nor a number.
+    """
+    names = [_text(entry.get("name"), "name") for entry in entries]
+    numbers = [None if (found := find_id(entry)) is None else object_number(found[1], found[0]) for entry in entries]
+    conflict = _conflict(names, numbers, frames)
+    if conflict:
+        logger.warning("%s: %s; IDs tell the objects apart", where, conflict)
+    found = [(number or name) if conflict else (name or number) for name, number in zip(names, numbers, strict=True)]
+    if not any(found):
+        return None
+    for entry, identity in zip(entries, found, strict=True):
+        if identity is None:
+            raise InputError(f"annotation {entry['id']}: expected a track_id, as others have one")
+    return [str(identity) for identity in found]
+
+
+def _text(value: object, key: str) -> str | None:
+    return None if value in (None, "") else object_number(value, key)
+
+
+def _conflict(names: Sequence[str | None], numbers: Sequence[str | None], frames: Sequence[Sequence[int]]) -> str:
+    """What names and IDs say against each other; empty if nothing."""
+    names_of: defaultdict[str, set[str]] = defaultdict(set)
+    numbers_of: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
+    for name, number, shown in zip(names, numbers, frames, strict=True):
+        if name is None or number is None:
+            continue
+        names_of[number].add(name)
+        for frame in shown:
+            numbers_of[name, frame].add(number)
+    for number, several in names_of.items():
+        if len(several) > 1:
+            return f"ID {number} has the names {_listed(several)}"
+    for (name, _), several in numbers_of.items():
+        if len(several) > 1:
+            return f"a frame has the IDs {_listed(several)} under the name {name}"
+    return ""
+
+
+def _listed(values: Iterable[str]) -> str:
+    found = sorted(values)
+    return ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+
+
+def folder_names(names: Sequence[str], where: str) -> list[str]:
+    """Names of objects that can be names of folders: without separators, control characters and leading dots.
+
+    Args:
+        names: all different.
+        where: begins the notice on names that are changed.
+
+    Returns:
+        all different, in the same order.
+    """
+    taken = {name for name in names if _fits(name)}
+    given: list[str] = []
+    for name in names:
+        folder = name
+        if not _fits(name):
+            stem = _UNFIT.sub("_", name)[:_LONGEST]
+            folder = next(
+                text for number in range(1, len(names) + 2) if (text := stem + f"_{number}" * (number > 1)) not in taken
+            )
+            taken.add(folder)
+            logger.warning("%s: object %s is named %s, as names become folders", where, ascii(name)[:_LONGEST], folder)
+        given.append(folder)
+    return given
+
+
+def _fits(name: str) -> bool:
+    return not _UNFIT.search(name) and len(name) <= _LONGEST
