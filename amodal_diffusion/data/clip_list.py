@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from amodal_diffusion.io.json_files import text_encoding
 from amodal_diffusion.types import InputError
 
 COLUMNS = ("clip", "masks", "depth", "object", "name")
@@ -65,7 +66,7 @@ def read_clip_list(path: str | Path) -> list[ClipEntry]:
                     "them another name"
                 )
             entries[entry.name], lines[entry.name] = entry, line
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeError, csv.Error) as error:
         raise InputError(f"input: {path}: cannot be read ({error})") from error
     if not entries:
         raise InputError(f"input: {path}: lists no clip")
@@ -73,13 +74,13 @@ def read_clip_list(path: str | Path) -> list[ClipEntry]:
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
-    with path.open(encoding="utf-8-sig") as file:
+    with path.open(encoding=text_encoding(path)) as file:
         for number, text in enumerate(file, start=1):
             if not text.strip():
                 continue
             try:
                 row = json.loads(text)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise InputError(f"input: {path}: line {number} is not JSON ({error})") from error
             if not isinstance(row, dict):
                 raise InputError(
@@ -89,7 +90,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open(encoding=text_encoding(path), newline="") as file:
         reader = csv.DictReader(file)
         for row in reader:
             if None in row:  # DictReader's key for values without a column name
@@ -98,7 +99,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
 
 
 def _text_rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
-    with path.open(encoding="utf-8-sig") as file:
+    with path.open(encoding=text_encoding(path)) as file:
         for number, text in enumerate(file, start=1):
             if not text.strip() or text.startswith("#"):
                 continue

@@ -15,13 +15,14 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import ijson
 from filelock import FileLock
 
 from amodal_diffusion.data.records import TrackRecord, parse_record
 from amodal_diffusion.io.atomic import destination_of, replacing_file
+from amodal_diffusion.io.json_files import JsonStream, first_character
 from amodal_diffusion.types import InputError
 
 SUFFIX = ".index"
@@ -120,7 +121,7 @@ class EntryIndex:
         """Name of an entry in messages, without reading it."""
         return f"{self.annotations}: track {number}"
 
-    def entries(self, file: HashedFile) -> Iterator[Any]:
+    def entries(self, file: JsonStream) -> Iterator[Any]:
         """Stream the entries to index; reads the file to its end.
 
         Args:
@@ -223,26 +224,8 @@ def _read_meta(path: Path, identity: dict[str, str]) -> dict[str, str] | None:
     return meta if same else None
 
 
-class HashedFile:
-    """A file that is hashed as it is read.
-
-    Args:
-        file: file opened in binary mode, at its start.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self.digest = hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        """Read and hash up to ``size`` bytes."""
-        data = self.file.read(size)
-        self.digest.update(data)
-        return data
-
-
 @contextmanager
-def _open_json(path: Path, start: str) -> Iterator[HashedFile]:
+def _open_json(path: Path, start: str) -> Iterator[JsonStream]:
     """Open a JSON file whose first character must be ``start``: ``[`` for a list, ``{`` for an object."""
     kinds = {"[": "a list of tracks", "{": "an object"}
     try:
@@ -250,14 +233,14 @@ def _open_json(path: Path, start: str) -> Iterator[HashedFile]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     with file:
-        first = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1].decode("latin-1")
+        first = first_character(file.read(4096))
         file.seek(0)
         if first != start:
             raise InputError(f"{path}: expected JSON that is {kinds[start]}, got {kinds.get(first, 'something else')}")
-        yield HashedFile(file)
+        yield JsonStream(file)
 
 
-def parse_entries(file: HashedFile, path: Path, prefix: str) -> Iterator[Any]:
+def parse_entries(file: JsonStream, path: Path, prefix: str) -> Iterator[Any]:
     """Stream the JSON values under a prefix; reads the file to its end.
 
     Args:
@@ -270,6 +253,6 @@ def parse_entries(file: HashedFile, path: Path, prefix: str) -> Iterator[Any]:
     """
     try:
         yield from ijson.items(file, prefix, use_float=True)
-    except ijson.JSONError as error:
+    except (ijson.JSONError, ValueError) as error:
         reason = (error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error)).strip()
-        raise InputError(f"{path}: expected JSON in UTF-8, got something else ({reason.splitlines()[0]})") from error
+        raise InputError(f"{path}: expected JSON in UTF-8, got something else ({reason.split(chr(10))[0]})") from error

@@ -19,11 +19,13 @@ from typing import Any
 from amodal_diffusion.data.folder_source import VideoObject
 from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.frames.masks import Rle
-from amodal_diffusion.io.coco import read_coco_mask
+from amodal_diffusion.io.coco import IgnoredPieces, read_coco_mask
+from amodal_diffusion.io.identities import find_id, object_number
 from amodal_diffusion.io.images import natural_key
 from amodal_diffusion.types import InputError
 
-OBJECT_KEYS = ("obj_id", "track_id", "instance_id")
+OBJECT_KEYS = ("obj_id", "track_id", "instance_id", "object_id", "tracking_id")
+"""In the order in which they count; SAIL-VOS's own first."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class JsonKeys:
     Attributes:
         modal: key of the modal mask: visible_mask, or visible_masks for a track.
         amodal: key of the amodal mask: segmentation, or segmentations for a track.
-        object: key of the object number: obj_id, track_id, instance_id, or id for a track.
+        object: key of the object number, of the annotation itself or among its ``attributes``: obj_id, track_id,
+            instance_id, object_id or tracking_id, or id for a track.
     """
 
     modal: str | None = None
@@ -57,14 +60,23 @@ def json_objects(path: Path, keys: JsonKeys) -> Iterator[VideoObject]:
         InputError: if the file has neither layout, or an annotation lacks a value; the message names it.
     """
     images = [_image(entry, f"{path}: images: {number}") for number, entry in enumerate(stream_entries(path, "images"))]
+    ignored = IgnoredPieces()
     if images:
-        yield from _gathered(path, images, keys)
+        yield from _gathered(path, images, keys, ignored)
+        ignored.notice(str(path))
         return
     videos = _videos(path)
     if not videos:
         raise InputError(f"{path}: expected images (COCO) or videos with file_names (YouTube-VIS), got neither")
+    taken: set[tuple[object, int]] = set()
     for number, entry in enumerate(stream_entries(path, "annotations")):
-        yield _video_track(entry, videos, keys, where=f"{path}: annotations: {number}")
+        where = f"{path}: annotations: {number}"
+        track = _video_track(entry, videos, keys, ignored, where=where)
+        if (entry["video_id"], track.obj_id) in taken:
+            raise InputError(f"{where}: object {track.obj_id} stands twice in its video; give each its own number")
+        taken.add((entry["video_id"], track.obj_id))
+        yield track
+    ignored.notice(str(path))
 
 
 @dataclass(frozen=True)
@@ -114,13 +126,17 @@ def _videos(path: Path) -> dict[object, _Video]:
             raise InputError(f"{where}: expected an object with file_names, got {entry!r:.60}")
         names = [_name(name, where) for name in entry["file_names"]]
         size = _whole(entry, "height", where), _whole(entry, "width", where)
-        videos[entry.get("id")] = _Video(names, size, range(first, first + len(names)))
+        if not isinstance(entry.get("id"), int | str) or entry["id"] in videos:
+            raise InputError(f"{where}: id: expected a number of its own, got {entry.get('id')!r:.40}")
+        videos[entry["id"]] = _Video(names, size, range(first, first + len(names)))
         first += len(names)
     return videos
 
 
-def _video_track(entry: object, videos: Mapping[object, _Video], keys: JsonKeys, *, where: str) -> VideoObject:
-    if not isinstance(entry, Mapping) or entry.get("video_id") not in videos:
+def _video_track(
+    entry: object, videos: Mapping[object, _Video], keys: JsonKeys, ignored: IgnoredPieces, *, where: str
+) -> VideoObject:
+    if not isinstance(entry, Mapping) or not _known(entry, "video_id", videos):
         raise InputError(f"{where}: expected an object with the video_id of one of the videos, got {entry!r:.60}")
     video = videos[entry["video_id"]]
 
@@ -128,12 +144,12 @@ def _video_track(entry: object, videos: Mapping[object, _Video], keys: JsonKeys,
         values = entry[key]
         if not isinstance(values, list) or len(values) != len(video.names):
             raise InputError(f"{where}: {key}: expected a list of {len(video.names)} masks, one per frame, or null")
-        return [_mask(value, video.size, f"{where}: {key}: {frame}") for frame, value in enumerate(values)]
+        return [_mask(value, video.size, f"{where}: {key}: {frame}", ignored) for frame, value in enumerate(values)]
 
-    object_key = _key(entry, keys.object, (*OBJECT_KEYS, "id"), "object", where)
+    number = _object_number(entry, keys.object, ("id",), where)
     return VideoObject(
         name=where,
-        obj_id=_whole(entry, object_key, where),
+        obj_id=number,
         category_id=_whole(entry, "category_id", where),
         size=video.size,
         image_ids=video.image_ids,
@@ -143,7 +159,7 @@ def _video_track(entry: object, videos: Mapping[object, _Video], keys: JsonKeys,
     )
 
 
-def _gathered(path: Path, images: Sequence[_Image], keys: JsonKeys) -> Iterator[VideoObject]:
+def _gathered(path: Path, images: Sequence[_Image], keys: JsonKeys, ignored: IgnoredPieces) -> Iterator[VideoObject]:
     """Group annotations of single images by video and object."""
     videos: dict[str, list[_Image]] = {}
     for image in images:
@@ -163,7 +179,7 @@ def _gathered(path: Path, images: Sequence[_Image], keys: JsonKeys) -> Iterator[
         database.execute("PRAGMA journal_mode = OFF")
         database.execute("CREATE TABLE masks (video, object, position, category, modal, amodal)")
         rows = (
-            _row(entry, spots, clips, keys, where=f"{path}: annotations: {number}")
+            _row(entry, spots, clips, keys, ignored, where=f"{path}: annotations: {number}")
             for number, entry in enumerate(stream_entries(path, "annotations"))
         )
         database.executemany("INSERT INTO masks VALUES (?, ?, ?, ?, ?, ?)", rows)
@@ -179,11 +195,12 @@ def _row(
     spots: Mapping[int, _Spot],
     clips: Sequence[tuple[str, Sequence[_Image]]],
     keys: JsonKeys,
+    ignored: IgnoredPieces,
     *,
     where: str,
 ) -> tuple[int, int, int, int, str, str]:
     """Database row of an annotation of one image."""
-    if not isinstance(entry, Mapping) or entry.get("image_id") not in spots:
+    if not isinstance(entry, Mapping) or not _known(entry, "image_id", spots):
         raise InputError(f"{where}: expected an object with the image_id of one of the images, got {entry!r:.60}")
     spot = spots[entry["image_id"]]
     size = clips[spot.video][1][spot.position].size
@@ -191,8 +208,8 @@ def _row(
         _key(entry, keys.modal, ("visible_mask",), "modal", where),
         _key(entry, keys.amodal, ("segmentation",), "amodal", where),
     )
-    modal, amodal = (json.dumps(_mask(entry[name], size, f"{where}: {name}")) for name in names)
-    number = _whole(entry, _key(entry, keys.object, OBJECT_KEYS, "object", where), where)
+    modal, amodal = (json.dumps(_mask(entry[name], size, f"{where}: {name}", ignored)) for name in names)
+    number = _object_number(entry, keys.object, (), where)
     return spot.video, number, spot.position, _whole(entry, "category_id", where), modal, amodal
 
 
@@ -219,11 +236,23 @@ def _image_track(rows: Sequence[tuple[Any, ...]], frames: Sequence[_Image], numb
     )
 
 
-def _mask(value: object, size: tuple[int, int], where: str) -> Rle | None:
+def _mask(value: object, size: tuple[int, int], where: str, ignored: IgnoredPieces) -> Rle | None:
+    ignored.add(value)
     try:
         return read_coco_mask(value, *size)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
+
+
+def _object_number(entry: Mapping[str, Any], given: str | None, others: tuple[str, ...], where: str) -> int:
+    """Number of an annotation's object, which other programs also write as 7.0 or "7"."""
+    usual = (*OBJECT_KEYS, *others)
+    found = find_id(entry, OBJECT_KEYS if given is None else (given,))
+    key, value = found or (name := _key(entry, given, usual, "object", where), entry[name])
+    try:
+        return _storable(int(object_number(value, key)))
+    except ValueError as error:  # InputError is one
+        raise InputError(f"{where}: {key}: expected a whole number, got {value!r:.40}") from error
 
 
 def _key(entry: Mapping[str, Any], given: str | None, usual: Sequence[str], what: str, where: str) -> str:
@@ -241,7 +270,27 @@ def _whole(entry: Mapping[str, Any], key: str, where: str) -> int:
     value = entry.get(key)
     if not isinstance(value, int) or isinstance(value, bool):
         raise InputError(f"{where}: {key}: expected an integer, got {value!r:.40}")
-    return value
+    try:
+        return _storable(value)
+    except ValueError as error:
+        raise InputError(f"{where}: {key}: {error}") from error
+
+
+def _storable(number: int) -> int:
+    """The number, if the database can hold it.
+
+    Raises:
+        ValueError: if it has more than 64 bits.
+    """
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"expected an integer of at most 64 bits, got {number!r:.40}")
+    return number
+
+
+def _known(entry: Mapping[str, Any], key: str, among: Mapping[Any, object]) -> bool:
+    """Whether an entry refers to one of those; a list, as damaged files have it, refers to none."""
+    value = entry.get(key)
+    return isinstance(value, int | str) and value in among
 
 
 def _name(value: object, where: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from amodal_diffusion.frames.masks import Rle, decode_rle, encode_rle
+from amodal_diffusion.io.json_files import load_json
 from amodal_diffusion.types import BoolArray, InputError
 
 Box = tuple[float, float, float, float]
@@ -147,7 +148,7 @@ def read_records(path: Path) -> tuple[TrackRecord, ...]:
         InputError: if the file cannot be read or has another layout; the message names record and key.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:

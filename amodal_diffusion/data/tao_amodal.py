@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +12,8 @@ import numpy as np
 from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.data.records import Box
 from amodal_diffusion.frames.masks import decode_rle
+from amodal_diffusion.io.coco import FARTHEST
+from amodal_diffusion.io.json_files import load_json
 from amodal_diffusion.types import BoolArray, InputError
 
 
@@ -78,11 +79,11 @@ def read_first_tracks(path: Path) -> dict[int, int]:
         InputError: if the file cannot be read or is not such an object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
         return {int(video): int(track) for video, track in content.items()}
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: expected a JSON object of track numbers by video number ({error})") from error
 
 
@@ -120,8 +121,12 @@ def parse_tao_record(entry: object, *, where: str) -> TaoRecord:
 
 
 def is_box(value: object) -> bool:
-    """Whether a JSON value is a list of four numbers."""
-    return isinstance(value, list) and len(value) == 4 and all(isinstance(side, int | float) for side in value)
+    """Whether a JSON value is a list of four numbers that can be pixels."""
+    return (
+        isinstance(value, list)
+        and len(value) == 4
+        and all(isinstance(side, int | float) and abs(side) <= FARTHEST for side in value)
+    )
 
 
 def _per_frame(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amodal_diffusion.frames.masks import Rle, check_rle, merge_rle
+from amodal_diffusion.frames.masks import MAX_PIXELS, Rle, check_rle, merge_rle
 from amodal_diffusion.io.coco import IgnoredPieces, read_coco_mask
 from amodal_diffusion.io.identities import folder_names, identify, object_number
 from amodal_diffusion.io.images import natural_key
@@ -105,7 +106,8 @@ def _youtube_vis(content: Entry, ignored: IgnoredPieces, where: str) -> Annotate
     for entry, name in zip(entries, identities, strict=True):
         masks = objects.setdefault(name, [None] * frames)
         for frame, mask in enumerate(entry["segmentations"]):
-            masks[frame] = _union(masks[frame], _mask(mask, height, width, entry, ignored))
+            ignored.add(mask)
+            masks[frame] = _union(masks[frame], _mask(mask, height, width, entry))
     named = isinstance(file_names, list) and len(file_names) == frames
     return AnnotatedMasks(
         height, width, frames, _sorted(objects, where), names=tuple(map(str, file_names)) if named else None
@@ -136,7 +138,8 @@ def _coco(content: Entry, single: str, ignored: IgnoredPieces, where: str) -> An
     objects: dict[str, Masks] = {}
     for entry, name, index in zip(entries, identities, positions, strict=True):
         masks = objects.setdefault(name, [None] * len(images))
-        masks[index] = _union(masks[index], _mask(entry["segmentation"], height, width, entry, ignored))
+        ignored.add(entry["segmentation"])
+        masks[index] = _union(masks[index], _mask(entry["segmentation"], height, width, entry))
     names = tuple(str(image["file_name"]) for image in ordered if image.get("file_name"))
     return AnnotatedMasks(
         height, width, len(images), _sorted(objects, where), names=names if len(names) == len(images) else None
@@ -180,7 +183,7 @@ def _sav(content: Entry) -> AnnotatedMasks:
         if not isinstance(masks, list) or len(masks) != len(names):
             raise InputError(f"masklet: {index}: expected {len(names)} masks, one for each masklet_id")
         for name, mask in zip(objects, masks, strict=True):
-            objects[name].append(_mask(mask, height, width, {"id": f"{name}, masklet {index}"}, None))
+            objects[name].append(_mask(mask, height, width, {"id": f"{name}, masklet {index}"}))
     step = _sav_step(len(frames), count)
     numbers = None if step == 1 else tuple(range(0, step * len(frames), step))
     return AnnotatedMasks(height, width, len(frames), objects if frames else {}, numbers=numbers)
@@ -188,7 +191,8 @@ def _sav(content: Entry) -> AnnotatedMasks:
 
 def _sav_step(masks: int, frames: int) -> int:
     """Distance of the frames that have masks."""
-    for step in (1, SAV_STEP, *range(2, frames + 1)):
+    smallest = -(-frames // max(masks, 1))
+    for step in (1, SAV_STEP, smallest):
         if -(-frames // step) == masks:
             return step
     raise InputError(
@@ -199,15 +203,15 @@ def _sav_step(masks: int, frames: int) -> int:
 def _whole(entry: Entry, key: str) -> int:
     """A whole number, which other programs write as 96, 96.0 or "96"."""
     value = entry[key]
-    number = float(value) if isinstance(value, int | float | str) else 0.5
-    if not number.is_integer() or number < 1:
-        raise InputError(f"{key}: expected a number from 1, got {value!r:.40}")
+    number: float = float(value) if isinstance(value, int | float | str) else math.nan
+    if not number.is_integer() or not 1 <= number <= MAX_PIXELS:
+        raise InputError(f"{key}: expected a whole number from 1, got {value!r:.40}")
     return int(number)
 
 
-def _mask(value: object, height: int, width: int, entry: Entry, ignored: IgnoredPieces | None) -> Rle | None:
+def _mask(value: object, height: int, width: int, entry: Entry) -> Rle | None:
     try:
-        rle = read_coco_mask(value, height, width, ignored=ignored)
+        rle = read_coco_mask(value, height, width)
         if rle is not None:
             check_rle(rle)
     except InputError as error:

@@ -34,6 +34,16 @@ class IgnoredPieces:
 
     count: int = 0
 
+    def add(self, value: object) -> None:
+        """Count the pieces of a mask.
+
+        Args:
+            value: as for `read_coco_mask`; what is no list of polygons has none.
+        """
+        if isinstance(value, list) and value:
+            pieces = [value] if _are_numbers(value) else value
+            self.count += sum(_are_numbers(piece) and not _encloses(piece) for piece in pieces)
+
     def notice(self, where: str) -> None:
         """Say it, if there are any.
 
@@ -49,16 +59,15 @@ class IgnoredPieces:
             )
 
 
-def read_coco_mask(value: object, height: int, width: int, *, ignored: IgnoredPieces | None = None) -> Rle | None:
+def read_coco_mask(value: object, height: int, width: int) -> Rle | None:
     """Turn a mask of any COCO form into compressed run lengths, which are not decoded.
 
     Args:
         value: ``{size, counts}`` with counts as text or as a list of runs; a list of polygons ``[x1, y1, x2, y2, ...]``
             whose union is meant, or one polygon; or None. What lies outside the frame is cut off. Pieces that enclose
-            nothing (fewer than three points, an odd number of coordinates) are ignored.
+            nothing (fewer than three points, an odd number of coordinates) are ignored, see `IgnoredPieces`.
         height: pixels of the frame.
         width: pixels of the frame.
-        ignored: counts the pieces that are ignored.
 
     Returns:
         None for a mask without any run or polygon.
@@ -66,7 +75,7 @@ def read_coco_mask(value: object, height: int, width: int, *, ignored: IgnoredPi
     Raises:
         InputError: if the value is none of these, is of another size, or has coordinates that are no pixels.
     """
-    if not (0 < height and 0 < width and height * width <= MAX_PIXELS):
+    if not (height > 0 and width > 0 and height * width <= MAX_PIXELS):
         raise InputError(f"expected a frame of 1 to {MAX_PIXELS:,} pixels, got {width} x {height}")
     if value is None or value == []:
         return None
@@ -74,10 +83,10 @@ def read_coco_mask(value: object, height: int, width: int, *, ignored: IgnoredPi
         return _from_runs(value, height, width)
     pieces = [value] if _are_numbers(value) else value
     if not isinstance(pieces, list) or not all(map(_are_numbers, pieces)):
-        raise InputError(f"expected run lengths {{size: [H, W], counts}} or polygons [[x1, y1, ...]], got {value!r:.60}")
-    polygons = [piece for piece in pieces if len(piece) >= 6 and len(piece) % 2 == 0]
-    if ignored is not None:
-        ignored.count += len(pieces) - len(polygons)
+        raise InputError(
+            f"expected run lengths {{size: [H, W], counts}} or polygons [[x1, y1, ...]], got {value!r:.60}"
+        )
+    polygons = [piece for piece in pieces if _encloses(piece)]
     if not polygons:
         return None
     return _packed(coco.merge(coco.frPyObjects([_outline(piece) for piece in polygons], height, width)))
@@ -96,10 +105,10 @@ def decode_coco_mask(value: object, height: int, width: int) -> BoolArray:
     return np.zeros((height, width), dtype=np.bool_) if rle is None else decode_rle(rle)
 
 
-def may_be_visible(value: object, height: int, width: int, *, ignored: IgnoredPieces | None = None) -> bool:
+def may_be_visible(value: object, height: int, width: int) -> bool:
     """Whether a mask of any COCO form has a pixel; a damaged one may, so that it is found when it is decoded."""
     try:
-        rle = read_coco_mask(value, height, width, ignored=ignored)
+        rle = read_coco_mask(value, height, width)
         if rle is not None:
             check_rle(rle)
     except InputError:
@@ -127,6 +136,11 @@ def _packed(coded: dict[str, Any]) -> Rle:
 def _are_numbers(value: object) -> bool:
     """Whether it is a list of numbers; so is an empty one."""
     return isinstance(value, list) and all(isinstance(number, int | float) for number in value)
+
+
+def _encloses(piece: Sequence[float]) -> bool:
+    """Whether a piece of a polygon has three points or more, so that it can enclose a pixel."""
+    return len(piece) >= 6 and len(piece) % 2 == 0
 
 
 def _outline(piece: Sequence[float]) -> Sequence[float]:

@@ -70,8 +70,8 @@ def identify(entries: Sequence[Mapping[str, Any]], frames: Sequence[Sequence[int
     Raises:
         InputError: if some have one and others not, or one is neither text nor a number.
     """
-    names = [_text(entry.get("name"), "name") for entry in entries]
-    numbers = [None if (found := find_id(entry)) is None else object_number(found[1], found[0]) for entry in entries]
+    names = [_name(entry) for entry in entries]
+    numbers = [_number(entry) for entry in entries]
     conflict = _conflict(names, numbers, frames)
     if conflict:
         logger.warning("%s: %s; IDs tell the objects apart", where, conflict)
@@ -84,8 +84,14 @@ def identify(entries: Sequence[Mapping[str, Any]], frames: Sequence[Sequence[int
     return [str(identity) for identity in found]
 
 
-def _text(value: object, key: str) -> str | None:
-    return None if value in (None, "") else object_number(value, key)
+def _name(entry: Mapping[str, Any]) -> str | None:
+    name = entry.get("name")
+    return None if name in (None, "") else object_number(name, "name")
+
+
+def _number(entry: Mapping[str, Any]) -> str | None:
+    found = find_id(entry)
+    return None if found is None else object_number(found[1], found[0])
 
 
 def _conflict(names: Sequence[str | None], numbers: Sequence[str | None], frames: Sequence[Sequence[int]]) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import hashlib
 import json
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
@@ -53,6 +54,66 @@ def text_encoding(path: Path) -> str:
 def encoding_of(start: bytes) -> str:
     """The encoding of a text by its first 4 bytes; UTF-8 if they are no byte order mark."""
     return next((name for mark, name in _BOMS if start.startswith(mark)), "utf-8")
+
+
+def first_character(start: bytes) -> str:
+    """The first character of a text that is no space; empty if there is none.
+
+    Args:
+        start: the text's first bytes, in UTF-8 or with a byte order mark.
+    """
+    return start.decode(encoding_of(start), "ignore").lstrip()[:1]
+
+
+class JsonStream:
+    """A JSON file as ijson wants it: UTF-8 without a byte order mark; hashed as it is read.
+
+    Attributes:
+        digest: SHA-256 of the bytes of the file that are read by now.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Take a file.
+
+        Args:
+            file: opened in binary mode, at its start.
+        """
+        self.digest = hashlib.sha256()
+        self._file, self._guard = file, NestingGuard()
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._begun = False
+
+    def read(self, size: int = -1) -> bytes:
+        """Read some of the text.
+
+        Args:
+            size: bytes of the file; all by default.
+
+        Returns:
+            UTF-8; empty at the end of the file.
+
+        Raises:
+            ValueError: if the text is not of its encoding, or its lists and objects lie inside each other too deep.
+        """
+        while data := self._file.read(size):
+            self.digest.update(data)
+            if not self._begun:
+                self._begin(data)
+            text = data if self._decoder is None else self._decoder.decode(data).encode("utf-8")
+            if text:
+                self._guard.check(text)
+                return text
+            if size == 0:
+                break
+        if data == b"" and self._decoder is not None:
+            self._decoder.decode(b"", final=True)
+        return b""
+
+    def _begin(self, data: bytes) -> None:
+        self._begun = True
+        encoding = encoding_of(data)
+        if encoding != "utf-8":
+            self._decoder = codecs.getincrementaldecoder(encoding)()
 
 
 class NestingGuard:

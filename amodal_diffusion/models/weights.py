@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from amodal_diffusion.io.json_files import load_json
 from amodal_diffusion.types import InputError
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -26,10 +27,12 @@ def read_json(path: Path) -> dict[str, object]:
         InputError: if the file is missing, is not JSON, or holds something else than an object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = load_json(path)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; expected a model's settings there") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}); the checkpoint is damaged") from error
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected a JSON object, got {type(value).__name__}")

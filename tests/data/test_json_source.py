@@ -112,6 +112,54 @@ def test_tracks_of_videos(tmp_path: Path) -> None:
     np.testing.assert_array_equal(_masks(second, "modal")[4:], MODAL[4:])
 
 
+def test_object_numbers_under_attributes_and_as_text(tmp_path: Path) -> None:
+    content = _coco()
+    for place, annotation in enumerate(content["annotations"]):
+        number = annotation.pop("obj_id")
+        annotation["attributes"] = {"occluded": False, "track_id": (number, float(number), str(number))[place % 3]}
+    assert sorted(track.obj_id for track in _tracks(tmp_path, content)) == [5, 5, 9]
+    content["annotations"][0]["attributes"]["track_id"] = "person"
+    with pytest.raises(InputError, match="annotations: 0: track_id: expected a whole number, got 'person'"):
+        _tracks(tmp_path, content)
+    tracks = _youtube_vis()
+    for number, annotation in enumerate(tracks["annotations"]):
+        annotation["attributes"] = {"track_id": 70 + number}  # says more than the annotation's own id
+    assert [track.obj_id for track in _tracks(tmp_path, tracks)] == [70, 71]
+    for annotation in tracks["annotations"]:
+        annotation |= {"track_id": 4, "video_id": 7}
+    with pytest.raises(InputError, match="annotations: 1: object 4 stands twice in its video"):
+        _tracks(tmp_path, tracks)
+
+
+def test_pieces_without_an_area_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = _coco()
+    for annotation in content["annotations"][:3]:
+        annotation["visible_mask"] = [[3, 3, 7, 7], [4, 0, 12, 0, 12, 8, 4, 8], []]
+    assert len(_tracks(tmp_path, content)) == 3
+    assert [record.getMessage().split(": ", 1)[1] for record in caplog.records] == [
+        "6 pieces of polygons are ignored: fewer than three points, or an odd number of coordinates"
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_files_with_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    content = _coco()
+    for image in content["images"]:
+        image["file_name"] = image["file_name"].replace("images", "Bäume")
+    text = ("\ufeff" if encoding == "utf-16-le" else "") + json.dumps(content, ensure_ascii=False)
+    (tmp_path / "data.json").write_bytes(text.encode(encoding))
+    tracks = list(json_objects(tmp_path / "data.json", JsonKeys()))
+    assert len(tracks) == 3
+    assert tracks[0].image_file_names[0] in ("v1/Bäume/0.bmp", "v2/Bäume/0.bmp")
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e999", "[" * 200_000, '{"a":' * 200_000])
+def test_what_json_does_not_have_is_refused_in_little_memory(tmp_path: Path, value: str) -> None:
+    (tmp_path / "data.json").write_text(f'{{"images": [{{"id": 1, "x": {value}')
+    with pytest.raises(InputError, match="expected JSON in UTF-8, got something else"):
+        list(json_objects(tmp_path / "data.json", JsonKeys()))
+
+
 def _without(content: dict[str, Any], group: str, key: str) -> dict[str, Any]:
     content[group][0].pop(key)
     return content
@@ -127,12 +175,15 @@ def _with(content: dict[str, Any], group: str, **values: object) -> dict[str, An
     [
         ([], "expected JSON that is an object"),
         ({"categories": []}, r"expected images \(COCO\) or videos with file_names \(YouTube-VIS\), got neither"),
-        (_without(_coco(), "annotations", "obj_id"), "annotations: 0: expected obj_id or track_id or instance_id, got"),
+        (
+            _without(_coco(), "annotations", "obj_id"),
+            "expected obj_id or track_id or .*, got the keys",
+        ),
         (_without(_coco(), "annotations", "segmentation"), "annotations: 0: expected segmentation, got the keys"),
         (_without(_coco(), "images", "height"), "images: 0: height: expected an integer, got None"),
         (_with(_coco(), "images", id=_coco()["images"][0]["id"]), "images: expected a different id for each"),
         (_with(_coco(), "annotations", image_id=-1), "annotations: 1: expected an object with the image_id of one"),
-        (_with(_coco(), "annotations", visible_mask=[[1, 2]]), "annotations: 1: visible_mask: expected run lengths"),
+        (_with(_coco(), "annotations", visible_mask=[[1, "2"]]), "annotations: 1: visible_mask: expected run lengths"),
         (_coco() | {"annotations": 2 * _coco()["annotations"]}, "object 5: expected one annotation per image, got two"),
         (_with(_youtube_vis(), "annotations", video_id=1), "annotations: 1: expected an object with the video_id"),
         (_with(_youtube_vis(), "annotations", visible_masks=[None]), "visible_masks: expected a list of 12 masks"),

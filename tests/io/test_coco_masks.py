@@ -27,13 +27,19 @@ def test_all_forms_of_a_mask_are_the_same_mask() -> None:
 def test_pieces_that_enclose_nothing_are_ignored_and_counted() -> None:
     ignored = IgnoredPieces()
     square = [2, 1, 6, 1, 6, 4, 2, 4]
-    rle = read_coco_mask([[0, 0, 1, 1], square, [], [3, 3], [0, 0, 5, 0, 5, 5, 0]], 6, 8, ignored=ignored)
+    value = [[0, 0, 1, 1], square, [], [3, 3], [0, 0, 5, 0, 5, 5, 0]]
+    rle = read_coco_mask(value, 6, 8)
     assert rle is not None
+    ignored.add(value)
     np.testing.assert_array_equal(decode_rle(rle), MASK)
     assert ignored.count == 4
-    assert read_coco_mask([[]], 6, 8, ignored=ignored) is None
-    assert ignored.count == 5
-    assert read_coco_mask([0, 0, 4, 4], 6, 8) is None  # one polygon without a list of polygons around it
+    for empty in ([[]], [0, 0, 4, 4]):  # the second is one polygon without a list of polygons around it
+        assert read_coco_mask(empty, 6, 8) is None
+        ignored.add(empty)
+    assert ignored.count == 6
+    for other in (None, [], [square], {"size": [6, 8], "counts": []}, "mask", ["mask"]):
+        ignored.add(other)
+    assert ignored.count == 6
 
 
 def test_what_lies_outside_the_frame_is_cut_off() -> None:

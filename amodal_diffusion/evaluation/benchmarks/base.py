@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ import numpy as np
 
 from amodal_diffusion.data.sailvos import frame_file, read_frame
 from amodal_diffusion.io.images import read_integers
+from amodal_diffusion.io.json_files import load_json
 from amodal_diffusion.metrics.boxes import Boxes
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array, VideoClip
 
@@ -248,7 +248,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - what JSON has
         InputError: if it cannot be read or is no JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return load_json(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from amodal_diffusion.evaluation.benchmarks.base import FileBenchmark, MaskTarget, given_inputs, read_json
-from amodal_diffusion.io.coco import decode_coco_mask, may_be_visible
+from amodal_diffusion.io.coco import IgnoredPieces, decode_coco_mask, may_be_visible
 from amodal_diffusion.io.depth_files import read_depth
 from amodal_diffusion.io.images import natural_key
 from amodal_diffusion.io.video_reader import read_clip
@@ -129,7 +129,7 @@ def _read_masks(path: Path) -> Mapping[int, list[Any]]:
 def _may_be_visible(mask: object) -> bool:
     """Whether a mask has a pixel; a damaged one may, so that it is found when it is read."""
     size = mask.get("size") if isinstance(mask, dict) else None
-    if not isinstance(size, list) or len(size) != 2:
+    if not isinstance(size, list) or len(size) != 2 or not all(isinstance(side, int) for side in size):
         return mask is not None
     return may_be_visible(mask, *size)
 
@@ -137,9 +137,12 @@ def _may_be_visible(mask: object) -> bool:
 def _decoded(masks: list[Any], size: tuple[int, int], where: str) -> BoolArray:
     """Masks of all frames, bool ``[F, H, W]``."""
     decoded = np.empty((len(masks), *size), dtype=np.bool_)
+    ignored = IgnoredPieces()
     for frame, mask in enumerate(masks):
         try:
             decoded[frame] = decode_coco_mask(mask, *size)
         except InputError as error:
             raise InputError(f"{where}: frame {frame}: {error}") from error
+        ignored.add(mask)
+    ignored.notice(where)
     return decoded
