@@ -63,8 +63,8 @@ class Source:
     Attributes:
         clip: a video file, a folder of pictures, or one picture
         masks: visible part of each object: a folder of PNG (0/255: one object; a palette or several gray values: one
-            object each), a mask video, a lossless video of labels, a COCO, YouTube-VIS or SA-V JSON file, or a folder of
-            folders of PNG, one per object
+            object each), a mask video, a lossless video of labels, a COCO, YouTube-VIS or SA-V JSON file, or a
+            folder of folders of PNG, one per object
         object: complete this object alone
         amodal_masks: amodal masks are known: paint only
         allow_truncated: go on with what decodes of a damaged video

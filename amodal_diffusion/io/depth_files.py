@@ -170,7 +170,7 @@ class SmallDepthFile:
 
     def open(self) -> DepthTrack:
         """Open the whole file at the clip's size."""
-        stored, size = np.load(self.path, mmap_mode="r"), (self.height, self.width)
+        stored, size = np.load(self.path, mmap_mode="r", allow_pickle=False), (self.height, self.width)
         limits = (float(stored.min()), float(stored.max()))
         return DepthTrack(
             self.path, len(stored), *size, limits=limits, _maps=lambda: (_resized(values, size) for values in stored)

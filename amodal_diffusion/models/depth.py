@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from torch.nn import functional
 from transformers import AutoModelForDepthEstimation, DepthAnythingForDepthEstimation, DPTImageProcessorPil
 
-from amodal_diffusion.models.weights import fingerprint
+from amodal_diffusion.models.hub_ids import hub_place
+from amodal_diffusion.models.weights import find_variant, fingerprint
 from amodal_diffusion.types import FloatArray, InputError, UInt8Array
 
 
@@ -41,15 +42,20 @@ class DepthEstimator:
         """Load a network with its preprocessing from safetensors.
 
         Args:
-            name: a folder or a hub id, such as ``depth-anything/Depth-Anything-V2-Small-hf``.
+            name: a folder or a hub id, such as ``depth-anything/Depth-Anything-V2-Small-hf``, also with ``@REVISION``.
             device: where it runs.
 
         Raises:
             InputError: if it cannot be loaded.
         """
+        place, revision = hub_place(name)
         try:
-            network = AutoModelForDepthEstimation.from_pretrained(name, use_safetensors=True)
-            processor = DPTImageProcessorPil.from_pretrained(name)
+            if Path(name).is_dir():
+                find_variant(Path(name), "model")  # says what is there instead
+            network = AutoModelForDepthEstimation.from_pretrained(
+                place, revision=revision, use_safetensors=True, trust_remote_code=False
+            )
+            processor = DPTImageProcessorPil.from_pretrained(place, revision=revision)
         except (OSError, ValueError, HfHubHTTPError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(f"depth model {name}: cannot be loaded ({reason})") from error

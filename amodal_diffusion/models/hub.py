@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -12,8 +11,6 @@ import diffusers
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, AutoencoderTiny, UNetSpatioTemporalConditionModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from transformers import CLIPVisionModelWithProjection
 
@@ -24,13 +21,21 @@ from amodal_diffusion.models.checkpoint import (
     read_settings,
     released_settings,
 )
+from amodal_diffusion.models.hub_ids import HubId, NotDownloadedError, split_revision
 from amodal_diffusion.models.latents import Autoencoder
 from amodal_diffusion.models.unet import AMODAL_CHANNELS, STEM, load_amodal_unet, load_svd_unet
-from amodal_diffusion.models.weights import check_keys, find_variant, read_json
+from amodal_diffusion.models.weights import PICKLE_SUFFIXES, check_keys, find_variant, read_json
 from amodal_diffusion.types import STAGES, InputError, Stage
 
 PARTS = ("unet", "vae", "image_encoder", "scheduler")
 SCHEDULERS = ("EulerDiscreteScheduler", "EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
+RELEASED: dict[str, dict[Stage, str]] = {
+    "diffusion-vas": {
+        "amodal_segmentation": "kaihuac/diffusion-vas-amodal-segmentation",
+        "content_completion": "kaihuac/diffusion-vas-content-completion",
+    }
+}
+"""Names of checkpoints that are released as one repository a stage."""
 _WANTED = ["*.json", "*/*.safetensors"]  # no pickles, no code, no single file of everything at the top
 
 
@@ -60,11 +65,13 @@ def bundled_models() -> dict[str, Path]:
     return {path.name: path for path in folders if any((path / stage).is_dir() for stage in STAGES)}
 
 
-def find_model(name: str | Path, *, download: bool = True) -> Path:
+def find_model(name: str | Path, *, stage: Stage | None = None, download: bool = True) -> Path:
     """The folder of a model, downloaded if it is a hub id that is not in the local cache yet.
 
     Args:
-        name: a bundled name such as ``tiny``, a folder, or a hub id ``owner/name``.
+        name: a bundled name such as ``tiny``, a folder, a hub id ``owner/name``, or a name of :data:`RELEASED`; the
+            latter two also with ``@REVISION``.
+        stage: which one is wanted of a name of :data:`RELEASED`.
         download: False looks for a hub id in the local cache alone.
 
     Raises:
@@ -75,18 +82,29 @@ def find_model(name: str | Path, *, download: bool = True) -> Path:
         return bundled[str(name)]
     if Path(name).is_dir():
         return Path(name)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) and not str(name).startswith((".", "/")):
-        try:
-            return Path(snapshot_download(str(name), allow_patterns=_WANTED, local_files_only=not download))
-        except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise InputError(
-                f"model {name}: neither a folder nor a hub id that can be downloaded ({reason}); "
-                f"bundled are: {', '.join(bundled) or 'none'}"
-            ) from error
-    raise InputError(
-        f"model {name}: no bundled model, folder or hub id of this name; bundled are: {', '.join(bundled) or 'none'}"
-    )
+    known = f"bundled are: {', '.join(bundled) or 'none'}"
+    if Path(name).is_file():
+        pickle = "; pickle files can run code and are never loaded" if Path(name).suffix in PICKLE_SUFFIXES else ""
+        raise InputError(f"model {name}: is a file, expected a folder with {', '.join(PARTS)}{pickle}")
+    hub_id = _released_id(name, stage) or HubId.parse(name)
+    if hub_id is None:
+        raise InputError(f"model {name}: no bundled model, folder or hub id of this name; {known}")
+    try:
+        return hub_id.snapshot(_WANTED, download=download)
+    except NotDownloadedError as error:
+        raise InputError(
+            f"model {name}: neither a folder nor a hub id that can be downloaded ({error}); {known}"
+        ) from error
+
+
+def _released_id(name: str | Path, stage: Stage | None) -> HubId | None:
+    """The repository of one stage of a name of `RELEASED`; None if it is another name."""
+    short, revision = split_revision(name) or ("", "")
+    if short not in RELEASED:
+        return None
+    if stage is None:
+        raise InputError(f"model {name}: names one checkpoint a stage; name {' or '.join(RELEASED[short].values())}")
+    return HubId(RELEASED[short][stage], revision)
 
 
 def stage_folder(model: Path, stage: Stage) -> Path | None:
@@ -123,12 +141,18 @@ def part_folder(folder: Path, name: str) -> Path:
     )
 
 
-def check_names_stages(model: Path) -> None:
+def check_names_stages(name: str | Path) -> None:
     """Refuse to take a folder that does not say its stage, as the released ones do not, for both.
+
+    Args:
+        name: as for :func:`find_model`.
 
     Raises:
         InputError: if neither subfolders nor ``checkpoint.json`` tell the stages of a model.
     """
+    if (split_revision(name) or ("", ""))[0] in RELEASED and not Path(name).is_dir():
+        return
+    model = find_model(name)
     if not any((model / stage).is_dir() for stage in STAGES) and not (model / SETTINGS_FILE).is_file():
         raise InputError(
             f"{model}: does not say which stage it is for, so it cannot be both; name the other stage's model "
@@ -147,7 +171,7 @@ def load_stage(name: str | Path, *, stage: Stage, dtype: torch.dtype = torch.flo
     Raises:
         InputError: if a part is missing, is a pickle, or does not fit; lists what was looked for and found.
     """
-    model = find_model(name)
+    model = find_model(name, stage=stage)
     folder = stage_folder(model, stage)
     if folder is None:
         raise InputError(f"{model}: holds no {stage} stage; found {_content(model)}")

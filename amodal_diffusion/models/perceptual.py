@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from amodal_diffusion.frames.transforms import to_unit
-from amodal_diffusion.models.weights import load_strictly, read_state_dict
+from amodal_diffusion.models.weights import find_variant, load_strictly, read_state_dict
 from amodal_diffusion.types import InputError, UInt8Array
 
 _TAPS = (1, 4, 7, 9, 11)  # the five ReLUs
@@ -122,6 +122,7 @@ class VideoFeatures:
         """
         from transformers import VideoMAEModel
 
+        find_variant(folder, "model")  # says what is there instead
         try:
             self._network = VideoMAEModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
         except (OSError, ValueError) as error:

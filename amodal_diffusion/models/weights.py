@@ -50,10 +50,14 @@ def find_variant(folder: Path, stem: str) -> str | None:
         None for ``stem.safetensors`` (or its index of shards), ``"fp16"`` for ``stem.fp16.safetensors``.
 
     Raises:
-        InputError: if neither is there; lists what was looked for and what was found.
+        InputError: if neither is there; lists what was looked for and what was found. Or if an index of shards names
+            something else than safetensors files beside it.
     """
     for variant in (None, "fp16"):
-        if (folder / weight_file(stem, variant)).is_file() or (folder / index_file(stem, variant)).is_file():
+        if (folder / weight_file(stem, variant)).is_file():
+            return variant
+        if (folder / index_file(stem, variant)).is_file():
+            _shards(folder, stem, variant)  # other libraries would read pickles that the index names
             return variant
     found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     wanted = f"{weight_file(stem, None)} or {weight_file(stem, 'fp16')}"
@@ -93,15 +97,29 @@ def read_state_dict(folder: Path, stem: str) -> dict[str, Tensor]:
     single = folder / weight_file(stem, variant)
     if single.is_file():
         return _read_file(single)
-    weight_map = read_json(folder / index_file(stem, variant)).get("weight_map")
-    if not isinstance(weight_map, dict):
-        raise InputError(f"{folder / index_file(stem, variant)}: has no weight_map; the checkpoint is damaged")
     state: dict[str, Tensor] = {}
-    for name in sorted(set(map(str, weight_map.values()))):
+    for name in _shards(folder, stem, variant):
         if not (folder / name).is_file():
             raise InputError(f"{folder / name}: missing, though the index of shards names it; copy it there")
         state |= _read_file(folder / name)
     return state
+
+
+def _shards(folder: Path, stem: str, variant: str | None) -> list[str]:
+    """Names of the files that an index of shards names.
+
+    Raises:
+        InputError: if the index is damaged, or names something else than a safetensors file beside it.
+    """
+    index = folder / index_file(stem, variant)
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise InputError(f"{index}: has no weight_map; the checkpoint is damaged")
+    names = sorted(set(map(str, weight_map.values())))
+    for name in names:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise InputError(f"{index}: expected names of safetensors files beside it, got {name!r:.60}")
+    return names
 
 
 def load_strictly(network: torch.nn.Module, state: Mapping[str, Tensor], *, source: Path) -> None:

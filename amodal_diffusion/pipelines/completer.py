@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from amodal_diffusion.config import MASK_FILTERS, Attention, Preset, SamplingConfig
-from amodal_diffusion.models.hub import check_names_stages, find_model, load_stage
+from amodal_diffusion.models.hub import check_names_stages, load_stage
 from amodal_diffusion.models.latents import spatial_factor
 from amodal_diffusion.models.schedulers import make_scheduler
 from amodal_diffusion.models.unet import use_attention
@@ -140,7 +140,8 @@ class AmodalCompleter:
         """Load a model.
 
         Args:
-            model: a bundled name, a folder, or a hub id, with both stages or with the wanted one.
+            model: a bundled name, a folder, or a hub id (``owner/name``, ``owner/name@REVISION``), with both stages or
+                with the wanted one; ``"diffusion-vas"`` is both released checkpoints.
             content_model: where stage 2 is, if not in ``model``.
             stages: which to load.
             device: ``"auto"`` is cuda if there is one, else mps, else cpu.
@@ -153,14 +154,14 @@ class AmodalCompleter:
         where = find_device(device)
         precision = _dtype(dtype, where)
         if set(STAGES) <= set(stages) and content_model is None:
-            check_names_stages(find_model(model))
+            check_names_stages(model)
         segmentation = content = None
         if "amodal_segmentation" in stages:
-            components = load_stage(find_model(model), stage="amodal_segmentation", dtype=precision)
+            components = load_stage(model, stage="amodal_segmentation", dtype=precision)
             segmentation = AmodalSegmentationPipeline.from_components(components)
         if "content_completion" in stages:
-            folder = find_model(model if content_model is None else content_model)
-            components = load_stage(folder, stage="content_completion", dtype=precision)
+            wanted = model if content_model is None else content_model
+            components = load_stage(wanted, stage="content_completion", dtype=precision)
             content = ContentCompletionPipeline.from_components(components)
         for pipeline in (segmentation, content):
             if pipeline is not None:

@@ -104,7 +104,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         Raises:
             InputError: if the checkpoint is incomplete or does not fit.
         """
-        model = find_model(name)
+        model = find_model(name, stage=cls.stage)
         stage: Stage = cls.stage or "amodal_segmentation"
         if cls.stage is None and stage_folder(model, stage) is model:
             stage = stage_settings(model, stage).stage

@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModelForDepthEstimation, CLIPVisionConf
 
 from amodal_diffusion.models.conditioning import clip_tokens
 from amodal_diffusion.models.hub import autoencoder_class, find_model, part_folder, stage_folder
+from amodal_diffusion.models.hub_ids import hub_place
 from amodal_diffusion.models.latents import Autoencoder, encode_video, spatial_factor
 from amodal_diffusion.models.unet import AMODAL_CHANNELS
 from amodal_diffusion.models.weights import read_json
@@ -211,7 +212,7 @@ def _base_folder(settings: TrainingSettings) -> Path | None:
         return find_model(model.svd, download=False)
     if model.base is None:
         return None
-    folder = find_model(model.base, download=False)
+    folder = find_model(model.base, stage=settings.stage, download=False)
     return stage_folder(folder, settings.stage) or folder
 
 
@@ -220,9 +221,10 @@ def _depth(settings: TrainingSettings) -> int:
     if not computes_depth(settings) or settings.data.workers:
         return 0
     try:
-        config = AutoConfig.from_pretrained(settings.model.depth_model, local_files_only=True)
+        name, revision = hub_place(settings.model.depth_model or "")
+        config = AutoConfig.from_pretrained(name, revision=revision, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):
-            return _bytes_of(AutoModelForDepthEstimation.from_config(config))
+            return _bytes_of(AutoModelForDepthEstimation.from_config(config, trust_remote_code=False))
     except (OSError, ValueError):
         return 0
 

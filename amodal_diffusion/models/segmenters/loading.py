@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import Any, cast
 
 import torch
 import transformers
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 
+from amodal_diffusion.models.hub_ids import MAIN, HubId, NotDownloadedError
 from amodal_diffusion.models.segmenters.preprocessing import Preprocessing
 from amodal_diffusion.models.segmenters.protocol import Segmenter
 from amodal_diffusion.models.segmenters.sam2 import Sam2Segmenter
@@ -38,7 +36,8 @@ def load_segmenter(name: str, *, device: str = "auto", dtype: str = "auto") -> S
     """Load a segmenter.
 
     Args:
-        name: of a plug-in (an entry point of the group `PLUGINS`, called with the device), a folder, or a hub id.
+        name: of a plug-in (an entry point of the group `PLUGINS`, called with the device), a folder, or a hub id, also
+            with ``@REVISION``.
         device: torch's name, or ``"auto"``.
         dtype: ``"float32"``, ``"float16"``, ``"bfloat16"``; ``"auto"`` is bfloat16 on cuda, else float32.
 
@@ -55,7 +54,7 @@ def load_segmenter(name: str, *, device: str = "auto", dtype: str = "auto") -> S
     if kind == _SAM3:
         network = load_network("Sam3VideoModel", folder, device=where, dtype=find_dtype(dtype, where))
         preprocessing = Preprocessing.read(folder, size=network.config.image_size, default=_HALF)
-        return Sam3Segmenter(network, _load("AutoTokenizer", folder), preprocessing)
+        return Sam3Segmenter(network, _load("AutoTokenizer", folder, trust_remote_code=False), preprocessing)
     if kind not in _SAM2:
         raise InputError(
             f"segmenter {name}: is a {kind} model, expected one of {', '.join((*_SAM2, _SAM3))}; others plug in as "
@@ -116,13 +115,14 @@ def _find_folder(name: str) -> Path:
     """Where a checkpoint lies, downloaded if it is a hub id that is not in the local cache yet."""
     if Path(name).is_dir():
         return Path(name)
-    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
+    hub_id = HubId.parse(name)
+    if hub_id is None:
         raise InputError(f"segmenter {name}: no folder, hub id or plug-in of this name; see docs/segmenters.md")
     try:
-        return Path(snapshot_download(name, allow_patterns=_WANTED))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return hub_id.snapshot(_WANTED)
+    except NotDownloadedError as error:
+        wanted = hub_id.repository if hub_id.revision == MAIN else f"{hub_id.repository} --revision {hub_id.revision}"
         raise InputError(
-            f"segmenter {name}: no such folder, and it cannot be downloaded ({reason}); where there is a network, "
-            f"`hf download {name} --local-dir FOLDER`, then --segmenter FOLDER"
+            f"segmenter {name}: no such folder, and it cannot be downloaded ({error}); where there is a network, "
+            f"`hf download {wanted} --local-dir FOLDER`, then --segmenter FOLDER"
         ) from error
