@@ -24,6 +24,14 @@ class InputError(ValueError):
     """Something given from outside is wrong; the message names it, what was expected, what came, what to do."""
 
 
+def one_line(error: InputError | OSError) -> str:
+    """What a user is told of an error: one line, which begins with the file if the system refused one."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror or type(error).__name__}"
+    return " ".join(text.split())
+
+
 @dataclass(frozen=True)
 class VideoClip:
     """A clip and the mask of what can be seen of one object in it.

@@ -19,7 +19,7 @@ from amodal_diffusion.app.guard import COOKIE
 from amodal_diffusion.app.materials import Example
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
 from amodal_diffusion.io.prompts import Point
-from amodal_diffusion.types import InputError
+from amodal_diffusion.types import InputError, one_line
 
 Update = Any  # what Gradio takes as the new state of a part
 _PROGRESS = gr.Progress()  # as a default value, which is how Gradio finds it
@@ -146,13 +146,13 @@ class Handlers:
 
     @contextmanager
     def _session(self, request: gr.Request) -> Iterator[Session]:
-        """The page's session. An InputError becomes one line on the page, without the names of the server's folders."""
+        """The page's session. An error becomes one line on the page, without the names of the server's folders."""
         session = self._sessions.get(*_identity(request))
         try:
             yield session
-        except InputError as error:
+        except (InputError, OSError) as error:
             folders = re.escape(str(self._sessions.root)) + r"/(?:[^\s:/]+/)*"
-            raise gr.Error(re.sub(folders, "", str(error)), duration=20, print_exception=False) from error
+            raise gr.Error(re.sub(folders, "", one_line(error)), duration=20, print_exception=False) from error
 
     def _fresh(self, session: Session) -> list[Update]:
         """The parts of step 2 for a new clip."""

@@ -20,7 +20,7 @@ from amodal_diffusion.data.occluders import Occlusion
 from amodal_diffusion.models.libraries import quieten_libraries
 from amodal_diffusion.training.checkpoints import Progress
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.types import InputError, UInt8Array
+from amodal_diffusion.types import InputError, UInt8Array, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -162,11 +162,11 @@ def log_to_terminal() -> None:
     logging.getLogger("accelerate").setLevel(logging.WARNING)
 
 
-def refuse(error: InputError) -> int:
+def refuse(error: InputError | OSError) -> int:
     """Print an error as one line on stderr.
 
     Returns:
         the program's exit status, 2.
     """
-    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    sys.stderr.write(f"error: {one_line(error)}\n")
     return REFUSED

@@ -64,13 +64,13 @@ def precompute_main(args: Sequence[str]) -> int:
         damaged; 2 after one line ``error: ...``.
     """
     log_to_terminal()
-    settings = parse_settings(PrecomputeSettings, args, description="Encode a run's clips once, before it.")
-    if settings.dry_run:
-        sys.stdout.write(dump_settings(settings))
-        return 0
     try:
+        settings = parse_settings(PrecomputeSettings, args, description="Encode a run's clips once, before it.")
+        if settings.dry_run:
+            sys.stdout.write(dump_settings(settings))
+            return 0
         return 0 if precompute(settings) else 1
-    except InputError as error:
+    except (InputError, OSError) as error:
         return refuse(error)
 
 

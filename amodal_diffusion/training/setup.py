@@ -42,7 +42,7 @@ def exit_status(program: Callable[[], TrainingResult | None]) -> int:
     log_to_terminal()
     try:
         result = program()
-    except InputError as error:
+    except (InputError, OSError) as error:
         return refuse(error)
     return TERMINATED_STATUS if result is not None and result.terminated else 0
 
