@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -18,7 +19,13 @@ CASES = 84  # every command with every kind of fault, twice
 @pytest.mark.skipif(sys.platform != "linux", reason="the faults are made with features of Linux")
 def test_seeded_faults_lose_nothing(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks/faults.py"), "--cases", str(CASES), "--seed", "1"]
-    done = subprocess.run([*command, "--work", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, "--work", str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.stdout.splitlines()[-1:] == [f"{CASES} faults, 0 losses"], done.stdout + done.stderr
     assert done.returncode == 0
     rows = re.findall(r"^\| ([^|]+) \| (\d+) \|", done.stdout, re.MULTILINE)
