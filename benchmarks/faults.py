@@ -291,8 +291,8 @@ def judge(case: Case, usual: Undisturbed, damaged: Path | None, ends: Sequence[E
 
 
 def has_checksum(path: Path) -> bool:
-    """Whether damage to a file can be noticed: PNG has checksums; checkpoints and caches have digests."""
-    return path.suffix == ".png" or "checkpoints" in path.parts or "cache" in path.parts
+    """Whether damage to a file can be noticed: PNG has checksums; models, checkpoints and caches have digests."""
+    return path.suffix == ".png" or not {"checkpoints", "cache", "models"}.isdisjoint(path.parts)
 
 
 def _clean(case: Case, base: Path) -> Files:
