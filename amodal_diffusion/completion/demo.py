@@ -1,4 +1,4 @@
-"""The work of `demo`: complete a generated clip, and compare it and the baselines with the ground truth."""
+"""What `demo` does: complete a generated clip, and compare the result and the baselines with the ground truth."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class Demo:
 
 
 def run_demo(demo: Demo) -> str:
-    """Complete the scene; its frames, masks and depth lie in ``DIR-scene`` beside the results, as an example of input.
+    """Generate a scene, write its frames, masks and depth to ``DIR-scene``, and complete it into ``DIR``.
 
     Args:
-        demo: which scene, with which model, and where.
+        demo: the options of the command.
 
     Returns:
-        a table of IoU with the truth, and where the files are.
+        a table of IoU with the ground truth, and the paths of the files.
 
     Raises:
         InputError: if an option is wrong, the model cannot be loaded, or something is in the way.
@@ -88,7 +88,7 @@ def _write_sheet(track: MaskTarget, folder: Path) -> None:
 
 
 def _compare(track: MaskTarget, result: AmodalResult, model: str) -> str:
-    """A table of IoU with the truth, of the amodal mask and of its hidden part, for the baselines and the model."""
+    """A table of IoU with the ground truth, whole and hidden part, of the baselines and the model."""
     from amodal_diffusion.evaluation.methods import BASELINES, build_methods
     from amodal_diffusion.metrics import score_track
 

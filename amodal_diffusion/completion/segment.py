@@ -1,4 +1,4 @@
-"""The work of `segment`: a clip and clicks in, a folder of masks out that is complete or absent."""
+"""What `segment` does: a clip and prompts in, a folder of masks out, whole or absent."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class SegmentRequest:
 
     Attributes:
         clip: a video file, a folder of pictures, or one picture
-        out: a folder of PNG for each object, complete or absent
+        out: folder of the masks, with one folder of PNGs per object; whole or absent
         device: auto, cpu, cuda, cuda:1, mps
         dtype: auto, float32, float16, bfloat16
         overwrite: replace earlier results of this program in MASKS
-        allow_truncated: go on with what decodes of a damaged video
+        allow_truncated: use the frames of a damaged video that can be decoded
         quiet: no progress bars
     """
 
@@ -37,17 +37,17 @@ class SegmentRequest:
 
 
 def write_segmentation(request: SegmentRequest, clicks: Clicks) -> Path:
-    """Segment the clicked objects and write a folder of masks for each.
+    """Segment the objects that the prompts name and write a folder of masks for each.
 
     Args:
         request: the clip and the folder.
-        clicks: clicks, boxes or texts, and the segmenter.
+        clicks: the prompts and the name of the segmenter.
 
     Returns:
         the folder.
 
     Raises:
-        InputError: if an input is wrong, or a click selects nothing.
+        InputError: if an input is wrong, or a prompt selects nothing.
     """
     if request.clip.is_dir() and request.out.resolve().is_relative_to(request.clip.resolve()):
         raise InputError(f"out: {request.out}: lies in {request.clip}, which is input; choose another folder")

@@ -1,4 +1,4 @@
-"""From clicks to mask files: the work of `segment`, and the first step of `complete` where it is given clicks."""
+"""Segment objects from clicks, boxes or texts: what `segment` does, and the first step of `complete` with prompts."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _ENTRY = re.compile(r"(?:(?P<name>[^:@]*):)?(?P<numbers>[^:@]*)(?:@(?P<frame>\d+
 def read_prompts(
     point: Sequence[str], negative_point: Sequence[str], box: Sequence[str], text: Sequence[str]
 ) -> Prompts | None:
-    """Read clicks, boxes and texts as they are written on the command line.
+    """Parse the prompts of a command line.
 
     Args:
         point: ``[ID:]X,Y@FRAME`` on the object.
         negative_point: ``[ID:]X,Y@FRAME`` not on the object.
         box: ``[ID:]X0,Y0,X1,Y1@FRAME``.
-        text: what to find.
+        text: names of things to find, such as ``red car``.
 
     Returns:
         None if there are none.
@@ -60,7 +60,7 @@ def read_prompts(
 
 
 def check_prompts(prompts: Prompts | None, segmenter: str | None, clip: ClipReader) -> Prompts:
-    """Check clicks against a clip before any network is loaded.
+    """Check prompts against a clip, before any network is loaded.
 
     Args:
         prompts: clicks, boxes or texts; None where there are none.
@@ -104,7 +104,7 @@ def _read(option: str, value: str, form: str, *, count: int) -> tuple[str, list[
 
 RECORD = "segmentation.json"
 MODAL_MASKS = "objects/{name}/modal_masks"
-"""Where results keep the masks that clicks made."""
+"""Where a result keeps the modal masks that prompts made."""
 _STEP = "segmentation"
 
 
@@ -115,7 +115,7 @@ def open_segmenter(name: str, *, device: str, dtype: str, quiet: bool) -> Segmen
         name: a plug-in, a folder or a hub id.
         device: ``"auto"`` or torch's name.
         dtype: ``"auto"`` or torch's name.
-        quiet: suppress progress bars of libraries too.
+        quiet: also hide the progress bars of libraries.
 
     Raises:
         InputError: if it cannot be loaded.
@@ -135,13 +135,13 @@ def segment_clip(
     place: str = "{name}",
     quiet: bool,
 ) -> tuple[MaskTrack, ...]:
-    """Segment objects and write their masks as 0/255 PNG; masks that an earlier run has finished are kept.
+    """Segment objects and write their masks as 0/255 PNG; masks that an earlier run finished are kept.
 
     Args:
         clip: the frames.
         prompts: clicks, boxes or texts.
-        segmenter: returns the segmenter; called only if masks are missing.
-        out: an opened folder.
+        segmenter: loads the segmenter; called only if masks are missing.
+        out: the opened result folder.
         place: subfolder of an object's masks, with ``{name}`` for the object.
         quiet: show no progress bar.
 

@@ -64,12 +64,12 @@ class TaskBatch:
 
 
 @dataclass(frozen=True)
-class Look:
-    """How the network sees one frame of a file.
+class FrameView:
+    """One frame on disk, and the part of it that the network sees.
 
     Attributes:
-        file: of the frame.
-        geometry: from the frame to the network's size.
+        file: the picture.
+        geometry: maps the frame to the network's size.
         read: reads the frame, uint8 ``[H, W, 3]``.
     """
 
@@ -81,17 +81,17 @@ class Look:
 class ClipDepth(Protocol):
     """Estimates the depth of a clip's frames at the network's size."""
 
-    def __call__(self, looks: Sequence[Look]) -> FloatArray:
+    def __call__(self, views: Sequence[FrameView]) -> FloatArray:
         """Depth of any scale, nearer is larger, float32 ``[F, h, w]``."""
         ...
 
 
 @dataclass(frozen=True)
 class ClipPreprocessing:
-    """What a stage makes of a clip.
+    """Turns a clip into the inputs and the target of one stage.
 
     Attributes:
-        stage: which stage.
+        stage: the stage that is trained.
         config: geometry and temporal mask prior; its height, width and window are those of training.
         depth: estimates the depth of clips that come without, in stage 1; None leaves them without.
     """
@@ -149,7 +149,7 @@ class ClipPreprocessing:
         if self.stage == "amodal_segmentation":
             modal, guide = preprocess_segmentation(frames, self.config)
             if guide is None and self.depth is not None and sample.files:
-                guide = depth_to_unit(self.depth(self.looks(sample)))
+                guide = depth_to_unit(self.depth(self.frame_views(sample)))
             target = [preprocess_mask(mask, part) for mask, part in zip(sample.amodal, geometries, strict=True)]
         else:
             if sample.whole_rgb is None:
@@ -164,20 +164,20 @@ class ClipPreprocessing:
             guide_present=torch.tensor([guide is not None]),
         )
 
-    def looks(self, sample: AmodalSample) -> list[Look]:
-        """How the network sees the frames of a clip of files, without reading them."""
+    def frame_views(self, sample: AmodalSample) -> list[FrameView]:
+        """The frames of a clip on disk, framed as the network sees them; nothing is read yet."""
         size = (sample.modal.shape[1], sample.modal.shape[2])
         centers = crop_centers(sample.modal) if self.config.fit == "crop" else [None] * len(sample.modal)
         return [
-            Look(file, frame_geometry(self.config, size, center), partial(read_frame, file, size))
+            FrameView(file, frame_geometry(self.config, size, center), partial(read_frame, file, size))
             for file, center in zip(_present(sample), centers, strict=True)
         ]
 
-    def whole_looks(self, sample: AmodalSample) -> list[Look]:
-        """The whole frames of a clip of files at the network's size, for the depth of clips that are completed."""
+    def whole_frame_views(self, sample: AmodalSample) -> list[FrameView]:
+        """The whole frames of a clip on disk, stretched to the network's size: stage 2 estimates depth on them."""
         size = (sample.modal.shape[1], sample.modal.shape[2])
         whole = Stretch(size, (self.config.height, self.config.width))
-        return [Look(file, whole, partial(read_frame, file, size)) for file in _present(sample)]
+        return [FrameView(file, whole, partial(read_frame, file, size)) for file in _present(sample)]
 
 
 def _present(sample: AmodalSample) -> tuple[Path, ...]:
@@ -229,9 +229,9 @@ class TaskClips(Dataset[TaskBatch]):
         depth = self.preprocess.depth
         if depth is None or not sample.files or sample.depth is not None:
             return sample
-        looks = self.preprocess.whole_looks(sample)
-        maps = torch.from_numpy(depth(looks))[:, None]  # [F, 1, h, w]
-        return replace(sample, depth=looks[0].geometry.invert(maps, outside=0.0)[:, 0].numpy())
+        views = self.preprocess.whole_frame_views(sample)
+        maps = torch.from_numpy(depth(views))[:, None]  # [F, 1, h, w]
+        return replace(sample, depth=views[0].geometry.invert(maps, outside=0.0)[:, 0].numpy())
 
     def draw(self, index: int, *, generator: torch.Generator) -> TaskBatch:
         """One clip; where occluders are put before its object, they are drawn from the generator."""
@@ -264,7 +264,7 @@ def training_clips(settings: TrainingSettings, *, depth: ClipDepth | None = None
 def validation_clips(
     settings: TrainingSettings, *, depth: ClipDepth | None = None, depthless: bool = False
 ) -> TaskClips:
-    """What a run's validation looks at: tracks of its annotation file, or the first scenes; none is corrupted.
+    """The clips of a run's validation: tracks of its annotation file, or the first scenes; none is corrupted.
 
     Args:
         settings: name the data, the stage and the number of clips.

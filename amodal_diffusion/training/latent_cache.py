@@ -15,7 +15,7 @@ from amodal_diffusion.models.depth import DepthEstimator
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.latents import Autoencoder, encode_video
 from amodal_diffusion.models.weights import fingerprint
-from amodal_diffusion.training.dataset import Look
+from amodal_diffusion.training.dataset import FrameView
 from amodal_diffusion.training.settings import Precision, TrainingSettings
 from amodal_diffusion.types import FloatArray
 
@@ -88,21 +88,21 @@ class FrameDepth:
         self._estimator = estimator
         self._made_by = {} if storage is None else {"network": estimator.fingerprint()}
 
-    def __call__(self, looks: Sequence[Look]) -> FloatArray:
+    def __call__(self, views: Sequence[FrameView]) -> FloatArray:
         """Depth of a clip, any scale, nearer is larger, float32 ``[F, h, w]``."""
         storage = self.storage
         if storage is None:
-            return np.stack([self._make(look).numpy() for look in looks])
-        return np.stack([storage.get(self.entry(look)).numpy() for look in looks])
+            return np.stack([self._make(view).numpy() for view in views])
+        return np.stack([storage.get(self.entry(view)).numpy() for view in views])
 
-    def entry(self, look: Look) -> Entry:
+    def entry(self, view: FrameView) -> Entry:
         """Depth ``[h, w]`` of a frame; its content is the file's bytes, so that it need not be decoded to be found."""
-        key = content_key("depth", self._made_by, look.file.read_bytes(), repr(look.geometry).encode())
-        return Entry(key, lambda: self._make(look))
+        key = content_key("depth", self._made_by, view.file.read_bytes(), repr(view.geometry).encode())
+        return Entry(key, lambda: self._make(view))
 
-    def _make(self, look: Look) -> Tensor:
-        depth = torch.from_numpy(self._estimator(look.read()[None]))  # [1, H, W]
-        return look.geometry.apply(depth[:, None], "edge")[0, 0]
+    def _make(self, view: FrameView) -> Tensor:
+        depth = torch.from_numpy(self._estimator(view.read()[None]))  # [1, H, W]
+        return view.geometry.apply(depth[:, None], "edge")[0, 0]
 
 
 def computes_depth(settings: TrainingSettings) -> bool:

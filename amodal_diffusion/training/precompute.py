@@ -236,8 +236,8 @@ class Tracks:
             yield self._latents.latents_entry(clip.amodal[0])
             yield self._latents.tokens_entry(clip.modal[0])
         if self._depth is not None:
-            for look in part.preprocess.looks(sample) if trained else part.preprocess.whole_looks(sample):
-                yield self._depth.entry(look)
+            for view in part.preprocess.frame_views(sample) if trained else part.preprocess.whole_frame_views(sample):
+                yield self._depth.entry(view)
 
     def _occluded(self, part: TaskClips, samples: OccludedTracks, index: int) -> Iterator[Entry]:
         """What is visible changes each time; the whole object stays the same."""
