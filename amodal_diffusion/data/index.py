@@ -12,7 +12,8 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from codecs import BOM_UTF8
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,8 +23,10 @@ from filelock import FileLock
 
 from amodal_diffusion.data.records import TrackRecord, parse_record
 from amodal_diffusion.io.atomic import destination_of, replacing_file
+from amodal_diffusion.io.coco import count_slivers
 from amodal_diffusion.types import InputError
 
+_MASK_KEYS = ("segmentation", "segmentations", "visible_mask", "visible_masks", "i_segm", "a_segm", "inmodal_seg")
 SUFFIX = ".index"
 _FORMAT = "1"
 _PAGE_BYTES = 32_768  # a track of 25 frames at 800 x 1280 has about 50 kB
@@ -250,8 +253,9 @@ def _open_json(path: Path, start: str) -> Iterator[HashedFile]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     with file:
-        first = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1].decode("latin-1")
-        file.seek(0)
+        head = file.read(4096)
+        first = head.removeprefix(BOM_UTF8).lstrip()[:1].decode("latin-1")
+        file.seek(len(BOM_UTF8) if head.startswith(BOM_UTF8) else 0)
         if first != start:
             raise InputError(f"{path}: expected JSON that is {kinds[start]}, got {kinds.get(first, 'something else')}")
         yield HashedFile(file)
@@ -268,8 +272,22 @@ def parse_entries(file: HashedFile, path: Path, prefix: str) -> Iterator[Any]:
     Raises:
         InputError: if the file is not valid JSON.
     """
+    slivers = 0
     try:
-        yield from ijson.items(file, prefix, use_float=True)
+        for entry in ijson.items(file, prefix, use_float=True):
+            slivers += _count_slivers(entry)
+            yield entry
     except ijson.JSONError as error:
         reason = (error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error)).strip()
         raise InputError(f"{path}: expected JSON in UTF-8, got something else ({reason.splitlines()[0]})") from error
+    if slivers:
+        logger.warning("%s: %d polygons of fewer than three points are left out", path, slivers)
+
+
+def _count_slivers(entry: object) -> int:
+    """How many polygons without area the masks of an entry have."""
+    if not isinstance(entry, Mapping):
+        return 0
+    regions = entry.get("regions")
+    inner = sum(map(_count_slivers, regions)) if isinstance(regions, list) else 0
+    return inner + sum(count_slivers(entry.get(key)) for key in _MASK_KEYS)

@@ -23,7 +23,7 @@ from amodal_diffusion.io.coco import read_coco_mask
 from amodal_diffusion.io.images import natural_key
 from amodal_diffusion.types import InputError
 
-OBJECT_KEYS = ("obj_id", "track_id", "instance_id")
+OBJECT_KEYS = ("obj_id", "track_id", "object_id", "instance_id", "tracking_id")
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,9 @@ def _video_track(entry: object, videos: Mapping[object, _Video], keys: JsonKeys,
             raise InputError(f"{where}: {key}: expected a list of {len(video.names)} masks, one per frame, or null")
         return [_mask(value, video.size, f"{where}: {key}: {frame}") for frame, value in enumerate(values)]
 
-    object_key = _key(entry, keys.object, (*OBJECT_KEYS, "id"), "object", where)
     return VideoObject(
         name=where,
-        obj_id=_whole(entry, object_key, where),
+        obj_id=_object_number(entry, keys.object, (*OBJECT_KEYS, "id"), where),
         category_id=_whole(entry, "category_id", where),
         size=video.size,
         image_ids=video.image_ids,
@@ -192,7 +191,7 @@ def _row(
         _key(entry, keys.amodal, ("segmentation",), "amodal", where),
     )
     modal, amodal = (json.dumps(_mask(entry[name], size, f"{where}: {name}")) for name in names)
-    number = _whole(entry, _key(entry, keys.object, OBJECT_KEYS, "object", where), where)
+    number = _object_number(entry, keys.object, OBJECT_KEYS, where)
     return spot.video, number, spot.position, _whole(entry, "category_id", where), modal, amodal
 
 
@@ -235,6 +234,14 @@ def _key(entry: Mapping[str, Any], given: str | None, usual: Sequence[str], what
             f"{where}: expected {' or '.join(wanted)}, got the keys {', '.join(entry)}; name the right one as --{what}"
         )
     return found
+
+
+def _object_number(entry: Mapping[str, Any], given: str | None, usual: Sequence[str], where: str) -> int:
+    """Number of an annotation's object; CVAT writes it among the annotation's ``attributes``."""
+    attributes = entry.get("attributes")
+    if isinstance(attributes, Mapping) and any(key in attributes for key in ([given] if given else OBJECT_KEYS)):
+        entry = {**attributes, **entry}
+    return _whole(entry, _key(entry, given, usual, "object", where), where)
 
 
 def _whole(entry: Mapping[str, Any], key: str, where: str) -> int:

@@ -1,10 +1,9 @@
-"""Masks as COCO-like files give them: compressed or plain run lengths, or polygons."""
+"""Masks in the forms of COCO (run lengths, polygons), and COCO and YouTube-VIS files that are written."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco
 
-from amodal_diffusion.frames.masks import Rle, check_rle, decode_rle, encode_rle, merge_rle, rle_area, rle_box
-from amodal_diffusion.io.images import natural_key
+from amodal_diffusion.frames.masks import Rle, check_rle, decode_rle, encode_rle, rle_area, rle_box
 from amodal_diffusion.types import BoolArray, InputError
+
+_SMALLEST_POLYGON = 6  # numbers, two a point
 
 
 def read_coco_mask(value: object, height: int, width: int) -> Rle | None:
@@ -23,7 +23,7 @@ def read_coco_mask(value: object, height: int, width: int) -> Rle | None:
 
     Args:
         value: ``{size, counts}`` with counts as text or as a list of runs, a list of polygons ``[x1, y1, x2, y2, ...]``
-            whose union is meant, or None.
+            whose union is meant, or None. Polygons of fewer than three points have no area and are left out.
         height: pixels of the frame.
         width: pixels of the frame.
 
@@ -38,8 +38,20 @@ def read_coco_mask(value: object, height: int, width: int) -> Rle | None:
     if isinstance(value, dict):
         return _from_runs(value, height, width)
     if isinstance(value, list) and all(map(_is_polygon, value)):
-        return _packed(coco.merge(coco.frPyObjects(value, height, width)))
+        pieces = [piece for piece in value if len(piece) >= _SMALLEST_POLYGON]
+        return _packed(coco.merge(coco.frPyObjects(pieces, height, width))) if pieces else None
     raise InputError(f"expected run lengths {{size: [H, W], counts}} or polygons [[x1, y1, ...]], got {value!r:.60}")
+
+
+def count_slivers(value: object) -> int:
+    """Count the polygons of fewer than three points in a mask or a list of masks; reading leaves them out."""
+    count = 0
+    for piece in value if isinstance(value, list) else ():
+        if _is_polygon(piece):
+            count += len(piece) < _SMALLEST_POLYGON
+        else:
+            count += count_slivers(piece)
+    return count
 
 
 def decode_coco_mask(value: object, height: int, width: int) -> BoolArray:
@@ -86,133 +98,9 @@ def _packed(coded: dict[str, Any]) -> Rle:
 def _is_polygon(value: object) -> bool:
     return (
         isinstance(value, list)
-        and len(value) >= 6
         and len(value) % 2 == 0
         and all(isinstance(number, int | float) and math.isfinite(number) for number in value)
     )
-
-
-Entry = Mapping[str, Any]
-Masks = list[Rle | None]
-
-
-@dataclass(frozen=True)
-class AnnotatedMasks:
-    """What a file holds.
-
-    Attributes:
-        height: pixels.
-        width: pixels.
-        num_frames: of the clip.
-        objects: by name, a mask a frame; None where the object is not seen.
-    """
-
-    height: int
-    width: int
-    num_frames: int
-    objects: dict[str, Masks]
-
-
-def read_annotated_masks(path: Path, *, what: str, single: str) -> AnnotatedMasks:
-    """Read a file of one clip.
-
-    Args:
-        path: YouTube-VIS has ``videos``, and an annotation for each object; COCO has ``images``, and an annotation for
-            each object and frame, with ``track_id`` where a frame has several. Frames are in the order of their names.
-        what: name of the argument for messages.
-        single: name of the object where nothing tells annotations of different objects apart.
-
-    Raises:
-        InputError: if it is no such file, or of several clips, or a mask in it is damaged.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{what}: {path}: cannot be read as JSON ({error})") from error
-    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
-        raise InputError(f"{what}: {path}: expected a COCO or YouTube-VIS file with annotations, got neither")
-    try:
-        read = _youtube_vis if content.get("videos") and not content.get("images") else _coco
-        found = read(content, single)
-    except InputError as error:
-        raise InputError(f"{what}: {path}: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        missing = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise InputError(f"{what}: {path}: not as COCO or YouTube-VIS files are: {missing}") from error
-    if not found.objects:
-        raise InputError(f"{what}: {path}: holds no annotation of an object")
-    names = sorted(found.objects, key=natural_key)
-    return AnnotatedMasks(
-        found.height, found.width, found.num_frames, {name: found.objects[name] for name in names}
-    )  # fmt: skip
-
-
-def _youtube_vis(content: Entry, _: str) -> AnnotatedMasks:
-    videos = content["videos"]
-    if len(videos) != 1:
-        raise InputError(f"holds {len(videos)} videos; give a file of the clip alone")
-    height, width = int(videos[0]["height"]), int(videos[0]["width"])
-    frames = int(videos[0]["length"]) if "length" in videos[0] else len(videos[0]["file_names"])
-    objects: dict[str, Masks] = {}
-    for entry in content["annotations"]:
-        masks = entry["segmentations"]
-        if len(masks) != frames:
-            raise InputError(f"annotation {entry['id']}: {len(masks)} masks for {frames} frames")
-        name = _name(entry) or str(entry["id"])
-        read = [_mask(mask, height, width, entry) for mask in masks]
-        objects[name] = [_union(old, new) for old, new in zip(objects[name], read, strict=True)] if (
-            name in objects
-        ) else read  # fmt: skip
-    return AnnotatedMasks(height, width, frames, objects)
-
-
-def _coco(content: Entry, single: str) -> AnnotatedMasks:
-    images = content["images"]
-    sizes = {(int(image["height"]), int(image["width"])) for image in images}
-    clips = {image.get("video_id") for image in images}
-    if len(sizes) != 1 or len(clips) != 1:
-        raise InputError(
-            f"holds {len(images)} images of {len(sizes)} sizes and {len(clips)} videos; give a file of the clip alone"
-        )
-    height, width = sizes.pop()
-    ordered = sorted(images, key=lambda image: (natural_key(str(image.get("file_name", ""))), image["id"]))
-    place = {image["id"]: index for index, image in enumerate(ordered)}
-    entries: Sequence[Entry] = content["annotations"]
-    named = any(_name(entry) for entry in entries)
-    if not named and len(images) > 1 and max(Counter(entry["image_id"] for entry in entries).values(), default=0) > 1:
-        raise InputError("a frame has several annotations; expected a track_id in each, which tells objects apart")
-    objects: dict[str, Masks] = {}
-    for entry in entries:
-        if entry["image_id"] not in place:
-            raise InputError(f"annotation {entry['id']}: no image {entry['image_id']}")
-        name = _name(entry) if named else single if len(images) > 1 or len(entries) == 1 else str(entry["id"])
-        if name is None:
-            raise InputError(f"annotation {entry['id']}: expected a track_id, as others have one")
-        masks = objects.setdefault(name, [None] * len(images))
-        index = place[entry["image_id"]]
-        masks[index] = _union(masks[index], _mask(entry["segmentation"], height, width, entry))
-    return AnnotatedMasks(height, width, len(images), objects)
-
-
-def _name(entry: Entry) -> str | None:
-    """Name of an annotation's object: as this package writes it, or else the number of the track."""
-    name = entry.get("name", entry.get("track_id", entry.get("instance_id")))
-    return None if name is None else str(name)
-
-
-def _mask(value: object, height: int, width: int, entry: Entry) -> Rle | None:
-    try:
-        rle = read_coco_mask(value, height, width)
-        if rle is not None:
-            check_rle(rle)
-    except InputError as error:
-        raise InputError(f"annotation {entry['id']}: {error}") from error
-    return rle
-
-
-def _union(first: Rle | None, second: Rle | None) -> Rle | None:
-    """An object in several pieces has several annotations in one frame."""
-    return merge_rle(first, second) if first and second else first or second
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from amodal_diffusion.frames.masks import Rle, decode_rle, rle_area
-from amodal_diffusion.io.coco import read_annotated_masks
+from amodal_diffusion.io.annotations import read_annotated_masks
 from amodal_diffusion.io.images import (
     SUFFIXES,
     IntegerPicture,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from amodal_diffusion.frames.masks import decode_rle, encode_rle
-from amodal_diffusion.io.coco import read_coco_mask
+from amodal_diffusion.io.coco import count_slivers, decode_coco_mask, read_coco_mask
 from amodal_diffusion.types import InputError
 
 MASK = np.zeros((6, 8), dtype=np.bool_)
@@ -33,7 +33,7 @@ def test_nothing_is_none() -> None:
     ("value", "message"),
     [
         ("mask", "expected run lengths"),
-        ([[1, 2, 3, 4]], "expected run lengths"),
+        ([[1, 2, 3, 4, 5]], "expected run lengths"),
         ([[1, 2, 3, 4, 5, float("nan")]], "expected run lengths"),
         ({"size": [8, 6], "counts": "0"}, r"expected run lengths of size \[6, 8\] as the frame's, got \[8, 6\]"),
         ({"size": [6, 8], "counts": None}, "expected counts that are text or a list of runs"),
@@ -44,3 +44,12 @@ def test_nothing_is_none() -> None:
 def test_what_is_no_mask_is_refused(value: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_coco_mask(value, 6, 8)
+
+
+def test_polygons_without_area_are_left_out_and_counted() -> None:
+    square = [1, 1, 5, 1, 5, 4, 1, 4]
+    pieces = [square, [2, 3, 2, 3], [], [6, 2]]
+    np.testing.assert_array_equal(decode_coco_mask(pieces, 6, 8), decode_coco_mask([square], 6, 8))
+    assert read_coco_mask([[]], 6, 8) is None
+    assert not decode_coco_mask([[1, 2, 3, 4]], 6, 8).any()
+    assert (count_slivers(pieces), count_slivers([pieces, None, [[]]]), count_slivers([1, 2, 3, 4])) == (3, 4, 0)
