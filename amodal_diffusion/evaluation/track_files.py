@@ -13,7 +13,7 @@ from PIL import Image
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.frames.masks import cut_out_on_white
 from amodal_diffusion.io.images import list_pictures, read_integers, read_rgba
-from amodal_diffusion.types import AmodalResult, InputError, UInt8Array
+from amodal_diffusion.types import AmodalResult, InputError
 
 
 @dataclass(frozen=True)

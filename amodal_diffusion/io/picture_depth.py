@@ -6,21 +6,22 @@ Pillow reads 16-bit color as 8 bit and floating-point color not at all: PyAV rea
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import numpy.typing as npt
 import tifffile
-from av import Packet, VideoFrame
+from av import Packet
 from PIL import Image
 
 from amodal_diffusion.io.picture_formats import check_png, check_size, decoding
 from amodal_diffusion.types import InputError, UInt8Array
 
-Values = npt.NDArray[np.generic]
+Values = npt.NDArray[np.unsignedinteger[Any] | np.floating[Any]]
 _GRAY, _RGB, _CMYK = "L", "RGB", "CMYK"
 _MODES = {0: _GRAY, 1: _GRAY, 2: _RGB, 5: _CMYK}  # Pillow's, of TIFF's photometric interpretations
 _WHITE_IS_ZERO = 0
@@ -96,7 +97,7 @@ class WhitePoint:
             a picture of the frame's mode.
         """
         # 65535 * 255 is exact in float32, and white is odd, so that no integer lies in the middle of two.
-        exact = np.float32 if frame.values.dtype.itemsize <= 2 or frame.is_float else np.float64
+        exact: type[Any] = np.float32 if frame.values.dtype.itemsize <= 2 or frame.is_float else np.float64
         scaled = frame.values.astype(exact) * exact(255) / exact(self.of(frame))
         rounded: UInt8Array = np.floor(np.clip(scaled, 0, 255) + exact(0.5)).astype(np.uint8)
         height, width = rounded.shape[:2]
@@ -139,7 +140,7 @@ class DepthSurvey:
         """
         values = frame.values
         if frame.is_float:
-            if not np.isfinite(values).all():  # type: ignore[type-var]
+            if not np.isfinite(values).all():
                 raise InputError(f"{place}: holds NaN or infinity; expected floating-point numbers in 0..1")
             self.largest_float = max(self.largest_float, float(values.max()))
             self.smallest_float = min(self.smallest_float, float(values.min()))
@@ -171,7 +172,7 @@ class DepthSurvey:
                 notices.append(f"{path}: --bit-depth {bits} changes nothing; no picture has 16-bit integers")
             elif self.largest > 2**bits - 1:
                 raise InputError(
-                    f"{path}: --bit-depth {bits}: expected values up to {2**bits - 1}, got {self.largest}; give more bits"
+                    f"{path}: --bit-depth {bits}: expected values up to {2**bits - 1}, got {self.largest}; give more"
                 )
             return WhitePoint(bits), notices
         low = self.significant is not None and self.significant < 16 and self.largest < 2**self.significant
@@ -192,14 +193,10 @@ class DepthSurvey:
             )
         if self.above:
             share = self.above / self.pixels
-            return [
-                f"{path}: floating-point values above 1 are clipped ({share:.2%}, the largest is "
-                f"{self.largest_float:.6g})"
-            ]
+            largest = f"{share:.2%}, the largest is {self.largest_float:.6g}"
+            return [f"{path}: floating-point values above 1 are clipped ({largest})"]
         if self.smallest_float < 0:
-            return [
-                f"{path}: floating-point values below 0 are clipped (the smallest is {self.smallest_float:.6g})",
-            ]
+            return [f"{path}: floating-point values below 0 are clipped (the smallest is {self.smallest_float:.6g})"]
         return []
 
 
@@ -282,21 +279,22 @@ def _check_stack(file: tifffile.TiffFile, count: int, path: Path) -> None:
     channels, pictures = int(about.get("channels", 1)), int(about.get("images", count))
     if channels > 1 or pictures > count:
         raise InputError(
-            f"{path}: an ImageJ stack of {pictures} pictures in {count} pages and {channels} channels; expected a page a "
-            "frame: save it as RGB in a plain multi-page TIFF"
+            f"{path}: an ImageJ stack of {pictures} pictures in {count} pages and {channels} channels; expected a page "
+            "a frame: save it as RGB in a plain multi-page TIFF"
         )
 
 
 def _read_page(page: tifffile.TiffPage, number: int, path: Path) -> DeepFrame | None:
     """Read a page of more than 8 bits."""
     bits = np.max(page.bitspersample)
-    if bits <= 8 and page.sampleformat in (1, 4) or (bits == 12 and page.samplesperpixel == 1):
+    if (bits <= 8 and page.sampleformat in (1, 4)) or (bits == 12 and page.samplesperpixel == 1):
         return None
     photometric, dtype = int(page.photometric), page.dtype
     if dtype is None or dtype.kind not in "uf" or photometric not in _MODES:
+        name = getattr(page.photometric, "name", photometric)
         raise InputError(
-            f"{path}: page {number}: {bits}-bit {dtype} values, {getattr(page.photometric, 'name', photometric)}; expected "
-            "unsigned integers or floats in gray, RGB or CMYK; save it as 16-bit PNG"
+            f"{path}: page {number}: {bits}-bit {dtype} values, {name}; "
+            "expected unsigned integers or floats in gray, RGB or CMYK; save it as 16-bit PNG"
         )
     values = _page_values(page, number, path)
     mode, white = _MODES[photometric], 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
@@ -305,8 +303,8 @@ def _read_page(page: tifffile.TiffPage, number: int, path: Path) -> DeepFrame | 
         raise InputError(f"{path}: page {number}: {values.shape[-1]} channels; expected {channels} of {mode}")
     if mode == _GRAY and values.shape[-1] > 2:
         raise InputError(
-            f"{path}: page {number}: {values.shape[-1]} gray channels; expected gray or RGB: save it with the photometric "
-            "interpretation RGB"
+            f"{path}: page {number}: {values.shape[-1]} gray channels; expected gray or RGB: save it with "
+            "the photometric interpretation RGB"
         )
     values = values[..., :channels].astype(np.float32 if dtype.kind == "f" else dtype)
     if photometric == _WHITE_IS_ZERO:
@@ -328,8 +326,8 @@ def _page_values(page: tifffile.TiffPage, number: int, path: Path) -> Values:
         if page.dtype != np.uint16:
             compression = getattr(page.compression, "name", page.compression)
             raise InputError(
-                f"{path}: page {number}: cannot be read with its compression ({compression}); save it with ZIP (Deflate) "
-                "or without compression and predictor"
+                f"{path}: page {number}: cannot be read with its compression ({compression}); save it with ZIP "
+                "(Deflate) and without predictor, or uncompressed"
             ) from error
         return _decoded("tiff", path.read_bytes(), page=number + 1)
     if page.planarconfig == 2 and values.ndim == 3:
@@ -347,16 +345,17 @@ def _without_alpha(values: Values, path: Path) -> DeepFrame:
 
 def _decoded(codec: str, data: bytes, *, page: int = 1) -> Values:
     """Decode one picture with FFmpeg, without any container: uint16 ``[H, W, C]``."""
-    context = av.CodecContext.create(codec, "r")
+    context = av.VideoCodecContext.create(codec, "r")
+    if not isinstance(context, av.VideoCodecContext):
+        raise TypeError(f"{codec} decodes no pictures")
     context.options = {"page": str(page)} if codec == "tiff" else {}
-    frames: Sequence[object] = [*context.decode(Packet(data)), *context.decode(None)]
-    frame = frames[0]
-    if not isinstance(frame, VideoFrame) or frame.is_corrupt or len(frame.planes) != 1:
+    frame = [*context.decode(Packet(data)), *context.decode(None)][0]
+    if frame.is_corrupt or len(frame.planes) != 1:
         raise ValueError("no whole picture")
     channels, plane = len(frame.format.components), frame.planes[0]
     if any(component.bits != 16 for component in frame.format.components):
         raise ValueError(f"expected 16 bits a channel, got {frame.format.name}")
     order = ">u2" if frame.format.is_big_endian else "<u2"
-    rows = np.frombuffer(plane, order).reshape(frame.height, plane.line_size // 2)
+    rows = np.frombuffer(bytes(plane), order).reshape(frame.height, plane.line_size // 2)
     pixels = rows[:, : frame.width * channels].reshape(frame.height, frame.width, channels)
-    return pixels.astype(np.uint16)
+    return np.asarray(pixels, dtype=np.uint16)

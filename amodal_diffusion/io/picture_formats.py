@@ -1,4 +1,4 @@
-"""Which pictures are read: formats by their first bytes, checksums of PNG, sizes, and errors of decoders as one line."""
+"""Which pictures are read: formats by their first bytes, checksums of PNG, sizes, errors of decoders as one line."""
 
 from __future__ import annotations
 

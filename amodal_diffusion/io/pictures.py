@@ -158,8 +158,8 @@ def open_pictures(path: Path, files: Sequence[Path], *, bit_depth: int | None = 
             survey.add(file, len(survey.times) - before, frame)
         if len(files) > 1 and len(survey.times) - before > 1:
             raise InputError(
-                f"{file}: holds {len(survey.times) - before} frames in a folder of pictures, where each is one frame; give "
-                "the file itself as the clip"
+                f"{file}: holds {len(survey.times) - before} frames in a folder of pictures, where each is one frame; "
+                "give the file itself as the clip"
             )
     white, notices = survey.depth.judge(path, bit_depth)
     for notice in (*notices, *survey.color_notices(path)):
