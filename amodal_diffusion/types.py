@@ -181,8 +181,8 @@ def _from_floats(array: npt.NDArray[Any], what: str) -> UInt8Array:
     largest, smallest, above = float(array.max()), float(array.min()), float((array > 1).mean())
     if above > 0.5 or smallest < 0:
         raise InputError(
-            f"{what}: expected floats in 0..1, got {got} with values from {smallest:.6g} to {largest:.6g}; scale them, "
-            "or convert them to uint8"
+            f"{what}: expected uint8, or floats in 0..1, got {got} with values from {smallest:.6g} to {largest:.6g}; "
+            "scale them, or convert them to uint8"
         )
     if above:
         logger.warning("%s: floats above 1 are clipped (%.2f%%, the largest is %.6g)", what, 100 * above, largest)

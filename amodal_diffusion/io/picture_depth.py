@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -18,7 +18,7 @@ import tifffile
 from av import Packet
 from PIL import Image
 
-from amodal_diffusion.io.picture_formats import check_png, check_size, decoding
+from amodal_diffusion.io.picture_formats import check_png, check_size, check_tiff, decoding
 from amodal_diffusion.types import InputError, UInt8Array
 
 Values = npt.NDArray[np.unsignedinteger[Any] | np.floating[Any]]
@@ -257,6 +257,7 @@ def tiff_pages(path: Path) -> Iterator[tuple[int, DeepFrame | None]]:
     Raises:
         InputError: if the file is damaged, or a page cannot be read.
     """
+    check_tiff(path)
     with decoding(path):
         file = tifffile.TiffFile(path)
     with file:
@@ -307,8 +308,6 @@ def _read_page(page: tifffile.TiffPage, number: int, path: Path) -> DeepFrame | 
             "the photometric interpretation RGB"
         )
     values = values[..., :channels].astype(np.float32 if dtype.kind == "f" else dtype)
-    if photometric == _WHITE_IS_ZERO:
-        values = (white - values.astype(np.float64)).astype(values.dtype)
     tags = page.tags
     profile, turned = tags.get("InterColorProfile"), tags.get("Orientation")
     return DeepFrame(
@@ -317,7 +316,7 @@ def _read_page(page: tifffile.TiffPage, number: int, path: Path) -> DeepFrame | 
 
 
 def _page_values(page: tifffile.TiffPage, number: int, path: Path) -> Values:
-    """Values of a page ``[H, W, C]``; PyAV decodes what tifffile needs a further library for (LZW)."""
+    """Values of a page ``[H, W, C]``, 0 is black; PyAV decodes what tifffile needs a further library for (LZW)."""
     try:
         values = page.asarray()
     except (KeyError, ValueError, ImportError) as error:
@@ -329,7 +328,10 @@ def _page_values(page: tifffile.TiffPage, number: int, path: Path) -> Values:
                 f"{path}: page {number}: cannot be read with its compression ({compression}); save it with ZIP "
                 "(Deflate) and without predictor, or uncompressed"
             ) from error
-        return _decoded("tiff", path.read_bytes(), page=number + 1)
+        return _decoded("tiff", _starting_with(page, path.read_bytes()))
+    if int(page.photometric) == _WHITE_IS_ZERO:
+        white = 1 if values.dtype.kind == "f" else np.iinfo(values.dtype).max
+        values = (white - values).astype(values.dtype)
     if page.planarconfig == 2 and values.ndim == 3:
         values = np.moveaxis(values, 0, -1)
     return values[..., None] if values.ndim == 2 else values
@@ -343,12 +345,19 @@ def _without_alpha(values: Values, path: Path) -> DeepFrame:
     return DeepFrame(values[..., :kept], mode, 65535.0)
 
 
-def _decoded(codec: str, data: bytes, *, page: int = 1) -> Values:
+def _starting_with(page: tifffile.TiffPage, data: bytes) -> bytes:
+    """A TIFF whose first page is the given one, as FFmpeg reads no other; it turns inverted gray over itself."""
+    order: Literal["big", "little"] = "big" if data[:2] == b"MM" else "little"
+    if data[2:4] in (b"+\x00", b"\x00+"):
+        raise ValueError("BigTIFF with a compression that needs imagecodecs")
+    return data[:4] + int(page.offset).to_bytes(4, order) + data[8:]
+
+
+def _decoded(codec: str, data: bytes) -> Values:
     """Decode one picture with FFmpeg, without any container: uint16 ``[H, W, C]``."""
     context = av.VideoCodecContext.create(codec, "r")
     if not isinstance(context, av.VideoCodecContext):
         raise TypeError(f"{codec} decodes no pictures")
-    context.options = {"page": str(page)} if codec == "tiff" else {}
     frame = [*context.decode(Packet(data)), *context.decode(None)][0]
     if frame.is_corrupt or len(frame.planes) != 1:
         raise ValueError("no whole picture")

@@ -1,4 +1,4 @@
-"""Which pictures are read: formats by their first bytes, checksums of PNG, sizes, errors of decoders as one line."""
+"""Which pictures are read: formats by their first bytes, whole files, sizes, errors of decoders as one line."""
 
 from __future__ import annotations
 
@@ -177,6 +177,57 @@ def check_png(path: Path) -> bytes | None:
                 significant = content
             if kind == b"IEND":
                 return significant
+
+
+def check_tiff(path: Path) -> None:
+    """Check that the directories of all pages of a TIFF lie in the file.
+
+    Readers take a file that is cut off for one of fewer pages.
+
+    Args:
+        path: a TIFF.
+
+    Raises:
+        InputError: if the file ends early, or the directories go round in a circle.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(16)
+        order = ">" if head[:2] == b"MM" else "<"
+        big = head[2:4] in (b"+\x00", b"\x00+")
+        count, entry, link = ("Q", 20, "Q") if big else ("H", 12, "L")
+        place = _unpack(order + link, head[8:] if big else head[4:])
+        seen: set[int] = set()
+        while place:
+            file.seek(min(place, size))
+            entries = _unpack(order + count, file.read(struct.calcsize(order + count)))
+            file.seek(min(place + struct.calcsize(order + count) + entries * entry, size))
+            after = file.read(struct.calcsize(order + link))
+            if place in seen or len(after) < struct.calcsize(order + link):
+                raise InputError(f"{path}: damaged or unreadable picture (its list of pages is cut off)")
+            seen.add(place)
+            place = _unpack(order + link, after)
+
+
+def check_gif(path: Path) -> str | None:
+    """Look for the end mark of a GIF; without it frames may be missing, and no reader would notice.
+
+    Args:
+        path: a GIF.
+
+    Returns:
+        what the user should know; None where there is an end mark.
+    """
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 256))
+        ends = file.read().rstrip(b"\x00").endswith(b";")
+    return None if ends else f"{path}: the end mark of the GIF is missing; frames at its end may be missing, too"
+
+
+def _unpack(code: str, data: bytes) -> int:
+    """The first number of some bytes; 0 where they are too few."""
+    width = struct.calcsize(code)
+    return int(struct.unpack(code, data[:width])[0]) if len(data) >= width else 0
 
 
 def _head(path: Path) -> bytes:

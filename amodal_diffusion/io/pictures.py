@@ -24,7 +24,7 @@ from amodal_diffusion.io.picture_depth import (
     read_deep_png,
     tiff_pages,
 )
-from amodal_diffusion.io.picture_formats import decoding, identify
+from amodal_diffusion.io.picture_formats import check_gif, decoding, identify
 from amodal_diffusion.io.timing import Timing
 from amodal_diffusion.types import InputError, UInt8Array
 
@@ -162,9 +162,11 @@ def open_pictures(path: Path, files: Sequence[Path], *, bit_depth: int | None = 
                 "give the file itself as the clip"
             )
     white, notices = survey.depth.judge(path, bit_depth)
-    for notice in (*notices, *survey.color_notices(path)):
+    is_gif = identify(files[0]) == "GIF"
+    cut_off = check_gif(files[0]) if is_gif else None
+    for notice in (*notices, *survey.color_notices(path), *([cut_off] if cut_off else [])):
         logger.warning("%s", notice)
-    timing = _timing(survey.times, coarse=identify(files[0]) == "GIF")
+    timing = _timing(survey.times, coarse=is_gif)
     height, width = survey.size
     return PictureClip(
         path if len(files) > 1 or not path.is_dir() or len(survey.times) == 1 else files[0],
