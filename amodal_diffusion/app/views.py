@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from amodal_diffusion.frames.drawing import OverlayLayer, draw_overlay
-from amodal_diffusion.io.images import list_pictures, natural_key, read_integers
+from amodal_diffusion.io.images import list_pictures, natural_key, read_integers, read_rgba
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
 from amodal_diffusion.types import BoolArray, UInt8Array
 
@@ -92,8 +92,7 @@ def draw_completed(results: Path, name: str) -> Iterator[UInt8Array]:
         name: the object's.
     """
     for file in _pictures(results, name, "completed"):
-        with Image.open(file) as picture:
-            rgba = np.asarray(picture)
+        rgba = read_rgba(file)
         rows, columns = np.indices(rgba.shape[:2]) // _SQUARE
         board = np.where((rows + columns) % 2 == 0, _LIGHT, _DARK).astype(np.uint8)
         yield np.where(rgba[..., 3:] > 0, rgba[..., :3], board[..., None])

@@ -155,6 +155,10 @@ class _PlacedClip:
     def pixel_aspect(self) -> Fraction:
         return self.clip.pixel_aspect
 
+    @property
+    def source_color(self) -> str:
+        return self.clip.source_color
+
     def __iter__(self) -> Iterator[UInt8Array]:
         for frame in self.clip:
             yield self.canvas._padded(frame, MARGIN_GRAY)

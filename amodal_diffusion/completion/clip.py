@@ -181,6 +181,7 @@ def _describe(clip: ClipReader) -> dict[str, object]:
         "fps": round(clip.fps, 4),
         "height": clip.height,
         "width": clip.width,
+        "color": clip.source_color,
     }
 
 

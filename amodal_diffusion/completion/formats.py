@@ -175,7 +175,7 @@ def _numbers(inputs: CompletionInputs) -> dict[str, int]:
 
 def _frame_names(clip: ClipReader) -> list[str]:
     """Names of the frames: their files', or numbered ones for a video."""
-    if clip.path.is_dir():
+    if clip.path.is_dir():  # else all frames are in one file
         return [f"{clip.path.resolve().name}/{file.name}" for file in list_pictures(clip.path)]
     return [f"{clip.path.stem}/{index:05d}.png" for index in range(clip.num_frames)]
 

@@ -56,18 +56,32 @@ def read_filters(text: str | Sequence[str]) -> tuple[MaskFilter, ...]:
     return tuple(name for name in MASK_FILTERS if name in names)
 
 
+def read_bit_depth(value: str | int | None) -> int | None:
+    """Bits of the values in pictures of 16 bits.
+
+    Raises:
+        InputError: if it is no number from 1 to 16.
+    """
+    if value is None:
+        return None
+    if not str(value).isdecimal() or not 1 <= int(value) <= 16:
+        raise InputError(f"--bit-depth: expected a number of bits from 1 to 16, got {value}")
+    return int(value)
+
+
 @dataclass(frozen=True)
 class Source:
     """Input.
 
     Attributes:
-        clip: a video file, a folder of pictures, or one picture
+        clip: a video file, a folder of pictures, or one picture, animated or not
         masks: visible part of each object: a folder of PNG (0/255: one object; a palette or several gray values: one
             object each), a mask video, a lossless video of labels, a COCO or YouTube-VIS JSON file, or a folder of
             folders of PNG, one per object
         object: complete this object alone
         amodal_masks: amodal masks are known: paint only
         allow_truncated: go on with what decodes of a damaged video
+        bit_depth: bits of the values in pictures of 16 bits, such as 12; by the files if left out
     """
 
     clip: Path = option(metavar="CLIP", positional=True)
@@ -75,6 +89,7 @@ class Source:
     object: str | None = option(None, metavar="ID")
     amodal_masks: Path | None = option(None, metavar="DIR", advanced=True)
     allow_truncated: bool = option(False, advanced=True)
+    bit_depth: int | None = option(None, metavar="N", read=read_bit_depth, advanced=True)
 
 
 @dataclass(frozen=True)
@@ -324,7 +339,9 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
     if (request.sampling.samples or 1) > 1 and request.source.amodal_masks is not None:
         raise InputError("--samples: are of the stage that --amodal-masks skips; leave one of them out")
     check_formats(request.output.formats, painted=request.painted, sound=request.output.audio)
-    clip = open_clip(request.source.clip, allow_truncated=request.source.allow_truncated)
+    clip = open_clip(
+        request.source.clip, allow_truncated=request.source.allow_truncated, bit_depth=request.source.bit_depth
+    )
     canvas = Canvas.around(clip, request.output.margin)
     if request.source.masks is None:
         check_prompts(request.clicks.prompts, request.clicks.segmenter, clip)

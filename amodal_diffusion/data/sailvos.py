@@ -14,7 +14,8 @@ from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.data.records import TrackRecord
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.frames.masks import cut_out_on_white
-from amodal_diffusion.io.images import SUFFIXES, read_rgb
+from amodal_diffusion.io.images import SUFFIXES
+from amodal_diffusion.io.pictures import read_rgb
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array
 
 

@@ -1,4 +1,4 @@
-"""Single pictures on disk: frames, masks and RGBA layers, and the order of the files in a folder."""
+"""Single pictures on disk: how every picture is opened, masks and RGBA layers, and the order of files in a folder."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from amodal_diffusion.io.timing import Timing
+from amodal_diffusion.io.picture_formats import check_png, check_size, decoding, identify, pixel_limit
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
-PICTURES_FPS = 8.0  # of a folder of pictures, which says nothing of time; the rate that the networks know
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".apng", ".gif", ".avif",
+    ".tga", ".jp2", ".j2k",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,69 +34,6 @@ class IntegerPicture:
     values: npt.NDArray[np.uint16]
     top: int
     palette: bool
-
-
-@dataclass(frozen=True)
-class PictureClip:
-    """Pictures of one size as a clip (see :class:`amodal_diffusion.io.video_reader.ClipReader`).
-
-    Attributes:
-        path: the folder, or the one picture.
-        files: the pictures in order.
-        height: pixels.
-        width: pixels.
-        fps: frames a second.
-        positions: always None; a missing picture leaves no trace.
-        pixel_aspect: always 1.
-    """
-
-    path: Path
-    files: tuple[Path, ...]
-    height: int
-    width: int
-    fps: float = PICTURES_FPS
-    positions: tuple[int, ...] | None = None
-    pixel_aspect: Fraction = Fraction(1)
-
-    @property
-    def num_frames(self) -> int:
-        """Number of pictures."""
-        return len(self.files)
-
-    @property
-    def timing(self) -> Timing:
-        """Steady, at ``fps``."""
-        return Timing.steady(self.num_frames, self.fps)
-
-    def __iter__(self) -> Iterator[UInt8Array]:
-        for file in self.files:
-            frame = read_rgb(file)
-            if frame.shape[:2] != (self.height, self.width):
-                raise InputError(f"{file}: changed while it was being read")
-            yield frame
-
-
-def open_pictures(path: Path, files: list[Path]) -> PictureClip:
-    """Decode every picture once, so that a damaged one is found before any work is done.
-
-    Args:
-        path: what the user named.
-        files: the pictures in order.
-
-    Raises:
-        InputError: if there are none, one cannot be read, or sizes differ.
-    """
-    if not files:
-        raise InputError(f"{path}: no pictures in this folder; looked for {' '.join(SUFFIXES)}")
-    sizes = [read_rgb(file).shape[:2] for file in files]
-    height, width = sizes[0]
-    for file, size in zip(files, sizes, strict=True):
-        if size != sizes[0]:
-            raise InputError(
-                f"{file}: {size[1]}x{size[0]} pixels, {files[0].name} has {width}x{height}; "
-                "all pictures of a clip must have one size"
-            )
-    return PictureClip(path, tuple(files), height, width)
 
 
 def list_pictures(folder: Path) -> list[Path]:
@@ -118,24 +56,29 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
-def read_rgb(path: Path) -> UInt8Array:
-    """Read a picture as a camera means it: upright, 8-bit RGB, transparency dropped.
+def open_picture(path: Path) -> Image.Image:
+    """Open a picture without decoding it; the one place that hands a file to Pillow.
+
+    The content decides the format, not the ending, and Pillow tries this format alone.
 
     Args:
         path: the file.
 
     Returns:
-        uint8 ``[H, W, 3]``.
+        the picture, to be closed; decode it within :func:`~amodal_diffusion.io.picture_formats.decoding`.
 
     Raises:
-        InputError: if the file is missing, empty, damaged or no picture.
+        InputError: if the file is missing, empty, damaged, too large, or of no format that is read.
     """
-    with _opened(path) as picture:
-        upright = ImageOps.exif_transpose(picture)
-        if upright.mode.startswith("I"):  # 16-bit gray, whose values Pillow would clip at 255
-            gray = np.asarray(upright).astype(np.uint16) >> 8
-            return np.repeat(gray.astype(np.uint8)[..., None], 3, axis=-1)
-        return np.array(upright.convert("RGB"), dtype=np.uint8)
+    found = identify(path)
+    if found == "PNG":
+        check_png(path)
+    with decoding(path):
+        if (limit := pixel_limit()) is not None:
+            Image.MAX_IMAGE_PIXELS = limit  # Pillow itself refuses twice as many
+        picture = Image.open(path, formats=(found,))
+    check_size(path, *picture.size)
+    return picture
 
 
 def read_rgba(path: Path) -> UInt8Array:
@@ -236,20 +179,10 @@ def write_rgba_png(path: Path, rgba: UInt8Array) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open and fully decode a picture; anything Pillow raises on bad files becomes an InputError."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty (0 bytes)")
-    try:
-        picture = Image.open(path)
-        picture.load()
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path}: not a picture that Pillow can read") from error
-    # SyntaxError: a broken PNG chunk; ValueError: a broken PPM
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: damaged or unreadable picture ({error})") from error
-    with picture:
+    """Open and fully decode a picture."""
+    with open_picture(path) as picture:
+        with decoding(path):
+            picture.load()
         yield picture
 
 

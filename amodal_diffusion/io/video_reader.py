@@ -24,7 +24,9 @@ from av.buffer import Buffer
 from av.container import InputContainer
 from av.error import FFmpegError
 
-from amodal_diffusion.io.images import PICTURES_FPS, SUFFIXES, list_pictures, open_pictures
+from amodal_diffusion.io.images import SUFFIXES, list_pictures
+from amodal_diffusion.io.picture_formats import picture_format
+from amodal_diffusion.io.pictures import PICTURES_FPS, open_pictures
 from amodal_diffusion.io.timing import DecodeTally, Timing, describe, judge
 from amodal_diffusion.types import InputError, UInt8Array
 
@@ -69,6 +71,10 @@ class ClipReader(Protocol):
     def pixel_aspect(self) -> Fraction:
         """Width over height of a pixel, after any rotation; 1 for square ones."""
 
+    @property
+    def source_color(self) -> str:
+        """What the files say of their colors, such as the name of an ICC profile; empty if nothing."""
+
     def __iter__(self) -> Iterator[UInt8Array]:
         """Read from the first frame on.
 
@@ -77,12 +83,13 @@ class ClipReader(Protocol):
         """
 
 
-def open_clip(path: str | Path, *, allow_truncated: bool = False) -> ClipReader:
+def open_clip(path: str | Path, *, allow_truncated: bool = False, bit_depth: int | None = None) -> ClipReader:
     """Open a clip and read it through once, so that its frames are counted and known to be sound.
 
     Args:
-        path: a video file, a folder of pictures of one size, or one picture.
+        path: a video file, a folder of pictures of one size, or a picture of one or several frames.
         allow_truncated: take the frames that decode from a video that is truncated or damaged.
+        bit_depth: of the integers in pictures of 16 bits; by the files when None.
 
     Raises:
         InputError: if there is nothing there, it is no clip, or it is damaged and that was not allowed.
@@ -91,11 +98,18 @@ def open_clip(path: str | Path, *, allow_truncated: bool = False) -> ClipReader:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     if path.is_dir():
-        return open_pictures(path, list_pictures(path))
+        return open_pictures(path, list_pictures(path), bit_depth=bit_depth)
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty (0 bytes)")
-    if path.suffix.lower() in SUFFIXES:
-        return open_pictures(path, [path])
+    found = picture_format(path)
+    if found is not None or path.suffix.lower() in SUFFIXES:
+        try:
+            return open_pictures(path, [path], bit_depth=bit_depth)
+        except InputError:
+            if found != "GIF" or not allow_truncated:  # Pillow reads no damaged GIF, FFmpeg does
+                raise
+    if bit_depth is not None:
+        logger.warning("%s: --bit-depth %d changes nothing; it is for pictures", path, bit_depth)
     return _open_video(path, allow_truncated=allow_truncated)
 
 
@@ -143,6 +157,7 @@ class _VideoClip:
     positions: tuple[int, ...] | None
     timing: Timing
     pixel_aspect: Fraction
+    source_color: str = ""
 
     def __iter__(self) -> Iterator[UInt8Array]:
         count = 0

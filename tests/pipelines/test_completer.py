@@ -178,7 +178,7 @@ def test_depth_changes_the_masks_but_not_its_scale(masks_only: AmodalCompleter) 
     [
         ({"depth": np.zeros((2, 3, 4), np.float32)}, "depth: expected"),
         ({"depth": np.full((6, 24, 40), np.nan, np.float32)}, "depth: expected finite"),
-        ({"amodal_mask": np.zeros((6, 24, 40), np.uint8)}, "amodal_mask: expected bool"),
+        ({"amodal_mask": np.arange(6 * 24 * 40).reshape(6, 24, 40) % 3}, "amodal_mask: expected one object"),
         ({"amodal_mask": np.zeros((6, 24, 41), np.bool_)}, "amodal_mask: expected .* to match the clip"),
     ],
 )
