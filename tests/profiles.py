@@ -37,9 +37,7 @@ def cmyk_profile(name: str, lightness: Sequence[int]) -> bytes:
     return _profile(b"CMYK", name, {b"A2B0": head + identity + ramp * 4 + table + ramp * 3}, b"prtr", space=b"Lab ")
 
 
-def _profile(
-    colors: bytes, name: str, tags: dict[bytes, bytes], kind: bytes, *, space: bytes = b"XYZ "
-) -> bytes:
+def _profile(colors: bytes, name: str, tags: dict[bytes, bytes], kind: bytes, *, space: bytes = b"XYZ ") -> bytes:
     text = name.encode("utf-16-be")
     described = {
         b"desc": b"mluc" + struct.pack(">4xII2s2sII", 1, 12, b"en", b"US", len(text), 28) + text,
