@@ -243,7 +243,8 @@ def stored_frames(path: Path) -> Iterator[StoredFrame]:
         path: the file.
 
     Yields:
-        one frame of a still picture; of an animation all, each as it is seen, with what earlier ones leave of it.
+        one frame of a still picture; of an animation all, each as it is seen, with what earlier ones leave of it. A frame
+        is to be used before the next is asked for, which takes its memory.
 
     Raises:
         InputError: if the file is missing, empty, damaged or no picture.
@@ -261,7 +262,7 @@ def stored_frames(path: Path) -> Iterator[StoredFrame]:
             with decoding(path):
                 picture.seek(number)
                 picture.load()
-                content = deep_of_picture(picture) or picture.copy()
+                content = deep_of_picture(picture) or picture
                 orientation = picture.getexif().get(_ORIENTATION, 1)
             info = picture.info
             if last == 1 and found == "PNG" and is_deep_png(path):
@@ -283,7 +284,7 @@ def _tiff_frames(path: Path) -> Iterator[StoredFrame]:
                 picture.seek(number)
                 profile = picture.info.get("icc_profile")
                 picture.load()
-                content = deep_of_picture(picture) or picture.copy()
+                content = deep_of_picture(picture) or picture
             yield StoredFrame(content, 1, profile)
 
 
