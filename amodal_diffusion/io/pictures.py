@@ -243,8 +243,8 @@ def stored_frames(path: Path) -> Iterator[StoredFrame]:
         path: the file.
 
     Yields:
-        one frame of a still picture; of an animation all, each as it is seen, with what earlier ones leave of it. A frame
-        is to be used before the next is asked for, which takes its memory.
+        one frame of a still picture; of an animation all, each as it is seen, with what earlier ones leave of it. Use a
+            frame before asking for the next, which takes its memory.
 
     Raises:
         InputError: if the file is missing, empty, damaged or no picture.
