@@ -198,7 +198,20 @@ def _from_pictures(path: Path) -> Callable[[], Iterator[Values]]:
     files = list_pictures(path)
     if not files:
         raise InputError(f"depth: {path}: no pictures in this folder; expected 16-bit PNG, one a frame")
-    return lambda: (read_integers(file).values for file in files)
+    tops: dict[int, Path] = {}
+
+    def values() -> Iterator[Values]:
+        for file in files:
+            picture = read_integers(file)
+            if picture.palette:
+                raise InputError(f"depth: {file}: has a palette, so its values are no depth; give 16-bit gray PNG")
+            tops.setdefault(picture.top, file)
+            if len(tops) > 1:
+                named = " and ".join(f"{one.name} up to {top}" for top, one in sorted(tops.items()))
+                raise InputError(f"depth: {path}: expected one range for all maps, got {named}; give 16-bit PNG")
+            yield picture.values
+
+    return values
 
 
 def _from_array(path: Path) -> Callable[[], Iterator[Values]]:

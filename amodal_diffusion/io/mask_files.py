@@ -112,7 +112,7 @@ def read_masks(path: str | Path, *, allow_truncated: bool = False, what: str = "
     if not path.exists():
         raise InputError(f"{what}: {path}: no such file or folder")
     if not path.is_dir():
-        if path.suffix.lower() in SUFFIXES:
+        if path.suffix.lower() in SUFFIXES and path.suffix.lower() != ".gif":  # which is read as a video is
             return _from_pictures(path, [path], what)
         if path.suffix.lower() == ".json":
             return _from_annotations(path, what)

@@ -27,7 +27,8 @@ _MODES = {0: _GRAY, 1: _GRAY, 2: _RGB, 5: _CMYK}  # Pillow's, of TIFF's photomet
 _WHITE_IS_ZERO = 0
 _PARTS = 1 | 4  # of TIFF's NewSubfileType: a reduced picture, or a transparency mask
 
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # errors are raised as well
+for _library in ("tifffile", "PIL"):
+    logging.getLogger(_library).setLevel(logging.CRITICAL)  # errors are raised as well
 
 
 @dataclass(frozen=True)
@@ -264,12 +265,12 @@ def tiff_pages(path: Path) -> Iterator[tuple[int, DeepFrame | None]]:
         with decoding(path):
             pages = [(number, page.aspage()) for number, page in enumerate(file.pages)]
             _check_stack(file, len(pages), path)
-        whole = [(number, page) for number, page in pages if not int(page.subfiletype) & _PARTS]
+            whole = [(number, page) for number, page in pages if not int(page.subfiletype) & _PARTS]
         if not whole:
             raise InputError(f"{path}: holds reduced pictures alone, as raw files of cameras do; develop it to PNG")
         for number, page in whole:
-            check_size(path, page.imagewidth, page.imagelength)
             with decoding(path):
+                check_size(path, page.imagewidth, page.imagelength)
                 frame = _read_page(page, number, path)
             yield number, frame
 

@@ -130,9 +130,7 @@ class PictureClip:
             for frame in stored_frames(file):
                 if frame.size != (self.height, self.width):
                     raise InputError(f"{file}: changed while it was being read")
-                with decoding(file):
-                    rgb = frame.to_rgb(self._white)
-                yield rgb
+                yield _converted(frame, file, self._white)
                 count += 1
         if count != self.num_frames:
             raise InputError(f"{self.path}: {count} frames now, {self.num_frames} before; changed while being read")
@@ -180,6 +178,25 @@ def open_pictures(path: Path, files: Sequence[Path], *, bit_depth: int | None = 
     )
 
 
+def read_frames(files: Sequence[Path], size: tuple[int, int]) -> UInt8Array:
+    """Read pictures of one clip into memory, with one range for all.
+
+    Args:
+        files: the pictures in order, one frame each, at least one.
+        size: height and width of the clip's masks.
+
+    Returns:
+        uint8 ``[F, H, W, 3]``, upright sRGB, transparency dropped.
+
+    Raises:
+        InputError: if a file is missing, empty, damaged or no picture, has several frames, or another size.
+    """
+    frames, white, notices = _read_stills(files, size)
+    for notice in notices:
+        logger.warning("%s", notice)
+    return np.stack([_converted(frame, file, white) for frame, file in zip(frames, files, strict=True)])
+
+
 def read_rgb(path: Path) -> UInt8Array:
     """Read a picture as a camera means it: upright, 8-bit sRGB, transparency dropped.
 
@@ -192,15 +209,31 @@ def read_rgb(path: Path) -> UInt8Array:
     Raises:
         InputError: if the file is missing, empty, damaged or no picture, or has several frames.
     """
-    frames = list(stored_frames(path))
-    if len(frames) != 1:
-        raise InputError(f"{path}: holds {len(frames)} frames; expected a picture of one")
-    depth = DepthSurvey()
-    if isinstance(frames[0].content, DeepFrame):
-        depth.add(frames[0].content, str(path))
-    white, _ = depth.judge(path, None)
-    with decoding(path):
-        return frames[0].to_rgb(white)
+    frames, white, _ = _read_stills([path])
+    return _converted(frames[0], path, white)
+
+
+def _read_stills(
+    files: Sequence[Path], size: tuple[int, int] | None = None
+) -> tuple[list[StoredFrame], WhitePoint, list[str]]:
+    """The one frame of each picture, which value is white, and what the user should know of it."""
+    survey, found = _Survey(), []
+    for file in files:
+        frames = list(stored_frames(file))
+        if len(frames) != 1:
+            raise InputError(f"{file}: holds {len(frames)} frames; expected a picture of one")
+        height, width = frames[0].size
+        if size is not None and size != (height, width):
+            raise InputError(f"{file}: {width}x{height} pixels for masks of {size[1]}x{size[0]}")
+        survey.add(file, 0, frames[0])
+        found.append(frames[0])
+    white, notices = survey.depth.judge(files[0], None)
+    return found, white, [*notices, *survey.color_notices(files[0])]
+
+
+def _converted(frame: StoredFrame, file: Path, white: WhitePoint) -> UInt8Array:
+    with decoding(file):
+        return frame.to_rgb(white)
 
 
 def stored_frames(path: Path) -> Iterator[StoredFrame]:
@@ -210,7 +243,8 @@ def stored_frames(path: Path) -> Iterator[StoredFrame]:
         path: the file.
 
     Yields:
-        one frame of a still picture; of an animation all, each as it is seen, with what earlier ones leave of it.
+        one frame of a still picture; of an animation all, each as it is seen, with what earlier ones leave of it. Use a
+            frame before asking for the next, which takes its memory.
 
     Raises:
         InputError: if the file is missing, empty, damaged or no picture.
@@ -228,7 +262,7 @@ def stored_frames(path: Path) -> Iterator[StoredFrame]:
             with decoding(path):
                 picture.seek(number)
                 picture.load()
-                content = deep_of_picture(picture) or picture.copy()
+                content = deep_of_picture(picture) or picture
                 orientation = picture.getexif().get(_ORIENTATION, 1)
             info = picture.info
             if last == 1 and found == "PNG" and is_deep_png(path):
@@ -250,7 +284,7 @@ def _tiff_frames(path: Path) -> Iterator[StoredFrame]:
                 picture.seek(number)
                 profile = picture.info.get("icc_profile")
                 picture.load()
-                content = deep_of_picture(picture) or picture.copy()
+                content = deep_of_picture(picture) or picture
             yield StoredFrame(content, 1, profile)
 
 
