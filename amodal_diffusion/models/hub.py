@@ -163,12 +163,14 @@ def load_stage(name: str | Path, *, stage: Stage, dtype: torch.dtype = torch.flo
 
 
 def _check_digests(folder: Path) -> None:
-    """Compare the files of a stage with the digests that were written with them, if they were.
+    """Compare the networks of a stage with the digests that were written with them, if they were.
+
+    ``checkpoint.json`` is not compared: its settings are there to be edited.
 
     Raises:
         InputError: if a file is missing or is not what was written.
     """
-    used = [folder / SETTINGS_FILE, *(part_folder(folder, name) for name in PARTS)]
+    used = [part_folder(folder, name) for name in PARTS]
     for root in (folder, folder.parent) if folder.name in STAGES else (folder,):
         below = [path.relative_to(root).as_posix() for path in used if path.is_relative_to(root)]
         damage = find_damage(root, below=below)
