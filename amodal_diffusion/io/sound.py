@@ -7,12 +7,13 @@ from collections.abc import Collection, Iterator
 from fractions import Fraction
 from pathlib import Path
 
-import av
 from av import AudioFrame, AudioStream, Packet
 from av.audio.resampler import AudioResampler
 from av.codec.context import Flags
 from av.container import OutputContainer
 from av.error import FFmpegError
+
+from amodal_diffusion.io.containers import open_container
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ def has_sound(path: Path) -> bool:
     """
     if path.is_dir():
         return False
-    with av.open(f"file:{path}", metadata_errors="ignore") as container:
+    with open_container(path) as container:
         return any(stream.codec_context is not None for stream in container.streams.audio)
 
 
@@ -45,7 +46,7 @@ class SoundTrack:
             start: seconds of the source that are the output's first frame; sound before them is left out.
         """
         self._path, self._output, self._start = source, output, start
-        self._source = av.open(f"file:{source}", metadata_errors="ignore")
+        self._source = open_container(source)
         self._in: AudioStream = self._source.streams.audio[0]
         self._copy = self._in.codec_context.codec.canonical_name in taken
         if self._copy:

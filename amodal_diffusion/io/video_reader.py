@@ -23,7 +23,9 @@ from av import Packet, VideoFrame, VideoStream
 from av.buffer import Buffer
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.stream import Disposition
 
+from amodal_diffusion.io.containers import open_container
 from amodal_diffusion.io.images import SUFFIXES, list_pictures
 from amodal_diffusion.io.picture_formats import picture_format
 from amodal_diffusion.io.pictures import PICTURES_FPS, open_pictures
@@ -32,6 +34,8 @@ from amodal_diffusion.types import InputError, UInt8Array
 
 # PyAV's frame and its side data hold each other, so that decoded frames wait for Python's rare full collections.
 _COLLECTED = 32  # frames
+_STILL = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+_STILL_CODECS = ("png", "mjpeg", "webp", "bmp", "gif", "tiff")
 
 logger = logging.getLogger(__name__)
 
@@ -183,6 +187,8 @@ class _VideoClip:
 def _open_video(path: Path, *, allow_truncated: bool) -> ClipReader:
     tally = DecodeTally()
     with _video(path, frame_threads=False) as (container, stream):
+        if len(films_of(container)) > 1:
+            logger.warning("%s: holds several videos; the one with index %d is read", path, stream.index)
         height, width, aspect = 0, 0, Fraction(1)
         ticks: list[int | None] = []
         for frame in _decode(container, stream, tally):
@@ -228,18 +234,33 @@ def _timing(ticks: list[int | None], unit: Fraction | None, fps: float) -> Timin
 
 @contextmanager
 def _video(path: Path, *, frame_threads: bool) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open the first video stream of a file; PyAV keeps FFmpeg's own messages off the terminal."""
-    try:
-        # "file:" keeps FFmpeg from taking a colon in the name for a protocol.
-        container = av.open(f"file:{path}", metadata_errors="ignore")
-    except (FFmpegError, OSError) as error:
-        raise InputError(f"{path}: {_why_unreadable(path)} (read by PyAV: {_text(error)})") from error
-    with container:
-        if not container.streams.video:
-            raise InputError(f"{path}: holds no video stream")
-        stream = container.streams.video[0]
+    """Open the film of a file; PyAV keeps FFmpeg's own messages off the terminal."""
+    with open_container(path) as container:
+        stream = film_of(container, path)
         stream.thread_type = "AUTO" if frame_threads else "SLICE"
         yield container, stream
+
+
+def film_of(container: InputContainer, path: Path) -> VideoStream:
+    """The video stream that is the film.
+
+    Covers and thumbnails are none: by their mark, or by a codec of still pictures beside one of films. Of several films
+    the default one comes first, then the one with the most pixels.
+
+    Raises:
+        InputError: if the file has no video stream, or covers alone.
+    """
+    streams = films_of(container)
+    if not streams:
+        raise InputError(f"{path}: holds {'covers alone' if container.streams.video else 'no video stream'}")
+    pixels = {stream.index: (stream.width or 0) * (stream.height or 0) for stream in streams}
+    return max(streams, key=lambda one: (bool(one.disposition & Disposition.default), pixels[one.index], -one.index))
+
+
+def films_of(container: InputContainer) -> list[VideoStream]:
+    """All video streams but covers and thumbnails."""
+    marked = [stream for stream in container.streams.video if not stream.disposition & _STILL]
+    return [stream for stream in marked if stream.codec_context.name not in _STILL_CODECS] or marked
 
 
 def _decode(container: InputContainer, stream: VideoStream, tally: DecodeTally) -> Iterator[VideoFrame]:
@@ -285,22 +306,6 @@ def _duration(container: InputContainer, stream: VideoStream, *, first: float) -
     if container.duration and len(container.streams) == 1:  # else sound may be what lasts so long
         return container.duration / av.time_base - max(first, 0.0)
     return None
-
-
-def _why_unreadable(path: Path) -> str:
-    """Tell the commonest damage, an MP4 that lost its index, from a file that never was a video."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(12)
-    except OSError as error:
-        return f"cannot be opened ({error.strerror})"
-    if head[4:8] == b"ftyp":
-        return "0 frames decode: an MP4 whose index (moov) is missing, so it was cut off"
-    return "not a video"
-
-
-def _text(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)
 
 
 def _orientation(frame: VideoFrame) -> Orientation:
