@@ -52,9 +52,10 @@ class SoundTrack:
         if self._copy:
             self._out: AudioStream = output.add_stream_from_template(self._in)
         else:
-            # More than two channels come in layouts that not every encoder takes; of the usual rates Opus has one.
-            layout = self._in.layout.name if self._in.channels <= 2 else "stereo"
-            rate = 48000 if fallback == "libopus" else self._in.rate
+            # Layouts of more than two channels, and those that files leave out, are not for every encoder; of the usual
+            # rates Opus has one, and players know none above 48 kHz.
+            layout = "mono" if self._in.channels == 1 else "stereo"
+            rate = 48000 if fallback == "libopus" or self._in.rate > 48000 else self._in.rate
             self._out = output.add_stream(fallback, rate=rate, layout=layout)  # type: ignore[assignment]
             self._out.codec_context.flags |= Flags.bitexact
             self._resampler = AudioResampler(format=self._out.format, layout=layout, rate=rate)
@@ -87,21 +88,36 @@ class SoundTrack:
         self._source.close()
 
     def _write(self) -> Iterator[Fraction]:
-        """Write piece by piece, and yield the time of each."""
+        """Write piece by piece, and yield the time of each; pieces whose times go back are left out."""
+        last, dropped = Fraction(-1), 0
         for piece in self._read():
             if piece.pts is None or piece.time_base is None:
                 continue
             time = piece.pts * piece.time_base - self._start
             if time < 0:
                 continue
+            if time <= last:
+                dropped += 1
+                continue
+            last = time
             piece.pts -= round(self._start / piece.time_base)
-            if isinstance(piece, Packet):
-                piece.dts, piece.stream = piece.pts, self._out
-                self._output.mux(piece)
-            else:
-                for frame in self._resampler.resample(piece):
-                    self._output.mux(self._out.encode(frame))
+            try:
+                self._put(piece)
+            except (FFmpegError, ValueError) as error:
+                logger.warning("%s: its sound cannot be written on from %.1f s (%s)", self._path, float(time), error)
+                return
             yield time
+        if dropped:
+            logger.warning("%s: %d pieces of its sound, whose times go back, are left out", self._path, dropped)
+
+    def _put(self, piece: Packet[AudioStream] | AudioFrame) -> None:
+        """Write one piece."""
+        if isinstance(piece, Packet):
+            piece.dts, piece.stream = piece.pts, self._out
+            self._output.mux(piece)
+            return
+        for frame in self._resampler.resample(piece):
+            self._output.mux(self._out.encode(frame))
 
     def _read(self) -> Iterator[Packet[AudioStream] | AudioFrame]:
         """Packets, or frames if sound is encoded anew; what is damaged is left out."""

@@ -69,6 +69,31 @@ class Timing:
         return self.ticks[index] * self.unit
 
 
+def joined_ticks(ticks: Sequence[int | None]) -> list[int | None]:
+    """Times of frames in the order in which they are shown, of a file that pieces of recordings were joined to.
+
+    Where times jump back by more than two frames, as they do where the next piece begins or a counter starts anew, the
+    frames go on at the usual distance.
+
+    Args:
+        ticks: as the file has them; None for a frame without a time.
+    """
+    known = [tick for tick in ticks if tick is not None]
+    steps = [later - earlier for earlier, later in pairwise(known) if later > earlier]
+    usual = round(median(steps)) if steps else 0
+    mended: list[int | None] = []
+    last, offset = None, 0
+    for tick in ticks:
+        if tick is None:
+            mended.append(None)
+            continue
+        if last is not None and usual and tick + offset < last - 2 * usual:
+            offset = last + usual - tick
+        last = tick + offset
+        mended.append(last)
+    return mended
+
+
 def _as_fraction(fps: float) -> Fraction:
     """A rate as film and television have it, such as 30000/1001."""
     return max(Fraction(fps).limit_denominator(1001), Fraction(1, 1001))

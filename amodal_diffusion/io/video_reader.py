@@ -29,7 +29,7 @@ from amodal_diffusion.io.containers import open_container
 from amodal_diffusion.io.images import SUFFIXES, list_pictures
 from amodal_diffusion.io.picture_formats import picture_format
 from amodal_diffusion.io.pictures import PICTURES_FPS, open_pictures
-from amodal_diffusion.io.timing import DecodeTally, Timing, describe, judge
+from amodal_diffusion.io.timing import DecodeTally, Timing, describe, joined_ticks, judge
 from amodal_diffusion.types import InputError, UInt8Array
 
 # PyAV's frame and its side data hold each other, so that decoded frames wait for Python's rare full collections.
@@ -199,6 +199,10 @@ def _open_video(path: Path, *, allow_truncated: bool) -> ClipReader:
                 aspect = stream.sample_aspect_ratio or Fraction(1)
                 aspect = 1 / aspect if orientation.swap_sides else aspect
         unit = stream.time_base
+        mended = joined_ticks(ticks)
+        if mended != ticks:
+            logger.warning("%s: joined from several pieces; their times are put one after the other", path)
+            ticks, tally.times = mended, [float(tick * unit) for tick in mended if tick is not None and unit]
         tally.indexed = "mp4" in container.format.name.split(",")
         rate = float(stream.average_rate or stream.guessed_rate or 0) or None
         tally.start = float((stream.start_time or 0) * (stream.time_base or 0))
