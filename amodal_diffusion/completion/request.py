@@ -16,8 +16,10 @@ from amodal_diffusion.completion.layout import Format, check_formats, read_forma
 from amodal_diffusion.completion.segmentation import check_prompts, read_prompts
 from amodal_diffusion.config import MASK_FILTERS, Attention, Conditioning, Fit, MaskFilter, Preset, Resample, Scheduler
 from amodal_diffusion.frames.layers import Alpha
+from amodal_diffusion.io.clip_subset import ClipSubset
 from amodal_diffusion.io.depth_files import DepthTrack, fit_depth, open_depth
 from amodal_diffusion.io.mask_files import MaskTrack, fit_track, read_masks
+from amodal_diffusion.io.mask_pictures import MASK_TYPES, MaskType
 from amodal_diffusion.io.prompts import Prompts
 from amodal_diffusion.io.result_folder import InputRecord
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
@@ -76,8 +78,9 @@ class Source:
     Attributes:
         clip: a video file, a folder of pictures, or one picture, animated or not
         masks: visible part of each object: a folder of PNG (0/255: one object; a palette or several gray values: one
-            object each), a mask video, a lossless video of labels, a COCO or YouTube-VIS JSON file, or a folder of
-            folders of PNG, one per object
+            object each), a folder of folders of PNG (one per object), a mask video, a lossless video of labels, a
+            NumPy file, or a COCO, YouTube-VIS or SA-V JSON file
+        mask_type: what the values of mask pictures and videos mean, if not what the files suggest
         object: complete this object alone
         amodal_masks: amodal masks are known: paint only
         allow_truncated: go on with what decodes of a damaged video
@@ -86,6 +89,7 @@ class Source:
 
     clip: Path = option(metavar="CLIP", positional=True)
     masks: Path | None = option(None, metavar="MASKS")
+    mask_type: MaskType | None = option(None, choices=MASK_TYPES, advanced=True)
     object: str | None = option(None, metavar="ID")
     amodal_masks: Path | None = option(None, metavar="DIR", advanced=True)
     allow_truncated: bool = option(False, advanced=True)
@@ -346,8 +350,11 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
     if request.source.masks is None:
         check_prompts(request.clicks.prompts, request.clicks.segmenter, clip)
         return CompletionInputs(clip, (), {}, _depth(request, clip), canvas)
-    found = read_masks(request.source.masks, allow_truncated=request.source.allow_truncated)
+    found = read_masks(
+        request.source.masks, allow_truncated=request.source.allow_truncated, mask_type=request.source.mask_type
+    )
     tracks = tuple(fit_track(track, clip, what="masks") for track in _chosen(found, request.source.object))
+    clip = _frames_with_masks(clip, tracks)
     for track in tracks:
         if not any(track.areas):
             raise InputError(
@@ -355,6 +362,17 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
                 "must be visible in at least one"
             )
     return CompletionInputs(clip, tracks, _whole_masks(request, clip, tracks, canvas), _depth(request, clip), canvas)
+
+
+def _frames_with_masks(clip: ClipReader, tracks: tuple[MaskTrack, ...]) -> ClipReader:
+    """The frames of the clip for which there are masks: all, or every n-th."""
+    found = {track.positions for track in tracks}
+    if found == {None}:
+        return clip
+    if len(found) > 1:
+        raise InputError("masks: the objects have masks of different frames; give each the masks of the same frames")
+    (positions,) = found
+    return clip if positions is None else ClipSubset(clip, positions)
 
 
 def _check_source(request: CompletionRequest) -> None:

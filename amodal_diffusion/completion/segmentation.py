@@ -13,7 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from amodal_diffusion.io.images import natural_key, write_mask_png
-from amodal_diffusion.io.mask_files import SINGLE, MaskTrack, read_masks
+from amodal_diffusion.io.mask_files import MaskTrack, read_masks
+from amodal_diffusion.io.mask_pictures import SINGLE
 from amodal_diffusion.io.prompts import Box, Point, Prompts
 from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.io.video_reader import ClipReader

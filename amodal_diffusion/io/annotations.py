@@ -32,16 +32,14 @@ class AnnotatedMasks:
     Attributes:
         height: pixels.
         width: pixels.
-        numbers: frame number of each mask, as its file name says it, or counted from 0; rising.
-        objects: by name, one mask for each of ``numbers``; None where the object is not visible.
-        named: whether the numbers come from names of files, by which frames and masks pair.
+        names: file name or number of each mask's frame, in order; None where the file does not say.
+        objects: by name, one mask a frame; None where the object is not visible.
     """
 
     height: int
     width: int
-    numbers: tuple[int, ...]
+    names: tuple[str | int, ...] | None
     objects: dict[str, Masks]
-    named: bool = False
 
 
 def read_annotated_masks(path: Path, *, what: str, single: str) -> AnnotatedMasks:
@@ -78,7 +76,7 @@ def read_annotated_masks(path: Path, *, what: str, single: str) -> AnnotatedMask
         logger.warning("%s: %s: %d polygons of fewer than three points are left out", what, path, slivers)
     names = sorted(found.objects, key=natural_key)
     objects = {name: found.objects[name] for name in names}
-    return AnnotatedMasks(found.height, found.width, found.numbers, objects, found.named)
+    return AnnotatedMasks(found.height, found.width, found.names, objects)
 
 
 def read_json_file(path: Path, *, what: str) -> Any:  # noqa: ANN401 - JSON
@@ -140,7 +138,8 @@ def _youtube_vis(content: Entry, _: str) -> AnnotatedMasks:
         read = [_mask(mask, height, width, entry) for mask in masks]
         before = objects.get(name, [None] * frames)
         objects[name] = [_union(old, new) for old, new in zip(before, read, strict=True)]
-    return AnnotatedMasks(height, width, tuple(range(frames)), objects)
+    files = videos[0].get("file_names")
+    return AnnotatedMasks(height, width, tuple(map(str, files)) if files else None, objects)
 
 
 def _coco(content: Entry, single: str) -> AnnotatedMasks:
@@ -170,7 +169,9 @@ def _coco(content: Entry, single: str) -> AnnotatedMasks:
         masks = objects.setdefault(name, [None] * len(images))
         index = place[entry["image_id"]]
         masks[index] = _union(masks[index], _mask(entry["segmentation"], height, width, entry))
-    return AnnotatedMasks(height, width, tuple(range(len(images))), objects)
+    named_files = all(isinstance(image.get("file_name"), str) for image in ordered)
+    names = tuple(str(image["file_name"]) for image in ordered) if named_files else None
+    return AnnotatedMasks(height, width, names, objects)
 
 
 def track_number(entry: Entry) -> str | None:
