@@ -104,6 +104,6 @@ def _missing(
             parts.append(f"no {what} {shown(lone[0], names)}")
     found = " and ".join(parts) or "they are in another order"
     return (
-        f"{len(theirs)} masks for {len(known)} frames do not pair by the numbers in their names: {found}; give one mask "
-        "a frame, empty where the object is not visible"
+        f"{len(theirs)} masks for {len(known)} frames do not pair by the numbers in their names: {found}; give one "
+        "mask a frame, empty where the object is not visible"
     )
