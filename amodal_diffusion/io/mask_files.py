@@ -1,4 +1,4 @@
-"""Masks of one or many objects from files: pictures, labels, a video, JSON, or a folder of folders of pictures."""
+"""Readers of object masks from images, label maps, videos, JSON files, or a folder of images per object."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from amodal_diffusion.io.images import (
 from amodal_diffusion.io.video_reader import ClipReader, keeps_values, open_clip
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array
 
-MAX_LABELS = 64  # pictures with more gray values than this are soft masks, not labels
-LOSSY = (".jpg", ".jpeg", ".webp")  # values beside those that were saved: never labels
+MAX_LABELS = 64  # images with more gray values than this are soft masks, not label maps
+LOSSY = (".jpg", ".jpeg", ".webp")  # lossy compression changes values, so these are never label maps
 SINGLE = "1"  # name of the object where the masks hold only one
-_HALF = 3 * 255 // 2  # of the sum of red, green and blue
+_HALF = 3 * 255 // 2  # half of the largest sum of red, green and blue
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class MaskTrack:
-    """The masks of one object; iterate for bool ``[H, W]``, one frame in memory at a time.
+    """The masks of one object in all frames; iteration yields bool ``[H, W]``, one mask in memory at a time.
 
     Attributes:
         name: the object's ID.
-        path: where the masks come from.
-        height: pixels.
-        width: pixels.
-        areas: pixels inside the mask, per frame.
+        path: source file or folder.
+        height: height of a mask in pixels.
+        width: width of a mask in pixels.
+        areas: number of pixels inside the mask, per frame.
     """
 
     name: str
@@ -53,17 +53,17 @@ class MaskTrack:
 
     @property
     def num_frames(self) -> int:
-        """How many masks iteration yields."""
+        """Number of masks that iteration yields."""
         return len(self.areas)
 
     def __iter__(self) -> Iterator[BoolArray]:
         return self._masks()
 
     def at(self, positions: Sequence[int]) -> Self:
-        """The masks at some positions alone.
+        """Select the masks at some frames.
 
         Args:
-            positions: rising, below ``num_frames``.
+            positions: frame indices in increasing order, below ``num_frames``.
         """
         areas, masks, kept = self.areas, self._masks, frozenset(positions)
         return replace(
@@ -73,12 +73,7 @@ class MaskTrack:
         )
 
     def cut_to(self, height: int, width: int) -> Self:
-        """The upper left part of the masks.
-
-        Args:
-            height: pixels.
-            width: pixels.
-        """
+        """Crop the masks to their top left ``height`` x ``width`` pixels."""
 
         def masks() -> Iterator[BoolArray]:
             return (mask[:height, :width] for mask in self._masks())
@@ -88,25 +83,27 @@ class MaskTrack:
 
 
 def read_masks(path: str | Path, *, allow_truncated: bool = False, what: str = "masks") -> dict[str, MaskTrack]:
-    """Find the objects in mask files; reads every file once and keeps none.
+    """Find the objects in mask files; every file is read once, and no mask is kept in memory.
 
     Args:
         path: one of
 
-            - a folder of pictures, or one picture. 1-bit, {0, 1} or {0, largest value}: one object, "1". A palette,
-              or at most 64 values: labels, one object each but 0. More gray values: one soft mask, cut at half.
-            - a video: one object, "1", cut at half; or labels, as pictures, where its codec keeps every value.
-            - a JSON file of this clip as COCO or YouTube-VIS have them, see `read_annotated_masks`.
-            - a folder of folders of pictures: one object each, named as its folder. Folders that hold a folder
-              ``amodal_masks``, as this package writes them, stand for that.
-        allow_truncated: take the frames that decode from a mask video that is damaged.
-        what: name of the argument for messages.
+            - an image or a folder of images. Binary images (1-bit, {0, 1} or {0, largest value}) are one object, "1".
+              A palette image, or one with at most 64 values, is a label map: each label except 0 is an object. Images
+              with more gray values are a soft mask of one object, thresholded at half of the largest value.
+            - a video. A lossless video may hold label maps, as above. Any other video is one object, "1", thresholded
+              at half brightness.
+            - a COCO or YouTube-VIS file of this clip, see `read_annotated_masks`.
+            - a folder with one folder of images per object, which names the object. If such a folder contains a folder
+              ``amodal_masks``, as this package writes it, the masks are read from there.
+        allow_truncated: accept a damaged mask video and use the frames that decode.
+        what: name of the argument, for error messages.
 
     Returns:
-        tracks by name, in natural order.
+        maps the names of the objects, in natural order, to their masks.
 
     Raises:
-        InputError: if there are no masks, a file cannot be read, or sizes within one object differ.
+        InputError: if there are no masks, a file cannot be read, or the masks of one object differ in size.
     """
     path = Path(path)
     if not path.exists():
@@ -135,18 +132,19 @@ def read_masks(path: str | Path, *, allow_truncated: bool = False, what: str = "
 
 
 def fit_track(track: MaskTrack, clip: ClipReader, *, what: str) -> MaskTrack:
-    """Check that a track belongs to a clip.
+    """Check that a mask track matches a clip in number of frames and size.
 
     Args:
-        track: the masks.
+        track: masks of one object.
         clip: the frames.
-        what: name of the argument for messages.
+        what: name of the argument, for error messages.
 
     Returns:
-        the track, without the masks of frames that a damaged clip has lost.
+        the track, without the masks of frames that a damaged clip has lost, and cropped if it is a mask video that
+        was padded to even sides.
 
     Raises:
-        InputError: if the numbers of frames or the sizes differ; says both.
+        InputError: if the number of frames or the size differs.
     """
     if clip.positions is not None and track.num_frames > clip.positions[-1]:
         if track.num_frames > clip.num_frames:
@@ -165,7 +163,7 @@ def fit_track(track: MaskTrack, clip: ClipReader, *, what: str) -> MaskTrack:
         )
     size, wanted = (track.height, track.width), (clip.height, clip.width)
     if size != wanted and size == (clip.height + clip.height % 2, clip.width + clip.width % 2):
-        return track.cut_to(*wanted)  # as our own mask videos are, whose sides have to be even
+        return track.cut_to(*wanted)  # a mask video of this package, padded to even sides
     if size != wanted:
         raise InputError(
             f"{what}: {track.path}: masks of {track.width}x{track.height} pixels for frames of "
@@ -176,7 +174,7 @@ def fit_track(track: MaskTrack, clip: ClipReader, *, what: str) -> MaskTrack:
 
 @dataclass(frozen=True)
 class _Values:
-    """Which values one mask picture holds, and how often."""
+    """Histogram of the values of one mask image."""
 
     counts: dict[int, int]
     top: int
@@ -188,7 +186,7 @@ class _Values:
 
 
 def _from_pictures(path: Path, files: Sequence[Path], what: str) -> dict[str, MaskTrack]:
-    """Tell one object, labels and soft masks apart by the values of all the pictures together."""
+    """Classify images as a binary mask, label maps or a soft mask, by the values of all images together."""
     surveys = [_survey(file) for file in files]
     for file, survey in zip(files, surveys, strict=True):
         if survey.size != surveys[0].size:
@@ -221,7 +219,7 @@ def _from_pictures(path: Path, files: Sequence[Path], what: str) -> dict[str, Ma
 
 
 def _is_binary(surveys: Sequence[_Values]) -> bool:
-    """Whether all pictures use only 0 and 1, or each only 0 and the largest value of its format."""
+    """Whether all images use only 0 and 1, or all use only 0 and the largest value of their format."""
     return all(survey.counts.keys() <= {0, 1} for survey in surveys) or all(
         survey.counts.keys() <= {0, survey.top} for survey in surveys
     )
@@ -303,11 +301,11 @@ Colors = npt.NDArray[np.uint32]
 
 @dataclass(frozen=True)
 class LabelSurvey:
-    """Which values a video holds.
+    """Label colors of a mask video.
 
     Attributes:
-        counts: a frame each, pixels by packed color; black is the background and left out.
-        names: of the objects, by packed color.
+        counts: for each frame, maps a packed color to its number of pixels; black is background and not counted.
+        names: maps a packed color to the name of its object.
     """
 
     counts: tuple[dict[int, int], ...]
@@ -315,17 +313,17 @@ class LabelSurvey:
 
 
 def survey_labels(clip: ClipReader, *, most: int) -> LabelSurvey | None:
-    """Read a video through for its labels.
+    """Read a whole mask video and find its labels.
 
-    Gray values are labels themselves; colors of DAVIS's palette have the numbers that they have there; any other
-    colors are numbered from 1 as they come.
+    A gray value is its own label. Colors of the DAVIS palette get their DAVIS label. Any other colors are numbered from
+    1 in the order of appearance.
 
     Args:
-        clip: of a codec that keeps every value.
-        most: largest number of values, background included, that is taken for labels.
+        clip: a losslessly compressed video.
+        most: largest number of values in a label video, including the background.
 
     Returns:
-        None where there are more values, so that it is no video of labels, or one object in black and white.
+        the labels, or None if the video has more values, is empty, or is a black and white mask of one object.
     """
     counts: list[dict[int, int]] = []
     seen: dict[int, None] = {}  # in the order in which they come
@@ -342,7 +340,7 @@ def survey_labels(clip: ClipReader, *, most: int) -> LabelSurvey | None:
 
 
 def packed(rgb: UInt8Array) -> Colors:
-    """Colors as numbers, uint32 ``[H, W]``, red first, of uint8 ``[H, W, 3]``."""
+    """Pack uint8 ``[H, W, 3]`` colors into uint32 ``[H, W]`` as ``0xRRGGBB``."""
     wide = rgb.astype(np.uint32)
     return np.asarray((wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2], dtype=np.uint32)
 
