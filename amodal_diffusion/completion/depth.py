@@ -1,4 +1,4 @@
-"""Where `complete` gets depth from: files, a depth network, or nowhere."""
+"""Depth for `complete`: from files, from a depth network, or none."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from amodal_diffusion.models.depth import DepthEstimator
 
 STEP, _FILE = "depth", "estimated_depth.npy"
-_BATCH = 4  # frames; a 4K frame alone is 25 MB
+_BATCH = 4  # frames; a single 4K frame takes 25 MB
 
 logger = logging.getLogger(__name__)
 
 
 def load_estimator(request: CompletionRequest, default: str | None, *, device: str) -> DepthEstimator | None:
-    """Load the depth network that the request asks for: its own, or the checkpoint's.
+    """Load the depth network that the request or else the checkpoint names.
 
     Args:
-        request: may name one.
-        default: the checkpoint's own, if it names one.
-        device: where it runs.
+        request: may name a depth model.
+        default: depth model that the checkpoint names, or None.
+        device: device that the network runs on.
 
     Returns:
-        None where there is none; says so in one line.
+        the network, or None, with a log message, if none is named or the checkpoint's own cannot be loaded.
 
     Raises:
-        InputError: if a depth model that was asked for cannot be loaded.
+        InputError: if the depth model that the request names cannot be loaded.
     """
     name = request.depth.depth_model or default
     if name is None:
@@ -57,16 +57,16 @@ def load_estimator(request: CompletionRequest, default: str | None, *, device: s
 def clip_depth(
     inputs: CompletionInputs, estimator: DepthEstimator | None, out: OutputFolder, *, quiet: bool
 ) -> DepthTrack | None:
-    """Depth of the whole clip, as it was given or as it is estimated now; None for none.
+    """Depth of the whole clip, from the inputs or from the depth network; None if there is neither.
 
-    Estimates wait on disk: they are scaled over the whole clip, which the first frame cannot know. After a kill
-    estimating goes on behind the last whole batch, so that the batches are the same.
+    Estimates are stored on disk first, because they are scaled by their range over the whole clip. An interrupted run
+    resumes after the last complete batch, so that the batches, and with them the estimates, stay the same.
 
     Args:
-        inputs: the clip, and its depth where it was given.
-        estimator: used where depth was not given.
-        out: where the estimates wait.
-        quiet: no progress bar.
+        inputs: the clip, and its depth if given.
+        estimator: depth network, used if no depth is given.
+        out: result folder that stores the estimates.
+        quiet: show no progress bar.
     """
     if inputs.depth is not None or estimator is None:
         return inputs.depth

@@ -1,4 +1,4 @@
-"""Where the files of a result lie, and the formats that they are written in."""
+"""File layout of a result folder, and the formats of its files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from amodal_diffusion.types import InputError
 
 
 def step_of(track: MaskTrack) -> str:
-    """Name of the step that makes an object's files."""
+    """Name of the step that writes an object's files."""
     return f"object {track.name}"
 
 
 def record_path(track: MaskTrack) -> str:
-    """Areas and seconds of an object, for the summary."""
+    """Record of an object, for the summary: areas of its masks and running time in seconds."""
     return f"objects/{track.name}/object.json"
 
 
@@ -31,12 +31,12 @@ def layer_path(track: MaskTrack, index: int) -> str:
 
 
 def sample_path(track: MaskTrack, sample: int, index: int) -> str:
-    """Amodal mask of one of several samples in a frame, both counted from 0; folders count from 1."""
+    """Amodal mask of a sample in a frame, both counted from 0; folder names count samples from 1."""
     return f"objects/{track.name}/answers/{sample + 1}/{index:05d}.png"
 
 
 def uncertainty_path(track: MaskTrack) -> str:
-    """Video of where the samples differ."""
+    """Video of the pixels in which the samples differ."""
     return f"objects/{track.name}/uncertainty.mp4"
 
 
@@ -47,17 +47,17 @@ VIDEOS: dict[Format, tuple[Kind, str]] = {
     "webm": ("webm", "completed.webm"),
     "masks-mp4": ("mp4", "amodal_masks.mp4"),
 }
-"""Of each object: the kind of video, and its name in the object's folder."""
+"""Formats that write a video per object: the kind of video, and its file name in the object's folder."""
 ANNOTATIONS: dict[Format, str] = {"coco": "coco.json", "youtube-vis": "youtube_vis.json"}
-"""Of all objects: the file's name."""
+"""Formats that write one annotation file for all objects, and its file name."""
 LAYERS: tuple[Format, ...] = ("png", "prores", "webm")
 
 
 def read_formats(text: str | Sequence[str]) -> tuple[Format, ...]:
-    """Formats of a list, on the command line with commas, in the order of `FORMATS`.
+    """Parse a list of formats, separated by commas on the command line, into the order of `FORMATS`.
 
     Raises:
-        InputError: if one is unknown.
+        InputError: if a format is unknown, or none is given.
     """
     names = [name.strip() for name in (text.split(",") if isinstance(text, str) else text) if name.strip()]
     wrong = sorted(set(names) - set(FORMATS))
@@ -67,15 +67,15 @@ def read_formats(text: str | Sequence[str]) -> tuple[Format, ...]:
 
 
 def check_formats(formats: Sequence[Format], *, painted: bool, sound: bool) -> None:
-    """Refuse formats that cannot be written, before there is anything to write.
+    """Check that all formats can be written.
 
     Args:
-        formats: to be written.
-        painted: there are layers.
-        sound: sound is carried into videos.
+        formats: formats to write.
+        painted: whether layers are painted.
+        sound: whether audio is copied into videos.
 
     Raises:
-        InputError: if FFmpeg lacks an encoder, or a format holds layers and there are none.
+        InputError: if FFmpeg lacks an encoder, or a format stores layers and none are painted.
     """
     for name in formats:
         if name in VIDEOS and name in LAYERS and not painted:

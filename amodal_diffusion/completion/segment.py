@@ -1,4 +1,4 @@
-"""The work of `segment`: a clip and clicks in, a folder of masks out that is complete or absent."""
+"""Implementation of `segment`: predict modal masks from prompts and write them to a folder."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class SegmentRequest:
     """Input and output.
 
     Attributes:
-        clip: a video file, a folder of pictures, or one picture
-        out: a folder of PNG for each object, complete or absent
-        device: auto, cpu, cuda, cuda:1, mps
-        dtype: auto, float32, float16, bfloat16
+        clip: video file, folder of images, or single image
+        out: folder of the masks, with one folder of PNG files per object; it appears only when complete
+        device: auto, cpu, cuda, cuda:1 or mps; auto prefers a GPU
+        dtype: auto, float32, float16 or bfloat16
         overwrite: replace earlier results of this program in MASKS
-        allow_truncated: go on with what decodes of a damaged video
-        quiet: no progress bars
+        allow_truncated: accept a damaged video and use the frames that decode
+        quiet: show no progress bars
     """
 
     clip: Path = option(metavar="CLIP", positional=True)
@@ -37,17 +37,17 @@ class SegmentRequest:
 
 
 def write_segmentation(request: SegmentRequest, clicks: Clicks) -> Path:
-    """Segment the clicked objects and write a folder of masks for each.
+    """Segment the prompted objects and write a folder of masks for each.
 
     Args:
-        request: the clip and the folder.
-        clicks: clicks, boxes or texts, and the segmenter.
+        request: the clip and the output folder.
+        clicks: points, boxes or texts, and the segmenter.
 
     Returns:
-        the folder.
+        the output folder.
 
     Raises:
-        InputError: if an input is wrong, or a click selects nothing.
+        InputError: if an input is wrong, or a prompt selects nothing.
     """
     if request.clip.is_dir() and request.out.resolve().is_relative_to(request.clip.resolve()):
         raise InputError(f"out: {request.out}: lies in {request.clip}, which is input; choose another folder")

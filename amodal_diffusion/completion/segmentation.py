@@ -1,4 +1,4 @@
-"""From clicks to mask files: the work of `segment`, and the first step of `complete` where it is given clicks."""
+"""Segmentation of objects from prompts, for `segment` and as the first step of `complete`."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ _ENTRY = re.compile(r"(?:(?P<name>[^:@]*):)?(?P<numbers>[^:@]*)(?:@(?P<frame>\d+
 def read_prompts(
     point: Sequence[str], negative_point: Sequence[str], box: Sequence[str], text: Sequence[str]
 ) -> Prompts | None:
-    """Read clicks, boxes and texts as they are written on the command line.
+    """Parse the prompts of a command line.
 
     Args:
-        point: ``[ID:]X,Y@FRAME`` on the object.
-        negative_point: ``[ID:]X,Y@FRAME`` not on the object.
+        point: ``[ID:]X,Y@FRAME``, positive points.
+        negative_point: ``[ID:]X,Y@FRAME``, negative points.
         box: ``[ID:]X0,Y0,X1,Y1@FRAME``.
-        text: what to find.
+        text: text prompts.
 
     Returns:
-        None if there are none.
+        the prompts; None if there are none.
 
     Raises:
-        InputError: if a value is not written like this.
+        InputError: if a value has another format.
     """
     prompts = Prompts(
         points=(
@@ -60,11 +60,11 @@ def read_prompts(
 
 
 def check_prompts(prompts: Prompts | None, segmenter: str | None, clip: ClipReader) -> Prompts:
-    """Check clicks against a clip before any network is loaded.
+    """Validate prompts for a clip before any network is loaded.
 
     Args:
-        prompts: clicks, boxes or texts; None where there are none.
-        segmenter: name of the segmenter; None where none was given.
+        prompts: points, boxes or texts; None if there are none.
+        segmenter: name of the segmenter; None if none was given.
         clip: the frames.
 
     Returns:
@@ -104,7 +104,7 @@ def _read(option: str, value: str, form: str, *, count: int) -> tuple[str, list[
 
 RECORD = "segmentation.json"
 MODAL_MASKS = "objects/{name}/modal_masks"
-"""Where results keep the masks that clicks made."""
+"""Subfolder of a result folder for the predicted modal masks of an object."""
 _STEP = "segmentation"
 
 
@@ -112,10 +112,10 @@ def open_segmenter(name: str, *, device: str, dtype: str, quiet: bool) -> Segmen
     """Load a segmenter.
 
     Args:
-        name: a plug-in, a folder or a hub id.
-        device: ``"auto"`` or torch's name.
-        dtype: ``"auto"`` or torch's name.
-        quiet: suppress progress bars of libraries too.
+        name: name of a plug-in, folder, or Hugging Face Hub ID.
+        device: ``"auto"`` or a torch device name.
+        dtype: ``"auto"`` or a torch dtype name.
+        quiet: hide the progress bars of downloads too.
 
     Raises:
         InputError: if it cannot be loaded.
@@ -135,14 +135,14 @@ def segment_clip(
     place: str = "{name}",
     quiet: bool,
 ) -> tuple[MaskTrack, ...]:
-    """Segment objects and write their masks as 0/255 PNG; masks that an earlier run has finished are kept.
+    """Segment objects and write their modal masks as 0/255 PNG files, unless an earlier run has written them.
 
     Args:
         clip: the frames.
-        prompts: clicks, boxes or texts.
-        segmenter: returns the segmenter; called only if masks are missing.
-        out: an opened folder.
-        place: subfolder of an object's masks, with ``{name}`` for the object.
+        prompts: points, boxes or texts.
+        segmenter: function that returns the segmenter; called only if masks are missing.
+        out: opened result folder.
+        place: subfolder for an object's masks; ``{name}`` stands for the object's name.
         quiet: show no progress bar.
 
     Returns:
@@ -167,7 +167,7 @@ def segment_clip(
 def _write_masks(
     clip: ClipReader, prompts: Prompts, segmenter: Segmenter, out: OutputFolder, *, place: str, quiet: bool
 ) -> dict[str, list[int]]:
-    """Write masks as they come, then empty ones where none came; returns the areas, by object, per frame."""
+    """Write the segmenter's masks, and empty ones for the remaining frames; return the areas per object and frame."""
     from amodal_diffusion.models.segmenters.protocol import checked_masks
 
     areas: dict[str, list[int | None]] = {}
