@@ -120,14 +120,14 @@ def _begin(path: Path, base: CompletionRequest) -> list[ClipEntry]:
     """Read the list and create the parent of the result folders."""
     if base.depth.depth not in ("auto", "none"):
         raise InputError(
-            f"--depth: expected auto or none for all clips, got {base.depth.depth}; the list names depth of its own"
+            f"--depth: expected auto or none for all clips, got {base.depth.depth}; name depth files in the list"
         )
     entries = read_clip_list(path)
     out = base.output.out
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"out: {out}: cannot be made ({error.strerror or error})") from error
+        raise InputError(f"out: {out}: cannot be created ({error.strerror or error})") from error
     return entries
 
 

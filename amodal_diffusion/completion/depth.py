@@ -50,7 +50,7 @@ def load_estimator(request: CompletionRequest, default: str | None, *, device: s
     except InputError as error:
         if request.depth.depth_model is not None:
             raise
-        logger.warning("depth: going without: %s", error)
+        logger.warning("depth: continuing without depth: %s", error)
         return None
 
 

@@ -84,6 +84,6 @@ def check_formats(formats: Sequence[Format], *, painted: bool, sound: bool) -> N
     for file, kind in wanted.items():
         if missing := missing_encoders(kind, sound=sound):
             raise InputError(
-                f"--formats: {file} needs FFmpeg's {' and '.join(missing)}, which this build of PyAV has not; leave it "
+                f"--formats: {file} needs FFmpeg's {' and '.join(missing)}, which this build of PyAV lacks; leave it "
                 "out, or install PyAV's own wheel (pip install --force-reinstall av)"
             )

@@ -216,7 +216,7 @@ def _object_files(
         if not all((work / file).is_file() for file in chain.from_iterable(frames[: begun.frames])):
             begun = Progress()
         if begun.frames and not request.output.quiet:
-            logger.info("object %s: goes on at frame %d of %d", track.name, begun.frames, track.num_frames)
+            logger.info("object %s: resumes at frame %d of %d", track.name, begun.frames, track.num_frames)
         yield _ObjectFiles(track, work, samples, begun, begun)
 
 

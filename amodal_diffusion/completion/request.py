@@ -319,13 +319,13 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
         InputError: if an input is missing or damaged, or does not match the others, or options contradict each other.
     """
     if request.source.amodal_masks is not None and request.output.stages == "masks":
-        raise InputError("--amodal-masks: skips the stage that --stages masks asks for; leave one of them out")
+        raise InputError("--amodal-masks: replaces stage 1, the only stage of --stages masks; leave one of them out")
     for folder in (request.source.clip, request.source.masks, request.source.amodal_masks, Path(request.depth.depth)):
         if folder is not None and folder.is_dir() and request.output.out.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"out: {request.output.out}: lies in {folder}, which is input; choose another folder")
     _check_source(request)
     if (request.sampling.samples or 1) > 1 and request.source.amodal_masks is not None:
-        raise InputError("--samples: are of the stage that --amodal-masks skips; leave one of them out")
+        raise InputError("--samples: needs stage 1, which --amodal-masks replaces; leave one of them out")
     check_formats(request.output.formats, painted=request.painted, sound=request.output.audio)
     clip = open_clip(request.source.clip, allow_truncated=request.source.allow_truncated)
     canvas = Canvas.around(clip, request.output.margin)
@@ -347,15 +347,13 @@ def _check_source(request: CompletionRequest) -> None:
     """Check that there is exactly one source of masks: files or prompts."""
     if (request.source.masks is None) == (request.clicks.prompts is None):
         found = "neither" if request.source.masks is None else "both"
-        raise InputError(
-            f"--masks: expected either masks or clicks (--point, --box, --text), got {found}; clicks make the masks"
-        )
+        raise InputError(f"--masks: expected either masks or prompts (--point, --box, --text), got {found}")
     if request.source.masks is not None:
         return
     if request.source.amodal_masks is not None:
         raise InputError("--amodal-masks: needs --masks; make them with `amodal-diffusion segment`")
     if request.source.object is not None:
-        raise InputError("--object: chooses among --masks; show the object that is wanted alone")
+        raise InputError("--object: needs --masks; prompt only the object to complete")
 
 
 def package_version() -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 HOW_TO_GET = (
-    "clicks need one, and none ships with this package; name a folder or a hub id, such as facebook/sam2.1-hiera-tiny "
+    "prompts need one, and none ships with this package; name a folder or a hub id, such as facebook/sam2.1-hiera-tiny "
     "or yonigozlan/EdgeTAM-hf (docs/segmenters.md), or give --masks to `complete`"
 )
 _ENTRY = re.compile(r"(?:(?P<name>[^:@]*):)?(?P<numbers>[^:@]*)(?:@(?P<frame>\d+))?")

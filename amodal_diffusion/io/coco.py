@@ -139,7 +139,7 @@ def read_annotated_masks(path: Path, *, what: str, single: str) -> AnnotatedMask
         raise InputError(f"{what}: {path}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         missing = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise InputError(f"{what}: {path}: not as COCO or YouTube-VIS files are: {missing}") from error
+        raise InputError(f"{what}: {path}: not a valid COCO or YouTube-VIS file: {missing}") from error
     if not found.objects:
         raise InputError(f"{what}: {path}: holds no annotation of an object")
     names = sorted(found.objects, key=natural_key)
@@ -151,7 +151,7 @@ def read_annotated_masks(path: Path, *, what: str, single: str) -> AnnotatedMask
 def _youtube_vis(content: Entry, _: str) -> AnnotatedMasks:
     videos = content["videos"]
     if len(videos) != 1:
-        raise InputError(f"holds {len(videos)} videos; give a file of the clip alone")
+        raise InputError(f"holds {len(videos)} videos; give a file with only this clip")
     height, width = int(videos[0]["height"]), int(videos[0]["width"])
     frames = int(videos[0]["length"]) if "length" in videos[0] else len(videos[0]["file_names"])
     objects: dict[str, Masks] = {}
@@ -173,7 +173,7 @@ def _coco(content: Entry, single: str) -> AnnotatedMasks:
     clips = {image.get("video_id") for image in images}
     if len(sizes) != 1 or len(clips) != 1:
         raise InputError(
-            f"holds {len(images)} images of {len(sizes)} sizes and {len(clips)} videos; give a file of the clip alone"
+            f"holds {len(images)} images of {len(sizes)} sizes and {len(clips)} videos; give a file with only this clip"
         )
     height, width = sizes.pop()
     ordered = sorted(images, key=lambda image: (natural_key(str(image.get("file_name", ""))), image["id"]))

@@ -115,11 +115,11 @@ class Prompts:
                 points in a frame, or texts are combined with points or boxes.
         """
         if not (self.points or self.boxes or self.texts):
-            raise InputError("prompt: nothing is shown of any object; give a point on it, a box around it, or a text")
+            raise InputError("prompt: no point, box or text is given; give at least one")
         if self.texts and (self.points or self.boxes):
             raise InputError("text: cannot be combined with points and boxes; leave one of them out")
         if not all(text.strip() for text in self.texts):
-            raise InputError("text: empty; say what to find, such as 'person'")
+            raise InputError("text: empty; give what to find, such as 'person'")
         for entry in self._entries:
             _check_entry(entry, num_frames, height, width)
         for name in self.objects:
@@ -136,8 +136,8 @@ class Prompts:
         for frame, shown in self.shown(name).items():
             if shown.box is None and not any(point.inside for point in shown.points):
                 raise InputError(
-                    f"negative-point: object {name} has no point and no box in frame {frame}; show there, too, where "
-                    "it is"
+                    f"negative-point: object {name} has no point and no box in frame {frame}; add a point on the "
+                    "object or a box in that frame"
                 )
 
 

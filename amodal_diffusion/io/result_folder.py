@@ -102,7 +102,7 @@ class OutputFolder:
                 if isinstance(error, OSError) and error.errno in _FULL:
                     raise InputError(
                         f"out: {self.work}: no room left to write ({os.strerror(error.errno)}); make room, and the "
-                        "same command goes on with what is not finished"
+                        "same command resumes with the unfinished steps"
                     ) from error
                 raise
 
@@ -181,7 +181,7 @@ class OutputFolder:
         try:
             self._check_results()
         except InputError as error:
-            raise InputError(f"{error}; the results are whole in {self.work}") from error
+            raise InputError(f"{error}; the complete results are in {self.work}") from error
         if self.path.is_dir():
             if self._old.is_dir():  # from a run that was stopped right here, after its results were in place
                 remove_listed(self._old)

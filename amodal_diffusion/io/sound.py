@@ -116,4 +116,4 @@ class SoundTrack:
         except FFmpegError:
             damaged = True
         if damaged:
-            logger.warning("%s: its sound is damaged, and left out where it is", self._path)
+            logger.warning("%s: its audio is damaged; the damaged parts are left out", self._path)

@@ -188,8 +188,10 @@ def _open_video(path: Path, *, allow_truncated: bool) -> ClipReader:
     if not verdict.sound:
         found = f"truncated or damaged: {describe(tally, verdict)}, read by PyAV"
         if not allow_truncated:
-            raise InputError(f"{path}: {found}; give a whole file, or --allow-truncated to go on with what decodes")
-        logger.warning("%s: %s; going on with those", path, found)
+            raise InputError(
+                f"{path}: {found}; give an undamaged file, or --allow-truncated to use the frames that decode"
+            )
+        logger.warning("%s: %s; continuing with those", path, found)
     fps = verdict.fps or PICTURES_FPS
     return _VideoClip(
         path,
