@@ -26,7 +26,7 @@ _MARGIN_NEARER = 0.02  # share of the clip's range of depth
 
 @dataclass(frozen=True)
 class Canvas:
-    """The frame with equal margins left and right, and above and below.
+    """The frame with outpainting margins: equal ones on the left and right, and equal ones above and below.
 
     Attributes:
         frame_height: pixels of the frame.
@@ -42,7 +42,7 @@ class Canvas:
 
     @classmethod
     def around(cls, clip: ClipReader, share: float) -> Self:
-        """A canvas for a clip.
+        """Add margins to a clip.
 
         Args:
             clip: the frames.
@@ -57,17 +57,17 @@ class Canvas:
 
     @property
     def height(self) -> int:
-        """Pixels."""
+        """Height in pixels, margins included."""
         return self.frame_height + 2 * self.top
 
     @property
     def width(self) -> int:
-        """Pixels."""
+        """Width in pixels, margins included."""
         return self.frame_width + 2 * self.left
 
     @property
     def inside(self) -> tuple[slice, slice]:
-        """Rows and columns of the canvas that the frame fills."""
+        """Rows and columns of the canvas that the frame covers."""
         return slice(self.top, self.top + self.frame_height), slice(self.left, self.left + self.frame_width)
 
     def place_clip(self, clip: ClipReader) -> ClipReader:
@@ -118,7 +118,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class _PlacedClip:
-    """A clip on a canvas (see :class:`amodal_diffusion.io.video_reader.ClipReader`)."""
+    """A clip with margins (see :class:`amodal_diffusion.io.video_reader.ClipReader`)."""
 
     clip: ClipReader
     canvas: Canvas

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from amodal_diffusion.models.depth import DepthEstimator
 
 STEP, _FILE = "depth", "estimated_depth.npy"
-_BATCH = 4  # frames; a 4K frame alone is 25 MB
+_BATCH = 4  # frames; a single 4K frame takes 25 MB
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def load_estimator(request: CompletionRequest, default: str | None, *, device: s
         None if neither names a network, or the checkpoint's cannot be loaded; one line of the log says so.
 
     Raises:
-        InputError: if a depth model that was asked for cannot be loaded.
+        InputError: if the depth model that the request names cannot be loaded.
     """
     name = request.depth.depth_model or default
     if name is None:
@@ -50,7 +50,7 @@ def load_estimator(request: CompletionRequest, default: str | None, *, device: s
     except InputError as error:
         if request.depth.depth_model is not None:
             raise
-        logger.warning("depth: going without: %s", error)
+        logger.warning("depth: continuing without depth: %s", error)
         return None
 
 

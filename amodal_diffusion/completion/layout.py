@@ -11,7 +11,7 @@ from amodal_diffusion.types import InputError
 
 
 def step_of(track: MaskTrack) -> str:
-    """Name of the step that makes an object's files."""
+    """Name of the step that writes an object's files."""
     return f"object {track.name}"
 
 
@@ -57,7 +57,7 @@ def read_formats(text: str | Sequence[str]) -> tuple[Format, ...]:
     """Parse a list of formats, with commas between them; returns them in the order of `FORMATS`.
 
     Raises:
-        InputError: if one is unknown.
+        InputError: if a format is unknown, or none is given.
     """
     names = [name.strip() for name in (text.split(",") if isinstance(text, str) else text) if name.strip()]
     wrong = sorted(set(names) - set(FORMATS))
@@ -84,6 +84,6 @@ def check_formats(formats: Sequence[Format], *, painted: bool, sound: bool) -> N
     for file, kind in wanted.items():
         if missing := missing_encoders(kind, sound=sound):
             raise InputError(
-                f"--formats: {file} needs FFmpeg's {' and '.join(missing)}, which this build of PyAV has not; leave it "
+                f"--formats: {file} needs FFmpeg's {' and '.join(missing)}, which this build of PyAV lacks; leave it "
                 "out, or install PyAV's own wheel (pip install --force-reinstall av)"
             )

@@ -46,7 +46,7 @@ def write_segmentation(request: SegmentRequest, clicks: Clicks) -> Path:
         clicks: the prompts and the name of the segmenter.
 
     Returns:
-        the folder.
+        the output folder.
 
     Raises:
         InputError: if an input is wrong, or a prompt selects nothing.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 HOW_TO_GET = (
-    "clicks need one, and none ships with this package; name a folder or a hub id, such as facebook/sam2.1-hiera-tiny "
+    "prompts need one, and none ships with this package; name a folder or a hub id, such as facebook/sam2.1-hiera-tiny "
     "or yonigozlan/EdgeTAM-hf (docs/segmenters.md), or give --masks to `complete`"
 )
 _ENTRY = re.compile(r"(?:(?P<name>[^:@]*):)?(?P<numbers>[^:@]*)(?:@(?P<frame>\d+))?")
@@ -38,16 +38,16 @@ def read_prompts(
     """Parse the prompts of a command line.
 
     Args:
-        point: ``[ID:]X,Y@FRAME`` on the object.
-        negative_point: ``[ID:]X,Y@FRAME`` not on the object.
+        point: ``[ID:]X,Y@FRAME``, positive points.
+        negative_point: ``[ID:]X,Y@FRAME``, negative points.
         box: ``[ID:]X0,Y0,X1,Y1@FRAME``.
         text: names of things to find, such as ``red car``.
 
     Returns:
-        None if there are none.
+        the prompts; None if there are none.
 
     Raises:
-        InputError: if a value is not written like this.
+        InputError: if a value has another format.
     """
     prompts = Prompts(
         points=(
@@ -64,8 +64,8 @@ def check_prompts(prompts: Prompts | None, segmenter: str | None, clip: ClipRead
     """Check prompts against a clip, before any network is loaded.
 
     Args:
-        prompts: clicks, boxes or texts; None where there are none.
-        segmenter: name of the segmenter; None where none was given.
+        prompts: points, boxes or texts; None if there are none.
+        segmenter: name of the segmenter; None if none was given.
         clip: the frames.
 
     Returns:
@@ -168,7 +168,7 @@ def segment_clip(
 def _write_masks(
     clip: ClipReader, prompts: Prompts, segmenter: Segmenter, out: OutputFolder, *, place: str, quiet: bool
 ) -> dict[str, list[int]]:
-    """Write masks as they come, then empty ones where none came; returns the areas, by object, per frame."""
+    """Write the segmenter's masks, and empty ones for the remaining frames; return the areas per object and frame."""
     from amodal_diffusion.models.segmenters.protocol import checked_masks
 
     areas: dict[str, list[int | None]] = {}

@@ -19,7 +19,7 @@ _SMALLEST_POLYGON = 6  # numbers, two a point
 
 
 def read_coco_mask(value: object, height: int, width: int) -> Rle | None:
-    """Turn a mask of any COCO form into compressed run lengths, which are not decoded.
+    """Convert a COCO segmentation to compressed RLE, without decoding it.
 
     Args:
         value: ``{size, counts}`` with counts as text or as a list of runs, a list of polygons ``[x1, y1, x2, y2, ...]``
@@ -28,10 +28,10 @@ def read_coco_mask(value: object, height: int, width: int) -> Rle | None:
         width: pixels of the frame.
 
     Returns:
-        None for a mask without any run or polygon.
+        the RLE, or None if the segmentation is None or an empty list.
 
     Raises:
-        InputError: if the value is none of these or is of another size.
+        InputError: if the value has another format, or its size differs from the frame's.
     """
     if value is None or value == []:
         return None
@@ -55,20 +55,20 @@ def count_slivers(value: object) -> int:
 
 
 def decode_coco_mask(value: object, height: int, width: int) -> BoolArray:
-    """Decode a mask of any COCO form, see `read_coco_mask`.
+    """Decode a COCO segmentation; arguments as for `read_coco_mask`.
 
     Returns:
-        bool ``[H, W]``.
+        bool ``[H, W]``; all False where `read_coco_mask` returns None.
 
     Raises:
-        InputError: as `read_coco_mask`, or if its runs do not fill its size.
+        InputError: as `read_coco_mask`, or if the runs do not add up to ``H * W``.
     """
     rle = read_coco_mask(value, height, width)
     return np.zeros((height, width), dtype=np.bool_) if rle is None else decode_rle(rle)
 
 
 def may_be_visible(value: object, height: int, width: int) -> bool:
-    """Whether a mask of any COCO form has a pixel; a damaged one may, so that it is found when it is decoded."""
+    """Whether a COCO segmentation has any pixel; True for a damaged one, so that decoding reports the damage."""
     try:
         rle = read_coco_mask(value, height, width)
         if rle is not None:
@@ -105,18 +105,18 @@ def _is_polygon(value: object) -> bool:
 
 @dataclass(frozen=True)
 class AnnotatedTrack:
-    """What the files say of an object of a clip, beside its masks.
+    """Metadata of one object of a clip in an annotation file.
 
     Attributes:
-        number: of the object in its clip.
-        category: number of its category.
+        number: ``track_id`` of the object, unique within its clip.
+        category: ``category_id`` of the object.
         category_name: name of the category.
-        video: number of the clip.
-        image_ids: of the frames, unlike those of other clips.
-        file_names: of the frames.
-        height: pixels.
-        width: pixels.
-        name: of the object, if it has one beside its number.
+        video: ``video_id`` of the clip.
+        image_ids: ``image_id`` of each frame, unique across clips.
+        file_names: file name of each frame.
+        height: height of a frame in pixels.
+        width: width of a frame in pixels.
+        name: name of the object; None if it has only its number.
     """
 
     number: int
@@ -131,25 +131,25 @@ class AnnotatedTrack:
 
     @property
     def keys(self) -> dict[str, object]:
-        """What an annotation in either format says of the object."""
+        """Keys that identify the object in its annotations, the same in both formats."""
         named = {} if self.name is None else {"name": self.name}
         return {"track_id": self.number, **named}
 
 
 class CocoFile:
-    """A COCO file: an annotation for each frame that has a mask, with the object's number as ``track_id``."""
+    """Writer of a COCO file: one annotation per object and frame with a nonempty mask."""
 
     def __init__(self, path: Path) -> None:
-        """Begin the file, which is overwritten."""
+        """Open the file; an existing one is overwritten."""
         self._file = _AnnotationFile(path)
         self._images: dict[int, dict[str, object]] = {}
 
     def add(self, track: AnnotatedTrack, masks: Iterable[BoolArray]) -> None:
-        """Write a track.
+        """Write the masks of one object.
 
         Args:
-            track: what it is.
-            masks: bool ``[H, W]``, one a frame.
+            track: metadata of the object.
+            masks: bool ``[H, W]``, one per frame.
         """
         for image, name, mask in zip(track.image_ids, track.file_names, masks, strict=True):
             self._images[image] = {"id": image, "file_name": name, "height": track.height, "width": track.width}
@@ -158,20 +158,20 @@ class CocoFile:
                 self._file.add(track, image_id=image, segmentation=rle, bbox=rle_box(rle), area=area)
 
     def close(self) -> None:
-        """Finish the file."""
+        """Write the image list and close the file."""
         self._file.close({"images": list(self._images.values())})
 
 
 class YoutubeVisFile:
-    """A YouTube-VIS file: an annotation for each track, null where a frame has no mask."""
+    """Writer of a YouTube-VIS file: one annotation per object, with null for frames whose mask is empty."""
 
     def __init__(self, path: Path) -> None:
-        """Begin the file, which is overwritten."""
+        """Open the file; an existing one is overwritten."""
         self._file = _AnnotationFile(path)
         self._videos: dict[int, dict[str, object]] = {}
 
     def add(self, track: AnnotatedTrack, masks: Iterable[BoolArray]) -> None:
-        """Write a track, see `CocoFile.add`."""
+        """Write the masks of one object; arguments as for `CocoFile.add`."""
         size = {"height": track.height, "width": track.width}
         names = list(track.file_names)
         self._videos[track.video] = {"id": track.video, "file_names": names, "length": len(names), **size}
@@ -187,12 +187,12 @@ class YoutubeVisFile:
         )
 
     def close(self) -> None:
-        """Finish the file."""
+        """Write the video list and close the file."""
         self._file.close({"videos": list(self._videos.values())})
 
 
 class _AnnotationFile:
-    """A JSON object whose annotations are written as they come, and the rest at the end."""
+    """A JSON file that streams its annotations to disk; its other keys are written on close."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", encoding="utf-8")

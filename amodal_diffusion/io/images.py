@@ -23,12 +23,12 @@ SUFFIXES = (
 
 @dataclass(frozen=True)
 class IntegerPicture:
-    """A picture of one channel: a mask, labels or depth.
+    """A one-channel image: a mask, a label map or depth.
 
     Attributes:
-        values: unsigned integers ``[H, W]``.
-        top: the largest value that its format can hold: 1, 255 or 65535.
-        palette: whether the values are indices of a palette, so labels rather than gray.
+        values: uint16 ``[H, W]``.
+        top: largest value of the pixel format: 1, 255 or 65535.
+        palette: whether the values are palette indices (labels) rather than gray values.
     """
 
     values: npt.NDArray[np.uint16]
@@ -37,7 +37,7 @@ class IntegerPicture:
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """List the pictures in a folder in natural order (2 before 10), hidden files left out.
+    """List the images in a folder in natural order (2 before 10), without hidden files.
 
     Args:
         folder: an existing folder.
@@ -47,11 +47,7 @@ def list_pictures(folder: Path) -> list[Path]:
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sort key that compares runs of digits as numbers.
-
-    Args:
-        name: a file's or folder's name.
-    """
+    """Sort key for natural order, which compares runs of digits as numbers."""
     parts = re.split(r"(\d+)", name)
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
@@ -62,7 +58,7 @@ def open_picture(path: Path) -> Image.Image:
     The content decides the format, not the ending, and Pillow tries this format alone.
 
     Args:
-        path: the file.
+        path: an image in any format that Pillow reads.
 
     Returns:
         the picture, to be closed; decode it within :func:`~amodal_diffusion.io.picture_formats.decoding`.
@@ -82,26 +78,26 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def read_rgba(path: Path) -> UInt8Array:
-    """Read a layer with straight alpha.
+    """Read an RGBA layer with straight alpha.
 
     Args:
-        path: the file; opaque where it has no alpha.
+        path: an image; one without an alpha channel is opaque.
 
     Returns:
         uint8 ``[H, W, 4]``.
 
     Raises:
-        InputError: if the file is missing, empty, damaged or no picture.
+        InputError: if the file is missing, empty, damaged or not an image.
     """
     with _opened(path) as picture:
         return np.array(picture.convert("RGBA"), dtype=np.uint8)
 
 
 def read_integers(path: Path) -> IntegerPicture:
-    """Read a mask, labels or depth with the file's own values.
+    """Read a mask, a label map or depth without scaling its values.
 
     Args:
-        path: the file; RGB is read where its three channels are equal, opaque alpha is dropped.
+        path: an image. RGB is accepted if its three channels are equal; an alpha channel is dropped if it is constant.
 
     Raises:
         InputError: if the file cannot be read, is colored, or is neither 1-, 8- nor 16-bit.
@@ -121,16 +117,16 @@ def read_integers(path: Path) -> IntegerPicture:
 
 
 def read_floats(path: Path) -> FloatArray:
-    """Read a picture of one channel of floating-point numbers, such as TIFF.
+    """Read a one-channel floating-point image.
 
     Args:
-        path: the file.
+        path: an image, such as a 32-bit float TIFF.
 
     Returns:
         float32 ``[H, W]``.
 
     Raises:
-        InputError: if the file cannot be read or holds anything else.
+        InputError: if the file cannot be read or has another pixel format.
     """
     with _opened(path) as picture:
         if picture.mode != "F":
@@ -139,39 +135,39 @@ def read_floats(path: Path) -> FloatArray:
 
 
 def write_mask_png(path: Path, mask: BoolArray) -> None:
-    """Write a mask as 8-bit gray PNG, 0 outside and 255 inside.
+    """Write a mask as an 8-bit grayscale PNG, 0 outside and 255 inside.
 
     Args:
-        path: the file, overwritten; its folder must exist.
+        path: destination, overwritten; its folder must exist.
         mask: bool ``[H, W]``.
     """
     Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).save(path, format="PNG")
 
 
 def davis_palette() -> UInt8Array:
-    """Colors of the labels in DAVIS and PASCAL VOC, uint8 ``[256, 3]``: a label's bits go round red, green, blue."""
+    """RGB palette of the labels in DAVIS and PASCAL VOC, uint8 ``[256, 3]``."""
     labels, channels = np.arange(256)[:, None], np.arange(3)
     colors = sum(((labels >> (3 * bit + channels)) & 1) << (7 - bit) for bit in range(8))
     return np.asarray(colors, dtype=np.uint8)
 
 
 def write_label_png(path: Path, labels: UInt8Array) -> None:
-    """Write labels as a palette PNG in DAVIS's colors.
+    """Write a label map as a PNG with the DAVIS palette.
 
     Args:
-        path: the file, overwritten; its folder must exist.
+        path: destination, overwritten; its folder must exist.
         labels: uint8 ``[H, W]``, 0 is the background.
     """
     picture = Image.fromarray(labels)
-    picture.putpalette(davis_palette().ravel().tolist())  # a palette picture from here on
+    picture.putpalette(davis_palette().ravel().tolist())  # changes the mode from L to P
     picture.save(path, format="PNG")
 
 
 def write_rgba_png(path: Path, rgba: UInt8Array) -> None:
-    """Write a layer as PNG with straight alpha.
+    """Write an RGBA layer as a PNG with straight alpha.
 
     Args:
-        path: the file, overwritten; its folder must exist.
+        path: destination, overwritten; its folder must exist.
         rgba: uint8 ``[H, W, 4]``.
     """
     Image.fromarray(rgba).save(path, format="PNG")
@@ -187,7 +183,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _one_channel(array: npt.NDArray[np.generic], mode: str, path: Path) -> npt.NDArray[np.generic]:
-    """Reduce RGB, RGBA or LA ``[H, W, C]`` to ``[H, W]`` where nothing is lost by it."""
+    """Reduce RGB, RGBA or LA ``[H, W, C]`` to ``[H, W]``; raise an InputError if that would lose information."""
     colors = array[..., :-1] if mode in ("RGBA", "LA") else array
     if mode in ("RGBA", "LA") and (array[..., -1] != array[0, 0, -1]).any():
         raise InputError(f"{path}: expected one channel, got {mode} with transparency; save the mask as gray")

@@ -1,4 +1,4 @@
-"""Masks of one or many objects from files: pictures, labels, a video, JSON, or a folder of folders of pictures."""
+"""Readers of object masks from images, label maps, videos, JSON files, or a folder of images per object."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MaskTrack:
-    """The masks of one object; iterate for bool ``[H, W]``, one frame in memory at a time.
+    """The masks of one object in all frames; iteration yields bool ``[H, W]``, one mask in memory at a time.
 
     Attributes:
         name: the object's ID.
@@ -63,17 +63,17 @@ class MaskTrack:
 
     @property
     def num_frames(self) -> int:
-        """How many masks iteration yields."""
+        """Number of masks that iteration yields."""
         return len(self.areas)
 
     def __iter__(self) -> Iterator[BoolArray]:
         return self._masks()
 
     def at(self, positions: Sequence[int]) -> Self:
-        """The masks at some positions alone.
+        """Select the masks at some frames.
 
         Args:
-            positions: rising, below ``num_frames``.
+            positions: frame indices in increasing order, below ``num_frames``.
         """
         areas, masks, kept = self.areas, self._masks, frozenset(positions)
         return replace(
@@ -84,12 +84,7 @@ class MaskTrack:
         )
 
     def cut_to(self, height: int, width: int) -> Self:
-        """The upper left part of the masks.
-
-        Args:
-            height: pixels.
-            width: pixels.
-        """
+        """Crop the masks to their top left ``height`` x ``width`` pixels."""
 
         def masks() -> Iterator[BoolArray]:
             return (mask[:height, :width] for mask in self._masks())
@@ -119,10 +114,10 @@ def read_masks(
         mask_type: what the values of pictures and videos mean; decided by the files when None.
 
     Returns:
-        tracks by name, in natural order.
+        maps the names of the objects, in natural order, to their masks.
 
     Raises:
-        InputError: if there are no masks, a file cannot be read, or sizes within one object differ.
+        InputError: if there are no masks, a file cannot be read, or the masks of one object differ in size.
     """
     path = Path(path)
     if not path.exists():
@@ -153,12 +148,12 @@ def read_masks(
 
 
 def fit_track(track: MaskTrack, clip: ClipReader, *, what: str) -> MaskTrack:
-    """Check that a track belongs to a clip.
+    """Check that a mask track matches a clip in number of frames and size.
 
     Args:
-        track: the masks.
+        track: masks of one object.
         clip: the frames.
-        what: name of the argument for messages.
+        what: name of the argument, for error messages.
 
     Returns:
         the track, without the masks of frames that a damaged clip has lost; its ``positions`` are set if only every
@@ -188,7 +183,7 @@ def fit_track(track: MaskTrack, clip: ClipReader, *, what: str) -> MaskTrack:
     track = replace(track, positions=paired.positions)
     size, wanted = (track.height, track.width), (clip.height, clip.width)
     if size != wanted and size == (clip.height + clip.height % 2, clip.width + clip.width % 2):
-        return track.cut_to(*wanted)  # as our own mask videos are, whose sides have to be even
+        return track.cut_to(*wanted)  # a mask video of this package, padded to even sides
     if size != wanted:
         raise InputError(
             f"{what}: {track.path}: masks of {track.width}x{track.height} pixels for frames of "
@@ -342,11 +337,11 @@ Colors = npt.NDArray[np.uint32]
 
 @dataclass(frozen=True)
 class LabelSurvey:
-    """Which values a video holds.
+    """Label colors of a mask video.
 
     Attributes:
-        counts: a frame each, pixels by packed color; black is the background and left out.
-        names: of the objects, by packed color.
+        counts: for each frame, maps a packed color to its number of pixels; black is background and not counted.
+        names: maps a packed color to the name of its object.
     """
 
     counts: tuple[dict[int, int], ...]
@@ -356,8 +351,8 @@ class LabelSurvey:
 def survey_labels(clip: ClipReader, *, most: int, checked: bool = True) -> LabelSurvey | None:
     """Read a video through for its labels.
 
-    Gray values are labels themselves; colors of DAVIS's palette have the numbers that they have there; any other
-    colors are numbered from 1 as they come.
+    A gray value is its own label. Colors of the DAVIS palette get their DAVIS label. Any other colors are numbered from
+    1 in the order of appearance.
 
     Args:
         clip: of a codec that keeps every value.
@@ -365,7 +360,7 @@ def survey_labels(clip: ClipReader, *, most: int, checked: bool = True) -> Label
         checked: take values for labels only if each has a region wider than two pixels and stays for more than a frame.
 
     Returns:
-        None where there are more values, so that it is no video of labels, or one object in black and white.
+        the labels, or None if the video has more values, is empty, or is a black and white mask of one object.
     """
     counts: list[dict[int, int]] = []
     seen: dict[int, None] = {}  # in the order in which they come
@@ -387,7 +382,7 @@ def survey_labels(clip: ClipReader, *, most: int, checked: bool = True) -> Label
 
 
 def packed(rgb: UInt8Array) -> Colors:
-    """Colors as numbers, uint32 ``[H, W]``, red first, of uint8 ``[H, W, 3]``."""
+    """Pack uint8 ``[H, W, 3]`` colors into uint32 ``[H, W]`` as ``0xRRGGBB``."""
     wide = rgb.astype(np.uint32)
     return np.asarray((wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2], dtype=np.uint32)
 

@@ -1,4 +1,4 @@
-"""The sound of a clip, carried into a video that is being written: as it is where that works, else encoded anew."""
+"""Copying of a clip's audio track into an output video, with re-encoding where the container requires it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 def has_sound(path: Path) -> bool:
-    """Whether a clip has sound.
+    """Whether a clip has an audio track.
 
     Args:
-        path: a video that opens, a folder of pictures, or one picture.
+        path: a readable video, a folder of images, or one image.
     """
     if path.is_dir():
         return False
@@ -31,19 +31,19 @@ def has_sound(path: Path) -> bool:
 
 
 class SoundTrack:
-    """The first sound of a video, written in step with the frames of another."""
+    """Writes the first audio track of a source video into an output video, in step with its frames."""
 
     def __init__(
         self, source: Path, output: OutputContainer, *, taken: Collection[str], fallback: str, start: Fraction
     ) -> None:
-        """Open the source and add a stream to the output.
+        """Open the source and add an audio stream to the output.
 
         Args:
-            source: a video with sound, see :func:`has_sound`.
-            output: nothing was written to it yet.
-            taken: FFmpeg's names of the sounds that the output takes as they are.
-            fallback: encoder of any other.
-            start: seconds of the source that are the output's first frame; sound before them is left out.
+            source: a video with an audio track, see :func:`has_sound`.
+            output: container to which nothing has been written yet.
+            taken: FFmpeg names of the codecs that are copied without re-encoding.
+            fallback: FFmpeg name of the encoder for any other codec.
+            start: time in the source, in seconds, of the output's first frame; earlier audio is dropped.
         """
         self._path, self._output, self._start = source, output, start
         self._source = open_container(source)
@@ -60,14 +60,10 @@ class SoundTrack:
             self._out.codec_context.flags |= Flags.bitexact
             self._resampler = AudioResampler(format=self._out.format, layout=layout, rate=rate)
         self._pieces = self._write()
-        self._shown = Fraction(-1)  # seconds of the output that sound has been written for
+        self._shown = Fraction(-1)  # seconds of audio written so far
 
     def until(self, seconds: Fraction) -> None:
-        """Write what is heard up to a time.
-
-        Args:
-            seconds: of the output.
-        """
+        """Write the audio up to a time of the output, in seconds."""
         while self._shown < seconds:
             reached = next(self._pieces, None)
             if reached is None:
@@ -75,7 +71,7 @@ class SoundTrack:
             self._shown = reached
 
     def finish(self) -> None:
-        """Write the rest."""
+        """Write the remaining audio and flush the encoder."""
         for _ in self._pieces:
             pass
         if not self._copy:
@@ -120,7 +116,7 @@ class SoundTrack:
             self._output.mux(self._out.encode(frame))
 
     def _read(self) -> Iterator[Packet[AudioStream] | AudioFrame]:
-        """Packets, or frames if sound is encoded anew; what is damaged is left out."""
+        """Yield packets, or decoded frames if the audio is re-encoded; damaged parts are skipped."""
         damaged = False
         try:
             for packet in self._source.demux(self._in):
@@ -137,4 +133,4 @@ class SoundTrack:
         except FFmpegError:
             damaged = True
         if damaged:
-            logger.warning("%s: its sound is damaged, and left out where it is", self._path)
+            logger.warning("%s: its audio is damaged; the damaged parts are left out", self._path)

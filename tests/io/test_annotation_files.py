@@ -127,7 +127,7 @@ VIDEO = {"id": 1, "height": 24, "width": 40, "length": 2, "file_names": ["0", "1
         (coco(annotations=[{"id": 4, "image_id": 7, "segmentation": {"size": [2, 2], "counts": [0, 4]}}]), "of size"),
         (coco(annotations=[{"id": 4, "image_id": 7}]), "no 'segmentation'"),
         (coco(annotations=[{"id": n, "image_id": 7, "segmentation": RUNS} for n in (1, 2)]), "expected a track_id"),
-        ({"videos": [VIDEO, VIDEO], "annotations": [{}]}, "holds 2 videos; give a file of the clip alone"),
+        ({"videos": [VIDEO, VIDEO], "annotations": [{}]}, "holds 2 videos; give a file with only this clip"),
         ({"videos": [VIDEO], "annotations": [{"id": 3, "segmentations": [None]}]}, "annotation 3: 1 masks for 2"),
     ],
 )
