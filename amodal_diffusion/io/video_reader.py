@@ -30,6 +30,7 @@ from amodal_diffusion.io.images import SUFFIXES, list_pictures
 from amodal_diffusion.io.picture_formats import picture_format
 from amodal_diffusion.io.pictures import PICTURES_FPS, open_pictures
 from amodal_diffusion.io.timing import DecodeTally, Timing, describe, joined_ticks, judge
+from amodal_diffusion.io.video_color import source_color, to_rgb
 from amodal_diffusion.types import InputError, UInt8Array
 
 # PyAV's frame and its side data hold each other, so that decoded frames wait for Python's rare full collections.
@@ -168,9 +169,7 @@ class _VideoClip:
         # FFmpeg's frame threads are faster but lose frames around damage, so a damaged video is read without them.
         with _video(self.path, frame_threads=self.sound) as (container, stream):
             for frame in _decode(container, stream, DecodeTally()):
-                # One thread: FFmpeg's parallel conversion corrupts the borders between bands at odd widths.
-                stored: UInt8Array = frame.to_ndarray(format="rgb24", threads=1).astype(np.uint8, copy=False)
-                rgb = _orientation(frame).apply(stored)
+                rgb = _orientation(frame).apply(to_rgb(frame))
                 if rgb.shape[:2] != (self.height, self.width):
                     raise InputError(
                         f"{self.path}: frame {count} has {rgb.shape[1]}x{rgb.shape[0]} pixels, the first "
@@ -189,11 +188,12 @@ def _open_video(path: Path, *, allow_truncated: bool) -> ClipReader:
     with _video(path, frame_threads=False) as (container, stream):
         if len(films_of(container)) > 1:
             logger.warning("%s: holds several videos; the one with index %d is read", path, stream.index)
-        height, width, aspect = 0, 0, Fraction(1)
+        height, width, aspect, color = 0, 0, Fraction(1), ""
         ticks: list[int | None] = []
         for frame in _decode(container, stream, tally):
             ticks.append(frame.pts)
             if not height:
+                color = source_color(frame)
                 orientation = _orientation(frame)
                 height, width = orientation.size(frame.height, frame.width)
                 aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -217,6 +217,8 @@ def _open_video(path: Path, *, allow_truncated: bool) -> ClipReader:
                 f"{path}: {found}; give an undamaged file, or --allow-truncated to use the frames that decode"
             )
         logger.warning("%s: %s; continuing with those", path, found)
+    if color:
+        logger.warning("%s: colors are converted from %s to BT.709, those of visible pixels too", path, color)
     fps = verdict.fps or PICTURES_FPS
     return _VideoClip(
         path,
@@ -228,6 +230,7 @@ def _open_video(path: Path, *, allow_truncated: bool) -> ClipReader:
         positions=verdict.positions,
         timing=_timing(ticks, unit, fps),
         pixel_aspect=aspect,
+        source_color=color,
     )
 
 
