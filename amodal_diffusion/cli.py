@@ -13,7 +13,7 @@ from amodal_diffusion import commands
 from amodal_diffusion.completion.request import PACKAGE, package_version
 from amodal_diffusion.config import CommandParser
 from amodal_diffusion.options import subcommand_parser
-from amodal_diffusion.types import InputError
+from amodal_diffusion.types import InputError, one_line
 
 FAILED, INTERRUPTED = 2, 130
 RESUMABLE = ("batch", "complete", "evaluate", "scenes")  # keep what is finished for the same command to go on from
@@ -49,8 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with _notices():
         try:
             return modules[args.command].run(args[args.command]) or 0
-        except InputError as error:
-            return _fail(str(error))
+        except (InputError, OSError) as error:
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            return FAILED
         except KeyboardInterrupt:
             goes_on = "; the same command again goes on with what is not finished" if args.command in RESUMABLE else ""
             print(f"\ninterrupted{goes_on}", file=sys.stderr)
@@ -60,11 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _subcommands() -> list[str]:
     """Names of the modules in `commands`; those with an underscore are shared by them."""
     return [module.name for module in pkgutil.iter_modules(commands.__path__) if module.name[0] != "_"]
-
-
-def _fail(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return FAILED
 
 
 @contextmanager

@@ -6,8 +6,10 @@ Letters used in every shape of this package: ``B`` clips, ``F`` frames, ``C`` ch
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,10 @@ import numpy.typing as npt
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
+ArrayInput: TypeAlias = npt.NDArray[Any] | Sequence[Any] | Any
+"""What a caller may have: an array, a torch tensor on any device, or a sequence of these or of PIL pictures."""
+
+logger = logging.getLogger(__name__)
 
 Stage = Literal["amodal_segmentation", "content_completion"]
 STAGES: tuple[Stage, ...] = ("amodal_segmentation", "content_completion")
@@ -24,13 +30,26 @@ class InputError(ValueError):
     """Something given from outside is wrong; the message names it, what was expected, what came, what to do."""
 
 
-@dataclass(frozen=True)
+def one_line(error: InputError | OSError) -> str:
+    """What a user is told of an error: one line, which begins with the file if the system refused one."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror or type(error).__name__}"
+    return " ".join(text.split())
+
+
+@dataclass(frozen=True, init=False)
 class VideoClip:
     """A clip and the mask of what can be seen of one object in it.
 
+    Arrays are numpy arrays, torch tensors on any device, or sequences of these or of PIL pictures, one a frame.
+
     Attributes:
-        rgb: frames, uint8 ``[F, H, W, 3]``.
-        modal_mask: visible part of the object, bool ``[F, H, W]``; empty in a frame that hides all of it.
+        rgb: frames, uint8 ``[F, H, W, 3]``. Given as 8-bit integers or as floats in 0..1, channels last, or first
+            (``[F, 3, H, W]``) where the last axis is not 3.
+        modal_mask: visible part of the object, bool ``[F, H, W]``; empty in a frame that hides all of it. Given as
+            bool, as integers with one value beside 0, or as floats in 0..1, which are inside from 0.5 on;
+            ``[F, H, W]`` or ``[F, 1, H, W]``.
         fps: frames a second, above 0.
 
     Raises:
@@ -41,27 +60,183 @@ class VideoClip:
     modal_mask: BoolArray
     fps: float = 8.0
 
-    def __post_init__(self) -> None:
-        """Check the shapes once, so that nothing further down has to."""
-        if self.rgb.dtype != np.uint8 or self.rgb.ndim != 4 or self.rgb.shape[-1] != 3 or 0 in self.rgb.shape:
+    def __init__(self, rgb: ArrayInput, modal_mask: ArrayInput, fps: float = 8.0) -> None:
+        """Convert and check once, so that nothing further down has to."""
+        frames = as_frames(rgb, "rgb")
+        masks = as_masks(modal_mask, "modal_mask")
+        if masks.shape != frames.shape[:3]:
             raise InputError(
-                f"rgb: expected uint8 [F, H, W, 3] with at least one frame, got {self.rgb.dtype} "
-                f"{list(self.rgb.shape)}; convert the frames to 8-bit RGB"
+                f"modal_mask: expected bool {list(frames.shape[:3])} to match rgb, got {masks.dtype} "
+                f"{list(masks.shape)}; give one mask a frame at the frames' size"
             )
-        if self.modal_mask.dtype != np.bool_ or self.modal_mask.shape != self.rgb.shape[:3]:
-            raise InputError(
-                f"modal_mask: expected bool {list(self.rgb.shape[:3])} to match rgb, got {self.modal_mask.dtype} "
-                f"{list(self.modal_mask.shape)}; give one mask a frame at the frames' size"
-            )
-        if not self.modal_mask.any():
+        if not masks.any():
             raise InputError("modal_mask: empty in every frame; the object must be visible in at least one")
-        if not self.fps > 0:
-            raise InputError(f"fps: expected a frame rate above 0, got {self.fps}")
+        if not (isinstance(fps, (int, float, np.number)) and 0 < fps < float("inf")):
+            raise InputError(f"fps: expected a frame rate above 0, got {fps}")
+        for name, value in (("rgb", frames), ("modal_mask", masks), ("fps", fps)):
+            object.__setattr__(self, name, value)
 
     @property
     def num_frames(self) -> int:
         """Number of frames ``F``."""
         return int(self.rgb.shape[0])
+
+
+def as_frames(value: ArrayInput, what: str) -> UInt8Array:
+    """Convert frames of any accepted kind, see `VideoClip`.
+
+    Args:
+        value: the frames.
+        what: name of the argument for messages.
+
+    Returns:
+        uint8 ``[F, H, W, 3]``; the array itself where it is that.
+
+    Raises:
+        InputError: if they are of another shape or dtype, or not in range; names the argument and the shape.
+    """
+    array = _as_array(value, what, picture_mode="RGB")
+    got = f"{array.dtype} {list(array.shape)}"
+    if array.ndim == 4 and array.shape[-1] != 3 and array.shape[1] == 3:
+        array = np.ascontiguousarray(np.moveaxis(array, 1, -1))
+    is_float = array.dtype.kind == "f"
+    if array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape or not (is_float or array.dtype == np.uint8):
+        raise InputError(
+            f"{what}: expected uint8 [F, H, W, 3] with at least one frame, or floats in 0..1, got {got}; convert the "
+            "frames to 8-bit RGB"
+        )
+    return _from_floats(array, what) if is_float else array
+
+
+def as_masks(value: ArrayInput, what: str) -> BoolArray:
+    """Convert masks of one object of any accepted kind, see `VideoClip`.
+
+    Args:
+        value: the masks.
+        what: name of the argument for messages.
+
+    Returns:
+        bool ``[F, H, W]``; the array itself where it is that.
+
+    Raises:
+        InputError: if they are of another shape or dtype, of several objects, or not in range; names the argument and
+            the shape.
+    """
+    array = _as_array(value, what, picture_mode=None)
+    got = f"{array.dtype} {list(array.shape)}"
+    if array.ndim == 4 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 3 or array.dtype.kind not in "biuf":
+        raise InputError(f"{what}: expected bool [F, H, W] or [F, 1, H, W], got {got}; give one mask a frame")
+    if array.dtype == np.bool_:
+        return array
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all() or (array.size and (array.min() < 0 or array.max() > 1)):
+            raise InputError(
+                f"{what}: expected floats in 0..1, got {got} with values from {array.min():.6g} to {array.max():.6g}; "
+                "give mask > 0 or its probability"
+            )
+        return np.asarray(array >= 0.5)
+    values = np.unique(array)
+    if len(values[values != 0]) > 1 or (len(values) and values[0] < 0):
+        shown = ", ".join(map(str, values[:6])) + (", ..." if len(values) > 6 else "")
+        raise InputError(
+            f"{what}: expected one object, with one value beside 0, got {got} with the values {shown}; several "
+            "objects in one array (labels=True) are not read yet: give mask == label for each object, or mask > 127 "
+            "where it is a soft mask"
+        )
+    return np.asarray(array != 0)
+
+
+def as_depth(value: ArrayInput, what: str) -> FloatArray:
+    """Convert depth of a clip.
+
+    Args:
+        value: numbers ``[F, H, W]`` or ``[F, 1, H, W]``, an array, a tensor, or a sequence of these, one a frame.
+        what: name of the argument for messages.
+
+    Returns:
+        float32 ``[F, H, W]``; the array itself where it is that.
+
+    Raises:
+        InputError: if it is of another shape or dtype, or not finite; names the argument and the shape.
+    """
+    array = _as_array(value, what, picture_mode=None)
+    got = f"{array.dtype} {list(array.shape)}"
+    if array.ndim == 4 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 3 or array.dtype.kind not in "iuf":
+        raise InputError(f"{what}: expected numbers [F, H, W] or [F, 1, H, W], got {got}; give one map a frame")
+    depth = np.asarray(array, dtype=np.float32)
+    if not np.isfinite(depth).all():
+        raise InputError(f"{what}: expected finite values, got NaN or infinity in {got}; fill or clip them first")
+    return depth
+
+
+def _from_floats(array: npt.NDArray[Any], what: str) -> UInt8Array:
+    """Scale floats in 0..1 to 8 bits, rounding to the nearest."""
+    got = f"{array.dtype} {list(array.shape)}"
+    if not np.isfinite(array).all():
+        raise InputError(f"{what}: {got} holds NaN or infinity; expected floats in 0..1")
+    largest, smallest, above = float(array.max()), float(array.min()), float((array > 1).mean())
+    if above > 0.5 or smallest < 0:
+        raise InputError(
+            f"{what}: expected uint8, or floats in 0..1, got {got} with values from {smallest:.6g} to {largest:.6g}; "
+            "scale them, or convert them to uint8"
+        )
+    if above:
+        logger.warning("%s: floats above 1 are clipped (%.2f%%, the largest is %.6g)", what, 100 * above, largest)
+    scaled = np.minimum(array.astype(np.float32), 1) * np.float32(255) + np.float32(0.5)
+    return np.asarray(np.floor(scaled), dtype=np.uint8)
+
+
+def _as_array(value: ArrayInput, what: str, *, picture_mode: str | None) -> npt.NDArray[Any]:
+    """A numpy array of what a caller has.
+
+    Args:
+        value: as `ArrayInput`.
+        what: name of the argument for messages.
+        picture_mode: that PIL pictures are converted to; None where only pictures of one channel make sense.
+    """
+    if isinstance(value, np.ndarray) and value.dtype != np.object_:
+        return value
+    if isinstance(value, (list, tuple)):
+        entries = [_as_array(entry, f"{what}[{index}]", picture_mode=picture_mode) for index, entry in enumerate(value)]
+        if not entries:
+            raise InputError(f"{what}: expected at least one frame, got an empty {type(value).__name__}")
+        different = next((entry for entry in entries if entry.shape != entries[0].shape), None)
+        if different is not None:
+            raise InputError(
+                f"{what}: expected entries of one shape, got {list(entries[0].shape)} and {list(different.shape)}"
+            )
+        return np.stack(entries)
+    if hasattr(value, "getbands"):  # PIL, which need not be imported for it
+        return _of_picture(value, what, picture_mode)
+    if hasattr(value, "detach"):  # torch: of any device, also where gradients are recorded
+        tensor = value.detach().cpu()
+        array: npt.NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        return array
+    if hasattr(value, "__array__"):
+        array = np.asarray(value)
+        if array.dtype != np.object_:
+            return array
+    raise InputError(
+        f"{what}: expected an array, a tensor, or a list of these or of PIL pictures, got {type(value).__name__}"
+    )
+
+
+def _of_picture(picture: Any, what: str, mode: str | None) -> npt.NDArray[Any]:  # noqa: ANN401 - PIL's
+    """An array of a PIL picture: 8-bit RGB, or the one channel of a mask, bool or integers."""
+    eight_bits = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
+    if mode is not None and picture.mode in eight_bits:
+        return np.asarray(picture.convert(mode))
+    if mode is None and picture.mode in ("1", "L", "P"):
+        return np.asarray(picture)
+    expected = "8-bit colors or gray" if mode is not None else "one channel, mode 1, L or P"
+    raise InputError(
+        f"{what}: expected a PIL picture of {expected}, got mode {picture.mode}, {picture.width}x{picture.height}; "
+        "convert it"
+    )
 
 
 class AmodalSegmenter(Protocol):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 
 from amodal_diffusion import AmodalCompleter
 from amodal_diffusion.evaluation.benchmarks.scenes import ScenesBenchmark
+from amodal_diffusion.io.atomic import DIGESTS, find_damage
 from amodal_diffusion.metrics import score_track
 from amodal_diffusion.models.hub import bundled_models
 
@@ -17,6 +20,10 @@ def test_the_weights_are_small_and_have_a_card() -> None:
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= MEGABYTES * 1_000_000
     assert (folder / "README.md").is_file()
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {".md", ".json", ".safetensors"}
+    assert find_damage(folder) is None
+    digests = json.loads((folder / DIGESTS).read_text())
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert digests.keys() == files - {"README.md", DIGESTS}
 
 
 def test_hidden_parts_are_found_with_depth() -> None:

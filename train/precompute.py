@@ -45,13 +45,13 @@ def encode(settings: PrecomputeSettings) -> bool:
 def main() -> int:
     """Read the command line and return the exit status: 1 is a check that failed, 2 one line ``error: ...``."""
     log_to_terminal()
-    settings = parse_settings(PrecomputeSettings, sys.argv[1:], description="Encode a run's clips once, before it.")
-    if settings.dry_run:
-        sys.stdout.write(dump_settings(settings))
-        return 0
     try:
+        settings = parse_settings(PrecomputeSettings, sys.argv[1:], description="Encode a run's clips once, before it.")
+        if settings.dry_run:
+            sys.stdout.write(dump_settings(settings))
+            return 0
         return 0 if encode(settings) else 1
-    except InputError as error:
+    except (InputError, OSError) as error:
         return refuse(error)
 
 

@@ -1,1 +1,1 @@
-"""The web page: a clip and masks in, whole objects out, for people who do not type; Gradio is known here alone."""
+"""The web page, a graphical interface to `complete`; the only package that uses Gradio."""

@@ -1,4 +1,4 @@
-"""What happens when a visitor does something on the page, independent of how the page looks."""
+"""Actions of the web page, independent of its layout."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from amodal_diffusion.types import InputError, UInt8Array
 
 @dataclass(frozen=True)
 class View:
-    """What is shown after an action.
+    """Content that the page shows after an action.
 
     Attributes:
         status: one line of Markdown.
-        html: pictures side by side.
-        files: links to the results, or nothing.
+        html: HTML with images side by side.
+        files: HTML with links to the result files; empty if there are none.
     """
 
     status: str
@@ -48,30 +48,30 @@ class View:
 
 
 class Actions:
-    """All actions; each is for one session.
+    """All actions of the page; each acts on one session.
 
     Attributes:
-        segmenter: makes masks from clicks; None disables clicks.
+        segmenter: network that predicts masks from clicks; None disables clicks.
     """
 
     def __init__(
         self, sessions: Sessions, completer: PageCompleter, limits: Limits, *, segmenter: Segmenter | None = None
     ) -> None:
-        """Take what the actions work with.
+        """Store the resources that the actions use.
 
         Args:
-            sessions: all open pages.
+            sessions: sessions of all open pages.
             completer: completes one clip at a time.
-            limits: largest uploads that the page accepts.
-            segmenter: makes masks from clicks; None disables clicks.
+            limits: size limits of uploads.
+            segmenter: network that predicts masks from clicks; None disables clicks.
         """
         self._sessions, self._completer, self._limits, self.segmenter = sessions, completer, limits, segmenter
 
     def load_example(self, session: Session, example: Example) -> View:
-        """Choose a generated clip with its masks.
+        """Load a generated clip with its masks.
 
         Args:
-            session: the page's; its earlier clip is dropped.
+            session: session of the page; its earlier clip is removed.
             example: the scene.
         """
         files = write_example(example, session.fresh_folder("example"))
@@ -82,14 +82,14 @@ class Actions:
         )
 
     def load_clip(self, session: Session, files: Sequence[Path]) -> View:
-        """Choose an uploaded clip.
+        """Load an uploaded clip.
 
         Args:
-            session: the page's; its earlier clip is dropped.
-            files: one video, one zip of pictures, or pictures.
+            session: session of the page; its earlier clip is removed.
+            files: one video, one zip of images, or images.
 
         Raises:
-            InputError: if it is no clip, or larger than the limits.
+            InputError: if the files are not a clip, or exceed the limits.
         """
         clip = self._choose(session, take_clip(files, session.fresh_folder("clip"), self._limits))
         pane = draw_pane(Pane("Clip", "", session.fresh_folder("view") / "clip"), draw_visible(clip, []))
@@ -97,11 +97,11 @@ class Actions:
         return View(status, viewer([pane], num_frames=clip.num_frames, fps=clip.fps))
 
     def load_masks(self, session: Session, files: Sequence[Path]) -> View:
-        """Take uploaded masks.
+        """Load uploaded masks.
 
         Args:
-            session: the page's; must have a clip.
-            files: one video, one zip of pictures or of a folder an object, or pictures.
+            session: session of the page, with a clip.
+            files: one video, one zip of images or of one folder per object, or images.
 
         Raises:
             InputError: if the files are not masks or do not fit the clip.
@@ -114,8 +114,8 @@ class Actions:
         """A frame to paint on, uint8 ``[H, W, 3]``, and its paint, uint8 ``[H, W, 4]``, if any.
 
         Args:
-            session: the page's; must have a clip.
-            index: number of the frame, from 0.
+            session: session of the page, with a clip.
+            index: index of the frame, from 0.
         """
         for number, rgb in enumerate(self._clip(session)):
             if number == index:
@@ -123,13 +123,13 @@ class Actions:
         raise InputError(f"frame: no frame {index} in a clip of {session.num_frames}")
 
     def use_painting(self, session: Session) -> View:
-        """Make masks from the painted frames.
+        """Use the painted frames as masks; frames between painted ones are interpolated.
 
         Args:
-            session: the page's; must have a clip.
+            session: session of the page, with a clip.
 
         Raises:
-            InputError: if the first or the last frame is not painted, or nothing is.
+            InputError: if nothing is painted, or the first or last frame is not.
         """
         clip = self._clip(session)
         folder = session.fresh_folder("painted")
@@ -143,8 +143,8 @@ class Actions:
         """Segment the clicked objects in all frames.
 
         Args:
-            session: the page's; must have a clip.
-            on_share: called with the share of the work that is done, from 0 to 1.
+            session: session of the page, with a clip.
+            on_share: called with the progress, from 0 to 1.
 
         Raises:
             InputError: if there is no segmenter or no click, or a click selects nothing.
@@ -163,13 +163,13 @@ class Actions:
         """Complete the objects.
 
         Args:
-            session: the page's; must have a clip and masks.
-            on_share: called with the share of the work that is done, from 0 to 1.
-            seed: the same seed gives the same result.
-            samples: predictions of each object's amodal mask; above 1, a pane shows where they differ.
+            session: session of the page, with a clip and masks.
+            on_share: called with the progress, from 0 to 1.
+            seed: random seed; the same seed gives the same result.
+            samples: number of samples of each amodal mask; if above 1, a pane shows where they differ.
 
         Raises:
-            InputError: if clip or masks are missing, or the page is at work already.
+            InputError: if the clip or the masks are missing, or a task of the page is already running.
             StoppedError: if the visitor asked to stop.
         """
         clip = self._clip(session)
@@ -197,26 +197,26 @@ class Actions:
         )
 
     def stop(self, session: Session) -> bool:
-        """End the page's work before its next network pass.
+        """Stop the page's task before its next network pass.
 
         Args:
-            session: the page's.
+            session: session of the page.
 
         Returns:
-            whether the page was at work.
+            whether a task was running.
         """
         session.stop.set()
         return session.running
 
     def picture(self, session: Session, pixels: UInt8Array) -> str:
-        """Write a picture that the page shows to this visitor alone.
+        """Write an image that only this visitor can read.
 
         Args:
-            session: the page's.
+            session: session of the page.
             pixels: uint8 ``[H, W, 3 or 4]``.
 
         Returns:
-            path of the picture.
+            path of the image.
         """
         path = session.fresh_folder("paint") / "frame.png"
         Image.fromarray(np.asarray(pixels)).save(path)
@@ -224,7 +224,7 @@ class Actions:
 
     @contextmanager
     def _work(self, session: Session, on_share: Callable[[float], None]) -> Iterator[Callable[[float], None]]:
-        """Mark the page as at work. The yielded function reports the share done; it raises once Stop is pressed."""
+        """Run a task of the page; the yielded function reports progress and raises once Stop is pressed."""
         if session.running:
             raise InputError("this page is at work already; wait, or press Stop")
         session.running = True
@@ -241,7 +241,7 @@ class Actions:
             self._sessions.finish(session)
 
     def _choose(self, session: Session, clip: ClipReader) -> ClipReader:
-        """Begin with a clip; files, masks, paint and clicks of an earlier clip are removed."""
+        """Set the clip of a session, and remove the files, masks, paint and clicks of an earlier one."""
         if session.running:
             raise InputError("this page is at work; wait, or press Stop, before you load another clip")
         for folder in session.folder.iterdir():
@@ -267,7 +267,7 @@ class Actions:
 
 
 def _result_panes(clip: ClipReader, tracks: Mapping[str, MaskTrack], results: Path, folder: Path) -> list[Pane]:
-    """Draw the given masks, the predicted masks, and each object's layers."""
+    """Draw the modal masks, the predicted amodal masks, and the layers of each object."""
     visible = Pane("Visible part", "as given", folder / "visible")
     amodal = Pane("Whole object", "stripes: hidden, predicted", folder / "amodal")
     panes = [

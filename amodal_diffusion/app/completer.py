@@ -1,4 +1,4 @@
-"""Completes the page's clips with the code of `amodal-diffusion complete`, with networks that are loaded once."""
+"""Completion of the page's clips with the code of `amodal-diffusion complete` and networks that are loaded once."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class PageTask:
     """A clip to complete.
 
     Attributes:
-        clip: a video or a folder of pictures.
-        masks: visible part of each object, as `read_masks` takes them.
-        depth: PNG folder or ``.npy`` file, nearer is larger; None where the clip has none.
-        out: folder of the results, made whole or not at all.
-        num_frames: length of the clip.
-        num_objects: objects in the masks, at least 1.
-        seed: the same seed gives the same result.
-        samples: predictions of each object's amodal mask, at least 1; above 1 the results show where they differ.
+        clip: video or folder of images.
+        masks: path of the modal masks, for `read_masks`.
+        depth: folder of PNG files or ``.npy`` file, larger is nearer; None if no depth is given.
+        out: result folder; it appears only when the results are complete.
+        num_frames: number of frames of the clip.
+        num_objects: number of objects in the masks, at least 1.
+        seed: random seed; the same seed gives the same result.
+        samples: number of samples of each amodal mask, at least 1; if above 1, the results show where they differ.
     """
 
     clip: Path
@@ -53,8 +53,8 @@ class PageCompleter:
     """Completes clips, one at a time.
 
     Args:
-        model: the networks, and where they run.
-        preset: how the networks are sampled; the checkpoint's default when None.
+        model: the networks, their device and precision.
+        preset: sampling preset; None uses the checkpoint's default.
 
     Raises:
         InputError: if the networks cannot be loaded.
@@ -84,9 +84,9 @@ class PageCompleter:
         """Complete a clip into the task's folder, byte for byte as `complete` does.
 
         Args:
-            task: the clip, its masks and the folder of the results.
-            on_step: called before each network pass with the share of passes that are done, from 0 to 1. An exception
-                that it raises ends the work.
+            task: the clip, its masks and the result folder.
+            on_step: called before each network pass with the share of passes done, from 0 to 1. An exception that it
+                raises stops the work.
 
         Raises:
             InputError: if an input is wrong.
@@ -99,7 +99,7 @@ class PageCompleter:
             sampling=replace(self._request.sampling, seed=task.seed, samples=task.samples),
         )
         completer = self._networks.completer
-        # On a CPU the samples of a window are passes of their own, elsewhere rows of one pass.
+        # On a CPU each sample of a window takes its own pass; on other devices the samples are rows of one pass.
         samples = task.samples if completer.device == "cpu" else 1
         total = task.num_objects * samples * count_passes(self._networks.config(request), task.num_frames)
         done = 0
@@ -114,30 +114,30 @@ class PageCompleter:
 
 
 def count_passes(config: CompletionConfig, num_frames: int) -> int:
-    """Network passes of both stages for one object and one sample of a clip.
+    """Number of network passes of both stages for one object and one sample of a clip.
 
-    This is an upper bound: windows in which nothing can be occluded take no pass.
+    This is an upper bound: windows in which the object cannot be occluded take no pass.
 
     Args:
-        config: how the stages are sampled.
-        num_frames: length of the clip.
+        config: sampling settings of the stages.
+        num_frames: number of frames of the clip.
     """
     first, second = config.amodal_segmentation, config.content_completion
     total = 0
     if first is not None:
         total += first.network_passes * first.beyond.tta * count_windows(num_frames, first.num_frames)
-    # Where the network's painting has no weight, it is called only if colors cannot be propagated, which is rare.
+    # If the network's output has no weight in the blend, it is needed only where propagation fails, which is rare.
     if second is not None and not (second.beyond.color_propagation and second.beyond.blend_weight == 0):
         total += second.network_passes * count_windows(num_frames, second.num_frames)
     return total
 
 
 def count_windows(num_frames: int, size: int) -> int:
-    """Windows of ``size`` frames that cover a clip, each with an overlap of ``size // 4`` frames with the one before.
+    """Number of windows that cover a clip; each overlaps the previous one by ``size // 4`` frames.
 
     Args:
-        num_frames: length of the clip, at least 1.
-        size: length of a window, at least 1.
+        num_frames: number of frames of the clip, at least 1.
+        size: number of frames of a window, at least 1.
     """
     fresh = size - size // 4
     return 1 + max(0, -(-(num_frames - size) // fresh))

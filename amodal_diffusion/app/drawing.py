@@ -1,4 +1,4 @@
-"""Masks that a visitor draws: clicks that a segmenter turns into masks, and painted frames."""
+"""Masks from a visitor's input: segmentation from clicks, and painted frames."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from amodal_diffusion.types import BoolArray, InputError, UInt8Array
 
 
 def draw_clicks(rgb: UInt8Array, points: Sequence[Point]) -> UInt8Array:
-    """Draw clicks on a frame: a disc on the object, a cross beside it, in the object's color.
+    """Draw clicks on a frame in the color of their object: a disc for a positive point, a cross for a negative one.
 
     Args:
         rgb: the frame, uint8 ``[H, W, 3]``.
@@ -50,14 +50,13 @@ def write_clicked(
 
     Args:
         clip: the frames.
-        points: the clicks, in any frames.
-        segmenter: makes the masks.
-        folder: existing, empty.
-        on_share: called with the share of masks that are written, from 0 to 1. An exception that it raises ends the
-            work.
+        points: clicks, in any frame.
+        segmenter: network that predicts the masks.
+        folder: existing empty folder.
+        on_share: called with the share of masks written, from 0 to 1; an exception that it raises stops the work.
 
     Raises:
-        InputError: if there is no click, or one selects nothing.
+        InputError: if there is no click, or a click selects nothing.
     """
     prompts = Prompts(points=tuple(points))
     empty = np.zeros((clip.height, clip.width), np.bool_)
@@ -73,63 +72,55 @@ def write_clicked(
 
 
 OBJECTS = 5
-"""How many objects can be painted, each in its color of the overlay."""
-_CLEAR = 128  # alpha; less is the soft edge of a stroke
+"""Largest number of objects that can be painted, each in its overlay color."""
+_CLEAR = 128  # alpha threshold; lower values are the soft edge of a stroke
 
 
 class Painting:
-    """Label pictures of the frames that are painted: uint8 ``[H, W]``, 0 for nothing, 1 to `OBJECTS` for an object."""
+    """Label maps of the painted frames: uint8 ``[H, W]``, 0 for the background, 1 to `OBJECTS` for an object."""
 
     def __init__(self) -> None:
-        """Start with no frame."""
+        """Start without painted frames."""
         self._labels: dict[int, UInt8Array] = {}
 
     @property
     def frames(self) -> list[int]:
-        """Numbers of the painted frames, with those marked as showing no object, in order."""
+        """Sorted indices of the painted frames, including those marked as showing no object."""
         return sorted(self._labels)
 
     @property
     def objects(self) -> list[int]:
-        """Labels of the painted objects, in order."""
+        """Sorted labels of the painted objects."""
         return sorted({int(label) for labels in self._labels.values() for label in np.unique(labels) if label})
 
     def put(self, frame: int, labels: UInt8Array) -> None:
-        """Set what is painted on a frame.
+        """Set the labels of a frame.
 
         Args:
-            frame: number of the frame, from 0.
+            frame: index of the frame, from 0.
             labels: uint8 ``[H, W]``; all 0 marks the frame as showing no object.
         """
         self._labels[frame] = labels
 
     def clear(self, frame: int) -> None:
-        """Remove a frame's labels.
-
-        Args:
-            frame: number of the frame, from 0.
-        """
+        """Remove the labels of a frame."""
         self._labels.pop(frame, None)
 
     def layer(self, frame: int) -> UInt8Array | None:
-        """A frame's paint as a picture, uint8 ``[H, W, 4]``; None where nothing is painted.
-
-        Args:
-            frame: number of the frame, from 0.
-        """
+        """Paint of a frame as an RGBA image, uint8 ``[H, W, 4]``; None if nothing is painted."""
         labels = self._labels.get(frame)
         if labels is None or not labels.any():
             return None
         return _palette()[labels]
 
     def labels(self, num_frames: int) -> list[UInt8Array]:
-        """Label pictures of all frames; frames between painted ones are interpolated.
+        """Label maps of all frames; frames between painted ones are interpolated.
 
         Args:
-            num_frames: length of the clip.
+            num_frames: number of frames of the clip.
 
         Raises:
-            InputError: if the first or the last frame is not painted, or nothing is.
+            InputError: if nothing is painted, or the first or last frame is not.
         """
         if not self.objects:
             raise InputError("masks: nothing is painted yet; paint the visible part of the object")
@@ -148,14 +139,14 @@ class Painting:
         return filled
 
     def write(self, folder: Path, num_frames: int) -> None:
-        """Write the label pictures of all frames as palette PNG.
+        """Write the label maps of all frames as palette PNG files.
 
         Args:
-            folder: must exist.
-            num_frames: length of the clip.
+            folder: existing folder.
+            num_frames: number of frames of the clip.
 
         Raises:
-            InputError: if the first or the last frame is not painted, or nothing is.
+            InputError: if nothing is painted, or the first or last frame is not.
         """
         for frame, labels in enumerate(self.labels(num_frames)):
             picture = Image.fromarray(labels)
@@ -168,11 +159,11 @@ def labels_of(layers: Sequence[UInt8Array], *, height: int, width: int) -> UInt8
 
     Args:
         layers: paint, RGBA uint8 ``[h, w, 4]``, resized to the frame; later layers cover earlier ones.
-        height: rows of the frame.
-        width: columns of the frame.
+        height: height of the frame in pixels.
+        width: width of the frame in pixels.
 
     Returns:
-        labels, 0 where nothing is painted, uint8 ``[height, width]``.
+        label map, uint8 ``[height, width]``, 0 where nothing is painted.
     """
     labels = np.zeros((height, width), np.uint8)
     colors = np.array(COLORS[:OBJECTS], np.int32)
@@ -185,7 +176,7 @@ def labels_of(layers: Sequence[UInt8Array], *, height: int, width: int) -> UInt8
 
 
 def _palette() -> UInt8Array:
-    """RGBA of each label, uint8 ``[256, 4]``; clear for 0 and those above `OBJECTS`."""
+    """RGBA of each label, uint8 ``[256, 4]``; transparent for 0 and labels above `OBJECTS`."""
     palette = np.zeros((256, 4), np.uint8)
     palette[1 : OBJECTS + 1, :3] = COLORS[:OBJECTS]
     palette[1 : OBJECTS + 1, 3] = 255

@@ -1,7 +1,7 @@
-"""ASGI middleware before Gradio that keeps visitors' files apart; each browser gets a secret as a cookie.
+"""ASGI middleware in front of Gradio that isolates visitors' files; a cookie with a secret identifies each browser.
 
-Gradio serves every file of its cache to everyone who asks for it by path. The guard serves a file to its owner alone,
-and refuses input that names another visitor's file or an address elsewhere.
+Gradio serves every file of its cache to anyone who requests its path. The guard serves a file only to its owner, and
+rejects input that names another visitor's file or an external address.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from amodal_diffusion.app.sessions import Sessions
 
 COOKIE = "amodal_visitor"
 MAX_EVENT = 4 * 2**20
-"""Bytes of an event that is not an upload."""
+"""Largest size in bytes of an event that is not an upload."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -32,19 +32,19 @@ _SECRET = re.compile(r"[\w-]{20,100}")
 
 
 class Guard:
-    """ASGI middleware that serves files to their owners alone."""
+    """ASGI middleware that serves files only to their owners."""
 
     def __init__(self, app: App, sessions: Sessions) -> None:
         """Wrap an application.
 
         Args:
             app: Gradio's application.
-            sessions: know who may read a file.
+            sessions: sessions of all open pages, which decide who may read a file.
         """
         self._app, self._sessions = app, sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a connection, as ASGI says."""
+        """Handle an ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -64,7 +64,7 @@ class Guard:
             await self._app(scope, receive, send)
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send, visitor: str) -> None:
-        """Pass an upload on, and grant its files to the visitor before the browser learns their paths."""
+        """Forward an upload, and grant its files to the visitor before the browser receives their paths."""
         started: Message = {}
         body = b""
 
@@ -84,7 +84,7 @@ class Guard:
         await self._app(scope, receive, listen)
 
     async def _event(self, scope: Scope, receive: Receive, send: Send, visitor: str) -> None:
-        """Pass an event on if all files that it names are the visitor's."""
+        """Forward an event if the visitor may read all files that it names."""
         body, more = b"", True
         while more:
             message = await receive()
@@ -116,10 +116,10 @@ class Guard:
 
 
 def visitor_of(scope: Scope) -> tuple[str, bool]:
-    """The secret of a browser, and whether the browser sent it; a new secret if it sent none.
+    """The secret of a browser, and whether the browser sent it; a new secret if it sent none or an invalid one.
 
     Args:
-        scope: ASGI's, of the connection.
+        scope: ASGI scope of the connection.
     """
     try:
         cookie = SimpleCookie(_header(scope, b"cookie")).get(COOKIE)
@@ -131,7 +131,7 @@ def visitor_of(scope: Scope) -> tuple[str, bool]:
 
 
 def _paths(value: object) -> Iterator[str]:
-    """All values that Gradio takes for the path of a file, at any depth."""
+    """All values that Gradio interprets as file paths, at any nesting depth."""
     if isinstance(value, dict):
         for key, entry in value.items():
             if key in ("path", "url") and isinstance(entry, str):
@@ -149,7 +149,7 @@ def _header(scope: Scope, name: bytes) -> str:
 
 
 def _with_cookie(scope: Scope, visitor: str) -> Scope:
-    """The same connection as if the browser had shown its new secret already."""
+    """The scope with the new secret as its cookie, as if the browser had sent it."""
     others = [(key, value) for key, value in scope["headers"] if key != b"cookie"]
     return {**scope, "headers": [*others, (b"cookie", f"{COOKIE}={visitor}".encode())]}
 

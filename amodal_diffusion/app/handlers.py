@@ -1,4 +1,4 @@
-"""Translates Gradio's events and values into calls of the actions, and their views into updates."""
+"""Event handlers that translate Gradio's values into actions, and the results into updates."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from amodal_diffusion.app.guard import COOKIE
 from amodal_diffusion.app.materials import Example
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
 from amodal_diffusion.io.prompts import Point
-from amodal_diffusion.types import InputError
+from amodal_diffusion.types import InputError, one_line
 
-Update = Any  # what Gradio takes as the new state of a part
-_PROGRESS = gr.Progress()  # as a default value, which is how Gradio finds it
+Update = Any  # new value of a Gradio component
+_PROGRESS = gr.Progress()  # Gradio recognizes it as the default value of a parameter
 BESIDE = "not the object"
-"""The choice that makes a click say where the object is not."""
+"""The choice that makes a click a negative point."""
 
 
 class Handlers:
-    """Each takes the values of some parts of the page and returns the new state of others."""
+    """Handlers that take the values of some components of the page and return the new values of others."""
 
     def __init__(self, actions: Actions, sessions: Sessions) -> None:
-        """Take what the handlers call.
+        """Store the actions and sessions.
 
         Args:
-            actions: do the work.
-            sessions: all open pages.
+            actions: actions that the handlers call.
+            sessions: sessions of all open pages.
         """
         self._actions, self._sessions = actions, sessions
 
     def loading(self, example: Example) -> Callable[[gr.Request], list[Update]]:
-        """Make the handler that loads an example."""
+        """Return a handler that loads an example."""
 
         def load(request: gr.Request) -> list[Update]:
             with self._session(request) as session:
@@ -49,23 +49,23 @@ class Handlers:
         return load
 
     def load_clip(self, files: list[str] | None, request: gr.Request) -> list[Update]:
-        """Take an uploaded clip."""
+        """Load an uploaded clip."""
         with self._session(request) as session:
             view = self._actions.load_clip(session, [Path(file) for file in files or []])
             return [*_shown(view), *self._fresh(session), None]
 
     def load_masks(self, files: list[str] | None, request: gr.Request) -> list[Update]:
-        """Take uploaded masks."""
+        """Load uploaded masks."""
         with self._session(request) as session:
             return _shown(self._actions.load_masks(session, [Path(file) for file in files or []]))
 
     def show_frame(self, frame: float, request: gr.Request) -> list[Update]:
-        """Put a frame on the easel."""
+        """Show a frame in the paint editor."""
         with self._session(request) as session:
             return [self._canvas(session, int(frame)), int(frame), _painted(session, int(frame))]
 
     def paint(self, value: dict[str, Any] | None, frame: float, request: gr.Request) -> Update:
-        """Note what is painted on the frame on the easel."""
+        """Store the paint of the frame in the editor."""
         with self._session(request) as session:
             background = (value or {}).get("background")
             if value is None or background is None or not 0 <= frame < session.num_frames:
@@ -77,20 +77,20 @@ class Handlers:
             return _painted(session, int(frame))
 
     def paint_nothing(self, frame: float, request: gr.Request) -> list[Update]:
-        """Note that the frame on the easel shows nothing of any object."""
+        """Mark the frame in the editor as showing no object."""
         with self._session(request) as session:
             rgb, _ = self._actions.frame(session, int(frame))
             session.painting.put(int(frame), np.zeros(rgb.shape[:2], np.uint8))
             return [self._canvas(session, int(frame)), _painted(session, int(frame))]
 
     def clear(self, frame: float, request: gr.Request) -> list[Update]:
-        """Clear the frame on the easel."""
+        """Clear the frame in the editor."""
         with self._session(request) as session:
             session.painting.clear(int(frame))
             return [self._canvas(session, int(frame)), _painted(session, int(frame))]
 
     def use_painting(self, request: gr.Request) -> list[Update]:
-        """Make masks from the painted frames."""
+        """Use the painted frames as masks."""
         with self._session(request) as session:
             return _shown(self._actions.use_painting(session))
 
@@ -102,20 +102,20 @@ class Handlers:
     def click(
         self, frame: float, object_name: str, side: str, request: gr.Request, place: gr.SelectData
     ) -> list[Update]:
-        """Note a click."""
+        """Add a click."""
         with self._session(request) as session:
             x, y = place.index
             session.clicks.append(Point(float(x), float(y), int(frame), side != BESIDE, object_name))
             return self._clicks(session, int(frame))
 
     def undo_click(self, frame: float, request: gr.Request) -> list[Update]:
-        """Take the last click back."""
+        """Remove the last click."""
         with self._session(request) as session:
             del session.clicks[-1:]
             return self._clicks(session, int(frame))
 
     def use_clicks(self, request: gr.Request, progress: gr.Progress = _PROGRESS) -> list[Update]:
-        """Make masks from the clicks."""
+        """Segment the clicked objects."""
         return self._work(request, progress, "Finding", self._actions.use_clicks)
 
     def complete(
@@ -126,7 +126,7 @@ class Handlers:
         return self._work(request, progress, "Completing", action)
 
     def stop(self, request: gr.Request) -> None:
-        """End the page's work."""
+        """Stop the page's task."""
         with self._session(request) as session:
             if not self._actions.stop(session):
                 gr.Info("Nothing is running.")
@@ -136,7 +136,7 @@ class Handlers:
         self._sessions.close(*_identity(request))
 
     def _work(self, request: gr.Request, progress: gr.Progress, what: str, action: Callable[..., View]) -> list[Update]:
-        """Run a long action with its progress on the page."""
+        """Run a long action and show its progress on the page."""
         progress(0.0, desc="Preparing")
         with self._session(request) as session:
             try:
@@ -146,16 +146,16 @@ class Handlers:
 
     @contextmanager
     def _session(self, request: gr.Request) -> Iterator[Session]:
-        """The page's session. An InputError becomes one line on the page, without the names of the server's folders."""
+        """The page's session. An error becomes one line on the page, without the names of the server's folders."""
         session = self._sessions.get(*_identity(request))
         try:
             yield session
-        except InputError as error:
+        except (InputError, OSError) as error:
             folders = re.escape(str(self._sessions.root)) + r"/(?:[^\s:/]+/)*"
-            raise gr.Error(re.sub(folders, "", str(error)), duration=20, print_exception=False) from error
+            raise gr.Error(re.sub(folders, "", one_line(error)), duration=20, print_exception=False) from error
 
     def _fresh(self, session: Session) -> list[Update]:
-        """The parts of step 2 for a new clip."""
+        """New values of the components of step 2 for a new clip."""
         last = session.num_frames - 1
         slider = gr.Slider(maximum=max(last, 1), value=0, interactive=last > 0)
         easel = [slider, self._canvas(session, 0), 0, _painted(session, 0)]

@@ -1,4 +1,4 @@
-"""Where clips and masks come from: uploads, within limits that are named when they are exceeded, and examples."""
+"""Clips and masks of the web page: uploads with size limits, and examples."""
 
 from __future__ import annotations
 
@@ -18,27 +18,23 @@ from amodal_diffusion.synthetic import make_scene
 from amodal_diffusion.types import InputError, VideoClip
 
 _MIB = 2**20
-_FRAMES, _HEIGHT, _WIDTH = 16, 192, 384  # of an example; large enough to look at
+_FRAMES, _HEIGHT, _WIDTH = 16, 192, 384  # size of an example, large enough for viewing
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Largest uploads that the page accepts.
+    """Size limits of uploads.
 
     Attributes:
-        megabytes: MiB of an upload, packed and unpacked.
-        frames: length of a clip.
+        megabytes: largest upload in MiB, before and after unpacking.
+        frames: largest number of frames of a clip.
     """
 
     megabytes: int
     frames: int
 
     def check_frames(self, found: int) -> None:
-        """Raise an InputError if a clip is too long.
-
-        Args:
-            found: frames of the clip.
-        """
+        """Raise an InputError if a clip of ``found`` frames is too long."""
         if found > self.frames:
             raise InputError(
                 f"clip: {found} frames, this page takes at most {self.frames}; cut it shorter, or start the page with "
@@ -46,11 +42,7 @@ class Limits:
             )
 
     def check_bytes(self, found: int) -> None:
-        """Raise an InputError if files are too large.
-
-        Args:
-            found: bytes of all files together, unpacked.
-        """
+        """Raise an InputError if unpacked files with a total size of ``found`` bytes are too large."""
         if found > self.megabytes * _MIB:
             raise InputError(
                 f"upload: {-(-found // _MIB)} MB, this page takes at most {self.megabytes} MB; give less, or start the "
@@ -62,9 +54,9 @@ def take_clip(files: Sequence[Path], folder: Path, limits: Limits) -> ClipReader
     """Copy or unpack an uploaded clip into a folder.
 
     Args:
-        files: one video, one zip of pictures, or pictures.
-        folder: must be empty.
-        limits: largest uploads that the page accepts.
+        files: one video, one zip of images, or images.
+        folder: empty folder.
+        limits: size limits of uploads.
 
     Raises:
         InputError: if the files are not a clip, or exceed the limits.
@@ -78,9 +70,9 @@ def take_masks(files: Sequence[Path], folder: Path, limits: Limits, clip: ClipRe
     """Copy or unpack uploaded masks into a folder.
 
     Args:
-        files: one video, one zip of pictures or of a folder an object, or pictures.
-        folder: must be empty.
-        limits: largest uploads that the page accepts.
+        files: one video, one zip of images or of one folder per object, or images.
+        folder: empty folder.
+        limits: size limits of uploads.
         clip: the clip that the masks belong to.
 
     Returns:
@@ -95,17 +87,17 @@ def take_masks(files: Sequence[Path], folder: Path, limits: Limits, clip: ClipRe
 
 
 def open_masks(path: Path, clip: ClipReader) -> dict[str, MaskTrack]:
-    """Open masks and check them against their clip.
+    """Open masks and check that they match their clip.
 
     Args:
-        path: as `read_masks` takes it.
+        path: path of the masks, for `read_masks`.
         clip: the clip that the masks belong to.
 
     Returns:
-        masks by name of the object.
+        maps the name of each object to its masks.
 
     Raises:
-        InputError: if the masks cannot be read or do not fit, or an object is visible in no frame.
+        InputError: if the masks cannot be read or do not match the clip, or an object is never visible.
     """
     tracks = {name: fit_track(track, clip, what="masks") for name, track in read_masks(path).items()}
     empty = [name for name, track in tracks.items() if not any(track.areas)]
@@ -118,11 +110,11 @@ def open_masks(path: Path, clip: ClipReader) -> dict[str, MaskTrack]:
 
 @dataclass(frozen=True)
 class Example:
-    """A scene of the test split, which no training saw.
+    """A generated scene of the test split, which is not used for training.
 
     Attributes:
-        title: text of the button.
-        seed: number of the scene.
+        title: label of the button.
+        seed: seed of the scene.
     """
 
     title: str
@@ -137,11 +129,11 @@ EXAMPLES = (
 
 
 def write_example(example: Example, folder: Path) -> TrackFiles:
-    """Render a scene, and write its frames, the visible masks of its target and its depth.
+    """Render a scene, and write its frames, the modal masks of its target object and its depth.
 
     Args:
         example: the scene.
-        folder: made if it does not exist.
+        folder: destination, created if it does not exist.
     """
     scene = make_scene(example.seed, split="test-v1", frames=_FRAMES, height=_HEIGHT, width=_WIDTH, with_rgb=True)
     if scene.rgb is None:
@@ -158,7 +150,7 @@ def write_example(example: Example, folder: Path) -> TrackFiles:
 
 
 def _settle(files: Sequence[Path], folder: Path, limits: Limits, *, what: str, most: int | None) -> Path:
-    """Copy or unpack uploads; the path that `open_clip` or `read_masks` takes."""
+    """Copy or unpack uploads, and return the path for `open_clip` or `read_masks`."""
     if not files:
         raise InputError(f"{what}: nothing was uploaded; choose a video, a zip, or pictures")
     limits.check_bytes(sum(file.stat().st_size for file in files))
@@ -181,7 +173,7 @@ def _settle(files: Sequence[Path], folder: Path, limits: Limits, *, what: str, m
 
 
 def _unpack(packed: Path, folder: Path, limits: Limits, *, what: str, most: int | None) -> None:
-    """Unpack the pictures of a zip without trusting the names and sizes of its entries."""
+    """Unpack the images of a zip without trusting the names and sizes of its entries."""
     try:
         with zipfile.ZipFile(packed) as archive:
             entries = [entry for entry in archive.infolist() if _is_picture(entry.filename)]
@@ -212,7 +204,7 @@ def _is_picture(name: str) -> bool:
 
 
 def _is_aside(part: str) -> bool:
-    """Whether a file or folder is hidden, or what macOS adds to zips."""
+    """Whether a file or folder is hidden, or metadata that macOS adds to zips."""
     return part == "__MACOSX" or (part.startswith(".") and part != "..")
 
 
@@ -224,7 +216,7 @@ def _safe(name: str, packed: Path, what: str) -> PurePosixPath:
 
 
 def _inner(folder: Path) -> Path:
-    """The folder itself, or the only one in it where the zip was packed with its folder."""
+    """The folder itself, or its only subfolder if the zip contains just one folder."""
     entries = list(folder.iterdir())
     while len(entries) == 1 and entries[0].is_dir():
         folder = entries[0]

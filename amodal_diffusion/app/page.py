@@ -1,4 +1,4 @@
-"""How the page looks, and which handler each part of it calls."""
+"""Layout of the web page, and the handler of each component."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def build_page(actions: Actions, sessions: Sessions, *, model: str, samples: int
     """Lay out the page.
 
     Args:
-        actions: what the buttons do.
-        sessions: all open pages.
+        actions: actions of the buttons.
+        sessions: sessions of all open pages.
         model: name of the model and its device.
         samples: predictions of each amodal mask unless the visitor asks for another number.
         limits: largest uploads that the page accepts.
@@ -77,7 +77,7 @@ def build_page(actions: Actions, sessions: Sessions, *, model: str, samples: int
 
 
 class _ClipPart:
-    """Examples and the upload of a clip."""
+    """Examples, and upload of a clip."""
 
     def __init__(self, limits: Limits) -> None:
         gr.Markdown("Examples, with masks:")
@@ -112,7 +112,7 @@ class _PaintPart:
             elem_id="easel",
             height=400,
         )
-        self.shown = gr.Number(0, visible=False, precision=0)  # the frame on the easel, which lags behind the slider
+        self.shown = gr.Number(0, visible=False, precision=0)  # the frame in the editor, which lags behind the slider
         self.painted = gr.Markdown("No frame is painted.", elem_id="painted")
         with gr.Row():
             self.nothing = gr.Button("Nothing is visible in this frame", size="sm")
@@ -130,7 +130,7 @@ class _PaintPart:
 
 
 class _ClickPart:
-    """A frame to click on, or how to get a segmenter."""
+    """A frame to click on, or instructions for getting a segmenter."""
 
     def __init__(self, *, ready: bool) -> None:
         gr.Markdown(_CLICK if ready else _NO_SEGMENTER, elem_id="click-help")
@@ -158,7 +158,7 @@ class _ClickPart:
 
 
 class _ResultsPart:
-    """Start, stop, pictures of the results, and downloads."""
+    """Buttons to start and stop, images of the results, and downloads."""
 
     def __init__(self, samples: int) -> None:
         with gr.Row():
@@ -183,4 +183,4 @@ def _on(event: Callable[..., Any], *arguments: Any, **options: Any) -> None:  # 
 
 
 _on_networks = partial(_on, show_progress="full", concurrency_id="networks", concurrency_limit=1)
-"""One event at a time over all visitors; Gradio shows the others their place in the queue."""
+"""Runs one event at a time across all visitors; Gradio shows the others their position in the queue."""

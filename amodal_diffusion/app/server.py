@@ -1,4 +1,4 @@
-"""Starts the page on an address; when the page ends, its files are removed."""
+"""HTTP server of the web page; all files of the page are removed when it stops."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _TERMINATED = 128 + signal.SIGTERM
 
 @dataclass(frozen=True)
 class Address:
-    """Where the page listens.
+    """Address that the page listens on.
 
     Attributes:
-        host: name or number; only this computer can connect to ``127.0.0.1``.
+        host: host name or IP address; only this computer can connect to ``127.0.0.1``.
         port: TCP port, 1 to 65535.
 
     Raises:
-        InputError: if there is no such port.
+        InputError: if the port is out of range.
     """
 
     host: str
@@ -51,13 +51,13 @@ class Address:
 def serving(
     completer: PageCompleter, address: Address, limits: Limits, *, segmenter: Segmenter | None = None
 ) -> Iterator[str]:
-    """Serve the page as long as the context lasts.
+    """Serve the page within a context.
 
     Args:
         completer: completes one clip at a time.
-        address: where to listen.
-        limits: largest uploads that the page accepts.
-        segmenter: makes masks from clicks; None disables clicks.
+        address: address to listen on.
+        limits: size limits of uploads.
+        segmenter: network that predicts masks from clicks; None disables clicks.
 
     Yields:
         URL of the page.
@@ -66,7 +66,7 @@ def serving(
         InputError: if Gradio is not installed or the address cannot be used.
     """
     with tempfile.TemporaryDirectory(prefix="amodal-diffusion-app-", ignore_cleanup_errors=True) as folder:
-        # Gradio reads these once, when it is imported.
+        # Gradio reads these variables once, on import.
         os.environ["GRADIO_TEMP_DIR"] = folder
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -111,7 +111,7 @@ def serving(
 
 
 def wait() -> None:
-    """Wait for SIGTERM or Ctrl-C, which end the process such that its temporary files are removed."""
+    """Wait for SIGTERM or Ctrl-C; both end the process in a way that removes its temporary files."""
     signal.signal(signal.SIGTERM, _terminate)
     threading.Event().wait()
 

@@ -1,4 +1,4 @@
-"""Where each visitor's files lie, who may read them, and when they are removed."""
+"""Sessions of the web page: storage, access control and removal of each visitor's files."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class StoppedError(Exception):
 
 @dataclass(eq=False)
 class Session:
-    """One page that is open in a browser.
+    """State of one page that is open in a browser.
 
     Attributes:
-        visitor: the secret that the browser shows with each request.
-        folder: holds the files of this page alone.
-        clip: a video or a folder of pictures, in ``folder``; None before one is chosen.
-        masks: masks of the visible parts, as `read_masks` takes them; None before they are given.
-        depth: depth of an example; None for other clips.
-        num_frames: length of the clip.
+        visitor: secret that the browser sends with each request.
+        folder: folder with the files of this page only.
+        clip: video or folder of images in ``folder``; None before one is chosen.
+        masks: path of the modal masks, for `read_masks`; None before they are given.
+        depth: path of an example's depth; None for other clips.
+        num_frames: number of frames of the clip.
         painting: painted frames.
-        clicks: clicks on objects, in any frames.
-        running: whether the page is at work.
-        stop: set to end the page's work.
+        clicks: clicks on objects, in any frame.
+        running: whether a task of the page is running.
+        stop: set to stop the running task.
     """
 
     visitor: str
@@ -49,26 +49,26 @@ class Session:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def fresh_folder(self, name: str) -> Path:
-        """Make a new empty folder; no name is used twice, so that a browser never shows an old picture.
+        """Create an empty folder with a unique name, so that a browser never shows a cached image.
 
         Args:
-            name: what the folder is for, its name's first part.
+            name: prefix of the folder's name.
         """
         folder = self.folder / f"{name}-{secrets.token_hex(4)}"
         folder.mkdir(parents=True)
         return folder
 
     def check(self) -> None:
-        """Raise StoppedError if the work has to end."""
+        """Raise StoppedError if the task was asked to stop."""
         if self.stop.is_set():
             raise StoppedError
 
 
 class Sessions:
-    """All open pages, below one folder."""
+    """The sessions of all open pages, whose files are below one folder."""
 
     def __init__(self, root: Path) -> None:
-        """Start with none.
+        """Create an empty registry.
 
         Args:
             root: existing folder that only the server can read; the caller removes it.
@@ -79,11 +79,11 @@ class Sessions:
         self._lock = threading.Lock()
 
     def get(self, visitor: str, page: str) -> Session:
-        """Find the session of a page, or begin it.
+        """Return the session of a page; create it on first use.
 
         Args:
             visitor: the browser's secret.
-            page: tells one visitor's pages apart; the browser chooses it, so it is never used as a path.
+            page: ID of the page among those of a visitor; the browser chooses it, so it is never used as a path.
         """
         with self._lock:
             if (visitor, page) not in self._open:
@@ -93,7 +93,7 @@ class Sessions:
             return self._open[visitor, page]
 
     def close(self, visitor: str, page: str) -> None:
-        """Remove a page's files; if the page is at work, stop the work and leave the removal to :meth:`finish`.
+        """Remove a page's files; if a task is running, stop it and leave the removal to :meth:`finish`.
 
         Args:
             visitor: the browser's secret.
@@ -110,15 +110,15 @@ class Sessions:
             self._revoke(visitor)
 
     def close_all(self) -> None:
-        """Close every page, so that no work keeps the process alive."""
+        """Close every page, so that no running task keeps the process alive."""
         for visitor, page in list(self._open):
             self.close(visitor, page)
 
     def finish(self, session: Session) -> None:
-        """Mark a page's work as ended, and remove the files of a page that was closed meanwhile.
+        """Mark a page's task as ended, and remove the page's files if it was closed in the meantime.
 
         Args:
-            session: the page's.
+            session: session of the page.
         """
         with self._lock:
             session.running = False
@@ -130,14 +130,14 @@ class Sessions:
         """Remove the files of a session.
 
         Args:
-            session: one that is not at work.
+            session: a session without a running task.
         """
         shutil.rmtree(session.folder, ignore_errors=True)
         with self._lock, suppress(OSError):
             session.folder.parent.rmdir()  # unless other pages of the visitor are open
 
     def grant(self, visitor: str, paths: Iterable[str | Path]) -> None:
-        """Let a visitor read files outside the visitor's own folder; they are removed with the visitor's last page.
+        """Grant a visitor access to files outside their folder; the files are removed with the visitor's last page.
 
         Args:
             visitor: the browser's secret.
@@ -148,11 +148,11 @@ class Sessions:
                 self._granted[Path(path).resolve()].add(visitor)
 
     def may_read(self, visitor: str, path: str | Path) -> bool:
-        """Whether a file is the visitor's: in the visitor's folder, or granted to the visitor.
+        """Whether a visitor may read a file: it is in the visitor's folder, or access was granted.
 
         Args:
             visitor: the browser's secret.
-            path: absolute; links are followed.
+            path: absolute path; symbolic links are followed.
         """
         try:
             resolved = Path(path).resolve()
@@ -161,7 +161,7 @@ class Sessions:
         return resolved.is_relative_to(self._folder(visitor)) or visitor in self._granted.get(resolved, ())
 
     def _revoke(self, visitor: str) -> None:
-        """Remove files that were granted to this visitor alone, who has left."""
+        """Revoke the access of a visitor who has left, and remove files that nobody else may read."""
         with self._lock:
             for path, visitors in list(self._granted.items()):
                 visitors.discard(visitor)

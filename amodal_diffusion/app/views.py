@@ -1,4 +1,4 @@
-"""What the page shows: pictures side by side with one slider for all, and links to every file of the results."""
+"""Display of results on the page: images side by side with a common slider, and links to all result files."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import numpy as np
 from PIL import Image
 
 from amodal_diffusion.frames.drawing import OverlayLayer, draw_overlay
-from amodal_diffusion.io.images import list_pictures, natural_key, read_integers
+from amodal_diffusion.io.images import list_pictures, natural_key, read_integers, read_rgba
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
 from amodal_diffusion.types import BoolArray, UInt8Array
 
-FILES = "gradio_api/file="  # relative: a page behind a proxy may lie below a folder
-_WIDEST = 720  # pixels of a picture that is looked at; downloads are at full size
-_SQUARE, _LIGHT, _DARK = 12, 236, 208  # checkerboard behind transparent pixels: pixels a square, gray levels
+FILES = "gradio_api/file="  # relative, because a proxy may serve the page below a path
+_WIDEST = 720  # longest side in pixels of a displayed image; downloads have full size
+_SQUARE, _LIGHT, _DARK = 12, 236, 208  # checkerboard behind transparent pixels: side of a square in pixels, gray levels
 ARCHIVE = "results.zip"
 
 
 @dataclass(frozen=True)
 class Pane:
-    """Pictures of one kind, one a frame.
+    """A pane of the viewer, with one image per frame.
 
     Attributes:
         title: caption of the pane.
-        note: what the colors mean; empty where that is plain.
-        folder: holds ``00000.jpg`` and so on.
+        note: meaning of the colors; may be empty.
+        folder: folder of the images ``00000.jpg`` and so on.
     """
 
     title: str
@@ -39,14 +39,14 @@ class Pane:
 
 
 def draw_pane(pane: Pane, pictures: Iterable[UInt8Array]) -> Pane:
-    """Write the pictures of a pane as JPEG, at most 720 pixels a side.
+    """Write the images of a pane as JPEG files of at most 720 pixels on each side.
 
     Args:
-        pane: its folder must not exist yet.
-        pictures: uint8 ``[H, W, 3]``, one a frame.
+        pane: a pane whose folder does not exist yet.
+        pictures: images, uint8 ``[H, W, 3]``, one per frame.
 
     Returns:
-        the pane.
+        the same pane.
     """
     pane.folder.mkdir(parents=True)
     for index, picture in enumerate(pictures):
@@ -57,11 +57,11 @@ def draw_pane(pane: Pane, pictures: Iterable[UInt8Array]) -> Pane:
 
 
 def draw_visible(clip: ClipReader, masks: Sequence[Iterable[BoolArray]]) -> Iterator[UInt8Array]:
-    """The frames, uint8 ``[H, W, 3]``, with an outline around the visible part of each object.
+    """Draw an outline around the visible part of each object; yields uint8 ``[H, W, 3]`` per frame.
 
     Args:
         clip: the frames.
-        masks: modal masks, one sequence an object, bool ``[H, W]`` a frame.
+        masks: modal masks of each object, bool ``[H, W]`` per frame.
     """
     if not masks:
         yield from clip
@@ -71,12 +71,12 @@ def draw_visible(clip: ClipReader, masks: Sequence[Iterable[BoolArray]]) -> Iter
 
 
 def draw_amodal(clip: ClipReader, masks: Mapping[str, Iterable[BoolArray]], results: Path) -> Iterator[UInt8Array]:
-    """The frames, uint8 ``[H, W, 3]``, with each amodal mask, its hidden part striped.
+    """Draw the amodal masks with their hidden part striped; yields uint8 ``[H, W, 3]`` per frame.
 
     Args:
         clip: the frames.
-        masks: modal masks by object, bool ``[H, W]`` a frame.
-        results: folder of `complete`.
+        masks: maps the name of each object to its modal masks, bool ``[H, W]`` per frame.
+        results: result folder of `complete`.
     """
     amodal = [_pictures(results, name, "amodal_masks") for name in masks]
     for rgb, visible, files in zip(clip, zip(*masks.values(), strict=True), zip(*amodal, strict=True), strict=True):
@@ -85,41 +85,40 @@ def draw_amodal(clip: ClipReader, masks: Mapping[str, Iterable[BoolArray]], resu
 
 
 def draw_completed(results: Path, name: str) -> Iterator[UInt8Array]:
-    """The RGBA layers of an object over a checkerboard, uint8 ``[H, W, 3]``.
+    """Draw the RGBA layers of an object over a checkerboard; yields uint8 ``[H, W, 3]`` per frame.
 
     Args:
-        results: folder of `complete`.
-        name: the object's.
+        results: result folder of `complete`.
+        name: name of the object.
     """
     for file in _pictures(results, name, "completed"):
-        with Image.open(file) as picture:
-            rgba = np.asarray(picture)
+        rgba = read_rgba(file)
         rows, columns = np.indices(rgba.shape[:2]) // _SQUARE
         board = np.where((rows + columns) % 2 == 0, _LIGHT, _DARK).astype(np.uint8)
         yield np.where(rgba[..., 3:] > 0, rgba[..., :3], board[..., None])
 
 
 def uncertainty(results: Path, name: str) -> ClipReader | None:
-    """Frames that are bright where an object's samples differ; None where there is one sample.
+    """Video that is bright where the samples of an object differ; None if there is only one sample.
 
     Args:
-        results: folder of `complete`.
-        name: the object's.
+        results: result folder of `complete`.
+        name: name of the object.
     """
     video = results / "objects" / name / "uncertainty.mp4"
     return open_clip(video) if video.is_file() else None
 
 
 def viewer(panes: Sequence[Pane], *, num_frames: int, fps: float) -> str:
-    """Panes side by side with one slider.
+    """HTML of panes side by side with a common slider.
 
     Args:
-        panes: as :func:`draw_pane` returns them.
-        num_frames: length of the clip.
-        fps: frames a second when the clip plays.
+        panes: panes whose images are written, see :func:`draw_pane`.
+        num_frames: number of frames of the clip.
+        fps: playback rate in frames per second.
 
     Returns:
-        HTML; `assets/viewer.js` moves the slider and plays.
+        HTML; `assets/viewer.js` implements the slider and playback.
     """
     start = num_frames // 2
     figures = "".join(
@@ -140,27 +139,27 @@ def viewer(panes: Sequence[Pane], *, num_frames: int, fps: float) -> str:
 
 
 def pack(results: Path) -> Path:
-    """Pack all files of the results into a zip beside their folder.
+    """Pack all result files into a zip next to their folder.
 
     Args:
-        results: folder of `complete`.
+        results: result folder of `complete`.
 
     Returns:
         path of the zip.
     """
     target = results.with_name(f"{results.name}.zip")
-    with zipfile.ZipFile(target, "w") as archive:  # PNG and MP4 are packed already
+    with zipfile.ZipFile(target, "w") as archive:  # PNG and MP4 are already compressed
         for file in _files(results):
             archive.write(file, Path("results", file.relative_to(results)))
     return target
 
 
 def links(results: Path, archive: Path) -> str:
-    """Links to all files of the results; those in subfolders are collapsed.
+    """Links to all result files; those in subfolders are collapsed.
 
     Args:
-        results: folder of `complete`.
-        archive: zip of :func:`pack`.
+        results: result folder of `complete`.
+        archive: zip file from :func:`pack`.
 
     Returns:
         HTML.

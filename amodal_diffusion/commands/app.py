@@ -1,4 +1,4 @@
-"""`amodal-diffusion app`: a web page that completes clips, for people who do not type."""
+"""`amodal-diffusion app`: a local web page that completes clips."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from amodal_diffusion.completion.request import ModelChoice
 from amodal_diffusion.config import CommandParser, Preset
 from amodal_diffusion.options import add_help, add_options, option, read_options
 
-SUMMARY = "open a web page that completes clips"
+SUMMARY = "serve a web page that completes clips"
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class Page:
     """Page.
 
     Attributes:
-        host: address to listen on; 0.0.0.0 lets every computer connect
-        port: TCP port
-        segmenter: makes masks from clicks: a plug-in, a folder, or a hub id
-        preset: how the networks are sampled, as for `complete`
-        max_upload: largest upload, packed and unpacked
-        max_frames: length of the longest clip
+        host: address to listen on; 0.0.0.0 accepts connections from other computers
+        port: TCP port to listen on
+        segmenter: network that predicts masks from clicks: a folder, a Hugging Face Hub ID, or the name of a plug-in
+        preset: sampling preset, as for `complete`
+        max_upload: largest upload in MiB, before and after unpacking
+        max_frames: largest number of frames of a clip
     """
 
     host: str = option("127.0.0.1", metavar="ADDRESS")
@@ -40,14 +40,14 @@ def add_arguments(parser: CommandParser) -> None:
     """Declare the command line.
 
     Args:
-        parser: of this subcommand.
+        parser: parser of this subcommand.
     """
     add_options(parser, Page, ModelChoice)
     add_help(parser)
 
 
 def run(args: Namespace) -> None:
-    """Load the model and serve the page until the process is told to end.
+    """Load the model and serve the page until the process is terminated.
 
     Args:
         args: what :func:`add_arguments` declares.

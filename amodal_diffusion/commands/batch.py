@@ -1,4 +1,4 @@
-"""`amodal-diffusion batch`: complete all clips of a list, in one process or shared by those of a launch."""
+"""`amodal-diffusion batch`: complete all clips of a list, in one process or distributed over several."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from amodal_diffusion.completion.request import GROUPS, RENAMED, CompletionReque
 from amodal_diffusion.config import CommandParser
 from amodal_diffusion.options import add_help, add_options, option, read_options
 
-SUMMARY = "complete all clips of a list, on many processes and machines"
+SUMMARY = "complete all clips of a list, on one or more processes and machines"
 _OWN = {name: group for name, group in GROUPS.items() if name not in ("source", "clicks")}
 
 
@@ -20,9 +20,9 @@ class ClipList:
     """Input.
 
     Attributes:
-        input: one clip a line: its path, that of its masks, and if wanted of its depth, an object and a name (.jsonl,
-            .csv or .txt; docs/data.md)
-        allow_truncated: go on with what decodes of a damaged video
+        input: .jsonl, .csv or .txt file with one clip per line: the paths of the clip and its masks, and optionally the
+            path of its depth, an object and a name; see docs/data.md
+        allow_truncated: accept damaged videos and use the frames that decode
     """
 
     input: Path = option(metavar="LIST")
@@ -33,20 +33,20 @@ def add_arguments(parser: CommandParser) -> None:
     """Declare the command line.
 
     Args:
-        parser: of this subcommand.
+        parser: parser of this subcommand.
     """
     add_options(parser, ClipList, *_OWN.values(), renamed=RENAMED)
     add_help(parser)
 
 
 def run(args: Namespace) -> int:
-    """Do the work.
+    """Complete the clips.
 
     Args:
         args: what :func:`add_arguments` declares.
 
     Returns:
-        exit status: 0; 1 if a clip failed; 2 if nothing could be begun.
+        exit status: 0 on success; 1 if a clip failed; 2 in a distributed launch if no clip could be started.
 
     Raises:
         InputError: if an option or the list is wrong.

@@ -1,4 +1,4 @@
-"""`amodal-diffusion complete`: a clip and the masks of what is visible in, whole objects out."""
+"""`amodal-diffusion complete`: complete occluded objects, given a clip and their modal masks."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from amodal_diffusion.completion.request import GROUPS, RENAMED, CompletionReque
 from amodal_diffusion.config import CommandParser
 from amodal_diffusion.options import add_help, add_options, read_options
 
-SUMMARY = "complete partly hidden objects in a clip"
+SUMMARY = "complete partly occluded objects in a clip"
 
 
 def add_arguments(parser: CommandParser) -> None:
     """Declare the command line.
 
     Args:
-        parser: of this subcommand.
+        parser: parser of this subcommand.
     """
     add_options(parser, *GROUPS.values(), renamed=RENAMED)
     add_help(parser)
 
 
 def run(args: Namespace) -> None:
-    """Do the work.
+    """Complete the clip and print the result folder.
 
     Args:
         args: what :func:`add_arguments` declares.
 
     Raises:
-        InputError: if an input is wrong; says what and what to do.
+        InputError: if an input is wrong.
     """
     request = CompletionRequest(**{name: read_options(group, args) for name, group in GROUPS.items()})
     print(complete_clip(request))

@@ -1,4 +1,4 @@
-"""`amodal-diffusion configs`: the YAML files of the shipped runs and launches, to use and to change."""
+"""`amodal-diffusion configs`: copy the YAML files of the training runs and launches that ship with the package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from amodal_diffusion.config import CommandParser, shipped_configs
 from amodal_diffusion.options import add_options, option, read_options
 from amodal_diffusion.types import InputError
 
-SUMMARY = "write the YAML files of the shipped runs and launches, to use and to change"
+SUMMARY = "copy the YAML files of the training runs and launches that ship with the package"
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Folder:
     """Output.
 
     Attributes:
-        out: folder, new or empty; the guides call it `configs`
+        out: new or empty folder; the guides call it `configs`
     """
 
     out: Path = option(metavar="OUT", positional=True)
@@ -30,7 +30,7 @@ def add_arguments(parser: CommandParser) -> None:
     """Declare the command line.
 
     Args:
-        parser: of this subcommand.
+        parser: parser of this subcommand.
     """
     add_options(parser, Folder)
 
@@ -46,6 +46,6 @@ def run(args: Namespace) -> None:
     """
     out = read_options(Folder, args).out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"OUT: expected a new or empty folder, got {out}, which holds something; name another")
+        raise InputError(f"OUT: expected a new or empty folder, got {out}, which is not empty; name another")
     shutil.copytree(shipped_configs(), out, dirs_exist_ok=True)
     print(*sorted(out.rglob("*.yaml")), sep="\n")

@@ -1,4 +1,4 @@
-"""`amodal-diffusion convert`: a checkpoint of another layout into this package's."""
+"""`amodal-diffusion convert`: convert a checkpoint to this package's layout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from amodal_diffusion.models.libraries import quieten_libraries
 from amodal_diffusion.options import add_options, option, read_options
 from amodal_diffusion.types import STAGES, Stage
 
-SUMMARY = "write a checkpoint of the released layout in this package's layout"
+SUMMARY = "convert a released checkpoint to this package's layout"
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Conversion:
     """Conversion.
 
     Attributes:
-        src: a folder or a hub id, in any layout that can be read
-        dst: model folder; the checkpoint becomes DST/STAGE
-        stage: which stage SRC was trained for
+        src: folder or Hugging Face Hub ID of a checkpoint in any supported layout
+        dst: model folder; the checkpoint is written to DST/STAGE
+        stage: stage that SRC was trained for
     """
 
     src: str = option(metavar="SRC", positional=True)
@@ -34,7 +34,7 @@ def add_arguments(parser: CommandParser) -> None:
     """Declare the command line.
 
     Args:
-        parser: of this subcommand.
+        parser: parser of this subcommand.
     """
     add_options(parser, Conversion)
 
@@ -46,7 +46,7 @@ def run(args: Namespace) -> None:
         args: what :func:`add_arguments` declares.
 
     Raises:
-        InputError: if SRC cannot be read or DST holds this stage already.
+        InputError: if SRC cannot be read, or DST already contains this stage.
     """
     quieten_libraries(quiet=False)
     from amodal_diffusion.models.saving import convert

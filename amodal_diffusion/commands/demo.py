@@ -1,4 +1,4 @@
-"""`amodal-diffusion demo`: make a scene of the test split, complete it, and show how close that came to the truth."""
+"""`amodal-diffusion demo`: complete a generated scene of the test split and score it against the ground truth."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from amodal_diffusion.completion.demo import Demo, run_demo
 from amodal_diffusion.config import CommandParser
 from amodal_diffusion.options import add_options, read_options
 
-SUMMARY = "complete a partly hidden object in a generated clip and compare it with the truth"
+SUMMARY = "complete an occluded object in a generated clip and compare it with the ground truth"
 
 
 def add_arguments(parser: CommandParser) -> None:
     """Declare the command line.
 
     Args:
-        parser: of this subcommand.
+        parser: parser of this subcommand.
     """
     add_options(parser, Demo)
 
@@ -27,6 +27,6 @@ def run(args: Namespace) -> None:
         args: what :func:`add_arguments` declares.
 
     Raises:
-        InputError: if an option is wrong, the model cannot be loaded, or something is in the way.
+        InputError: if an option is wrong, the model cannot be loaded, or the result folder is not empty.
     """
     print(run_demo(read_options(Demo, args)))

@@ -1,4 +1,4 @@
-"""`amodal-diffusion evaluate`: score methods on a benchmark; numbers, plots, and a page that a person reads."""
+"""`amodal-diffusion evaluate`: score methods on a benchmark and write scores, plots and an HTML report."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def add_arguments(parser: CommandParser) -> None:
     """Declare the command line.
 
     Args:
-        parser: of this subcommand.
+        parser: parser of this subcommand.
     """
     add_options(parser, EvaluationSettings, renamed=RENAMED)
     add_help(parser)
 
 
 def run(args: Namespace) -> int:
-    """Evaluate and print; the processes of a launch share the tracks.
+    """Evaluate the methods and print the scores; the processes of a distributed launch share the tracks.
 
     Args:
         args: what :func:`add_arguments` declares.
@@ -32,8 +32,8 @@ def run(args: Namespace) -> int:
         exit status.
 
     Raises:
-        InputError: in a process on its own, as :func:`~amodal_diffusion.evaluation.evaluate.evaluate`; in a launch,
-            the main process prints the error.
+        InputError: in a single process, as :func:`~amodal_diffusion.evaluation.evaluate.evaluate`. In a distributed
+            launch, the main process prints the error instead.
     """
     from amodal_diffusion.models.libraries import quieten_libraries
 

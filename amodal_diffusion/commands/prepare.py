@@ -1,4 +1,4 @@
-"""`amodal-diffusion prepare`: own data, or raw SAIL-VOS, into the annotation file that training reads."""
+"""`amodal-diffusion prepare`: convert clips with masks, or raw SAIL-VOS, to the annotation file for training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 from amodal_diffusion.completion.request import package_version
 from amodal_diffusion.config import CommandParser
 
-SUMMARY = "make the annotation file of own clips, for training"
+SUMMARY = "write the annotation file of your own clips, for training"
 ANNOTATIONS, COMPLETE = "annotations.json", "complete_objects.json"
 
 
@@ -18,47 +18,52 @@ def add_arguments(parser: CommandParser) -> None:
     """Declare the command line.
 
     Args:
-        parser: of this subcommand.
+        parser: parser of this subcommand.
     """
     parser.add_argument(
         "source",
         metavar="SOURCE",
         type=Path,
-        help="a folder of clips, each with frames and folders of modal and amodal mask images; or a JSON file: "
-        "COCO-like with the number of an object in each annotation (such as SAIL-VOS's own), or YouTube-VIS-like",
+        help="folder of clips, each with frames and folders of modal and amodal mask images; or a JSON file, either "
+        "COCO-like with an object number in each annotation (such as SAIL-VOS's own), or YouTube-VIS-like",
     )
     parser.add_argument("--out", type=Path, required=True, help=f"folder for {ANNOTATIONS} and {COMPLETE}")
-    parser.add_argument("--frames", type=PositiveInt, default=25, help="of a clip")
+    parser.add_argument("--frames", type=PositiveInt, default=25, help="number of frames per clip")
     parser.add_argument(
         "--stride", type=PositiveInt | None, default=None, help="frames from clip to clip (default: --frames)"
     )
-    parser.add_argument("--fps", type=PositiveFloat | None, default=None, help="frames a second to keep (default: all)")
-    parser.add_argument("--source-fps", type=PositiveFloat | None, default=None, help="of SOURCE, needed with --fps")
+    parser.add_argument("--fps", type=PositiveFloat | None, default=None, help="frame rate to keep (default: all)")
     parser.add_argument(
-        "--min-size", type=NonNegativeInt, default=0, help="pixels of the shorter side of the object's largest box"
+        "--source-fps", type=PositiveFloat | None, default=None, help="frame rate of SOURCE, needed with --fps"
     )
     parser.add_argument(
-        "--min-present", type=float, default=0.5, help="least share of a clip's frames that the object is in"
+        "--min-size",
+        type=NonNegativeInt,
+        default=0,
+        help="least length in pixels of the shorter side of the object's largest box",
+    )
+    parser.add_argument(
+        "--min-present", type=float, default=0.5, help="least share of a clip's frames that contain the object"
     )
     parser.add_argument(
         "--occlusion", nargs=2, metavar=("LEAST", "LARGEST"), type=float, default=[0.0, 1.0],
-        help="hidden share of the object, mean over the frames that it is in",
+        help="range of the object's occluded share, as a mean over the frames that contain it",
     )  # fmt: skip
-    parser.add_argument("--images", type=str | None, default=None, help="folder of frames in a clip (default: images)")
+    parser.add_argument("--images", type=str | None, default=None, help="frame folder of each clip (default: images)")
     parser.add_argument(
         "--modal", type=str | None, default=None,
-        help="folder of masks of what is visible (default: modal); of JSON the key (default: visible_mask)",
+        help="modal mask folder of each clip (default: modal); for JSON, the key (default: visible_mask)",
     )  # fmt: skip
     parser.add_argument(
         "--amodal", type=str | None, default=None,
-        help="folder of masks of whole objects (default: amodal); of JSON the key (default: segmentation)",
+        help="amodal mask folder of each clip (default: amodal); for JSON, the key (default: segmentation)",
     )  # fmt: skip
     parser.add_argument(
         "--object", type=str | None, default=None,
-        help="of JSON the key of an object's number (default: obj_id, track_id or instance_id)",
+        help="for JSON, the key of the object number (default: obj_id, track_id or instance_id)",
     )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results of this program in OUT")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress bar")
 
 
 def run(args: Namespace) -> None:
@@ -68,7 +73,7 @@ def run(args: Namespace) -> None:
         args: options of :func:`add_arguments`.
 
     Raises:
-        InputError: if SOURCE is not as described, an option does not fit it, or OUT is not empty.
+        InputError: if SOURCE has another format, an option does not fit it, or OUT is not empty.
     """
     from tqdm import tqdm
 

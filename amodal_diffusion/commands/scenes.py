@@ -17,24 +17,24 @@ def add_arguments(parser: CommandParser) -> None:
     """Declare the command line.
 
     Args:
-        parser: of this subcommand.
+        parser: parser of this subcommand.
     """
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder of the clips and annotations.json, new or empty")
-    parser.add_argument("--count", metavar="N", type=PositiveInt, required=True, help="how many clips")
+    parser.add_argument("out", metavar="OUT", type=Path, help="new or empty folder for the clips and annotations.json")
+    parser.add_argument("--count", metavar="N", type=PositiveInt, required=True, help="number of clips")
     parser.add_argument(
-        "--split", choices=["train", "validation", "test-v1"], default="train", help="which families of shapes"
+        "--split", choices=["train", "validation", "test-v1"], default="train", help="split, each with its own shapes"
     )
-    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="which series of clips")
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="seed of the clips")
     parser.add_argument(
-        "--frames", type=PositiveInt | None, default=None, help="of a clip (default: 25, of test-v1 16)"
+        "--frames", type=PositiveInt | None, default=None, help="frames per clip (default: 25, or 16 for test-v1)"
     )
-    parser.add_argument("--height", type=PositiveInt, default=64, help="pixels")
-    parser.add_argument("--width", type=PositiveInt, default=128, help="pixels")
+    parser.add_argument("--height", type=PositiveInt, default=64, help="height of the frames in pixels")
+    parser.add_argument("--width", type=PositiveInt, default=128, help="width of the frames in pixels")
     parser.add_argument(
-        "--masks", action="store_true", help="write masks as pictures too, as `amodal-diffusion prepare` reads them"
+        "--masks", action="store_true", help="also write masks as images, as `amodal-diffusion prepare` reads them"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results of this program in OUT")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress bars")
 
 
 def run(args: Namespace) -> None:

@@ -1,4 +1,4 @@
-"""`amodal-diffusion score`: score prediction files of this or another program against annotations."""
+"""`amodal-diffusion score`: score prediction files, of this or another program, against annotations."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from amodal_diffusion.config import CommandParser
 from amodal_diffusion.evaluation.settings import ScoreSettings
 from amodal_diffusion.options import add_help, add_options, read_options
 
-SUMMARY = "score prediction files of this or another program"
+SUMMARY = "score prediction files, of this or another program, against annotations"
 
 
 def add_arguments(parser: CommandParser) -> None:
     """Declare the command line.
 
     Args:
-        parser: of this subcommand.
+        parser: parser of this subcommand.
     """
     add_options(parser, ScoreSettings)
     add_help(parser)
 
 
 def run(args: Namespace) -> None:
-    """Score, write and print.
+    """Score the predictions, write the scores and print them.
 
     Args:
         args: what :func:`add_arguments` declares.

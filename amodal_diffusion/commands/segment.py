@@ -1,4 +1,4 @@
-"""`amodal-diffusion segment`: clicks on objects of a clip in, masks of their visible parts out."""
+"""`amodal-diffusion segment`: predict the modal masks of objects in a clip from points, boxes or texts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from amodal_diffusion.completion.segment import SegmentRequest, write_segmentati
 from amodal_diffusion.config import CommandParser
 from amodal_diffusion.options import add_help, add_options, read_options
 
-SUMMARY = "turn clicks on objects into masks of their visible parts"
+SUMMARY = "predict modal (visible) masks of objects from points, boxes or texts"
 
 
 def add_arguments(parser: CommandParser) -> None:
     """Declare the command line.
 
     Args:
-        parser: of this subcommand.
+        parser: parser of this subcommand.
     """
     add_options(parser, SegmentRequest, Clicks)
     add_help(parser)
@@ -29,6 +29,6 @@ def run(args: Namespace) -> None:
         args: what :func:`add_arguments` declares.
 
     Raises:
-        InputError: if an input is wrong; says what and what to do.
+        InputError: if an input is wrong.
     """
     print(write_segmentation(read_options(SegmentRequest, args), read_options(Clicks, args)))

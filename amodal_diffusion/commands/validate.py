@@ -1,4 +1,4 @@
-"""`amodal-diffusion validate`: all that is wrong with a data set, and how much of its objects is hidden."""
+"""`amodal-diffusion validate`: list the errors of a data set and the occluded share of its objects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jsonargparse.typing import PositiveInt
 
 from amodal_diffusion.config import CommandParser
 
-SUMMARY = "list all that is wrong with a data set, and how much of its objects is hidden"
+SUMMARY = "list the errors of a data set, and summarize how much of its objects is occluded"
 ANNOTATIONS = "annotations.json"
 WRONG = 1
 
@@ -18,21 +18,19 @@ def add_arguments(parser: CommandParser) -> None:
     """Declare the command line.
 
     Args:
-        parser: of this subcommand.
+        parser: parser of this subcommand.
     """
-    parser.add_argument(
-        "dataset", metavar="DATASET", type=Path, help=f"annotation file, or a folder that holds {ANNOTATIONS}"
-    )
+    parser.add_argument("dataset", metavar="DATASET", type=Path, help=f"annotation file, or folder with {ANNOTATIONS}")
     parser.add_argument(
         "--images", type=Path | None, default=None, help="root of the frames (default: the annotation file's folder)"
     )
-    parser.add_argument("--skip-images", action="store_true", help="look at the annotation file alone")
-    parser.add_argument("--workers", type=PositiveInt, default=4, help="threads that read frames")
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--skip-images", action="store_true", help="check only the annotation file, not the frames")
+    parser.add_argument("--workers", type=PositiveInt, default=4, help="number of threads that read frames")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress bar")
 
 
 def run(args: Namespace) -> int:
-    """Read everything once, print each problem when it is found, then a summary.
+    """Read the data set once, print each problem as it is found, then print a summary.
 
     Args:
         args: options of :func:`add_arguments`.
@@ -41,7 +39,7 @@ def run(args: Namespace) -> int:
         exit status: 0, or 1 if there is a problem.
 
     Raises:
-        InputError: if there is no such data set.
+        InputError: if the data set or its image folder does not exist.
     """
     from tqdm import tqdm
 

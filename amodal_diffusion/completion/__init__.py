@@ -1,1 +1,1 @@
-"""The application: inputs, objects, files. The command line, `batch` and the web page all call this."""
+"""Completion of clips from input files to result files, as used by the commands and the web page."""

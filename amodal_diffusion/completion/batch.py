@@ -1,4 +1,4 @@
-"""The work of `batch`: the clips of a list, in one process or shared by those of a launch, and what comes of them."""
+"""Implementation of `batch`: complete all clips of a list, in one process or distributed over several."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Failure:
     """A clip that could not be completed.
 
     Attributes:
-        name: of its results.
-        clip: its path.
-        error: what went wrong, on one line.
-        trace: where in the program, for a report; None where the inputs are to blame.
+        name: name of its result folder.
+        clip: path of the clip.
+        error: error message, on one line.
+        trace: traceback, for a bug report; None if the inputs are wrong.
     """
 
     name: str
@@ -48,12 +48,12 @@ class Failure:
 
 @dataclass
 class Tally:
-    """What came of the clips of one process.
+    """Outcome of the clips of one process.
 
     Attributes:
-        completed: clips that are complete now.
-        skipped: clips that had been complete before.
-        failures: the others.
+        completed: number of clips that this run completed.
+        skipped: number of clips that an earlier run had completed.
+        failures: clips that failed.
     """
 
     completed: int = 0
@@ -62,20 +62,21 @@ class Tally:
 
 
 def complete_list(path: Path, base: CompletionRequest) -> int:
-    """Complete all clips of a list that are not finished, and list those that fail.
+    """Complete all clips of a list that are not finished, and report those that fail.
 
-    In a launch every process calls this, and the processes share the clips.
+    In a distributed launch, every process calls this function, and each completes its share of the clips.
 
     Args:
-        path: the list, see :func:`~amodal_diffusion.data.clip_list.read_clip_list`.
-        base: what the clips have in common; ``output.out`` holds the folder of each.
+        path: clip list, see :func:`~amodal_diffusion.data.clip_list.read_clip_list`.
+        base: settings that all clips share; ``output.out`` is the parent of their result folders.
 
     Returns:
-        exit status: 0; 1 if a clip failed; 2 in a launch in which the options, the list or a model are wrong.
+        exit status: 0 on success; 1 if a clip failed; 2 in a distributed launch if an option, the list or a model is
+        wrong.
 
     Raises:
-        InputError: in a process on its own, if an option or the list is wrong or a model cannot be loaded; in a
-            launch, the main process says it for all.
+        InputError: in a single process, if an option or the list is wrong or a model cannot be loaded. In a
+            distributed launch, the main process prints the error instead.
     """
     quieten_libraries(quiet=base.output.quiet)
     from amodal_diffusion.evaluation.processes import Processes
@@ -94,11 +95,11 @@ def complete_list(path: Path, base: CompletionRequest) -> int:
 
 
 def _complete_all(path: Path, base: CompletionRequest, processes: Processes) -> int:
-    """Read the list and load the networks once, then complete this process's share."""
+    """Read the list, load the networks once, and complete this process's share of the clips."""
     from tqdm import tqdm
 
     quiet, out = base.output.quiet, base.output.out
-    base = replace(base, output=replace(base.output, quiet=True))  # one bar for all clips
+    base = replace(base, output=replace(base.output, quiet=True))  # one progress bar for all clips
     entries = processes.main_alone(lambda: _begin(path, base))
     if base.model.device == "auto":
         base = replace(base, model=replace(base.model, device=processes.device))
@@ -116,27 +117,27 @@ def _complete_all(path: Path, base: CompletionRequest, processes: Processes) -> 
 
 
 def _begin(path: Path, base: CompletionRequest) -> list[ClipEntry]:
-    """Read the list and make the folder of the results."""
+    """Read the list and create the parent of the result folders."""
     if base.depth.depth not in ("auto", "none"):
         raise InputError(
-            f"--depth: expected auto or none for all clips, got {base.depth.depth}; the list names depth of its own"
+            f"--depth: expected auto or none for all clips, got {base.depth.depth}; name depth files in the list"
         )
     entries = read_clip_list(path)
     out = base.output.out
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"out: {out}: cannot be made ({error.strerror or error})") from error
+        raise InputError(f"out: {out}: cannot be created ({error.strerror or error})") from error
     return entries
 
 
 def complete_share(entries: Iterable[ClipEntry], base: CompletionRequest, networks: Networks) -> Tally:
-    """Complete clips one after the other, whatever becomes of the one before.
+    """Complete clips one by one; a clip that fails does not stop the others.
 
     Args:
         entries: the clips.
-        base: what they have in common; ``output.out`` holds the folder of each.
-        networks: loaded for ``base``.
+        base: settings that all clips share; ``output.out`` is the parent of their result folders.
+        networks: networks loaded for ``base``.
     """
     tally = Tally()
     for entry in entries:
@@ -147,13 +148,13 @@ def complete_share(entries: Iterable[ClipEntry], base: CompletionRequest, networ
                 tally.skipped += 1
         except InputError as error:
             _note(tally, entry, str(error))
-        except Exception as error:  # noqa: BLE001  # of whatever kind: the other clips are as good as before
+        except Exception as error:  # noqa: BLE001  # an error in one clip must not stop the others
             _note(tally, entry, f"{type(error).__name__}: {error}", trace=traceback.format_exc())
     return tally
 
 
 def _complete(request: CompletionRequest, networks: Networks) -> bool:
-    """Complete a clip unless its results are there; whether there was anything to do."""
+    """Complete a clip unless its results exist; return whether it was completed now."""
     out = request.output.out
     if out.is_dir() and holds_results(out, inputs=request.inputs(), settings=request.settings()):
         return False
@@ -169,7 +170,7 @@ def _request(entry: ClipEntry, base: CompletionRequest) -> CompletionRequest:
     )
     if entry.depth is None or entry.depth == base.depth.depth:
         return request
-    return replace(request, depth=replace(base.depth, depth=entry.depth, depth_model=None))  # which estimates nothing
+    return replace(request, depth=replace(base.depth, depth=entry.depth, depth_model=None))  # nothing to estimate
 
 
 def _note(tally: Tally, entry: ClipEntry, error: str, *, trace: str | None = None) -> None:
@@ -179,7 +180,7 @@ def _note(tally: Tally, entry: ClipEntry, error: str, *, trace: str | None = Non
 
 
 def _report(tallies: list[Tally], out: Path) -> None:
-    """Say what came of all clips, and list those that failed in a file."""
+    """Print the outcome of all clips, and write the failures to a file."""
     failures = sorted((failure for tally in tallies for failure in tally.failures), key=lambda failure: failure.name)
     for failure in failures:
         print(f"failed: {failure.name}: {failure.error}", file=sys.stderr)

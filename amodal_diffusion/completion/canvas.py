@@ -1,4 +1,4 @@
-"""A canvas larger than the frame, on which objects that the border cuts off have room to be whole."""
+"""Outpainting: a canvas with margins around the frame, so that objects cut off by the border can be completed."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from amodal_diffusion.types import InputError, UInt8Array
 T = TypeVar("T", bound=np.generic)
 
 MARGIN_GRAY = 64
-"""Of the frames' margins. No network sees it, as nothing is visible there: it shows a person where the frame ends."""
-_MARGIN_NEARER = 0.02  # of the clip's range of depth
+"""Gray level of the margins. It only shows a viewer where the frame ends: nothing visible lies in the margins."""
+_MARGIN_NEARER = 0.02  # share of the clip's range of depth
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """The frame with equal margins left and right, and above and below.
+    """The frame with outpainting margins: equal ones on the left and right, and equal ones above and below.
 
     Attributes:
         frame_height: pixels of the frame.
         frame_width: pixels of the frame.
-        top: row of the canvas at which the frame begins; there are as many below it.
-        left: column of the canvas at which the frame begins; there are as many right of it.
+        top: pixels of the margin above the frame, and of the one below.
+        left: pixels of the margin left of the frame, and of the one to its right.
     """
 
     frame_height: int
@@ -42,47 +42,47 @@ class Canvas:
 
     @classmethod
     def around(cls, clip: ClipReader, share: float) -> Self:
-        """A canvas for a clip.
+        """Add margins to a clip.
 
         Args:
             clip: the frames.
-            share: of the frame's height and width that each margin has, 0 to 1; 0 for none.
+            share: size of each margin over the frame's height or width, 0 to 1; 0 for no margins.
 
         Raises:
-            InputError: if the share is another.
+            InputError: if the share is out of range.
         """
         if not 0 <= share <= 1:
-            raise InputError(f"--margin: expected 0 to 1, the share of the frame that each margin has, got {share:g}")
+            raise InputError(f"--margin: expected 0 to 1, the size of each margin over the frame's, got {share:g}")
         return cls(clip.height, clip.width, round(share * clip.height), round(share * clip.width))
 
     @property
     def height(self) -> int:
-        """Pixels."""
+        """Height in pixels, margins included."""
         return self.frame_height + 2 * self.top
 
     @property
     def width(self) -> int:
-        """Pixels."""
+        """Width in pixels, margins included."""
         return self.frame_width + 2 * self.left
 
     @property
     def inside(self) -> tuple[slice, slice]:
-        """Rows and columns of the canvas that the frame fills."""
+        """Rows and columns of the canvas that the frame covers."""
         return slice(self.top, self.top + self.frame_height), slice(self.left, self.left + self.frame_width)
 
     def place_clip(self, clip: ClipReader) -> ClipReader:
-        """Put the frames on the canvas; their margins are dark gray.
+        """Put the frames on the canvas; the margins are dark gray.
 
         Args:
-            clip: of the frame's size, or of the canvas's, which comes back as it is.
+            clip: frames of the frame's size; a clip of the canvas's size is returned unchanged.
         """
         return clip if self._is_filled(clip.height, clip.width) else _PlacedClip(clip, self)
 
     def place_masks(self, track: MaskTrack) -> MaskTrack:
-        """Put the masks of an object on the canvas; their margins are empty.
+        """Put the masks of an object on the canvas; the margins are empty.
 
         Args:
-            track: of the frame's size, or of the canvas's, which comes back as it is.
+            track: masks of the frame's size; masks of the canvas's size are returned unchanged.
         """
         if self._is_filled(track.height, track.width):
             return track
@@ -91,15 +91,15 @@ class Canvas:
         )
 
     def place_depth(self, depth: DepthTrack) -> DepthTrack:
-        """Put depth on the canvas. The margins are a little nearer than all of the clip: what reaches there is hidden.
+        """Put depth on the canvas. The margins are nearer than anything in the clip, so that they count as occluders.
 
         Args:
-            depth: of the frame's size, or of the canvas's, which comes back as it is.
+            depth: maps of the frame's size; maps of the canvas's size are returned unchanged.
         """
         if self._is_filled(depth.height, depth.width):
             return depth
         far, near = depth.limits
-        margin = near + ((near - far) * _MARGIN_NEARER or 1.0)  # whatever the unit, where all is equally near
+        margin = near + ((near - far) * _MARGIN_NEARER or 1.0)  # 1 of any unit if all depths are equal
         return replace(
             depth,
             height=self.height,
@@ -118,7 +118,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class _PlacedClip:
-    """A clip on a canvas (see :class:`amodal_diffusion.io.video_reader.ClipReader`)."""
+    """A clip with margins (see :class:`amodal_diffusion.io.video_reader.ClipReader`)."""
 
     clip: ClipReader
     canvas: Canvas
@@ -154,6 +154,10 @@ class _PlacedClip:
     @property
     def pixel_aspect(self) -> Fraction:
         return self.clip.pixel_aspect
+
+    @property
+    def source_color(self) -> str:
+        return self.clip.source_color
 
     def __iter__(self) -> Iterator[UInt8Array]:
         for frame in self.clip:

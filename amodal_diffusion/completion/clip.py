@@ -1,4 +1,4 @@
-"""The work of `complete`: each object through the networks, then the overlay and the summary, into one folder."""
+"""Implementation of `complete`: complete all objects of a clip and write the results into one folder."""
 
 from __future__ import annotations
 
@@ -48,18 +48,19 @@ def complete_clip(
     networks: Networks | None = None,
     extras: Mapping[str, Callable[[Path], None]] | None = None,
 ) -> Path:
-    """Complete the objects of a clip into a folder that is whole or absent.
+    """Complete the objects of a clip; the result folder appears only when it is complete.
 
     Args:
-        request: what to do.
-        networks: what to do it with; loaded for this clip alone when None.
-        extras: more files of the result by name, each with what writes it; called with the folder so far, last.
+        request: the options of `complete`.
+        networks: loaded networks; None loads them for this clip.
+        extras: maps the names of additional result files to functions that write them. Each is called last, with the
+            result folder.
 
     Returns:
-        the folder of the results.
+        the result folder.
 
     Raises:
-        InputError: if an input is wrong or something is in the way.
+        InputError: if an input is wrong, or an existing file or folder may not be replaced.
     """
     inputs = open_inputs(request)
     _refuse_work_of_version_0_1(request)
@@ -94,7 +95,7 @@ def complete_clip(
 
 
 def _refuse_work_of_version_0_1(request: CompletionRequest) -> None:
-    """Refuse to go on from what version 0.1 began: its settings have other names, and its records other keys."""
+    """Refuse to resume a run of version 0.1, whose settings and records have other keys."""
     out = request.output.out.resolve()
     work = out.with_name(f"{out.name}.partial")
     if request.output.overwrite or not (work / MANIFEST).is_file():
@@ -107,7 +108,7 @@ def _refuse_work_of_version_0_1(request: CompletionRequest) -> None:
 
 
 def _write_overlay(inputs: CompletionInputs, out: OutputFolder, *, sound: Path | None, quiet: bool) -> None:
-    """Draw all objects over the clip, from what is in the folder by now."""
+    """Draw the written amodal masks of all objects over the clip."""
     if out.is_finished("overlay"):
         return
     clip = inputs.clip
@@ -133,7 +134,7 @@ def _summary(
     networks: Networks,
     out: OutputFolder,
 ) -> dict[str, Any]:
-    """Everything that tells how the results came about."""
+    """Settings, versions, inputs, running times and object records of the results."""
     objects = {
         track.name: json.loads((out.work / record_path(track)).read_text(encoding="utf-8")) for track in inputs.tracks
     }
@@ -150,6 +151,7 @@ def _summary(
         "dtype": networks.completer.dtype,
         "depth": "none" if depth is None else "given" if inputs.depth is not None else "estimated",
         "clip": _describe(inputs.clip),
+        "masks": {track.name: track.kind for track in inputs.tracks},
         "canvas": _describe_canvas(inputs.canvas),
         "objects": objects,
         **summarize_order(out.work),
@@ -159,7 +161,7 @@ def _summary(
 
 
 def _to_json(summary: dict[str, Any]) -> str:
-    """Indented, but with the numbers of all frames on one line."""
+    """Indented JSON, with each list of numbers on one line."""
     text = json.dumps(summary, indent=2)
     return re.sub(r"\[[\d\s,]+\]", lambda numbers: " ".join(numbers[0].split()), text) + "\n"
 
@@ -181,9 +183,10 @@ def _describe(clip: ClipReader) -> dict[str, object]:
         "fps": round(clip.fps, 4),
         "height": clip.height,
         "width": clip.width,
+        "color": clip.source_color,
     }
 
 
 def _describe_canvas(canvas: Canvas) -> dict[str, int]:
-    """Size of masks and layers, and where on them the first pixel of the input lies."""
+    """Size of masks and layers in pixels, and the position of the frame's top left pixel in them."""
     return {"height": canvas.height, "width": canvas.width, "offset_y": canvas.top, "offset_x": canvas.left}

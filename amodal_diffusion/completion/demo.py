@@ -1,4 +1,4 @@
-"""The work of `demo`: complete a generated clip, and compare it and the baselines with the ground truth."""
+"""What `demo` does: complete a generated clip, and compare the result and the baselines with the ground truth."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from amodal_diffusion.types import AmodalResult
 
 SHEET = "contact_sheet.png"
-DEFAULT_SEED = 255  # a mushroom that slides behind a fence: partly hidden in every frame, never entirely
+DEFAULT_SEED = 255  # a mushroom slides behind a fence: partly but never fully occluded
 OBJECT = "1"
 
 
@@ -27,12 +27,12 @@ class Demo:
     """Demo.
 
     Attributes:
-        out: folder of the results
-        seed: which scene to make
-        model: a bundled name, a folder, or a hub id
-        device: auto, cpu, cuda, cuda:1, mps
+        out: result folder
+        seed: seed of the generated scene
+        model: bundled model, folder, or Hugging Face Hub ID
+        device: auto, cpu, cuda, cuda:1 or mps; auto prefers a GPU
         overwrite: replace earlier results of this program in DIR
-        quiet: no progress bars
+        quiet: show no progress bars
     """
 
     out: Path = option(Path("out/demo"), metavar="DIR")
@@ -44,16 +44,16 @@ class Demo:
 
 
 def run_demo(demo: Demo) -> str:
-    """Complete the scene; its frames, masks and depth lie in ``DIR-scene`` beside the results, as an example of input.
+    """Generate a scene, write its frames, masks and depth to ``DIR-scene``, and complete it into ``DIR``.
 
     Args:
-        demo: which scene, with which model, and where.
+        demo: the options of the command.
 
     Returns:
-        a table of IoU with the truth, and where the files are.
+        a table of IoU with the ground truth, and the paths of the files.
 
     Raises:
-        InputError: if an option is wrong, the model cannot be loaded, or something is in the way.
+        InputError: if an option is wrong, the model cannot be loaded, or the result folder is not empty.
     """
     from amodal_diffusion.evaluation.benchmarks.scenes import scene_track
     from amodal_diffusion.evaluation.track_files import read_completion, write_track
@@ -77,7 +77,7 @@ def run_demo(demo: Demo) -> str:
 
 
 def _write_sheet(track: MaskTarget, folder: Path) -> None:
-    """Write the contact sheet into a folder of results."""
+    """Write the contact sheet into a result folder."""
     from PIL import Image
 
     from amodal_diffusion.evaluation.track_files import read_completion
@@ -88,7 +88,7 @@ def _write_sheet(track: MaskTarget, folder: Path) -> None:
 
 
 def _compare(track: MaskTarget, result: AmodalResult, model: str) -> str:
-    """A table of IoU with the truth, of the amodal mask and of its hidden part, for the baselines and the model."""
+    """A table of IoU with the ground truth, whole and hidden part, of the baselines and the model."""
     from amodal_diffusion.evaluation.methods import BASELINES, build_methods
     from amodal_diffusion.metrics import score_track
 

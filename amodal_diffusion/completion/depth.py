@@ -1,4 +1,4 @@
-"""Where `complete` gets depth from: files, a depth network, or nowhere."""
+"""The depth of a clip: from files, from a depth network, or none."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from amodal_diffusion.models.depth import DepthEstimator
 
 STEP, _FILE = "depth", "estimated_depth.npy"
-_BATCH = 4  # frames; a 4K frame alone is 25 MB
+_BATCH = 4  # frames; a single 4K frame takes 25 MB
 
 logger = logging.getLogger(__name__)
 
 
 def load_estimator(request: CompletionRequest, default: str | None, *, device: str) -> DepthEstimator | None:
-    """Load the depth network that the request asks for: its own, or the checkpoint's.
+    """Load the depth network that the request names, or else the one that the checkpoint names.
 
     Args:
-        request: may name one.
-        default: the checkpoint's own, if it names one.
-        device: where it runs.
+        request: the request; ``depth.depth_model`` may name a network.
+        default: the network that the checkpoint names, if any.
+        device: device of the network, such as ``cpu`` or ``cuda:0``.
 
     Returns:
-        None where there is none; says so in one line.
+        None if neither names a network, or the checkpoint's cannot be loaded; one line of the log says so.
 
     Raises:
-        InputError: if a depth model that was asked for cannot be loaded.
+        InputError: if the depth model that the request names cannot be loaded.
     """
     name = request.depth.depth_model or default
     if name is None:
@@ -50,23 +50,23 @@ def load_estimator(request: CompletionRequest, default: str | None, *, device: s
     except InputError as error:
         if request.depth.depth_model is not None:
             raise
-        logger.warning("depth: going without: %s", error)
+        logger.warning("depth: continuing without depth: %s", error)
         return None
 
 
 def clip_depth(
     inputs: CompletionInputs, estimator: DepthEstimator | None, out: OutputFolder, *, quiet: bool
 ) -> DepthTrack | None:
-    """Depth of the whole clip, as it was given or as it is estimated now; None for none.
+    """Depth of the whole clip: the given depth, or else an estimate; None without both.
 
-    Estimates wait on disk: they are scaled over the whole clip, which the first frame cannot know. After a kill
-    estimating goes on behind the last whole batch, so that the batches are the same.
+    Estimates are stored on disk first, because depth is scaled by the range of the whole clip. After an interruption
+    the estimation continues behind the last whole batch, so that all batches stay the same.
 
     Args:
-        inputs: the clip, and its depth where it was given.
-        estimator: used where depth was not given.
-        out: where the estimates wait.
-        quiet: no progress bar.
+        inputs: the clip, and its depth if it was given.
+        estimator: estimates depth if none was given.
+        out: the opened result folder, which stores the estimates.
+        quiet: show no progress bar.
     """
     if inputs.depth is not None or estimator is None:
         return inputs.depth

@@ -1,4 +1,4 @@
-"""Writes the results of `complete` in the formats that are asked for, from the masks and layers that lie there."""
+"""Export of the results of `complete`, masks and layers, to the requested formats."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.io.video_writer import VideoLayout, VideoWriter
 from amodal_diffusion.types import BoolArray, UInt8Array
 
-_REACH = 16  # pixels that color is carried over an edge: the blocks of the codecs
-_LABELS = 255  # of a palette picture
+_REACH = 16  # pixels by which color is extended beyond the object's edge: the block size of the codecs
+_LABELS = 255  # labels of a palette image, without the background
 
 logger = logging.getLogger(__name__)
 
 
 def sound_of(request: CompletionRequest) -> Path | None:
-    """Where the videos get sound from; says so in one line if there is none though it is asked for.
+    """Source of the audio for the videos; None, with a warning, if audio is requested and the clip has none.
 
     Args:
-        request: names the clip, which opens.
+        request: the options of `complete`.
     """
     if not request.output.audio:
         return None
@@ -50,13 +50,13 @@ def sound_of(request: CompletionRequest) -> Path | None:
 def write_formats(
     inputs: CompletionInputs, request: CompletionRequest, out: OutputFolder, *, sound: Path | None
 ) -> None:
-    """Write what is not finished yet, a step an object and format.
+    """Write all formats that are not finished; most formats have one step per object.
 
     Args:
         inputs: the clip and its objects, whose masks and layers are finished.
-        request: which formats, and the edge and alpha of layers.
-        out: an opened folder.
-        sound: from :func:`sound_of`.
+        request: gives the formats, and the edge and alpha of the layers.
+        out: opened result folder.
+        sound: video whose audio is copied, from :func:`sound_of`.
     """
     for name in request.output.formats:
         if name in VIDEOS:
@@ -73,12 +73,12 @@ def write_formats(
 
 
 def drop_layers(inputs: CompletionInputs, request: CompletionRequest, out: OutputFolder) -> None:
-    """Remove the layers that other formats were made of, where PNG is not wanted or lies elsewhere, styled.
+    """Remove the intermediate PNG layers if PNG is not requested, or is written separately with another edge or alpha.
 
     Args:
         inputs: the objects.
-        request: which formats.
-        out: an opened folder, in which all else is written.
+        request: gives the formats, and the edge and alpha of the layers.
+        out: opened result folder in which all formats are finished.
     """
     if request.painted and ("png" not in request.output.formats or _is_styled(request)):
         for track in inputs.tracks:
@@ -115,7 +115,7 @@ def _write_video(
 
 
 def _write_styled(track: MaskTrack, request: CompletionRequest, out: OutputFolder) -> None:
-    """PNG of layers that are not as the networks' step left them."""
+    """Write layers with a soft edge or premultiplied alpha as PNG files."""
     step = f"png {track.name}"
     files = [f"objects/{track.name}/layers/{index:05d}.png" for index in range(track.num_frames)]
     if out.is_finished(step):
@@ -126,7 +126,7 @@ def _write_styled(track: MaskTrack, request: CompletionRequest, out: OutputFolde
 
 
 def _write_labels(track: MaskTrack, number: int, out: OutputFolder, *, quiet: bool) -> None:
-    """Write one folder of label pictures for each object: amodal masks overlap, and a pixel holds one label."""
+    """Write a folder of label images per object, because amodal masks overlap and a pixel has only one label."""
     step = f"davis {track.name}"
     files = [f"davis/{track.name}/{index:05d}.png" for index in range(track.num_frames)]
     if out.is_finished(step):
@@ -150,7 +150,7 @@ def _write_annotations(name: Format, inputs: CompletionInputs, out: OutputFolder
 
 
 def _annotated(track: MaskTrack, inputs: CompletionInputs) -> AnnotatedTrack:
-    """All objects are of one category, as nothing here knows what they are."""
+    """Metadata of an object; all objects share one category, because their classes are unknown."""
     number = _numbers(inputs)[track.name]
     return AnnotatedTrack(
         number=number,
@@ -166,7 +166,7 @@ def _annotated(track: MaskTrack, inputs: CompletionInputs) -> AnnotatedTrack:
 
 
 def _numbers(inputs: CompletionInputs) -> dict[str, int]:
-    """Numbers of the objects: their names where all are numbers above 0, else from 1 on."""
+    """Numbers of the objects: their names if all are positive integers, else 1, 2, 3 and so on."""
     names = [track.name for track in inputs.tracks]
     if all(name.isascii() and name.isdecimal() and not name.startswith("0") for name in names):
         return {name: int(name) for name in names}
@@ -175,7 +175,7 @@ def _numbers(inputs: CompletionInputs) -> dict[str, int]:
 
 def _frame_names(clip: ClipReader) -> list[str]:
     """Names of the frames: their files', or numbered ones for a video."""
-    if clip.path.is_dir():
+    if clip.path.is_dir():  # else all frames are in one file
         return [f"{clip.path.resolve().name}/{file.name}" for file in list_pictures(clip.path)]
     return [f"{clip.path.stem}/{index:05d}.png" for index in range(clip.num_frames)]
 
@@ -190,5 +190,5 @@ def _layer(work: Path, track: MaskTrack, index: int, request: CompletionRequest)
 
 
 def _frames(step: str, track: MaskTrack, *, quiet: bool) -> Iterator[int]:
-    """Numbers of the frames, with a bar."""
+    """Frame indices, with a progress bar."""
     return iter(tqdm(range(track.num_frames), desc=step, unit="frame", disable=quiet))

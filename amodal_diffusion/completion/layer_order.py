@@ -1,4 +1,4 @@
-"""The order of a clip's objects in each frame, and whether their layers in this order give the input again."""
+"""Layer order of the objects in each frame, and the error of recomposing the input from the layers in that order."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ ORDER = "order.jsonl"
 def write_order(
     inputs: CompletionInputs, depth: DepthTrack | None, out: OutputFolder, *, painted: bool, quiet: bool
 ) -> None:
-    """Write the layer order, one JSON line for each frame, from the masks and layers in the folder.
+    """Write the layer order, one JSON line per frame, from the masks and layers in a result folder.
 
     Args:
         inputs: the clip and the modal masks of its objects.
-        depth: depth of the clip; None for none.
-        out: holds the amodal masks, and the layers if ``painted``.
-        painted: recompose the layers, and record how they differ from the input.
-        quiet: no progress bar.
+        depth: depth of the clip, or None.
+        out: result folder with the amodal masks, and the layers if ``painted``.
+        painted: recompose the layers and record their difference from the input.
+        quiet: show no progress bar.
     """
     if out.is_finished("order"):
         return
@@ -56,10 +56,10 @@ def write_order(
 
 
 def summarize_order(work: Path) -> dict[str, Any]:
-    """Gather what :func:`write_order` wrote: runs of frames of one order, and the difference over the whole clip.
+    """Summarize the output of :func:`write_order`: runs of frames with the same order, and the recomposition error.
 
     Args:
-        work: folder that holds it.
+        work: result folder.
     """
     runs: list[dict[str, Any]] = []
     circles = undecided = differing = 0

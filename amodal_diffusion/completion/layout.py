@@ -1,4 +1,4 @@
-"""Where the files of a result lie, and the formats that they are written in."""
+"""Paths of the files of a result, and the formats in which they are written."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from amodal_diffusion.types import InputError
 
 
 def step_of(track: MaskTrack) -> str:
-    """Name of the step that makes an object's files."""
+    """Name of the step that writes an object's files."""
     return f"object {track.name}"
 
 
 def record_path(track: MaskTrack) -> str:
-    """Areas and seconds of an object, for the summary."""
+    """Record of an object: its areas, statistics and times."""
     return f"objects/{track.name}/object.json"
 
 
@@ -31,12 +31,12 @@ def layer_path(track: MaskTrack, index: int) -> str:
 
 
 def sample_path(track: MaskTrack, sample: int, index: int) -> str:
-    """Amodal mask of one of several samples in a frame, both counted from 0; folders count from 1."""
+    """Amodal mask of one sample in a frame, both counted from 0; the folders are numbered from 1."""
     return f"objects/{track.name}/answers/{sample + 1}/{index:05d}.png"
 
 
 def uncertainty_path(track: MaskTrack) -> str:
-    """Video of where the samples differ."""
+    """Video that shows where the samples differ."""
     return f"objects/{track.name}/uncertainty.mp4"
 
 
@@ -47,17 +47,17 @@ VIDEOS: dict[Format, tuple[Kind, str]] = {
     "webm": ("webm", "completed.webm"),
     "masks-mp4": ("mp4", "amodal_masks.mp4"),
 }
-"""Of each object: the kind of video, and its name in the object's folder."""
+"""Formats of one video per object: the kind of video, and the file's name in the object's folder."""
 ANNOTATIONS: dict[Format, str] = {"coco": "coco.json", "youtube-vis": "youtube_vis.json"}
-"""Of all objects: the file's name."""
+"""Formats of one file for all objects: the file's name."""
 LAYERS: tuple[Format, ...] = ("png", "prores", "webm")
 
 
 def read_formats(text: str | Sequence[str]) -> tuple[Format, ...]:
-    """Formats of a list, on the command line with commas, in the order of `FORMATS`.
+    """Parse a list of formats, with commas between them; returns them in the order of `FORMATS`.
 
     Raises:
-        InputError: if one is unknown.
+        InputError: if a format is unknown, or none is given.
     """
     names = [name.strip() for name in (text.split(",") if isinstance(text, str) else text) if name.strip()]
     wrong = sorted(set(names) - set(FORMATS))
@@ -67,15 +67,15 @@ def read_formats(text: str | Sequence[str]) -> tuple[Format, ...]:
 
 
 def check_formats(formats: Sequence[Format], *, painted: bool, sound: bool) -> None:
-    """Refuse formats that cannot be written, before there is anything to write.
+    """Refuse formats that cannot be written, before the work begins.
 
     Args:
-        formats: to be written.
-        painted: there are layers.
-        sound: sound is carried into videos.
+        formats: formats that are asked for.
+        painted: whether stage 2 runs, so that there are RGBA layers.
+        sound: whether videos carry the clip's sound.
 
     Raises:
-        InputError: if FFmpeg lacks an encoder, or a format holds layers and there are none.
+        InputError: if FFmpeg lacks an encoder, or a format needs RGBA layers and there are none.
     """
     for name in formats:
         if name in VIDEOS and name in LAYERS and not painted:
@@ -84,6 +84,6 @@ def check_formats(formats: Sequence[Format], *, painted: bool, sound: bool) -> N
     for file, kind in wanted.items():
         if missing := missing_encoders(kind, sound=sound):
             raise InputError(
-                f"--formats: {file} needs FFmpeg's {' and '.join(missing)}, which this build of PyAV has not; leave it "
+                f"--formats: {file} needs FFmpeg's {' and '.join(missing)}, which this build of PyAV lacks; leave it "
                 "out, or install PyAV's own wheel (pip install --force-reinstall av)"
             )

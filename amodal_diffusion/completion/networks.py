@@ -1,4 +1,4 @@
-"""The networks of `complete`, each loaded once, for one clip or for many."""
+"""The networks of `complete`, each loaded once and reused for many clips."""
 
 from __future__ import annotations
 
@@ -21,20 +21,22 @@ logger = logging.getLogger(__name__)
 
 
 class Networks:
-    """What a request runs with; also for other requests that differ in clip, masks, objects, given depth and folder.
+    """The networks that a request needs.
+
+    They can be reused for requests that differ only in clip, masks, objects, depth files and result folder.
 
     Attributes:
         completer: the stages that the request needs.
     """
 
     def __init__(self, request: CompletionRequest) -> None:
-        """Load the stages, and let them see the request's settings before any work.
+        """Load the stages and validate the request's settings.
 
         Args:
-            request: names the models and where they run.
+            request: names the models and the device.
 
         Raises:
-            InputError: if one cannot be loaded or a setting does not fit it.
+            InputError: if a model cannot be loaded, or a setting does not fit it.
         """
         quieten_libraries(quiet=request.output.quiet)
         from amodal_diffusion.pipelines.completer import AmodalCompleter
@@ -64,19 +66,19 @@ class Networks:
 
     @cached_property
     def estimator(self) -> DepthEstimator | None:
-        """The depth network, loaded when it is first asked for; None where there is none.
+        """The depth network, loaded on first use; None if there is none.
 
         Raises:
-            InputError: if one that was asked for cannot be loaded.
+            InputError: if a depth model that the request names cannot be loaded.
         """
         return load_estimator(self._request, self.completer.default_depth_model, device=self.completer.device)
 
     def segmenter(self) -> Segmenter:
-        """The network that makes masks of clicks, loaded when it is first asked for.
+        """The network that predicts modal masks from prompts, loaded on first use.
 
         Raises:
             InputError: if it cannot be loaded.
-            RuntimeError: if the request names none.
+            RuntimeError: if the request names no segmenter.
         """
         if self._segmenter is None:
             if self._request.clicks.segmenter is None:
@@ -90,12 +92,12 @@ class Networks:
         return self._segmenter
 
     def config(self, request: CompletionRequest) -> CompletionConfig:
-        """How the loaded stages are sampled for a request.
+        """Sampling settings of the loaded stages for a request.
 
         Args:
-            request: its choices beat those of its preset.
+            request: its own settings override those of its preset.
 
         Raises:
-            InputError: if a choice does not fit a checkpoint, as a height that its VAE does not divide.
+            InputError: if a setting does not fit a checkpoint, such as a height that its VAE's factor does not divide.
         """
         return self.completer.config(**request.sampling.changes())

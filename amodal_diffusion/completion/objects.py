@@ -1,4 +1,4 @@
-"""Objects through the networks: their masks, layers and samples as files, and a record of each for the summary."""
+"""Completion of objects: writes their masks, layers and samples, and a record of each object for the summary."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from amodal_diffusion.pipelines.occlusion_intervals import OcclusionIntervals
 
 FORMAT = 2
-"""Of ``object.json`` and ``summary.json``; version 0.1 wrote neither number nor today's keys."""
+"""Format number of ``object.json`` and ``summary.json``; version 0.1 wrote none and used other keys."""
 
 logger = logging.getLogger(__name__)
 
@@ -55,17 +55,17 @@ def complete_objects(
     request: CompletionRequest,
     out: OutputFolder,
 ) -> None:
-    """Write the files of all objects that are not finished, ``object_batch`` of them at a time.
+    """Complete all objects that are not finished, in batches of ``object_batch`` objects.
 
-    Objects of a batch go through the clip together, and their windows are rows of one network call. Files are written
-    as they come; a run that was broken off goes on after the frames that are finished.
+    The objects of a batch are processed together: their windows are rows of one network call. The files of a frame are
+    written as soon as it is done, and an interrupted run resumes after the finished frames.
 
     Args:
         inputs: the clip and its objects.
         completer: the networks.
-        config: how they are sampled.
-        request: seed, stages, size of a batch.
-        out: an opened folder; each object is a step.
+        config: sampling settings.
+        request: gives the seed, the stages and the batch size.
+        out: opened result folder; each object is a step.
     """
     from amodal_diffusion.pipelines.completer import ObjectStream
 
@@ -96,13 +96,13 @@ def complete_objects(
 
 @dataclass(frozen=True)
 class Progress:
-    """What all runs together have done for the first frames of an object; kept beside its files.
+    """Progress of an object over all runs so far, stored with its files.
 
     Attributes:
-        frames: whose files are written.
-        seconds: time of the networks, by stage.
-        removed_by_filters: hidden pixels that each mask filter removed.
-        hidden_pixels: hidden pixels that were painted, and those of them that took their color from other frames.
+        frames: number of finished frames, counted from the first.
+        seconds: running time of the networks in seconds, by stage.
+        removed_by_filters: number of hidden pixels that each mask filter removed.
+        hidden_pixels: number of ``"hidden"`` pixels painted, and of those ``"propagated"`` from other frames.
     """
 
     frames: int = 0
@@ -112,10 +112,10 @@ class Progress:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read what :meth:`to_json` wrote, or the record of a finished object; nothing is done where there is neither.
+        """Read the progress, or the record of a finished object; if the file is missing, no frame is done.
 
         Args:
-            path: of the file.
+            path: file with the output of :meth:`to_json`, or with the record of a finished object.
         """
         try:
             found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -126,11 +126,11 @@ class Progress:
         return cls(frames, found["seconds"], found["removed_by_filters"], hidden)
 
     def plus(self, frames: int, statistics: StreamStatistics) -> Self:
-        """What is done with more frames.
+        """Progress after more frames.
 
         Args:
-            frames: more.
-            statistics: of these frames.
+            frames: number of additional frames.
+            statistics: statistics of these frames.
         """
         propagation = {"hidden": statistics.hidden, "propagated": statistics.propagated}
         return replace(
@@ -142,20 +142,20 @@ class Progress:
         )
 
     def to_json(self) -> str:
-        """For :meth:`read`."""
+        """JSON text that :meth:`read` reads."""
         return json.dumps(asdict(self)) + "\n"
 
 
 @dataclass
 class _ObjectFiles:
-    """The files of one object while they are written.
+    """Writer of the files of one object.
 
     Attributes:
-        track: the object.
-        work: folder that holds them.
-        samples: samples that are written beside the mask; 0 for none.
-        begun: what earlier runs have done.
-        done: what is done by now.
+        track: modal masks of the object.
+        work: result folder.
+        samples: number of samples to write in addition to the mask; 0 for none.
+        begun: progress of earlier runs.
+        done: current progress.
     """
 
     track: MaskTrack
@@ -165,7 +165,7 @@ class _ObjectFiles:
     done: Progress
 
     def write(self, result: AmodalResult, statistics: StreamStatistics) -> None:
-        """Write the pictures of the next frames, then note that they are there."""
+        """Write the images of the next frames, then record the progress."""
         for position, mask in enumerate(result.amodal_mask):
             index = self.done.frames + position
             write_mask_png(self.work / mask_path(self.track, index), mask)
@@ -178,7 +178,7 @@ class _ObjectFiles:
         write_text(self.work / record_path(self.track), self.done.to_json())
 
     def finish(self, intervals: OcclusionIntervals | None, inputs: CompletionInputs) -> None:
-        """Write the record of the object, once all of its frames are there."""
+        """Write the record of the object after its last frame."""
         track, done = self.track, self.done
         if done.frames != track.num_frames:
             raise RuntimeError(f"{done.frames} results for {track.num_frames} frames of object {track.name}")
@@ -199,7 +199,7 @@ class _ObjectFiles:
 def _object_files(
     track: MaskTrack, config: CompletionConfig, request: CompletionRequest, out: OutputFolder
 ) -> Iterator[_ObjectFiles]:
-    """Begin the step of an object, after the frames that an earlier run has finished."""
+    """Begin the step of an object, or resume it after the frames that an earlier run finished."""
     stage_1 = config.amodal_segmentation
     samples = 0 if stage_1 is None or stage_1.samples == 1 else stage_1.samples
     frames = [
@@ -216,14 +216,14 @@ def _object_files(
         if not all((work / file).is_file() for file in chain.from_iterable(frames[: begun.frames])):
             begun = Progress()
         if begun.frames and not request.output.quiet:
-            logger.info("object %s: goes on at frame %d of %d", track.name, begun.frames, track.num_frames)
+            logger.info("object %s: resumes at frame %d of %d", track.name, begun.frames, track.num_frames)
         yield _ObjectFiles(track, work, samples, begun, begun)
 
 
 def _frames(
     tracks: Sequence[MaskTrack], inputs: CompletionInputs, found: Sequence[Iterator[BoolArray]]
 ) -> Iterator[list[FrameInput]]:
-    """Each frame of the clip once, for all objects; ``found`` are the amodal masks that an earlier run wrote."""
+    """Yield the inputs of each frame for all objects; ``found`` are the amodal masks that an earlier run wrote."""
     from amodal_diffusion.frames.crop import crop_centers
     from amodal_diffusion.frames.transforms import depth_to_unit
     from amodal_diffusion.pipelines.completer import FrameInput
@@ -249,14 +249,14 @@ def _frames(
 
 
 def _masks(track: MaskTrack, work: Path, count: int) -> Iterator[BoolArray]:
-    """The amodal masks of the first frames, as they were written."""
+    """Read the written amodal masks of the first ``count`` frames."""
     return (read_integers(work / mask_path(track, index)).values > 0 for index in range(count))
 
 
 def _intervals(
     track: MaskTrack, inputs: CompletionInputs, config: CompletionConfig, request: CompletionRequest
 ) -> OcclusionIntervals | None:
-    """Frames in which the object can be occluded, judged by what the frame shows of the canvas; None for all."""
+    """Intervals in which the object may be occluded, found inside the frame, without margins; None for all frames."""
     from amodal_diffusion.pipelines.occlusion_intervals import (
         IntervalFrame,
         find_occlusion_intervals,
@@ -282,14 +282,14 @@ def _intervals(
 
 
 def _propagation_record(pixels: Mapping[str, float]) -> dict[str, object]:
-    """How many hidden pixels there are, and which share took its color from other frames; nothing without any."""
+    """Number of hidden pixels and the share with propagated color; empty if there are none."""
     if not pixels["hidden"]:
         return {}
     return {"hidden_pixels": dict(pixels), "propagated_share": round(pixels["propagated"] / pixels["hidden"], 4)}
 
 
 def _compare_samples(track: MaskTrack, inputs: CompletionInputs, work: Path, count: int) -> dict[str, object]:
-    """Draw where samples differ, and name those first that agree best with the others; nothing where there is one."""
+    """Draw the differences between samples, and sort the samples by agreement; empty for a single sample."""
     if not count:
         return {}
     agreement = Agreement(count)

@@ -1,4 +1,4 @@
-"""What `complete` is asked for, and its inputs opened and held against each other before any network is loaded."""
+"""Options and inputs of `complete`; all inputs are opened and validated before a network is loaded."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from amodal_diffusion.completion.layout import Format, check_formats, read_forma
 from amodal_diffusion.completion.segmentation import check_prompts, read_prompts
 from amodal_diffusion.config import MASK_FILTERS, Attention, Conditioning, Fit, MaskFilter, Preset, Resample, Scheduler
 from amodal_diffusion.frames.layers import Alpha
+from amodal_diffusion.io.clip_subset import ClipSubset
 from amodal_diffusion.io.depth_files import DepthTrack, fit_depth, open_depth
 from amodal_diffusion.io.mask_files import MaskTrack, fit_track, read_masks
+from amodal_diffusion.io.mask_pictures import MASK_TYPES, MaskType
 from amodal_diffusion.io.prompts import Prompts
 from amodal_diffusion.io.result_folder import InputRecord
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
@@ -33,15 +35,15 @@ RENAMED: Renamed = {
     "--copies": {"on": ["--color-propagation"], "off": ["--no-color-propagation"]},
     "--guards": "--mask-filters",
 }
-"""Options of version 0.1."""
+"""Options of version 0.1, by their old names."""
 _OLD_FILTERS = {"behind": "depth", "attached": "components", "growth": "area"}
 
 
 def read_filters(text: str | Sequence[str]) -> tuple[MaskFilter, ...]:
-    """Mask filters of a list, on the command line with commas; ``all`` and ``none`` stand alone, an empty list is none.
+    """Parse a list of mask filters, separated by commas on the command line, or ``all`` or ``none``.
 
     Raises:
-        InputError: if one is unknown.
+        InputError: if a filter is unknown.
     """
     names = [name.strip() for name in (text.split(",") if isinstance(text, str) else text) if name.strip()]
     if names in (["all"], ["none"]):
@@ -56,37 +58,54 @@ def read_filters(text: str | Sequence[str]) -> tuple[MaskFilter, ...]:
     return tuple(name for name in MASK_FILTERS if name in names)
 
 
+def read_bit_depth(value: str | int | None) -> int | None:
+    """Bits of the values in pictures of 16 bits.
+
+    Raises:
+        InputError: if it is no number from 1 to 16.
+    """
+    if value is None:
+        return None
+    if not str(value).isdecimal() or not 1 <= int(value) <= 16:
+        raise InputError(f"--bit-depth: expected a number of bits from 1 to 16, got {value}")
+    return int(value)
+
+
 @dataclass(frozen=True)
 class Source:
     """Input.
 
     Attributes:
-        clip: a video file, a folder of pictures, or one picture
+        clip: a video file, a folder of pictures, or one picture, animated or not
         masks: visible part of each object: a folder of PNG (0/255: one object; a palette or several gray values: one
-            object each), a mask video, a lossless video of labels, a COCO, YouTube-VIS or SA-V JSON file, or a
-            folder of folders of PNG, one per object
+            object each), a folder of folders of PNG (one per object), a mask video, a lossless video of labels, a
+            NumPy file, or a COCO, YouTube-VIS or SA-V JSON file
+        mask_type: what the values of mask pictures and videos mean, if not what the files suggest
         object: complete this object alone
         amodal_masks: amodal masks are known: paint only
         allow_truncated: go on with what decodes of a damaged video
+        bit_depth: bits of the values in pictures of 16 bits, such as 12; by the files if left out
     """
 
     clip: Path = option(metavar="CLIP", positional=True)
     masks: Path | None = option(None, metavar="MASKS")
+    mask_type: MaskType | None = option(None, choices=MASK_TYPES, advanced=True)
     object: str | None = option(None, metavar="ID")
     amodal_masks: Path | None = option(None, metavar="DIR", advanced=True)
     allow_truncated: bool = option(False, advanced=True)
+    bit_depth: int | None = option(None, metavar="N", read=read_bit_depth, advanced=True)
 
 
 @dataclass(frozen=True)
 class Clicks:
-    """Masks from clicks: pixels from the upper left corner, in FRAME (0, the first, if left out).
+    """Masks from prompts: X and Y are pixels from the top left corner; FRAME counts from 0 (default: 0).
 
     Attributes:
-        point: a place on the object; ID tells several objects apart (1 if left out)
-        negative_point: a place that is not on the object, though it might be taken for it
-        box: a box around the visible part
-        text: what to find, such as 'person', with a segmenter that reads; every instance is an object
-        segmenter: a folder, a hub id such as facebook/sam2.1-hiera-tiny, or the name of a plug-in
+        point: point on the object; ID names the object (default: 1)
+        negative_point: point outside the object, to exclude an area that the segmenter includes by mistake
+        box: box around the visible part of the object
+        text: what to find, such as 'person'; needs a segmenter for text prompts; each instance becomes an object
+        segmenter: folder, Hugging Face Hub ID such as facebook/sam2.1-hiera-tiny, or name of a plug-in
     """
 
     point: Sequence[str] = option((), metavar="[ID:]X,Y@FRAME", several=True)
@@ -97,10 +116,10 @@ class Clicks:
 
     @property
     def prompts(self) -> Prompts | None:
-        """The clicks; None where there are none.
+        """The parsed prompts; None if there are none.
 
         Raises:
-            InputError: if one is not written as the help says.
+            InputError: if a prompt has another format than the help says.
         """
         return read_prompts(self.point, self.negative_point, self.box, self.text)
 
@@ -110,18 +129,19 @@ class Output:
     """Output.
 
     Attributes:
-        out: folder of the results, whole or absent
-        stages: masks: leave the painting out
-        formats: with commas: png (RGBA pictures), prores (ProRes 4444 MOV), webm (VP9 with alpha), masks-mp4, davis
-            (palette PNG), coco, youtube-vis (JSON); amodal masks as 0/255 PNG are always written
-        margin: outpainting: complete what the border cuts off as well, on a canvas with margins of this share of the
-            frame's sides
-        alpha: premultiplied: into the colors of layers; straight by default
-        soft_edge: pixels around objects over which the alpha of layers falls to 0; an object's own pixels stay as they
-            are
-        audio: carry the clip's sound into the videos
+        out: result folder; it appears only when the results are complete
+        stages: all: predict amodal masks and paint the hidden parts; masks: predict amodal masks only
+        formats: comma-separated list of png (RGBA images), prores (ProRes 4444 MOV), webm (VP9 with alpha), masks-mp4,
+            davis (palette PNG), coco and youtube-vis (JSON); amodal masks are always written as PNG files with 0 and
+            255
+        margin: outpainting margin on each side, as a share (0 to 1) of the frame's height or width; objects that the
+            frame border cuts off are completed within it
+        alpha: straight or premultiplied alpha of the layers
+        soft_edge: width in pixels of a band around each object in which the alpha of its layer falls to 0; the object's
+            own pixels are unchanged
+        audio: copy the clip's audio into the output videos
         overwrite: replace earlier results of this program in DIR
-        quiet: no progress bars
+        quiet: show no progress bars
     """
 
     out: Path = option(metavar="DIR")
@@ -140,11 +160,12 @@ class ModelChoice:
     """Model.
 
     Attributes:
-        model: a bundled name, a folder, or a hub id
-        content_model: of stage 2, if another
-        device: auto, cpu, cuda, cuda:1, mps
-        dtype: auto, float32, float16, bfloat16
-        attention: sdpa: torch's fused attention; plain: matrix products; xformers: the extra of that name, on a GPU
+        model: bundled model, folder, or Hugging Face Hub ID
+        content_model: model of stage 2, if it differs from --model
+        device: auto, cpu, cuda, cuda:1 or mps; auto prefers a GPU
+        dtype: auto, float32, float16 or bfloat16; auto is float16 on CUDA, else float32
+        attention: attention implementation. sdpa: PyTorch's fused attention; plain: explicit matrix products; xformers:
+            memory-efficient attention on a GPU, needs the xformers extra
     """
 
     model: str = option("tiny", metavar="NAME")
@@ -159,10 +180,10 @@ class DepthChoice:
     """Depth.
 
     Attributes:
-        depth: auto: estimate depth if there is a depth model; none; or a folder of 16-bit PNG or an .npy file [F,H,W],
-            nearer is larger
-        depth_inverse: the depth is a distance: nearer is smaller
-        depth_model: depth network instead of the checkpoint's own
+        depth: auto: estimate depth if the model names a depth network; none: use no depth; PATH: a folder of 16-bit PNG
+            files or an .npy file [F,H,W], in which larger values are nearer
+        depth_inverse: the depth files contain distances, in which smaller values are nearer
+        depth_model: depth network to use instead of the one that the model names
     """
 
     depth: str = option("auto", metavar="auto|none|PATH")
@@ -175,25 +196,26 @@ class SamplingChoice:
     """Sampling.
 
     Attributes:
-        preset: fast: few steps; default: as the checkpoint says; paper: the paper's inference, 25 Euler steps, guidance
-            1.5, no filters; released checkpoints take paper if none is named, others default
-        steps: denoising steps
-        guidance: weight of classifier-free guidance
-        seed: the same seed gives the same result
-        samples: predictions of stage 1: the mask is what most of them have; beside it each sample's masks, a video of
-            where they differ, and how well they agree
-        skip_unoccluded: the networks see only the frames in which an object can be occluded, and some around them
-        scheduler: Euler's method, Heun's (two network passes a step), or DPM-Solver++
-        height: pixels the network works at
-        width: pixels the network works at
-        fit: how frames become that size; the checkpoint's own by default
-        resample: pil: scale with antialiasing; cv2: without, as the loaders of the reference
-        conditioning: released: repeat the reference's inference, for the paper's numbers from the published checkpoints
-        mask_filters: against invented shape: all, none, or some of depth, components, area, with commas
-        color_propagation: take colors of hidden parts from other frames, as far as they can be relied on
+        preset: fast: few steps; default: the checkpoint's own settings; paper: inference as in the paper, with 25 Euler
+            steps, guidance 1.5 and no filters. If left out, released checkpoints use paper, others default
+        steps: number of denoising steps
+        guidance: classifier-free guidance scale
+        seed: random seed; the same seed gives the same result
+        samples: number of stage 1 samples per object. The amodal mask is their majority vote; the masks of each sample,
+            a video of their differences and their agreement are written too
+        skip_unoccluded: run the networks only on frames in which an object may be occluded, and on some around them
+        scheduler: sampling method; heun takes two network passes per step, dpmpp is DPM-Solver++
+        height: height in pixels at which the networks run
+        width: width in pixels at which the networks run
+        fit: how frames are fitted to the size of the networks; by default as the checkpoint says
+        resample: pil: resize with antialiasing; cv2: without antialiasing, as in the reference implementation
+        conditioning: released: condition as in the reference implementation, to reproduce the paper's numbers with the
+            published checkpoints
+        mask_filters: filters against hallucinated shape: all, none, or a comma-separated list of depth, components and
+            area
+        color_propagation: take the color of hidden pixels from other frames where it is reliable
         tta: test-time augmentation of stage 1: mean over 1, 2 or 4 passes
-        object_batch: objects of a clip that are completed together, as rows of one network call; each takes the memory
-            of its own windows
+        object_batch: number of objects that are completed in one network call; memory use grows with it
     """
 
     preset: Preset | None = option(None, choices=get_args(Preset))
@@ -221,15 +243,15 @@ class SamplingChoice:
 
 @dataclass(frozen=True)
 class CompletionRequest:
-    """Everything `amodal-diffusion complete` is asked for; each group is one of its help.
+    """All options of `amodal-diffusion complete`, in the groups of its help.
 
     Attributes:
         source: the clip and its masks.
-        output: what is written, and where.
-        clicks: instead of masks.
-        model: the networks, and where they run.
-        depth: where depth comes from.
-        sampling: how the networks are sampled.
+        output: result folder and formats.
+        clicks: prompts for a segmenter, instead of masks.
+        model: the networks, their device and precision.
+        depth: source of the depth maps.
+        sampling: sampling settings of the networks.
     """
 
     source: Source
@@ -245,14 +267,14 @@ class CompletionRequest:
         return self.output.stages == "all"
 
     def settings(self) -> dict[str, object]:
-        """Everything that results depend on but the content of the inputs, as JSON values."""
+        """All settings that the results depend on, as JSON values; input files are not included."""
         left_out = ("clip", "masks", "amodal_masks", "allow_truncated", "out", "overwrite", "quiet", "object_batch")
         groups = (self.source, self.output, self.clicks, self.model, self.depth, self.sampling)
         values = {name: value for group in groups for name, value in asdict(group).items() if name not in left_out}
         return {**values, "version": package_version()}
 
     def inputs(self) -> dict[str, InputRecord]:
-        """The files that results depend on, by argument."""
+        """The input files that the results depend on, by argument."""
         paths: dict[str, Path | None] = {
             "clip": self.source.clip,
             "masks": self.source.masks,
@@ -279,14 +301,14 @@ GROUPS: dict[str, type[Any]] = {
 
 @dataclass(frozen=True)
 class CompletionInputs:
-    """Opened inputs that fit each other.
+    """Opened inputs whose sizes and numbers of frames match.
 
     Attributes:
         clip: the frames.
-        tracks: the objects to complete, what can be seen of each; none yet where prompts are to make the masks.
-        whole: by object, its whole masks where they are known.
-        depth: of the clip, where it was given.
-        canvas: that objects are completed on.
+        tracks: modal masks of the objects to complete; empty if a segmenter has yet to predict them.
+        whole: maps the names of objects to their amodal masks, if given.
+        depth: depth of the clip, if given.
+        canvas: the frame with its outpainting margins.
     """
 
     clip: ClipReader
@@ -296,7 +318,7 @@ class CompletionInputs:
     canvas: Canvas
 
     def on_canvas(self) -> CompletionInputs:
-        """The same inputs on the canvas."""
+        """The same inputs with outpainting margins."""
         return replace(
             self,
             clip=self.canvas.place_clip(self.clip),
@@ -307,30 +329,35 @@ class CompletionInputs:
 
 
 def open_inputs(request: CompletionRequest) -> CompletionInputs:
-    """Open all inputs and hold them against each other.
+    """Open all inputs and check that they match.
 
     Args:
-        request: names them.
+        request: the options of `complete`.
 
     Raises:
-        InputError: if one is missing, damaged, or does not fit the others.
+        InputError: if an input is missing or damaged, or does not match the others, or options contradict each other.
     """
     if request.source.amodal_masks is not None and request.output.stages == "masks":
-        raise InputError("--amodal-masks: skips the stage that --stages masks asks for; leave one of them out")
+        raise InputError("--amodal-masks: replaces stage 1, the only stage of --stages masks; leave one of them out")
     for folder in (request.source.clip, request.source.masks, request.source.amodal_masks, Path(request.depth.depth)):
         if folder is not None and folder.is_dir() and request.output.out.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"out: {request.output.out}: lies in {folder}, which is input; choose another folder")
     _check_source(request)
     if (request.sampling.samples or 1) > 1 and request.source.amodal_masks is not None:
-        raise InputError("--samples: are of the stage that --amodal-masks skips; leave one of them out")
+        raise InputError("--samples: needs stage 1, which --amodal-masks replaces; leave one of them out")
     check_formats(request.output.formats, painted=request.painted, sound=request.output.audio)
-    clip = open_clip(request.source.clip, allow_truncated=request.source.allow_truncated)
+    clip = open_clip(
+        request.source.clip, allow_truncated=request.source.allow_truncated, bit_depth=request.source.bit_depth
+    )
     canvas = Canvas.around(clip, request.output.margin)
     if request.source.masks is None:
         check_prompts(request.clicks.prompts, request.clicks.segmenter, clip)
         return CompletionInputs(clip, (), {}, _depth(request, clip), canvas)
-    found = read_masks(request.source.masks, allow_truncated=request.source.allow_truncated)
+    found = read_masks(
+        request.source.masks, allow_truncated=request.source.allow_truncated, mask_type=request.source.mask_type
+    )
     tracks = tuple(fit_track(track, clip, what="masks") for track in _chosen(found, request.source.object))
+    clip = _frames_with_masks(clip, tracks)
     for track in tracks:
         if not any(track.areas):
             raise InputError(
@@ -340,23 +367,32 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
     return CompletionInputs(clip, tracks, _whole_masks(request, clip, tracks, canvas), _depth(request, clip), canvas)
 
 
+def _frames_with_masks(clip: ClipReader, tracks: tuple[MaskTrack, ...]) -> ClipReader:
+    """The frames of the clip for which there are masks: all, or every n-th."""
+    found = {track.positions for track in tracks}
+    if found == {None}:
+        return clip
+    if len(found) > 1:
+        raise InputError("masks: the objects have masks of different frames; give each the masks of the same frames")
+    (positions,) = found
+    return clip if positions is None else ClipSubset(clip, positions)
+
+
 def _check_source(request: CompletionRequest) -> None:
-    """Refuse all but one source of masks."""
+    """Check that there is exactly one source of masks: files or prompts."""
     if (request.source.masks is None) == (request.clicks.prompts is None):
         found = "neither" if request.source.masks is None else "both"
-        raise InputError(
-            f"--masks: expected either masks or clicks (--point, --box, --text), got {found}; clicks make the masks"
-        )
+        raise InputError(f"--masks: expected either masks or prompts (--point, --box, --text), got {found}")
     if request.source.masks is not None:
         return
     if request.source.amodal_masks is not None:
         raise InputError("--amodal-masks: needs --masks; make them with `amodal-diffusion segment`")
     if request.source.object is not None:
-        raise InputError("--object: chooses among --masks; show the object that is wanted alone")
+        raise InputError("--object: needs --masks; prompt only the object to complete")
 
 
 def package_version() -> str:
-    """The installed version of this package; ``"unknown"`` where it runs from a bare source tree."""
+    """Installed version of this package; ``"unknown"`` if it runs from an uninstalled source tree."""
     try:
         return version(PACKAGE)
     except PackageNotFoundError:
@@ -374,9 +410,9 @@ def _chosen(tracks: dict[str, MaskTrack], name: str | None) -> list[MaskTrack]:
 def _whole_masks(
     request: CompletionRequest, clip: ClipReader, tracks: tuple[MaskTrack, ...], canvas: Canvas
 ) -> dict[str, MaskTrack]:
-    """Find the whole masks of each object by name; a single track belongs to a single object whatever its name.
+    """Read the given amodal masks of each object, matched by name; a single track matches a single object by itself.
 
-    They have the frames' size, or the canvas's, as an earlier run with the same margins writes them.
+    The masks have the size of the frame, or of the canvas if an earlier run with the same margins wrote them.
     """
     if request.source.amodal_masks is None:
         return {}
@@ -412,10 +448,10 @@ def _depth(request: CompletionRequest, clip: ClipReader) -> DepthTrack | None:
 
 
 def model_folder(name: str | None) -> Path | None:
-    """Where a model's files lie if they are here already: a folder of the user's, or a bundled one.
+    """Local folder of a model: a bundled one, or the user's own; None if the model would have to be downloaded.
 
     Args:
-        name: as the user gave it, if at all.
+        name: name, folder or hub ID that the user gave, or None.
     """
     if name is None:
         return None

@@ -1,11 +1,11 @@
-"""The work of `segment`: a clip and clicks in, a folder of masks out that is complete or absent."""
+"""What `segment` does: a clip and prompts in, a folder of masks out, whole or absent."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from amodal_diffusion.completion.request import Clicks, model_folder, package_version
+from amodal_diffusion.completion.request import Clicks, model_folder, package_version, read_bit_depth
 from amodal_diffusion.completion.segmentation import check_prompts, open_segmenter, segment_clip
 from amodal_diffusion.io.result_folder import InputRecord, OutputFolder
 from amodal_diffusion.io.video_reader import open_clip
@@ -18,12 +18,13 @@ class SegmentRequest:
     """Input and output.
 
     Attributes:
-        clip: a video file, a folder of pictures, or one picture
-        out: a folder of PNG for each object, complete or absent
+        clip: a video file, a folder of pictures, or one picture, animated or not
+        out: folder of the masks, with one folder of PNGs per object; whole or absent
         device: auto, cpu, cuda, cuda:1, mps
         dtype: auto, float32, float16, bfloat16
         overwrite: replace earlier results of this program in MASKS
-        allow_truncated: go on with what decodes of a damaged video
+        allow_truncated: use the frames of a damaged video that can be decoded
+        bit_depth: bits of the values in pictures of 16 bits, such as 12; by the files if left out
         quiet: no progress bars
     """
 
@@ -33,25 +34,26 @@ class SegmentRequest:
     dtype: str = option("auto", metavar="NAME")
     overwrite: bool = option(False)
     allow_truncated: bool = option(False)
+    bit_depth: int | None = option(None, metavar="N", read=read_bit_depth)
     quiet: bool = option(False, short="-q")
 
 
 def write_segmentation(request: SegmentRequest, clicks: Clicks) -> Path:
-    """Segment the clicked objects and write a folder of masks for each.
+    """Segment the objects that the prompts name and write a folder of masks for each.
 
     Args:
         request: the clip and the folder.
-        clicks: clicks, boxes or texts, and the segmenter.
+        clicks: the prompts and the name of the segmenter.
 
     Returns:
-        the folder.
+        the output folder.
 
     Raises:
-        InputError: if an input is wrong, or a click selects nothing.
+        InputError: if an input is wrong, or a prompt selects nothing.
     """
     if request.clip.is_dir() and request.out.resolve().is_relative_to(request.clip.resolve()):
         raise InputError(f"out: {request.out}: lies in {request.clip}, which is input; choose another folder")
-    clip = open_clip(request.clip, allow_truncated=request.allow_truncated)
+    clip = open_clip(request.clip, allow_truncated=request.allow_truncated, bit_depth=request.bit_depth)
     prompts = check_prompts(clicks.prompts, clicks.segmenter, clip)
     name = str(clicks.segmenter)  # `check_prompts` refuses None
     weights = model_folder(name)
@@ -61,6 +63,7 @@ def write_segmentation(request: SegmentRequest, clicks: Clicks) -> Path:
         settings={
             "prompts": asdict(prompts),
             "segmenter": name,
+            "bit_depth": request.bit_depth,
             "dtype": request.dtype,
             "version": package_version(),
         },

@@ -1,4 +1,4 @@
-"""From clicks to mask files: the work of `segment`, and the first step of `complete` where it is given clicks."""
+"""Segment objects from clicks, boxes or texts: what `segment` does, and the first step of `complete` with prompts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from amodal_diffusion.io.images import natural_key, write_mask_png
-from amodal_diffusion.io.mask_files import SINGLE, MaskTrack, read_masks
+from amodal_diffusion.io.mask_files import MaskTrack, read_masks
+from amodal_diffusion.io.mask_pictures import SINGLE
 from amodal_diffusion.io.prompts import Box, Point, Prompts
 from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.io.video_reader import ClipReader
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 HOW_TO_GET = (
-    "clicks need one, and none ships with this package; name a folder or a hub id, such as facebook/sam2.1-hiera-tiny "
+    "prompts need one, and none ships with this package; name a folder or a hub id, such as facebook/sam2.1-hiera-tiny "
     "or yonigozlan/EdgeTAM-hf (docs/segmenters.md), or give --masks to `complete`"
 )
 _ENTRY = re.compile(r"(?:(?P<name>[^:@]*):)?(?P<numbers>[^:@]*)(?:@(?P<frame>\d+))?")
@@ -34,19 +35,19 @@ _ENTRY = re.compile(r"(?:(?P<name>[^:@]*):)?(?P<numbers>[^:@]*)(?:@(?P<frame>\d+
 def read_prompts(
     point: Sequence[str], negative_point: Sequence[str], box: Sequence[str], text: Sequence[str]
 ) -> Prompts | None:
-    """Read clicks, boxes and texts as they are written on the command line.
+    """Parse the prompts of a command line.
 
     Args:
-        point: ``[ID:]X,Y@FRAME`` on the object.
-        negative_point: ``[ID:]X,Y@FRAME`` not on the object.
+        point: ``[ID:]X,Y@FRAME``, positive points.
+        negative_point: ``[ID:]X,Y@FRAME``, negative points.
         box: ``[ID:]X0,Y0,X1,Y1@FRAME``.
-        text: what to find.
+        text: names of things to find, such as ``red car``.
 
     Returns:
-        None if there are none.
+        the prompts; None if there are none.
 
     Raises:
-        InputError: if a value is not written like this.
+        InputError: if a value has another format.
     """
     prompts = Prompts(
         points=(
@@ -60,11 +61,11 @@ def read_prompts(
 
 
 def check_prompts(prompts: Prompts | None, segmenter: str | None, clip: ClipReader) -> Prompts:
-    """Check clicks against a clip before any network is loaded.
+    """Check prompts against a clip, before any network is loaded.
 
     Args:
-        prompts: clicks, boxes or texts; None where there are none.
-        segmenter: name of the segmenter; None where none was given.
+        prompts: points, boxes or texts; None if there are none.
+        segmenter: name of the segmenter; None if none was given.
         clip: the frames.
 
     Returns:
@@ -104,7 +105,7 @@ def _read(option: str, value: str, form: str, *, count: int) -> tuple[str, list[
 
 RECORD = "segmentation.json"
 MODAL_MASKS = "objects/{name}/modal_masks"
-"""Where results keep the masks that clicks made."""
+"""Where a result keeps the modal masks that prompts made."""
 _STEP = "segmentation"
 
 
@@ -115,7 +116,7 @@ def open_segmenter(name: str, *, device: str, dtype: str, quiet: bool) -> Segmen
         name: a plug-in, a folder or a hub id.
         device: ``"auto"`` or torch's name.
         dtype: ``"auto"`` or torch's name.
-        quiet: suppress progress bars of libraries too.
+        quiet: also hide the progress bars of libraries.
 
     Raises:
         InputError: if it cannot be loaded.
@@ -135,13 +136,13 @@ def segment_clip(
     place: str = "{name}",
     quiet: bool,
 ) -> tuple[MaskTrack, ...]:
-    """Segment objects and write their masks as 0/255 PNG; masks that an earlier run has finished are kept.
+    """Segment objects and write their masks as 0/255 PNG; masks that an earlier run finished are kept.
 
     Args:
         clip: the frames.
         prompts: clicks, boxes or texts.
-        segmenter: returns the segmenter; called only if masks are missing.
-        out: an opened folder.
+        segmenter: loads the segmenter; called only if masks are missing.
+        out: the opened result folder.
         place: subfolder of an object's masks, with ``{name}`` for the object.
         quiet: show no progress bar.
 
@@ -167,7 +168,7 @@ def segment_clip(
 def _write_masks(
     clip: ClipReader, prompts: Prompts, segmenter: Segmenter, out: OutputFolder, *, place: str, quiet: bool
 ) -> dict[str, list[int]]:
-    """Write masks as they come, then empty ones where none came; returns the areas, by object, per frame."""
+    """Write the segmenter's masks, and empty ones for the remaining frames; return the areas per object and frame."""
     from amodal_diffusion.models.segmenters.protocol import checked_masks
 
     areas: dict[str, list[int | None]] = {}

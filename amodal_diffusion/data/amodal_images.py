@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amodal_diffusion.data.index import EntryIndex, parse_entries, stream_entries
-from amodal_diffusion.io.coco import IgnoredPieces, decode_coco_mask, may_be_visible
+from amodal_diffusion.data.index import EntryIndex, is_known, parse_entries, stream_entries
+from amodal_diffusion.io.coco import decode_coco_mask, may_be_visible
 from amodal_diffusion.io.json_files import JsonStream
 from amodal_diffusion.types import BoolArray, InputError
 
@@ -77,10 +77,9 @@ class AmodalImageIndex(EntryIndex):
         """See `EntryIndex`."""
         images = _images(self.annotations)
         places: Counter[Any] = Counter()
-        ignored = IgnoredPieces()
         for number, entry in enumerate(parse_entries(file, self.annotations, "annotations.item")):
             where = f"{self.annotations}: annotations: {number}"
-            if not isinstance(entry, Mapping) or entry.get("image_id") not in images:
+            if not isinstance(entry, Mapping) or not is_known(entry.get("image_id"), images):
                 raise InputError(
                     f"{where}: expected an object with the image_id of one of the images, got {entry!r:.60}"
                 )
@@ -95,10 +94,7 @@ class AmodalImageIndex(EntryIndex):
                 }
                 places[image] += 1
                 if may_be_visible(row["modal"], *row["size"]):
-                    for mask in [row["amodal"]] if all_visible else [row["amodal"], row["modal"]]:
-                        ignored.add(mask)
                     yield row
-        ignored.notice(str(self.annotations))
 
 
 def _images(path: Path) -> dict[int | str, dict[str, Any]]:
@@ -127,9 +123,11 @@ def _objects(entry: Mapping[str, Any], where: str) -> Iterator[tuple[Mapping[str
         yield region, not any(key in region for key in MODAL_KEYS)
 
 
-def _value(item: Mapping[str, Any], keys: tuple[str, ...], where: str) -> Any:  # noqa: ANN401 - what JSON has
-    """A mask in its JSON form."""
+def _value(item: Mapping[str, Any], keys: tuple[str, ...], where: str) -> object:
+    """A mask in its JSON form; a bare polygon becomes a list of one polygon."""
     key = next((key for key in keys if key in item), None)
     if key is None:
         raise InputError(f"{where}: expected {' or '.join(keys)}, got the keys {', '.join(item)}")
-    return item[key]
+    value = item[key]
+    alone = isinstance(value, list) and value and all(isinstance(number, int | float) for number in value)
+    return [value] if alone else value

@@ -12,7 +12,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ from filelock import FileLock
 
 from amodal_diffusion.data.records import TrackRecord, parse_record
 from amodal_diffusion.io.atomic import destination_of, replacing_file
+from amodal_diffusion.io.coco import SLIVERS, count_slivers
 from amodal_diffusion.io.json_files import JsonStream, first_character
 from amodal_diffusion.types import InputError
 
+_MASK_KEYS = ("segmentation", "segmentations", "visible_mask", "visible_masks", "i_segm", "a_segm", "inmodal_seg")
 SUFFIX = ".index"
 _FORMAT = "1"
 _PAGE_BYTES = 32_768  # a track of 25 frames at 800 x 1280 has about 50 kB
@@ -251,8 +253,27 @@ def parse_entries(file: JsonStream, path: Path, prefix: str) -> Iterator[Any]:
     Raises:
         InputError: if the file is not valid JSON.
     """
+    slivers = 0
     try:
-        yield from ijson.items(file, prefix, use_float=True)
+        for entry in ijson.items(file, prefix, use_float=True):
+            slivers += _count_slivers(entry)
+            yield entry
     except (ijson.JSONError, ValueError) as error:
         reason = (error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error)).strip()
         raise InputError(f"{path}: expected JSON in UTF-8, got something else ({reason.split(chr(10))[0]})") from error
+    if slivers:
+        logger.warning(SLIVERS, path, slivers)
+
+
+def is_known(value: object, among: Container[object]) -> bool:
+    """Whether a JSON value is one of those; a list, as damaged files have it in place of a number, is none."""
+    return isinstance(value, int | str) and value in among
+
+
+def _count_slivers(entry: object) -> int:
+    """How many polygons without area the masks of an entry have."""
+    if not isinstance(entry, Mapping):
+        return 0
+    regions = entry.get("regions")
+    inner = sum(map(_count_slivers, regions)) if isinstance(regions, list) else 0
+    return inner + sum(count_slivers(entry.get(key)) for key in _MASK_KEYS)

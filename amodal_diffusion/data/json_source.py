@@ -17,15 +17,18 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from amodal_diffusion.data.folder_source import VideoObject
-from amodal_diffusion.data.index import stream_entries
+from amodal_diffusion.data.index import is_known, stream_entries
 from amodal_diffusion.frames.masks import Rle
-from amodal_diffusion.io.coco import IgnoredPieces, read_coco_mask
+from amodal_diffusion.io.coco import read_coco_mask
 from amodal_diffusion.io.identities import find_id, object_number
 from amodal_diffusion.io.images import natural_key
 from amodal_diffusion.types import InputError
 
-OBJECT_KEYS = ("obj_id", "track_id", "instance_id", "object_id", "tracking_id")
+OBJECT_KEYS = ("obj_id", "track_id", "object_id", "instance_id", "tracking_id")
 """In the order in which they count; SAIL-VOS's own first."""
+
+
+_MOST = 2**63  # what the database holds
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,7 @@ class JsonKeys:
     Attributes:
         modal: key of the modal mask: visible_mask, or visible_masks for a track.
         amodal: key of the amodal mask: segmentation, or segmentations for a track.
-        object: key of the object number, of the annotation itself or among its ``attributes``: obj_id, track_id,
-            instance_id, object_id or tracking_id, or id for a track.
+        object: key of the object number: obj_id, track_id, instance_id, or id for a track.
     """
 
     modal: str | None = None
@@ -60,10 +62,8 @@ def json_objects(path: Path, keys: JsonKeys) -> Iterator[VideoObject]:
         InputError: if the file has neither layout, or an annotation lacks a value; the message names it.
     """
     images = [_image(entry, f"{path}: images: {number}") for number, entry in enumerate(stream_entries(path, "images"))]
-    ignored = IgnoredPieces()
     if images:
-        yield from _gathered(path, images, keys, ignored)
-        ignored.notice(str(path))
+        yield from _gathered(path, images, keys)
         return
     videos = _videos(path)
     if not videos:
@@ -71,12 +71,11 @@ def json_objects(path: Path, keys: JsonKeys) -> Iterator[VideoObject]:
     taken: set[tuple[object, int]] = set()
     for number, entry in enumerate(stream_entries(path, "annotations")):
         where = f"{path}: annotations: {number}"
-        track = _video_track(entry, videos, keys, ignored, where=where)
+        track = _video_track(entry, videos, keys, where=where)
         if (entry["video_id"], track.obj_id) in taken:
             raise InputError(f"{where}: object {track.obj_id} stands twice in its video; give each its own number")
         taken.add((entry["video_id"], track.obj_id))
         yield track
-    ignored.notice(str(path))
 
 
 @dataclass(frozen=True)
@@ -133,10 +132,8 @@ def _videos(path: Path) -> dict[object, _Video]:
     return videos
 
 
-def _video_track(
-    entry: object, videos: Mapping[object, _Video], keys: JsonKeys, ignored: IgnoredPieces, *, where: str
-) -> VideoObject:
-    if not isinstance(entry, Mapping) or not _known(entry, "video_id", videos):
+def _video_track(entry: object, videos: Mapping[object, _Video], keys: JsonKeys, *, where: str) -> VideoObject:
+    if not isinstance(entry, Mapping) or not is_known(entry.get("video_id"), videos):
         raise InputError(f"{where}: expected an object with the video_id of one of the videos, got {entry!r:.60}")
     video = videos[entry["video_id"]]
 
@@ -144,12 +141,11 @@ def _video_track(
         values = entry[key]
         if not isinstance(values, list) or len(values) != len(video.names):
             raise InputError(f"{where}: {key}: expected a list of {len(video.names)} masks, one per frame, or null")
-        return [_mask(value, video.size, f"{where}: {key}: {frame}", ignored) for frame, value in enumerate(values)]
+        return [_mask(value, video.size, f"{where}: {key}: {frame}") for frame, value in enumerate(values)]
 
-    number = _object_number(entry, keys.object, ("id",), where)
     return VideoObject(
         name=where,
-        obj_id=number,
+        obj_id=_object_number(entry, keys.object, ("id",), where),
         category_id=_whole(entry, "category_id", where),
         size=video.size,
         image_ids=video.image_ids,
@@ -159,7 +155,7 @@ def _video_track(
     )
 
 
-def _gathered(path: Path, images: Sequence[_Image], keys: JsonKeys, ignored: IgnoredPieces) -> Iterator[VideoObject]:
+def _gathered(path: Path, images: Sequence[_Image], keys: JsonKeys) -> Iterator[VideoObject]:
     """Group annotations of single images by video and object."""
     videos: dict[str, list[_Image]] = {}
     for image in images:
@@ -179,7 +175,7 @@ def _gathered(path: Path, images: Sequence[_Image], keys: JsonKeys, ignored: Ign
         database.execute("PRAGMA journal_mode = OFF")
         database.execute("CREATE TABLE masks (video, object, position, category, modal, amodal)")
         rows = (
-            _row(entry, spots, clips, keys, ignored, where=f"{path}: annotations: {number}")
+            _row(entry, spots, clips, keys, where=f"{path}: annotations: {number}")
             for number, entry in enumerate(stream_entries(path, "annotations"))
         )
         database.executemany("INSERT INTO masks VALUES (?, ?, ?, ?, ?, ?)", rows)
@@ -195,12 +191,11 @@ def _row(
     spots: Mapping[int, _Spot],
     clips: Sequence[tuple[str, Sequence[_Image]]],
     keys: JsonKeys,
-    ignored: IgnoredPieces,
     *,
     where: str,
 ) -> tuple[int, int, int, int, str, str]:
     """Database row of an annotation of one image."""
-    if not isinstance(entry, Mapping) or not _known(entry, "image_id", spots):
+    if not isinstance(entry, Mapping) or not is_known(entry.get("image_id"), spots):
         raise InputError(f"{where}: expected an object with the image_id of one of the images, got {entry!r:.60}")
     spot = spots[entry["image_id"]]
     size = clips[spot.video][1][spot.position].size
@@ -208,7 +203,7 @@ def _row(
         _key(entry, keys.modal, ("visible_mask",), "modal", where),
         _key(entry, keys.amodal, ("segmentation",), "amodal", where),
     )
-    modal, amodal = (json.dumps(_mask(entry[name], size, f"{where}: {name}", ignored)) for name in names)
+    modal, amodal = (json.dumps(_mask(entry[name], size, f"{where}: {name}")) for name in names)
     number = _object_number(entry, keys.object, (), where)
     return spot.video, number, spot.position, _whole(entry, "category_id", where), modal, amodal
 
@@ -236,23 +231,11 @@ def _image_track(rows: Sequence[tuple[Any, ...]], frames: Sequence[_Image], numb
     )
 
 
-def _mask(value: object, size: tuple[int, int], where: str, ignored: IgnoredPieces) -> Rle | None:
-    ignored.add(value)
+def _mask(value: object, size: tuple[int, int], where: str) -> Rle | None:
     try:
         return read_coco_mask(value, *size)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
-
-
-def _object_number(entry: Mapping[str, Any], given: str | None, others: tuple[str, ...], where: str) -> int:
-    """Number of an annotation's object, which other programs also write as 7.0 or "7"."""
-    usual = (*OBJECT_KEYS, *others)
-    found = find_id(entry, OBJECT_KEYS if given is None else (given,))
-    key, value = found or (name := _key(entry, given, usual, "object", where), entry[name])
-    try:
-        return _storable(int(object_number(value, key)))
-    except ValueError as error:  # InputError is one
-        raise InputError(f"{where}: {key}: expected a whole number, got {value!r:.40}") from error
 
 
 def _key(entry: Mapping[str, Any], given: str | None, usual: Sequence[str], what: str, where: str) -> str:
@@ -266,31 +249,27 @@ def _key(entry: Mapping[str, Any], given: str | None, usual: Sequence[str], what
     return found
 
 
+def _object_number(entry: Mapping[str, Any], given: str | None, others: tuple[str, ...], where: str) -> int:
+    """Number of an annotation's object, which other programs also write as 7.0 or "7"."""
+    found = find_id(entry, OBJECT_KEYS if given is None else (given,))
+    if found is None:
+        name = _key(entry, given, (*OBJECT_KEYS, *others), "object", where)
+        found = name, entry[name]
+    key, value = found
+    try:
+        number = int(object_number(value, key))
+    except ValueError as error:  # InputError is one
+        raise InputError(f"{where}: {key}: expected an integer, got {value!r:.40}") from error
+    return _whole({key: number}, key, where)
+
+
 def _whole(entry: Mapping[str, Any], key: str, where: str) -> int:
     value = entry.get(key)
     if not isinstance(value, int) or isinstance(value, bool):
         raise InputError(f"{where}: {key}: expected an integer, got {value!r:.40}")
-    try:
-        return _storable(value)
-    except ValueError as error:
-        raise InputError(f"{where}: {key}: {error}") from error
-
-
-def _storable(number: int) -> int:
-    """The number, if the database can hold it.
-
-    Raises:
-        ValueError: if it has more than 64 bits.
-    """
-    if not -(2**63) <= number < 2**63:
-        raise ValueError(f"expected an integer of at most 64 bits, got {number!r:.40}")
-    return number
-
-
-def _known(entry: Mapping[str, Any], key: str, among: Mapping[Any, object]) -> bool:
-    """Whether an entry refers to one of those; a list, as damaged files have it, refers to none."""
-    value = entry.get(key)
-    return isinstance(value, int | str) and value in among
+    if not -_MOST <= value < _MOST:
+        raise InputError(f"{where}: {key}: expected an integer of at most 64 bits, got {value!r:.40}")
+    return value
 
 
 def _name(value: object, where: str) -> str:

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from torch.utils.data import Dataset
 
 from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.data.records import TrackRecord
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.frames.masks import cut_out_on_white
-from amodal_diffusion.io.images import SUFFIXES, read_rgb
+from amodal_diffusion.io.images import SUFFIXES
+from amodal_diffusion.io.pictures import read_frames, read_rgb
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array
 
 
@@ -167,7 +167,7 @@ class SailVosDataset(Dataset[AmodalSample]):
                 files = tuple(frame_file(self.images, name) for name in names)
             else:  # masks alone need no frames
                 files = tuple(find_frame(self.images, name) or self.images / name for name in names)
-            rgb = np.stack([read_frame(file, track.record.size) for file in files]) if self.with_rgb else None
+            rgb = read_frames(files, track.record.size) if self.with_rgb else None
             whole = cut_out_on_white(rgb, amodal) if rgb is not None and whole_is_visible else None
             return AmodalSample(track.name, modal, amodal, depth=None, rgb=rgb, whole_rgb=whole, files=files)
 

@@ -13,7 +13,7 @@ from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.data.records import COMPLETE, TrackRecord, frame_values, parse_field, parse_mask
 from amodal_diffusion.data.sailvos import find_frame
 from amodal_diffusion.frames.masks import Rle, check_rle, merge_rle, rle_area
-from amodal_diffusion.io.images import read_rgb
+from amodal_diffusion.io.pictures import read_rgb
 from amodal_diffusion.types import InputError
 
 BINS = 10

@@ -9,7 +9,6 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,7 +19,7 @@ from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.data.records import TrackRecord
 from amodal_diffusion.data.tao_amodal import TaoRecord, is_box
 from amodal_diffusion.frames.masks import decode_rle, resize_masks
-from amodal_diffusion.io.coco import IgnoredPieces, read_coco_mask
+from amodal_diffusion.io.coco import read_coco_mask
 from amodal_diffusion.io.json_files import JsonStream, first_character
 from amodal_diffusion.metrics import Instance
 from amodal_diffusion.metrics.boxes import Boxes
@@ -140,9 +139,9 @@ class PredictionFile:
                     yield _text(_parsed(key, self.path)), json.dumps(value, separators=(",", ":"))
         except OSError as error:
             raise InputError(f"{self.path}: cannot be read ({error.strerror})") from error
+        except InputError:
+            raise
         except (ijson.JSONError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
             raise InputError(f"{self.path}: expected a JSON object in UTF-8, got something else") from error
 
 
@@ -150,7 +149,7 @@ def _parsed(key: str, path: Path) -> tuple[object, ...]:
     """The tuple that a key spells out."""
     try:
         value = ast.literal_eval(key)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the latter of thousands of brackets
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the latter two of thousands of brackets
         value = None
     if not isinstance(value, tuple):
         raise InputError(f'{path}: expected keys such as "(image_id, obj_id)", got {key!r:.60}')
@@ -198,21 +197,9 @@ def read_instances(path: Path, kind: ResultKind, sizes: Mapping[str, tuple[int, 
     Raises:
         InputError: if a result is damaged, or of an image or video that is not in `sizes`; names the result.
     """
-    ignored = IgnoredPieces()
-    instances = [
-        _instance(_Result(entry, f"{path}: result {number}"), kind, sizes, ignored)
-        for number, entry in enumerate(_results(path))
+    return [
+        _instance(entry, kind, sizes, where=f"{path}: result {number}") for number, entry in enumerate(_results(path))
     ]
-    ignored.notice(str(path))
-    return instances
-
-
-@dataclass(frozen=True)
-class _Result:
-    """An entry of a result list, and where it stands."""
-
-    entry: object
-    where: str
 
 
 def _results(path: Path) -> Iterator[Any]:
@@ -225,10 +212,7 @@ def _results(path: Path) -> Iterator[Any]:
     return stream_entries(path, "" if is_list else "annotations")
 
 
-def _instance(
-    result: _Result, kind: ResultKind, sizes: Mapping[str, tuple[int, int, int]], ignored: IgnoredPieces
-) -> Instance:
-    entry, where = result.entry, result.where
+def _instance(entry: object, kind: ResultKind, sizes: Mapping[str, tuple[int, int, int]], *, where: str) -> Instance:
     group_key, mask_key = ("image_id", "segmentation") if kind == "coco" else ("video_id", "segmentations")
     if not isinstance(entry, Mapping) or mask_key not in entry:
         raise InputError(f"{where}: expected an object with {group_key}, {mask_key} and score, got {entry!r:.60}")
@@ -245,7 +229,6 @@ def _instance(
     for frame, mask in enumerate(masks):
         try:
             coded = read_coco_mask(mask, height, width)
-            ignored.add(mask)
             if coded is not None:
                 decoded[frame] = decode_rle(coded)
         except InputError as error:

@@ -12,7 +12,8 @@ from PIL import Image
 
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.frames.masks import cut_out_on_white
-from amodal_diffusion.types import AmodalResult, InputError, UInt8Array
+from amodal_diffusion.io.images import list_pictures, read_integers, read_rgba
+from amodal_diffusion.types import AmodalResult, InputError
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,10 @@ def read_completion(folder: Path, *, object_name: str) -> AmodalResult:
         folder: folder of the results, finished or not.
         object_name: the object's ID.
     """
-    masks = _read_pictures(folder / "objects" / object_name / "amodal_masks") > 0
-    rgba = _read_pictures(folder / "objects" / object_name / "completed")
+    place = folder / "objects" / object_name
+    masks = np.stack([read_integers(path).values > 0 for path in list_pictures(place / "amodal_masks")])
+    rgba = np.stack([read_rgba(path) for path in list_pictures(place / "completed")])
     return AmodalResult(masks, cut_out_on_white(rgba[..., :3], masks), rgba)
-
-
-def _read_pictures(folder: Path) -> UInt8Array:
-    """Stack a folder's pictures, uint8 ``[F, H, W]`` or ``[F, H, W, C]``."""
-    return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
 
 
 def _png(picture: npt.NDArray[np.uint8]) -> bytes:

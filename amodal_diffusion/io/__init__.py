@@ -1,1 +1,1 @@
-"""Files in and out: videos, images, masks, annotations, depth, result folders."""
+"""Readers and writers of videos, images, masks, annotations, depth and result folders."""

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent after a kill or a power cut, and digests that reveal later damage."""
+"""Atomic writes of files and folders, and SHA-256 manifests that detect later damage."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -17,20 +17,20 @@ DIGESTS = "manifest.json"
 """Name of the file that :func:`write_digests` writes."""
 
 PARTIAL, REPLACED = ".partial", ".replaced"
-"""What is added to the name of unfinished work, and of a folder that is being replaced."""
+"""Suffixes of unfinished files and folders, and of a folder that is being replaced."""
 
 _TEMPORARY = re.compile(rf"(?P<destination>.+)\.[0-9a-f]{{32}}{re.escape(PARTIAL)}", re.DOTALL)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file; a kill leaves the old file, none, or the new one, never a part.
+    """Write a UTF-8 text file atomically: an interruption never leaves a partial file.
 
     Args:
         path: destination; its folder must exist.
-        text: the whole content.
+        text: the complete content.
 
     Raises:
-        OSError: if the file cannot be written; the old one is still there.
+        OSError: if the file cannot be written. The old file is kept.
     """
     with replacing_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
@@ -38,19 +38,19 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """Write a file under a temporary name and rename it when it is complete and on the disk.
+    """Write a file under a temporary name, sync it to disk, then rename it to its destination.
 
-    Every call has a name of its own, so several processes may write the same file; the last one to finish wins.
+    Each call uses a unique temporary name, so several processes may write the same file. The last to finish wins.
 
     Args:
         path: destination; its folder must exist.
 
     Yields:
-        path of the temporary file ``NAME.<random>.partial`` beside the destination, which the caller must create. It
-        is removed if the block raises.
+        path of the temporary file ``NAME.<random>.partial`` next to the destination. The caller must create it. It is
+        removed if the block raises.
 
     Raises:
-        OSError: if the file cannot be synced or renamed; the old one is still there.
+        OSError: if the file cannot be synced or renamed. The old file is kept.
     """
     partial = path.with_name(f"{path.name}.{uuid4().hex}{PARTIAL}")
     try:
@@ -63,26 +63,26 @@ def replacing_file(path: Path) -> Iterator[Path]:
 
 
 def destination_of(path: Path) -> Path | None:
-    """Which file a temporary file of :func:`replacing_file` was meant to become; None for other files."""
+    """Destination of a temporary file of :func:`replacing_file`; None for any other file."""
     name = _TEMPORARY.fullmatch(path.name)
     return path.with_name(name["destination"]) if name else None
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Fill a temporary folder and put it in place of the old one when it is complete and on the disk.
+    """Fill a temporary folder, sync it to disk, then let it replace the old folder.
 
-    A folder cannot be renamed over another, so a kill between two renames leaves the old one as ``NAME.replaced``; the
-    next call puts it back. One process at a time may replace a folder.
+    A folder cannot be renamed over another one. If the process is killed between the two renames, the old folder is
+    left as ``NAME.replaced``, and the next call restores it. Only one process at a time may replace a folder.
 
     Args:
-        path: destination; missing parents are made.
+        path: destination; missing parents are created.
 
     Yields:
-        ``NAME.partial`` beside the destination, new and empty. It is removed if the block raises.
+        a new, empty folder ``NAME.partial`` next to the destination. It is removed if the block raises.
 
     Raises:
-        OSError: if the folder cannot be written; the old one is still there.
+        OSError: if the folder cannot be written. The old folder is kept.
     """
     partial, replaced = path.with_name(path.name + PARTIAL), path.with_name(path.name + REPLACED)
     if replaced.exists() and not path.exists():
@@ -106,7 +106,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def write_digests(folder: Path) -> None:
-    """Write ``manifest.json``: size in bytes and SHA-256 of every file below a folder; sync all of them.
+    """Sync every file below a folder and write its size in bytes and SHA-256 to ``manifest.json``.
 
     Raises:
         OSError: if a file cannot be read, written or synced.
@@ -118,14 +118,15 @@ def write_digests(folder: Path) -> None:
     write_text(folder / DIGESTS, json.dumps(entries, indent=1))
 
 
-def find_damage(folder: Path) -> str | None:
+def find_damage(folder: Path, *, below: Sequence[str] = ("",)) -> str | None:
     """Compare the files of a folder with its ``manifest.json``.
 
     Args:
         folder: one without that file counts as sound, as early versions wrote none.
+        below: beginnings of the names of the files that are compared, such as ``unet/``; all by default.
 
     Returns:
-        the first difference in words, such as ``unet.safetensors is missing``; None if there is none.
+        description of the first difference, such as ``unet.safetensors is missing``; None if there is none.
     """
     manifest = folder / DIGESTS
     if not manifest.is_file():
@@ -134,6 +135,8 @@ def find_damage(folder: Path) -> str | None:
         entries = json.loads(manifest.read_text(encoding="utf-8"))
         for name, (size, digest) in entries.items():
             path = folder / name
+            if not name.startswith(tuple(below)):
+                continue
             if not path.is_file():
                 return f"{name} is missing"
             if path.stat().st_size != size:
@@ -164,12 +167,12 @@ def _sync_tree(folder: Path) -> None:
 
 
 def _sync_file(path: Path) -> None:
-    with path.open("r+b") as file:  # Windows syncs only what is open for writing
+    with path.open("r+b") as file:  # Windows syncs only files that are open for writing
         os.fsync(file.fileno())
 
 
 def _sync_folder(path: Path) -> None:
-    """Have the disk keep the names in a folder; Windows cannot open one, and keeps them by itself."""
+    """Sync the directory entries of a folder; not needed on Windows, which cannot open a folder."""
     if sys.platform == "win32":
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -1,9 +1,8 @@
-"""Masks in COCO's forms (compressed or plain run lengths, polygons), and the annotation files that are written."""
+"""Masks in the forms of COCO (run lengths, polygons), and COCO and YouTube-VIS files that are written."""
 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,63 +16,28 @@ from amodal_diffusion.frames.masks import MAX_PIXELS, Rle, check_rle, decode_rle
 from amodal_diffusion.types import BoolArray, InputError
 
 FARTHEST = 10_000_000
-"""Pixels; coordinates of a polygon beyond are none."""
-LONGEST = 2_000_000
-"""Pixels; pycocotools takes about 100 bytes for each pixel of an outline."""
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass
-class IgnoredPieces:
-    """How many pieces of polygons a file has that enclose nothing, for one notice.
-
-    Attributes:
-        count: of pieces with fewer than three points or an odd number of coordinates.
-    """
-
-    count: int = 0
-
-    def add(self, value: object) -> None:
-        """Count the pieces of a mask.
-
-        Args:
-            value: as for `read_coco_mask`; what is no list of polygons has none.
-        """
-        if isinstance(value, list) and value:
-            pieces = [value] if _are_numbers(value) else value
-            self.count += sum(_are_numbers(piece) and not _encloses(piece) for piece in pieces)
-
-    def notice(self, where: str) -> None:
-        """Say it, if there are any.
-
-        Args:
-            where: begins the line.
-        """
-        if self.count:
-            logger.warning(
-                "%s: %d %s ignored: fewer than three points, or an odd number of coordinates",
-                where,
-                self.count,
-                "piece of a polygon is" if self.count == 1 else "pieces of polygons are",
-            )
+"""Pixels; a polygon or a box with larger coordinates is no polygon or box."""
+SLIVERS = "%s: %d polygons of fewer than three points are left out (or of an odd number of coordinates)"
+"""Notice; the file, and what `count_slivers` found in it."""
+_LONGEST = 2_000_000  # pixels of an outline, for each of which pycocotools takes about 100 bytes
+_SMALLEST_POLYGON = 6  # numbers, two a point
 
 
 def read_coco_mask(value: object, height: int, width: int) -> Rle | None:
-    """Turn a mask of any COCO form into compressed run lengths, which are not decoded.
+    """Convert a COCO segmentation to compressed RLE, without decoding it.
 
     Args:
-        value: ``{size, counts}`` with counts as text or as a list of runs; a list of polygons ``[x1, y1, x2, y2, ...]``
-            whose union is meant, or one polygon; or None. What lies outside the frame is cut off. Pieces that enclose
-            nothing (fewer than three points, an odd number of coordinates) are ignored, see `IgnoredPieces`.
+        value: ``{size, counts}`` with counts as text or as a list of runs, a list of polygons ``[x1, y1, x2, y2, ...]``
+            whose union is meant, or None. What lies outside the frame is cut off. Polygons of fewer than three points,
+            or of an odd number of coordinates, are left out, see `count_slivers`.
         height: pixels of the frame.
         width: pixels of the frame.
 
     Returns:
-        None for a mask without any run or polygon.
+        the RLE, or None if the segmentation is None or an empty list.
 
     Raises:
-        InputError: if the value is none of these, is of another size, or has coordinates that are no pixels.
+        InputError: if the value has another format, its size differs from the frame's, or coordinates are no pixels.
     """
     if not (height > 0 and width > 0 and height * width <= MAX_PIXELS):
         raise InputError(f"expected a frame of 1 to {MAX_PIXELS:,} pixels, got {width} x {height}")
@@ -81,32 +45,38 @@ def read_coco_mask(value: object, height: int, width: int) -> Rle | None:
         return None
     if isinstance(value, dict):
         return _from_runs(value, height, width)
-    pieces = [value] if _are_numbers(value) else value
-    if not isinstance(pieces, list) or not all(map(_are_numbers, pieces)):
-        raise InputError(
-            f"expected run lengths {{size: [H, W], counts}} or polygons [[x1, y1, ...]], got {value!r:.60}"
-        )
-    polygons = [piece for piece in pieces if _encloses(piece)]
-    if not polygons:
-        return None
-    return _packed(coco.merge(coco.frPyObjects([_outline(piece) for piece in polygons], height, width)))
+    if isinstance(value, list) and all(map(_is_polygon, value)):
+        pieces = [_checked(piece) for piece in value if not _is_sliver(piece)]
+        return _packed(coco.merge(coco.frPyObjects(pieces, height, width))) if pieces else None
+    raise InputError(f"expected run lengths {{size: [H, W], counts}} or polygons [[x1, y1, ...]], got {value!r:.60}")
+
+
+def count_slivers(value: object) -> int:
+    """Count the polygons in a mask or a list of masks that reading leaves out, as they have no area or are damaged."""
+    count = 0
+    for piece in value if isinstance(value, list) else ():
+        if _is_polygon(piece):
+            count += _is_sliver(piece)
+        else:
+            count += count_slivers(piece)
+    return count
 
 
 def decode_coco_mask(value: object, height: int, width: int) -> BoolArray:
-    """Decode a mask of any COCO form, see `read_coco_mask`.
+    """Decode a COCO segmentation; arguments as for `read_coco_mask`.
 
     Returns:
-        bool ``[H, W]``.
+        bool ``[H, W]``; all False where `read_coco_mask` returns None.
 
     Raises:
-        InputError: as `read_coco_mask`, or if its runs do not fill its size.
+        InputError: as `read_coco_mask`, or if the runs do not add up to ``H * W``.
     """
     rle = read_coco_mask(value, height, width)
     return np.zeros((height, width), dtype=np.bool_) if rle is None else decode_rle(rle)
 
 
 def may_be_visible(value: object, height: int, width: int) -> bool:
-    """Whether a mask of any COCO form has a pixel; a damaged one may, so that it is found when it is decoded."""
+    """Whether a COCO segmentation has any pixel; True for a damaged one, so that decoding reports the damage."""
     try:
         rle = read_coco_mask(value, height, width)
         if rle is not None:
@@ -133,18 +103,18 @@ def _packed(coded: dict[str, Any]) -> Rle:
     return {"size": [int(side) for side in coded["size"]], "counts": coded["counts"].decode("ascii")}
 
 
-def _are_numbers(value: object) -> bool:
+def _is_polygon(value: object) -> bool:
     """Whether it is a list of numbers; so is an empty one."""
     return isinstance(value, list) and all(isinstance(number, int | float) for number in value)
 
 
-def _encloses(piece: Sequence[float]) -> bool:
-    """Whether a piece of a polygon has three points or more, so that it can enclose a pixel."""
-    return len(piece) >= 6 and len(piece) % 2 == 0
+def _is_sliver(piece: Sequence[float]) -> bool:
+    """Whether a polygon has fewer than three points, or the half of a point."""
+    return len(piece) < _SMALLEST_POLYGON or len(piece) % 2 == 1
 
 
-def _outline(piece: Sequence[float]) -> Sequence[float]:
-    """A polygon that pycocotools can fill; it counts on coordinates that fit an int, and takes memory by their range.
+def _checked(piece: Sequence[float]) -> Sequence[float]:
+    """A polygon that pycocotools can fill: it takes memory by the length of the outline, and cuts it off at the frame.
 
     Raises:
         InputError: if a coordinate is not finite or far from any frame, or the outline is longer than any.
@@ -155,25 +125,25 @@ def _outline(piece: Sequence[float]) -> Sequence[float]:
         points = np.full((1, 2), np.inf)
     if not (np.abs(points) <= FARTHEST).all():
         raise InputError(f"expected polygons in pixels of the frame, got coordinates beyond {FARTHEST:,}")
-    if (length := np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()) > LONGEST:
+    if (length := np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()) > _LONGEST:
         raise InputError(f"expected polygons in pixels of the frame, got an outline of {length:,.0f} pixels")
     return piece
 
 
 @dataclass(frozen=True)
 class AnnotatedTrack:
-    """What the files say of an object of a clip, beside its masks.
+    """Metadata of one object of a clip in an annotation file.
 
     Attributes:
-        number: of the object in its clip.
-        category: number of its category.
+        number: ``track_id`` of the object, unique within its clip.
+        category: ``category_id`` of the object.
         category_name: name of the category.
-        video: number of the clip.
-        image_ids: of the frames, unlike those of other clips.
-        file_names: of the frames.
-        height: pixels.
-        width: pixels.
-        name: of the object, if it has one beside its number.
+        video: ``video_id`` of the clip.
+        image_ids: ``image_id`` of each frame, unique across clips.
+        file_names: file name of each frame.
+        height: height of a frame in pixels.
+        width: width of a frame in pixels.
+        name: name of the object; None if it has only its number.
     """
 
     number: int
@@ -188,25 +158,25 @@ class AnnotatedTrack:
 
     @property
     def keys(self) -> dict[str, object]:
-        """What an annotation in either format says of the object."""
+        """Keys that identify the object in its annotations, the same in both formats."""
         named = {} if self.name is None else {"name": self.name}
         return {"track_id": self.number, **named}
 
 
 class CocoFile:
-    """A COCO file: an annotation for each frame that has a mask, with the object's number as ``track_id``."""
+    """Writer of a COCO file: one annotation per object and frame with a nonempty mask."""
 
     def __init__(self, path: Path) -> None:
-        """Begin the file, which is overwritten."""
+        """Open the file; an existing one is overwritten."""
         self._file = _AnnotationFile(path)
         self._images: dict[int, dict[str, object]] = {}
 
     def add(self, track: AnnotatedTrack, masks: Iterable[BoolArray]) -> None:
-        """Write a track.
+        """Write the masks of one object.
 
         Args:
-            track: what it is.
-            masks: bool ``[H, W]``, one a frame.
+            track: metadata of the object.
+            masks: bool ``[H, W]``, one per frame.
         """
         for image, name, mask in zip(track.image_ids, track.file_names, masks, strict=True):
             self._images[image] = {"id": image, "file_name": name, "height": track.height, "width": track.width}
@@ -215,20 +185,20 @@ class CocoFile:
                 self._file.add(track, image_id=image, segmentation=rle, bbox=rle_box(rle), area=area)
 
     def close(self) -> None:
-        """Finish the file."""
+        """Write the image list and close the file."""
         self._file.close({"images": list(self._images.values())})
 
 
 class YoutubeVisFile:
-    """A YouTube-VIS file: an annotation for each track, null where a frame has no mask."""
+    """Writer of a YouTube-VIS file: one annotation per object, with null for frames whose mask is empty."""
 
     def __init__(self, path: Path) -> None:
-        """Begin the file, which is overwritten."""
+        """Open the file; an existing one is overwritten."""
         self._file = _AnnotationFile(path)
         self._videos: dict[int, dict[str, object]] = {}
 
     def add(self, track: AnnotatedTrack, masks: Iterable[BoolArray]) -> None:
-        """Write a track, see `CocoFile.add`."""
+        """Write the masks of one object; arguments as for `CocoFile.add`."""
         size = {"height": track.height, "width": track.width}
         names = list(track.file_names)
         self._videos[track.video] = {"id": track.video, "file_names": names, "length": len(names), **size}
@@ -244,12 +214,12 @@ class YoutubeVisFile:
         )
 
     def close(self) -> None:
-        """Finish the file."""
+        """Write the video list and close the file."""
         self._file.close({"videos": list(self._videos.values())})
 
 
 class _AnnotationFile:
-    """A JSON object whose annotations are written as they come, and the rest at the end."""
+    """A JSON file that streams its annotations to disk; its other keys are written on close."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", encoding="utf-8")

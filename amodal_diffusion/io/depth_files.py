@@ -1,4 +1,4 @@
-"""Depth of a clip from files: a folder of 16-bit PNG or one array on disk, nearer is larger."""
+"""Depth maps of a clip, as a folder of 16-bit PNG files or one NumPy array; larger values are nearer."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.types import FloatArray, InputError
 
 Values = npt.NDArray[np.number]
-_LONG_SIDE = 336  # pixels; estimated depth is smooth, and the networks look at it in cells of eight
+_LONG_SIDE = 336  # pixels; estimated depth is smooth, and the networks downsample it by eight
 
 
 @dataclass(frozen=True)
 class DepthTrack:
-    """Depth of a clip, nearer is larger, any unit; iterate for float32 ``[H, W]``, one frame in memory at a time.
+    """Depth maps of a clip, in any unit, larger is nearer.
+
+    Iteration yields float32 ``[H, W]``, with one map in memory at a time.
 
     Attributes:
-        path: where it comes from.
-        num_frames: how many maps iteration yields.
-        height: pixels.
-        width: pixels.
+        path: source file or folder.
+        num_frames: number of maps that iteration yields.
+        height: height of a map in pixels.
+        width: width of a map in pixels.
         limits: smallest and largest value over the clip.
     """
 
@@ -45,15 +47,15 @@ class DepthTrack:
 
 
 def open_depth(path: str | Path, *, inverse: bool = False) -> DepthTrack:
-    """Open depth files; reads them once for their range and keeps none.
+    """Open depth files; every map is read once to find the range of values.
 
     Args:
-        path: a folder of one-channel PNG, or an ``.npy`` file ``[F, H, W]``.
-        inverse: the values are distances (metric depth): their inverse is taken, which is what depth networks give.
-            A distance of 0 means "not measured" there and is taken for infinitely far.
+        path: a folder of one-channel PNG files, or an ``.npy`` file ``[F, H, W]``.
+        inverse: the values are distances (metric depth), and the reader returns their inverse. A distance of 0 means
+            "not measured" and becomes infinitely far.
 
     Raises:
-        InputError: if there is no depth, sizes differ, or values are negative distances or not finite.
+        InputError: if there is no depth, sizes differ, a value is not finite, or a distance is negative.
     """
     path = Path(path)
     if not path.exists():
@@ -79,14 +81,14 @@ def open_depth(path: str | Path, *, inverse: bool = False) -> DepthTrack:
 
 
 def read_depth(path: str | Path, *, inverse: bool = False) -> FloatArray:
-    """Read all depth of a clip into memory.
+    """Read all depth maps of a clip into memory.
 
     Args:
         path: as for :func:`open_depth`.
         inverse: as for :func:`open_depth`.
 
     Returns:
-        float32 ``[F, H, W]``, nearer is larger, in the file's unit.
+        float32 ``[F, H, W]``, larger is nearer, in the file's unit or its inverse.
 
     Raises:
         InputError: as :func:`open_depth`.
@@ -95,17 +97,17 @@ def read_depth(path: str | Path, *, inverse: bool = False) -> FloatArray:
 
 
 def fit_depth(depth: DepthTrack, clip: ClipReader) -> DepthTrack:
-    """Check that depth belongs to a clip.
+    """Check that depth maps match a clip in number and size.
 
     Args:
-        depth: of the clip.
+        depth: one map per frame of the clip, or per frame before a damaged clip lost some.
         clip: the frames.
 
     Returns:
         the depth, without the maps of frames that a damaged clip has lost.
 
     Raises:
-        InputError: if the numbers of frames or the sizes differ; says both.
+        InputError: if the number of frames or the size differs.
     """
     if clip.positions is not None and depth.num_frames > clip.positions[-1]:
         maps, kept = depth._maps, frozenset(clip.positions)
@@ -129,13 +131,13 @@ def fit_depth(depth: DepthTrack, clip: ClipReader) -> DepthTrack:
 
 @dataclass(frozen=True)
 class SmallDepthFile:
-    """Estimated depth that waits on disk, a quarter of a megabyte a frame or less, until all of the clip is estimated.
+    """Temporary file of estimated depth, downsampled to a long side of at most 336 pixels.
 
     Attributes:
         path: an ``.npy`` file.
-        num_frames: of the clip.
-        height: pixels of the clip.
-        width: pixels of the clip.
+        num_frames: number of frames of the clip.
+        height: height of the clip in pixels.
+        width: width of the clip in pixels.
     """
 
     path: Path
@@ -144,21 +146,21 @@ class SmallDepthFile:
     width: int
 
     def count(self) -> int:
-        """How many whole maps an earlier run has left in the file, all in a row from the first."""
+        """Number of complete maps that an earlier run left in the file, counted from the first frame."""
         if not self.path.is_file():
             return 0
         size = self.path.stat().st_size - len(self._header)
         return min(self.num_frames, max(0, size // self._bytes))
 
     def write(self, maps: Iterable[FloatArray], *, kept: int = 0) -> None:
-        """Write maps behind those that are there.
+        """Append maps to the file.
 
         Args:
-            maps: in order, float32 ``[n, H, W]`` each, together all that are missing.
-            kept: of the maps that are there, at most :meth:`count`; the file is cut off after them.
+            maps: batches of float32 ``[n, H, W]``, in order; together they hold every missing map.
+            kept: number of maps in the file to keep, at most :meth:`count`. The file is truncated after them.
         """
         batches = iter(maps)
-        first = next(batches, ())  # where this fails, there is no file yet
+        first = next(batches, ())  # before the file is opened: a failed estimate creates no file
         with self.path.open("r+b" if kept else "wb") as file:  # not a memory map: a full disk would kill the process
             file.write(self._header)
             file.seek(kept * self._bytes, os.SEEK_CUR)
@@ -169,7 +171,7 @@ class SmallDepthFile:
                 file.flush()
 
     def open(self) -> DepthTrack:
-        """Open the whole file at the clip's size."""
+        """Open the complete file; maps are resized to the clip's size."""
         stored, size = np.load(self.path, mmap_mode="r", allow_pickle=False), (self.height, self.width)
         limits = (float(stored.min()), float(stored.max()))
         return DepthTrack(
@@ -183,7 +185,7 @@ class SmallDepthFile:
 
     @property
     def _bytes(self) -> int:
-        """Of a map."""
+        """Size of one map in bytes."""
         return 4 * self._size[0] * self._size[1]
 
     @property
@@ -198,7 +200,20 @@ def _from_pictures(path: Path) -> Callable[[], Iterator[Values]]:
     files = list_pictures(path)
     if not files:
         raise InputError(f"depth: {path}: no pictures in this folder; expected 16-bit PNG, one a frame")
-    return lambda: (read_integers(file).values for file in files)
+    tops: dict[int, Path] = {}
+
+    def values() -> Iterator[Values]:
+        for file in files:
+            picture = read_integers(file)
+            if picture.palette:
+                raise InputError(f"depth: {file}: has a palette, so its values are no depth; give 16-bit gray PNG")
+            tops.setdefault(picture.top, file)
+            if len(tops) > 1:
+                named = " and ".join(f"{one.name} up to {top}" for top, one in sorted(tops.items()))
+                raise InputError(f"depth: {path}: expected one range for all maps, got {named}; give 16-bit PNG")
+            yield picture.values
+
+    return values
 
 
 def _from_array(path: Path) -> Callable[[], Iterator[Values]]:

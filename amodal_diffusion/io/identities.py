@@ -8,17 +8,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from amodal_diffusion.io.images import natural_key
 from amodal_diffusion.types import InputError
 
-ID_KEYS = ("track_id", "instance_id", "obj_id", "object_id", "tracking_id")
-"""In the order in which they count."""
+TRACK_KEYS = ("track_id", "obj_id", "object_id", "instance_id", "tracking_id")
+"""Keys of an object's number, in this order; in an annotation itself, or in its ``attributes`` as CVAT writes it."""
 _LONGEST = 100  # characters; names of folders have at most 255 bytes
 _UNFIT = re.compile(r"[/\\\x00-\x1f\x7f\ud800-\udfff]|^\.+|^(?=\s*$)")
 
 logger = logging.getLogger(__name__)
 
 
-def find_id(entry: Mapping[str, Any], keys: Iterable[str] = ID_KEYS) -> tuple[str, object] | None:
+def find_id(entry: Mapping[str, Any], keys: Iterable[str] = TRACK_KEYS) -> tuple[str, object] | None:
     """The number of an annotation's object, as the file has it.
 
     Args:
@@ -53,28 +54,27 @@ def object_number(value: object, key: str) -> str:
     return str(value)
 
 
-def identify(entries: Sequence[Mapping[str, Any]], frames: Sequence[Sequence[int]], where: str) -> list[str] | None:
-    """Name the object of each annotation: by ``name``, or else by the first of `ID_KEYS` that it has.
+def identify(entries: Sequence[Mapping[str, Any]], where: str) -> list[str] | None:
+    """Name the object of each annotation: by ``name``, or else by the first of `TRACK_KEYS` that it has.
 
-    Where a frame has several IDs under one name, as with names that are of a category, or one ID has several names, IDs
-    decide; a notice says so.
+    If a name goes with several numbers, as that of a category does, or a number with several names, the numbers count,
+    and a notice says so.
 
     Args:
         entries: the annotations.
-        frames: in which each shows its object.
         where: begins the notice.
 
     Returns:
-        one for each annotation; None if none has a name or an ID.
+        one for each annotation; None if none has a name or a number.
 
     Raises:
         InputError: if some have one and others not, or one is neither text nor a number.
     """
     names = [_name(entry) for entry in entries]
     numbers = [_number(entry) for entry in entries]
-    conflict = _conflict(names, numbers, frames)
+    conflict = _conflict(names, numbers)
     if conflict:
-        logger.warning("%s: %s; IDs tell the objects apart", where, conflict)
+        logger.warning("%s: %s: objects are told apart by track_id", where, conflict)
     found = [(number or name) if conflict else (name or number) for name, number in zip(names, numbers, strict=True)]
     if not any(found):
         return None
@@ -94,28 +94,19 @@ def _number(entry: Mapping[str, Any]) -> str | None:
     return None if found is None else object_number(found[1], found[0])
 
 
-def _conflict(names: Sequence[str | None], numbers: Sequence[str | None], frames: Sequence[Sequence[int]]) -> str:
-    """What names and IDs say against each other; empty if nothing."""
+def _conflict(names: Sequence[str | None], numbers: Sequence[str | None]) -> str:
+    """What names and numbers say against each other; empty if nothing."""
+    numbers_of: defaultdict[str, set[str]] = defaultdict(set)
     names_of: defaultdict[str, set[str]] = defaultdict(set)
-    numbers_of: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
-    for name, number, shown in zip(names, numbers, frames, strict=True):
-        if name is None or number is None:
-            continue
-        names_of[number].add(name)
-        for frame in shown:
-            numbers_of[name, frame].add(number)
-    for number, several in names_of.items():
-        if len(several) > 1:
-            return f"ID {number} has the names {_listed(several)}"
-    for (name, _), several in numbers_of.items():
-        if len(several) > 1:
-            return f"a frame has the IDs {_listed(several)} under the name {name}"
+    for name, number in zip(names, numbers, strict=True):
+        if name is not None and number is not None:
+            numbers_of[name].add(number)
+            names_of[number].add(name)
+    for kind, other, found in (("name", "track_ids", numbers_of), ("track_id", "names", names_of)):
+        for value, several in found.items():
+            if len(several) > 1:
+                return f"{kind} {value} has the {other} {', '.join(sorted(several, key=natural_key)[:4])}"
     return ""
-
-
-def _listed(values: Iterable[str]) -> str:
-    found = sorted(values)
-    return ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
 
 
 def folder_names(names: Sequence[str], where: str) -> list[str]:

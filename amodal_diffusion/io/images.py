@@ -1,4 +1,4 @@
-"""Single pictures on disk: frames, masks and RGBA layers, and the order of the files in a folder."""
+"""Single pictures on disk: how every picture is opened, masks and RGBA layers, and the order of files in a folder."""
 
 from __future__ import annotations
 
@@ -6,28 +6,29 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from amodal_diffusion.io.timing import Timing
+from amodal_diffusion.io.picture_formats import check_png, check_size, decoding, identify, pixel_limit
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
-PICTURES_FPS = 8.0  # of a folder of pictures, which says nothing of time; the rate that the networks know
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".apng", ".gif", ".avif",
+    ".tga", ".jp2", ".j2k",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class IntegerPicture:
-    """A picture of one channel: a mask, labels or depth.
+    """A one-channel image: a mask, a label map or depth.
 
     Attributes:
-        values: unsigned integers ``[H, W]``.
-        top: the largest value that its format can hold: 1, 255 or 65535.
-        palette: whether the values are indices of a palette, so labels rather than gray.
+        values: uint16 ``[H, W]``.
+        top: largest value of the pixel format: 1, 255 or 65535.
+        palette: whether the values are palette indices (labels) rather than gray values.
     """
 
     values: npt.NDArray[np.uint16]
@@ -35,71 +36,8 @@ class IntegerPicture:
     palette: bool
 
 
-@dataclass(frozen=True)
-class PictureClip:
-    """Pictures of one size as a clip (see :class:`amodal_diffusion.io.video_reader.ClipReader`).
-
-    Attributes:
-        path: the folder, or the one picture.
-        files: the pictures in order.
-        height: pixels.
-        width: pixels.
-        fps: frames a second.
-        positions: always None; a missing picture leaves no trace.
-        pixel_aspect: always 1.
-    """
-
-    path: Path
-    files: tuple[Path, ...]
-    height: int
-    width: int
-    fps: float = PICTURES_FPS
-    positions: tuple[int, ...] | None = None
-    pixel_aspect: Fraction = Fraction(1)
-
-    @property
-    def num_frames(self) -> int:
-        """Number of pictures."""
-        return len(self.files)
-
-    @property
-    def timing(self) -> Timing:
-        """Steady, at ``fps``."""
-        return Timing.steady(self.num_frames, self.fps)
-
-    def __iter__(self) -> Iterator[UInt8Array]:
-        for file in self.files:
-            frame = read_rgb(file)
-            if frame.shape[:2] != (self.height, self.width):
-                raise InputError(f"{file}: changed while it was being read")
-            yield frame
-
-
-def open_pictures(path: Path, files: list[Path]) -> PictureClip:
-    """Decode every picture once, so that a damaged one is found before any work is done.
-
-    Args:
-        path: what the user named.
-        files: the pictures in order.
-
-    Raises:
-        InputError: if there are none, one cannot be read, or sizes differ.
-    """
-    if not files:
-        raise InputError(f"{path}: no pictures in this folder; looked for {' '.join(SUFFIXES)}")
-    sizes = [read_rgb(file).shape[:2] for file in files]
-    height, width = sizes[0]
-    for file, size in zip(files, sizes, strict=True):
-        if size != sizes[0]:
-            raise InputError(
-                f"{file}: {size[1]}x{size[0]} pixels, {files[0].name} has {width}x{height}; "
-                "all pictures of a clip must have one size"
-            )
-    return PictureClip(path, tuple(files), height, width)
-
-
 def list_pictures(folder: Path) -> list[Path]:
-    """List the pictures in a folder in natural order (2 before 10), hidden files left out.
+    """List the images in a folder in natural order (2 before 10), without hidden files.
 
     Args:
         folder: an existing folder.
@@ -109,56 +47,57 @@ def list_pictures(folder: Path) -> list[Path]:
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sort key that compares runs of digits as numbers.
-
-    Args:
-        name: a file's or folder's name.
-    """
+    """Sort key for natural order, which compares runs of digits as numbers."""
     parts = re.split(r"(\d+)", name)
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
-def read_rgb(path: Path) -> UInt8Array:
-    """Read a picture as a camera means it: upright, 8-bit RGB, transparency dropped.
+def open_picture(path: Path) -> Image.Image:
+    """Open a picture without decoding it; the one place that hands a file to Pillow.
+
+    The content decides the format, not the ending, and Pillow tries this format alone.
 
     Args:
-        path: the file.
+        path: an image in any format that Pillow reads.
 
     Returns:
-        uint8 ``[H, W, 3]``.
+        the picture, to be closed; decode it within :func:`~amodal_diffusion.io.picture_formats.decoding`.
 
     Raises:
-        InputError: if the file is missing, empty, damaged or no picture.
+        InputError: if the file is missing, empty, damaged, too large, or of no format that is read.
     """
-    with _opened(path) as picture:
-        upright = ImageOps.exif_transpose(picture)
-        if upright.mode.startswith("I"):  # 16-bit gray, whose values Pillow would clip at 255
-            gray = np.asarray(upright).astype(np.uint16) >> 8
-            return np.repeat(gray.astype(np.uint8)[..., None], 3, axis=-1)
-        return np.array(upright.convert("RGB"), dtype=np.uint8)
+    found = identify(path)
+    if found == "PNG":
+        check_png(path)
+    with decoding(path):
+        if (limit := pixel_limit()) is not None:
+            Image.MAX_IMAGE_PIXELS = limit  # Pillow itself refuses twice as many
+        picture = Image.open(path, formats=(found,))
+    check_size(path, *picture.size)
+    return picture
 
 
 def read_rgba(path: Path) -> UInt8Array:
-    """Read a layer with straight alpha.
+    """Read an RGBA layer with straight alpha.
 
     Args:
-        path: the file; opaque where it has no alpha.
+        path: an image; one without an alpha channel is opaque.
 
     Returns:
         uint8 ``[H, W, 4]``.
 
     Raises:
-        InputError: if the file is missing, empty, damaged or no picture.
+        InputError: if the file is missing, empty, damaged or not an image.
     """
     with _opened(path) as picture:
         return np.array(picture.convert("RGBA"), dtype=np.uint8)
 
 
 def read_integers(path: Path) -> IntegerPicture:
-    """Read a mask, labels or depth with the file's own values.
+    """Read a mask, a label map or depth without scaling its values.
 
     Args:
-        path: the file; RGB is read where its three channels are equal, opaque alpha is dropped.
+        path: an image. RGB is accepted if its three channels are equal; an alpha channel is dropped if it is constant.
 
     Raises:
         InputError: if the file cannot be read, is colored, or is neither 1-, 8- nor 16-bit.
@@ -178,16 +117,16 @@ def read_integers(path: Path) -> IntegerPicture:
 
 
 def read_floats(path: Path) -> FloatArray:
-    """Read a picture of one channel of floating-point numbers, such as TIFF.
+    """Read a one-channel floating-point image.
 
     Args:
-        path: the file.
+        path: an image, such as a 32-bit float TIFF.
 
     Returns:
         float32 ``[H, W]``.
 
     Raises:
-        InputError: if the file cannot be read or holds anything else.
+        InputError: if the file cannot be read or has another pixel format.
     """
     with _opened(path) as picture:
         if picture.mode != "F":
@@ -196,39 +135,39 @@ def read_floats(path: Path) -> FloatArray:
 
 
 def write_mask_png(path: Path, mask: BoolArray) -> None:
-    """Write a mask as 8-bit gray PNG, 0 outside and 255 inside.
+    """Write a mask as an 8-bit grayscale PNG, 0 outside and 255 inside.
 
     Args:
-        path: the file, overwritten; its folder must exist.
+        path: destination, overwritten; its folder must exist.
         mask: bool ``[H, W]``.
     """
     Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).save(path, format="PNG")
 
 
 def davis_palette() -> UInt8Array:
-    """Colors of the labels in DAVIS and PASCAL VOC, uint8 ``[256, 3]``: a label's bits go round red, green, blue."""
+    """RGB palette of the labels in DAVIS and PASCAL VOC, uint8 ``[256, 3]``."""
     labels, channels = np.arange(256)[:, None], np.arange(3)
     colors = sum(((labels >> (3 * bit + channels)) & 1) << (7 - bit) for bit in range(8))
     return np.asarray(colors, dtype=np.uint8)
 
 
 def write_label_png(path: Path, labels: UInt8Array) -> None:
-    """Write labels as a palette PNG in DAVIS's colors.
+    """Write a label map as a PNG with the DAVIS palette.
 
     Args:
-        path: the file, overwritten; its folder must exist.
+        path: destination, overwritten; its folder must exist.
         labels: uint8 ``[H, W]``, 0 is the background.
     """
     picture = Image.fromarray(labels)
-    picture.putpalette(davis_palette().ravel().tolist())  # a palette picture from here on
+    picture.putpalette(davis_palette().ravel().tolist())  # changes the mode from L to P
     picture.save(path, format="PNG")
 
 
 def write_rgba_png(path: Path, rgba: UInt8Array) -> None:
-    """Write a layer as PNG with straight alpha.
+    """Write an RGBA layer as a PNG with straight alpha.
 
     Args:
-        path: the file, overwritten; its folder must exist.
+        path: destination, overwritten; its folder must exist.
         rgba: uint8 ``[H, W, 4]``.
     """
     Image.fromarray(rgba).save(path, format="PNG")
@@ -236,25 +175,15 @@ def write_rgba_png(path: Path, rgba: UInt8Array) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open and fully decode a picture; anything Pillow raises on bad files becomes an InputError."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty (0 bytes)")
-    try:
-        picture = Image.open(path)
-        picture.load()
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path}: not a picture that Pillow can read") from error
-    # SyntaxError: a broken PNG chunk; ValueError: a broken PPM
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: damaged or unreadable picture ({error})") from error
-    with picture:
+    """Open and fully decode a picture."""
+    with open_picture(path) as picture:
+        with decoding(path):
+            picture.load()
         yield picture
 
 
 def _one_channel(array: npt.NDArray[np.generic], mode: str, path: Path) -> npt.NDArray[np.generic]:
-    """Reduce RGB, RGBA or LA ``[H, W, C]`` to ``[H, W]`` where nothing is lost by it."""
+    """Reduce RGB, RGBA or LA ``[H, W, C]`` to ``[H, W]``; raise an InputError if that would lose information."""
     colors = array[..., :-1] if mode in ("RGBA", "LA") else array
     if mode in ("RGBA", "LA") and (array[..., -1] != array[0, 0, -1]).any():
         raise InputError(f"{path}: expected one channel, got {mode} with transparency; save the mask as gray")

@@ -38,7 +38,7 @@ def load_json(path: Path) -> Any:  # noqa: ANN401 - what JSON has
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a JSON number")
+    raise ValueError(f"{constant} is no number")
 
 
 def text_encoding(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The manifest of a result folder: which command wrote it, and which files each of its steps writes."""
+"""The manifest of a result folder: the inputs and settings of the command, and the files of each step."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class InputRecord:
-    """A file or folder that results depend on, recognized by names, sizes and times of change.
+    """An input file or folder of a command, identified by the names, sizes and modification times of its files.
 
     Attributes:
-        path: absolute.
-        files: their number.
-        bytes: their total size.
-        fingerprint: SHA-256 over relative name, size and time of change of each file.
+        path: absolute path.
+        files: number of files.
+        bytes: total size of the files.
+        fingerprint: SHA-256 of the relative name, size and modification time of each file.
     """
 
     path: str
@@ -40,7 +40,7 @@ class InputRecord:
 
     @classmethod
     def of(cls, path: str | Path) -> Self:
-        """Record a file, or all files below a folder, which must exist."""
+        """Record an existing file, or all files below an existing folder."""
         root = Path(path).resolve()
         files = sorted(entry for entry in root.rglob("*") if entry.is_file()) if root.is_dir() else [root]
         digest, total = hashlib.sha256(), 0
@@ -52,11 +52,11 @@ class InputRecord:
 
 
 def identity_of(inputs: Mapping[str, InputRecord], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What distinguishes one command's results from another's, after a round trip through JSON.
+    """JSON form of the inputs and settings that identify the results of a command.
 
     Args:
-        inputs: argument to files that the results depend on.
-        settings: option to JSON value that the results depend on.
+        inputs: maps each argument to the input files that the results depend on.
+        settings: maps each option that the results depend on to its JSON value.
     """
     records = {name: asdict(record) for name, record in inputs.items()}
     identity: dict[str, Any] = json.loads(json.dumps({"inputs": records, "settings": dict(settings)}))
@@ -64,7 +64,7 @@ def identity_of(inputs: Mapping[str, InputRecord], settings: Mapping[str, Any]) 
 
 
 def differences(manifest: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:
-    """Names of the inputs and settings in which a manifest differs from an identity (:func:`identity_of`)."""
+    """Names of the inputs and settings in which a manifest differs from the output of :func:`identity_of`."""
     names = []
     for group in ("inputs", "settings"):
         old, new = manifest.get(group, {}), identity[group]
@@ -73,10 +73,10 @@ def differences(manifest: Mapping[str, Any], identity: Mapping[str, Any]) -> lis
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a folder that has one.
+    """Read the manifest of a result folder.
 
     Raises:
-        InputError: if it cannot be read, or has another format.
+        InputError: if the manifest is missing, cannot be read, or has another format.
     """
     path = folder / MANIFEST
     try:
@@ -89,25 +89,25 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def files_of(folder: Path, step: Mapping[str, Any]) -> list[Path]:
-    """Paths that a step, given as its entry in the manifest, may have written below a folder of results."""
+    """Paths of all files that a step may have written; ``step`` is its entry in the manifest of ``folder``."""
     return [folder / file for file in step["files"]]
 
 
 def has_result(folder: Path, step: Mapping[str, Any]) -> bool:
-    """Whether a later run can resume from what a step has written; arguments as for :func:`files_of`."""
+    """Whether a later run can resume from the files of a step; arguments as for :func:`files_of`."""
     pieces = [step["progress"]] if "progress" in step else step["files"] if step.get("pieces") else []
     return step["finished"] or any(is_written(folder / file) for file in pieces)
 
 
 def is_written(path: Path) -> bool:
-    """Whether a file is there and not empty."""
+    """Whether a file exists and is not empty."""
     return path.is_file() and path.stat().st_size > 0
 
 
 def listed_files(folder: Path) -> set[Path]:
-    """All files in a folder that are this package's: those that the manifest lists, existing or not, and its own.
+    """All files of this package in a folder: the manifest, the lock, and the files that the manifest lists.
 
-    Temporary files that a killed run left beside them count too.
+    The listed files need not exist. Temporary files that a killed run left next to them are included.
 
     Raises:
         InputError: if the manifest cannot be read, or lists a file outside the folder.
@@ -123,7 +123,7 @@ def listed_files(folder: Path) -> set[Path]:
 
 
 def remove_temporary(folder: Path) -> None:
-    """Remove the temporary files that a killed run left; the caller holds the lock, so that no run is writing one.
+    """Remove the temporary files that a killed run left; the caller must hold the lock of the folder.
 
     Raises:
         InputError: as :func:`listed_files`.
@@ -137,10 +137,10 @@ def _temporary_files(folder: Path) -> set[Path]:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Refuse a folder with files that no manifest lists.
+    """Raise an error if a folder contains files that are not listed in its manifest.
 
     Raises:
-        InputError: names the first of them.
+        InputError: if there is such a file; the message names the first.
     """
     known = listed_files(folder)
     foreign = sorted(
@@ -155,11 +155,11 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def remove_listed(folder: Path, *, keep: str = "") -> None:
-    """Remove the listed files, the manifest last, then the folders that are empty.
+    """Remove the files of this package in a folder, the manifest last, then every empty folder.
 
     Args:
         folder: root of the results.
-        keep: name of a file that stays.
+        keep: name of a file that is not removed.
     """
     for path in sorted(listed_files(folder), key=lambda path: path.name == MANIFEST):
         if path.name != keep:
@@ -171,11 +171,11 @@ def remove_listed(folder: Path, *, keep: str = "") -> None:
 
 
 def remove_files(files: Sequence[Path], root: Path) -> None:
-    """Remove files below a folder with their temporary files, and the folders in it that are empty without them.
+    """Remove files and their temporary files, then their parent folders if these are empty.
 
     Args:
-        files: need not exist.
-        root: the folder, which stays.
+        files: files below ``root``; they need not exist.
+        root: folder that is kept even if it is empty.
     """
     names = set(files)
     for folder in {path.parent for path in files}:
@@ -190,7 +190,7 @@ def remove_files(files: Sequence[Path], root: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock that the system releases when the process ends; on Windows there is no lock.
+    """Hold an exclusive file lock, which the system releases when the process ends; does nothing on Windows.
 
     Args:
         path: the lock file, in the folder to be locked.

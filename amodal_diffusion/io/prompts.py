@@ -1,4 +1,4 @@
-"""What a user shows of the objects in a clip, for a segmenter: points, boxes and texts, checked against the clip."""
+"""Segmentation prompts: points, boxes and texts that select objects in a clip."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from amodal_diffusion.io.images import natural_key
-from amodal_diffusion.io.mask_files import SINGLE
+from amodal_diffusion.io.mask_pictures import SINGLE
 from amodal_diffusion.types import InputError
 
 _NAME = re.compile(r"[0-9A-Za-z][\w-]*")  # names become folders
@@ -15,13 +15,13 @@ _NAME = re.compile(r"[0-9A-Za-z][\w-]*")  # names become folders
 
 @dataclass(frozen=True)
 class Point:
-    """A click.
+    """A point prompt.
 
     Attributes:
-        x: pixels from the frame's left edge, from 0 to below its width.
-        y: pixels from the frame's upper edge, from 0 to below its height.
+        x: horizontal position in pixels, at least 0 and below the frame's width.
+        y: vertical position in pixels, at least 0 and below the frame's height.
         frame: index of the frame, the first is 0.
-        inside: whether the object is there; False for what was taken for it and is not.
+        inside: True for a positive point on the object, False for a negative point outside it.
         object_name: the object's ID.
     """
 
@@ -34,13 +34,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Box:
-    """A bounding box of an object's visible part; at most one for each object and frame.
+    """A box prompt around an object's visible part; at most one for each object and frame.
 
     Attributes:
-        left: pixels from the frame's left edge.
-        top: pixels from the frame's upper edge.
-        right: above ``left``, at most the frame's width.
-        bottom: above ``top``, at most the frame's height.
+        left: left edge in pixels, at least 0.
+        top: upper edge in pixels, at least 0.
+        right: right edge in pixels, above ``left``, at most the frame's width.
+        bottom: lower edge in pixels, above ``top``, at most the frame's height.
         frame: index of the frame, the first is 0.
         object_name: the object's ID.
     """
@@ -55,11 +55,11 @@ class Box:
 
 @dataclass(frozen=True)
 class Shown:
-    """All that is shown of one object in one frame: a box, a point inside, or both, and points beside it.
+    """Prompts of one object in one frame: a box, a positive point, or both, and any negative points.
 
     Attributes:
-        points: on the object and beside it.
-        box: around it, if given.
+        points: positive and negative points.
+        box: the box, or None.
     """
 
     points: tuple[Point, ...]
@@ -68,12 +68,12 @@ class Shown:
 
 @dataclass(frozen=True)
 class Prompts:
-    """All that is shown of all objects: points and boxes, or texts that name what to find.
+    """Prompts of all objects in a clip: either points and boxes, or texts.
 
     Attributes:
-        points: clicks.
-        boxes: boxes.
-        texts: what to find, such as ``"person"``; every instance is an object.
+        points: point prompts.
+        boxes: box prompts.
+        texts: concepts to find, such as ``"person"``; each instance becomes an object.
     """
 
     points: tuple[Point, ...] = ()
@@ -82,7 +82,7 @@ class Prompts:
 
     @property
     def objects(self) -> tuple[str, ...]:
-        """Names of the objects that points and boxes show, in natural order; those of texts are not known before."""
+        """Names of the objects that have points or boxes, in natural order; text prompts have no object names."""
         return tuple(sorted({entry.object_name for entry in self._entries}, key=natural_key))
 
     @property
@@ -90,7 +90,7 @@ class Prompts:
         return (*self.points, *self.boxes)
 
     def shown(self, object_name: str) -> Mapping[int, Shown]:
-        """What is shown of one object, by frame, in the order of the frames.
+        """Prompts of one object by frame index, in frame order.
 
         Args:
             object_name: the object's ID.
@@ -103,22 +103,23 @@ class Prompts:
         }
 
     def check(self, *, num_frames: int, height: int, width: int) -> None:
-        """Hold the prompts against the clip that they are for.
+        """Validate the prompts for a clip.
 
         Args:
-            num_frames: of the clip.
-            height: of its frames, pixels.
-            width: of its frames, pixels.
+            num_frames: number of frames of the clip.
+            height: height of a frame in pixels.
+            width: width of a frame in pixels.
 
         Raises:
-            InputError: if nothing is shown, a place or a frame is outside the clip, or something contradicts itself.
+            InputError: if there is no prompt, a prompt is outside the clip, an object has two boxes or only negative
+                points in a frame, or texts are combined with points or boxes.
         """
         if not (self.points or self.boxes or self.texts):
-            raise InputError("prompt: nothing is shown of any object; give a point on it, a box around it, or a text")
+            raise InputError("prompt: no point, box or text is given; give at least one")
         if self.texts and (self.points or self.boxes):
             raise InputError("text: cannot be combined with points and boxes; leave one of them out")
         if not all(text.strip() for text in self.texts):
-            raise InputError("text: empty; say what to find, such as 'person'")
+            raise InputError("text: empty; give what to find, such as 'person'")
         for entry in self._entries:
             _check_entry(entry, num_frames, height, width)
         for name in self.objects:
@@ -135,8 +136,8 @@ class Prompts:
         for frame, shown in self.shown(name).items():
             if shown.box is None and not any(point.inside for point in shown.points):
                 raise InputError(
-                    f"negative-point: object {name} has no point and no box in frame {frame}; show there, too, where "
-                    "it is"
+                    f"negative-point: object {name} has no point and no box in frame {frame}; add a point on the "
+                    "object or a box in that frame"
                 )
 
 

@@ -1,4 +1,4 @@
-"""Result folders: complete or absent, resumable after an interruption, and never in place of a user's own files."""
+"""Result folders that appear only when complete, can be resumed, and never replace a user's own files."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from amodal_diffusion.types import InputError
 
 __all__ = ["MANIFEST", "InputRecord", "OutputFolder", "holds_results"]
 
-# Errors of a write for lack of room: on the disk, for this user, or for a file of this size.
+# Write errors for lack of space: disk full, user quota exceeded, file too large.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class OutputFolder:
-    """Work in ``DIR.partial/`` under a manifest, renamed to ``DIR`` at the end.
+    """A result folder that is written as ``DIR.partial/`` and renamed to ``DIR`` when complete.
 
-    Work is cut into steps. Before a step writes, the manifest lists its files, so that every file of this package is
-    known at any time; after it, the manifest marks the step as finished. A second run of the same command skips
-    finished steps.
+    The work is divided into steps. The manifest lists the files of a step before the step writes them, so that every
+    file of this package is known at any time. When the step ends, the manifest marks it as finished. A second run of
+    the same command skips finished steps.
     """
 
     def __init__(
@@ -52,17 +52,17 @@ class OutputFolder:
         settings: Mapping[str, Any],
         overwrite: bool = False,
     ) -> None:
-        """Check that the folder may be written; nothing is touched yet.
+        """Check that the folder may be written; nothing is created or removed yet.
 
         Args:
-            path: ``DIR``, the folder of the results.
-            inputs: argument to files that the results depend on.
-            settings: option to JSON value that the results depend on.
+            path: ``DIR``, the result folder.
+            inputs: maps each argument to the input files that the results depend on.
+            settings: maps each option that the results depend on to its JSON value.
             overwrite: replace earlier results of this package in ``DIR``, and unfinished work of another command in
-                ``DIR.partial``; only files that a manifest lists are ever removed.
+                ``DIR.partial``. Only files that a manifest lists are removed.
 
         Raises:
-            InputError: if another file or folder is in the way; names it.
+            InputError: if an existing file or folder may not be replaced; the message names it.
         """
         self.path = Path(path).resolve()
         if not self.path.name:
@@ -77,7 +77,7 @@ class OutputFolder:
 
     @contextmanager
     def opened(self) -> Iterator[Self]:
-        """Create or resume ``DIR.partial`` and lock it against other processes; finished steps stay after an error.
+        """Create or resume ``DIR.partial`` and lock it against other processes; an error keeps finished steps.
 
         Raises:
             InputError: if another process has locked it, it cannot be written, or the disk becomes full.
@@ -102,7 +102,7 @@ class OutputFolder:
                 if isinstance(error, OSError) and error.errno in _FULL:
                     raise InputError(
                         f"out: {self.work}: no room left to write ({os.strerror(error.errno)}); make room, and the "
-                        "same command goes on with what is not finished"
+                        "same command resumes with the unfinished steps"
                     ) from error
                 raise
 
@@ -116,49 +116,49 @@ class OutputFolder:
 
     @contextmanager
     def step(self, name: str, files: Sequence[str], *, progress: str | None = None) -> Iterator[Path]:
-        """Do a step; files that an interrupted run left of it are written again.
+        """Run a step; files that an interrupted run left are written again.
 
         Args:
             name: unique within the folder.
-            files: everything that the step is going to write, relative to the folder, with ``/``.
-            progress: the file among them that says how far an unfinished step has come. If it exists after an error,
-                all files of the step stay, and the caller reads it and goes on from there. Write it with `write_text`.
+            files: all files that the step writes, relative to the folder, separated with ``/``.
+            progress: the one of these files that records the progress of the unfinished step. If it exists after an
+                error, all files of the step are kept, and the caller resumes from it. Write it with `write_text`.
 
         Yields:
-            the folder to write into; the parents of all files exist.
+            the folder to write into, with the parent folders of all files.
         """
         yield self._begin(name, files, {"progress": progress} if progress else {})
         self._steps[name] = {"files": list(files), "finished": True}
         self._save()
 
     def pieces(self, name: str, files: Sequence[str]) -> Path:
-        """Begin a step whose files are independent of each other; those that exist stay after an error.
+        """Begin a step of independent files; files that exist are kept after an error.
 
         Args:
             name: unique within the folder.
-            files: everything that may be written, as for `step`; each must be written with `write_text`.
+            files: all files that may be written, as for `step`; each must be written with `write_text`.
 
         Returns:
-            the folder to write into; the parents of all files exist.
+            the folder to write into, with the parent folders of all files.
         """
         return self._begin(name, files, {"pieces": True})
 
     def discard(self, name: str) -> None:
-        """Remove a step's files, which only other steps needed, and the folders that become empty.
+        """Remove the intermediate files of a step, and the folders that become empty.
 
         Args:
-            name: nothing happens if this step was never begun.
+            name: name of the step; nothing happens if it never began.
         """
         self._discard(name, self.work)
 
     def drop(self, name: str, files: Sequence[str]) -> None:
-        """Remove some files of a finished step, which only other steps needed; the step stays finished.
+        """Remove some intermediate files of a finished step.
 
-        If this is interrupted, the step is finished all the same.
+        The step stays finished, even if the removal is interrupted.
 
         Args:
-            name: the step.
-            files: those of its files to remove.
+            name: name of the step.
+            files: files of the step to remove.
         """
         entry = self._steps[name]
         entry["dropped"] = list(files)
@@ -173,15 +173,15 @@ class OutputFolder:
         """Rename ``DIR.partial`` to ``DIR``, then remove the results that it replaces.
 
         Args:
-            discarding: a step whose files are removed after the results are in place.
+            discarding: a step whose files are removed after the renaming.
 
         Raises:
-            InputError: if a file has come in the way meanwhile; the results stay whole in ``DIR.partial``.
+            InputError: if a file that may not be replaced has appeared; the complete results stay in ``DIR.partial``.
         """
         try:
             self._check_results()
         except InputError as error:
-            raise InputError(f"{error}; the results are whole in {self.work}") from error
+            raise InputError(f"{error}; the complete results are in {self.work}") from error
         if self.path.is_dir():
             if self._old.is_dir():  # from a run that was stopped right here, after its results were in place
                 remove_listed(self._old)
@@ -202,12 +202,12 @@ class OutputFolder:
         return self.work
 
     def _discard(self, name: str, root: Path) -> None:
-        """Remove a step's files below ``root``, which is ``DIR.partial`` before the renaming and ``DIR`` after it."""
+        """Remove the files of a step below ``root``: ``DIR.partial`` before the renaming, ``DIR`` after it."""
         remove_files(files_of(root, self._steps.pop(name, {"files": []})), root)
         self._save(root)
 
     def _check_results(self) -> None:
-        """Raise if ``DIR`` holds a file that may not be replaced."""
+        """Raise an InputError if ``DIR`` contains a file that may not be replaced."""
         for folder in (self.path, self._old, self.work):
             if folder.exists() and not folder.is_dir():
                 raise InputError(f"out: {folder}: a file is in the way; choose another folder")
@@ -221,7 +221,7 @@ class OutputFolder:
             refuse_foreign(self._old)
 
     def _must_replace_work(self) -> bool:
-        """Whether ``DIR.partial`` is of another command and may be replaced; raise if it may not."""
+        """Whether another command wrote ``DIR.partial``; raise an InputError if it may not be replaced."""
         if not self.work.is_dir():
             return False
         if not (self.work / MANIFEST).is_file():
@@ -248,10 +248,10 @@ class OutputFolder:
 
 
 def holds_results(path: str | Path, *, inputs: Mapping[str, InputRecord], settings: Mapping[str, Any]) -> bool:
-    """Whether a folder holds the complete results of a command.
+    """Whether a folder contains the complete results of a command.
 
     Args:
-        path: need not exist.
+        path: result folder; it need not exist.
         inputs: as for :class:`OutputFolder`.
         settings: as for :class:`OutputFolder`.
 

@@ -1,4 +1,4 @@
-"""The sound of a clip, carried into a video that is being written: as it is where that works, else encoded anew."""
+"""Copying of a clip's audio track into an output video, with re-encoding where the container requires it."""
 
 from __future__ import annotations
 
@@ -7,65 +7,63 @@ from collections.abc import Collection, Iterator
 from fractions import Fraction
 from pathlib import Path
 
-import av
 from av import AudioFrame, AudioStream, Packet
 from av.audio.resampler import AudioResampler
 from av.codec.context import Flags
 from av.container import OutputContainer
 from av.error import FFmpegError
 
+from amodal_diffusion.io.containers import open_container
+
 logger = logging.getLogger(__name__)
 
 
 def has_sound(path: Path) -> bool:
-    """Whether a clip has sound.
+    """Whether a clip has an audio track.
 
     Args:
-        path: a video that opens, a folder of pictures, or one picture.
+        path: a readable video, a folder of images, or one image.
     """
     if path.is_dir():
         return False
-    with av.open(f"file:{path}", metadata_errors="ignore") as container:
+    with open_container(path) as container:
         return any(stream.codec_context is not None for stream in container.streams.audio)
 
 
 class SoundTrack:
-    """The first sound of a video, written in step with the frames of another."""
+    """Writes the first audio track of a source video into an output video, in step with its frames."""
 
     def __init__(
         self, source: Path, output: OutputContainer, *, taken: Collection[str], fallback: str, start: Fraction
     ) -> None:
-        """Open the source and add a stream to the output.
+        """Open the source and add an audio stream to the output.
 
         Args:
-            source: a video with sound, see :func:`has_sound`.
-            output: nothing was written to it yet.
-            taken: FFmpeg's names of the sounds that the output takes as they are.
-            fallback: encoder of any other.
-            start: seconds of the source that are the output's first frame; sound before them is left out.
+            source: a video with an audio track, see :func:`has_sound`.
+            output: container to which nothing has been written yet.
+            taken: FFmpeg names of the codecs that are copied without re-encoding.
+            fallback: FFmpeg name of the encoder for any other codec.
+            start: time in the source, in seconds, of the output's first frame; earlier audio is dropped.
         """
         self._path, self._output, self._start = source, output, start
-        self._source = av.open(f"file:{source}", metadata_errors="ignore")
+        self._source = open_container(source)
         self._in: AudioStream = self._source.streams.audio[0]
         self._copy = self._in.codec_context.codec.canonical_name in taken
         if self._copy:
             self._out: AudioStream = output.add_stream_from_template(self._in)
         else:
-            # More than two channels come in layouts that not every encoder takes; of the usual rates Opus has one.
-            layout = self._in.layout.name if self._in.channels <= 2 else "stereo"
-            rate = 48000 if fallback == "libopus" else self._in.rate
+            # Layouts of more than two channels, and those that files leave out, are not for every encoder; of the usual
+            # rates Opus has one, and players know none above 48 kHz.
+            layout = "mono" if self._in.channels == 1 else "stereo"
+            rate = 48000 if fallback == "libopus" or self._in.rate > 48000 else self._in.rate
             self._out = output.add_stream(fallback, rate=rate, layout=layout)  # type: ignore[assignment]
             self._out.codec_context.flags |= Flags.bitexact
             self._resampler = AudioResampler(format=self._out.format, layout=layout, rate=rate)
         self._pieces = self._write()
-        self._shown = Fraction(-1)  # seconds of the output that sound has been written for
+        self._shown = Fraction(-1)  # seconds of audio written so far
 
     def until(self, seconds: Fraction) -> None:
-        """Write what is heard up to a time.
-
-        Args:
-            seconds: of the output.
-        """
+        """Write the audio up to a time of the output, in seconds."""
         while self._shown < seconds:
             reached = next(self._pieces, None)
             if reached is None:
@@ -73,7 +71,7 @@ class SoundTrack:
             self._shown = reached
 
     def finish(self) -> None:
-        """Write the rest."""
+        """Write the remaining audio and flush the encoder."""
         for _ in self._pieces:
             pass
         if not self._copy:
@@ -86,24 +84,39 @@ class SoundTrack:
         self._source.close()
 
     def _write(self) -> Iterator[Fraction]:
-        """Write piece by piece, and yield the time of each."""
+        """Write piece by piece, and yield the time of each; pieces whose times go back are left out."""
+        last, dropped = Fraction(-1), 0
         for piece in self._read():
             if piece.pts is None or piece.time_base is None:
                 continue
             time = piece.pts * piece.time_base - self._start
             if time < 0:
                 continue
+            if time <= last:
+                dropped += 1
+                continue
+            last = time
             piece.pts -= round(self._start / piece.time_base)
-            if isinstance(piece, Packet):
-                piece.dts, piece.stream = piece.pts, self._out
-                self._output.mux(piece)
-            else:
-                for frame in self._resampler.resample(piece):
-                    self._output.mux(self._out.encode(frame))
+            try:
+                self._put(piece)
+            except (FFmpegError, ValueError) as error:
+                logger.warning("%s: its sound cannot be written on from %.1f s (%s)", self._path, float(time), error)
+                return
             yield time
+        if dropped:
+            logger.warning("%s: %d pieces of its sound, whose times go back, are left out", self._path, dropped)
+
+    def _put(self, piece: Packet[AudioStream] | AudioFrame) -> None:
+        """Write one piece."""
+        if isinstance(piece, Packet):
+            piece.dts, piece.stream = piece.pts, self._out
+            self._output.mux(piece)
+            return
+        for frame in self._resampler.resample(piece):
+            self._output.mux(self._out.encode(frame))
 
     def _read(self) -> Iterator[Packet[AudioStream] | AudioFrame]:
-        """Packets, or frames if sound is encoded anew; what is damaged is left out."""
+        """Yield packets, or decoded frames if the audio is re-encoded; damaged parts are skipped."""
         damaged = False
         try:
             for packet in self._source.demux(self._in):
@@ -120,4 +133,4 @@ class SoundTrack:
         except FFmpegError:
             damaged = True
         if damaged:
-            logger.warning("%s: its sound is damaged, and left out where it is", self._path)
+            logger.warning("%s: its audio is damaged; the damaged parts are left out", self._path)

@@ -1,4 +1,4 @@
-"""When the frames of a clip are shown: at a steady rate, or each at a time of its own."""
+"""Frame times of a clip, at a constant or variable rate, and detection of truncated or damaged videos."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Self
 
 @dataclass(frozen=True)
 class Timing:
-    """Times of the frames of a clip.
+    """Presentation times of the frames of a clip.
 
     Attributes:
-        ticks: when each frame is shown, in units after the first: 0, then rising.
-        unit: seconds.
-        rate: frames a second, on average where it varies.
-        start: seconds after the beginning of the file at which the first frame is shown; sound is placed by it.
+        ticks: presentation time of each frame, in units of ``unit`` after the first frame: 0, then increasing.
+        unit: length of a tick in seconds.
+        rate: frames per second; the average if the rate varies.
+        start: presentation time of the first frame in the file, in seconds; used to synchronize the audio.
     """
 
     ticks: Sequence[int]
@@ -29,27 +29,27 @@ class Timing:
 
     @classmethod
     def steady(cls, num_frames: int, fps: float, *, start: Fraction = Fraction(0)) -> Self:
-        """Frames that follow each other at one rate.
+        """Timing at a constant frame rate.
 
         Args:
-            num_frames: how many.
-            fps: frames a second, above 0.
-            start: as the attribute.
+            num_frames: number of frames.
+            fps: frames per second, above 0.
+            start: presentation time of the first frame in the file, in seconds.
         """
         rate = _as_fraction(fps)
         return cls(range(num_frames), 1 / rate, rate, start)
 
     @classmethod
     def stored(cls, times: Sequence[int], unit: Fraction, fps: float) -> Self | None:
-        """Frames that a file gives a time each; steady where they are so up to the rounding of those times.
+        """Timing from the presentation times that a file stores.
 
         Args:
-            times: in units.
-            unit: seconds.
-            fps: frames a second, on average.
+            times: presentation time of each frame, in units of ``unit``.
+            unit: length of a tick in seconds.
+            fps: average number of frames per second.
 
         Returns:
-            None where the times do not rise.
+            a constant rate if the times fit one to within a tick; None if the times do not increase.
         """
         ticks = [time - times[0] for time in times]
         if any(later <= earlier for earlier, later in pairwise(ticks)):
@@ -61,39 +61,60 @@ class Timing:
         return cls(ticks, unit, steady.rate, steady.start)
 
     def seconds(self, index: int) -> Fraction:
-        """Seconds from the first frame to another.
-
-        Args:
-            index: of the other.
-        """
+        """Presentation time of the frame at ``index``, in seconds after the first frame."""
         return self.ticks[index] * self.unit
 
 
+def joined_ticks(ticks: Sequence[int | None]) -> list[int | None]:
+    """Times of frames in the order in which they are shown, of a file that pieces of recordings were joined to.
+
+    Where times jump back by more than two frames, as they do where the next piece begins or a counter starts anew, the
+    frames go on at the usual distance.
+
+    Args:
+        ticks: as the file has them; None for a frame without a time.
+    """
+    known = [tick for tick in ticks if tick is not None]
+    steps = [later - earlier for earlier, later in pairwise(known) if later > earlier]
+    usual = round(median(steps)) if steps else 0
+    mended: list[int | None] = []
+    last, offset = None, 0
+    for tick in ticks:
+        if tick is None:
+            mended.append(None)
+            continue
+        if last is not None and usual and tick + offset < last - 2 * usual:
+            offset = last + usual - tick
+        last = tick + offset
+        mended.append(last)
+    return mended
+
+
 def _as_fraction(fps: float) -> Fraction:
-    """A rate as film and television have it, such as 30000/1001."""
+    """Nearest rate with a denominator of at most 1001, such as 30000/1001."""
     return max(Fraction(fps).limit_denominator(1001), Fraction(1, 1001))
 
 
-# Frames that may be missing of those promised: rates and durations in headers are rounded, and phones drop frames.
+# Tolerated share of missing frames: headers round rates and durations, and phones drop frames.
 _MISSING_SHARE = 0.02
-# A rate varies if more than this share of the steps between frames is off the usual step by more than that part
-# of it, which is more than what rounding to milliseconds does to 120 frames a second.
+# The frame rate is variable if more than _IRREGULAR_SHARE of the frame intervals differ from the median by more than
+# _IRREGULAR_STEP times the median. Rounding to milliseconds at 120 frames per second stays below that.
 _IRREGULAR_SHARE, _IRREGULAR_STEP = 0.1, 0.3
 
 
 @dataclass
 class DecodeTally:
-    """What came out of a decoder, and what went wrong in it.
+    """Statistics of decoding a video.
 
     Attributes:
-        frames: how many frames decoded.
-        errors: how often the decoder or the container reader gave up on something.
-        patched: frames that the decoder marks as damaged and patched up.
-        times: seconds at which frames are shown, of those that have a time.
-        last_shown: seconds for which the last frame is shown; 0 if the file does not say.
-        start: seconds at which the first frame of the whole video is shown.
-        stored: seconds at which the frames of all packets that were read are shown, whether they decode or not.
-        indexed: the file has an index of all packets, so that none is passed over in reading.
+        frames: number of decoded frames.
+        errors: number of errors of the decoder and the demuxer.
+        patched: number of frames that the decoder marks as damaged and concealed.
+        times: presentation times in seconds, of the decoded frames that have one.
+        last_shown: duration of the last frame in seconds; 0 if unknown.
+        start: presentation time in seconds of the first frame of the undamaged video.
+        stored: presentation times in seconds of all packets that were read, whether or not they decode.
+        indexed: whether the file has an index of all packets, so that the demuxer skips none.
     """
 
     frames: int = 0
@@ -108,15 +129,15 @@ class DecodeTally:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the tally means.
+    """Whether a video is complete, as judged from its decoding statistics.
 
     Attributes:
-        sound: whether nothing is missing and nothing is damaged.
-        duration: seconds that the header promises; None if it does not say.
-        rate: frames a second that the header promises; None if it does not say.
-        expected: frames there should be, duration x rate; None if one of them is unknown.
-        fps: frames a second: the promised rate, or the average of the times where the rate varies.
-        positions: of an unsound video, the place of each frame that decodes in the whole one; None if unknown.
+        sound: whether no frame is missing or damaged.
+        duration: duration in the header, in seconds; None if unknown.
+        rate: frames per second in the header; None if unknown.
+        expected: expected number of frames, duration x rate; None if one of them is unknown.
+        fps: frames per second: the rate in the header, or the average of the times if the rate varies.
+        positions: for a damaged video, the index of each decoded frame in the undamaged video; None if unknown.
     """
 
     sound: bool
@@ -128,15 +149,15 @@ class Verdict:
 
 
 def judge(tally: DecodeTally, *, duration: float | None, rate: float | None) -> Verdict:
-    """Say whether a video is whole.
+    """Decide whether a video is complete and undamaged.
 
-    Decoders pass over much damage in silence, so the times of the frames count as evidence too: they must reach
-    the end, and there must be as many as the rate promises, unless the rate varies.
+    Decoders skip much damage silently, so the frame times are checked too. The last frame must reach the duration in
+    the header. Unless the rate varies, the number of frames must match duration x rate.
 
     Args:
-        tally: of decoding the whole file.
-        duration: seconds from the first frame to the end of the last, as the header has it; None if unknown.
-        rate: frames a second, as the header has it; None if unknown.
+        tally: statistics of decoding the whole file.
+        duration: seconds from the first frame to the end of the last, from the header; None if unknown.
+        rate: frames per second, from the header; None if unknown.
     """
     expected = math.floor(duration * rate + 0.01) if duration and rate else None
     times = sorted(tally.times)
@@ -163,10 +184,10 @@ def judge(tally: DecodeTally, *, duration: float | None, rate: float | None) -> 
 def _positions(
     times: list[float], tally: DecodeTally, rate: float | None, *, ends_early: bool
 ) -> tuple[int, ...] | None:
-    """Places by the rate; where it varies or is unknown, among the packets.
+    """Index of each decoded frame in the undamaged video, from the rate, or from the packets if the rate varies.
 
-    Without an index, reading passes over a damaged stretch in silence, and packets do not count what it held. What
-    is left is then placed only where it is the beginning of the video, without a gap.
+    Without an index, the demuxer silently skips damaged parts, so that packets cannot be counted. The indices are then
+    known only if the frames are the beginning of the video, without a gap.
     """
     if rate:
         places = tuple(round((time - tally.start) * rate) for time in times)
@@ -180,11 +201,11 @@ def _positions(
 
 
 def describe(tally: DecodeTally, verdict: Verdict) -> str:
-    """Say how much of a damaged video is left.
+    """Describe how many frames of a damaged video decode.
 
     Args:
-        tally: of decoding the whole file.
-        verdict: on that tally.
+        tally: statistics of decoding the whole file.
+        verdict: result of :func:`judge` for ``tally``.
     """
     patched = f", {tally.patched} of them damaged" if tally.patched else ""
     if verdict.expected is None:

@@ -1,8 +1,8 @@
-"""Clips in: a stream of frames from a video file, a folder of pictures or one picture.
+"""Readers of clips: a stream of frames from a video file, a folder of images or one image.
 
-PyAV is the only reader of videos. decord opens neither AV1 nor GIF, fails on MPEG-TS, reports frames that a truncated
-file no longer has, and reads clips at random places no faster than PyAV that seeks (``benchmarks/readers.py``); imageio
-repeats frames to a constant rate, which hides that some are missing.
+PyAV is the only video reader. decord cannot open AV1 or GIF, fails on MPEG-TS, counts frames that a truncated file has
+lost, and is no faster at random access than seeking with PyAV (``benchmarks/readers.py``). imageio repeats frames to a
+constant rate, which hides missing frames.
 """
 
 from __future__ import annotations
@@ -23,79 +23,98 @@ from av import Packet, VideoFrame, VideoStream
 from av.buffer import Buffer
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.stream import Disposition
 
-from amodal_diffusion.io.images import PICTURES_FPS, SUFFIXES, list_pictures, open_pictures
-from amodal_diffusion.io.timing import DecodeTally, Timing, describe, judge
+from amodal_diffusion.io.containers import open_container
+from amodal_diffusion.io.images import SUFFIXES, list_pictures
+from amodal_diffusion.io.picture_formats import picture_format
+from amodal_diffusion.io.pictures import PICTURES_FPS, open_pictures
+from amodal_diffusion.io.timing import DecodeTally, Timing, describe, joined_ticks, judge
+from amodal_diffusion.io.video_color import source_color, to_rgb
 from amodal_diffusion.types import InputError, UInt8Array
 
 # PyAV's frame and its side data hold each other, so that decoded frames wait for Python's rare full collections.
 _COLLECTED = 32  # frames
+_STILL = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+_STILL_CODECS = ("png", "mjpeg", "webp", "bmp", "gif", "tiff")
 
 logger = logging.getLogger(__name__)
 
 
 class ClipReader(Protocol):
-    """A clip that can be read any number of times, one frame in memory at a time; iterate for uint8 ``[H, W, 3]``."""
+    """A clip; each iteration yields all frames as uint8 RGB ``[H, W, 3]``, with one frame in memory at a time."""
 
     @property
     def path(self) -> Path:
-        """Where the clip comes from."""
+        """Source file or folder."""
 
     @property
     def num_frames(self) -> int:
-        """How many frames iteration yields, at least 1."""
+        """Number of frames that iteration yields, at least 1."""
 
     @property
     def fps(self) -> float:
-        """Frames a second, on average where the rate varies."""
+        """Frames per second; the average if the rate varies."""
 
     @property
     def height(self) -> int:
-        """Pixels, after any rotation that the file asks for."""
+        """Height of a frame in pixels, after the rotation that the file specifies."""
 
     @property
     def width(self) -> int:
-        """Pixels, after any rotation that the file asks for."""
+        """Width of a frame in pixels, after the rotation that the file specifies."""
 
     @property
     def positions(self) -> tuple[int, ...] | None:
-        """Of a video with missing frames, the place of each frame in the whole video; None if unknown."""
+        """Index of each frame in the undamaged video; None if no frame is missing or the indices are unknown."""
 
     @property
     def timing(self) -> Timing:
-        """When each frame is shown."""
+        """Presentation time of each frame."""
 
     @property
     def pixel_aspect(self) -> Fraction:
-        """Width over height of a pixel, after any rotation; 1 for square ones."""
+        """Pixel aspect ratio, width over height, after any rotation; 1 for square pixels."""
+
+    @property
+    def source_color(self) -> str:
+        """What the files say of their colors, such as the name of an ICC profile; empty if nothing."""
 
     def __iter__(self) -> Iterator[UInt8Array]:
-        """Read from the first frame on.
+        """Read all frames from the first.
 
         Raises:
-            InputError: if the file is no longer what it was when it was opened.
+            InputError: if the file has changed since it was opened.
         """
 
 
-def open_clip(path: str | Path, *, allow_truncated: bool = False) -> ClipReader:
+def open_clip(path: str | Path, *, allow_truncated: bool = False, bit_depth: int | None = None) -> ClipReader:
     """Open a clip and read it through once, so that its frames are counted and known to be sound.
 
     Args:
-        path: a video file, a folder of pictures of one size, or one picture.
+        path: a video file, a folder of pictures of one size, or a picture of one or several frames.
         allow_truncated: take the frames that decode from a video that is truncated or damaged.
+        bit_depth: of the integers in pictures of 16 bits; by the files when None.
 
     Raises:
-        InputError: if there is nothing there, it is no clip, or it is damaged and that was not allowed.
+        InputError: if the path does not exist, is not a clip, or is damaged and ``allow_truncated`` is False.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     if path.is_dir():
-        return open_pictures(path, list_pictures(path))
+        return open_pictures(path, list_pictures(path), bit_depth=bit_depth)
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty (0 bytes)")
-    if path.suffix.lower() in SUFFIXES:
-        return open_pictures(path, [path])
+    found = picture_format(path)
+    if found is not None or path.suffix.lower() in SUFFIXES:
+        try:
+            return open_pictures(path, [path], bit_depth=bit_depth)
+        except InputError:
+            if found != "GIF" or not allow_truncated:  # Pillow reads no damaged GIF, FFmpeg does
+                raise
+    if bit_depth is not None:
+        logger.warning("%s: --bit-depth %d changes nothing; it is for pictures", path, bit_depth)
     return _open_video(path, allow_truncated=allow_truncated)
 
 
@@ -107,7 +126,7 @@ def read_clip(path: str | Path, *, allow_truncated: bool = False) -> tuple[UInt8
         allow_truncated: as for :func:`open_clip`.
 
     Returns:
-        frames, uint8 ``[F, H, W, 3]``, and frames a second.
+        frames, uint8 ``[F, H, W, 3]``, and frames per second.
 
     Raises:
         InputError: as :func:`open_clip`.
@@ -120,10 +139,10 @@ def read_clip(path: str | Path, *, allow_truncated: bool = False) -> tuple[UInt8
 
 
 def keeps_values(path: Path) -> bool:
-    """Whether the codec of a video gives back every value as it was saved, so that it can hold labels.
+    """Whether the codec of a video is lossless, so that the video can store labels.
 
     Args:
-        path: a video that opens.
+        path: a readable video.
     """
     with _video(path, frame_threads=False) as (_, stream):
         codec = stream.codec_context.codec
@@ -132,7 +151,7 @@ def keeps_values(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class _VideoClip:
-    """A video file as a clip."""
+    """A video file that was decoded once and can be read again."""
 
     path: Path
     num_frames: int
@@ -143,15 +162,14 @@ class _VideoClip:
     positions: tuple[int, ...] | None
     timing: Timing
     pixel_aspect: Fraction
+    source_color: str = ""
 
     def __iter__(self) -> Iterator[UInt8Array]:
         count = 0
-        # FFmpeg's frame threads are faster, but lose frames around damage: then they are left off, as in the count.
+        # FFmpeg's frame threads are faster but lose frames around damage, so a damaged video is read without them.
         with _video(self.path, frame_threads=self.sound) as (container, stream):
             for frame in _decode(container, stream, DecodeTally()):
-                # One thread: FFmpeg converts bands of a frame at once, and at odd widths one may spoil another's rim.
-                stored: UInt8Array = frame.to_ndarray(format="rgb24", threads=1).astype(np.uint8, copy=False)
-                rgb = _orientation(frame).apply(stored)
+                rgb = _orientation(frame).apply(to_rgb(frame))
                 if rgb.shape[:2] != (self.height, self.width):
                     raise InputError(
                         f"{self.path}: frame {count} has {rgb.shape[1]}x{rgb.shape[0]} pixels, the first "
@@ -168,16 +186,23 @@ class _VideoClip:
 def _open_video(path: Path, *, allow_truncated: bool) -> ClipReader:
     tally = DecodeTally()
     with _video(path, frame_threads=False) as (container, stream):
-        height, width, aspect = 0, 0, Fraction(1)
+        if len(films_of(container)) > 1:
+            logger.warning("%s: holds several videos; the one with index %d is read", path, stream.index)
+        height, width, aspect, color = 0, 0, Fraction(1), ""
         ticks: list[int | None] = []
         for frame in _decode(container, stream, tally):
             ticks.append(frame.pts)
             if not height:
+                color = source_color(frame)
                 orientation = _orientation(frame)
                 height, width = orientation.size(frame.height, frame.width)
                 aspect = stream.sample_aspect_ratio or Fraction(1)
                 aspect = 1 / aspect if orientation.swap_sides else aspect
         unit = stream.time_base
+        mended = joined_ticks(ticks)
+        if mended != ticks:
+            logger.warning("%s: joined from several pieces; their times are put one after the other", path)
+            ticks, tally.times = mended, [float(tick * unit) for tick in mended if tick is not None and unit]
         tally.indexed = "mp4" in container.format.name.split(",")
         rate = float(stream.average_rate or stream.guessed_rate or 0) or None
         tally.start = float((stream.start_time or 0) * (stream.time_base or 0))
@@ -188,8 +213,12 @@ def _open_video(path: Path, *, allow_truncated: bool) -> ClipReader:
     if not verdict.sound:
         found = f"truncated or damaged: {describe(tally, verdict)}, read by PyAV"
         if not allow_truncated:
-            raise InputError(f"{path}: {found}; give a whole file, or --allow-truncated to go on with what decodes")
-        logger.warning("%s: %s; going on with those", path, found)
+            raise InputError(
+                f"{path}: {found}; give an undamaged file, or --allow-truncated to use the frames that decode"
+            )
+        logger.warning("%s: %s; continuing with those", path, found)
+    if color:
+        logger.warning("%s: colors are converted from %s to BT.709, those of visible pixels too", path, color)
     fps = verdict.fps or PICTURES_FPS
     return _VideoClip(
         path,
@@ -201,11 +230,12 @@ def _open_video(path: Path, *, allow_truncated: bool) -> ClipReader:
         positions=verdict.positions,
         timing=_timing(ticks, unit, fps),
         pixel_aspect=aspect,
+        source_color=color,
     )
 
 
 def _timing(ticks: list[int | None], unit: Fraction | None, fps: float) -> Timing:
-    """Times of the frames as the file has them, or steady ones where it has none that make sense."""
+    """Frame times from the file, or a constant rate if a time is missing or the times do not increase."""
     known = [tick for tick in ticks if tick is not None]
     stored = Timing.stored(known, unit, fps) if unit and len(known) == len(ticks) else None
     return stored or Timing.steady(len(ticks), fps)
@@ -213,23 +243,38 @@ def _timing(ticks: list[int | None], unit: Fraction | None, fps: float) -> Timin
 
 @contextmanager
 def _video(path: Path, *, frame_threads: bool) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open the first video stream of a file; PyAV keeps FFmpeg's own messages off the terminal."""
-    try:
-        # "file:" keeps FFmpeg from taking a colon in the name for a protocol.
-        container = av.open(f"file:{path}", metadata_errors="ignore")
-    except (FFmpegError, OSError) as error:
-        raise InputError(f"{path}: {_why_unreadable(path)} (read by PyAV: {_text(error)})") from error
-    with container:
-        if not container.streams.video:
-            raise InputError(f"{path}: holds no video stream")
-        stream = container.streams.video[0]
+    """Open the film of a file; PyAV keeps FFmpeg's own messages off the terminal."""
+    with open_container(path) as container:
+        stream = film_of(container, path)
         stream.thread_type = "AUTO" if frame_threads else "SLICE"
         yield container, stream
 
 
+def film_of(container: InputContainer, path: Path) -> VideoStream:
+    """The video stream that is the film.
+
+    Covers and thumbnails are none: by their mark, or by a codec of still pictures beside one of films. Of several films
+    the default one comes first, then the one with the most pixels.
+
+    Raises:
+        InputError: if the file has no video stream, or covers alone.
+    """
+    streams = films_of(container)
+    if not streams:
+        raise InputError(f"{path}: holds {'covers alone' if container.streams.video else 'no video stream'}")
+    pixels = {stream.index: (stream.width or 0) * (stream.height or 0) for stream in streams}
+    return max(streams, key=lambda one: (bool(one.disposition & Disposition.default), pixels[one.index], -one.index))
+
+
+def films_of(container: InputContainer) -> list[VideoStream]:
+    """All video streams but covers and thumbnails."""
+    marked = [stream for stream in container.streams.video if not stream.disposition & _STILL]
+    return [stream for stream in marked if stream.codec_context.name not in _STILL_CODECS] or marked
+
+
 def _decode(container: InputContainer, stream: VideoStream, tally: DecodeTally) -> Iterator[VideoFrame]:
-    """Yield the frames that decode, past any damage, and count what happened."""
-    unit = float(stream.time_base or 0)  # seconds; frames that are flushed out at the end do not know it
+    """Yield every frame that decodes, skipping damage, and update the statistics."""
+    unit = float(stream.time_base or 0)  # seconds; frames that are flushed at the end have no time base
     for packet in _packets(container, stream, tally):
         if packet is not None and packet.pts is not None and unit:
             tally.stored.append(packet.pts * unit)
@@ -250,7 +295,7 @@ def _decode(container: InputContainer, stream: VideoStream, tally: DecodeTally) 
 def _packets(
     container: InputContainer, stream: VideoStream, tally: DecodeTally
 ) -> Iterator[Packet[VideoStream] | None]:
-    """Yield packets, then None, which makes the decoder hand out what it still holds."""
+    """Yield all packets, then None, which flushes the decoder."""
     try:
         for packet in container.demux(stream):
             if packet.size:
@@ -261,31 +306,15 @@ def _packets(
 
 
 def _duration(container: InputContainer, stream: VideoStream, *, first: float) -> float | None:
-    """Seconds from the first frame, shown at ``first``, to the end; None where the file does not say."""
+    """Seconds from the first frame, shown at ``first`` seconds, to the end of the video; None if unknown."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     tag = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))  # Matroska's way
     if tag:
         return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - max(first, 0.0)
-    if container.duration and len(container.streams) == 1:  # else sound may be what lasts so long
+    if container.duration and len(container.streams) == 1:  # with audio, the audio may be longer than the video
         return container.duration / av.time_base - max(first, 0.0)
     return None
-
-
-def _why_unreadable(path: Path) -> str:
-    """Tell the commonest damage, an MP4 that lost its index, from a file that never was a video."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(12)
-    except OSError as error:
-        return f"cannot be opened ({error.strerror})"
-    if head[4:8] == b"ftyp":
-        return "0 frames decode: an MP4 whose index (moov) is missing, so it was cut off"
-    return "not a video"
-
-
-def _text(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)
 
 
 def _orientation(frame: VideoFrame) -> Orientation:
@@ -295,12 +324,12 @@ def _orientation(frame: VideoFrame) -> Orientation:
 
 @dataclass(frozen=True)
 class Orientation:
-    """How a stored frame is meant to be seen; quarter turns and mirror images only.
+    """Display orientation of a video: a rotation by a multiple of 90 degrees, with or without a reflection.
 
     Attributes:
-        swap_sides: exchange rows and columns, before the rest.
-        flip_rows: turn upside down.
-        flip_columns: exchange left and right.
+        swap_sides: transpose rows and columns, before any flip.
+        flip_rows: flip vertically.
+        flip_columns: flip horizontally.
     """
 
     swap_sides: bool = False
@@ -312,7 +341,7 @@ class Orientation:
         """Read FFmpeg's display matrix ``[[a, b, u], [c, d, v], [x, y, w]]``: x' = a x + c y, y' = b x + d y.
 
         Args:
-            data: nine int32 in the machine's byte order; any other turn is taken to its nearest quarter.
+            data: nine int32 in native byte order; a rotation is rounded to the nearest multiple of 90 degrees.
         """
         (a, b), (c, d) = np.frombuffer(data, np.int32, count=9).reshape(3, 3)[:2, :2].astype(np.int64)
         if abs(b) > abs(a):
@@ -320,13 +349,13 @@ class Orientation:
         return cls(False, bool(d < 0), bool(a < 0))
 
     def apply(self, rgb: UInt8Array) -> UInt8Array:
-        """Turn a frame.
+        """Rotate and flip a frame for display.
 
         Args:
-            rgb: uint8 ``[H, W, 3]`` as stored.
+            rgb: stored frame, uint8 ``[H, W, 3]``.
 
         Returns:
-            uint8 ``[H, W, 3]`` as meant, or ``[W, H, 3]``.
+            displayed frame, uint8 ``[H, W, 3]``, or ``[W, H, 3]`` if the sides are swapped.
         """
         if self == Orientation():
             return rgb
@@ -334,10 +363,5 @@ class Orientation:
         return np.ascontiguousarray(turned[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1])
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width in pixels after :meth:`apply`.
-
-        Args:
-            height: pixels as stored.
-            width: pixels as stored.
-        """
+        """Height and width in pixels after :meth:`apply`, for a stored frame of ``height`` x ``width`` pixels."""
         return (width, height) if self.swap_sides else (height, width)

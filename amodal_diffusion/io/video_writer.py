@@ -1,4 +1,4 @@
-"""Videos out, frame by frame: H.264 in MP4, ProRes 4444 in MOV and VP9 in WebM, the last two with alpha."""
+"""Writer of videos: H.264 in MP4, and ProRes 4444 in MOV or VP9 in WebM with an alpha channel."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ Kind = Literal["mp4", "prores", "webm"]
 
 @dataclass(frozen=True)
 class _Recipe:
-    """How a kind of video is encoded.
+    """Encoder settings of a kind of video.
 
     Attributes:
-        container: FFmpeg's name.
-        encoders: by preference, each with its options.
-        pixels: FFmpeg's name of the pixel format.
+        container: FFmpeg name of the container format.
+        encoders: maps FFmpeg names of encoders, in order of preference, to their options.
+        pixels: FFmpeg name of the pixel format.
         alpha: frames are RGBA.
-        even: sides must be even.
-        sounds: what players of the container take as it is.
-        sound: encoder of any other sound.
+        even: height and width must be even.
+        sounds: audio codecs that are copied without re-encoding.
+        sound: encoder for any other audio codec.
     """
 
     container: str
@@ -53,7 +53,7 @@ _RECIPES: dict[Kind, _Recipe] = {
         container="mp4",
         # Builds of FFmpeg without GPL parts have no libx264.
         encoders={
-            # Its macroblock tree does not give the same bytes each time.
+            # The macroblock tree makes the output bytes vary between runs.
             "libx264": {"crf": "17", "preset": "veryfast", "mbtree": "0"},
             "libopenh264": {"b": "20M"},
             "mpeg4": {"b": "20M"},
@@ -75,7 +75,7 @@ _RECIPES: dict[Kind, _Recipe] = {
     ),
     "webm": _Recipe(
         container="webm",
-        # Hidden frames of one of the two streams, color and alpha, would have no partner in the other: no alt-ref.
+        # No alt-ref: a hidden frame in the color or alpha stream would have no counterpart in the other stream.
         encoders={"libvpx-vp9": {"crf": "12", "b": "0", "deadline": "good", "cpu-used": "4", "auto-alt-ref": "0"}},
         pixels="yuva420p",
         alpha=True,
@@ -88,13 +88,13 @@ _RECIPES: dict[Kind, _Recipe] = {
 
 @dataclass(frozen=True)
 class VideoLayout:
-    """What the frames of a video have in common.
+    """Frame size, frame times and pixel aspect ratio of a video.
 
     Attributes:
-        height: pixels.
-        width: pixels.
-        timing: when each frame is shown.
-        pixel_aspect: width over height of a pixel.
+        height: height of a frame in pixels.
+        width: width of a frame in pixels.
+        timing: presentation time of each frame.
+        pixel_aspect: pixel aspect ratio, width over height.
     """
 
     height: int
@@ -104,20 +104,16 @@ class VideoLayout:
 
     @classmethod
     def of(cls, clip: ClipReader) -> Self:
-        """As a clip has it.
-
-        Args:
-            clip: may be pictures.
-        """
+        """Layout of an existing clip."""
         return cls(clip.height, clip.width, clip.timing, clip.pixel_aspect)
 
 
 def missing_encoders(kind: Kind, *, sound: bool) -> list[str]:
-    """Encoders that this kind of video needs and the installed FFmpeg does not have.
+    """Names of the encoders that a kind of video needs and the installed FFmpeg lacks.
 
     Args:
-        kind: of video.
-        sound: sound is carried over.
+        kind: kind of video.
+        sound: whether audio is written too.
     """
     recipe = _RECIPES[kind]
     missing = [] if _encoder(recipe) else [next(iter(recipe.encoders))]
@@ -125,19 +121,21 @@ def missing_encoders(kind: Kind, *, sound: bool) -> list[str]:
 
 
 class VideoWriter:
-    """Write a video frame by frame, the same bytes each time.
+    """Write a video frame by frame; the output bytes are reproducible.
 
-    MP4 wants even sides: odd ones are padded by repeating the last row and column. ProRes and VP9 keep any size.
+    MP4 needs an even height and width: an odd one is padded by repeating the last row or column. ProRes and VP9 accept
+    any size.
     """
 
     def __init__(self, path: Path, kind: Kind, layout: VideoLayout, *, sound_of: Path | None = None) -> None:
         """Open the file.
 
         Args:
-            path: overwritten; its folder must exist.
-            kind: of video; ``"mp4"`` takes RGB, the others RGBA with straight or premultiplied alpha as it comes.
-            layout: of the frames to come.
-            sound_of: a video whose sound is carried over; None for none.
+            path: destination, overwritten; its folder must exist.
+            kind: ``"mp4"`` takes RGB frames. ``"prores"`` and ``"webm"`` take RGBA frames and store straight or
+                premultiplied alpha unchanged.
+            layout: size and times of the frames.
+            sound_of: a video whose audio track is copied; None for no audio.
 
         Raises:
             InputError: if FFmpeg lacks the encoder; see :func:`missing_encoders`.
@@ -180,7 +178,7 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Flush the encoders, unless an error is on its way, and close the file."""
+        """Flush the encoders, unless an error was raised, and close the file."""
         try:
             if kind is None:
                 self._container.mux(self._stream.encode(None))
@@ -197,10 +195,10 @@ class VideoWriter:
         """Append a frame.
 
         Args:
-            pixels: uint8 ``[H, W, 3]``, or ``[H, W, 4]`` for a kind with alpha, at the size given at first.
+            pixels: uint8 ``[H, W, 3]``, or ``[H, W, 4]`` for a kind with alpha, of the layout's size.
 
         Raises:
-            InputError: if it has another shape, or there are more frames than times.
+            InputError: if the frame has another shape, or the layout has no time for it.
         """
         height, width = self._layout.height, self._layout.width
         channels, form = (4, "rgba") if self._recipe.alpha else (3, "rgb24")
@@ -210,7 +208,7 @@ class VideoWriter:
             raise InputError(f"frame: expected {self._written} frames, got more")
         if self._recipe.even:
             pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        # One thread: FFmpeg converts bands of a frame at the same time, and at odd widths one spoils another's rim.
+        # One thread: FFmpeg's parallel conversion corrupts the borders between bands at odd widths.
         frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=form).reformat(
             format=self._recipe.pixels, dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, threads=1
         )
@@ -226,7 +224,7 @@ def _encoder(recipe: _Recipe) -> str | None:
 
 
 def _name_aspect(path: Path, layout: VideoLayout) -> None:
-    """Write the shape of pixels into a WebM, whose writer does not take it from PyAV; its packets stay as they are."""
+    """Remux a WebM file to store its pixel aspect ratio, which PyAV's muxer does not write."""
     shape = layout.pixel_aspect * Fraction(layout.width, layout.height)
     with TemporaryDirectory() as folder:
         square = Path(shutil.move(path, folder))
@@ -234,5 +232,5 @@ def _name_aspect(path: Path, layout: VideoLayout) -> None:
             command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", f"file:{square}", "-map", "0"]
             command += ["-c", "copy", "-aspect", f"{shape.numerator}:{shape.denominator}", "-fflags", "+bitexact"]
             subprocess.run([*command, f"file:{path}"], check=True, capture_output=True)
-        except (RuntimeError, subprocess.CalledProcessError):  # no FFmpeg for this system: better square than none
+        except (RuntimeError, subprocess.CalledProcessError):  # no FFmpeg here: keep the video with square pixels
             shutil.copyfile(square, path)

@@ -14,6 +14,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from safetensors import SafetensorError
 from transformers import CLIPVisionModelWithProjection
 
+from amodal_diffusion.io.atomic import DIGESTS, find_damage
 from amodal_diffusion.models.checkpoint import (
     FEW_STEPS,
     SETTINGS_FILE,
@@ -175,6 +176,7 @@ def load_stage(name: str | Path, *, stage: Stage, dtype: torch.dtype = torch.flo
     folder = stage_folder(model, stage)
     if folder is None:
         raise InputError(f"{model}: holds no {stage} stage; found {_content(model)}")
+    _check_digests(folder)
     return StageComponents(
         unet=load_amodal_unet(part_folder(folder, "unet"), dtype=dtype),
         vae=load_vae(part_folder(folder, "vae"), dtype=dtype),
@@ -182,6 +184,24 @@ def load_stage(name: str | Path, *, stage: Stage, dtype: torch.dtype = torch.flo
         scheduler=load_scheduler(part_folder(folder, "scheduler")),
         settings=stage_settings(folder, stage),
     )
+
+
+def _check_digests(folder: Path) -> None:
+    """Compare the networks of a stage with the digests that were written with them, if they were.
+
+    ``checkpoint.json`` is not compared: its settings are there to be edited.
+
+    Raises:
+        InputError: if a file is missing or is not what was written.
+    """
+    used = [part_folder(folder, name) for name in PARTS]
+    for root in (folder, folder.parent) if folder.name in STAGES else (folder,):
+        below = [path.relative_to(root).as_posix() for path in used if path.is_relative_to(root)]
+        damage = find_damage(root, below=below)
+        if damage is not None:
+            raise InputError(
+                f"{root}: {damage}; restore the file, or delete {root / DIGESTS} if it was changed on purpose"
+            )
 
 
 def stage_settings(folder: Path, stage: Stage) -> CheckpointSettings:

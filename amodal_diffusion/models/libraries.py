@@ -1,4 +1,4 @@
-"""Keep what the libraries say of themselves off the terminal, where it would bury what a command says."""
+"""Suppression of log messages and progress bars of third-party libraries."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import os
 
 
 def quieten_libraries(*, quiet: bool) -> None:
-    """Leave only errors of diffusers, transformers and the hub; their bars over loaded weights go.
+    """Show only errors of diffusers, transformers and huggingface_hub, without progress bars for loading weights.
 
-    Call it before anything imports them: some warn while they are imported. A user's own ``..._VERBOSITY`` stands.
+    Call this before the libraries are imported, because some warn on import. A ``..._VERBOSITY`` variable that the user
+    has set takes precedence.
 
     Args:
-        quiet: downloads go without a bar too.
+        quiet: hide the progress bars of downloads too.
     """
     for library in ("DIFFUSERS", "TRANSFORMERS", "HF_HUB"):
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
@@ -21,9 +22,9 @@ def quieten_libraries(*, quiet: bool) -> None:
     from huggingface_hub.utils.tqdm import enable_progress_bars
 
     for library, logging in (("DIFFUSERS", diffusers_logging), ("TRANSFORMERS", transformers_logging)):
-        if os.environ[f"{library}_VERBOSITY"] == "error":  # said again where it had been imported before
+        if os.environ[f"{library}_VERBOSITY"] == "error":  # needed if the library was imported before
             logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()  # the hub's too
+    transformers_logging.disable_progress_bar()  # also disables those of huggingface_hub
     if not quiet:
         enable_progress_bars()

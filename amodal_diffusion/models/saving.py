@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderTiny
 from torch import nn
 
-from amodal_diffusion.io.atomic import replacing_folder
+from amodal_diffusion.io.atomic import replacing_folder, write_digests
 from amodal_diffusion.models.checkpoint import write_settings
 from amodal_diffusion.models.hub import StageComponents, load_stage
 from amodal_diffusion.models.weights import read_json
@@ -20,7 +20,7 @@ from amodal_diffusion.types import InputError, Stage
 
 
 def save_stage(components: StageComponents, folder: Path) -> None:
-    """Write one stage in this package's layout.
+    """Write one stage in this package's layout, with the digests of its files.
 
     Args:
         components: what to write.
@@ -37,6 +37,7 @@ def save_stage(components: StageComponents, folder: Path) -> None:
     save_network(components.image_encoder, folder / "image_encoder")
     components.scheduler.save_pretrained(folder / "scheduler")
     write_settings(components.settings, folder)
+    write_digests(folder)
 
 
 def save_network(network: Any, folder: Path) -> None:  # noqa: ANN401 - of diffusers or transformers
@@ -90,6 +91,7 @@ def save_model(
             elif not _equal(network, getattr(first, part)):
                 save_network(network, target / part)
         write_settings(components.settings, target)
+    write_digests(folder)
 
 
 def _equal(one: nn.Module, other: nn.Module) -> bool:

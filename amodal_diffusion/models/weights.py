@@ -203,11 +203,11 @@ def _told(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return sorted((name, value) for name, value in values.items() if name not in _ASIDE and not name.startswith("_"))
 
 
-def find_device(name: str) -> torch.device:
+def find_device(name: str | torch.device) -> torch.device:
     """Find a device that works here.
 
     Args:
-        name: torch's name, or ``"auto"`` for cuda if there is one, else mps, else cpu.
+        name: torch's device or its name, or ``"auto"`` for cuda if there is one, else mps, else cpu.
 
     Raises:
         InputError: if it cannot be used.

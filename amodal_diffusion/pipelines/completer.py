@@ -36,7 +36,19 @@ from amodal_diffusion.pipelines.occlusion_intervals import (
     intervals_of_masks,
 )
 from amodal_diffusion.pipelines.preprocessing import FrameInput, clip_frames
-from amodal_diffusion.types import STAGES, AmodalResult, BoolArray, FloatArray, InputError, Stage, UInt8Array, VideoClip
+from amodal_diffusion.types import (
+    STAGES,
+    AmodalResult,
+    ArrayInput,
+    BoolArray,
+    FloatArray,
+    InputError,
+    Stage,
+    UInt8Array,
+    VideoClip,
+    as_depth,
+    as_masks,
+)
 
 T = TypeVar("T")
 
@@ -133,8 +145,8 @@ class AmodalCompleter:
         *,
         content_model: str | Path | None = None,
         stages: Sequence[Stage] = STAGES,
-        device: str = "auto",
-        dtype: str = "auto",
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
         attention: Attention = "sdpa",
     ) -> Self:
         """Load a model.
@@ -144,8 +156,8 @@ class AmodalCompleter:
                 with the wanted one; ``"diffusion-vas"`` is both released checkpoints.
             content_model: where stage 2 is, if not in ``model``.
             stages: which to load.
-            device: ``"auto"`` is cuda if there is one, else mps, else cpu.
-            dtype: ``"float32"``, ``"float16"``, ``"bfloat16"``; ``"auto"`` is float16 on cuda, else float32.
+            device: torch's or its name; ``"auto"`` is cuda if there is one, else mps, else cpu.
+            dtype: torch's or its name, float32, float16 or bfloat16; ``"auto"`` is float16 on cuda, else float32.
             attention: see :func:`~amodal_diffusion.models.unet.use_attention`.
 
         Raises:
@@ -196,8 +208,8 @@ class AmodalCompleter:
         clip: VideoClip,
         config: CompletionConfig | None = None,
         *,
-        depth: FloatArray | None = None,
-        amodal_mask: BoolArray | None = None,
+        depth: ArrayInput | None = None,
+        amodal_mask: ArrayInput | None = None,
         seed: int = 0,
     ) -> AmodalResult:
         """Complete one object of a clip.
@@ -205,8 +217,9 @@ class AmodalCompleter:
         Args:
             clip: frames and modal masks.
             config: from :meth:`config`; the checkpoint's default when None.
-            depth: float ``[F, H, W]``, any scale, nearer is larger; None for none.
-            amodal_mask: bool ``[F, H, W]``, to skip stage 1.
+            depth: float ``[F, H, W]``, any scale, nearer is larger; None for none. Arrays, tensors and lists, like the
+                following.
+            amodal_mask: bool ``[F, H, W]``, to skip stage 1; converted as the modal mask of a clip is.
             seed: the same seed gives the same result.
 
         Returns:
@@ -216,6 +229,8 @@ class AmodalCompleter:
             InputError: if shapes do not match, or amodal masks are missing where stage 1 is not loaded.
         """
         config = config or self.config()
+        depth = None if depth is None else as_depth(depth, "depth")
+        amodal_mask = None if amodal_mask is None else as_masks(amodal_mask, "amodal_mask")
         frames = list(clip_frames(clip, depth, amodal_mask))
         intervals = None
         if config.skip_unoccluded and amodal_mask is not None:
@@ -510,10 +525,11 @@ def _concatenate(parts: list[UInt8Array | None]) -> UInt8Array | None:
     return np.concatenate(present) if present else None
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype:
+def _dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
     known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-    if name not in known:
+    found = known.get(str(name).removeprefix("torch."))
+    if found is None:
         raise InputError(f"dtype: expected auto, {', '.join(known)}, got {name}")
-    return known[name]
+    return found

@@ -1,1 +1,1 @@
-"""Training both stages: tasks, loss, loop, checkpoints, validation, export."""
+"""Training of both stages: data, loss, training loop, checkpoints, validation and export."""

@@ -1,7 +1,8 @@
-"""Which clip is taken when, and the randomness of each: both follow from the seed and a running count of clips.
+"""Order and randomness of the training clips, as pure functions of the seed and a running count of clips.
 
-The count of clips taken since the start of the run is the only state. Resuming is therefore exact and reads
-nothing again, and one process with a batch of two trains on the same clips and noise as two with a batch of one.
+The number of clips taken since the start of the run is the only state. Resumption is therefore exact and reads no clip
+twice. One process with a batch size of two trains on the same clips and noise as two processes with a batch size of
+one.
 """
 
 from __future__ import annotations
@@ -17,50 +18,50 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from amodal_diffusion.training.distributed import ignore_termination
 from amodal_diffusion.types import InputError
 
-# What a random stream is for; streams of different purposes never share numbers.
+# Purpose of a random stream; streams of different purposes have different seeds.
 Purpose = Literal["order", "training", "precompute", "global", "augmentation"]
 _PURPOSES: tuple[Purpose, ...] = ("order", "training", "precompute", "global", "augmentation")
 
 
 def stream_seed(purpose: Purpose, *numbers: int) -> int:
-    """A seed that depends on nothing but the arguments, and differs wherever one of them does.
+    """Random seed that is determined by the arguments alone.
 
     Args:
-        purpose: what the random numbers are for.
-        numbers: such as the run's seed and a clip's count, at least 0 each.
+        purpose: purpose of the random numbers.
+        numbers: integers of at least 0, such as the run's seed and a clip's count.
     """
     entropy = np.random.SeedSequence((_PURPOSES.index(purpose), *numbers))
     return int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def seeded_generator(purpose: Purpose, seed: int, count: int, *, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator that depends on nothing but its arguments.
+    """Random generator that is determined by the arguments alone.
 
     Args:
-        purpose: what the random numbers are for.
-        seed: the training seed.
-        count: of the clip or epoch.
-        device: of the numbers.
+        purpose: purpose of the random numbers.
+        seed: seed of the training run.
+        count: count of the clip or epoch.
+        device: device of the generator.
     """
     return torch.Generator(device=device).manual_seed(stream_seed(purpose, seed, count))
 
 
 class ClipOrder:
-    """A new random order of all clips each epoch.
+    """Random permutation of all clips, a new one for each epoch.
 
     Attributes:
         length: number of clips.
-        seed: of the orders.
+        seed: random seed of the permutations.
     """
 
     def __init__(self, length: int, seed: int) -> None:
-        """Start with the first epoch."""
+        """Set the number of clips and the seed."""
         self.length = length
         self.seed = seed
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
 
     def clip_at(self, count: int) -> int:
-        """Index of the clip that is taken after ``count`` others."""
+        """Index of the clip with running count ``count``."""
         epoch, place = divmod(count, self.length)
         if epoch != self._epoch:
             self._epoch = epoch
@@ -69,13 +70,13 @@ class ClipOrder:
 
 
 class BatchCounts(Sampler[list[int]]):
-    """The counts of the clips of each batch of one process, batch after batch, without end.
+    """Endless sampler of the running counts of the clips in each batch of one process.
 
     Args:
-        first: clips that all processes together have taken before.
-        batch_size: clips of a batch.
-        process: number of this process, from 0.
-        processes: number of processes; they take turns by whole batches.
+        first: number of clips that all processes together have already taken.
+        batch_size: number of clips per batch.
+        process: index of this process, from 0.
+        processes: number of processes; batches are assigned to them in turn.
     """
 
     def __init__(self, first: int, *, batch_size: int, process: int, processes: int) -> None:
@@ -85,7 +86,7 @@ class BatchCounts(Sampler[list[int]]):
         self.processes = processes
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Count up."""
+        """Yield the counts of the clips of each batch."""
         start = self.first + self.process * self.batch_size
         while True:
             yield list(range(start, start + self.batch_size))
@@ -95,12 +96,12 @@ class BatchCounts(Sampler[list[int]]):
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-# So many damaged clips in a row are no odd file any more: a folder is missing, or a disk is.
+# This many unreadable clips in a row mean a missing folder or disk rather than single damaged files.
 _TRIES = 16
 
 
 class Clips(Protocol[T_co]):
-    """A dataset that knows the names of its clips without reading them."""
+    """A dataset that can name its clips without reading them."""
 
     def __len__(self) -> int:
         """Number of clips."""
@@ -111,16 +112,16 @@ class Clips(Protocol[T_co]):
         ...
 
     def name(self, index: int) -> str:
-        """What a message calls the clip, so that a user finds it."""
+        """Name of a clip, for messages, by which a user can find it."""
         ...
 
 
 @runtime_checkable
 class RandomClips(Protocol[T_co]):
-    """A dataset whose clips have a part that is drawn anew each time."""
+    """A dataset with random augmentation."""
 
     def draw(self, index: int, *, generator: torch.Generator) -> T_co:
-        """Read one clip; all that is random in it comes from the generator."""
+        """Read one clip; the generator determines its augmentation."""
         ...
 
 
@@ -129,8 +130,8 @@ class BadClip:
     """A clip that could not be read.
 
     Attributes:
-        name: as the dataset calls it.
-        reason: one line.
+        name: name of the clip in its dataset.
+        reason: error message, on one line.
     """
 
     name: str
@@ -139,13 +140,13 @@ class BadClip:
 
 @dataclass(frozen=True)
 class Counted(Generic[T]):
-    """Clips with their counts, from which their randomness follows.
+    """A batch of clips with their running counts, which seed their randomness.
 
     Attributes:
         counts: running count of each clip.
-        names: of each clip.
-        clips: what was loaded, clip by clip.
-        bad: clips that could not be read; the next readable one of the dataset took the place of each.
+        names: name of each clip.
+        clips: the loaded clips.
+        bad: clips that could not be read; each was replaced by the next readable clip of the dataset.
     """
 
     counts: list[int]
@@ -155,16 +156,16 @@ class Counted(Generic[T]):
 
 
 def endless_batches(dataset: Clips[T], order: ClipOrder, counts: BatchCounts, *, workers: int) -> Generator[Counted[T]]:
-    """Batches of clips in order, without end.
+    """Yield batches of clips in training order, without end.
 
     Args:
-        dataset: of clips.
-        order: which clip belongs to a count.
-        counts: of each batch.
-        workers: processes that load ahead.
+        dataset: the clips.
+        order: maps a running count to a clip.
+        counts: running counts of each batch.
+        workers: number of processes that prefetch clips.
 
     Raises:
-        InputError: if no clip can be read for a place in a batch, however many are tried.
+        InputError: if too many consecutive clips cannot be read.
     """
     loader = DataLoader(
         _InOrder(dataset, order),
@@ -173,7 +174,7 @@ def endless_batches(dataset: Clips[T], order: ClipOrder, counts: BatchCounts, *,
         collate_fn=_collect,
         persistent_workers=workers > 0,
         worker_init_fn=ignore_termination,
-        generator=torch.Generator(),  # else it draws from the global one as it starts, so once more after a resume
+        generator=torch.Generator(),  # the default draws from the global generator at each start, also on resumption
     )
     for batch in loader:
         if len(batch.clips) < len(batch.counts):
@@ -185,7 +186,7 @@ def endless_batches(dataset: Clips[T], order: ClipOrder, counts: BatchCounts, *,
 
 
 def reason_of(error: Exception, name: str) -> str:
-    """Why a clip could not be read, in one line that does not begin with the clip's name."""
+    """Reason that a clip could not be read, on one line, without the clip's name at the beginning."""
     text = " ".join(str(error).split()).removeprefix(f"{name}: ")
     return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
@@ -199,7 +200,7 @@ class _Read(Generic[T]):
 
 
 class _InOrder(Dataset[_Read[T]]):
-    """A dataset that is asked by count instead of index."""
+    """A dataset that is indexed by running count."""
 
     def __init__(self, dataset: Clips[T], order: ClipOrder) -> None:
         self.dataset = dataset

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: what they hold, which one a run resumes from, and the model that a run exports."""
+"""Checkpoints of a training run: saving, rotation, resumption, and export of the model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DAMAGED = ".damaged"
 
 @contextmanager
 def averaged_weights(unet: nn.Module, ema: EMAModel | None) -> Iterator[None]:
-    """Within this context the UNet has the moving average of its weights, if there is one."""
+    """Context in which the UNet has the EMA of its weights, if there is one."""
     reshard(unet)
     parameters = list(trained_parameters(unet).values())
     if ema is not None:
@@ -49,30 +49,30 @@ def averaged_weights(unet: nn.Module, ema: EMAModel | None) -> Iterator[None]:
 
 
 def export(components: StageComponents, folder: Path) -> None:
-    """Write the model in the package's layout, in place of an earlier export; one process calls this.
+    """Write the model in the package's layout, atomically replacing an earlier export; only one process calls this.
 
     Args:
         components: networks and settings.
-        folder: of the export; it is whole at any moment but that of two renames.
+        folder: destination, see :func:`~amodal_diffusion.io.atomic.replacing_folder`.
     """
     with replacing_folder(folder) as fresh:
         save_stage(components, fresh)
 
 
-# What Accelerate writes for a network in shares; it reads these back under the same kind of launch alone.
+# Files that Accelerate writes for a sharded network, and can read only under the same kind of launch.
 _SHARES = {DistributedType.FSDP: "pytorch_model_fsdp*", DistributedType.DEEPSPEED: "pytorch_model"}
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """Progress of a run, over all processes.
 
     Attributes:
-        step: optimizer steps done.
-        clips: clips that all processes together have taken.
-        skipped_steps: steps that changed nothing, as their loss or gradient was not finite.
-        skipped_in_a_row: how many of these came last.
-        skipped_clips: clips that could not be read, others taken in their place.
+        step: number of optimizer steps done.
+        clips: number of clips taken.
+        skipped_steps: number of steps skipped because the loss or gradient was not finite.
+        skipped_in_a_row: number of consecutive steps skipped up to now.
+        skipped_clips: number of clips that could not be read and were replaced by others.
     """
 
     step: int = 0
@@ -86,10 +86,10 @@ class Checkpoints:
     """Writes, rotates and loads the checkpoints of a training run.
 
     Args:
-        folder: output folder of the training.
-        accelerator: has prepared the UNet and the optimizer.
+        folder: output folder of the run.
+        accelerator: accelerator that has prepared the UNet and the optimizer.
         unet: the network without wrappers; its parameters that require gradients are saved.
-        ema: moving average of those parameters, if there is one.
+        ema: EMA of those parameters, if any.
         keep: number of checkpoints to keep.
     """
 
@@ -109,16 +109,16 @@ class Checkpoints:
         return complete_checkpoints(self.folder)
 
     def save(self, progress: Progress) -> Path:
-        """Write a checkpoint; all processes call this together.
+        """Write a checkpoint; all processes must call this together.
 
         Args:
-            progress: how far the run is.
+            progress: progress of the run.
 
         Returns:
-            its folder.
+            folder of the checkpoint.
 
         Raises:
-            InputError: in every process, if one cannot write; checkpoints that were there are kept.
+            InputError: in every process, if one cannot write; earlier checkpoints are kept.
         """
         final = self.folder / f"{progress.step:08d}"
         partial = final.with_name(final.name + PARTIAL)
@@ -130,14 +130,14 @@ class Checkpoints:
             ):
                 together(bound(self._attempt, part, partial))
         except InputError:
-            if self.accelerator.is_main_process:  # what is half written would only fill the disk
+            if self.accelerator.is_main_process:  # an incomplete checkpoint would only fill the disk
                 shutil.rmtree(partial, ignore_errors=True)
             raise
         return final
 
     def _begin(self, partial: Path) -> None:
         if self.accelerator.is_main_process:
-            for leftover in self.folder.glob(f"*{PARTIAL}"):  # of saves that were interrupted
+            for leftover in self.folder.glob(f"*{PARTIAL}"):  # of interrupted saves
                 shutil.rmtree(leftover)
             partial.mkdir(parents=True)
 
@@ -148,14 +148,14 @@ class Checkpoints:
         write_digests(partial)
         partial.rename(final)
         for old in [folder for folder in self.complete()[: -self.keep] if folder != final]:
-            leaving = old.with_name(old.name + PARTIAL)  # a folder that is removed in part must not pass for complete
+            leaving = old.with_name(old.name + PARTIAL)  # a partly removed folder must not count as complete
             old.rename(leaving)
             shutil.rmtree(leaving, ignore_errors=True)
 
     def _attempt(self, part: Callable[[], None], partial: Path) -> None:
-        """Do a part of a save; what goes wrong with the disk is one line.
+        """Run a part of a save, and convert disk errors to a one-line InputError.
 
-        torch says RuntimeError of a full disk, and CheckpointException in all processes under FSDP.
+        On a full disk, torch raises RuntimeError, or CheckpointException in all processes under FSDP.
         """
         try:
             part()
@@ -169,19 +169,23 @@ class Checkpoints:
             ) from error
 
     def load(self, folder: Path) -> Progress:
-        """Load a checkpoint; all processes call this together.
+        """Load a checkpoint; all processes must call this together.
 
         Args:
-            folder: a complete checkpoint.
+            folder: folder of a complete checkpoint.
+
+        Returns:
+            progress of the run at the checkpoint.
 
         Raises:
-            InputError: if it is none, or of another network or kind of launch.
+            InputError: if the checkpoint is incomplete or not the newest in its folder, or was saved with another
+                network or kind of launch.
         """
         path = folder / PROGRESS
         if not path.is_file():
             raise InputError(f"resume: {folder} is not a complete checkpoint, it has no {path.name}")
         newer = [other.name for other in self.complete() if folder.parent == self.folder and other.name > folder.name]
-        if newer:  # rotation and `auto` go by the number of steps: two branches in one folder would lose one
+        if newer:  # rotation and `auto` order checkpoints by step, so of two branches in a folder one would be lost
             raise InputError(
                 f"resume: {self.folder} also holds {', '.join(newer)}, which come after {folder.name}; move them away, "
                 "or go on in another output folder"
@@ -199,18 +203,18 @@ class Checkpoints:
         return progress
 
     def _save_weights(self, _: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
-        """Write the trained weights under their own names, in place of Accelerate's copy of the whole network."""
+        """Write only the trained weights, in place of Accelerate's copy of the complete network."""
         weights.clear()
         trained = trained_parameters(self.unet)
         files = {"unet.safetensors": self._whole(trained)}
         if self.ema is not None:
             files["ema.safetensors"] = self._whole(dict(zip(trained, self.ema.shadow_params, strict=True)))
-        if self.accelerator.is_main_process:  # only now: if it fails, no other process waits for its share
+        if self.accelerator.is_main_process:  # after all gathers: a failed write then leaves no process waiting
             for name, tensors in files.items():
                 save_file(tensors, Path(folder) / name)
 
     def _whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Whole tensors in the main process, none in the others; all processes gather sharded tensors together."""
+        """Full tensors on the CPU in the main process, nothing in the others; all processes must call this together."""
         kept = {}
         for name, value in tensors.items():
             tensor = whole(value.detach())
@@ -219,7 +223,7 @@ class Checkpoints:
         return kept
 
     def _load_weights(self, models: list[nn.Module], folder: str) -> None:
-        """Read what :meth:`_save_weights` has written."""
+        """Load the weights that :meth:`_save_weights` wrote."""
         models.clear()
         trained = trained_parameters(self.unet)
         _copy(load_file(Path(folder) / "unet.safetensors"), trained, Path(folder))
@@ -231,7 +235,7 @@ class Checkpoints:
 
 
 def _reason(error: BaseException) -> str:
-    """One line; of an error of several processes that of the first."""
+    """Error message on one line; for an error of several processes, that of the first."""
     if isinstance(error, CheckpointException):
         error = next(iter(error.failures.values()))[0]
     return " ".join(str(error).split())
@@ -251,18 +255,19 @@ def complete_checkpoints(folder: Path) -> list[Path]:
 
 
 def find_checkpoint(run: Path, resume: str) -> Path | None:
-    """Which checkpoint a run goes on from; one process calls this.
+    """Find the checkpoint to resume from; only one process calls this.
 
     Args:
-        run: its folder.
-        resume: ``auto``, ``none``, or a checkpoint's folder.
+        run: output folder of the run.
+        resume: ``auto``, ``none``, or the folder of a checkpoint.
 
     Returns:
-        None for a fresh start. With ``auto`` the newest that is as it was written; damaged ones on the way are warned
-        of and renamed.
+        the checkpoint, or None for a new run. ``auto`` selects the newest undamaged checkpoint, and renames newer
+        damaged ones with a warning.
 
     Raises:
-        InputError: if there is no such checkpoint, all are damaged, or a start would mix with an earlier run.
+        InputError: if the checkpoint does not exist or is damaged, all checkpoints are damaged, or the folder has
+            checkpoints of another run.
     """
     folder = run / "checkpoints"
     if resume == "auto":

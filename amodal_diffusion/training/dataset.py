@@ -1,4 +1,4 @@
-"""The clips that a run trains on, preprocessed as in inference; the only difference between the stages is here."""
+"""Training and validation clips, preprocessed as in inference; only this module treats the two stages differently."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from amodal_diffusion.types import FloatArray, InputError, Stage, UInt8Array
 
 @dataclass(frozen=True)
 class TaskBatch:
-    """Clips as the networks take them: modal + guide -> amodal (docs/method.md, section 1).
+    """Input and target videos of the networks: modal + guide -> amodal (docs/method.md, section 1).
 
     Attributes:
-        modal: what is visible, float32 ``[B, F, 1 or 3, H, W]`` in [-1, 1].
-        guide: the second condition, as ``modal``; zero for clips without one.
-        amodal: the target, as ``modal``.
-        guide_present: bool ``[B]``, which clips have a guide.
-        occlusions: how each clip was hidden, where occluders were put before its object; else empty.
+        modal: modal video, float32 ``[B, F, 1 or 3, H, W]`` in [-1, 1].
+        guide: the second condition, shape and range as ``modal``; zero for clips without one.
+        amodal: the target, shape and range as ``modal``.
+        guide_present: whether each clip has a guide, bool ``[B]``.
+        occlusions: the occlusion of each clip, if occluders were pasted over its object; else empty.
     """
 
     modal: Tensor
@@ -64,12 +64,12 @@ class TaskBatch:
 
 
 @dataclass(frozen=True)
-class Look:
-    """How the network sees one frame of a file.
+class FrameView:
+    """One frame on disk, and the part of it that the network sees.
 
     Attributes:
-        file: of the frame.
-        geometry: from the frame to the network's size.
+        file: the picture.
+        geometry: maps the frame to the network's size.
         read: reads the frame, uint8 ``[H, W, 3]``.
     """
 
@@ -79,19 +79,19 @@ class Look:
 
 
 class ClipDepth(Protocol):
-    """Estimates the depth of a clip's frames at the network's size."""
+    """Estimates the depth of a clip's frames at the size of the network's input."""
 
-    def __call__(self, looks: Sequence[Look]) -> FloatArray:
+    def __call__(self, views: Sequence[FrameView]) -> FloatArray:
         """Depth of any scale, nearer is larger, float32 ``[F, h, w]``."""
         ...
 
 
 @dataclass(frozen=True)
 class ClipPreprocessing:
-    """What a stage makes of a clip.
+    """Turns a clip into the inputs and the target of one stage.
 
     Attributes:
-        stage: which stage.
+        stage: the stage that is trained.
         config: geometry and temporal mask prior; its height, width and window are those of training.
         depth: estimates the depth of clips that come without, in stage 1; None leaves them without.
     """
@@ -102,9 +102,9 @@ class ClipPreprocessing:
 
     @classmethod
     def of(cls, settings: TrainingSettings, depth: ClipDepth | None = None) -> ClipPreprocessing:
-        """The preprocessing of a run: that of its sampling settings, at the size that it trains at.
+        """Preprocessing of the sampling settings, at the training size.
 
-        Stretched tracks are scaled without antialiasing, as by the loaders of the reference.
+        Stretched frames of an annotation file are resized without antialiasing, as in the reference implementation.
         """
         data = settings.data
         config = replace(settings.sampling, height=data.height, width=data.width, num_frames=data.frames)
@@ -118,7 +118,7 @@ class ClipPreprocessing:
         return self.stage == "content_completion" or self.config.beyond.temporal_prior
 
     def frames(self, sample: AmodalSample) -> list[FrameInput]:
-        """A clip as the pipelines take it; frames that are not read are black.
+        """Frames of a clip as input to the pipelines; a clip without RGB gets black frames.
 
         Raises:
             InputError: if the clip lacks RGB that the stage needs, or an object to crop around.
@@ -139,7 +139,7 @@ class ClipPreprocessing:
         ]
 
     def __call__(self, sample: AmodalSample) -> TaskBatch:
-        """Turn one clip into a batch of one.
+        """Preprocess one clip to a batch of size one.
 
         Raises:
             InputError: if the clip lacks a part that the stage needs.
@@ -149,7 +149,7 @@ class ClipPreprocessing:
         if self.stage == "amodal_segmentation":
             modal, guide = preprocess_segmentation(frames, self.config)
             if guide is None and self.depth is not None and sample.files:
-                guide = depth_to_unit(self.depth(self.looks(sample)))
+                guide = depth_to_unit(self.depth(self.frame_views(sample)))
             target = [preprocess_mask(mask, part) for mask, part in zip(sample.amodal, geometries, strict=True)]
         else:
             if sample.whole_rgb is None:
@@ -164,27 +164,27 @@ class ClipPreprocessing:
             guide_present=torch.tensor([guide is not None]),
         )
 
-    def looks(self, sample: AmodalSample) -> list[Look]:
-        """How the network sees the frames of a clip of files, without reading them."""
+    def frame_views(self, sample: AmodalSample) -> list[FrameView]:
+        """The frames of a clip on disk, framed as the network sees them; nothing is read yet."""
         size = (sample.modal.shape[1], sample.modal.shape[2])
         centers = crop_centers(sample.modal) if self.config.fit == "crop" else [None] * len(sample.modal)
         return [
-            Look(file, frame_geometry(self.config, size, center), partial(read_frame, file, size))
+            FrameView(file, frame_geometry(self.config, size, center), partial(read_frame, file, size))
             for file, center in zip(_present(sample), centers, strict=True)
         ]
 
-    def whole_looks(self, sample: AmodalSample) -> list[Look]:
-        """The whole frames of a clip of files at the network's size, for the depth of clips that are completed."""
+    def whole_frame_views(self, sample: AmodalSample) -> list[FrameView]:
+        """The whole frames of a clip on disk, stretched to the network's size: stage 2 estimates depth on them."""
         size = (sample.modal.shape[1], sample.modal.shape[2])
         whole = Stretch(size, (self.config.height, self.config.width))
-        return [Look(file, whole, partial(read_frame, file, size)) for file in _present(sample)]
+        return [FrameView(file, whole, partial(read_frame, file, size)) for file in _present(sample)]
 
 
 def _present(sample: AmodalSample) -> tuple[Path, ...]:
-    """The files of a clip's frames.
+    """Image files of a clip's frames.
 
     Raises:
-        InputError: if one is missing.
+        InputError: if a file is missing.
     """
     for file in sample.files:
         if not file.is_file():
@@ -193,7 +193,7 @@ def _present(sample: AmodalSample) -> tuple[Path, ...]:
 
 
 def join(batches: Sequence[TaskBatch]) -> TaskBatch:
-    """Join batches of clips of one size."""
+    """Concatenate batches of clips of the same size."""
     return TaskBatch(
         modal=torch.cat([batch.modal for batch in batches]),
         guide=torch.cat([batch.guide for batch in batches]),
@@ -204,11 +204,11 @@ def join(batches: Sequence[TaskBatch]) -> TaskBatch:
 
 
 class TaskClips(Dataset[TaskBatch]):
-    """Clips as batches of one, preprocessed for a stage.
+    """Clips preprocessed for a stage, each as a batch of size one.
 
     Args:
         samples: the clips.
-        preprocess: the stage.
+        preprocess: preprocessing of the stage.
     """
 
     def __init__(self, samples: Clips[AmodalSample], preprocess: ClipPreprocessing) -> None:
@@ -220,37 +220,37 @@ class TaskClips(Dataset[TaskBatch]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> TaskBatch:
-        """One clip."""
+        """Read and preprocess one clip."""
         return self.preprocess(self.samples[index])
 
     def read(self, index: int) -> AmodalSample:
-        """One clip at the size of its frames; estimated depth is that of the network's size, scaled up again."""
+        """Read one clip at full size; missing depth is estimated at the network's size and resized to the frames."""
         sample = self.samples[index]
         depth = self.preprocess.depth
         if depth is None or not sample.files or sample.depth is not None:
             return sample
-        looks = self.preprocess.whole_looks(sample)
-        maps = torch.from_numpy(depth(looks))[:, None]  # [F, 1, h, w]
-        return replace(sample, depth=looks[0].geometry.invert(maps, outside=0.0)[:, 0].numpy())
+        views = self.preprocess.whole_frame_views(sample)
+        maps = torch.from_numpy(depth(views))[:, None]  # [F, 1, h, w]
+        return replace(sample, depth=views[0].geometry.invert(maps, outside=0.0)[:, 0].numpy())
 
     def draw(self, index: int, *, generator: torch.Generator) -> TaskBatch:
-        """One clip; where occluders are put before its object, they are drawn from the generator."""
+        """Read and preprocess one clip; the generator draws the occluders, if any are pasted over its object."""
         if not isinstance(self.samples, OccludedTracks):
             return self[index]
         drawn = self.samples.draw(index, generator=generator)
         return replace(self.preprocess(drawn.sample), occlusions=(drawn.occlusion,))
 
     def name(self, index: int) -> str:
-        """The sample's name, without reading it."""
+        """Name of a clip, which is not read."""
         return self.samples.name(index)
 
 
 def training_clips(settings: TrainingSettings, *, depth: ClipDepth | None = None) -> TaskClips:
-    """What a run trains on: the tracks of its annotation file, or scenes of the training split.
+    """Training clips: the tracks of the annotation file, or generated scenes of the training split.
 
     Args:
-        settings: name the data and the stage.
-        depth: of tracks, which have none of their own.
+        settings: resolved training settings.
+        depth: estimates the depth of tracks.
 
     Raises:
         InputError: if a file cannot be used.
@@ -264,12 +264,12 @@ def training_clips(settings: TrainingSettings, *, depth: ClipDepth | None = None
 def validation_clips(
     settings: TrainingSettings, *, depth: ClipDepth | None = None, depthless: bool = False
 ) -> TaskClips:
-    """What a run's validation looks at: tracks of its annotation file, or the first scenes; none is corrupted.
+    """The clips of a run's validation: tracks of its annotation file, or the first scenes; none is corrupted.
 
     Args:
-        settings: name the data, the stage and the number of clips.
-        depth: of tracks, which have none of their own.
-        depthless: leave out the depth of the clips.
+        settings: resolved training settings.
+        depth: estimates the depth of tracks.
+        depthless: leave out the depth of all clips.
 
     Raises:
         InputError: if a file cannot be used.
@@ -284,7 +284,7 @@ def validation_clips(
 
 
 def scenes(settings: DataSettings, preprocess: ClipPreprocessing, *, split: Split, length: int) -> SceneDataset:
-    """The generated scenes of a split: at the size of training, or larger where crops are cut from them."""
+    """Generated scenes of a split, at the training size, or at the scene size if crops are cut from them."""
     cropped = preprocess.config.fit == "crop"
     return SceneDataset(
         split,
@@ -306,14 +306,14 @@ def tracks(
     *,
     limit: int | None = None,
 ) -> SailVosDataset | OccludedTracks:
-    """The tracks of an annotation file, in stage 2 behind occluders.
+    """Tracks of an annotation file, with occluders pasted over the objects if the settings name any.
 
     Args:
-        settings: length of a clip, and the occluders.
-        preprocess: says whether frames are read.
-        annotations: the file.
-        images: root of its frames; its own folder by default.
-        limit: at most so many.
+        settings: number of frames of a clip, and the occluders.
+        preprocess: preprocessing of the stage, which determines whether frames are read.
+        annotations: annotation file.
+        images: root of its frames; None for the folder of the annotation file.
+        limit: largest number of tracks; None for all.
 
     Raises:
         InputError: if a file cannot be used.

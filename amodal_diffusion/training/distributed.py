@@ -1,4 +1,4 @@
-"""The processes of a launch, as Accelerate sees them, and what they must agree on."""
+"""Distributed training with Accelerate: launch, sharded networks, SIGTERM, and decisions common to all processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from amodal_diffusion.types import InputError
 
 T = TypeVar("T")
 
-# How long processes wait for one that reads, writes or checks a large file alone; NCCL's own 10 minutes can be short.
+# Timeout for processes that wait while one reads, writes or checks a large file; NCCL's 10 minutes can be too short.
 _PATIENCE = timedelta(minutes=30)
 
 
@@ -42,20 +42,20 @@ def make_accelerator(
     tracker: Tracker = "none",
     log_folder: str | None = None,
 ) -> Accelerator:
-    """Join the processes that `accelerate launch` has started, or be the only one.
+    """Create the accelerator and join the processes that `accelerate launch` started, if any.
 
     Args:
-        precision: of the networks' computations; weights stay as they are.
-        cpu: stay on the CPU where there is a GPU.
-        accumulation: batches before each optimizer step, by the number of processes.
-        tracker: where figures go.
-        log_folder: for TensorBoard's files.
+        precision: precision of autocast; the dtype of the weights does not change.
+        cpu: use the CPU even if there is a GPU.
+        accumulation: maps the number of processes to the number of gradient accumulation steps.
+        tracker: tracker of the metrics.
+        log_folder: folder for TensorBoard's files.
 
     Raises:
-        InputError: if float16 is asked for on the CPU, FSDP or DeepSpeed, the tracker is not installed, or from
-            ``accumulation``.
+        InputError: if fp16 is used on the CPU or with FSDP or DeepSpeed, the tracker is not installed, or
+            ``accumulation`` raises it.
     """
-    # A launch of several processes on the CPU does not tell them so, and each would take itself to be alone.
+    # Without this, the processes of a launch on the CPU would not know of each other.
     cpu = cpu or not torch.accelerator.is_available()
     deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
     if precision == "fp16" and (deepspeed or os.environ.get("ACCELERATE_USE_FSDP") == "true"):
@@ -69,7 +69,7 @@ def make_accelerator(
         raise InputError("tracker: wandb needs the package wandb; pip install 'amodal-diffusion[wandb]'")
     accelerator = Accelerator(
         cpu=cpu,
-        mixed_precision="no" if deepspeed else precision,  # its own bf16 would round the weights that are trained
+        mixed_precision="no" if deepspeed else precision,  # DeepSpeed's bf16 would round the trained weights
         log_with=None if tracker == "none" else tracker,
         project_dir=log_folder,
         kwargs_handlers=[
@@ -86,12 +86,12 @@ def make_accelerator(
 
 
 def tell_deepspeed(accelerator: Accelerator, *, batch_size: int, max_grad_norm: float) -> None:
-    """Set the batch size and clipping that DeepSpeed, if it is used, needs before it wraps the network.
+    """Set DeepSpeed's batch size and gradient clipping, if it is used; call this before it wraps the network.
 
     Args:
-        accelerator: device and processes of the launch.
-        batch_size: clips that a process takes at once.
-        max_grad_norm: gradients longer than this are scaled down to it.
+        accelerator: accelerator of this process.
+        batch_size: number of clips per batch of a process.
+        max_grad_norm: gradients are clipped to this norm.
     """
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         config = accelerator.state.deepspeed_plugin.deepspeed_config
@@ -99,21 +99,21 @@ def tell_deepspeed(accelerator: Accelerator, *, batch_size: int, max_grad_norm: 
 
 
 def holds_whole_network(accelerator: Accelerator) -> bool:
-    """Whether each process has all of a network that is trained, and not a share of it."""
+    """Whether each process holds the complete trained network, rather than a shard of it."""
     return accelerator.distributed_type not in (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 
 def together(work: Callable[[], T]) -> T:
-    """Do work that can fail in every process; where it fails in one, it fails in all, and none waits for another.
+    """Run a function in every process; if it fails in one process, all processes raise an error instead of hanging.
 
     Args:
-        work: reads or writes files, and does not wait for other processes.
+        work: function that may fail, such as one that reads files, and that does not wait for other processes.
 
     Returns:
-        what ``work`` returned in this process.
+        the result of ``work`` in this process.
 
     Raises:
-        InputError: in every process, the first failure by number of process.
+        InputError: in every process, if any process failed; the message is that of the first one by rank.
     """
     result, failure = None, ""
     try:
@@ -127,48 +127,48 @@ def together(work: Callable[[], T]) -> T:
 
 
 def main_first(accelerator: Accelerator, work: Callable[[], T]) -> T:
-    """Do work in the main process alone and give every process its result.
+    """Run a function in the main process only and broadcast its result to every process.
 
     Args:
-        accelerator: device and processes of the launch.
-        work: returns what can be sent to another process.
+        accelerator: accelerator of this process.
+        work: function whose result can be pickled.
 
     Raises:
-        InputError: in every process, if it failed.
+        InputError: in every process, if the function failed.
     """
     result = together(lambda: work() if accelerator.is_main_process else None)
     return gather_object([result])[0]
 
 
 TERMINATED_STATUS = 128 + signal.SIGTERM
-"""Exit status, 143, of a run that was asked to end, saved a checkpoint and did."""
+"""Exit status (143) of a run that ended with a checkpoint after SIGTERM."""
 
 
 class Termination:
-    """Within this context SIGTERM ends nothing; it is noted.
+    """Context in which SIGTERM does not end the process but is recorded.
 
     Attributes:
-        requested: whether this process got SIGTERM.
+        requested: whether this process received SIGTERM.
     """
 
     def __init__(self) -> None:
-        """Nothing requested yet."""
+        """Start without a request."""
         self.requested = False
         self._earlier: Any = None
 
     def __enter__(self) -> Self:
-        """Note SIGTERM from now on; outside of the main thread, where Python allows no handlers, nothing changes."""
+        """Install the signal handler; outside the main thread, where Python allows no handlers, do nothing."""
         if threading.current_thread() is threading.main_thread():
             self._earlier = signal.signal(signal.SIGTERM, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Handle SIGTERM as before."""
+        """Restore the earlier signal handler."""
         if self._earlier is not None:
             signal.signal(signal.SIGTERM, self._earlier)
 
     def agreed(self, accelerator: Accelerator) -> bool:
-        """Whether any process was asked to end; all call this together."""
+        """Whether any process received SIGTERM; all processes must call this together."""
         asked = torch.tensor(float(self.requested), device=accelerator.device)
         return bool(accelerator.reduce(asked, reduction="sum") > 0)
 
@@ -177,39 +177,40 @@ class Termination:
 
 
 def ignore_termination(_: int) -> None:
-    """Leave SIGTERM to the training process, in a process that loads clips for it and ends with it.
+    """Ignore SIGTERM in a data loader process, which ends with the training process.
 
-    A scheduler may send it to all processes; a loading process that died of it would take the checkpoint with it.
+    A job scheduler may send SIGTERM to all processes. If a data loader process died, training could not save its
+    checkpoint.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def trained_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
-    """Those that require gradients, by name."""
+    """Parameters that require gradients, by name."""
     return {name: value for name, value in network.named_parameters() if value.requires_grad}
 
 
 def reshard(network: nn.Module) -> None:
-    """Shard an FSDP network again; outside of training its last forward pass leaves some modules gathered."""
+    """Reshard an FSDP network; outside training, the last forward pass leaves some modules unsharded."""
     for module in network.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
 
 
 def whole(value: Tensor) -> Tensor:
-    """The full tensor; if it is sharded, all processes call this together."""
+    """The full tensor; if it is sharded, all processes must call this together."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def like(value: Tensor, target: Tensor) -> Tensor:
-    """A full tensor, sharded like another; all processes call this together with the same value."""
+    """Shard a full tensor like another one; all processes must call this together with the same value."""
     if not isinstance(target, DTensor):
         return value
     return distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
 
 
 def whole_network(unet: UNetSpatioTemporalConditionModel) -> UNetSpatioTemporalConditionModel:
-    """The network, or a full copy on the CPU if it is sharded; all processes call this together."""
+    """The network, or a full copy on the CPU if it is sharded; all processes must call this together."""
     if not any(isinstance(value, DTensor) for value in unet.parameters()):
         return unet
     weights = {name: whole(value).cpu() for name, value in unet.state_dict().items()}
@@ -221,13 +222,13 @@ def whole_network(unet: UNetSpatioTemporalConditionModel) -> UNetSpatioTemporalC
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one optimizer step; the same in every process.
+    """Outcome of an optimizer step, the same in every process.
 
     Attributes:
-        not_finite: whether a loss or the gradient is NaN or infinite.
-        unread: clips that could not be read.
-        terminated: whether a process was asked to end.
-        out_of_time: whether a process is past the time limit.
+        not_finite: whether a loss or the gradient is NaN or infinite in any process.
+        unread: number of clips that could not be read, over all processes.
+        terminated: whether any process received SIGTERM.
+        out_of_time: whether any process is past the time limit.
     """
 
     not_finite: bool
@@ -239,15 +240,15 @@ class Verdict:
 def agree(
     accelerator: Accelerator, *, losses: Tensor, norm: Tensor, unread: int, terminated: bool, out_of_time: bool
 ) -> Verdict:
-    """Combine what all processes have found, so that all act alike; all call this together.
+    """Combine the outcomes of all processes, so that all act alike; all processes must call this together.
 
     Args:
-        accelerator: device and processes of the launch.
-        losses: of this process's batches, float ``[n]``.
-        norm: of the gradient, which all processes share, float scalar. Under float16 it may be infinite: the gradient
-            scaler then leaves the step out by itself and scales less.
-        unread: clips that this process could not read.
-        terminated: whether this process was asked to end.
+        accelerator: accelerator of this process.
+        losses: losses of this process's batches, float ``[n]``.
+        norm: norm of the gradient, float scalar, the same in all processes. With fp16 it may be infinite: the gradient
+            scaler then skips the step itself and lowers its scale.
+        unread: number of clips that this process could not read.
+        terminated: whether this process received SIGTERM.
         out_of_time: whether this process is past the time limit.
     """
     sound = torch.isfinite(losses).all()

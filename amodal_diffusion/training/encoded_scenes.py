@@ -1,7 +1,7 @@
-"""Generated scenes that are encoded once before a run, each with one draw of condition noise, as float16.
+"""Generated scenes that are encoded once before a run, as float16, each with one draw of condition noise.
 
-There are as many scenes as a run wants, so a step sees each draw a few times only. Tracks are few and are shown again
-and again; of these only what has no noise is kept (`latent_cache`).
+Generated scenes are plentiful, so training sees each draw of noise only a few times. Tracks are few and are repeated
+often; for these, only the noise-free tensors are cached (`latent_cache`).
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _FLOAT16 = 2
 
 
 class EncodedScenes(Dataset[LatentBatch]):
-    """The encoded scenes of a run's training split, each read as a batch of one.
+    """Encoded scenes of the training split, each read as a batch of size one.
 
     Args:
-        settings: stage, size, scenes, noise and number of clips.
-        storage: what `train/precompute.py` has filled.
-        components: VAE and image encoder; their weights are part of the entries' names.
+        settings: resolved training settings.
+        storage: cache that `train/precompute.py` has filled.
+        components: VAE and image encoder; the keys depend on their weights.
     """
 
     def __init__(self, settings: TrainingSettings, storage: TensorCache, components: StageComponents) -> None:
@@ -51,15 +51,15 @@ class EncodedScenes(Dataset[LatentBatch]):
         return self._settings.data.clips
 
     def name(self, index: int) -> str:
-        """What a message calls a scene."""
+        """Name of a scene, for messages."""
         return f"encoded scene {index}, {self.storage.path(self.key(index))}"
 
     def key(self, index: int) -> str:
-        """Name of a scene's entry: a digest of all that its latents follow from."""
+        """Key of a scene's entry: a digest of everything that its latents depend on."""
         return content_key("scene", self._made_by, index.to_bytes(8, "big"))
 
     def __getitem__(self, index: int) -> LatentBatch:
-        """Read one scene, float16.
+        """Read one scene as float16.
 
         Raises:
             InputError: if its entry is missing or damaged.
@@ -67,10 +67,10 @@ class EncodedScenes(Dataset[LatentBatch]):
         return _unpack(self.storage.get(Entry(self.key(index), self._refuse)), self._shape)
 
     def check(self) -> None:
-        """Check that there is a file for every scene.
+        """Check that every scene has a file.
 
         Raises:
-            InputError: gives the number of those that are missing.
+            InputError: if files are missing; the message gives their number.
         """
         missing = sum(not self.storage.path(self.key(index)).is_file() for index in range(len(self)))
         if missing:
@@ -80,16 +80,16 @@ class EncodedScenes(Dataset[LatentBatch]):
             )
 
     def entry(self, index: int, components: StageComponents) -> Entry:
-        """What can be kept of a scene, encoded with noise of the stream (seed, index).
+        """Cache entry of a scene, encoded with condition noise that is seeded by the run's seed and the index.
 
         Args:
-            index: of the scene.
-            components: VAE and image encoder on the device of the work.
+            index: index of the scene.
+            components: VAE and image encoder on the device that encodes.
         """
         return Entry(self.key(index), lambda: self._encode(index, components))
 
     def clip_bytes(self, token_width: int) -> int:
-        """Bytes of a scene with tokens of a width, the file's header aside."""
+        """Size of a scene in bytes, without the file's header, for tokens of width ``token_width``."""
         return _FLOAT16 * self._settings.data.frames * (3 * math.prod(self._shape) + token_width + 1)
 
     @cached_property
@@ -105,14 +105,14 @@ class EncodedScenes(Dataset[LatentBatch]):
             noise=self._settings.noise,
             generators=[seeded_generator("precompute", self._settings.seed, index, device=device)],
         )
-        return _pack(batch.to("cpu")).half()  # joined in float32: CPU autocast joins no float16
+        return _pack(batch.to("cpu")).half()  # concatenated in float32: CPU autocast cannot concatenate float16
 
     def _refuse(self) -> Tensor:
         raise InputError(f"missing or damaged in {self.storage.folder}; run train/precompute.py again")
 
 
 def _made_by(settings: TrainingSettings, components: StageComponents) -> Mapping[str, str]:
-    """All that an encoded scene follows from, except which scene it is."""
+    """Everything that an encoded scene depends on, except its index."""
     data, sampling, noise = settings.data, settings.sampling, settings.noise
     cropped = sampling.fit == "crop"
     made_by = {
@@ -130,18 +130,18 @@ def _made_by(settings: TrainingSettings, components: StageComponents) -> Mapping
 
 
 def _pack(clip: LatentBatch) -> Tensor:
-    """A batch of one as one tensor ``[F, 3 * 4 * h * w + D + 1]``, the strength of the noise repeated."""
+    """Pack a batch of size one into a tensor ``[F, 3 * 4 * h * w + D + 1]``; the noise strength is repeated."""
     strength = clip.noise_aug_strength[:, None].expand(clip.tokens.shape[1], 1)  # [F, 1]
     parts = (clip.target[0], clip.modal[0], clip.guide[0], clip.tokens[0], strength)
     return torch.cat([part.flatten(start_dim=1) for part in parts], dim=1)
 
 
 def _unpack(packed: Tensor, shape: tuple[int, int, int]) -> LatentBatch:
-    """The batch of one that :func:`_pack` has packed.
+    """Inverse of :func:`_pack`.
 
     Args:
         packed: ``[F, 3 * 4 * h * w + D + 1]``.
-        shape: ``(4, h, w)``.
+        shape: shape ``(4, h, w)`` of the latents of a frame.
     """
     latent = math.prod(shape)
     *latents, tokens, strength = packed.split([latent, latent, latent, packed.shape[1] - 3 * latent - 1, 1], dim=1)

@@ -1,4 +1,4 @@
-"""What a run takes from a cache: depth of frames, latents and tokens of clean clips (docs/training.md)."""
+"""Cached inputs of training: depth of frames, and latents and tokens of noise-free clips (docs/training.md)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from amodal_diffusion.models.depth import DepthEstimator
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.latents import Autoencoder, encode_video
 from amodal_diffusion.models.weights import fingerprint
-from amodal_diffusion.training.dataset import Look
+from amodal_diffusion.training.dataset import FrameView
 from amodal_diffusion.training.settings import Precision, TrainingSettings
 from amodal_diffusion.types import FloatArray
 
 
 class LatentCache:
-    """Latents and tokens of clips without noise.
+    """Cache of the latents and tokens of noise-free clips.
 
     Args:
-        storage: holds them.
-        vae: makes the latents that are not there.
-        image_encoder: makes the tokens that are not there.
-        precision: of their computations, part of the keys.
+        storage: storage of the tensors.
+        vae: computes missing latents.
+        image_encoder: computes missing tokens.
+        precision: precision of autocast, part of the keys.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class LatentCache:
 
 
 def latent_cache(settings: TrainingSettings, storage: TensorCache, components: StageComponents) -> LatentCache:
-    """The latents and tokens that a run's networks make, at its precision."""
+    """Cache for a run's networks and precision."""
     return LatentCache(
         storage,
         vae=components.vae,
@@ -76,11 +76,11 @@ def latent_cache(settings: TrainingSettings, storage: TensorCache, components: S
 
 
 class FrameDepth:
-    """Depth of frames as a model sees them, each frame on its own.
+    """Cached depth of frames at the size of the network's input, estimated frame by frame.
 
     Args:
-        estimator: makes what is not there.
-        storage: holds what was made before; None makes all of it each time.
+        estimator: estimates missing depth.
+        storage: storage of the depth maps; None estimates depth each time.
     """
 
     def __init__(self, estimator: DepthEstimator, storage: TensorCache | None) -> None:
@@ -88,25 +88,25 @@ class FrameDepth:
         self._estimator = estimator
         self._made_by = {} if storage is None else {"network": estimator.fingerprint()}
 
-    def __call__(self, looks: Sequence[Look]) -> FloatArray:
+    def __call__(self, views: Sequence[FrameView]) -> FloatArray:
         """Depth of a clip, any scale, nearer is larger, float32 ``[F, h, w]``."""
         storage = self.storage
         if storage is None:
-            return np.stack([self._make(look).numpy() for look in looks])
-        return np.stack([storage.get(self.entry(look)).numpy() for look in looks])
+            return np.stack([self._make(view).numpy() for view in views])
+        return np.stack([storage.get(self.entry(view)).numpy() for view in views])
 
-    def entry(self, look: Look) -> Entry:
+    def entry(self, view: FrameView) -> Entry:
         """Depth ``[h, w]`` of a frame; its content is the file's bytes, so that it need not be decoded to be found."""
-        key = content_key("depth", self._made_by, look.file.read_bytes(), repr(look.geometry).encode())
-        return Entry(key, lambda: self._make(look))
+        key = content_key("depth", self._made_by, view.file.read_bytes(), repr(view.geometry).encode())
+        return Entry(key, lambda: self._make(view))
 
-    def _make(self, look: Look) -> Tensor:
-        depth = torch.from_numpy(self._estimator(look.read()[None]))  # [1, H, W]
-        return look.geometry.apply(depth[:, None], "edge")[0, 0]
+    def _make(self, view: FrameView) -> Tensor:
+        depth = torch.from_numpy(self._estimator(view.read()[None]))  # [1, H, W]
+        return view.geometry.apply(depth[:, None], "edge")[0, 0]
 
 
 def computes_depth(settings: TrainingSettings) -> bool:
-    """Whether a run has a guide and must compute it: stage 1 on an annotation file."""
+    """Whether a run estimates the depth for its guide: stage 1 on an annotation file, with a depth model."""
     of_tracks = settings.data.annotations is not None and settings.stage == "amodal_segmentation"
     return of_tracks and settings.model.depth_model is not None
 
@@ -114,12 +114,12 @@ def computes_depth(settings: TrainingSettings) -> bool:
 def frame_depth(
     settings: TrainingSettings, storage: TensorCache | None, device: torch.device | str
 ) -> FrameDepth | None:
-    """The guide of a run that has one and must compute it: stage 1 on an annotation file.
+    """Load the depth estimator of a run; None if :func:`computes_depth` is False.
 
     Args:
-        settings: name the depth network.
-        storage: holds what was made before.
-        device: of the depth network.
+        settings: resolved training settings.
+        storage: storage of the depth maps; None for no cache.
+        device: device of the depth network.
 
     Raises:
         InputError: if the network cannot be loaded.

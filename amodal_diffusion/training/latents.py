@@ -1,4 +1,4 @@
-"""From clips to what the loss needs: condition noise on the pixels, then latents and tokens of the frozen networks."""
+"""Encoding of clips for the loss: noise on the condition pixels, then latents and tokens of the frozen networks."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class LatentBatch:
     """Encoded clips.
 
     Attributes:
-        target: amodal video, ``[B, F, 4, h, w]``, multiplied by the VAE's scaling factor.
-        modal: modal video with condition noise, ``[B, F, 4, h, w]``, not multiplied.
-        guide: guide with condition noise, as ``modal``; zero for clips without one.
+        target: latents of the amodal video, ``[B, F, 4, h, w]``, multiplied by the VAE's scaling factor.
+        modal: latents of the modal video with condition noise, ``[B, F, 4, h, w]``, not multiplied by the factor.
+        guide: latents of the guide with condition noise, as ``modal``; zero for clips without one.
         tokens: image-encoder tokens of the clean modal video, ``[B, F, D]``.
         noise_aug_strength: strength of the condition noise, ``[B]``.
     """
@@ -35,7 +35,7 @@ class LatentBatch:
     noise_aug_strength: Tensor
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> LatentBatch:
-        """Move all tensors to a device, in one dtype."""
+        """Move all tensors to a device and convert them to a dtype."""
         return LatentBatch(**{entry.name: getattr(self, entry.name).to(device, dtype) for entry in fields(self)})
 
 
@@ -49,18 +49,18 @@ def encode_batch(
     generators: Sequence[torch.Generator],
     cache: LatentCache | None = None,
 ) -> LatentBatch:
-    """Draw the condition noise of each clip, ``ln s ~ N(mean, std^2)``, and encode.
+    """Draw the condition noise of each clip, ``ln s ~ N(mean, std^2)``, and encode the clips.
 
-    The noise is on the pixels of the conditions, so these are encoded each time; target and tokens are made of clean
-    pixels and can come from a cache.
+    The noise is added to the pixels of the conditions, so these are encoded anew each time. Target and tokens depend
+    only on clean pixels and can come from a cache.
 
     Args:
         batch: ``B`` clips.
         vae: frozen autoencoder.
         image_encoder: frozen image encoder.
         noise: mean and standard deviation of ``ln s``.
-        generators: one a clip, on the batch's device: a clip's noise does not depend on its neighbors.
-        cache: filled by the same networks; what it does not hold is computed.
+        generators: one per clip, on the batch's device, so that a clip's noise does not depend on its batch.
+        cache: cache of the same networks; missing entries are computed.
 
     Returns:
         float32 tensors on the networks' device.
@@ -88,12 +88,12 @@ def encode_batch(
 
 
 def drop_guide(batch: LatentBatch, share: float, *, generators: Sequence[torch.Generator]) -> LatentBatch:
-    """Drop the guide of a share of the clips, so that the model also works without one.
+    """Drop the guide of a random share of the clips, so that the model also learns to work without one.
 
     Args:
         batch: ``B`` clips.
-        share: chance of each clip, 0 to 1.
-        generators: one a clip.
+        share: probability for each clip, 0 to 1.
+        generators: one per clip.
 
     Returns:
         the batch, with guide latents of zero where the guide is dropped.
@@ -104,15 +104,15 @@ def drop_guide(batch: LatentBatch, share: float, *, generators: Sequence[torch.G
 
 
 def reverse_time(batch: LatentBatch, share: float, *, generators: Sequence[torch.Generator]) -> LatentBatch:
-    """Play a share of the clips backwards, which makes another clip of each without encoding it.
+    """Reverse a random share of the clips in time, an augmentation that needs no new encoding.
 
     Args:
         batch: ``B`` clips.
-        share: chance of each clip, 0 to 1.
-        generators: one a clip; nothing is drawn where the share is 0.
+        share: probability for each clip, 0 to 1.
+        generators: one per clip; nothing is drawn if the share is 0.
 
     Returns:
-        the batch with the frames of those clips in reverse order.
+        the batch, with the frames of the chosen clips in reverse order.
     """
     if share == 0:
         return batch
@@ -127,7 +127,7 @@ def reverse_time(batch: LatentBatch, share: float, *, generators: Sequence[torch
 
 
 def join_latents(batches: Sequence[LatentBatch]) -> LatentBatch:
-    """Join batches of clips of one size."""
+    """Concatenate batches of clips of the same size."""
     return LatentBatch(
         **{entry.name: torch.cat([getattr(batch, entry.name) for batch in batches]) for entry in fields(LatentBatch)}
     )

@@ -1,4 +1,4 @@
-"""The log of a training run: JSON lines in `log.jsonl`, a tracker such as TensorBoard, and lines on the terminal."""
+"""Logging of a training run: JSON lines in `log.jsonl`, a tracker such as TensorBoard, and the terminal."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from amodal_diffusion.data.occluders import Occlusion
 from amodal_diffusion.models.libraries import quieten_libraries
 from amodal_diffusion.training.checkpoints import Progress
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.types import InputError, UInt8Array
+from amodal_diffusion.types import InputError, UInt8Array, one_line
 
 logger = logging.getLogger(__name__)
 
 
 def start_tracker(settings: TrainingSettings, accelerator: Accelerator) -> None:
-    """Start what shows a run's figures, with its settings; all processes call this together."""
+    """Start the tracker, such as TensorBoard; all processes must call this together."""
     project = "amodal-diffusion" if settings.tracker == "wandb" else settings.tracker
     accelerator.init_trackers(
         project,
@@ -36,13 +36,13 @@ def start_tracker(settings: TrainingSettings, accelerator: Accelerator) -> None:
 
 
 def describe_step(batch_size: int, processes: int, batches: int) -> str:
-    """How the clips of an optimizer step come together."""
+    """Describe how the global batch size of an optimizer step is composed."""
     total = batch_size * processes * batches
     return f"{total} clips a step: {processes} processes x batch_size {batch_size} x {batches} batches"
 
 
 def occlusion_figures(occlusions: Sequence[Occlusion]) -> dict[str, float]:
-    """Which range of occlusion was reached, and how many clips were replaced by another and why."""
+    """Range and mean of the occluded shares, and the number of clips that were replaced, by reason."""
     shares = [occlusion.share for occlusion in occlusions]
     return {
         "occlusion_least": min(shares),
@@ -54,11 +54,11 @@ def occlusion_figures(occlusions: Sequence[Occlusion]) -> dict[str, float]:
 
 
 class RunLog:
-    """Writes figures; all processes call its methods together, the main one writes.
+    """Writes metrics and events; all processes must call its methods together, and the main process writes.
 
     Args:
         settings: resolved training settings.
-        accelerator: device and processes of the launch.
+        accelerator: accelerator of this process.
     """
 
     def __init__(self, settings: TrainingSettings, accelerator: Accelerator) -> None:
@@ -72,7 +72,7 @@ class RunLog:
         self._since = (time.monotonic(), 0)
 
     def start(self, progress: Progress, checkpoint: Path | None) -> None:
-        """Say where the run starts, with how many processes and with how many clips a step."""
+        """Log the first step, the checkpoint, the number of processes and the clips per step."""
         self._since = (time.monotonic(), progress.clips)
         if not self.accelerator.is_main_process:
             return
@@ -84,16 +84,16 @@ class RunLog:
         self._write({"event": "start", "step": progress.step, "processes": processes, "batches_per_step": batches})
 
     def hidden(self, occlusions: Sequence[Occlusion]) -> None:
-        """Note how this process's clips were hidden behind occluders, for the next line."""
+        """Collect the occlusions of this process's clips for the next line of the log."""
         self._occlusions += occlusions
 
     def step(self, progress: Progress, *, loss: Tensor | None, norm: Tensor, rate: float) -> None:
-        """Note a step; every so many of them, write the mean loss of all processes since the last line.
+        """Record a step; every ``log_every`` steps, write the mean loss over all processes since the last line.
 
         Args:
-            progress: after the step.
-            loss: of this process, float32 scalar; None in all processes if the step was skipped.
-            norm: of the gradient, before clipping.
+            progress: progress after the step.
+            loss: loss of this process, float32 scalar; None in all processes if the step was skipped.
+            norm: norm of the gradient before clipping.
             rate: learning rate.
         """
         if loss is not None:
@@ -120,14 +120,14 @@ class RunLog:
         self.figures(progress.step, figures)
 
     def event(self, progress: Progress, name: str, details: Mapping[str, object]) -> None:
-        """Write something that happened in a step."""
+        """Write an event of a step."""
         if not self.accelerator.is_main_process:
             return
         logger.warning("step %d of %d: %s %s", progress.step, self.steps, name, dict(details) or "")
         self._write({"event": name, "step": progress.step, **details})
 
     def figures(self, step: int, figures: dict[str, float]) -> None:
-        """Write figures of a step."""
+        """Write metrics of a step."""
         if not self.accelerator.is_main_process:
             return
         text = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
@@ -136,13 +136,13 @@ class RunLog:
         self.accelerator.log(figures, step=step)
 
     def picture(self, step: int, picture: UInt8Array) -> None:
-        """Hand a picture, 8-bit RGB ``[H, W, 3]``, to the trackers."""
+        """Send an 8-bit RGB image ``[H, W, 3]`` to the trackers."""
         for tracker in self.accelerator.trackers:
             layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
             tracker.log_images({"validation": picture[None]}, step=step, **layout)
 
     def _end_broken_line(self) -> None:
-        """End a line that a killed run has left half written, so that the next is one of its own."""
+        """Add a line break if a killed run left an incomplete last line."""
         if self.path.is_file() and not self.path.read_bytes().endswith(b"\n"):
             with self.path.open("a", encoding="utf-8") as file:
                 file.write("\n")
@@ -162,11 +162,11 @@ def log_to_terminal() -> None:
     logging.getLogger("accelerate").setLevel(logging.WARNING)
 
 
-def refuse(error: InputError) -> int:
+def refuse(error: InputError | OSError) -> int:
     """Print an error as one line on stderr.
 
     Returns:
         the program's exit status, 2.
     """
-    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    sys.stderr.write(f"error: {one_line(error)}\n")
     return REFUSED

@@ -1,4 +1,4 @@
-"""From a batch of latents to the loss: EDM with v-prediction (docs/method.md, section 3)."""
+"""Training loss: EDM with v-prediction (docs/method.md, section 3)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from amodal_diffusion.training.settings import NoiseSettings
 class PixelLoss:
     """Weighted squared error of decoded frames.
 
-    Of a shape that may be one thing or another, a network that is judged by its latents alone predicts their mean,
-    which the decoder need not show as the mean of the two pictures; judged by its pixels it predicts how likely each
-    of them belongs to the object.
+    For an ambiguous shape, a network trained only on latents predicts the mean of the latents, which need not decode to
+    the mean of the images. Trained on pixels, it predicts the probability that each pixel belongs to the object.
 
     Attributes:
-        decode: scaled latents ``[B, F, 4, h, w]`` -> frames ``[B, F, 3, H, W]`` in about [-1, 1].
-        weight: beside the error of the latents.
-        frames: of each clip that are decoded, a run drawn at random: a temporal decoder takes them for neighbors.
+        decode: decoder, scaled latents ``[B, F, 4, h, w]`` -> frames ``[B, F, 3, H, W]`` in about [-1, 1].
+        weight: weight relative to the error of the latents.
+        frames: number of frames of each clip to decode. They are consecutive, as a temporal decoder expects, and start
+            at a random frame.
     """
 
     decode: Callable[[Tensor], Tensor]
@@ -33,7 +33,7 @@ class PixelLoss:
     frames: int
 
     def __call__(self, denoised: Tensor, target: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """Weighted squared errors of consecutive frames that each clip's generator draws, ``[B, n, 3, H, W]``."""
+        """Weighted squared errors ``[B, n, 3, H, W]`` of ``n`` frames per clip; its generator draws the first one."""
         total = target.shape[1]
         count = min(self.frames, total)
         starts = [torch.randint(total - count + 1, (1,), generator=g, device=g.device) for g in generators]
@@ -56,16 +56,16 @@ def training_loss(
     """Mean over clips of the weighted squared error of the denoised latents.
 
     With ``x = y + sigma n``: ``loss = mean(weight(sigma) |D(x) - y|^2)``,
-    ``D(x) = c_skip x + c_out F(c_in x, c_noise)``. A clip's noise level, noise and dropout come from its own
-    generator, so its loss does not depend on the batch that it is in, nor on the number of processes.
+    ``D(x) = c_skip x + c_out F(c_in x, c_noise)``. Each clip has its own generator for noise level, noise and dropout,
+    so its loss does not depend on the rest of the batch or the number of processes.
 
     Args:
-        unet: the network ``F``, or a wrapper that is called like it.
+        unet: the network ``F``, or a wrapper with the same call.
         batch: ``B`` clips, float32.
         noise: mean and standard deviation of ``ln sigma``.
         conditioning_dropout: ``p``, see :func:`~amodal_diffusion.models.conditioning.drop_conditions`.
-        generators: one a clip.
-        pixels: adds the error of some decoded frames.
+        generators: one per clip.
+        pixels: pixel loss to add; None for none.
 
     Returns:
         float32 scalar.

@@ -1,7 +1,7 @@
-"""Memory that a training run will need on a device, counted on a step without values, and what to change to need less.
+"""Memory plan of a training run: the memory that a process will need, and settings that reduce it.
 
-The step is the real one: the same networks from their settings alone, the same loss and the same settings,
-on torch's fake tensors, which have shapes and no values. Nothing is loaded and nothing of size is allocated.
+The plan simulates a training step on torch's fake tensors, which have shapes but no data. Networks, loss and settings
+are those of the run, but no weights are loaded and no large memory is allocated.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import InputError
 
 _FLOAT32 = 4
-_MOMENT_BYTES = {"adamw": 2 * 4, "adamw8bit": 2}  # of both moments of a weight
+_MOMENT_BYTES = {"adamw": 2 * 4, "adamw8bit": 2}  # both moments of a weight together
 _GIB = 2**30
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes that a process needs at most, part by part.
+    """Peak memory of a process, by purpose, in bytes; the first two attributes are numbers of parameters.
 
     Attributes:
-        parameters: number of weights of the UNet.
-        trained: how many of these are trained.
-        weights: of the UNet.
-        gradients: of what is trained.
-        optimizer: moments of what is trained.
-        average: moving average of what is trained.
-        frozen: weights of VAE and image encoder; 0 if the clips were encoded before.
-        depth: weights of the depth network, where it works on the run's device and its files are here.
-        encoding: beside these, while VAE and image encoder encode a batch; its end comes before the activations.
-        activations: beside these, in the UNet's forward and backward pass over a batch, temporary values included.
+        parameters: number of parameters of the UNet.
+        trained: number of trained parameters.
+        weights: weights of the UNet.
+        gradients: gradients of the trained parameters.
+        optimizer: optimizer moments of the trained parameters.
+        average: EMA of the trained parameters.
+        frozen: weights of VAE and image encoder; 0 if the clips are encoded beforehand.
+        depth: weights of the depth network, if it runs on the training device and its files are available locally.
+        encoding: additional peak while VAE and image encoder encode a batch, before the UNet runs.
+        activations: additional peak of the UNet's forward and backward pass over a batch, temporaries included.
     """
 
     parameters: int
@@ -69,21 +69,21 @@ class MemoryPlan:
 
     @property
     def total(self) -> int:
-        """All that is there at the same time, at its largest."""
+        """Peak of the total memory in bytes."""
         held = self.weights + self.gradients + self.optimizer + self.average + self.frozen + self.depth
         return held + max(self.encoding, self.activations)
 
 
 def plan_memory(settings: TrainingSettings) -> MemoryPlan:
-    """Count the memory of one process that holds the whole network.
+    """Compute the memory of a process that holds the complete, unsharded network.
 
     Args:
         settings: resolved training settings.
 
     Raises:
-        InputError: if the shape of a network cannot be read, or a package that the settings need is missing.
+        InputError: if the configuration of a network cannot be read, or a required package is not installed.
     """
-    # Attention kernels of both names keep the same; xformers' own has no form without values.
+    # Both attention kernels store the same activations, and that of xformers does not support fake tensors.
     attention = "sdpa" if settings.model.attention == "xformers" else settings.model.attention
     settings = replace(settings, model=replace(settings.model, attention=attention))
     with torch.device("meta"):
@@ -92,7 +92,7 @@ def plan_memory(settings: TrainingSettings) -> MemoryPlan:
     encodes = not settings.data.encoded
     with FakeTensorMode(allow_non_fake_inputs=True):
         for network in (unet, vae, image_encoder):
-            network.to_empty(device="cpu")  # in name alone: autocast acts on devices that exist
+            network.to_empty(device="cpu")  # fake as well; autocast needs an existing device
         return MemoryPlan(
             parameters=sum(parameter.numel() for parameter in unet.parameters()),
             trained=trained,
@@ -108,14 +108,14 @@ def plan_memory(settings: TrainingSettings) -> MemoryPlan:
 
 
 def report(settings: TrainingSettings, *, processes: int) -> str:
-    """The memory plan as lines of YAML comments.
+    """Format the memory plan as YAML comments.
 
     Args:
         settings: resolved training settings.
-        processes: of the launch.
+        processes: number of processes of the launch.
 
     Raises:
-        InputError: if ``global_batch_size`` is not possible with so many processes.
+        InputError: if ``global_batch_size`` does not fit the number of processes.
     """
     lines = [describe_step(settings.batch_size, processes, settings.batches_per_step(processes))]
     try:
@@ -129,7 +129,7 @@ def _plan_lines(settings: TrainingSettings) -> Iterator[str]:
     plan, data = plan_memory(settings), settings.data
     millions = f"{plan.parameters / 1e6:.1f} M parameters, {plan.trained / 1e6:.1f} M trained"
     size = f"{settings.batch_size} x {data.frames} x {data.height}x{data.width}"
-    yield f"memory of a process on a {'CPU' if settings.cpu else 'GPU'}, counted on a step without values:"
+    yield f"memory per process on a {'CPU' if settings.cpu else 'GPU'}, from a simulated step:"
     for name, amount in {
         f"UNet, {millions}": plan.weights,
         "gradients": plan.gradients,
@@ -138,19 +138,19 @@ def _plan_lines(settings: TrainingSettings) -> Iterator[str]:
         "VAE and image encoder": plan.frozen,
         "depth network": plan.depth,
         f"activations of {size}": plan.activations,
-        "or, before these, encoding the clips": plan.encoding,
+        "or before that, encoding of the clips": plan.encoding,
         "total": plan.total,
     }.items():
         yield f"  {name:<56}{_amount(amount)}"
     yield "  plus 1 to 2 GiB for the driver, library workspaces and fragmentation"
-    yield "if that is too much, in this order:"
+    yield "to reduce it, in this order:"
     for change, saved in _changes(settings, plan):
         yield f"  {change:<56}{_amount(-saved)}"
-    yield "  several GPUs that share the network: configs/accelerate/fsdp.yaml"
+    yield "  sharding over several GPUs: configs/accelerate/fsdp.yaml"
 
 
 def _changes(settings: TrainingSettings, plan: MemoryPlan) -> Iterator[tuple[str, int]]:
-    """What makes a run smaller and what each change saves on its own; what costs nothing comes first."""
+    """Settings that reduce memory, with the bytes that each saves by itself; those that cost least come first."""
     model, optimizer = settings.model, settings.optimizer
 
     def saved_by(**changes: Any) -> int:  # noqa: ANN401 - any settings
@@ -160,9 +160,9 @@ def _changes(settings: TrainingSettings, plan: MemoryPlan) -> Iterator[tuple[str
         without = replace(plan, frozen=0, encoding=0)
         yield "data.cache: DIR, filled by train/precompute.py", plan.total - without.total
     if plan.depth:
-        yield "data.workers: 2, which estimate depth on the CPU", plan.depth
+        yield "data.workers: 2, to estimate depth on the CPU", plan.depth
     if settings.batch_size > 1:
-        yield "batch_size: 1, and global_batch_size for what it was", saved_by(batch_size=1)
+        yield "batch_size: 1, with global_batch_size unchanged", saved_by(batch_size=1)
     if settings.mixed_precision == "no":
         yield "mixed_precision: bf16", saved_by(mixed_precision="bf16")
     if optimizer.name == "adamw":
@@ -174,7 +174,7 @@ def _changes(settings: TrainingSettings, plan: MemoryPlan) -> Iterator[tuple[str
     if optimizer.ema_decay:
         yield "optimizer.ema_decay: 0", plan.average
     if model.trainable != "lora" and (model.svd or model.base):
-        # Neither gradients nor moments of the blocks, and their weights narrow; the adapters themselves are small.
+        # The blocks then need no gradients or moments, and their weights are narrower; the adapters are negligible.
         narrow = COMPUTE_DTYPES[settings.mixed_precision].itemsize
         weights = plan.trained * (_FLOAT32 - narrow)
         yield "model.trainable: lora, about", weights + plan.gradients + plan.optimizer + plan.average
@@ -183,7 +183,7 @@ def _changes(settings: TrainingSettings, plan: MemoryPlan) -> Iterator[tuple[str
 def _networks(
     settings: TrainingSettings,
 ) -> tuple[UNetSpatioTemporalConditionModel, Autoencoder, CLIPVisionModelWithProjection]:
-    """The networks, built from their configurations without weights."""
+    """Build the networks from their configurations, without weights."""
     model = settings.model
     folder = _base_folder(settings)
     if folder is None and model.vae is None:
@@ -217,7 +217,7 @@ def _base_folder(settings: TrainingSettings) -> Path | None:
 
 
 def _depth(settings: TrainingSettings) -> int:
-    """Bytes of the depth network; loader processes have it in a CPU's memory, and a hub id may not be here yet."""
+    """Size of the depth network in bytes; 0 if it runs in loader processes on the CPU or is not downloaded yet."""
     if not computes_depth(settings) or settings.data.workers:
         return 0
     try:
@@ -238,7 +238,7 @@ def _encoding(settings: TrainingSettings, vae: Autoencoder, image_encoder: CLIPV
 
 
 def _activations(settings: TrainingSettings, unet: UNetSpatioTemporalConditionModel, *, factor: int) -> int:
-    """Most bytes alive at once in a step of the UNet, gradients of the parameters aside."""
+    """Peak memory of a training step of the UNet in bytes, without the gradients of the parameters."""
     data, batch, dtype = settings.data, settings.batch_size, COMPUTE_DTYPES[settings.mixed_precision]
     mixed = dtype != torch.float32
     if mixed and not settings.cpu:
@@ -270,7 +270,7 @@ def _activations(settings: TrainingSettings, unet: UNetSpatioTemporalConditionMo
 
 
 def _normalize_as_on_a_gpu(unet: nn.Module) -> None:
-    """Let normalizations compute in float32, as autocast does on a GPU and not on a CPU, where this may be counted."""
+    """Run normalization layers in float32, as autocast does on a GPU; on a CPU, autocast does not."""
     layers: list[nn.Module] = [layer for layer in unet.modules() if isinstance(layer, (nn.GroupNorm, nn.LayerNorm))]
     for layer in layers:
         layer.forward = _in_float32(layer.forward)
@@ -295,10 +295,10 @@ def _most_alive(work: Callable[[], object]) -> int:
 
 
 class _AliveBytes(TorchDispatchMode):
-    """Counts the bytes of all storages that operations make, from when they are made until they are let go.
+    """Tracks the bytes of all storages that operations allocate, until they are freed.
 
     Attributes:
-        most: most that were alive at once.
+        most: peak number of bytes.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The networks that training starts from: a checkpoint, a Stable Video Diffusion folder, or random weights."""
+"""Networks at the start of training, from a checkpoint, Stable Video Diffusion or random weights, and the optimizer."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ from amodal_diffusion.types import InputError
 
 
 def build_components(settings: TrainingSettings) -> StageComponents:
-    """Load or make the networks; the UNet in float32, as its weights are trained.
+    """Load or create the networks; the UNet is in float32 for training.
 
     Args:
         settings: resolved training settings.
 
     Returns:
-        the networks, with the sampling settings that the exported checkpoint will have.
+        the networks, with the sampling settings for the exported checkpoint.
 
     Raises:
-        InputError: if a part is missing or does not fit the others.
+        InputError: if a component is missing or does not fit the others.
     """
     model = settings.model
     if model.base is not None and model.svd is not None:
@@ -68,11 +68,11 @@ def build_components(settings: TrainingSettings) -> StageComponents:
 
 
 def build_unet(settings: UNetSettings, *, seed: int) -> UNetSpatioTemporalConditionModel:
-    """Make a stock UNet with 12 input channels and random weights.
+    """Create a diffusers UNet with 12 input channels and random weights.
 
     Args:
-        settings: its shape.
-        seed: of the weights.
+        settings: shape of the UNet.
+        seed: random seed of the weights.
     """
     levels = range(len(settings.block_out_channels))
     down = tuple(
@@ -100,7 +100,7 @@ def build_unet(settings: UNetSettings, *, seed: int) -> UNetSpatioTemporalCondit
 
 
 def build_scheduler() -> EulerDiscreteScheduler:
-    """Stable Video Diffusion's sampler: continuous timesteps, Karras sigmas from 0.002 to 700, v-prediction."""
+    """Stable Video Diffusion's scheduler: continuous timesteps, Karras sigmas from 0.002 to 700, v-prediction."""
     return EulerDiscreteScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -117,10 +117,10 @@ def build_scheduler() -> EulerDiscreteScheduler:
 
 
 def build_image_encoder(settings: ImageEncoderSettings, *, tokens: int) -> CLIPVisionModelWithProjection:
-    """Make a stock CLIP image encoder with random weights, to be used as it is.
+    """Create a frozen CLIP image encoder with random weights.
 
     Args:
-        settings: its shape.
+        settings: shape and random seed of the encoder.
         tokens: width ``D`` of its tokens.
     """
     config = CLIPVisionConfig(
@@ -175,21 +175,21 @@ _MATRIX_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def prepare_unet(
     unet: UNetSpatioTemporalConditionModel, settings: TrainingSettings, *, whole: bool = True
 ) -> list[nn.Parameter]:
-    """Make a network ready to be trained as the settings say.
+    """Prepare a UNet for training: trainable parameters, dtypes, attention and gradient checkpointing.
 
-    What is trained stays float32: at a learning rate of 3e-6 most steps are smaller than bfloat16 can tell from none.
+    Trained parameters stay in float32: at a learning rate of 3e-6, most updates would vanish in bfloat16 rounding.
 
     Args:
-        unet: float32, changed in place.
+        unet: UNet in float32, changed in place.
         settings: resolved training settings.
-        whole: whether each process holds the network whole; where it is in shards (FSDP, DeepSpeed) all of it stays
-            float32, as they want one dtype and convert it themselves.
+        whole: whether each process holds the complete network. A sharded one (FSDP, DeepSpeed) stays in float32,
+            because these libraries need a single dtype and convert it themselves.
 
     Returns:
-        the parameters that are trained, float32.
+        the trained parameters, float32.
 
     Raises:
-        InputError: if a package that the settings need is missing.
+        InputError: if a package that the settings need is not installed.
     """
     model = settings.model
     if model.trainable == "lora":
@@ -204,14 +204,14 @@ def prepare_unet(
 
 
 def narrow_frozen(unet: nn.Module, dtype: torch.dtype) -> None:
-    """Keep the frozen weights of linear and convolution layers in the dtype that autocast computes these layers in.
+    """Convert the frozen weights of linear and convolution layers to the dtype of autocast, to save memory.
 
-    The result of a step under autocast does not change: autocast would round the same weights each time. All other
-    parameters, such as those of normalizations, keep their dtype.
+    The result under autocast does not change, because autocast would round the same weights in every step. All other
+    parameters, such as those of normalization layers, keep their dtype.
 
     Args:
-        unet: changed in place; ``requires_grad`` says what is frozen.
-        dtype: of the computations.
+        unet: network, changed in place; parameters without ``requires_grad`` are frozen.
+        dtype: dtype of autocast.
     """
     for layer in unet.modules():
         if isinstance(layer, _MATRIX_LAYERS):
@@ -221,12 +221,10 @@ def narrow_frozen(unet: nn.Module, dtype: torch.dtype) -> None:
 
 
 def checkpoint_activations(unet: UNetSpatioTemporalConditionModel) -> None:
-    """Compute activations again in the backward pass in place of keeping them.
-
-    diffusers leaves out the temporal transformer blocks, whose activations are a large part of all.
+    """Enable gradient checkpointing, including the temporal transformer blocks, which diffusers leaves out.
 
     Args:
-        unet: changed in place.
+        unet: UNet, changed in place.
     """
     unet.enable_gradient_checkpointing()
     for name, block in unet.named_modules():
@@ -241,14 +239,14 @@ def _recomputed(forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Te
 
 
 def make_optimizer(parameters: Sequence[nn.Parameter], settings: OptimizerSettings) -> torch.optim.Optimizer:
-    """AdamW, with its two moments in float32 or in 8 bits.
+    """Create AdamW, with its two moments in float32 or in 8 bits.
 
     Args:
-        parameters: what is trained, and nothing else.
-        settings: which of the two, and its numbers.
+        parameters: the trained parameters.
+        settings: name and hyperparameters of the optimizer.
 
     Raises:
-        InputError: if 8 bits are asked for and bitsandbytes is not installed.
+        InputError: if ``adamw8bit`` is chosen and bitsandbytes is not installed.
     """
     if settings.name == "adamw":
         return torch.optim.AdamW(

@@ -1,4 +1,4 @@
-"""Encode a run's clips once, before it: depth, latents and tokens of tracks, or whole generated scenes."""
+"""Encoding of a run's clips before training: depth, latents and tokens of tracks, or complete generated scenes."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ Found = Counter[State | Literal["unreadable"]]
 
 @dataclass(frozen=True)
 class PrecomputeSettings(TrainingSettings):
-    """The settings of a training run, and which of its clips are encoded.
+    """Settings of a training run, and of the encoding of its clips.
 
     Attributes:
-        out: folder for what is encoded; ``data.cache`` where it is not given.
-        count: encode the first so many training clips; 0 is all.
-        verify: write nothing; check that everything is there and undamaged.
+        out: folder for the encoded clips; by default ``data.cache``.
+        count: number of training clips to encode, from the first; 0 for all.
+        verify: write nothing; check that all files are present and undamaged.
     """
 
     out: Path | None = None
@@ -54,35 +54,34 @@ class PrecomputeSettings(TrainingSettings):
 
 
 def precompute_main(args: Sequence[str]) -> int:
-    """Encode a run's clips as a command line says.
+    """Encode a run's clips with the settings of a command line.
 
     Args:
         args: the command line without the program's name.
 
     Returns:
-        exit status: 0 if all is done, or there with ``--verify``; 1 if ``--verify`` finds something missing or
-        damaged; 2 after one line ``error: ...``.
+        exit status: 0 on success; 1 if ``--verify`` finds missing or damaged files; 2 after one line ``error: ...``.
     """
     log_to_terminal()
-    settings = parse_settings(PrecomputeSettings, args, description="Encode a run's clips once, before it.")
-    if settings.dry_run:
-        sys.stdout.write(dump_settings(settings))
-        return 0
     try:
+        settings = parse_settings(PrecomputeSettings, args, description="Encode a run's clips once, before it.")
+        if settings.dry_run:
+            sys.stdout.write(dump_settings(settings))
+            return 0
         return 0 if precompute(settings) else 1
-    except InputError as error:
+    except (InputError, OSError) as error:
         return refuse(error)
 
 
 def precompute(settings: PrecomputeSettings) -> bool:
-    """Encode all that can be encoded ahead, or check it; a second call goes on where the first one stopped.
+    """Encode clips before training, or verify the encoded clips; a second call resumes an interrupted one.
 
     Returns:
-        False if a check found something missing or damaged, else True.
+        False if the verification found missing or damaged files, else True.
 
     Raises:
         InputError: in every process, if no folder is given, a file or network cannot be used, a clip cannot be read,
-            or the disk has too little room.
+            or the disk has too little space.
     """
     storage = open_output(settings)
     accelerator = make_accelerator(settings.mixed_precision, cpu=settings.cpu)
@@ -102,7 +101,7 @@ def precompute(settings: PrecomputeSettings) -> bool:
 
 
 def open_output(settings: PrecomputeSettings) -> TensorCache:
-    """The folder to fill: ``out``, else ``data.cache``.
+    """Open the folder for the encoded clips: ``out``, else ``data.cache``.
 
     Raises:
         InputError: if neither is given.
@@ -114,15 +113,15 @@ def open_output(settings: PrecomputeSettings) -> TensorCache:
 
 
 def announce(folder: Path, *, clips: int, clip_bytes: int) -> None:
-    """Log what encoded clips will take of the disk.
+    """Log the disk space that the encoded clips will need.
 
     Args:
-        folder: need not exist; files that it already has count as part of the clips.
+        folder: cache folder, which need not exist; its files count toward the clips.
         clips: number of clips.
-        clip_bytes: bytes of a clip, at most.
+        clip_bytes: upper bound of the size of an encoded clip in bytes.
 
     Raises:
-        InputError: if the disk has less room than could still come.
+        InputError: if the remaining clips may need more than the free disk space.
     """
     place = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     total, there, free = clips * clip_bytes, TensorCache(folder).disk_use(), shutil.disk_usage(place).free
@@ -138,7 +137,7 @@ def announce(folder: Path, *, clips: int, clip_bytes: int) -> None:
 
 
 class Ahead(Protocol):
-    """Clips of which something can be encoded ahead."""
+    """Clips that can be encoded, at least in part, before training."""
 
     clip_bytes: int
 
@@ -147,21 +146,21 @@ class Ahead(Protocol):
         ...
 
     def name(self, place: int) -> str:
-        """What a message calls a clip."""
+        """Name of a clip, for messages."""
         ...
 
     def entries(self, place: int) -> Iterator[Entry]:
-        """All that can be kept of a clip; raises InputError if it cannot be read."""
+        """All cache entries of a clip; raises InputError if the clip cannot be read."""
         ...
 
 
 class Scenes:
-    """Generated scenes, which are kept whole.
+    """Generated scenes, which are encoded completely.
 
     Args:
-        settings: stage, size, scenes, noise and number.
-        storage: takes what is encoded.
-        components: VAE and image encoder on the device of the work.
+        settings: resolved settings.
+        storage: cache for the encoded scenes.
+        components: VAE and image encoder on the device that encodes.
     """
 
     def __init__(self, settings: PrecomputeSettings, storage: TensorCache, components: StageComponents) -> None:
@@ -174,37 +173,37 @@ class Scenes:
         return self._length
 
     def name(self, place: int) -> str:
-        """What a message calls a scene."""
+        """Name of a scene, for messages."""
         return self._scenes.name(place)
 
     def entries(self, place: int) -> Iterator[Entry]:
-        """The one entry of a scene."""
+        """The single cache entry of a scene."""
         yield self._scenes.entry(place, self._components)
 
 
 class Tracks:
-    """Tracks of an annotation file: those that are trained on, then those of the validation.
+    """Tracks of annotation files: the training tracks, then the validation tracks.
 
     Args:
-        settings: stage, annotation files and size.
-        storage: takes what is encoded.
-        components: VAE and image encoder on the device of the work.
+        settings: resolved settings.
+        storage: cache for the encoded tracks.
+        components: VAE and image encoder on the device that encodes.
 
     Raises:
-        InputError: if a file or network cannot be used, or no clip has the same pixels twice.
+        InputError: if a file or network cannot be used, or if occluders and ``fit: crop`` make every clip unique.
     """
 
     def __init__(self, settings: PrecomputeSettings, storage: TensorCache, components: StageComponents) -> None:
         if settings.data.occluders.annotations is not None and settings.sampling.fit == "crop":
             raise InputError(
-                "sampling.fit: crops follow what occluders leave visible, so no clip of stage 2 has the same pixels "
-                "twice and nothing can be encoded ahead; train without data.cache"
+                "sampling.fit: crops depend on the random occluders of stage 2, so no clip can be encoded before "
+                "training; train without data.cache"
             )
         self._latents = latent_cache(settings, storage, components)
         self._depth = frame_depth(settings, storage, components.vae.device)
         self._parts = [training_clips(settings)]
         validated = settings.validation.every and settings.data.validation_annotations is not None
-        if validated and self._depth is not None:  # of these clips, training needs nothing else ahead
+        if validated and self._depth is not None:  # validation clips need only their depth
             self._parts.append(validation_clips(settings))
         trained = min(settings.count or len(self._parts[0]), len(self._parts[0]))
         self._clips = [(self._parts[0], index) for index in range(trained)]
@@ -216,12 +215,12 @@ class Tracks:
         return len(self._clips)
 
     def name(self, place: int) -> str:
-        """What a message calls a track."""
+        """Name of a track, for messages."""
         part, index = self._clips[place]
         return part.name(index)
 
     def entries(self, place: int) -> Iterator[Entry]:
-        """All that can be kept of a track.
+        """All cache entries of a track.
 
         Raises:
             InputError: if the track cannot be read.
@@ -236,18 +235,18 @@ class Tracks:
             yield self._latents.latents_entry(clip.amodal[0])
             yield self._latents.tokens_entry(clip.modal[0])
         if self._depth is not None:
-            for look in part.preprocess.looks(sample) if trained else part.preprocess.whole_looks(sample):
-                yield self._depth.entry(look)
+            for view in part.preprocess.frame_views(sample) if trained else part.preprocess.whole_frame_views(sample):
+                yield self._depth.entry(view)
 
     def _occluded(self, part: TaskClips, samples: OccludedTracks, index: int) -> Iterator[Entry]:
-        """What is visible changes each time; the whole object stays the same."""
+        """Entry of the amodal target only, because random occluders change the modal video each time."""
         whole = samples.whole(index)
         if whole is not None:
             yield self._latents.latents_entry(part.preprocess(whole).amodal[0])
 
 
 def _track_bytes(settings: TrainingSettings, components: StageComponents, *, with_depth: bool) -> int:
-    """Bytes of a track, at most: tracks may share frames and so their depth."""
+    """Upper bound of the size of an encoded track in bytes; tracks that share frames also share their depth."""
     data, factor = settings.data, spatial_factor(components.vae)
     latents = 4 * (data.height // factor) * (data.width // factor)
     tokens = components.image_encoder.config.projection_dim if data.occluders.annotations is None else 0
@@ -256,16 +255,16 @@ def _track_bytes(settings: TrainingSettings, components: StageComponents, *, wit
 
 
 def fill(ahead: Ahead, storage: TensorCache, accelerator: Accelerator, *, skip_bad: bool) -> None:
-    """Encode what is missing or damaged; all processes call this together and share the clips.
+    """Encode missing or damaged entries; all processes must call this together, and they share the clips.
 
     Args:
         ahead: the clips.
-        storage: takes what is encoded.
-        accelerator: of this process.
-        skip_bad: whether a clip that cannot be read is left out with a warning.
+        storage: cache for the encoded clips.
+        accelerator: accelerator of this process.
+        skip_bad: skip a clip that cannot be read, with a warning.
 
     Raises:
-        InputError: in every process, if the disk has too little room, or a clip cannot be read and is not left out.
+        InputError: in every process, if the disk has too little space, or a clip cannot be read and is not skipped.
     """
     main_first(accelerator, lambda: announce(storage.folder, clips=len(ahead), clip_bytes=ahead.clip_bytes))
     together(lambda: _fill(ahead, storage, accelerator, skip_bad=skip_bad))
@@ -289,15 +288,15 @@ def _fill(ahead: Ahead, storage: TensorCache, accelerator: Accelerator, *, skip_
 
 
 def verify(ahead: Ahead, storage: TensorCache, accelerator: Accelerator) -> bool:
-    """Check, without writing, that nothing is missing or damaged; all processes call this together.
+    """Check, without writing, that no entry is missing or damaged; all processes must call this together.
 
     Args:
         ahead: the clips.
-        storage: what was filled.
-        accelerator: of this process.
+        storage: cache with the encoded clips.
+        accelerator: accelerator of this process.
 
     Returns:
-        whether all is there and every clip can be read; the same in every process.
+        whether all entries are intact and every clip can be read; the same in every process.
     """
     states = together(lambda: _states(ahead, storage, accelerator))
     found: Found = sum(gather_object([states]), Counter())
@@ -323,7 +322,7 @@ def _states(ahead: Ahead, storage: TensorCache, accelerator: Accelerator) -> Fou
 
 
 def _share(ahead: Ahead, accelerator: Accelerator) -> list[int]:
-    """A process's clips: neighbors, as tracks of one clip lie together and share its frames."""
+    """Indices of this process's clips: a contiguous range, because neighboring tracks often share frames."""
     parts = np.array_split(np.arange(len(ahead)), accelerator.num_processes)
     places: list[int] = parts[accelerator.process_index].tolist()
     return places

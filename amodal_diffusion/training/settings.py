@@ -1,4 +1,4 @@
-"""The settings of a training run, as YAML and flags give them; the defaults are the paper's (docs/method.md)."""
+"""Settings of a training run, from YAML and command-line options; the defaults are the paper's (docs/method.md)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class UNetSettings:
     """Shape of a UNet that is trained from scratch.
 
     Attributes:
-        block_out_channels: channels of each level, from the finest down; multiples of 32.
-        attention_levels: levels with cross-attention, counted from 0, the finest.
-        layers_per_block: residual layers of each level.
-        transformer_layers_per_block: attention layers of each block with cross-attention.
-        num_attention_heads: attention heads of each level.
+        block_out_channels: number of channels of each level, from finest to coarsest; multiples of 32.
+        attention_levels: levels with cross-attention; 0 is the finest.
+        layers_per_block: number of residual layers per level.
+        transformer_layers_per_block: number of transformer layers of each block with cross-attention.
+        num_attention_heads: number of attention heads of each level.
         cross_attention_dim: width ``D`` of the image encoder's tokens.
-        addition_time_embed_dim: width of the embedding of each of the three time ids.
+        addition_time_embed_dim: width of the embedding of each of the three added time IDs.
     """
 
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
@@ -35,10 +35,10 @@ class UNetSettings:
     addition_time_embed_dim: int = 256
 
     def __post_init__(self) -> None:
-        """Check that the levels agree.
+        """Check that all settings have the same number of levels.
 
         Raises:
-            InputError: if heads or attention levels do not fit the channels.
+            InputError: if the attention heads or attention levels do not match the channels.
         """
         levels = len(self.block_out_channels)
         if len(self.num_attention_heads) != levels:
@@ -54,15 +54,15 @@ class UNetSettings:
 
 @dataclass(frozen=True)
 class ImageEncoderSettings:
-    """Shape of an image encoder with random weights, which stay as they are.
+    """Shape of an image encoder with random, frozen weights.
 
     Attributes:
-        image_size: pixels a side that frames are resized to.
-        patch_size: pixels a side of a patch.
-        hidden_size: width of its layers.
+        image_size: side in pixels of the square that frames are resized to.
+        patch_size: side of a patch in pixels.
+        hidden_size: width of the layers.
         num_hidden_layers: number of layers.
-        num_attention_heads: attention heads of a layer.
-        seed: of the random weights.
+        num_attention_heads: number of attention heads per layer.
+        seed: random seed of the weights.
     """
 
     image_size: int = 64
@@ -75,11 +75,11 @@ class ImageEncoderSettings:
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """The low-rank updates that ``model.trainable: lora`` trains in place of the temporal transformer blocks.
+    """LoRA of the temporal transformer blocks, trained with ``model.trainable: lora``.
 
     Attributes:
-        rank: of an update; the more, the closer to training the blocks whole.
-        alpha: scale of the updates, times the rank.
+        rank: rank of each update; a higher rank comes closer to full training of the blocks.
+        alpha: LoRA alpha; each update is multiplied by ``alpha / rank``.
     """
 
     rank: int = 16
@@ -89,7 +89,7 @@ class LoraSettings:
         """Check the rank.
 
         Raises:
-            InputError: if it is below 1.
+            InputError: if the rank is below 1.
         """
         if self.rank < 1:
             raise InputError(f"model.lora.rank: expected at least 1, got {self.rank}")
@@ -97,25 +97,26 @@ class LoraSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Where the networks come from, and what of the UNet is trained.
+    """Initial weights of the networks, and the part of the UNet that is trained.
 
     Attributes:
-        base: checkpoint of this package or of the released layout to start from: bundled name, folder, hub id.
-        svd: plain Stable Video Diffusion folder or hub id to start from; its UNet gets 4 new channels of zero.
-        unet: shape of the UNet where neither ``base`` nor ``svd`` is given: it starts from random weights.
-        new_image_encoder: shape of the image encoder where there is neither a base nor ``image_encoder``.
-        vae: folder of the autoencoder, in place of the base's own.
-        image_encoder: folder of the image encoder, in place of the base's own.
-        scheduler: folder of the sampler, in place of the base's own.
-        trainable: ``paper`` trains the temporal transformer blocks and ``conv_in``, ``all`` everything, ``lora``
-            low-rank updates of these blocks, and ``conv_in`` (extra ``peft``).
-        lora: size of the updates with ``trainable: lora``.
-        attention: ``sdpa`` is torch's fused attention; ``plain`` multiplies matrices, which is a fifth faster on a CPU
-            for the few tokens of a small model; ``xformers`` is the extra of that name.
-        gradient_checkpointing: compute activations again in the backward pass, to save memory.
-        compile: run the UNet through `torch.compile`: the first steps take minutes, all others less time.
-        depth_model: Depth Anything network whose depth the guide of stage 1 is, noted in the exported checkpoint; of
-            an annotation file's frames it is computed, where ``data.cache`` does not hold it.
+        base: initial checkpoint, of this package's or the released layout: bundled name, folder, or Hub ID.
+        svd: initial Stable Video Diffusion checkpoint, folder or Hub ID; 4 zero-initialized input channels are added to
+            its UNet.
+        unet: shape of a randomly initialized UNet, used if neither ``base`` nor ``svd`` is given.
+        new_image_encoder: shape of the image encoder, used if no base and no ``image_encoder`` is given.
+        vae: folder of an autoencoder to use instead of the base's.
+        image_encoder: folder of an image encoder to use instead of the base's.
+        scheduler: folder of a scheduler to use instead of the base's.
+        trainable: ``paper`` trains the temporal transformer blocks and ``conv_in``; ``all`` trains the whole UNet;
+            ``lora`` trains low-rank updates of these blocks and ``conv_in`` (needs the ``peft`` extra).
+        lora: rank and scale of the updates with ``trainable: lora``.
+        attention: ``sdpa`` is PyTorch's fused attention; ``plain`` uses explicit matrix products, a fifth faster for
+            small models on a CPU; ``xformers`` needs the ``xformers`` extra.
+        gradient_checkpointing: recompute activations in the backward pass to save memory.
+        compile: compile the UNet with `torch.compile`; the first steps take minutes, later steps are faster.
+        depth_model: Depth Anything network that estimates the guide of stage 1. Its name is stored in the exported
+            checkpoint. For an annotation file, depth that ``data.cache`` lacks is computed during training.
     """
 
     base: str | None = None
@@ -135,12 +136,12 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class OccluderSettings:
-    """What complete objects are hidden behind, to train stage 2 on clips that show no hidden colors.
+    """Synthetic occluders pasted over complete objects, for stage 2 training without ground truth of hidden colors.
 
     Attributes:
-        annotations: annotation file whose tracks are the occluders; may be that of the clips.
-        occlusion: least and largest share of an object that is hidden.
-        tries: occluders that are drawn for one clip; a clip that takes more is replaced by another.
+        annotations: annotation file whose tracks serve as occluders; it may be the file of the clips.
+        occlusion: range of the share of an object that is occluded.
+        tries: number of occluders to try per clip; if none fits, another clip replaces it.
     """
 
     annotations: Path | None = None
@@ -150,31 +151,32 @@ class OccluderSettings:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """The clips: generated scenes, or the tracks of an annotation file (docs/data.md).
+    """Training and validation clips: generated scenes, or tracks of annotation files (docs/data.md).
 
     Attributes:
-        annotations: annotation file in the layout of SAIL-VOS sequences, all of whose tracks are trained on; None
-            trains on generated scenes.
-        images: root of its frames; its own folder by default.
-        validation_annotations: annotation file for the validation, which takes its first tracks.
-        validation_images: root of its frames; its own folder by default.
-        index_folder: where the indices of annotation files are kept; beside the files by default.
-        occluders: what hides the objects, in stage 2 on an annotation file.
-        clips: number of generated scenes of the training split.
-        frames: frames ``F`` of a clip.
-        height: pixels ``H`` that the model sees.
-        width: pixels ``W`` that the model sees.
-        scene_height: pixels of the scenes that are cropped (``sampling.fit: crop``); others are made at ``height``.
-        scene_width: pixels of the scenes that are cropped.
-        seed: chooses the generated scenes; two seeds have no scene in common.
-        degraded_share: share of the generated scenes whose masks and depth are corrupted: ragged borders, holes, a
-            missing frame; noisy, blurred depth on another scale. Validation scenes stay exact.
-        depthless_share: share of the generated scenes that come without depth.
-        guide_dropout: share of clips whose guide is dropped (its latents are zero).
+        annotations: annotation file with the training tracks, in the layout of SAIL-VOS sequences; None trains on
+            generated scenes.
+        images: root of its frames; by default the folder of the file.
+        validation_annotations: annotation file with the validation tracks, of which the first are used.
+        validation_images: root of its frames; by default the folder of the file.
+        index_folder: folder for the indices of annotation files; by default next to the files.
+        occluders: synthetic occluders, for stage 2 with an annotation file.
+        clips: number of generated training scenes.
+        frames: number of frames ``F`` of a clip.
+        height: height ``H`` of the network input in pixels.
+        width: width ``W`` of the network input in pixels.
+        scene_height: height in pixels of generated scenes that are cropped (``sampling.fit: crop``); others have
+            ``height``.
+        scene_width: width in pixels of generated scenes that are cropped; others have ``width``.
+        seed: random seed of the generated scenes; different seeds share no scene.
+        degraded_share: share of the generated scenes with corrupted masks (ragged borders, holes, a missing frame) and
+            corrupted depth (noise, blur, another scale). Validation scenes are never corrupted.
+        depthless_share: share of the generated scenes without depth.
+        guide_dropout: share of clips whose guide is dropped (its latents are set to zero).
         reversed_share: share of clips that are reversed in time.
-        cache: folder that `train/precompute.py` has filled (docs/training.md). Of tracks, what it lacks is computed in
-            the step; of generated scenes it must hold all. None computes everything in the step.
-        workers: processes that load clips ahead; 0 loads them in the training process.
+        cache: folder that `train/precompute.py` has filled (docs/training.md). For tracks, missing entries are computed
+            during training. For generated scenes, it must contain all. None computes everything during training.
+        workers: number of processes that prefetch clips; 0 loads clips in the training process.
     """
 
     annotations: Path | None = None
@@ -198,10 +200,10 @@ class DataSettings:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        """Check the shares, and that what belongs to an annotation file comes with one.
+        """Check the shares, and that settings of an annotation file are given only with one.
 
         Raises:
-            InputError: names the first mistake.
+            InputError: if a setting is wrong; the message names the first.
         """
         if self.annotations is None:
             files = {
@@ -225,7 +227,7 @@ class DataSettings:
 
     @property
     def encoded(self) -> bool:
-        """Whether clips are read as latents: generated scenes from ``cache``."""
+        """Whether clips are read as latents, that is, generated scenes from ``cache``."""
         return self.cache is not None and self.annotations is None
 
 
@@ -238,10 +240,10 @@ OnBadSample = Literal["stop", "skip"]
 
 @dataclass(frozen=True)
 class NoiseSettings:
-    """The noise that training draws (docs/method.md, section 3).
+    """Log-normal distributions of the training noise (docs/method.md, section 3).
 
     Attributes:
-        sigma_log_mean: mean of ``ln sigma``.
+        sigma_log_mean: mean of ``ln sigma``, the noise level of the latents.
         sigma_log_std: standard deviation of ``ln sigma``.
         condition_log_mean: mean of ``ln s``, the strength of the noise on the condition pixels.
         condition_log_std: standard deviation of ``ln s``.
@@ -255,18 +257,19 @@ class NoiseSettings:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW, its learning rate over the steps, and the moving average of the weights.
+    """Optimizer, learning rate schedule, and exponential moving average (EMA) of the weights.
 
     Attributes:
-        name: ``adamw``, or ``adamw8bit`` whose moments take a quarter of the memory (extra ``bitsandbytes``).
+        name: ``adamw``, or ``adamw8bit``, whose moments take a quarter of the memory (needs the ``bitsandbytes``
+            extra).
         learning_rate: peak learning rate.
-        betas: decay of AdamW's two moments.
+        betas: decay rates of AdamW's two moments.
         weight_decay: decoupled weight decay of AdamW.
-        epsilon: added to the root of the second moment.
-        warmup_steps: steps over which the learning rate rises linearly from 0.
-        schedule: after that, ``constant``, or ``cosine`` down to 0 at the last step.
-        max_grad_norm: gradients longer than this are scaled down to it.
-        ema_decay: decay of the moving average of the weights, which is validated and exported; 0 turns it off.
+        epsilon: AdamW's epsilon, added to the root of the second moment.
+        warmup_steps: number of steps over which the learning rate rises linearly from 0.
+        schedule: learning rate after the warmup: ``constant``, or ``cosine`` decay to 0 at the last step.
+        max_grad_norm: gradients are clipped to this norm.
+        ema_decay: decay of the EMA of the weights, which is validated and exported; 0 disables it.
     """
 
     name: OptimizerName = "adamw"
@@ -282,12 +285,12 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class ValidationSettings:
-    """The validation on fixed clips during training.
+    """Validation on fixed clips during training.
 
     Attributes:
-        every: steps between two validations; 0 turns them off.
+        every: number of steps between validations; 0 disables them.
         clips: number of clips, distributed over the processes.
-        pictures: clips shown in the picture.
+        pictures: number of clips shown in the image.
     """
 
     every: int = 1000
@@ -303,33 +306,34 @@ class TrainingSettings:
         stage: stage to train.
         output: folder for checkpoints, log and exported model.
         steps: total number of optimizer steps.
-        batch_size: clips that a process takes at once.
-        global_batch_size: clips of an optimizer step over all processes; the batches that each process takes before
-            a step follow from it. None leaves them to ``gradient_accumulation_steps``.
-        gradient_accumulation_steps: batches of a process before each optimizer step, without ``global_batch_size``.
-        mixed_precision: ``no``, ``bf16`` or ``fp16``; the weights that are trained and the optimizer stay float32, and
-            so does a VAE whose settings say ``force_upcast``.
-        cpu: stay on the CPU where there is a GPU.
-        conditioning_dropout: ``p`` of docs/method.md, section 3.
-        pixel_weight: weight of the squared error of decoded frames beside that of the latents; 0 turns it off. A
-            distilled autoencoder keeps it cheap.
-        pixel_frames: consecutive frames of each clip that are decoded for it.
-        seed: of new weights, the order of the clips and all noise.
-        resume: ``auto`` goes on from the newest checkpoint in ``output`` if there is one, ``none`` refuses a folder
-            that holds any, another value is the checkpoint's folder.
-        checkpoint_every: steps between two checkpoints.
-        keep_checkpoints: number of checkpoints that are kept.
-        max_minutes: stop after this time with a checkpoint and an export; 0 is no limit.
-        on_bad_sample: what a clip that cannot be read does: ``stop`` ends the run with its name, ``skip`` counts it and
-            takes the next clip of the data in its place.
-        max_bad_steps: stop after so many steps in a row whose loss is not finite; each is skipped and logged.
-        log_every: steps between two lines of the log.
-        tracker: where figures go beside `log.jsonl`: ``tensorboard``, ``wandb`` (extra of that name) or ``none``.
-        dry_run: print the resolved settings and a memory plan, and stop.
-        model: networks, and which part of the UNet is trained.
-        data: clips and caches.
+        batch_size: number of clips per batch of a process.
+        global_batch_size: number of clips per optimizer step over all processes; the number of gradient accumulation
+            steps follows from it. None uses ``gradient_accumulation_steps``.
+        gradient_accumulation_steps: number of batches per optimizer step of a process, without ``global_batch_size``.
+        mixed_precision: ``no``, ``bf16`` or ``fp16``. The trained weights and the optimizer stay in float32, and so
+            does a VAE with ``force_upcast`` in its settings.
+        cpu: train on the CPU even if there is a GPU.
+        conditioning_dropout: probability ``p`` of docs/method.md, section 3.
+        pixel_weight: weight of the squared error of decoded frames, added to that of the latents; 0 disables it. It is
+            cheap with a distilled autoencoder.
+        pixel_frames: number of consecutive frames of each clip that are decoded for the pixel loss.
+        seed: random seed of new weights, the order of the clips and all noise.
+        resume: ``auto`` resumes from the newest checkpoint in ``output``, if any; ``none`` starts anew and refuses a
+            folder with checkpoints; any other value is the folder of the checkpoint to resume from.
+        checkpoint_every: number of steps between checkpoints.
+        keep_checkpoints: number of checkpoints to keep.
+        max_minutes: stop after this time, with a checkpoint and an export; 0 for no limit.
+        on_bad_sample: reaction to a clip that cannot be read: ``stop`` ends the run with an error that names it;
+            ``skip`` counts it and uses the next clip instead.
+        max_bad_steps: stop after this number of consecutive steps with a loss or gradient that is not finite; each is
+            skipped and logged.
+        log_every: number of steps between lines of the log.
+        tracker: tracker in addition to `log.jsonl`: ``tensorboard``, ``wandb`` (needs the ``wandb`` extra) or ``none``.
+        dry_run: print the resolved settings and a memory plan, and exit.
+        model: networks, and the part of the UNet that is trained.
+        data: clips and cache.
         noise: noise levels of training.
-        optimizer: AdamW, learning rate and moving average.
+        optimizer: optimizer, learning rate schedule and EMA.
         validation: validation on fixed clips.
         sampling: sampling settings of the exported checkpoint and of the validation.
     """
@@ -369,10 +373,10 @@ class TrainingSettings:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
-        """Check the numbers that would otherwise fail late.
+        """Check settings that would otherwise fail late.
 
         Raises:
-            InputError: names the first that is out of range.
+            InputError: if a setting is wrong; the message names the first.
         """
         at_least_one = (
             "steps", "batch_size", "gradient_accumulation_steps", "checkpoint_every", "keep_checkpoints",
@@ -393,13 +397,13 @@ class TrainingSettings:
             )
 
     def batches_per_step(self, processes: int) -> int:
-        """Batches that each process takes before an optimizer step.
+        """Number of gradient accumulation steps.
 
         Args:
             processes: number of processes of the launch.
 
         Raises:
-            InputError: if no whole number of them makes up ``global_batch_size``.
+            InputError: if ``global_batch_size`` is not a multiple of ``processes * batch_size``.
         """
         if self.global_batch_size is None:
             return self.gradient_accumulation_steps
@@ -413,7 +417,7 @@ class TrainingSettings:
         return self.global_batch_size // at_once
 
     def _check_tracks(self) -> None:
-        """Check that an annotation file comes with what the stage and the validation need."""
+        """Check that an annotation file comes with the files that the stage and the validation need."""
         data = self.data
         if data.annotations is None:
             return

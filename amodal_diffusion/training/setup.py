@@ -1,4 +1,4 @@
-"""The parts of a training program around its steps: settings, processes, data, end, exit status."""
+"""Setup and teardown of a training program: settings, processes, data and exit status."""
 
 from __future__ import annotations
 
@@ -30,32 +30,32 @@ from amodal_diffusion.types import InputError, Stage
 
 
 def exit_status(program: Callable[[], TrainingResult | None]) -> int:
-    """Run a training program and turn its end into an exit status.
+    """Run a training program and convert its result to an exit status.
 
     Args:
-        program: returns None if it only showed its settings.
+        program: training program; it returns None if it only printed its settings.
 
     Returns:
-        0 after the last step or the time limit; 2 after one line ``error: ...`` that says what stands in the way; 143
-        after SIGTERM, with a checkpoint from which the same command goes on.
+        0 after the last step or the time limit; 2 after an InputError, printed as one line ``error: ...``; 143 after
+        SIGTERM, with a checkpoint from which the same command resumes.
     """
     log_to_terminal()
     try:
         result = program()
-    except InputError as error:
+    except (InputError, OSError) as error:
         return refuse(error)
     return TERMINATED_STATUS if result is not None and result.terminated else 0
 
 
 def read_settings(args: Sequence[str], *, stage: Stage | None = None) -> TrainingSettings:
-    """Read a command line: defaults, then ``--config FILE``, then flags.
+    """Parse a command line; options override ``--config FILE``, which overrides the defaults.
 
     Args:
         args: the command line without the program's name.
-        stage: the only stage that the program trains; None trains either.
+        stage: the only stage that the program trains; None accepts either.
 
     Raises:
-        InputError: if the settings name another stage. Other mistakes print one line and exit with status 2.
+        InputError: if the settings name another stage. Other errors print one line and exit with status 2.
     """
     settings = parse_settings(TrainingSettings, args, description="Train one of the two stages.")
     if stage is not None and settings.stage != stage and not settings.dry_run:
@@ -64,14 +64,14 @@ def read_settings(args: Sequence[str], *, stage: Stage | None = None) -> Trainin
 
 
 def show(settings: TrainingSettings) -> None:
-    """Print the resolved settings and the memory plan, in one process of the launch; nothing is loaded."""
+    """Print the resolved settings and the memory plan in the first process; no weights are loaded."""
     if os.environ.get("RANK", "0") == "0":
         plan = report(settings, processes=int(os.environ.get("WORLD_SIZE", "1")))
         sys.stdout.write(dump_settings(settings) + plan)
 
 
 def join_processes(settings: TrainingSettings) -> Accelerator:
-    """Join the other processes of the launch, in the precision and with the tracker of the settings."""
+    """Join the other processes of the launch, with the precision and tracker of the settings."""
     return make_accelerator(
         settings.mixed_precision,
         cpu=settings.cpu,
@@ -82,14 +82,14 @@ def join_processes(settings: TrainingSettings) -> Accelerator:
 
 
 def open_cache(settings: TrainingSettings) -> TensorCache | None:
-    """The folder of depth, latents and tokens that ``train/precompute.py`` filled; None without ``data.cache``."""
+    """Open the cache that ``train/precompute.py`` filled; None without ``data.cache``."""
     return None if settings.data.cache is None else TensorCache(settings.data.cache)
 
 
 def open_depth(settings: TrainingSettings, accelerator: Accelerator, cache: TensorCache | None) -> FrameDepth | None:
-    """Depth of an annotation file's frames, computed where the cache lacks it; None for runs that use none.
+    """Depth of an annotation file's frames, from the cache or else a depth network; None for runs without depth.
 
-    Processes that load clips (``data.workers``) have no GPU, so they compute on their CPUs.
+    The processes that load clips (``data.workers``) have no GPU, so they estimate depth on the CPU.
     """
     return frame_depth(settings, cache, "cpu" if settings.data.workers else accelerator.device)
 
@@ -97,10 +97,10 @@ def open_depth(settings: TrainingSettings, accelerator: Accelerator, cache: Tens
 def open_clips(
     settings: TrainingSettings, components: StageComponents, cache: TensorCache | None, depth: FrameDepth | None
 ) -> Clips[TaskBatch] | Clips[LatentBatch]:
-    """The clips to train on: generated scenes as latents where there is a cache, else pixels.
+    """Training clips: latents for generated scenes with a cache, else pixels.
 
     Raises:
-        InputError: if a file cannot be used, or the cache lacks scenes of these settings and networks.
+        InputError: if a file cannot be used, or the cache lacks scenes for these settings and networks.
     """
     if cache is None or not settings.data.encoded:
         return training_clips(settings, depth=depth)
@@ -112,21 +112,21 @@ def open_clips(
 def open_latents(
     settings: TrainingSettings, components: StageComponents, cache: TensorCache | None
 ) -> LatentCache | None:
-    """Latents and tokens of tracks that were encoded before; None without a cache or for generated scenes."""
+    """Cached latents and tokens of tracks; None without a cache, and for generated scenes."""
     return None if cache is None or settings.data.encoded else latent_cache(settings, cache, components)
 
 
 def note_start(settings: TrainingSettings, accelerator: Accelerator) -> None:
-    """Write ``settings.yaml`` and start the tracker, once nothing can be refused any more; all processes call this."""
+    """Write ``settings.yaml`` and start the tracker, after all checks; all processes must call this together."""
     together(partial(_note_settings, settings, accelerator))
     start_tracker(settings, accelerator)
 
 
 def end(accelerator: Accelerator) -> None:
-    """Wait for the other processes and leave them.
+    """Wait for the other processes and leave the process group.
 
-    The caller has deleted its trainer: DistributedDataParallel must not outlive the processes' group, which torch would
-    end under Python's lock while a thread of the group may wait for it.
+    The caller must have deleted its trainer, because DistributedDataParallel must not outlive the process group.
+    Otherwise torch destroys the group while holding Python's GIL, and a thread of the group may deadlock.
     """
     accelerator.wait_for_everyone()
     accelerator.free_memory()
@@ -134,13 +134,13 @@ def end(accelerator: Accelerator) -> None:
 
 
 def train(settings: TrainingSettings) -> TrainingResult:
-    """Train either stage: the steps that the scripts of ``train/`` show, for callers in Python and installed packages.
+    """Train either stage; the Python equivalent of the scripts in ``train/``.
 
     Args:
-        settings: ``dry_run`` is left to the caller.
+        settings: training settings; ``dry_run`` is ignored.
 
     Raises:
-        InputError: if settings, networks, latents or checkpoint do not fit each other.
+        InputError: if settings, networks, cache or checkpoint do not fit each other.
     """
     with Termination() as termination:
         accelerator = join_processes(settings)
@@ -167,7 +167,7 @@ def train(settings: TrainingSettings) -> TrainingResult:
 
 
 def train_main(args: Sequence[str], *, stage: Stage | None = None) -> int:
-    """Train as a command line says.
+    """Train with the settings of a command line.
 
     Args:
         args: as for :func:`read_settings`.

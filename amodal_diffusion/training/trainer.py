@@ -1,4 +1,4 @@
-"""The one training loop of both stages, under Accelerate: any number of processes, any precision, exact resume."""
+"""Training loop of both stages, with Accelerate: any number of processes, mixed precision, exact resumption."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ Validate = Callable[[StageComponents, int], Findings | None]
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How a run ended.
+    """Result of a run.
 
     Attributes:
-        step: optimizer steps done in all.
-        finished: whether those were all; False where the time limit came first, or a request to end.
-        terminated: whether it was asked to end, and so has saved but not exported.
+        step: number of optimizer steps done, over all runs.
+        finished: whether the last step was reached, before the time limit or SIGTERM.
+        terminated: whether SIGTERM ended the run; it then saved a checkpoint but exported no model.
         model: folder of the exported model.
     """
 
@@ -73,12 +73,12 @@ class TrainingResult:
 
 
 def learning_rate(settings: OptimizerSettings, step: int, *, steps: int) -> float:
-    """Learning rate of a step: a pure function of its number, so that there is nothing to save.
+    """Learning rate of a step, a pure function of the step number, so that checkpoints need no scheduler state.
 
     Args:
-        settings: peak, warm-up and schedule.
-        step: optimizer steps done before, from 0.
-        steps: optimizer steps in all.
+        settings: peak, warmup and schedule.
+        step: number of earlier optimizer steps, from 0.
+        steps: total number of optimizer steps.
     """
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
@@ -89,17 +89,17 @@ def learning_rate(settings: OptimizerSettings, step: int, *, steps: int) -> floa
 
 
 class Trainer:
-    """Trains one stage: steps, checkpoints, validation, log, export.
+    """Trains one stage: optimizer steps, checkpoints, validation, log and export.
 
     Args:
         settings: resolved training settings.
-        accelerator: device and processes of the launch.
+        accelerator: accelerator of this process.
         components: the networks; the UNet is trained in place.
-        clips: what is trained on: prepared clips, or precomputed latents of one clip each.
-        validate: called with the networks (moving average in place) and the step by all processes together; returns
-            what it found, None if it broke off on a request to end.
-        termination: notes requests to end.
-        cache: what of the clips is encoded already; the rest is encoded in the step.
+        clips: training clips, as pixels or as precomputed latents.
+        validate: validation, called by all processes together with the networks (with EMA weights, if any) and the
+            step. It returns its findings, or None if SIGTERM interrupted it.
+        termination: records SIGTERM.
+        cache: cached latents and tokens of the clips; missing ones are computed in each step.
     """
 
     def __init__(
@@ -126,13 +126,13 @@ class Trainer:
         optimizer = settings.optimizer
         tell_deepspeed(accelerator, batch_size=settings.batch_size, max_grad_norm=optimizer.max_grad_norm)
         self.unet, self.optimizer = accelerator.prepare(unet, make_optimizer(self.parameters, optimizer))
-        self.parameters = list(trained_parameters(unet).values())  # FSDP has replaced them by sharded ones
+        self.parameters = list(trained_parameters(unet).values())  # FSDP has replaced them with sharded ones
         if settings.model.compile:
-            unet.compile()  # in place: names of weights and the class of the network stay what they are
+            unet.compile()  # in place, which keeps the names of the weights and the class of the network
         needed = not settings.data.encoded or settings.pixel_weight > 0
         self._move_encoders(accelerator.device if needed else "cpu")
         decay = optimizer.ema_decay
-        at_once = holds_whole_network(accelerator)  # torch copies no lists of sharded tensors
+        at_once = holds_whole_network(accelerator)  # torch cannot copy lists of sharded tensors
         self.ema = EMAModel(self.parameters, decay=decay, foreach=at_once) if decay else None
         self.checkpoints = Checkpoints(
             settings.output, accelerator, unet=unet, ema=self.ema, keep=settings.keep_checkpoints
@@ -143,10 +143,10 @@ class Trainer:
         self._ends = time.monotonic() + 60 * settings.max_minutes if settings.max_minutes > 0 else math.inf
 
     def resume(self) -> None:
-        """Load the checkpoint that the settings ask for, if there is one; nothing of the run's folder is changed.
+        """Load the checkpoint that ``settings.resume`` selects, if any.
 
         Raises:
-            InputError: if it does not fit, or there is none where one is asked for.
+            InputError: if the checkpoint does not fit, is damaged or does not exist.
         """
         self._origin = main_first(self.accelerator, lambda: find_checkpoint(self.settings.output, self.settings.resume))
         if self._origin is not None:
@@ -154,13 +154,14 @@ class Trainer:
             self._saved = self.progress.step
 
     def fit(self) -> TrainingResult:
-        """Train to the last step, the time limit or a request to end; checkpoint, validate and log on the way.
+        """Train until the last step, the time limit or SIGTERM, with checkpoints, validation and logging.
 
         Returns:
-            how it ended.
+            the result of the run.
 
         Raises:
-            InputError: if a checkpoint cannot be written, a clip cannot be read, or the loss stays without a number.
+            InputError: if a checkpoint cannot be written, a clip cannot be read, or the loss or gradient is not finite
+                in ``max_bad_steps`` consecutive steps.
         """
         self._log.start(self.progress, self._origin)
         with closing(self._batches(self.progress.clips)) as batches:
@@ -171,7 +172,7 @@ class Trainer:
         return TrainingResult(self.progress.step, finished, terminated, self.settings.output / "model")
 
     def export(self) -> None:
-        """Write the model, with the moving average of its weights if there is one; all processes call this together.
+        """Write the model, with the EMA of its weights, if any; all processes must call this together.
 
         Raises:
             InputError: in every process, if it cannot be written.
@@ -182,11 +183,11 @@ class Trainer:
             together(lambda: export(components, model) if self.accelerator.is_main_process else None)
 
     def _train(self, batches: Iterator[Counted[Any]]) -> bool:
-        """Take the steps that are left; whether a request to end came before the last."""
+        """Run the remaining steps; return whether SIGTERM ended them."""
         settings = self.settings
         last = self.progress.step >= settings.steps
         while not last:
-            # Nothing below draws from the global generator; seeding it keeps resume exact if a network ever does.
+            # No code below uses the global generator; seeding it keeps resumption exact if a network ever does.
             seed = stream_seed("global", settings.seed, self.progress.step, self.accelerator.process_index)
             torch.manual_seed(seed)
             verdict = self._step(batches)
@@ -199,7 +200,7 @@ class Trainer:
         return False
 
     def _batches(self, taken: int) -> Generator[Counted[Any]]:
-        """This process's batches after ``taken`` clips of all processes together."""
+        """Batches of this process, after all processes together have taken ``taken`` clips."""
         counts = BatchCounts(
             taken,
             batch_size=self.settings.batch_size,
@@ -223,7 +224,7 @@ class Trainer:
                 accelerator.backward(loss)
             losses.append(loss.detach())
         norm = accelerator.clip_grad_norm_(self.parameters, settings.optimizer.max_grad_norm)
-        norm = whole(torch.as_tensor(norm, device=accelerator.device))  # DeepSpeed says it as a plain number
+        norm = whole(torch.as_tensor(norm, device=accelerator.device))  # DeepSpeed returns a Python number
         unread = [bad for batch in taken for bad in batch.bad]
         verdict = agree(
             accelerator,
@@ -240,7 +241,7 @@ class Trainer:
         elif accelerator.scaler is not None:
             accelerator.scaler.update()
         self.optimizer.zero_grad()
-        if self.ema is not None:  # also after a skipped step: it counts the steps itself
+        if self.ema is not None:  # also after a skipped step, because the EMA counts steps itself
             self.ema.step(self.parameters)
         clips = settings.batch_size * len(losses) * accelerator.num_processes
         self.progress = Progress(
@@ -258,10 +259,10 @@ class Trainer:
         return verdict
 
     def _report_unread(self, unread: list[BadClip]) -> None:
-        """Note clips that could not be read, or stop for the first of them with the step before as a checkpoint."""
+        """Log clips that could not be read; with ``on_bad_sample: stop``, save a checkpoint and raise an InputError."""
         everywhere: list[BadClip] = gather_object(unread)
         if self.settings.on_bad_sample == "stop":
-            if self.accelerator.distributed_type != DistributedType.DEEPSPEED:  # which has taken its step already
+            if self.accelerator.distributed_type != DistributedType.DEEPSPEED:  # DeepSpeed has already updated
                 self._save()
             first = everywhere[0]
             raise InputError(
@@ -273,7 +274,7 @@ class Trainer:
         )
 
     def _report_not_finite(self, taken: list[Counted[Any]], losses: list[Tensor]) -> None:
-        """Log the clips of a skipped step; stop after too many in a row."""
+        """Log the clips of a skipped step; raise an InputError after too many in a row."""
         names = [name for batch, loss in zip(taken, losses, strict=True) if not loss.isfinite() for name in batch.names]
         clips = gather_object(names) or gather_object([name for batch in taken for name in batch.names])
         self._log.event(self.progress, "skipped step", {"reason": "loss or gradient not finite", "clips": clips})
@@ -285,7 +286,7 @@ class Trainer:
             )
 
     def _save(self) -> None:
-        """Write a checkpoint, unless there is one of this step."""
+        """Write a checkpoint, unless this step already has one."""
         if self._saved != self.progress.step:
             self.checkpoints.save(self.progress)
             self._saved = self.progress.step
@@ -329,7 +330,7 @@ class Trainer:
         return PixelLoss(decode, settings.pixel_weight, settings.pixel_frames)
 
     def _validate(self, *, last: bool) -> bool:
-        """Validate on fixed clips when it is due; False if a request to end broke it off."""
+        """Validate if it is due; return False if SIGTERM interrupted the validation."""
         step, every = self.progress.step, self.settings.validation.every
         if self.validate is None or every == 0 or not (last or step % every == 0):
             return True
@@ -348,6 +349,6 @@ class Trainer:
         return True
 
     def _move_encoders(self, device: torch.device | str) -> None:
-        """Put VAE and image encoder where they are needed: they take 3 GB that encoded clips need not spare them."""
+        """Move VAE and image encoder; with encoded clips they stay on the CPU, which saves 3 GB on the device."""
         self.components.vae.to(device)
         self.components.image_encoder.to(device)

@@ -1,4 +1,4 @@
-"""Validation during training: fixed clips completed as in use, figures over all processes, a picture of the first."""
+"""Validation during training: completes fixed clips as in inference, computes metrics and draws the first clips."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from amodal_diffusion.training.distributed import Termination, together
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array, VideoClip
 
-_SHOWN_FRAMES = 2  # of each clip in the picture: a third and two thirds through
-_GAP = 2  # pixels between the pictures
+_SHOWN_FRAMES = 2  # frames per clip in the image, after one and two thirds of the clip
+_GAP = 2  # pixels between the tiles of the image
 _PEAK = 255.0
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One validation clip and what the model made of it.
+    """A validation clip and its prediction.
 
     Attributes:
-        index: of the clip.
-        sample: the clip.
-        mask: predicted amodal mask, bool ``[F, H, W]``; in stage 2 the true one, which is given.
+        index: index of the clip.
+        sample: the clip with its ground truth.
+        mask: predicted amodal mask, bool ``[F, H, W]``; in stage 2 the ground truth, which is an input.
         rgb: predicted amodal RGB on white, uint8 ``[F, H, W, 3]``; None in stage 1.
     """
 
@@ -49,11 +49,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a validation found.
+    """Results of a validation.
 
     Attributes:
-        figures: by name; the same in every process.
-        picture: of the first clips, 8-bit RGB ``[H, W, 3]``; None if none is to be shown.
+        figures: maps names of metrics to values; the same in every process.
+        picture: image of the first clips, uint8 RGB ``[H, W, 3]``; None if no clip is shown.
     """
 
     figures: dict[str, float]
@@ -61,21 +61,21 @@ class Findings:
 
 
 class Validator:
-    """Completes the first clips of the validation split as a user would, shared out over the processes.
+    """Completes the first clips of the validation split as in inference, distributed over the processes.
 
-    A clip goes through :class:`~amodal_diffusion.pipelines.completer.AmodalCompleter` with the run's sampling settings
-    and its index as seed, so a figure measures what the exported checkpoint gives by default. Two settings differ: no
-    frame is skipped, so that all processes call the network equally often, and stage 2 paints without colors of other
-    frames, so that its figure is the network's own.
+    A clip is completed by :class:`~amodal_diffusion.pipelines.completer.AmodalCompleter` with the run's sampling
+    settings and its index as seed, so the metrics measure the default output of the exported checkpoint. Two settings
+    differ. No frame is skipped, so that all processes call the network equally often. Color propagation is off, so that
+    the metrics of stage 2 measure the network alone.
 
-    Every process completes equally many clips, the last one once more where there is none left for it, so that all end
-    together and networks that are spread over processes work.
+    Every process completes the same number of clips, if necessary the last clip again, because sharded networks need
+    all processes in every call.
 
     Args:
         settings: resolved training settings.
-        accelerator: device and processes of the launch.
-        termination: notes requests to end, upon which a validation breaks off.
-        depth: of clips that have none of their own.
+        accelerator: accelerator of this process.
+        termination: records SIGTERM, which interrupts a validation.
+        depth: estimates the depth of clips without depth.
     """
 
     def __init__(
@@ -90,20 +90,20 @@ class Validator:
         self.accelerator = accelerator
         self.termination = termination
         self.clips = validation_clips(settings, depth=depth)
-        # Depth also tells what may hide the object, so that it is not enough to leave out the guide.
+        # Depth also determines what may occlude the object, so dropping the guide alone is not enough.
         self._depthless: TaskClips | None = None
         if settings.data.guide_dropout > 0 or settings.data.depthless_share > 0:
             self._depthless = validation_clips(settings, depthless=True)
 
     def __call__(self, components: StageComponents, step: int) -> Findings | None:
-        """Complete, measure and draw; all processes call this together.
+        """Complete the clips, compute the metrics and draw the image; all processes must call this together.
 
         Args:
             components: the networks, with the weights to validate.
-            step: optimizer steps done, for the picture's name.
+            step: number of optimizer steps done, for the name of the image.
 
         Returns:
-            what was found; None if a process was asked to end before.
+            the results; None if SIGTERM interrupted the validation.
 
         Raises:
             InputError: in every process, if a clip cannot be read.
@@ -120,7 +120,7 @@ class Validator:
         return Findings(figures, picture)
 
     def _predict(self, components: StageComponents, clips: TaskClips) -> list[Prediction] | None:
-        """Complete this process's clips one by one."""
+        """Complete this process's clips one by one; return None after SIGTERM."""
         completer = _completer(components)
         config = completer.config(preset="default", skip_unoccluded=False, color_propagation=False)
         count, processes = len(clips), self.accelerator.num_processes
@@ -139,14 +139,14 @@ class Validator:
     def _complete(
         self, completer: AmodalCompleter, config: CompletionConfig, sample: AmodalSample, index: int
     ) -> Prediction:
-        """Complete one clip; in stage 2 with its true amodal mask."""
+        """Complete one clip, in stage 2 with its ground-truth amodal mask."""
         frames = np.broadcast_to(np.uint8(0), (*sample.modal.shape, 3)) if sample.rgb is None else sample.rgb
         truth = None if self.settings.stage == "amodal_segmentation" else sample.amodal
         result = completer(VideoClip(frames, sample.modal), config, depth=sample.depth, amodal_mask=truth, seed=index)
         return Prediction(index, sample, result.amodal_mask, result.amodal_rgb)
 
     def _read(self, clips: TaskClips, index: int) -> AmodalSample:
-        """A clip with its depth, at the size of its frames."""
+        """Read a clip with its depth at full size."""
         try:
             return clips.read(index)
         except Exception as error:
@@ -156,7 +156,7 @@ class Validator:
             ) from error
 
     def _measure(self, predictions: list[Prediction]) -> dict[str, float]:
-        """Figures over all processes, which do not depend on how many these are."""
+        """Compute metrics over the clips of all processes; their number does not affect the result."""
         if self.settings.stage == "content_completion":
             errors = gather_object([(entry.index, _squared_error(entry)) for entry in predictions])
             return _hidden_psnr([error for _, error in sorted(errors)])
@@ -164,7 +164,7 @@ class Validator:
         return _mask_figures([score for _, score in sorted(scores, key=lambda pair: pair[0])])
 
     def _draw(self, predictions: list[Prediction], step: int) -> UInt8Array | None:
-        """The picture, in every process; the main one also writes it."""
+        """Draw the image in every process; the main process also writes it."""
         shown = [(entry.index, rows(entry)) for entry in predictions if entry.index < self.settings.validation.pictures]
         everywhere = sorted(gather_object(shown), key=lambda pair: pair[0])
         if not everywhere:
@@ -181,7 +181,7 @@ class Validator:
 
 
 def _completer(components: StageComponents) -> AmodalCompleter:
-    """The stage that is trained, as a user loads it."""
+    """Completer with only the stage that is trained."""
     if components.settings.stage == "amodal_segmentation":
         segmentation = AmodalSegmentationPipeline.from_components(components)
         segmentation.set_progress_bar_config(disable=True)
@@ -192,7 +192,7 @@ def _completer(components: StageComponents) -> AmodalCompleter:
 
 
 def rows(entry: Prediction) -> UInt8Array:
-    """A picture of a clip with the columns visible, depth or amodal mask, predicted, truth; two frames."""
+    """Draw two frames of a clip, with columns for modal input, depth or amodal mask, prediction and ground truth."""
     sample, pictures = entry.sample, []
     count = len(entry.mask)
     depth = np.zeros(sample.modal.shape, np.float32) if sample.depth is None else sample.depth
@@ -212,12 +212,12 @@ def rows(entry: Prediction) -> UInt8Array:
 
 
 def _gray(levels: UInt8Array) -> UInt8Array:
-    """8-bit levels ``[H, W]`` as RGB."""
+    """Convert gray levels, uint8 ``[H, W]``, to RGB."""
     return np.repeat(levels[..., None], 3, axis=-1)
 
 
 def _beside(pictures: list[UInt8Array], *, axis: int) -> UInt8Array:
-    """Pictures of one size in a row or column, with a gray line between them."""
+    """Arrange images of the same size in a row or column, with a gray line between them."""
     height, width = pictures[0].shape[:2]
     line = np.full((height, _GAP, 3) if axis == 1 else (_GAP, width, 3), 128, dtype=np.uint8)
     parts = [part for picture in pictures for part in (picture, line)]
@@ -230,7 +230,7 @@ def _scores(entry: Prediction) -> dict[Protocol, TrackScores]:
 
 
 def _mask_figures(tracks: list[dict[Protocol, TrackScores]]) -> dict[str, float]:
-    """The strict protocol's figures, and what the released one changes."""
+    """Metrics of the strict protocol, and the one that the released protocol changes."""
     strict, released = (summarise([track[protocol] for track in tracks]) for protocol in PROTOCOLS)
     figures = {
         "miou": strict.miou.value,
@@ -243,7 +243,7 @@ def _mask_figures(tracks: list[dict[Protocol, TrackScores]]) -> dict[str, float]
 
 
 def _squared_error(entry: Prediction) -> tuple[float, int]:
-    """Sum of squared errors over the hidden pixels of a clip, in 8-bit levels, and their number."""
+    """Sum of squared errors over the hidden pixels of a clip, in 8-bit levels, and the number of values."""
     sample = entry.sample
     if entry.rgb is None or sample.whole_rgb is None:
         raise RuntimeError(f"{sample.name}: stage 2 is validated on clips with the whole object's RGB")

@@ -204,7 +204,7 @@ def test_painted_frames_become_masks(actions: Actions, ready: Session) -> None:
 
 
 def test_clicks_become_masks(actions: Actions, ready: Session) -> None:
-    with pytest.raises(InputError, match="nothing is shown"):
+    with pytest.raises(InputError, match="no point, box or text"):
         actions.use_clicks(ready, nothing)
     ready.clicks.append(Point(12.0, 12.0, 0, object_name="2"))
     assert "1 object" in actions.use_clicks(ready, nothing).status

@@ -19,6 +19,7 @@ from PIL import Image
 
 from amodal_diffusion.cli import main
 from amodal_diffusion.completion import clip as completion
+from amodal_diffusion.io.atomic import DIGESTS
 from amodal_diffusion.io.images import read_integers
 from amodal_diffusion.io.video_reader import open_clip
 from tests.media import (
@@ -213,6 +214,7 @@ def test_a_wrong_checkpoint(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     broken = Path(shutil.copytree(model, tmp_path / "broken"))
+    (broken / DIGESTS).unlink()  # as a folder that another program wrote
     assert callable(spoil)
     spoil(broken)
     out = tmp_path / "out"

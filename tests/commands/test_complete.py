@@ -60,7 +60,9 @@ def test_what_is_written(tmp_path: Path, inputs: list[str], capfd: pytest.Captur
     assert (summary["format"], summary["seed"]) == (2, 3)
     assert summary["settings"]["steps"] is None
     assert summary["sampling"]["amodal_segmentation"]["num_inference_steps"] == 1
-    assert summary["clip"] | {"path": ""} == {"path": "", "frames": FRAMES, "fps": 8.0, "height": 24, "width": 40}
+    assert summary["clip"] | {"path": ""} == {"path": "", "frames": FRAMES, "fps": 8.0, "height": 24, "width": 40,
+                                              "color": ""}  # fmt: skip
+    assert summary["masks"] == {"cup": "binary", "2": "binary"}
     assert {"amodal-diffusion", "torch", "diffusers"} <= summary["versions"].keys()
     assert summary["depth"] == "none"
     printed = capfd.readouterr()

@@ -288,7 +288,7 @@ def test_a_full_disk_stops_with_one_line_and_what_is_finished_stays(
     error = capfd.readouterr().err
     assert error.count("\n") == 1
     assert "out.partial: no room left to write" in error
-    assert "the same command goes on" in error
+    assert "the same command resumes" in error
     record = (tmp_path / "out.partial" / "objects" / "cup" / "object.json").stat().st_mtime_ns
     complete(inputs, out, *options)
     assert (out / "objects" / "cup" / "object.json").stat().st_mtime_ns == record

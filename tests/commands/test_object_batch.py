@@ -80,7 +80,7 @@ def test_an_interruption_with_three_in_a_batch(
     monkeypatch.undo()
     capfd.readouterr()
     assert complete(talkative, out, THREE) == 0
-    assert f"object pot: goes on at frame 5 of {FRAMES}" in capfd.readouterr().err
+    assert f"object pot: resumes at frame 5 of {FRAMES}" in capfd.readouterr().err
     assert contents(out) == contents(whole)
 
 

@@ -20,6 +20,8 @@ VALUES: dict[str, Any] = {
     "object": "cup",
     "amodal_masks": "amodal",
     "allow_truncated": True,
+    "mask_type": "labels",
+    "bit_depth": 12,
     "point": ["1,2@0", "2:3,4@1"],
     "negative_point": ["5,6@0"],
     "box": ["1,2,3,4@0"],

@@ -88,7 +88,7 @@ def test_finished_windows_are_not_sampled_again(
     windows.clear()
     capfd.readouterr()
     assert main(["complete", *inputs, "--out", str(out), *options]) == 0
-    assert (f"object cup: goes on at frame {frame} of {FRAMES}" in capfd.readouterr().err) == (frame > 0)
+    assert (f"object cup: resumes at frame {frame} of {FRAMES}" in capfd.readouterr().err) == (frame > 0)
     assert windows == [window for window in every if window[2] > frame]
     assert contents(out) == contents(whole)
 
@@ -114,7 +114,7 @@ def test_a_full_disk_inside_an_object(
     assert "no room left to write" in error
     monkeypatch.undo()
     assert main(["complete", *inputs, "--out", str(tmp_path / "out")]) == 0
-    assert "goes on at frame 5 of" in capfd.readouterr().err
+    assert "resumes at frame 5 of" in capfd.readouterr().err
     assert contents(tmp_path / "out") == contents(whole)
 
 
@@ -167,7 +167,7 @@ def test_killed_at_random_moments(
     for _ in range(4):
         assert ended_by_a_signal(killed_at_file(chance.randint(15, 50)), [*arguments, *out, f"--object-batch={batch}"])
     assert main([*arguments, *out]) == 0
-    assert capfd.readouterr().err.count("goes on at frame") >= 2
+    assert capfd.readouterr().err.count("resumes at frame") >= 2
     assert main([*arguments, "--out", str(tmp_path / "whole")]) == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 

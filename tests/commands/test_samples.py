@@ -91,7 +91,7 @@ def test_color_propagation_says_its_share(inputs: list[str], tmp_path: Path) -> 
             ["--mask-filters", "depth,often"],
             "--mask-filters: expected all, none or some of depth, components, area, got often",
         ),
-        (["--samples", "2", "--amodal-masks", "MASKS"], "--samples: are of the stage that --amodal-masks skips"),
+        (["--samples", "2", "--amodal-masks", "MASKS"], "--samples: needs stage 1, which --amodal-masks replaces"),
     ],
 )
 def test_options_that_do_not_fit(

@@ -175,8 +175,8 @@ def test_a_run_that_is_interrupted_leaves_no_masks(
         (("--point", "../x:10,10@0"), "object '../x': expected a name of letters"),
         (("--point", ":10,10@0"), "object '': expected a name of letters"),
         (("--box", "1,2,3@0"), "--box: expected [ID:]X0,Y0,X1,Y1@FRAME"),
-        ((), "prompt: nothing is shown of any object"),
-        (("--text", " "), "text: empty; say what to find"),
+        ((), "prompt: no point, box or text is given"),
+        (("--text", " "), "text: empty; give what to find"),
         (("--text", "cat", "--point", "10,10"), "text: cannot be combined with points and boxes"),
         (("--text", "cat"), "text: Sam2VideoModel knows points and boxes alone"),
     ],
@@ -201,7 +201,7 @@ def test_a_click_that_selects_nothing(tmp_path: Path, clip: Path, capfd: pytest.
 def test_no_segmenter_says_how_to_get_one(tmp_path: Path, clip: Path) -> None:
     result = run_command("segment", clip, "--point", "10,10", "--out", tmp_path / "out")  # before torch is imported
     assert result.returncode == 2
-    assert result.stderr.startswith("error: --segmenter: clicks need one, and none ships with this package; name a ")
+    assert result.stderr.startswith("error: --segmenter: prompts need one, and none ships with this package; name a ")
     assert "facebook/sam2.1-hiera-tiny" in result.stderr
     assert result.stderr.count("\n") == 1
 
@@ -269,4 +269,4 @@ def test_masks_and_clicks_at_once(
     assert "got neither" in refused(capfd, "complete", clip, out=out)
     paint = ("--amodal-masks", masks)
     assert "--amodal-masks: needs --masks" in refused(capfd, "complete", clip, *clicks, *paint, out=out)
-    assert "--object: chooses among --masks" in refused(capfd, "complete", clip, *clicks, "--object", "1", out=out)
+    assert "--object: needs --masks" in refused(capfd, "complete", clip, *clicks, "--object", "1", out=out)

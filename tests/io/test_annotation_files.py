@@ -127,7 +127,7 @@ VIDEO = {"id": 1, "height": 24, "width": 40, "length": 2, "file_names": ["0", "1
         (coco(annotations=[{"id": 4, "image_id": 7, "segmentation": {"size": [2, 2], "counts": [0, 4]}}]), "of size"),
         (coco(annotations=[{"id": 4, "image_id": 7}]), "no 'segmentation'"),
         (coco(annotations=[{"id": n, "image_id": 7, "segmentation": RUNS} for n in (1, 2)]), "expected a track_id"),
-        ({"videos": [VIDEO, VIDEO], "annotations": [{}]}, "holds 2 videos; give a file of the clip alone"),
+        ({"videos": [VIDEO, VIDEO], "annotations": [{}]}, "holds 2 videos; give a file with only this clip"),
         ({"videos": [VIDEO], "annotations": [{"id": 3, "segmentations": [None]}]}, "annotation 3: 1 masks for 2"),
     ],
 )
@@ -142,3 +142,49 @@ def test_a_file_that_is_no_json(tmp_path: Path) -> None:
     (tmp_path / "masks.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read as JSON"):
         read_masks(tmp_path / "masks.json")
+
+
+def coco_of(path: Path, entries: list[dict[str, Any]], *, encoding: str = "utf-8") -> Path:
+    """A COCO file of four frames; the masks of the entries are a square in the frame that each names."""
+    images = [{"id": index, "file_name": f"{index:05d}.png", "height": 24, "width": 40} for index in range(FRAMES)]
+    annotations = [
+        {"id": number, "category_id": 1, "segmentation": [[4, 4, 12, 4, 12, 12, 4, 12]], **entry}
+        for number, entry in enumerate(entries)
+    ]
+    path.write_text(json.dumps({"images": images, "annotations": annotations}), encoding=encoding)
+    return path
+
+
+@pytest.mark.parametrize("key", ["track_id", "obj_id", "object_id", "instance_id", "tracking_id"])
+@pytest.mark.parametrize("inside", [False, True], ids=["in the annotation", "in its attributes"])
+def test_numbers_tell_objects_apart_that_are_never_seen_together(tmp_path: Path, key: str, inside: bool) -> None:
+    entries = [{"image_id": frame, key: frame // 2} for frame in range(FRAMES)]
+    if inside:
+        entries = [{"image_id": entry["image_id"], "attributes": {key: entry[key]}} for entry in entries]
+    tracks = read_masks(coco_of(tmp_path / "masks.json", entries))
+    assert {name: found.areas for name, found in tracks.items()} == {"0": (64, 64, 0, 0), "1": (0, 0, 64, 64)}
+
+
+def test_names_that_several_numbers_have_do_not_join_objects(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    entries = [{"image_id": frame, "name": "car", "track_id": 1 + frame // 2} for frame in range(FRAMES)]
+    assert list(read_masks(coco_of(tmp_path / "one.json", entries))) == ["1", "2"]
+    assert "name car has the track_ids 1, 2: objects are told apart by track_id" in caplog.text
+    entries = [{"image_id": frame, "name": f"car at {frame}", "track_id": 7} for frame in range(FRAMES)]
+    assert list(read_masks(coco_of(tmp_path / "other.json", entries))) == ["7"]
+    assert "track_id 7 has the names car at 0, car at 1, car at 2, car at 3" in caplog.text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_byte_order_marks_are_read(tmp_path: Path, encoding: str) -> None:
+    path = coco_of(tmp_path / "masks.json", [{"image_id": 0, "name": "Käfer"}], encoding=encoding)
+    assert list(read_masks(path)) == ["Käfer"]
+
+
+def test_slivers_are_counted_and_not_a_number_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pieces = [[4, 4, 12, 4, 12, 12, 4, 12], [1, 1, 2, 1], []]
+    (track,) = read_masks(coco_of(tmp_path / "masks.json", [{"image_id": 1, "segmentation": pieces}])).values()
+    assert track.areas == (0, 64, 0, 0)
+    assert "2 polygons of fewer than three points are left out" in caplog.text
+    path = coco_of(tmp_path / "nan.json", [{"image_id": 1, "segmentation": [[1, 2, 3, 4, 5, float("nan")]]}])
+    with pytest.raises(InputError, match=r"nan.json: cannot be read as JSON \(NaN is no number\)"):
+        read_masks(path)

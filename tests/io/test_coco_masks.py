@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from amodal_diffusion.frames.masks import decode_rle, encode_rle
-from amodal_diffusion.io.coco import IgnoredPieces, read_coco_mask
+from amodal_diffusion.io.coco import count_slivers, decode_coco_mask, read_coco_mask
 from amodal_diffusion.types import InputError
 
 MASK = np.zeros((6, 8), dtype=np.bool_)
@@ -22,24 +22,6 @@ def test_all_forms_of_a_mask_are_the_same_mask() -> None:
         rle = read_coco_mask(value, 6, 8)
         assert rle is not None
         np.testing.assert_array_equal(decode_rle(rle), MASK)
-
-
-def test_pieces_that_enclose_nothing_are_ignored_and_counted() -> None:
-    ignored = IgnoredPieces()
-    square = [2, 1, 6, 1, 6, 4, 2, 4]
-    value = [[0, 0, 1, 1], square, [], [3, 3], [0, 0, 5, 0, 5, 5, 0]]
-    rle = read_coco_mask(value, 6, 8)
-    assert rle is not None
-    ignored.add(value)
-    np.testing.assert_array_equal(decode_rle(rle), MASK)
-    assert ignored.count == 4
-    for empty in ([[]], [0, 0, 4, 4]):  # the second is one polygon without a list of polygons around it
-        assert read_coco_mask(empty, 6, 8) is None
-        ignored.add(empty)
-    assert ignored.count == 6
-    for other in (None, [], [square], {"size": [6, 8], "counts": []}, "mask", ["mask"]):
-        ignored.add(other)
-    assert ignored.count == 6
 
 
 def test_what_lies_outside_the_frame_is_cut_off() -> None:
@@ -84,3 +66,12 @@ def test_nothing_is_none() -> None:
 def test_what_is_no_mask_is_refused(value: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_coco_mask(value, 6, 8)
+
+
+def test_polygons_without_area_are_left_out_and_counted() -> None:
+    square = [1, 1, 5, 1, 5, 4, 1, 4]
+    pieces = [square, [2, 3, 2, 3], [], [6, 2], [0, 0, 5, 0, 5, 5, 0]]
+    np.testing.assert_array_equal(decode_coco_mask(pieces, 6, 8), decode_coco_mask([square], 6, 8))
+    assert read_coco_mask([[]], 6, 8) is None
+    assert not decode_coco_mask([[1, 2, 3, 4]], 6, 8).any()
+    assert (count_slivers(pieces), count_slivers([pieces, None, [[]]]), count_slivers([1, 2, 3, 4])) == (4, 5, 0)

@@ -102,3 +102,17 @@ def test_estimates_go_on_after_those_that_are_whole(tmp_path: Path) -> None:
         assert file.count() >= kept
         file.write([maps[kept:]], kept=kept)
         assert file.path.read_bytes() == data
+
+
+def test_maps_of_two_ranges_or_with_a_palette_are_refused(tmp_path: Path) -> None:
+    values = np.arange(12, dtype=np.uint16).reshape(3, 4)
+    Image.fromarray(values).save(tmp_path / "0.png")
+    Image.fromarray(values.astype(np.uint8)).save(tmp_path / "1.png")
+    with pytest.raises(InputError, match=r"expected one range for all maps, got 1.png up to 255 and 0.png up to 65535"):
+        open_depth(tmp_path)
+    colored = Image.fromarray(values.astype(np.uint8)).convert("P")
+    colored.putpalette([channel for value in range(256) for channel in (value, 0, 255 - value)])
+    (tmp_path / "1.png").unlink()
+    colored.save(tmp_path / "0.png")
+    with pytest.raises(InputError, match="has a palette"):
+        open_depth(tmp_path)

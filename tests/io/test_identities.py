@@ -59,28 +59,22 @@ def test_an_annotations_own_keys_count_before_its_attributes_and_null_is_none(tm
     assert areas(clip_of(tmp_path / "a.json", *entries)) == {"4": [16, 16, 16, 0]}
 
 
-def test_one_name_with_two_ids_in_a_frame_is_of_a_category(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_name_with_two_numbers_in_a_frame_is_of_a_category(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     entries = [
         {"image_id": frame, "name": "person", "track_id": number, "segmentation": square(5 * number)}
         for frame in range(2)
         for number in (1, 2)
     ]
     assert areas(clip_of(tmp_path / "a.json", *entries)) == {"1": [16, 16, 0, 0], "2": [16, 16, 0, 0]}
-    assert messages(caplog) == ["a frame has the IDs 1, 2 under the name person; IDs tell the objects apart"]
+    assert messages(caplog) == ["name person has the track_ids 1, 2: objects are told apart by track_id"]
 
 
-def test_one_id_with_two_names_is_one_object(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    entries = [{"image_id": frame, "name": name, "track_id": 7} for frame, name in enumerate(("car", "truck"))]
+def test_one_number_with_two_names_is_one_object(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    entries = [{"image_id": frame, "name": name, "obj_id": 7} for frame, name in enumerate(("car", "truck"))]
     assert areas(clip_of(tmp_path / "a.json", *entries)) == {"7": [16, 16, 0, 0]}
-    assert messages(caplog) == ["ID 7 has the names car, truck; IDs tell the objects apart"]
-
-
-def test_a_name_that_gets_a_new_id_when_it_returns_is_one_object(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    entries = [{"image_id": frame, "name": "dog", "track_id": frame // 2} for frame in range(FRAMES)]
-    assert areas(clip_of(tmp_path / "a.json", *entries)) == {"dog": [16] * FRAMES}
-    assert not caplog.records
+    assert messages(caplog) == ["track_id 7 has the names car, truck: objects are told apart by track_id"]
 
 
 def test_categories_tell_objects_without_ids_apart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -94,18 +88,17 @@ def test_categories_tell_objects_without_ids_apart(tmp_path: Path, caplog: pytes
 def test_tracks_of_youtube_vis(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     video = {"id": 1, "height": 10, "width": 20, "file_names": ["a", "b"]}
 
-    def read(*ids: int, seen: tuple[tuple[bool, bool], ...]) -> list[str]:
+    def read(*names: str) -> list[str]:
         entries = [
-            {"id": n, "name": "dog", "track_id": n, "segmentations": [square(3) if shown else None for shown in frames]}
-            for n, frames in zip(ids, seen, strict=True)
+            {"id": n, "name": name, "track_id": n, "segmentations": [square(3), None]} for n, name in enumerate(names)
         ]
         (tmp_path / "a.json").write_text(json.dumps({"videos": [video], "annotations": entries}))
         return list(read_masks(tmp_path / "a.json"))
 
-    assert read(1, 2, seen=((True, False), (False, True))) == ["dog"]
+    assert read("cat", "dog") == ["cat", "dog"]
     assert not caplog.records
-    assert read(1, 2, seen=((True, True), (False, True))) == ["1", "2"]
-    assert len(caplog.records) == 1
+    assert read("dog", "dog") == ["0", "1"]
+    assert messages(caplog) == ["name dog has the track_ids 0, 1: objects are told apart by track_id"]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +124,7 @@ def test_files_with_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
 def test_numbers_that_json_does_not_have_are_refused(tmp_path: Path, constant: str) -> None:
     path = clip_of(tmp_path / "a.json", {"image_id": 0}, text=f'[{{}}, {{"score": {constant}}}]')
-    with pytest.raises(InputError, match=f"cannot be read as JSON .{constant} is not a JSON number"):
+    with pytest.raises(InputError, match=f"cannot be read as JSON .{constant} is no number"):
         read_masks(path)
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from amodal_diffusion.io.images import davis_palette
 from amodal_diffusion.io.mask_files import MaskTrack, fit_track, read_masks
 from amodal_diffusion.io.video_reader import open_clip
 from amodal_diffusion.types import InputError
-from tests.media import Bool, encode, encode_whole_first, moving_disc, truncate, write_frames, write_masks
+from tests.media import Bool, encode, encode_whole_first, ffmpeg, moving_disc, truncate, write_frames, write_masks
 
 RGB, MASK = moving_disc()
 
@@ -55,18 +56,151 @@ def test_a_palette_of_two_is_labels(tmp_path: Path) -> None:
     assert list(tracks) == ["7"]
 
 
-@pytest.mark.parametrize(("values", "objects"), [(63, 63), (64, 1)])
-def test_many_gray_values_are_a_soft_mask(
-    tmp_path: Path, values: int, objects: int, caplog: pytest.LogCaptureFixture
+def ramp(width: int, *, frames: int = 2) -> NDArray[np.uint8]:
+    """Eight bars of gray beside each other, each so many pixels wide."""
+    values = np.zeros((frames, 12, 8 * width + 6), np.uint8)
+    values[:, 3:9, 3:-3] = np.repeat(np.arange(1, 9) * 31, width).astype(np.uint8)
+    return values
+
+
+def test_regions_wider_than_two_pixels_are_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert len(read_masks(write_masks(tmp_path / "wide", ramp(3)))) == 8
+    assert caplog.text == ""
+    (soft,) = read_masks(write_masks(tmp_path / "narrow", ramp(2))).values()
+    np.testing.assert_array_equal(stacked(soft), ramp(2) >= 128)
+    assert "soft gray masks (9 values), read as one object cut at half; see --mask-type" in caplog.text
+    assert soft.kind == "soft"
+
+
+def test_a_value_of_one_frame_alone_is_no_label(tmp_path: Path) -> None:
+    values = ramp(3, frames=4)
+    values[1:][values[1:] == 8 * 31] = 0
+    assert len(read_masks(write_masks(tmp_path / "flash", values))) == 1
+    values[1][ramp(3)[0] == 8 * 31] = 8 * 31
+    assert len(read_masks(write_masks(tmp_path / "two", values))) == 8
+    assert len(read_masks(write_masks(tmp_path / "one", values[:1]))) == 8
+
+
+def test_the_user_decides_what_values_mean(tmp_path: Path) -> None:
+    folder = write_masks(tmp_path / "masks", ramp(2))
+    assert len(read_masks(folder, mask_type="labels")) == 8
+    wide = write_masks(tmp_path / "wide", ramp(3))
+    (one,) = read_masks(wide, mask_type="binary").values()
+    np.testing.assert_array_equal(stacked(one), ramp(3) >= 128)
+    with pytest.raises(InputError, match="--mask-type alpha: expected masks with an alpha channel"):
+        read_masks(wide, mask_type="alpha")
+
+
+def test_damage_by_jpeg_is_one_object(tmp_path: Path) -> None:
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    for index, mask in enumerate(MASK):
+        Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).save(folder / f"{index}.jpg", quality=20)
+        Image.open(folder / f"{index}.jpg").save(folder / f"{index}.png")  # whose ending no longer tells
+        (folder / f"{index}.jpg").unlink()
+    (track,) = read_masks(folder).values()
+    assert (stacked(track) != MASK).mean() < 0.01
+
+
+def test_void_of_label_pictures_is_no_object(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    labels = np.zeros((2, 12, 24), np.uint8)
+    labels[:, 2:8, 2:8], labels[:, 2:8, 10:16], labels[:, 2:8, 18:22] = 1, 2, 255
+    assert list(read_masks(write_masks(tmp_path / "void", labels))) == ["1", "2"]
+    assert "48 pixels of the value 255 are void and belong to no object" in caplog.text
+    labels[labels == 2] = 64
+    assert list(read_masks(write_masks(tmp_path / "object", labels))) == ["1", "64", "255"]
+
+
+def palette_pictures(folder: Path, indices: NDArray[np.uint8], *palettes: list[int]) -> Path:
+    """Pictures of indices with a palette each."""
+    folder.mkdir()
+    for number, (values, palette) in enumerate(zip(indices, palettes, strict=True)):
+        picture = Image.fromarray(values)
+        picture.putpalette(palette)
+        picture.save(folder / f"{number}.png")
+    return folder
+
+
+BLACK, WHITE, RED, BLUE, VOID = [0, 0, 0], [255, 255, 255], [200, 0, 0], [0, 0, 200], [224, 224, 192]
+AREA = np.zeros((12, 24), np.uint8)
+AREA[2:9, 3:9], AREA[2:9, 12:18] = 1, 2
+
+
+def test_colors_of_a_palette_decide_and_not_its_order(tmp_path: Path) -> None:
+    swapped = np.select([AREA == 1, AREA == 2], [2, 1], 0).astype(np.uint8)
+    folder = palette_pictures(
+        tmp_path / "masks", np.stack([AREA, swapped]), [*BLACK, *RED, *BLUE], [*BLACK, *BLUE, *RED]
+    )
+    tracks = read_masks(folder)
+    assert {name: track.areas for name, track in tracks.items()} == {"1": (42, 42), "2": (42, 42)}
+    np.testing.assert_array_equal(stacked(tracks["1"]), np.stack([AREA == 1] * 2))
+
+
+def test_black_and_white_palettes_are_one_object_in_any_order(tmp_path: Path) -> None:
+    seen = (AREA > 0).astype(np.uint8)
+    folder = palette_pictures(tmp_path / "masks", np.stack([seen, 1 - seen]), [*BLACK, *WHITE], [*WHITE, *BLACK])
+    (track,) = read_masks(folder).values()
+    np.testing.assert_array_equal(stacked(track), np.stack([seen > 0] * 2))
+
+
+def test_without_black_the_first_color_is_the_background_and_void_is_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ramp = np.zeros((2, 8, 64), np.uint8)
-    ramp[:, :, :values] = np.arange(1, values + 1) * 3  # and 0 below
-    ramp[:, 0] = 0
-    tracks = read_masks(write_masks(tmp_path / "masks", ramp))
-    assert len(tracks) == objects
-    assert ("soft gray masks" in caplog.text) == (objects == 1)
-    if objects == 1:
-        np.testing.assert_array_equal(stacked(tracks["1"]), ramp >= 128)
+    values = AREA.copy()
+    values[0] = 3
+    folder = palette_pictures(tmp_path / "masks", values[None], [*WHITE, *RED, *BLUE, *VOID])
+    assert {name: track.areas for name, track in read_masks(folder).items()} == {"1": (42,), "2": (42,)}
+    assert "24 void pixels belong to no object" in caplog.text
+
+
+def test_one_color_twice_leaves_the_indices(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = palette_pictures(tmp_path / "masks", AREA[None], [*BLACK, *RED, *RED])
+    assert list(read_masks(folder)) == ["1", "2"]
+    assert "its indices are the labels" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", ["webp", "png", "tif", "gif"])
+def test_all_frames_of_one_file_are_masks(tmp_path: Path, suffix: str) -> None:
+    pictures = [Image.fromarray(mask.astype(np.uint8) * np.uint8(255)) for mask in MASK]
+    path = tmp_path / f"masks.{suffix}"
+    pictures[0].save(
+        path, save_all=True, append_images=pictures[1:], **({"lossless": True} if suffix == "webp" else {})
+    )
+    (track,) = read_masks(path).values()
+    np.testing.assert_array_equal(stacked(track), MASK)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("prores.mov", ("-c:v", "prores_ks", "-profile:v", "4444", "-pix_fmt", "yuva444p10le")),
+        ("animation.mov", ("-c:v", "qtrle", "-pix_fmt", "argb")),
+        ("png.mov", ("-c:v", "png", "-pix_fmt", "rgba")),
+        ("vp9.webm", ("-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p", "-crf", "4", "-b:v", "0")),
+        ("vp8.webm", ("-c:v", "libvpx", "-pix_fmt", "yuva420p", "-auto-alt-ref", "0", "-crf", "4", "-b:v", "2M")),
+    ],
+)
+def test_alpha_of_videos_is_the_mask(tmp_path: Path, name: str, options: tuple[str, ...]) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for index, mask in enumerate(MASK):
+        Image.fromarray(np.dstack([255 - RGB[index], mask * np.uint8(255)])).save(folder / f"{index:05d}.png")
+    ffmpeg("-framerate", "8", "-i", folder / "%05d.png", *options, tmp_path / name)
+    (track,) = read_masks(tmp_path / name).values()
+    assert track.kind == "alpha"
+    assert (stacked(track) != MASK).mean() < 0.01
+
+
+def test_alpha_of_pictures_is_the_mask_unless_it_is_opaque(tmp_path: Path) -> None:
+    folder = tmp_path / "cut"
+    folder.mkdir()
+    for index, mask in enumerate(MASK):
+        Image.fromarray(np.dstack([RGB[index], mask * np.uint8(255)])).save(folder / f"{index}.png")
+    (track,) = read_masks(folder).values()
+    np.testing.assert_array_equal(stacked(track), MASK)
+    (opaque,) = read_masks(write_masks(tmp_path / "opaque", MASK, mode="RGBA")).values()
+    np.testing.assert_array_equal(stacked(opaque), MASK)
+    assert opaque.kind == "binary"
 
 
 def test_what_a_lossy_format_adds_is_no_object(tmp_path: Path) -> None:
@@ -110,10 +244,6 @@ def test_gray_saved_as_rgb_is_read_and_colors_are_refused(tmp_path: Path) -> Non
     np.testing.assert_array_equal(stacked(read_masks(gray)["1"]), MASK)
     with pytest.raises(InputError, match="expected one channel, got RGB colors"):
         read_masks(write_frames(tmp_path / "color", RGB))
-    transparent = np.dstack([RGB[0], MASK[0] * np.uint8(255)])
-    Image.fromarray(transparent).save(tmp_path / "alpha.png")
-    with pytest.raises(InputError, match="with transparency"):
-        read_masks(tmp_path / "alpha.png")
 
 
 def test_what_holds_no_masks_is_named(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_a_foreign_file_that_comes_during_the_work_stops_the_renaming(tmp_path: 
             (work / "0.txt").write_text("new")
         path.mkdir()
         (path / "late.txt").write_text("precious")
-        with pytest.raises(InputError, match="results are whole in"):
+        with pytest.raises(InputError, match="complete results are in"):
             out.commit()
     assert (path / "late.txt").read_text() == "precious"
     assert (tmp_path / "out.partial" / "0.txt").read_text() == "new"
@@ -278,7 +278,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_finished(tmp_path: Path, numb
                 (work / "objects/b/0.txt").write_text("par")
                 raise OSError(number, "full")
 
-    with pytest.raises(InputError, match=r"no room left to write .*the same command goes on"):
+    with pytest.raises(InputError, match=r"no room left to write .*the same command resumes"):
         full()
     assert write(path) == ["b"]
     assert texts(path) == {"objects/a/0.txt": "old", "objects/b/0.txt": "new"}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from amodal_diffusion.frames.masks import encode_rle
-from amodal_diffusion.io.annotation_files import read_annotated_masks
+from amodal_diffusion.io.annotations import read_annotated_masks
 from amodal_diffusion.io.mask_files import fit_track, read_masks
 from amodal_diffusion.io.video_reader import open_clip
 from amodal_diffusion.types import InputError
@@ -64,28 +64,27 @@ def saved(folder: Path, content: object) -> Path:
 def test_masklets_are_read_with_the_numbers_of_their_frames(tmp_path: Path) -> None:
     path = saved(tmp_path, sav(DISC, EMPTY))
     read = read_annotated_masks(path, what="masks", single="1")
-    assert (read.height, read.width, read.num_frames, read.numbers) == (HEIGHT, WIDTH, 3, (0, 4, 8))
+    assert (read.height, read.width, read.names) == (HEIGHT, WIDTH, (0, 4, 8))
     disc, empty = read_masks(path).values()
     assert (disc.name, empty.name) == ("0", "1")
     np.testing.assert_array_equal(np.stack(list(disc)), DISC[::4])
-    assert disc.numbers == (0, 4, 8)
-    assert disc.at([0, 2]).numbers == (0, 8)
+    assert disc.names == (0, 4, 8)
     assert empty.areas == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
-    ("step", "frames", "numbers"), [(1, 11, None), (2, 11, (0, 2, 4, 6, 8, 10)), (4, 9, (0, 4, 8))]
+    ("step", "frames", "numbers"), [(1, 3, (0, 1, 2)), (2, 11, (0, 2, 4, 6, 8, 10)), (4, 9, (0, 4, 8))]
 )
 def test_the_distance_of_frames_follows_from_their_counts(
-    tmp_path: Path, step: int, frames: int, numbers: tuple[int, ...] | None
+    tmp_path: Path, step: int, frames: int, numbers: tuple[int, ...]
 ) -> None:
-    assert read_masks(saved(tmp_path, sav(DISC[:frames], step=step)))["0"].numbers == numbers
+    assert read_masks(saved(tmp_path, sav(DISC[:frames], step=step)))["0"].names == numbers
 
 
-def test_a_clip_of_the_annotated_frames_alone_fits(tmp_path: Path) -> None:
+def test_they_fit_the_video_at_its_own_rate(tmp_path: Path) -> None:
     track = read_masks(saved(tmp_path, sav(DISC)))["0"]
-    clip = open_clip(encode(tmp_path / "every_4th.mp4", RGB[::4]))
-    assert fit_track(track, clip, what="masks") is track
+    clip = open_clip(encode(tmp_path / "sav_000001.mp4", RGB, fps=24))
+    assert fit_track(track, clip, what="masks").positions == (0, 4, 8)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +95,7 @@ def test_a_clip_of_the_annotated_frames_alone_fits(tmp_path: Path) -> None:
         (sav(DISC, video_frame_count=2.0), "masklet: 3 masks of each object for video_frame_count 2"),
         (sav(DISC, video_height=23.0), r"annotation 0, masklet 0: expected run lengths of size \[23, 40\]"),
         (sav(DISC, video_width=None), "video_width: expected a whole number from 1, got None"),
-        (sav(DISC, masklet=[]), "masklet: 0 masks"),
+        (sav(DISC, masklet=[]), "masklet: 0 masks of each"),
         (sav(DISC, masklet=None), "expected a COCO or YouTube-VIS file with annotations"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from amodal_diffusion.io.timing import DecodeTally, describe, judge
+from amodal_diffusion.io.timing import DecodeTally, describe, joined_ticks, judge
 
 
 def tally(times: list[float], **problems: int) -> DecodeTally:
@@ -84,3 +84,19 @@ def test_without_an_index_only_a_beginning_is_placed() -> None:
     assert judge(beginning, duration=9.0, rate=10.0).positions == tuple(range(6))
     hole = DecodeTally(frames=6, times=UNEVEN[:6], last_shown=0.1, errors=1, stored=UNEVEN[:6])
     assert judge(hole, duration=1.6, rate=10.0).positions is None  # reaches the end: what is missing lies between
+
+
+@pytest.mark.parametrize(
+    ("ticks", "mended"),
+    [
+        ([0, 40, 80, 120, 0, 40, 80], [0, 40, 80, 120, 160, 200, 240]),
+        ([1000, 1040, 1080, 200, 240, 100, 140, 180], [1000, 1040, 1080, 1120, 1160, 1200, 1240, 1280]),
+        ([0, 40, 80, 120, None, 0, None, 40], [0, 40, 80, 120, None, 160, None, 200]),
+        ([0, 40, 400, 440], [0, 40, 400, 440]),  # a pause is no join
+        ([0, 80, 40, 120], [0, 80, 40, 120]),  # nor are frames in another order
+        ([5], [5]),
+        ([], []),
+    ],
+)
+def test_pieces_follow_each_other(ticks: list[int | None], mended: list[int | None]) -> None:
+    assert joined_ticks(ticks) == mended

@@ -143,7 +143,7 @@ def test_what_is_no_clip_is_named(tmp_path: Path) -> None:
         "text.mp4": "not a video",
         "broken.png": "picture",
         "nothing": "no pictures",
-        "sound.wav": "no video stream",
+        "sound.wav": "not a video in a container that is read",
     }.items():
         with pytest.raises(InputError, match=problem) as error:
             open_clip(tmp_path / name)
@@ -224,3 +224,17 @@ def test_a_hole_in_a_varying_video_is_placed_by_its_index(tmp_path: Path) -> Non
     for position, frame in zip(clip.positions, clip, strict=True):
         if position < 8:  # before the damage
             np.testing.assert_allclose(frame, frames[position])
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mpg"])
+def test_joined_recordings_play_at_their_speed(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture) -> None:
+    codec = ("-c:v", "libx264" if suffix == ".ts" else "mpeg2video", "-pix_fmt", "yuv420p", "-bf", "0")
+    piece = tmp_path / f"piece{suffix}"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:duration=0.4", *codec, piece)
+    joined = tmp_path / f"joined{suffix}"
+    joined.write_bytes(piece.read_bytes() * 3)
+    clip = open_clip(joined)
+    assert clip.fps == pytest.approx(25)
+    assert float(clip.timing.seconds(clip.num_frames - 1)) == pytest.approx((clip.num_frames - 1) / 25, abs=0.05)
+    assert clip.num_frames == 30
+    assert "joined from several pieces" in caplog.text

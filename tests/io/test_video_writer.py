@@ -189,7 +189,7 @@ def test_damaged_sound_is_left_out_where_it_is(tmp_path: Path, kind: Kind, caplo
     source = damage(tmp_path / "whole.mov", tmp_path / "hurt.mov", 0.6, 0.7)
     path = written(tmp_path / KINDS[kind], kind, pixels(kind, layer(24)), steady(24, 48, 64), sound_of=source)
     if kind == "webm":  # the others take it as it is
-        assert "its sound is damaged, and left out where it is" in caplog.text
+        assert "its audio is damaged; the damaged parts are left out" in caplog.text
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
         times = [float(packet.pts * packet.time_base) for packet in container.demux(stream) if packet.size]
@@ -227,3 +227,49 @@ def test_frames_of_another_shape_or_number(tmp_path: Path) -> None:
         video.write(np.zeros((8, 8, 4), np.uint8))
         with pytest.raises(InputError, match="expected 1 frames, got more"):
             video.write(np.zeros((8, 8, 4), np.uint8))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("unnamed.avi", ("-c:a", "pcm_s16le", "-ar", "44100", "-ac", "2")),  # AVI says no layout of channels
+        ("fast.mov", ("-c:a", "pcm_s24le", "-ar", "96000", "-ac", "1")),
+        ("many.mov", ("-c:a", "pcm_s16le", "-ar", "48000", "-ac", "6")),
+    ],
+)
+def test_sound_of_any_rate_and_layout_is_heard(tmp_path: Path, kind: Kind, name: str, options: tuple[str, ...]) -> None:
+    source = tmp_path / name
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=24:duration=1")
+    tone = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000:duration=1")
+    ffmpeg(*picture, *tone, "-c:v", "mjpeg", "-pix_fmt", "yuvj420p", *options, source)
+    path = written(tmp_path / KINDS[kind], kind, pixels(kind, layer(24)), steady(24, 48, 64), sound_of=source)
+    with av.open(str(path)) as container:
+        heard = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=-1)
+        rate = container.streams.audio[0].rate
+    assert heard.size >= 0.8 * rate
+    assert np.abs(heard.astype(float)).max() > 0
+
+
+def test_sound_whose_times_go_back_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    piece = tmp_path / "piece.ts"
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=24:duration=0.5")
+    ffmpeg(
+        *picture,
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=duration=0.5",
+        "-c:v",
+        "libx264",
+        "-pix_fmt",
+        "yuv420p",
+        "-c:a",
+        "aac",
+        piece,
+    )
+    source = tmp_path / "joined.ts"
+    source.write_bytes(piece.read_bytes() * 2)
+    path = written(tmp_path / "out.mp4", "mp4", pixels("mp4", layer(24)), steady(24, 48, 64), sound_of=source)
+    assert has_sound(path)
+    assert "whose times go back, are left out" in caplog.text

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from amodal_diffusion.io.atomic import DIGESTS
 from amodal_diffusion.models.checkpoint import SETTINGS_FILE
 from amodal_diffusion.models.hub import find_model, load_scheduler, load_stage, load_svd
 from amodal_diffusion.models.saving import save_stage
@@ -21,6 +22,7 @@ from tests.factories import tiny_completer_folder, tiny_components, tiny_unet
 def stage(tmp_path: Path) -> Path:
     """A single-stage checkpoint in the package's layout."""
     save_stage(tiny_components(), tmp_path / "stage")
+    (tmp_path / "stage" / DIGESTS).unlink()  # as a folder that another program wrote; what is done to it is not damage
     return tmp_path / "stage"
 
 
@@ -37,6 +39,7 @@ def test_a_stage_comes_back_as_it_was_saved(stage: Path) -> None:
 
 def test_half_precision_keeps_the_vae_in_float32_where_its_settings_ask(tmp_path: Path) -> None:
     folder = tiny_completer_folder(tmp_path / "model")
+    (folder / DIGESTS).unlink()
     for upcast, expected in ((True, torch.float32), (False, torch.float16)):
         config = json.loads((folder / "vae" / "config.json").read_text())
         (folder / "vae" / "config.json").write_text(json.dumps({**config, "force_upcast": upcast}))
@@ -133,3 +136,17 @@ def test_a_sampler_that_was_not_trained_for_is_refused(stage: Path, change: dict
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(InputError, match=message):
         load_scheduler(stage / "scheduler")
+
+
+@pytest.mark.parametrize("name", ["amodal_segmentation/unet/diffusion_pytorch_model.safetensors", "vae/config.json"])
+def test_one_flipped_bit_is_noticed(tmp_path: Path, name: str) -> None:
+    folder = tiny_completer_folder(tmp_path / "model")
+    data = bytearray((folder / name).read_bytes())
+    data[-20] ^= 1
+    (folder / name).write_bytes(data)
+    with pytest.raises(
+        InputError, match=f"{name} is not what was written; restore the file, or delete .*manifest.json"
+    ):
+        load_stage(folder, stage="amodal_segmentation")
+    if name.startswith("amodal_segmentation"):  # of which stage 2 reads nothing
+        assert load_stage(folder, stage="content_completion").settings.stage == "content_completion"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from amodal_diffusion.config import MASK_FILTERS, BeyondPaper, SamplingConfig
+from amodal_diffusion.io.atomic import DIGESTS
 from amodal_diffusion.models.checkpoint import (
     FEW_STEPS,
     PRESETS,
@@ -149,7 +150,8 @@ def test_an_unknown_preset_is_named() -> None:
 
 def test_a_folder_of_12_channels_that_says_nothing_has_the_fallback_presets(tmp_path: Path) -> None:
     save_stage(tiny_components(), tmp_path / "stage")
-    (tmp_path / "stage" / SETTINGS_FILE).unlink()
+    for name in (SETTINGS_FILE, DIGESTS):
+        (tmp_path / "stage" / name).unlink()
     settings = load_stage(tmp_path / "stage", stage="amodal_segmentation").settings
     assert settings.sampling == SamplingConfig()
     assert settings.presets == FEW_STEPS
@@ -157,7 +159,8 @@ def test_a_folder_of_12_channels_that_says_nothing_has_the_fallback_presets(tmp_
 
 def test_a_converted_checkpoint_is_sampled_as_before(tmp_path: Path) -> None:
     save_stage(tiny_components(), tmp_path / "stage")
-    (tmp_path / "stage" / SETTINGS_FILE).unlink()
+    for name in (SETTINGS_FILE, DIGESTS):
+        (tmp_path / "stage" / name).unlink()
     before = stage_settings(tmp_path / "stage", "content_completion")
     convert(tmp_path / "stage", tmp_path / "model", stage="content_completion")
     after = read_settings(tmp_path / "model" / "content_completion")

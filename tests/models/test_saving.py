@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from amodal_diffusion.io.atomic import DIGESTS
 from amodal_diffusion.models.checkpoint import SETTINGS_FILE, read_settings
 from amodal_diffusion.models.hub import load_stage
 from amodal_diffusion.models.saving import convert, save_model, save_stage
@@ -63,7 +64,8 @@ def test_a_stage_keeps_the_parts_that_are_its_own(tmp_path: Path) -> None:
 
 
 def test_convert_writes_this_packages_layout_once(stage: Path, tmp_path: Path) -> None:
-    (stage / SETTINGS_FILE).unlink()  # as in the released layout, which says nothing of its stage
+    for name in (SETTINGS_FILE, DIGESTS):  # as in the released layout, which says nothing of its stage
+        (stage / name).unlink()
     for name in STAGES:
         convert(stage, tmp_path / "out", stage=name)
         assert read_settings(tmp_path / "out" / name).stage == name

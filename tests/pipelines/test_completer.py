@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from amodal_diffusion.config import MASK_FILTERS, Conditioning, SamplingConfig
 from amodal_diffusion.models.checkpoint import FEW_STEPS, PAPER, SETTINGS_FILE, CheckpointSettings, released_settings
@@ -178,7 +179,7 @@ def test_depth_changes_the_masks_but_not_its_scale(masks_only: AmodalCompleter) 
     [
         ({"depth": np.zeros((2, 3, 4), np.float32)}, "depth: expected"),
         ({"depth": np.full((6, 24, 40), np.nan, np.float32)}, "depth: expected finite"),
-        ({"amodal_mask": np.zeros((6, 24, 40), np.uint8)}, "amodal_mask: expected bool"),
+        ({"amodal_mask": np.arange(6 * 24 * 40).reshape(6, 24, 40) % 3}, "amodal_mask: expected one object"),
         ({"amodal_mask": np.zeros((6, 24, 41), np.bool_)}, "amodal_mask: expected .* to match the clip"),
     ],
 )
@@ -223,6 +224,30 @@ def test_unknown_device_or_dtype_is_refused(folder: Path) -> None:
         AmodalCompleter.from_pretrained(folder, device="abacus")
     with pytest.raises(InputError, match="dtype: expected"):
         AmodalCompleter.from_pretrained(folder, device="cpu", dtype="float7")
+
+
+def test_devices_and_dtypes_of_torch_are_taken(folder: Path) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        completer = AmodalCompleter.from_pretrained(folder, device=torch.device("cpu"), dtype=dtype)
+        assert completer.dtype == str(dtype).removeprefix("torch.")
+        assert completer.device == "cpu"
+    with pytest.raises(InputError, match=r"dtype: expected auto, .*, got torch.int8"):
+        AmodalCompleter.from_pretrained(folder, device="cpu", dtype=torch.int8)
+
+
+def test_tensors_and_lists_give_what_arrays_give(completer: AmodalCompleter) -> None:
+    clip = moving_square(3)
+    depth = np.linspace(0, 1, clip.modal_mask.size, dtype=np.float32).reshape(clip.modal_mask.shape)
+    expected = completer(clip, depth=depth, amodal_mask=clip.modal_mask)
+    same = VideoClip(
+        torch.from_numpy(clip.rgb).movedim(-1, 1) / 255, torch.from_numpy(clip.modal_mask).float()[:, None]
+    )
+    found = completer(
+        same, depth=torch.from_numpy(depth)[:, None], amodal_mask=list(clip.modal_mask.astype(np.uint8) * 255)
+    )
+    assert expected.rgba is not None
+    assert found.rgba is not None
+    np.testing.assert_array_equal(found.rgba, expected.rgba)
 
 
 def test_mask_filters_are_counted_and_off_by_default(masks_only: AmodalCompleter) -> None:

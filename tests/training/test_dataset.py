@@ -22,7 +22,14 @@ from amodal_diffusion.data.records import read_records
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.propagation.mask_prior import temporal_mask_prior
 from amodal_diffusion.training.batches import BatchCounts, ClipOrder, endless_batches
-from amodal_diffusion.training.dataset import ClipPreprocessing, Look, TaskBatch, join, training_clips, validation_clips
+from amodal_diffusion.training.dataset import (
+    ClipPreprocessing,
+    FrameView,
+    TaskBatch,
+    join,
+    training_clips,
+    validation_clips,
+)
 from amodal_diffusion.training.log import occlusion_figures
 from amodal_diffusion.training.settings import DataSettings, OccluderSettings, TrainingSettings, ValidationSettings
 from amodal_diffusion.training.setup import train
@@ -302,10 +309,10 @@ class Ramp:
 
     calls = 0
 
-    def __call__(self, looks: Sequence[Look]) -> FloatArray:
+    def __call__(self, views: Sequence[FrameView]) -> FloatArray:
         self.calls += 1
-        height, width = looks[0].geometry.target_hw
-        return np.broadcast_to(np.arange(width, dtype=np.float32), (len(looks), height, width)).copy()
+        height, width = views[0].geometry.target_hw
+        return np.broadcast_to(np.arange(width, dtype=np.float32), (len(views), height, width)).copy()
 
 
 def test_tracks_get_estimated_depth_in_stage_1(annotations: Path, make_settings: MakeSettings, tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def test_what_cannot_be_read_or_kept_is_said(
     make_run: Callable[..., TrainingSettings], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     content = make_run("content_completion")
-    with pytest.raises(InputError, match=r"sampling\.fit: .* nothing can be encoded ahead"):
+    with pytest.raises(InputError, match=r"sampling\.fit: .* no clip can be encoded before"):
         _filled(replace(content, sampling=replace(content.sampling, fit="crop")))
     settings = make_run()
     with pytest.raises(InputError, match=r"as data\.cache names none; give --out DIR"):

@@ -91,7 +91,7 @@ def test_every_run_is_shown_with_a_plan(
     (tmp_path / "printed.yaml").write_text(printed)
     shown = load_settings(TrainingSettings, tmp_path / "printed.yaml")
     assert (shown.data, shown.optimizer) == (shipped.data, shipped.optimizer)
-    assert "memory of a process on a GPU" in printed
+    assert "memory per process on a GPU" in printed
     assert "total " in printed
     if path.stem.startswith("sailvos"):
         assert "# 8 clips a step: 1 processes x batch_size 1 x 8 batches" in printed

@@ -1,4 +1,4 @@
-"""The commands: mistakes, dry run, and two real processes through `accelerate launch`."""
+"""The commands: mistakes, dry run, two processes, and the scripts that show the steps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from amodal_diffusion.training.setup import train, train_main
 from amodal_diffusion.types import STAGES, Stage
 from recipes.tiny.autoencoder import AutoencoderSettings, train_autoencoder
 from tests.training.conftest import MakeSettings
-from tests.training.launching import ROOT, launch
+from tests.training.launching import ROOT, fork
 
 
 @pytest.fixture
@@ -73,11 +73,19 @@ def test_every_program_waits_for_all_processes_and_then_ends(
     assert called.count("end_training") == 1
 
 
-def test_two_processes_share_out_the_encoding(config: Path, tmp_path: Path) -> None:
-    out = tmp_path / "latents"
-    printed = launch("train/precompute.py", "--config", str(config), "--out", str(out), "--count", "4")
+def test_two_processes_share_out_the_encoding_and_the_script_gives_the_same_bytes(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two, one = tmp_path / "two", tmp_path / "one"
+    printed = fork("precompute", tmp_path, "--config", str(config), "--out", str(two), "--count", "4")
     assert printed.count("2 of 2 clips of this process, 2 files written") == 2
-    assert len(list(out.glob("??/*.safetensors"))) == 4
+    arguments = ["--config", str(config), "--count", "4", "--out"]
+    assert run_script("train/precompute.py", [*arguments, str(one)], monkeypatch) == 0
+    files = {path.relative_to(two): path.read_bytes() for path in two.glob("??/*.safetensors")}
+    assert len(files) == 4
+    assert {path.relative_to(one): path.read_bytes() for path in one.glob("??/*.safetensors")} == files
+    (one / next(iter(files))).unlink()
+    assert run_script("train/precompute.py", [*arguments, str(one), "--verify"], monkeypatch) == 1
 
 
 @pytest.mark.parametrize("stage", ["amodal_segmentation", "content_completion"])

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from amodal_diffusion.data.sailvos import frame_file, read_frame
+from amodal_diffusion.data.sailvos import frame_file
 from amodal_diffusion.io.images import read_integers
 from amodal_diffusion.io.json_files import load_json
+from amodal_diffusion.io.pictures import read_frames
 from amodal_diffusion.metrics.boxes import Boxes
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array, VideoClip
 
@@ -223,7 +224,7 @@ class FrameFolders:
         Raises:
             InputError: if one is missing, cannot be read or is of another size.
         """
-        return np.stack([read_frame(frame_file(self.images, name), size) for name in names])
+        return read_frames([frame_file(self.images, name) for name in names], size)
 
     def read_depth(self, names: Sequence[str], size: tuple[int, int]) -> FloatArray | None:
         """Read depth, float32 ``[F, H, W]``; None where there is none; arguments and errors as for `read_rgb`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -11,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from amodal_diffusion.evaluation.benchmarks.base import FileBenchmark, MaskTarget, given_inputs, read_json
-from amodal_diffusion.io.coco import IgnoredPieces, decode_coco_mask, may_be_visible
+from amodal_diffusion.io.coco import SLIVERS, count_slivers, decode_coco_mask, may_be_visible
 from amodal_diffusion.io.depth_files import read_depth
 from amodal_diffusion.io.images import natural_key
 from amodal_diffusion.io.video_reader import read_clip
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, VideoClip
 
 VIDEO, MASKS = "video.mp4", "objects.json"
+logger = logging.getLogger(__name__)
 _OBJECT = "_object"  # in the name of an object's folder, after that of the video's
 
 
@@ -137,12 +139,11 @@ def _may_be_visible(mask: object) -> bool:
 def _decoded(masks: list[Any], size: tuple[int, int], where: str) -> BoolArray:
     """Masks of all frames, bool ``[F, H, W]``."""
     decoded = np.empty((len(masks), *size), dtype=np.bool_)
-    ignored = IgnoredPieces()
     for frame, mask in enumerate(masks):
         try:
             decoded[frame] = decode_coco_mask(mask, *size)
         except InputError as error:
             raise InputError(f"{where}: frame {frame}: {error}") from error
-        ignored.add(mask)
-    ignored.notice(where)
+    if slivers := count_slivers(masks):
+        logger.warning(SLIVERS, where, slivers)
     return decoded

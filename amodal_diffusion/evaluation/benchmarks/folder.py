@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from amodal_diffusion.data.folder_source import FolderClip, FolderNames, folder_clips
-from amodal_diffusion.data.sailvos import read_frame
 from amodal_diffusion.evaluation.benchmarks.base import FileBenchmark, MaskTarget
 from amodal_diffusion.io.depth_files import read_depth
 from amodal_diffusion.io.images import list_pictures
+from amodal_diffusion.io.pictures import read_frames
 from amodal_diffusion.types import FloatArray, InputError, UInt8Array, VideoClip
 
 DEPTH, OBJECTS = "depth", "objects"
@@ -87,4 +87,4 @@ def _objects(data: Path) -> Iterator[_Object]:
 
 
 def _read_frames(paths: list[Path], size: tuple[int, int]) -> UInt8Array:
-    return np.stack([read_frame(path, size) for path in paths])
+    return read_frames(paths, size)

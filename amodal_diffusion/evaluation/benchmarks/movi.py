@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from amodal_diffusion.data.sailvos import read_frame
 from amodal_diffusion.evaluation.benchmarks.base import FileBenchmark, MaskTarget, read_json
 from amodal_diffusion.io.images import natural_key, read_floats, read_integers
+from amodal_diffusion.io.pictures import read_frames
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array, VideoClip
 
 FPS = 12.0
@@ -165,7 +165,7 @@ def _read(path: Path, number: int, identity: str) -> MaskTarget:
 
 
 def _read_rgb(clip: MoviClip, files: Files, what: str, size: tuple[int, int]) -> UInt8Array:
-    return np.stack([read_frame(file, size) for file in clip.ordered(files, what)])
+    return read_frames(clip.ordered(files, what), size)
 
 
 def _read_alone(clip: MoviClip, item: MoviObject, size: tuple[int, int]) -> BoolArray:

@@ -1,4 +1,4 @@
-"""Annotation files of one clip: COCO, YouTube-VIS, and the masklets of SA-V; which annotations are of one object."""
+"""The masks of one clip from a JSON file: COCO (also CVAT's), YouTube-VIS, or SA-V."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from amodal_diffusion.frames.masks import MAX_PIXELS, Rle, check_rle, merge_rle
-from amodal_diffusion.io.coco import IgnoredPieces, read_coco_mask
+from amodal_diffusion.io.coco import SLIVERS, count_slivers, read_coco_mask
 from amodal_diffusion.io.identities import folder_names, identify, object_number
 from amodal_diffusion.io.images import natural_key
 from amodal_diffusion.io.json_files import load_json
 from amodal_diffusion.types import InputError
 
 SAV_STEP = 4  # SA-V's videos have 24 frames a second, and masks of 6
+_MASK_KEYS = ("segmentation", "segmentations")
 Entry = Mapping[str, Any]
 Masks = list[Rle | None]
 
@@ -31,68 +32,70 @@ class AnnotatedMasks:
     Attributes:
         height: pixels.
         width: pixels.
-        num_frames: with a mask, or known to hide the object.
-        objects: by name, a mask a frame; None where the object is not seen.
-        numbers: index in the clip of each of these frames, from 0; None if they are all of the clip's.
-        names: file name of each of these frames; None if the file does not name them all.
+        names: file name or number of each mask's frame, in order; None where the file does not say.
+        objects: by name, one mask a frame; None where the object is not visible.
     """
 
     height: int
     width: int
-    num_frames: int
+    names: tuple[str | int, ...] | None
     objects: dict[str, Masks]
-    numbers: tuple[int, ...] | None = None
-    names: tuple[str, ...] | None = None
 
 
 def read_annotated_masks(path: Path, *, what: str, single: str) -> AnnotatedMasks:
     """Read a file of one clip.
 
-    Which annotations are of one object: those with the same ``name``, as this package writes it, or else with the same
-    ``track_id``, ``instance_id``, ``obj_id``, ``object_id`` or ``tracking_id``; the first of these keys counts that the
-    annotation has itself or, failing that, among its ``attributes`` (as CVAT exports it). Where one frame has several
-    IDs under one name, or one ID has several names, IDs decide and a notice says so. Several annotations of one object
-    in one frame are its pieces, and their union is taken.
+    YouTube-VIS has ``videos`` and one annotation per object. COCO has ``images``, and one annotation per object and
+    frame; frames are in the order of their names. SA-V has a ``masklet`` for every n-th frame of a video.
+
+    An object is named by ``name``, or else by the first of `TRACK_KEYS`, see `identify`. Several annotations of one
+    object in one frame are joined.
 
     Args:
-        path: YouTube-VIS has ``videos``, and an annotation for each object; COCO has ``images``, and an annotation for
-            each object and frame. Frames are in the order of their names. SA-V has ``masklet``, masks of every fourth
-            frame.
+        path: JSON in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
         what: name of the argument for messages.
         single: name of the object where nothing tells annotations of different objects apart.
 
     Raises:
         InputError: if it is no such file, or of several clips, or a mask in it is damaged.
     """
+    where = f"{what}: {path}"
     try:
         content = load_json(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"{what}: {path}: cannot be read as JSON ({error})") from error
+        raise InputError(f"{where}: cannot be read as JSON ({error})") from error
     if not isinstance(content, dict) or not isinstance(content.get("annotations", content.get("masklet")), list):
-        raise InputError(f"{what}: {path}: expected a COCO or YouTube-VIS file with annotations, got neither")
-    ignored, where = IgnoredPieces(), f"{what}: {path}"
+        raise InputError(f"{where}: expected a COCO or YouTube-VIS file with annotations, got neither")
     try:
-        if "annotations" not in content:
-            found = _sav(content)
-        elif content.get("videos") and not content.get("images"):
-            found = _youtube_vis(content, ignored, where)
-        else:
-            found = _coco(content, single, ignored, where)
+        found = _read(content, single, where)
+        slivers = sum(count_slivers(entry.get(key)) for entry in content.get("annotations", ()) for key in _MASK_KEYS)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         missing = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{where}: not as COCO or YouTube-VIS files are: {missing:.200}") from error
-    ignored.notice(where)
     if not found.objects:
         raise InputError(f"{where}: holds no annotation of an object")
-    return found
+    if slivers:
+        logger.warning(SLIVERS, where, slivers)
+    names = sorted(found.objects, key=natural_key)
+    folders = folder_names(names, where)
+    objects = {folder: found.objects[name] for folder, name in zip(folders, names, strict=True)}
+    return AnnotatedMasks(found.height, found.width, found.names, objects)
 
 
-def _youtube_vis(content: Entry, ignored: IgnoredPieces, where: str) -> AnnotatedMasks:
+def _read(content: Entry, single: str, where: str) -> AnnotatedMasks:
+    if "masklet" in content:
+        return _sav(content)
+    if content.get("videos") and not content.get("images"):
+        return _youtube_vis(content, where)
+    return _coco(content, single, where)
+
+
+def _youtube_vis(content: Entry, where: str) -> AnnotatedMasks:
     videos = content["videos"]
     if len(videos) != 1:
-        raise InputError(f"holds {len(videos)} videos; give a file of the clip alone")
+        raise InputError(f"holds {len(videos)} videos; give a file with only this clip")
     height, width = _whole(videos[0], "height"), _whole(videos[0], "width")
     file_names = videos[0].get("file_names")
     frames = _whole(videos[0], "length") if "length" in videos[0] else len(videos[0]["file_names"])
@@ -100,27 +103,23 @@ def _youtube_vis(content: Entry, ignored: IgnoredPieces, where: str) -> Annotate
     for entry in entries:
         if not isinstance(entry["segmentations"], list) or len(entry["segmentations"]) != frames:
             raise InputError(f"annotation {entry['id']}: {len(entry['segmentations'])} masks for {frames} frames")
-    seen = [[frame for frame, mask in enumerate(entry["segmentations"]) if mask] for entry in entries]
-    identities = identify(entries, seen, where) or [str(entry["id"]) for entry in entries]
+    identities = identify(entries, where) or [str(entry["id"]) for entry in entries]
     objects: dict[str, Masks] = {}
     for entry, name in zip(entries, identities, strict=True):
         masks = objects.setdefault(name, [None] * frames)
         for frame, mask in enumerate(entry["segmentations"]):
-            ignored.add(mask)
             masks[frame] = _union(masks[frame], _mask(mask, height, width, entry))
     named = isinstance(file_names, list) and len(file_names) == frames
-    return AnnotatedMasks(
-        height, width, frames, _sorted(objects, where), names=tuple(map(str, file_names)) if named else None
-    )
+    return AnnotatedMasks(height, width, tuple(map(str, file_names)) if named else None, objects)
 
 
-def _coco(content: Entry, single: str, ignored: IgnoredPieces, where: str) -> AnnotatedMasks:
+def _coco(content: Entry, single: str, where: str) -> AnnotatedMasks:
     images: Sequence[Entry] = content["images"]
     sizes = {(_whole(image, "height"), _whole(image, "width")) for image in images}
     clips = {image.get("video_id") for image in images}
     if len(sizes) != 1 or len(clips) != 1:
         raise InputError(
-            f"holds {len(images)} images of {len(sizes)} sizes and {len(clips)} videos; give a file of the clip alone"
+            f"holds {len(images)} images of {len(sizes)} sizes and {len(clips)} videos; give a file with only this clip"
         )
     height, width = sizes.pop()
     ordered = sorted(images, key=lambda image: (natural_key(str(image.get("file_name", ""))), image["id"]))
@@ -132,18 +131,15 @@ def _coco(content: Entry, single: str, ignored: IgnoredPieces, where: str) -> An
         if entry["image_id"] not in place:
             raise InputError(f"annotation {entry['id']}: no image {entry['image_id']}")
     positions = [place[entry["image_id"]] for entry in entries]
-    identities = identify(entries, [[position] for position in positions], where)
+    identities = identify(entries, where)
     if identities is None:
         identities = _without_identity(entries, positions, len(images), single, where)
     objects: dict[str, Masks] = {}
     for entry, name, index in zip(entries, identities, positions, strict=True):
         masks = objects.setdefault(name, [None] * len(images))
-        ignored.add(entry["segmentation"])
         masks[index] = _union(masks[index], _mask(entry["segmentation"], height, width, entry))
     names = tuple(str(image["file_name"]) for image in ordered if image.get("file_name"))
-    return AnnotatedMasks(
-        height, width, len(images), _sorted(objects, where), names=names if len(names) == len(images) else None
-    )
+    return AnnotatedMasks(height, width, names if len(names) == len(images) else None, objects)
 
 
 def _without_identity(
@@ -185,8 +181,7 @@ def _sav(content: Entry) -> AnnotatedMasks:
         for name, mask in zip(objects, masks, strict=True):
             objects[name].append(_mask(mask, height, width, {"id": f"{name}, masklet {index}"}))
     step = _sav_step(len(frames), count)
-    numbers = None if step == 1 else tuple(range(0, step * len(frames), step))
-    return AnnotatedMasks(height, width, len(frames), objects if frames else {}, numbers=numbers)
+    return AnnotatedMasks(height, width, tuple(range(0, step * len(frames), step)), objects)
 
 
 def _sav_step(masks: int, frames: int) -> int:
@@ -222,9 +217,3 @@ def _mask(value: object, height: int, width: int, entry: Entry) -> Rle | None:
 def _union(first: Rle | None, second: Rle | None) -> Rle | None:
     """An object in several pieces has several annotations in one frame."""
     return merge_rle(first, second) if first and second else first or second
-
-
-def _sorted(objects: dict[str, Masks], where: str) -> dict[str, Masks]:
-    """In natural order, under names that can be folders'."""
-    names = sorted(objects, key=natural_key)
-    return {folder: objects[name] for folder, name in zip(folder_names(names, where), names, strict=True)}

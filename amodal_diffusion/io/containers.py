@@ -1,0 +1,79 @@
+"""The one way to open video and sound files: containers of a list, on this machine, and no file that they point to."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError
+
+from amodal_diffusion.types import InputError
+
+FORMATS = (
+    "mov", "mp4", "m4a", "3gp", "3g2", "matroska", "webm", "avi", "mpegts", "mpeg", "mpegvideo", "mxf", "asf", "ogg",
+    "flv", "gif", "dv", "yuv4mpegpipe", "ivf", "h264", "hevc", "obu", "av1",
+)  # fmt: skip
+"""FFmpeg's names of the containers that are read; playlists and lists of parts, which name other files, are none."""
+TIMEOUT_VARIABLE, _TIMEOUT = "AMODAL_READ_TIMEOUT", 30.0  # seconds without a byte
+_POINTERS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]", b"file '", b"file:", b"v=0")
+
+
+def open_container(path: Path) -> InputContainer:
+    """Open a video or sound file with FFmpeg.
+
+    Args:
+        path: a regular file. The environment variable ``AMODAL_READ_TIMEOUT`` gives the seconds for which a read may
+            wait (default: 30).
+
+    Raises:
+        InputError: if the file cannot be opened, or its container is not one of `FORMATS`.
+    """
+    try:
+        kind = path.stat().st_mode
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened ({error.strerror})") from error
+    if not stat.S_ISREG(kind):
+        raise InputError(f"{path}: expected a video file, got a pipe or a device; save what it delivers as a file")
+    head = _head(path)
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_POINTERS):
+        raise InputError(f"{path}: a playlist or list of files, which is never opened; give the video that it names")
+    options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
+    try:
+        # "file:" keeps FFmpeg from taking a colon in the name for a protocol.
+        return av.open(f"file:{path}", metadata_errors="ignore", container_options=options, timeout=_timeout())
+    except (FFmpegError, OSError) as error:
+        raise InputError(f"{path}: {_why_unreadable(head)} (read by PyAV: {error_text(error)})") from error
+
+
+def error_text(error: Exception) -> str:
+    """What FFmpeg says of an error."""
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _timeout() -> float:
+    text = os.environ.get(TIMEOUT_VARIABLE, "")
+    try:
+        seconds = float(text) if text else _TIMEOUT
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise InputError(f"{TIMEOUT_VARIABLE}: expected seconds above 0, got {text!r}")
+    return seconds
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(64)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened ({error.strerror})") from error
+
+
+def _why_unreadable(head: bytes) -> str:
+    """Tell the commonest damage, an MP4 that lost its index, from a file that never was a video."""
+    if head[4:8] == b"ftyp":
+        return "0 frames decode: an MP4 whose index (moov) is missing, so it was cut off"
+    return "not a video in a container that is read"
