@@ -6,8 +6,10 @@ Letters used in every shape of this package: ``B`` clips, ``F`` frames, ``C`` ch
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from itertools import pairwise
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,8 @@ UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
 
+Cuts = Literal["auto", "none"] | tuple[int, ...]
+"""Hard cuts of a clip: found by its colors, none, or the first frames of all shots but the first, in order."""
 Stage = Literal["amodal_segmentation", "content_completion"]
 STAGES: tuple[Stage, ...] = ("amodal_segmentation", "content_completion")
 
@@ -32,14 +36,18 @@ class VideoClip:
         rgb: frames, uint8 ``[F, H, W, 3]``.
         modal_mask: visible part of the object, bool ``[F, H, W]``; empty in a frame that hides all of it.
         fps: frames a second, above 0.
+        cuts: hard cuts. ``"auto"`` finds them (:func:`~amodal_diffusion.frames.cuts.find_cuts`), ``"none"`` takes the
+            clip for one shot, ``(24, 80)`` are the first frames of new shots. Each shot is completed as a clip of its
+            own.
 
     Raises:
-        InputError: if a shape, a dtype or the frame rate is not as above, or if the object is never visible.
+        InputError: if a shape, a dtype, the frame rate or a cut is not as above, or if the object is never visible.
     """
 
     rgb: UInt8Array
     modal_mask: BoolArray
     fps: float = 8.0
+    cuts: Cuts = "auto"
 
     def __post_init__(self) -> None:
         """Check the shapes once, so that nothing further down has to."""
@@ -57,11 +65,35 @@ class VideoClip:
             raise InputError("modal_mask: empty in every frame; the object must be visible in at least one")
         if not self.fps > 0:
             raise InputError(f"fps: expected a frame rate above 0, got {self.fps}")
+        if not (isinstance(self.cuts, str) and self.cuts in ("auto", "none")):
+            object.__setattr__(self, "cuts", check_cuts(self.cuts, self.num_frames, what="cuts"))
 
     @property
     def num_frames(self) -> int:
         """Number of frames ``F``."""
         return int(self.rgb.shape[0])
+
+
+def check_cuts(cuts: object, num_frames: int, *, what: str) -> tuple[int, ...]:
+    """Check the first frames of new shots against a clip.
+
+    Args:
+        cuts: as they were given.
+        num_frames: of the clip.
+        what: the argument, for the error.
+
+    Raises:
+        InputError: if they are no numbers of frames after the first, in ascending order.
+    """
+    given: list[Any] = list(cuts) if isinstance(cuts, Iterable) and not isinstance(cuts, str) else [cuts]
+    whole = all(isinstance(cut, (int, np.integer)) and not isinstance(cut, bool) for cut in given)
+    if not whole or any(one >= other for one, other in pairwise([0, *given, num_frames])):
+        found = ", ".join(map(str, given)) or "nothing"
+        raise InputError(
+            f"{what}: expected auto, none or the first frames of new shots, ascending from 1 to {num_frames - 1}, got "
+            f"{found}; the first shot begins at frame 0 by itself"
+        )
+    return tuple(int(cut) for cut in given)
 
 
 class AmodalSegmenter(Protocol):

@@ -17,7 +17,9 @@ from amodal_diffusion.completion.request import (
     SamplingChoice,
     Source,
 )
+from amodal_diffusion.completion.shots import open_shots
 from amodal_diffusion.config import Preset
+from amodal_diffusion.frames.cuts import shots_of
 from amodal_diffusion.types import Stage
 
 if TYPE_CHECKING:
@@ -101,7 +103,10 @@ class PageCompleter:
         completer = self._networks.completer
         # On a CPU the samples of a window are passes of their own, elsewhere rows of one pass.
         samples = task.samples if completer.device == "cpu" else 1
-        total = task.num_objects * samples * count_passes(self._networks.config(request), task.num_frames)
+        _, cuts = open_shots(task.clip, request.source.cuts)
+        lengths = [stop - start for start, stop in shots_of(task.num_frames, cuts)]
+        config = self._networks.config(request)
+        total = task.num_objects * samples * sum(count_passes(config, length) for length in lengths)
         done = 0
 
         def count(_: Stage) -> None:
@@ -114,13 +119,13 @@ class PageCompleter:
 
 
 def count_passes(config: CompletionConfig, num_frames: int) -> int:
-    """Network passes of both stages for one object and one sample of a clip.
+    """Network passes of both stages for one object and one sample of a shot.
 
     This is an upper bound: windows in which nothing can be occluded take no pass.
 
     Args:
         config: how the stages are sampled.
-        num_frames: length of the clip.
+        num_frames: length of the shot.
     """
     first, second = config.amodal_segmentation, config.content_completion
     total = 0
@@ -133,10 +138,10 @@ def count_passes(config: CompletionConfig, num_frames: int) -> int:
 
 
 def count_windows(num_frames: int, size: int) -> int:
-    """Windows of ``size`` frames that cover a clip, each with an overlap of ``size // 4`` frames with the one before.
+    """Windows of ``size`` frames that cover a shot, each with an overlap of ``size // 4`` frames with the one before.
 
     Args:
-        num_frames: length of the clip, at least 1.
+        num_frames: length of the shot, at least 1.
         size: length of a window, at least 1.
     """
     fresh = size - size // 4

@@ -150,6 +150,7 @@ def _summary(
         "dtype": networks.completer.dtype,
         "depth": "none" if depth is None else "given" if inputs.depth is not None else "estimated",
         "clip": _describe(inputs.clip),
+        "cuts": list(inputs.cuts),
         "canvas": _describe_canvas(inputs.canvas),
         "objects": objects,
         **summarize_order(out.work),

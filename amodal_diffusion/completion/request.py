@@ -14,15 +14,17 @@ from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat,
 from amodal_diffusion.completion.canvas import Canvas
 from amodal_diffusion.completion.layout import Format, check_formats, read_formats
 from amodal_diffusion.completion.segmentation import check_prompts, read_prompts
+from amodal_diffusion.completion.shots import open_shots, read_cuts
 from amodal_diffusion.config import MASK_FILTERS, Attention, Conditioning, Fit, MaskFilter, Preset, Resample, Scheduler
+from amodal_diffusion.frames.cuts import say_cuts
 from amodal_diffusion.frames.layers import Alpha
 from amodal_diffusion.io.depth_files import DepthTrack, fit_depth, open_depth
 from amodal_diffusion.io.mask_files import MaskTrack, fit_track, read_masks
 from amodal_diffusion.io.prompts import Prompts
 from amodal_diffusion.io.result_folder import InputRecord
-from amodal_diffusion.io.video_reader import ClipReader, open_clip
+from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.options import Renamed, option
-from amodal_diffusion.types import InputError
+from amodal_diffusion.types import Cuts, InputError
 
 PACKAGE = "amodal-diffusion"
 RENAMED: Renamed = {
@@ -68,6 +70,8 @@ class Source:
         object: complete this object alone
         amodal_masks: amodal masks are known: paint only
         allow_truncated: go on with what decodes of a damaged video
+        cuts: hard cuts, which nothing crosses: found by the colors, none, or the first frames of new shots, such as
+            24,80
     """
 
     clip: Path = option(metavar="CLIP", positional=True)
@@ -75,6 +79,7 @@ class Source:
     object: str | None = option(None, metavar="ID")
     amodal_masks: Path | None = option(None, metavar="DIR", advanced=True)
     allow_truncated: bool = option(False, advanced=True)
+    cuts: Cuts = option("auto", metavar="auto|none|LIST", read=read_cuts, advanced=True)
 
 
 @dataclass(frozen=True)
@@ -287,6 +292,7 @@ class CompletionInputs:
         whole: by object, its whole masks where they are known.
         depth: of the clip, where it was given.
         canvas: that objects are completed on.
+        cuts: first frames of new shots.
     """
 
     clip: ClipReader
@@ -294,6 +300,7 @@ class CompletionInputs:
     whole: dict[str, MaskTrack]
     depth: DepthTrack | None
     canvas: Canvas
+    cuts: tuple[int, ...] = ()
 
     def on_canvas(self) -> CompletionInputs:
         """The same inputs on the canvas."""
@@ -302,7 +309,7 @@ class CompletionInputs:
             clip=self.canvas.place_clip(self.clip),
             tracks=tuple(self.canvas.place_masks(track) for track in self.tracks),
             whole={name: self.canvas.place_masks(track) for name, track in self.whole.items()},
-            depth=None if self.depth is None else self.canvas.place_depth(self.depth),
+            depth=None if self.depth is None else self.canvas.place_depth(self.depth, cuts=self.cuts),
         )
 
 
@@ -324,11 +331,13 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
     if (request.sampling.samples or 1) > 1 and request.source.amodal_masks is not None:
         raise InputError("--samples: are of the stage that --amodal-masks skips; leave one of them out")
     check_formats(request.output.formats, painted=request.painted, sound=request.output.audio)
-    clip = open_clip(request.source.clip, allow_truncated=request.source.allow_truncated)
+    clip, cuts = open_shots(request.source.clip, request.source.cuts, allow_truncated=request.source.allow_truncated)
+    if request.source.cuts == "auto":
+        say_cuts(cuts)
     canvas = Canvas.around(clip, request.output.margin)
     if request.source.masks is None:
         check_prompts(request.clicks.prompts, request.clicks.segmenter, clip)
-        return CompletionInputs(clip, (), {}, _depth(request, clip), canvas)
+        return CompletionInputs(clip, (), {}, _depth(request, clip), canvas, cuts)
     found = read_masks(request.source.masks, allow_truncated=request.source.allow_truncated)
     tracks = tuple(fit_track(track, clip, what="masks") for track in _chosen(found, request.source.object))
     for track in tracks:
@@ -337,7 +346,8 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
                 f"masks: {track.path}: object {track.name} is empty in every one of {track.num_frames} frames; it "
                 "must be visible in at least one"
             )
-    return CompletionInputs(clip, tracks, _whole_masks(request, clip, tracks, canvas), _depth(request, clip), canvas)
+    whole = _whole_masks(request, clip, tracks, canvas)
+    return CompletionInputs(clip, tracks, whole, _depth(request, clip), canvas, cuts)
 
 
 def _check_source(request: CompletionRequest) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -75,19 +75,27 @@ class PictureClip:
             yield frame
 
 
-def open_pictures(path: Path, files: list[Path]) -> PictureClip:
+def open_pictures(
+    path: Path, files: list[Path], *, on_frame: Callable[[UInt8Array], object] | None = None
+) -> PictureClip:
     """Decode every picture once, so that a damaged one is found before any work is done.
 
     Args:
         path: what the user named.
         files: the pictures in order.
+        on_frame: called with each picture, uint8 ``[H, W, 3]``, in order.
 
     Raises:
         InputError: if there are none, one cannot be read, or sizes differ.
     """
     if not files:
         raise InputError(f"{path}: no pictures in this folder; looked for {' '.join(SUFFIXES)}")
-    sizes = [read_rgb(file).shape[:2] for file in files]
+    sizes = []
+    for file in files:
+        frame = read_rgb(file)
+        sizes.append(frame.shape[:2])
+        if on_frame is not None:
+            on_frame(frame)
     height, width = sizes[0]
     for file, size in zip(files, sizes, strict=True):
         if size != sizes[0]:

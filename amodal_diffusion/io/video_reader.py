@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -77,12 +77,16 @@ class ClipReader(Protocol):
         """
 
 
-def open_clip(path: str | Path, *, allow_truncated: bool = False) -> ClipReader:
+def open_clip(
+    path: str | Path, *, allow_truncated: bool = False, on_frame: Callable[[UInt8Array], object] | None = None
+) -> ClipReader:
     """Open a clip and read it through once, so that its frames are counted and known to be sound.
 
     Args:
         path: a video file, a folder of pictures of one size, or one picture.
         allow_truncated: take the frames that decode from a video that is truncated or damaged.
+        on_frame: called with each frame, uint8 ``[H, W, 3]``, while the clip is read through; the pixels are those of
+            the clip that is returned.
 
     Raises:
         InputError: if there is nothing there, it is no clip, or it is damaged and that was not allowed.
@@ -91,12 +95,12 @@ def open_clip(path: str | Path, *, allow_truncated: bool = False) -> ClipReader:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     if path.is_dir():
-        return open_pictures(path, list_pictures(path))
+        return open_pictures(path, list_pictures(path), on_frame=on_frame)
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty (0 bytes)")
     if path.suffix.lower() in SUFFIXES:
-        return open_pictures(path, [path])
-    return _open_video(path, allow_truncated=allow_truncated)
+        return open_pictures(path, [path], on_frame=on_frame)
+    return _open_video(path, allow_truncated=allow_truncated, on_frame=on_frame)
 
 
 def read_clip(path: str | Path, *, allow_truncated: bool = False) -> tuple[UInt8Array, float]:
@@ -149,9 +153,7 @@ class _VideoClip:
         # FFmpeg's frame threads are faster, but lose frames around damage: then they are left off, as in the count.
         with _video(self.path, frame_threads=self.sound) as (container, stream):
             for frame in _decode(container, stream, DecodeTally()):
-                # One thread: FFmpeg converts bands of a frame at once, and at odd widths one may spoil another's rim.
-                stored: UInt8Array = frame.to_ndarray(format="rgb24", threads=1).astype(np.uint8, copy=False)
-                rgb = _orientation(frame).apply(stored)
+                rgb = _upright_rgb(frame)
                 if rgb.shape[:2] != (self.height, self.width):
                     raise InputError(
                         f"{self.path}: frame {count} has {rgb.shape[1]}x{rgb.shape[0]} pixels, the first "
@@ -165,13 +167,22 @@ class _VideoClip:
             raise InputError(f"{self.path}: {count} frames now, {self.num_frames} before; changed while being read")
 
 
-def _open_video(path: Path, *, allow_truncated: bool) -> ClipReader:
+def _upright_rgb(frame: VideoFrame) -> UInt8Array:
+    """A decoded frame as it is meant to be seen, uint8 ``[H, W, 3]``."""
+    # One thread: FFmpeg converts bands of a frame at once, and at odd widths one may spoil another's rim.
+    stored: UInt8Array = frame.to_ndarray(format="rgb24", threads=1).astype(np.uint8, copy=False)
+    return _orientation(frame).apply(stored)
+
+
+def _open_video(path: Path, *, allow_truncated: bool, on_frame: Callable[[UInt8Array], object] | None) -> ClipReader:
     tally = DecodeTally()
     with _video(path, frame_threads=False) as (container, stream):
         height, width, aspect = 0, 0, Fraction(1)
         ticks: list[int | None] = []
         for frame in _decode(container, stream, tally):
             ticks.append(frame.pts)
+            if on_frame is not None:
+                on_frame(_upright_rgb(frame))
             if not height:
                 orientation = _orientation(frame)
                 height, width = orientation.size(frame.height, frame.width)

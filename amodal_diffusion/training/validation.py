@@ -64,9 +64,9 @@ class Validator:
     """Completes the first clips of the validation split as a user would, shared out over the processes.
 
     A clip goes through :class:`~amodal_diffusion.pipelines.completer.AmodalCompleter` with the run's sampling settings
-    and its index as seed, so a figure measures what the exported checkpoint gives by default. Two settings differ: no
-    frame is skipped, so that all processes call the network equally often, and stage 2 paints without colors of other
-    frames, so that its figure is the network's own.
+    and its index as seed, so a figure measures what the exported checkpoint gives by default. Three settings differ: no
+    frame is skipped and no cut is looked for, so that all processes call the network equally often, and stage 2 paints
+    without colors of other frames, so that its figure is the network's own.
 
     Every process completes equally many clips, the last one once more where there is none left for it, so that all end
     together and networks that are spread over processes work.
@@ -142,7 +142,8 @@ class Validator:
         """Complete one clip; in stage 2 with its true amodal mask."""
         frames = np.broadcast_to(np.uint8(0), (*sample.modal.shape, 3)) if sample.rgb is None else sample.rgb
         truth = None if self.settings.stage == "amodal_segmentation" else sample.amodal
-        result = completer(VideoClip(frames, sample.modal), config, depth=sample.depth, amodal_mask=truth, seed=index)
+        clip = VideoClip(frames, sample.modal, cuts="none")
+        result = completer(clip, config, depth=sample.depth, amodal_mask=truth, seed=index)
         return Prediction(index, sample, result.amodal_mask, result.amodal_rgb)
 
     def _read(self, clips: TaskClips, index: int) -> AmodalSample:
