@@ -16,15 +16,15 @@ NEAR = 4
 LEAST = 0.2
 """Smallest distance between any frame before a cut and any frame after it, from 0 to 1.
 
-Chosen on 120 generated training and validation scenes: inside a scene the largest distance is 0.09, and 0.13 if only every
-third or fifth frame is kept; between two scenes the smallest of 400 is 0.25 and the median 0.55.
+Chosen on 120 generated training and validation scenes: inside a scene the largest distance is 0.09, and 0.13 if only
+every third or fifth frame is kept; between two scenes the smallest of 400 is 0.25 and the median 0.55.
 """
 SPIKE = 2.5
 """How many times the distance of neighboring frames on either side it must be at least.
 
-A fade, a pan or fast motion goes on, a cut is over at once: where two scenes are joined the smallest ratio is 5.8; where
-they fade into each other over 6 frames or more, or to black or white, it stays below 2.5 in 99 of 100. What changes within
-4 frames is a cut.
+A fade, a pan or fast motion goes on, a cut is over at once: where two scenes are joined the smallest ratio is 5.8;
+where they fade into each other, to black or to white over 6 frames or more, it stays below 2.5 in 99 of 100 cases. What
+changes within 4 frames is a cut.
 """
 BLOCKS = 4
 """Blocks of a frame along each side; each has histograms of its own, so that layout counts."""
@@ -148,7 +148,7 @@ def _least_change(distances: FloatArray) -> float:
 
 
 def _distances(frames: FloatArray) -> FloatArray:
-    """Distances of frames to each other, float32 ``[n, n]`` from 0 (equal) to 1, from histograms ``[n, blocks, 24]``."""
+    """Distances of frames, float32 ``[n, n]`` from 0 (equal) to 1, from their histograms ``[n, blocks, 24]``."""
     blocks = np.abs(frames[:, None] - frames).sum(axis=3) / 6  # three channels, and each difference counts twice
     place = int(CHANGED * (blocks.shape[2] - 1))
     return np.asarray(np.partition(blocks, place, axis=2)[..., place])

@@ -266,18 +266,32 @@ class AmodalCompleter:
         """
         config = config or self.config()
         for first, shot in _shots(_checked(frames, objects)):
-            yield from self._stream_shot(shot, objects, config, first=first, seed=seed)
+            segmentation, content = self._open_stages(objects, config, first=first, seed=seed)
+            left = [max(0, entry.done - first) for entry in objects]
+            for number, entries in enumerate(_then_none(shot), first):
+                # Stage 1: the next frame of each object in, the frames whose masks are final out
+                started = time.perf_counter()
+                if segmentation is None:
+                    masked = [] if entries is None else [[given_masks(frame, number)] for frame in entries]
+                else:
+                    masked = segmentation.push(entries)
+                _spend(objects, "amodal_segmentation", time.perf_counter() - started)
 
-    def _stream_shot(
-        self,
-        frames: Iterable[Sequence[FrameInput]],
-        objects: Sequence[ObjectStream],
-        config: CompletionConfig,
-        *,
-        first: int,
-        seed: int,
-    ) -> Iterator[tuple[int, AmodalResult]]:
-        """Complete the objects of one shot, which begins at a frame of the stream, with stages of its own."""
+                # Stage 2: these frames in, the frames whose colors are final out
+                completed = (
+                    _without_content(masked, left) if content is None else _painted(content, masked, entries is None)
+                )
+                for place, frame in _timed(completed, objects, "content_completion"):
+                    statistics = objects[place].statistics
+                    statistics.removed.update(frame.removed)
+                    statistics.hidden += frame.hidden
+                    statistics.propagated += frame.propagated
+                    yield place, frame.result
+
+    def _open_stages(
+        self, objects: Sequence[ObjectStream], config: CompletionConfig, *, first: int, seed: int
+    ) -> tuple[SegmentationStream | None, ContentStream | None]:
+        """Stages for the shot that begins at a frame of the stream; None for a stage that is not loaded."""
         intervals = [None if entry.intervals is None else entry.intervals.shot(first) for entry in objects]
         done = [max(0, entry.done - first) for entry in objects]
         segmentation = content = None
@@ -289,25 +303,7 @@ class AmodalCompleter:
             content = ContentStream(
                 self._content, config.content_completion, intervals, done=done, seed=seed, first=first
             )
-        for number, entries in enumerate(_then_none(frames), first):
-            # Stage 1: the next frame of each object in, the frames whose masks are final out
-            started = time.perf_counter()
-            if segmentation is None:
-                masked = [] if entries is None else [[given_masks(frame, number)] for frame in entries]
-            else:
-                masked = segmentation.push(entries)
-            _spend(objects, "amodal_segmentation", time.perf_counter() - started)
-
-            # Stage 2: these frames in, the frames whose colors are final out
-            completed = (
-                _without_content(masked, done) if content is None else _painted(content, masked, entries is None)
-            )
-            for place, frame in _timed(completed, objects, "content_completion"):
-                statistics = objects[place].statistics
-                statistics.removed.update(frame.removed)
-                statistics.hidden += frame.hidden
-                statistics.propagated += frame.propagated
-                yield place, frame.result
+        return segmentation, content
 
     def complete(
         self,
