@@ -24,7 +24,7 @@ def read_cuts(value: str | int | Sequence[int]) -> Cuts:
         return tuple(int(str(entry)) for entry in entries)
     except (TypeError, ValueError):
         raise InputError(
-            f"--cuts: expected auto, none, or the first frames of new shots such as 24,80, got {value}"
+            f"--cuts: expected auto, none, or the first frames of new shots such as 24,80, got {value or 'nothing'}"
         ) from None
 
 

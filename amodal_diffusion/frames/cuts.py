@@ -136,7 +136,7 @@ def say_cuts(cuts: Sequence[int]) -> None:
     """
     if cuts:
         logger.warning(
-            "cuts: new shots begin at frame %s; each shot is completed by itself (none: take the clip for one shot)",
+            "cuts: new shots begin at frame %s; each shot is completed by itself (cuts none: the clip is one shot)",
             ", ".join(map(str, cuts)),
         )
 

@@ -97,7 +97,7 @@ def test_cuts_that_are_given_and_a_clip_without_any(tmp_path: Path, model: Path)
 @pytest.mark.parametrize(
     ("value", "words"),
     [("0", "got 0;"), ("5,5", "got 5, 5;"), ("7,3", "got 7, 3;"), (f"{FRAMES}", f"ascending from 1 to {FRAMES - 1}"),
-     ("soon", "got soon"), ("2.5", "got 2.5"), ("", "got ")],
+     ("soon", "got soon"), ("2.5", "got 2.5"), ("", "got nothing")],
 )  # fmt: skip
 def test_cuts_that_are_none(
     tmp_path: Path, model: Path, capfd: pytest.CaptureFixture[str], value: str, words: str

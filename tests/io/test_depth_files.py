@@ -102,3 +102,15 @@ def test_estimates_go_on_after_those_that_are_whole(tmp_path: Path) -> None:
         assert file.count() >= kept
         file.write([maps[kept:]], kept=kept)
         assert file.path.read_bytes() == data
+
+
+def test_limits_of_a_shot_are_those_of_its_frames(tmp_path: Path) -> None:
+    values = (
+        np.random.default_rng(0).random((5, 3, 4), dtype=np.float32) * np.arange(1, 6, dtype=np.float32)[:, None, None]
+    )
+    np.save(tmp_path / "depth.npy", values)
+    track = open_depth(tmp_path / "depth.npy")
+    first, second = ((float(part.min()), float(part.max())) for part in (values[:2], values[2:]))
+    assert track.shot_limits([]) == [track.limits] * 5
+    assert track.limits == (float(values.min()), float(values.max()))
+    assert track.shot_limits([2]) == [first] * 2 + [second] * 3
