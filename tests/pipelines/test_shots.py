@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from amodal_diffusion.config import MASK_FILTERS
 from amodal_diffusion.frames.crop import crop_centers
+from amodal_diffusion.pipelines import amodal_segmentation, content_completion
 from amodal_diffusion.pipelines.amodal_segmentation import SegmentationStream
 from amodal_diffusion.pipelines.completer import AmodalCompleter, ObjectStream, join_results
 from amodal_diffusion.pipelines.content_completion import ContentStream
+from amodal_diffusion.pipelines.denoising import WindowRequest, sample_windows
 from amodal_diffusion.pipelines.occlusion_intervals import (
     IntervalFrame,
     OcclusionInterval,
@@ -127,6 +130,23 @@ def test_a_shot_gets_what_it_gets_alone_with_the_noise_of_its_frames(
             results += [frame.result for _, frame in two.push(step)]
     assert part(join_results(results), ALL) == part(found, AFTER)
     assert part(completer(SECOND[0], config, seed=3), ALL) != part(found, AFTER)  # noise depends on the frame's number
+
+
+def test_windows_are_those_of_shots_and_count_in_the_clip(
+    completer: AmodalCompleter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows: list[tuple[int, int]] = []
+
+    def noted(pipeline: Any, requests: Sequence[WindowRequest], *settings: Any, **options: Any) -> list[Tensor]:
+        windows.extend((request.start, len(request.modal)) for request in requests)
+        return sample_windows(pipeline, requests, *settings, **options)
+
+    for stage in (amodal_segmentation, content_completion):
+        windows.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(stage, "sample_windows", noted)
+            completer(joined(FIRST, SECOND, cuts=(2, CUT))[0], completer.config(**SIZE))
+        assert windows == [(0, 2), (2, 3), (CUT, 4), (CUT + 1, 4)]  # noise depends on the frame's number
 
 
 @pytest.mark.parametrize("changes", [PLAIN, {**BEYOND, "skip_unoccluded": True}], ids=["plain", "beyond"])
