@@ -7,8 +7,9 @@ Letters used in every shape of this package: ``B`` clips, ``F`` frames, ``C`` ch
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -22,6 +23,8 @@ ArrayInput: TypeAlias = npt.NDArray[Any] | Sequence[Any] | Any
 
 logger = logging.getLogger(__name__)
 
+Cuts = Literal["auto", "none"] | tuple[int, ...]
+"""Hard cuts of a clip: found by its colors, none, or the first frames of all shots but the first, in order."""
 Stage = Literal["amodal_segmentation", "content_completion"]
 STAGES: tuple[Stage, ...] = ("amodal_segmentation", "content_completion")
 
@@ -51,16 +54,20 @@ class VideoClip:
             bool, as integers with one value beside 0, or as floats in 0..1, which are inside from 0.5 on;
             ``[F, H, W]`` or ``[F, 1, H, W]``.
         fps: frames a second, above 0.
+        cuts: hard cuts. ``"auto"`` finds them (:func:`~amodal_diffusion.frames.cuts.find_cuts`), ``"none"`` takes the
+            clip for one shot, ``(24, 80)`` are the first frames of new shots. Each shot is completed as a clip of its
+            own.
 
     Raises:
-        InputError: if a shape, a dtype or the frame rate is not as above, or if the object is never visible.
+        InputError: if a shape, a dtype, the frame rate or a cut is not as above, or if the object is never visible.
     """
 
     rgb: UInt8Array
     modal_mask: BoolArray
     fps: float = 8.0
+    cuts: Cuts = "auto"
 
-    def __init__(self, rgb: ArrayInput, modal_mask: ArrayInput, fps: float = 8.0) -> None:
+    def __init__(self, rgb: ArrayInput, modal_mask: ArrayInput, fps: float = 8.0, cuts: Cuts = "auto") -> None:
         """Convert and check once, so that nothing further down has to."""
         frames = as_frames(rgb, "rgb")
         masks = as_masks(modal_mask, "modal_mask")
@@ -73,7 +80,8 @@ class VideoClip:
             raise InputError("modal_mask: empty in every frame; the object must be visible in at least one")
         if not (isinstance(fps, (int, float, np.number)) and 0 < fps < float("inf")):
             raise InputError(f"fps: expected a frame rate above 0, got {fps}")
-        for name, value in (("rgb", frames), ("modal_mask", masks), ("fps", fps)):
+        checked = cuts if cuts in ("auto", "none") else check_cuts(cuts, len(frames), what="cuts")
+        for name, value in (("rgb", frames), ("modal_mask", masks), ("fps", fps), ("cuts", checked)):
             object.__setattr__(self, name, value)
 
     @property
@@ -237,6 +245,28 @@ def _of_picture(picture: Any, what: str, mode: str | None) -> npt.NDArray[Any]: 
         f"{what}: expected a PIL picture of {expected}, got mode {picture.mode}, {picture.width}x{picture.height}; "
         "convert it"
     )
+
+
+def check_cuts(cuts: object, num_frames: int, *, what: str) -> tuple[int, ...]:
+    """Check the first frames of new shots against a clip.
+
+    Args:
+        cuts: as they were given.
+        num_frames: of the clip.
+        what: the argument, for the error.
+
+    Raises:
+        InputError: if they are no numbers of frames after the first, in ascending order.
+    """
+    given: list[Any] = list(cuts) if isinstance(cuts, Iterable) and not isinstance(cuts, str) else [cuts]
+    whole = all(isinstance(cut, (int, np.integer)) and not isinstance(cut, bool) for cut in given)
+    if not whole or any(one >= other for one, other in pairwise([0, *given, num_frames])):
+        found = ", ".join(map(str, given)) or "nothing"
+        raise InputError(
+            f"{what}: expected auto, none or the first frames of new shots, ascending from 1 to {num_frames - 1}, got "
+            f"{found}; the first shot begins at frame 0 by itself"
+        )
+    return tuple(int(cut) for cut in given)
 
 
 class AmodalSegmenter(Protocol):

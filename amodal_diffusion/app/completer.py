@@ -17,7 +17,9 @@ from amodal_diffusion.completion.request import (
     SamplingChoice,
     Source,
 )
+from amodal_diffusion.completion.shots import open_shots
 from amodal_diffusion.config import Preset
+from amodal_diffusion.frames.cuts import shots_of
 from amodal_diffusion.types import Stage
 
 if TYPE_CHECKING:
@@ -101,7 +103,10 @@ class PageCompleter:
         completer = self._networks.completer
         # On a CPU each sample of a window takes its own pass; on other devices the samples are rows of one pass.
         samples = task.samples if completer.device == "cpu" else 1
-        total = task.num_objects * samples * count_passes(self._networks.config(request), task.num_frames)
+        _, cuts = open_shots(task.clip, request.source.cuts)
+        lengths = [stop - start for start, stop in shots_of(task.num_frames, cuts)]
+        config = self._networks.config(request)
+        total = task.num_objects * samples * sum(count_passes(config, length) for length in lengths)
         done = 0
 
         def count(_: Stage) -> None:

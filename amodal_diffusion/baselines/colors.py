@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import starmap
+
 import numpy as np
 
+from amodal_diffusion.frames.cuts import clip_cuts, shots_of
 from amodal_diffusion.propagation.motion import background_evidence, estimate_motion
-from amodal_diffusion.propagation.placement import interpolate, to_frame, to_object
+from amodal_diffusion.propagation.placement import Placement, interpolate, to_frame, to_object
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array, VideoClip
 
 MOSTLY = 0.5
@@ -27,7 +30,7 @@ def fill_with_mean_color(rgb: UInt8Array, modal_mask: BoolArray) -> UInt8Array:
 
 
 def copy_best_seen(clip: VideoClip, amodal_mask: BoolArray, depth: FloatArray | None) -> UInt8Array:
-    """Copy each hidden pixel from another frame, aligned by the object's motion.
+    """Copy each hidden pixel from another frame of its shot, aligned by the object's motion.
 
     Of the frames that show the pixel's point, the one with the largest modal mask is used.
 
@@ -38,20 +41,31 @@ def copy_best_seen(clip: VideoClip, amodal_mask: BoolArray, depth: FloatArray | 
 
     Returns:
         uint8 ``[F, H, W, 3]``: the frames with hidden pixels painted. Hidden pixels that no frame shows get the mean
-        visible color of the clip.
+        visible color of the shot; in a shot that never shows the object, that of the clip.
     """
-    modal = clip.modal_mask
-    placements = estimate_motion(clip.rgb, modal, background_evidence(modal, depth)).placements
-    best_first = np.argsort(-modal.sum(axis=(1, 2)), kind="stable")
     painted = clip.rgb.copy()
-    painted[amodal_mask & ~modal] = np.rint(clip.rgb[modal].mean(axis=0))
+    for shot in starmap(slice, shots_of(clip.num_frames, clip_cuts(clip))):
+        rgb, modal, hidden = clip.rgb[shot], clip.modal_mask[shot], amodal_mask[shot] & ~clip.modal_mask[shot]
+        if modal.any():
+            elsewhere = background_evidence(modal, None if depth is None else depth[shot])
+            painted[shot] = _copy_in_shot(rgb, modal, hidden, estimate_motion(rgb, modal, elsewhere).placements)
+        else:
+            painted[shot][hidden] = np.rint(clip.rgb[clip.modal_mask].mean(axis=0))
+    return painted
+
+
+def _copy_in_shot(rgb: UInt8Array, modal: BoolArray, hidden: BoolArray, placements: Placement) -> UInt8Array:
+    """The frames of a shot with hidden pixels painted; the object is visible in at least one."""
+    best_first = np.argsort(-modal.sum(axis=(1, 2)), kind="stable")
+    painted = rgb.copy()
+    painted[hidden] = np.rint(rgb[modal].mean(axis=0))
     for frame, picture in enumerate(painted):
-        rows, columns = np.nonzero(amodal_mask[frame] & ~modal[frame])
+        rows, columns = np.nonzero(hidden[frame])
         for other in best_first:
             if other == frame or not len(rows):
                 continue
             points = to_object(placements[frame], rows.astype(np.float64), columns.astype(np.float64))
-            colors, seen = interpolate(clip.rgb[other], modal[other], *to_frame(placements[other], *points))
+            colors, seen = interpolate(rgb[other], modal[other], *to_frame(placements[other], *points))
             shown = seen > MOSTLY
             picture[rows[shown], columns[shown]] = np.rint(colors[shown]).astype(np.uint8)
             rows, columns = rows[~shown], columns[~shown]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import starmap
+
 import numpy as np
 import numpy.typing as npt
 
+from amodal_diffusion.frames.cuts import clip_cuts, shots_of
 from amodal_diffusion.frames.masks import nearer_pixels
 from amodal_diffusion.propagation.mask_prior import ELSEWHERE_WEIGHT, mask_votes
 from amodal_diffusion.propagation.motion import background_evidence, estimate_motion
@@ -79,11 +82,15 @@ class TemporalSegmenter:
     """
 
     def __call__(self, clip: VideoClip, depth: FloatArray | None) -> BoolArray:
-        """See `AmodalSegmenter`."""
-        elsewhere = background_evidence(clip.modal_mask, depth)
-        path = estimate_motion(clip.rgb, clip.modal_mask, elsewhere)
-        votes = mask_votes(clip.modal_mask, elsewhere, path)
-        whole: BoolArray = clip.modal_mask | (votes[:, 0] > ELSEWHERE_WEIGHT * votes[:, 1])
+        """See `AmodalSegmenter`; only frames of one shot are aligned."""
+        whole = clip.modal_mask.copy()
+        for shot in starmap(slice, shots_of(clip.num_frames, clip_cuts(clip))):
+            modal = clip.modal_mask[shot]
+            if not modal.any():
+                continue
+            elsewhere = background_evidence(modal, None if depth is None else depth[shot])
+            votes = mask_votes(modal, elsewhere, estimate_motion(clip.rgb[shot], modal, elsewhere))
+            whole[shot] |= votes[:, 0] > ELSEWHERE_WEIGHT * votes[:, 1]
         return whole
 
 

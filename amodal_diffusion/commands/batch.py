@@ -8,8 +8,10 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from amodal_diffusion.completion.request import GROUPS, RENAMED, CompletionRequest, Source
+from amodal_diffusion.completion.shots import read_cuts
 from amodal_diffusion.config import CommandParser
 from amodal_diffusion.options import add_help, add_options, option, read_options
+from amodal_diffusion.types import Cuts
 
 SUMMARY = "complete all clips of a list, on one or more processes and machines"
 _OWN = {name: group for name, group in GROUPS.items() if name not in ("source", "clicks")}
@@ -23,10 +25,13 @@ class ClipList:
         input: .jsonl, .csv or .txt file with one clip per line: the paths of the clip and its masks, and optionally the
             path of its depth, an object and a name; see docs/data.md
         allow_truncated: accept damaged videos and use the frames that decode
+        cuts: hard cuts, which nothing crosses: found by the colors, none, or the first frames of new shots, such as
+            24,80
     """
 
     input: Path = option(metavar="LIST")
     allow_truncated: bool = option(False, advanced=True)
+    cuts: Cuts = option("auto", metavar="auto|none|LIST", read=read_cuts, advanced=True)
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -54,6 +59,6 @@ def run(args: Namespace) -> int:
     from amodal_diffusion.completion.batch import complete_list
 
     clips = read_options(ClipList, args)
-    source = Source(clip=Path(), allow_truncated=clips.allow_truncated)
+    source = Source(clip=Path(), allow_truncated=clips.allow_truncated, cuts=clips.cuts)
     groups = {name: read_options(group, args) for name, group in _OWN.items()}
     return complete_list(clips.input, CompletionRequest(source=source, **groups))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -90,22 +90,24 @@ class Canvas:
             track, height=self.height, width=self.width, _masks=lambda: (self._padded(mask, False) for mask in track)
         )
 
-    def place_depth(self, depth: DepthTrack) -> DepthTrack:
-        """Put depth on the canvas. The margins are nearer than anything in the clip, so that they count as occluders.
+    def place_depth(self, depth: DepthTrack, *, cuts: Sequence[int] = ()) -> DepthTrack:
+        """Put depth on the canvas. The margins are a little nearer than all of the shot: what reaches there is hidden.
 
         Args:
-            depth: maps of the frame's size; maps of the canvas's size are returned unchanged.
+            depth: of the frame's size, or of the canvas's, which comes back as it is.
+            cuts: first frames of new shots.
         """
         if self._is_filled(depth.height, depth.width):
             return depth
-        far, near = depth.limits
-        margin = near + ((near - far) * _MARGIN_NEARER or 1.0)  # 1 of any unit if all depths are equal
+        # 1, whatever the unit, where all is equally near
+        margins = [near + ((near - far) * _MARGIN_NEARER or 1.0) for far, near in depth.shot_limits(cuts)]
         return replace(
             depth,
             height=self.height,
             width=self.width,
-            limits=(far, margin),
-            _maps=lambda: (self._padded(values, margin) for values in depth),
+            limits=(depth.limits[0], max(margins)),
+            ranges=tuple((far, margin) for (far, _), margin in zip(depth.ranges, margins, strict=True)),
+            _maps=lambda: (self._padded(values, margin) for values, margin in zip(depth, margins, strict=True)),
         )
 
     def _is_filled(self, height: int, width: int) -> bool:

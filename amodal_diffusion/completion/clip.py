@@ -152,6 +152,7 @@ def _summary(
         "depth": "none" if depth is None else "given" if inputs.depth is not None else "estimated",
         "clip": _describe(inputs.clip),
         "masks": {track.name: track.kind for track in inputs.tracks},
+        "cuts": list(inputs.cuts),
         "canvas": _describe_canvas(inputs.canvas),
         "objects": objects,
         **summarize_order(out.work),

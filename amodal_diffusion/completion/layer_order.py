@@ -45,6 +45,7 @@ def write_order(
         maps = repeat(None) if depth is None else iter(depth)
         for index, (rgb, values, *modal) in enumerate(zip(clip, maps, *tracks, strict=False)):  # maps may be endless
             amodal = [read_integers(work / mask_path(track, index)).values > 0 for track in tracks]
+            before = () if index in inputs.cuts else before
             order = order_objects(modal, amodal, depth=values, before=before)
             before = order.front_to_back
             line = _describe(index, order, inputs)

@@ -91,7 +91,7 @@ def complete_objects(
                 files[place].write(result, objects[place].statistics)
                 bar.update()
             for entry, found in zip(files, intervals, strict=True):
-                entry.finish(found, inputs)
+                entry.finish(found if config.skip_unoccluded else None, inputs)
 
 
 @dataclass(frozen=True)
@@ -236,14 +236,19 @@ def _frames(
         whole = inputs.whole.get(track.name)
         wholes.append(chain(written, repeat(None)) if whole is None else iter(whole))
         centers.append(
-            crop_centers(track if whole is None else (m | amodal for m, amodal in zip(track, whole, strict=True)))
+            crop_centers(
+                track if whole is None else (m | amodal for m, amodal in zip(track, whole, strict=True)),
+                cuts=inputs.cuts,
+            )
         )
+    limits = [] if depth is None else depth.shot_limits(inputs.cuts)
     for index, (rgb, values, *modal) in enumerate(zip(inputs.clip, maps, *tracks, strict=False)):  # maps may be endless
         unit = None
-        if values is not None and depth is not None:
-            unit = depth_to_unit(values[None], limits=depth.limits)[0, 0].numpy()
+        if values is not None:
+            unit = depth_to_unit(values[None], limits=limits[index])[0, 0].numpy()
+        cut = index in inputs.cuts
         yield [
-            FrameInput(rgb=rgb, modal=mask, depth=unit, amodal=next(whole), center=places[index])
+            FrameInput(rgb, mask, depth=unit, amodal=next(whole), center=places[index], starts_shot=cut)
             for mask, whole, places in zip(modal, wholes, centers, strict=True)
         ]
 
@@ -259,14 +264,17 @@ def _intervals(
     """Intervals in which the object may be occluded, found inside the frame, without margins; None for all frames."""
     from amodal_diffusion.pipelines.occlusion_intervals import (
         IntervalFrame,
+        OcclusionIntervals,
         find_occlusion_intervals,
         intervals_of_masks,
     )
 
+    whole = inputs.whole.get(track.name)
     if not config.skip_unoccluded:
-        return None
-    if track.name in inputs.whole:
-        return intervals_of_masks(zip(track, inputs.whole[track.name], strict=True))
+        areas = track.areas if whole is None else [a + b for a, b in zip(track.areas, whole.areas, strict=True)]
+        return OcclusionIntervals.of_shots([area > 0 for area in areas], inputs.cuts)
+    if whole is not None:
+        return intervals_of_masks(zip(track, whole, strict=True), cuts=inputs.cuts)
     inside = inputs.canvas.inside
     if inputs.depth is not None:
         frames = (
@@ -278,7 +286,7 @@ def _intervals(
             IntervalFrame(modal[inside], others=np.any([np.zeros_like(modal), *masks], axis=0)[inside])
             for modal, *masks in zip(track, *others, strict=True)
         )
-    return find_occlusion_intervals(frames, beyond=request.output.margin > 0)
+    return find_occlusion_intervals(frames, beyond=request.output.margin > 0, cuts=inputs.cuts)
 
 
 def _propagation_record(pixels: Mapping[str, float]) -> dict[str, object]:

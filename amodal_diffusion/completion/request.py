@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +15,9 @@ from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat,
 from amodal_diffusion.completion.canvas import Canvas
 from amodal_diffusion.completion.layout import Format, check_formats, read_formats
 from amodal_diffusion.completion.segmentation import check_prompts, read_prompts
+from amodal_diffusion.completion.shots import open_shots, read_cuts
 from amodal_diffusion.config import MASK_FILTERS, Attention, Conditioning, Fit, MaskFilter, Preset, Resample, Scheduler
+from amodal_diffusion.frames.cuts import say_cuts
 from amodal_diffusion.frames.layers import Alpha
 from amodal_diffusion.io.clip_subset import ClipSubset
 from amodal_diffusion.io.depth_files import DepthTrack, fit_depth, open_depth
@@ -22,9 +25,9 @@ from amodal_diffusion.io.mask_files import MaskTrack, fit_track, read_masks
 from amodal_diffusion.io.mask_pictures import MASK_TYPES, MaskType
 from amodal_diffusion.io.prompts import Prompts
 from amodal_diffusion.io.result_folder import InputRecord
-from amodal_diffusion.io.video_reader import ClipReader, open_clip
+from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.options import Renamed, option
-from amodal_diffusion.types import InputError
+from amodal_diffusion.types import Cuts, InputError
 
 PACKAGE = "amodal-diffusion"
 RENAMED: Renamed = {
@@ -85,6 +88,8 @@ class Source:
         amodal_masks: amodal masks are known: paint only
         allow_truncated: go on with what decodes of a damaged video
         bit_depth: bits of the values in pictures of 16 bits, such as 12; by the files if left out
+        cuts: hard cuts, which nothing crosses: found by the colors, none, or the first frames of new shots, such as
+            24,80
     """
 
     clip: Path = option(metavar="CLIP", positional=True)
@@ -94,6 +99,7 @@ class Source:
     amodal_masks: Path | None = option(None, metavar="DIR", advanced=True)
     allow_truncated: bool = option(False, advanced=True)
     bit_depth: int | None = option(None, metavar="N", read=read_bit_depth, advanced=True)
+    cuts: Cuts = option("auto", metavar="auto|none|LIST", read=read_cuts, advanced=True)
 
 
 @dataclass(frozen=True)
@@ -309,6 +315,7 @@ class CompletionInputs:
         whole: maps the names of objects to their amodal masks, if given.
         depth: depth of the clip, if given.
         canvas: the frame with its outpainting margins.
+        cuts: first frames of new shots.
     """
 
     clip: ClipReader
@@ -316,6 +323,7 @@ class CompletionInputs:
     whole: dict[str, MaskTrack]
     depth: DepthTrack | None
     canvas: Canvas
+    cuts: tuple[int, ...] = ()
 
     def on_canvas(self) -> CompletionInputs:
         """The same inputs with outpainting margins."""
@@ -324,7 +332,7 @@ class CompletionInputs:
             clip=self.canvas.place_clip(self.clip),
             tracks=tuple(self.canvas.place_masks(track) for track in self.tracks),
             whole={name: self.canvas.place_masks(track) for name, track in self.whole.items()},
-            depth=None if self.depth is None else self.canvas.place_depth(self.depth),
+            depth=None if self.depth is None else self.canvas.place_depth(self.depth, cuts=self.cuts),
         )
 
 
@@ -346,36 +354,47 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
     if (request.sampling.samples or 1) > 1 and request.source.amodal_masks is not None:
         raise InputError("--samples: needs stage 1, which --amodal-masks replaces; leave one of them out")
     check_formats(request.output.formats, painted=request.painted, sound=request.output.audio)
-    clip = open_clip(
-        request.source.clip, allow_truncated=request.source.allow_truncated, bit_depth=request.source.bit_depth
+    clip, cuts = open_shots(
+        request.source.clip,
+        request.source.cuts,
+        allow_truncated=request.source.allow_truncated,
+        bit_depth=request.source.bit_depth,
     )
+    if request.source.cuts == "auto":
+        say_cuts(cuts)
     canvas = Canvas.around(clip, request.output.margin)
     if request.source.masks is None:
         check_prompts(request.clicks.prompts, request.clicks.segmenter, clip)
-        return CompletionInputs(clip, (), {}, _depth(request, clip), canvas)
+        return CompletionInputs(clip, (), {}, _depth(request, clip), canvas, cuts)
     found = read_masks(
         request.source.masks, allow_truncated=request.source.allow_truncated, mask_type=request.source.mask_type
     )
     tracks = tuple(fit_track(track, clip, what="masks") for track in _chosen(found, request.source.object))
-    clip = _frames_with_masks(clip, tracks)
+    clip, cuts = _frames_with_masks(clip, tracks, cuts)
     for track in tracks:
         if not any(track.areas):
             raise InputError(
                 f"masks: {track.path}: object {track.name} is empty in every one of {track.num_frames} frames; it "
                 "must be visible in at least one"
             )
-    return CompletionInputs(clip, tracks, _whole_masks(request, clip, tracks, canvas), _depth(request, clip), canvas)
+    whole = _whole_masks(request, clip, tracks, canvas)
+    return CompletionInputs(clip, tracks, whole, _depth(request, clip), canvas, cuts)
 
 
-def _frames_with_masks(clip: ClipReader, tracks: tuple[MaskTrack, ...]) -> ClipReader:
-    """The frames of the clip for which there are masks: all, or every n-th."""
+def _frames_with_masks(
+    clip: ClipReader, tracks: tuple[MaskTrack, ...], cuts: tuple[int, ...]
+) -> tuple[ClipReader, tuple[int, ...]]:
+    """The frames of the clip for which there are masks, all or every n-th, and the cuts between these."""
     found = {track.positions for track in tracks}
     if found == {None}:
-        return clip
+        return clip, cuts
     if len(found) > 1:
         raise InputError("masks: the objects have masks of different frames; give each the masks of the same frames")
     (positions,) = found
-    return clip if positions is None else ClipSubset(clip, positions)
+    if positions is None:
+        return clip, cuts
+    begun = {bisect_left(positions, cut) for cut in cuts} - {0, len(positions)}
+    return ClipSubset(clip, positions), tuple(sorted(begun))
 
 
 def _check_source(request: CompletionRequest) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -12,11 +13,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from amodal_diffusion.config import SamplingConfig
+from amodal_diffusion.frames.cuts import shots_of
 from amodal_diffusion.frames.transforms import Letterbox, Stretch, resize
 from amodal_diffusion.types import BoolArray, InputError
 
 # Distance in frames at which a frame's weight in the crop center is a quarter; far frames count if near ones hide it.
 _MEMORY = 2.0
+_Box = tuple[int, int, int, int, int]  # top, bottom, left, right, area
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class CropCenter:
     Attributes:
         row: row of the center, in pixels.
         column: column of the center, in pixels.
-        height: largest visible height of the object in the whole clip, in pixels.
-        width: largest visible width of the object in the whole clip, in pixels.
+        height: largest visible height of the object in the whole shot, in pixels.
+        width: largest visible width of the object in the whole shot, in pixels.
     """
 
     row: float
@@ -36,25 +39,41 @@ class CropCenter:
     width: int
 
 
-def crop_centers(masks: Iterable[BoolArray]) -> list[CropCenter]:
+def crop_centers(masks: Iterable[BoolArray], *, cuts: Sequence[int] = ()) -> list[CropCenter]:
     """Center the crop of each frame on an object; frames that hide it use the centers of neighboring frames.
+
+    Each shot has centers and a size of its own. One that never shows the object gets the middle of the frame.
 
     When a hidden part reappears, the center of the visible part moves more than the object does. Centers are therefore
     averaged over time, weighted by visible area.
 
     Args:
         masks: modal mask of each frame, bool ``[H, W]``, in order; at least one is not empty.
+        cuts: first frames of new shots.
 
     Returns:
-        one center per frame; all have the same height and width.
+        one center per frame; all of a shot have the same height and width.
 
     Raises:
         InputError: if every mask is empty.
     """
-    boxes = [_box(mask) for mask in masks]
+    boxes: list[_Box | None] = []
+    size = (1, 1)
+    for mask in masks:
+        boxes.append(_box(mask))
+        size = mask.shape[0], mask.shape[1]
+    if not any(boxes):
+        raise InputError("masks: empty in every frame; the object must be visible in at least one")
+    shots = shots_of(len(boxes), cuts)
+    return list(chain.from_iterable(_centers_of_shot(boxes[start:stop], size) for start, stop in shots))
+
+
+def _centers_of_shot(boxes: Sequence[_Box | None], size: tuple[int, int]) -> list[CropCenter]:
+    """Centers of one shot of frames of a size, from the boxes of its masks."""
+    height, width = size
     seen = [(index, box) for index, box in enumerate(boxes) if box is not None]
     if not seen:
-        raise InputError("masks: empty in every frame; the object must be visible in at least one")
+        return [CropCenter(height / 2, width / 2, height, width)] * len(boxes)
     times = np.array([index for index, _ in seen], dtype=np.float64)
     centers = np.array([[(top + bottom) / 2, (left + right) / 2] for _, (top, bottom, left, right, _) in seen])
     areas = np.array([box[4] for _, box in seen], dtype=np.float64)
@@ -193,7 +212,7 @@ def frame_geometry(config: SamplingConfig, source_hw: tuple[int, int], center: C
     return crop if antialias else replace(crop, antialias=False)
 
 
-def _box(mask: BoolArray) -> tuple[int, int, int, int, int] | None:
+def _box(mask: BoolArray) -> _Box | None:
     """Top, bottom, left, right (one past the last) and area of a mask; None if it is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if len(rows) == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from itertools import chain
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from amodal_diffusion.frames.cuts import shots_of
 from amodal_diffusion.io.images import list_pictures, read_integers
 from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.types import FloatArray, InputError
@@ -33,6 +34,7 @@ class DepthTrack:
         height: height of a map in pixels.
         width: width of a map in pixels.
         limits: smallest and largest value over the clip.
+        ranges: smallest and largest value of each map.
     """
 
     path: Path
@@ -40,10 +42,25 @@ class DepthTrack:
     height: int
     width: int
     limits: tuple[float, float]
+    ranges: tuple[tuple[float, float], ...]
     _maps: Callable[[], Iterator[FloatArray]] = field(repr=False, compare=False)
 
     def __iter__(self) -> Iterator[FloatArray]:
         return self._maps()
+
+    def shot_limits(self, cuts: Sequence[int]) -> list[tuple[float, float]]:
+        """Smallest and largest value over the shot of each frame.
+
+        Args:
+            cuts: first frames of new shots; without any these are the limits of the clip.
+        """
+        if not cuts:
+            return [self.limits] * self.num_frames
+        found: list[tuple[float, float]] = []
+        for start, stop in shots_of(self.num_frames, cuts):
+            lows, highs = zip(*self.ranges[start:stop], strict=True)
+            found += [(min(lows), max(highs))] * (stop - start)
+        return found
 
 
 def open_depth(path: str | Path, *, inverse: bool = False) -> DepthTrack:
@@ -67,17 +84,15 @@ def open_depth(path: str | Path, *, inverse: bool = False) -> DepthTrack:
             yield _nearness(values, path) if inverse else values.astype(np.float32)
 
     sizes: list[tuple[int, ...]] = []
-    lows: list[float] = []
-    highs: list[float] = []
+    ranges: list[tuple[float, float]] = []
     for index, values in enumerate(maps()):
         if not np.isfinite(values).all():
             raise InputError(f"depth: {path}: frame {index} holds NaN or infinity; fill it, or see --depth-inverse")
         if sizes and values.shape != sizes[0]:
             raise InputError(f"depth: {path}: frame {index} is {list(values.shape)}, the first is {list(sizes[0])}")
         sizes.append(values.shape)
-        lows.append(float(values.min()))
-        highs.append(float(values.max()))
-    return DepthTrack(path, len(sizes), sizes[0][0], sizes[0][1], (min(lows), max(highs)), maps)
+        ranges.append((float(values.min()), float(values.max())))
+    return DepthTrack(path, len(sizes), sizes[0][0], sizes[0][1], _joint(ranges), tuple(ranges), maps)
 
 
 def read_depth(path: str | Path, *, inverse: bool = False) -> FloatArray:
@@ -114,6 +129,7 @@ def fit_depth(depth: DepthTrack, clip: ClipReader) -> DepthTrack:
         depth = replace(
             depth,
             num_frames=len(kept),
+            ranges=tuple(depth.ranges[position] for position in clip.positions),
             _maps=lambda: (values for position, values in enumerate(maps()) if position in kept),
         )
     if depth.num_frames != clip.num_frames:
@@ -173,10 +189,11 @@ class SmallDepthFile:
     def open(self) -> DepthTrack:
         """Open the complete file; maps are resized to the clip's size."""
         stored, size = np.load(self.path, mmap_mode="r", allow_pickle=False), (self.height, self.width)
-        limits = (float(stored.min()), float(stored.max()))
+        ranges = tuple((float(values.min()), float(values.max())) for values in stored)
         return DepthTrack(
-            self.path, len(stored), *size, limits=limits, _maps=lambda: (_resized(values, size) for values in stored)
-        )
+            self.path, len(stored), *size, limits=_joint(ranges), ranges=ranges,
+            _maps=lambda: (_resized(values, size) for values in stored),
+        )  # fmt: skip
 
     @property
     def _size(self) -> tuple[int, int]:
@@ -194,6 +211,11 @@ class SmallDepthFile:
         shape = (self.num_frames, *self._size)
         np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
         return header.getvalue()
+
+
+def _joint(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Smallest and largest value of all ranges."""
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
 def _from_pictures(path: Path) -> Callable[[], Iterator[Values]]:

@@ -72,7 +72,7 @@ class _Object:
 
 
 class SegmentationStream:
-    """Stage 1 over a stream of frames of one or several objects; memory is that of the open windows.
+    """Stage 1 over the frames of a shot, of one or several objects; memory is that of the open windows.
 
     Args:
         pipeline: stage 1.
@@ -80,6 +80,7 @@ class SegmentationStream:
         intervals: for each object, the frames in which it can be occluded; the network sees these and some around them.
             It sees all frames when None.
         seed: the same seed gives the same masks.
+        first: number in the stream of the shot's first frame, on which the noise depends; all else counts from it.
     """
 
     def __init__(
@@ -89,15 +90,16 @@ class SegmentationStream:
         intervals: Sequence[OcclusionIntervals | None],
         *,
         seed: int,
+        first: int = 0,
     ) -> None:
-        self._pipeline, self._config, self._seed = pipeline, config, seed
+        self._pipeline, self._config, self._seed, self._first = pipeline, config, seed, first
         self._objects = [_Object(open_windows(config, found), found) for found in intervals]
 
     def push(self, frames: Sequence[FrameInput] | None) -> list[list[SegmentedFrame]]:
         """Take the next frame of each object, and the windows that it completes through the stage.
 
         Args:
-            frames: one an object; None ends the stream.
+            frames: one an object; None ends the shot.
 
         Returns:
             for each object, the frames that are final now, in order.
@@ -118,7 +120,7 @@ class SegmentationStream:
             if any(frame.amodal is None for frame in window.items):
                 modal, guide = preprocess_segmentation(window.items, config)
                 decoded = occluded_part(tracked.intervals, window)
-                requests[number] = WindowRequest(window.start, modal, guide, decoded)
+                requests[number] = WindowRequest(self._first + window.start, modal, guide, decoded)
 
         # 2. Sample: the windows of all objects are rows of one network call
         sampled = predict_scores(self._pipeline, list(requests.values()), config, seed=self._seed)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from itertools import chain, zip_longest
+from itertools import chain, groupby, zip_longest
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from amodal_diffusion.config import MASK_FILTERS, Attention, Preset, SamplingConfig
+from amodal_diffusion.frames.cuts import say_cuts
 from amodal_diffusion.models.hub import check_names_stages, load_stage
 from amodal_diffusion.models.latents import spatial_factor
 from amodal_diffusion.models.schedulers import make_scheduler
@@ -29,12 +30,7 @@ from amodal_diffusion.pipelines.amodal_segmentation import (
 )
 from amodal_diffusion.pipelines.content_completion import CompletedFrame, ContentCompletionPipeline, ContentStream
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
-from amodal_diffusion.pipelines.occlusion_intervals import (
-    IntervalFrame,
-    OcclusionIntervals,
-    find_occlusion_intervals,
-    intervals_of_masks,
-)
+from amodal_diffusion.pipelines.occlusion_intervals import OcclusionIntervals, clip_intervals
 from amodal_diffusion.pipelines.preprocessing import FrameInput, clip_frames
 from amodal_diffusion.types import (
     STAGES,
@@ -101,6 +97,7 @@ class ObjectStream:
 
     Attributes:
         intervals: frames of the whole stream in which the object can be occluded; others are left alone. All when None.
+            Their cuts are those that the frames mark.
         done: first frames whose results an earlier run has given; each comes with the amodal mask that was found. What
             follows is the same to the bit, and no window of these frames alone is sampled.
         statistics: counts of this object.
@@ -115,7 +112,8 @@ class AmodalCompleter:
     """Both stages behind one call.
 
     Windows of the network's length follow each other with an overlap of a quarter and are cross-faded; the initial
-    noise of a frame depends on the seed and the frame alone, so that windows agree where they overlap.
+    noise of a frame depends on the seed and the frame alone, so that windows agree where they overlap. Each shot is
+    completed as a clip of its own: no window, motion, color or statistic crosses a hard cut.
 
     Attributes:
         default_depth_model: the depth network that stage 1 was trained on, if any.
@@ -215,7 +213,8 @@ class AmodalCompleter:
         """Complete one object of a clip.
 
         Args:
-            clip: frames and modal masks.
+            clip: frames, modal masks and hard cuts; a notice names the cuts that were found. A shot that does not show
+                the object stays empty, unless its amodal masks are given.
             config: from :meth:`config`; the checkpoint's default when None.
             depth: float ``[F, H, W]``, any scale, nearer is larger; None for none. Arrays, tensors and lists, like the
                 following.
@@ -232,11 +231,9 @@ class AmodalCompleter:
         depth = None if depth is None else as_depth(depth, "depth")
         amodal_mask = None if amodal_mask is None else as_masks(amodal_mask, "amodal_mask")
         frames = list(clip_frames(clip, depth, amodal_mask))
-        intervals = None
-        if config.skip_unoccluded and amodal_mask is not None:
-            intervals = intervals_of_masks(zip(clip.modal_mask, amodal_mask, strict=True))
-        elif config.skip_unoccluded:
-            intervals = find_occlusion_intervals(IntervalFrame(frame.modal, frame.depth) for frame in frames)
+        if clip.cuts == "auto":
+            say_cuts([number for number, frame in enumerate(frames) if frame.starts_shot])
+        intervals = clip_intervals(frames, skip_unoccluded=config.skip_unoccluded)
         results = self.stream_objects(([frame] for frame in frames), [ObjectStream(intervals)], config, seed=seed)
         return join_results([result for _, result in results])
 
@@ -246,7 +243,7 @@ class AmodalCompleter:
         """Complete a stream of frames of one object; memory is that of a few windows, whatever its length.
 
         Args:
-            frames: in order, all of one size.
+            frames: in order, all of one size; those that start a shot are marked, as no cuts are looked for.
             config: as for a call; no frame is skipped, as that takes the whole clip.
             seed: as for a call.
 
@@ -270,7 +267,8 @@ class AmodalCompleter:
         """Complete several objects of a stream; the windows of all objects are rows of one network call.
 
         Args:
-            frames: in order; of each frame one entry an object, all of one size.
+            frames: in order; of each frame one entry an object, all of one size. A frame that starts a shot for one
+                object does for all.
             objects: what is known of each object; its statistics go up.
             config: as for a call.
             seed: as for a call.
@@ -283,31 +281,45 @@ class AmodalCompleter:
                 another clip.
         """
         config = config or self.config()
-        intervals, done = [entry.intervals for entry in objects], [entry.done for entry in objects]
+        for first, shot in _shots(_checked(frames, objects)):
+            segmentation, content = self._open_stages(objects, config, first=first, seed=seed)
+            left = [max(0, entry.done - first) for entry in objects]
+            for number, entries in enumerate(_then_none(shot), first):
+                # Stage 1: the next frame of each object in, the frames whose masks are final out
+                started = time.perf_counter()
+                if segmentation is None:
+                    masked = [] if entries is None else [[given_masks(frame, number)] for frame in entries]
+                else:
+                    masked = segmentation.push(entries)
+                _spend(objects, "amodal_segmentation", time.perf_counter() - started)
+
+                # Stage 2: these frames in, the frames whose colors are final out
+                completed = (
+                    _without_content(masked, left) if content is None else _painted(content, masked, entries is None)
+                )
+                for place, frame in _timed(completed, objects, "content_completion"):
+                    statistics = objects[place].statistics
+                    statistics.removed.update(frame.removed)
+                    statistics.hidden += frame.hidden
+                    statistics.propagated += frame.propagated
+                    yield place, frame.result
+
+    def _open_stages(
+        self, objects: Sequence[ObjectStream], config: CompletionConfig, *, first: int, seed: int
+    ) -> tuple[SegmentationStream | None, ContentStream | None]:
+        """Stages for the shot that begins at a frame of the stream; None for a stage that is not loaded."""
+        intervals = [None if entry.intervals is None else entry.intervals.shot(first) for entry in objects]
+        done = [max(0, entry.done - first) for entry in objects]
         segmentation = content = None
         if self._segmentation is not None and config.amodal_segmentation is not None:
-            segmentation = SegmentationStream(self._segmentation, config.amodal_segmentation, intervals, seed=seed)
-        if self._content is not None and config.content_completion is not None:
-            content = ContentStream(self._content, config.content_completion, intervals, done=done, seed=seed)
-        for number, entries in enumerate(_then_none(_checked(frames, objects))):
-            # Stage 1: the next frame of each object in, the frames whose masks are final out
-            started = time.perf_counter()
-            if segmentation is None:
-                masked = [] if entries is None else [[given_masks(frame, number)] for frame in entries]
-            else:
-                masked = segmentation.push(entries)
-            _spend(objects, "amodal_segmentation", time.perf_counter() - started)
-
-            # Stage 2: these frames in, the frames whose colors are final out
-            completed = (
-                _without_content(masked, done) if content is None else _painted(content, masked, entries is None)
+            segmentation = SegmentationStream(
+                self._segmentation, config.amodal_segmentation, intervals, seed=seed, first=first
             )
-            for place, frame in _timed(completed, objects, "content_completion"):
-                statistics = objects[place].statistics
-                statistics.removed.update(frame.removed)
-                statistics.hidden += frame.hidden
-                statistics.propagated += frame.propagated
-                yield place, frame.result
+        if self._content is not None and config.content_completion is not None:
+            content = ContentStream(
+                self._content, config.content_completion, intervals, done=done, seed=seed, first=first
+            )
+        return segmentation, content
 
     def complete(
         self,
@@ -451,6 +463,7 @@ def _checked(frames: Iterable[Sequence[FrameInput]], objects: Sequence[ObjectStr
     size: tuple[int, ...] | None = None
     count = 0
     for entries in frames:
+        _check_cuts(entries, objects, count)
         marked = []
         for frame, candidate in zip(entries, candidates, strict=True):
             size = frame.rgb.shape[:2] if size is None else size
@@ -475,6 +488,30 @@ def _check_size(frame: FrameInput, size: tuple[int, ...], number: int) -> None:
         if array is not None and array.shape[:2] != size:
             found = list(array.shape[:2])
             raise InputError(f"frame {number}: {name} is {found}, expected {list(size)} as in frame 0")
+
+
+def _check_cuts(entries: Sequence[FrameInput], objects: Sequence[ObjectStream], number: int) -> None:
+    """Raise an InputError if a frame starts a shot and intervals say otherwise."""
+    starts = number > 0 and any(frame.starts_shot for frame in entries)
+    for entry in objects:
+        if entry.intervals is not None and starts != (number in entry.intervals.cuts):
+            found = "starts a shot" if starts else "starts none"
+            raise InputError(f"intervals: expected those of the clip, got other cuts: frame {number} {found}")
+
+
+def _shots(frames: Iterable[Sequence[FrameInput]]) -> Iterator[tuple[int, Iterator[Sequence[FrameInput]]]]:
+    """First frame and frames of each shot; a shot is read before the next."""
+    first = 0
+
+    def shot_of(numbered: tuple[int, Sequence[FrameInput]]) -> int:
+        nonlocal first
+        number, entries = numbered
+        if any(frame.starts_shot for frame in entries):
+            first = number
+        return first
+
+    for start, shot in groupby(enumerate(frames), key=shot_of):
+        yield start, (entries for _, entries in shot)
 
 
 def _painted(

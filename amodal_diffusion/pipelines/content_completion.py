@@ -66,7 +66,7 @@ class _Object:
 
 
 class ContentStream:
-    """Stage 2 over a stream of frames of one or several objects; memory is that of the open windows.
+    """Stage 2 over the frames of a shot, of one or several objects; memory is that of the open windows.
 
     Args:
         pipeline: stage 2.
@@ -75,6 +75,7 @@ class ContentStream:
             :class:`~amodal_diffusion.pipelines.amodal_segmentation.SegmentationStream`.
         done: for each object, the first frames that need no result; no window of these alone is sampled.
         seed: the same seed gives the same colors.
+        first: number in the stream of the shot's first frame, on which the noise depends; all else counts from it.
     """
 
     def __init__(
@@ -85,8 +86,9 @@ class ContentStream:
         *,
         done: Sequence[int],
         seed: int,
+        first: int = 0,
     ) -> None:
-        self._pipeline, self._config, self._seed = pipeline, config, seed
+        self._pipeline, self._config, self._seed, self._first = pipeline, config, seed, first
         self._objects = [
             _Object(open_windows(config, found), found, count) for found, count in zip(intervals, done, strict=True)
         ]
@@ -95,7 +97,7 @@ class ContentStream:
         """Take the next frame of each object, and the windows that it completes through the stage.
 
         Args:
-            frames: one an object, None where an object has none yet; None in place of all ends the stream.
+            frames: one an object, None where an object has none yet; None in place of all ends the shot.
 
         Yields:
             object and frame, as far as these are final, each object's in order; those of ``done`` left out.
@@ -120,7 +122,7 @@ class ContentStream:
                 modal, guide = preprocess_content(
                     [entry.frame for entry in entries], [entry.amodal for entry in entries], config
                 )
-                requests[number] = WindowRequest(window.start, modal, guide, decoded)
+                requests[number] = WindowRequest(self._first + window.start, modal, guide, decoded)
 
         # 2. Sample: the windows of all objects are rows of one network call
         one = config.changed({"samples": 1})  # all samples of stage 1 share one painting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, repeat
@@ -11,9 +12,11 @@ import numpy as np
 from scipy import ndimage
 
 from amodal_diffusion.config import SamplingConfig
+from amodal_diffusion.frames.cuts import shots_of
 from amodal_diffusion.frames.masks import object_depth
 from amodal_diffusion.frames.windows import Window, WindowStream
 from amodal_diffusion.pipelines.postprocessing import FARTHER_QUANTILE
+from amodal_diffusion.pipelines.preprocessing import FrameInput
 from amodal_diffusion.types import BoolArray, FloatArray
 
 T = TypeVar("T")
@@ -74,15 +77,43 @@ class OcclusionIntervals:
     Attributes:
         frames: of the clip.
         runs: in order; frames of none of them show the object whole.
+        cuts: first frames of new shots, which no run crosses.
     """
 
     frames: int
     runs: tuple[OcclusionInterval, ...]
+    cuts: tuple[int, ...] = ()
 
     @classmethod
     def whole(cls, frames: int) -> OcclusionIntervals:
         """One interval: the whole clip, where nothing is skipped."""
         return cls(frames, (OcclusionInterval(0, frames, (ASKED,)),))
+
+    @classmethod
+    def of_shots(cls, visible: Sequence[bool], cuts: Sequence[int]) -> OcclusionIntervals | None:
+        """All shots that show the object, where nothing else is skipped; None where that is the whole clip.
+
+        Args:
+            visible: whether a frame shows any of the object, for each frame in order.
+            cuts: first frames of new shots.
+        """
+        shots = shots_of(len(visible), cuts)
+        shown = [(start, stop) for start, stop in shots if any(visible[start:stop])]
+        if len(shown) == len(shots):
+            return None
+        return cls(len(visible), tuple(OcclusionInterval(*shot, (ASKED,)) for shot in shown), tuple(cuts))
+
+    def shot(self, first: int) -> OcclusionIntervals:
+        """Those of one shot, whose frames count from 0.
+
+        Args:
+            first: first frame of the shot.
+        """
+        start, stop = next(shot for shot in shots_of(self.frames, self.cuts) if shot[0] == first)
+        runs = (run for run in self.runs if start <= run.start < stop)
+        return OcclusionIntervals(
+            stop - start, tuple(replace(run, start=run.start - start, stop=run.stop - start) for run in runs)
+        )
 
     def candidate_frames(self) -> Iterator[bool]:
         """Whether the object can be hidden, for each frame in order."""
@@ -126,19 +157,27 @@ class OcclusionIntervals:
         return (max(start, met[0].start), min(stop, met[-1].stop)) if met else (start, start)
 
 
-def find_occlusion_intervals(frames: Iterable[IntervalFrame], *, beyond: bool = False) -> OcclusionIntervals:
+def find_occlusion_intervals(
+    frames: Iterable[IntervalFrame], *, beyond: bool = False, cuts: Sequence[int] = ()
+) -> OcclusionIntervals:
     """Find where an object can be hidden; in all other frames its visible part is the whole of it.
 
     With depth a frame is no candidate if no pixel beside the visible part is nearer than the object, or if the frame
     shows nothing and the nearest frames that show the object are no candidates and have the object at the border.
     Without depth a frame is no candidate only if the visible part does not touch the border and, moved and scaled, has
     the shape of the frame that shows most, and that shape is seen at places apart; so an object that turns or bends has
-    few such frames.
+    few such frames. Only frames of one shot are compared, and a shot that never shows the object has no candidates.
 
     Args:
         frames: in order, read once; without depth a shape of 72 bytes is kept of each, with it nothing.
         beyond: the part outside the frame is wanted too (outpainting), so that the border counts as an occluder.
+        cuts: first frames of new shots.
     """
+    return _intervals((_reasons(shot, beyond=beyond) for shot in _split(frames, cuts)), cuts)
+
+
+def _reasons(frames: Iterable[IntervalFrame], *, beyond: bool) -> list[str | None]:
+    """Why the object can be hidden in each frame of a shot."""
     reasons: list[str | None] = []
     shapes: dict[int, _Shape] = {}
     cut: set[int] = set()
@@ -150,22 +189,58 @@ def find_occlusion_intervals(frames: Iterable[IntervalFrame], *, beyond: bool = 
             shapes[number] = _Shape.of(frame.modal)
         elif reason is None and _is_cut(frame.modal):
             cut.add(number)
+    if all(reason == NOT_VISIBLE for reason in reasons):
+        return [None] * len(reasons)
     for number, doubt in _shape_reasons(shapes):
         reasons[number] = doubt
     for start, stop in _absences(reasons):
         if all(number in cut for number in (start - 1, stop) if 0 <= number < len(reasons)):
             reasons[start:stop] = [None] * (stop - start)
-    return OcclusionIntervals(len(reasons), _runs(reasons))
+    return reasons
 
 
-def intervals_of_masks(masks: Iterable[tuple[BoolArray, BoolArray]]) -> OcclusionIntervals:
+def intervals_of_masks(masks: Iterable[tuple[BoolArray, BoolArray]], *, cuts: Sequence[int] = ()) -> OcclusionIntervals:
     """Where an object is hidden whose whole masks are known.
 
     Args:
         masks: visible part and whole object of each frame, bool ``[H, W]`` each.
+        cuts: first frames of new shots.
     """
-    reasons = [GIVEN if (whole & ~modal).any() else None for modal, whole in masks]
-    return OcclusionIntervals(len(reasons), _runs(reasons))
+    shots = _split(masks, cuts)
+    return _intervals(([GIVEN if (whole & ~modal).any() else None for modal, whole in shot] for shot in shots), cuts)
+
+
+def _intervals(shots: Iterable[list[str | None]], cuts: Sequence[int]) -> OcclusionIntervals:
+    """Intervals from the reasons of each shot."""
+    runs: list[OcclusionInterval] = []
+    frames = 0
+    for reasons in shots:
+        runs += _runs(reasons, first=frames)
+        frames += len(reasons)
+    return OcclusionIntervals(frames, tuple(runs), tuple(cuts))
+
+
+def _split(frames: Iterable[T], cuts: Sequence[int]) -> Iterator[Iterator[T]]:
+    """Frames of each shot; a shot is read before the next."""
+    for _, shot in groupby(enumerate(frames), key=lambda entry: bisect_right(cuts, entry[0])):
+        yield (frame for _, frame in shot)
+
+
+def clip_intervals(frames: Sequence[FrameInput], *, skip_unoccluded: bool) -> OcclusionIntervals | None:
+    """Which frames of a whole clip the networks have to see; None for all.
+
+    Args:
+        frames: of one object, in order.
+        skip_unoccluded: leave out frames in which the object cannot be occluded; else shots that never show it alone.
+    """
+    cuts = [number for number, frame in enumerate(frames) if frame.starts_shot]
+    if not skip_unoccluded:
+        masks = (frame.modal if frame.amodal is None else frame.modal | frame.amodal for frame in frames)
+        return OcclusionIntervals.of_shots([bool(mask.any()) for mask in masks], cuts)
+    known = [(frame.modal, frame.amodal) for frame in frames if frame.amodal is not None]
+    if len(known) == len(frames):
+        return intervals_of_masks(known, cuts=cuts)
+    return find_occlusion_intervals((IntervalFrame(frame.modal, frame.depth) for frame in frames), cuts=cuts)
 
 
 def open_windows(config: SamplingConfig, intervals: OcclusionIntervals | None) -> WindowStream[T]:
@@ -285,9 +360,9 @@ def _shape_reasons(shapes: dict[int, _Shape]) -> Iterator[tuple[int, str]]:
             yield number, SMALLER if shape.area < _SAME_SIZE * best.area else SHAPE
 
 
-def _runs(reasons: Sequence[str | None]) -> tuple[OcclusionInterval, ...]:
-    """Put neighboring frames with reasons together."""
-    intervals, start = [], 0
+def _runs(reasons: Sequence[str | None], *, first: int = 0) -> tuple[OcclusionInterval, ...]:
+    """Put neighboring frames with reasons together; ``first`` is the number of the first frame."""
+    intervals, start = [], first
     for candidate_frames, run in groupby(reasons, key=lambda reason: reason is not None):
         found = list(run)
         if candidate_frames:

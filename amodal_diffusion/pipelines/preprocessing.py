@@ -14,6 +14,7 @@ from torch import Tensor
 
 from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.frames.crop import CropCenter, Geometry, crop_centers, frame_geometry
+from amodal_diffusion.frames.cuts import clip_cuts, shots_of
 from amodal_diffusion.frames.masks import cut_out_on_white
 from amodal_diffusion.frames.transforms import Stretch, depth_to_unit, mask_to_unit, resize_picture, to_unit
 from amodal_diffusion.propagation.mask_prior import apply_temporal_prior
@@ -27,10 +28,12 @@ class FrameInput:
     Attributes:
         rgb: uint8 ``[H, W, 3]``.
         modal: visible part of the object, bool ``[H, W]``; may be empty.
-        depth: float32 ``[H, W]`` in [-1, 1], nearer is larger, already scaled over the whole clip; None for none.
+        depth: float32 ``[H, W]`` in [-1, 1], nearer is larger, already scaled over the whole shot; None for none.
         amodal: the whole object where it is known already, bool ``[H, W]``; stage 1 then leaves this frame alone.
         center: of the object-centric crop, from :func:`~amodal_diffusion.frames.crop.crop_centers` over the whole clip;
             needed for ``fit="crop"``.
+        starts_shot: whether the frame is the first after a hard cut, which nothing crosses; of the first frame of a
+            stream it says nothing.
     """
 
     rgb: UInt8Array
@@ -38,6 +41,7 @@ class FrameInput:
     depth: FloatArray | None = None
     amodal: BoolArray | None = None
     center: CropCenter | None = None
+    starts_shot: bool = False
 
     def geometry(self, config: SamplingConfig) -> Geometry:
         """How the network sees the frame."""
@@ -48,10 +52,10 @@ class FrameInput:
 def clip_frames(
     clip: VideoClip, depth: FloatArray | None = None, amodal_mask: BoolArray | None = None
 ) -> Iterator[FrameInput]:
-    """Take a clip apart.
+    """Take a clip apart, and find its hard cuts if the clip asks for that.
 
     Args:
-        clip: frames and modal masks.
+        clip: frames, modal masks and cuts.
         depth: float ``[F, H, W]``, any scale, nearer is larger; None for none.
         amodal_mask: bool ``[F, H, W]``, where it is known.
 
@@ -64,8 +68,12 @@ def clip_frames(
             raise InputError(f"{name}: expected {list(shape)} to match the clip, got {list(array.shape)}")
     if amodal_mask is not None and amodal_mask.dtype != np.bool_:
         raise InputError(f"amodal_mask: expected bool, got {amodal_mask.dtype}")
-    scaled = None if depth is None else depth_to_unit(depth)[:, 0].numpy()  # [F, H, W]
-    centers = crop_centers(clip.modal_mask if amodal_mask is None else clip.modal_mask | amodal_mask)
+    cuts = clip_cuts(clip)
+    scaled = None
+    if depth is not None:
+        shots = (depth_to_unit(depth[start:stop]) for start, stop in shots_of(clip.num_frames, cuts))
+        scaled = torch.cat(list(shots))[:, 0].numpy()  # [F, H, W]
+    centers = crop_centers(clip.modal_mask if amodal_mask is None else clip.modal_mask | amodal_mask, cuts=cuts)
     return (
         FrameInput(
             rgb=clip.rgb[index],
@@ -73,6 +81,7 @@ def clip_frames(
             depth=None if scaled is None else scaled[index],
             amodal=None if amodal_mask is None else amodal_mask[index],
             center=centers[index],
+            starts_shot=index in cuts,
         )
         for index in range(clip.num_frames)
     )

@@ -142,7 +142,8 @@ class Validator:
         """Complete one clip, in stage 2 with its ground-truth amodal mask."""
         frames = np.broadcast_to(np.uint8(0), (*sample.modal.shape, 3)) if sample.rgb is None else sample.rgb
         truth = None if self.settings.stage == "amodal_segmentation" else sample.amodal
-        result = completer(VideoClip(frames, sample.modal), config, depth=sample.depth, amodal_mask=truth, seed=index)
+        clip = VideoClip(frames, sample.modal, cuts="none")  # so that all processes call the network equally often
+        result = completer(clip, config, depth=sample.depth, amodal_mask=truth, seed=index)
         return Prediction(index, sample, result.amodal_mask, result.amodal_rgb)
 
     def _read(self, clips: TaskClips, index: int) -> AmodalSample:

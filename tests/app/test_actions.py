@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from amodal_diffusion.app.actions import Actions, View
-from amodal_diffusion.app.completer import PageCompleter, count_passes, count_windows
+from amodal_diffusion.app.completer import PageCompleter, PageTask, count_passes, count_windows
 from amodal_diffusion.app.materials import EXAMPLES, Limits
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
 from amodal_diffusion.cli import main
@@ -240,6 +241,18 @@ def test_passes_are_counted_for_both_stages() -> None:
     propagated = second.changed({"color_propagation": True, "blend_weight": 0.0})
     assert count_passes(CompletionConfig(first, propagated), 10) == 3 * 2 * 3
     assert count_passes(CompletionConfig(None, second), 4) == 2
+
+
+def test_progress_counts_the_windows_of_each_shot(completer: PageCompleter, tmp_path: Path) -> None:
+    rgb = np.concatenate([RGB[:5], 255 - RGB[:5]])  # two windows of 4 in each shot, but three in 10 frames
+    masks = write_masks(tmp_path / "masks", np.concatenate([MASK[:5], MASK[:5]]))
+    task = PageTask(
+        write_frames(tmp_path / "frames", rgb), masks, None, tmp_path / "out", len(rgb), 1, seed=0, samples=1
+    )
+    shares: list[float] = []
+    completer(task, shares.append)
+    assert json.loads((tmp_path / "out/summary.json").read_text())["cuts"] == [5]
+    assert len(shares) == pytest.approx(1 / (1 - shares[-1]))  # the last pass begins with one left
 
 
 def test_completer_says_what_it_runs(completer: PageCompleter, model: Path) -> None:

@@ -22,6 +22,7 @@ VALUES: dict[str, Any] = {
     "allow_truncated": True,
     "mask_type": "labels",
     "bit_depth": 12,
+    "cuts": [24, 80],
     "point": ["1,2@0", "2:3,4@1"],
     "negative_point": ["5,6@0"],
     "box": ["1,2,3,4@0"],
@@ -62,7 +63,7 @@ VALUES: dict[str, Any] = {
     "object_batch": 3,
 }
 """A value of each option that is not its default."""
-COMMAS = ("formats", "mask_filters")
+COMMAS = ("cuts", "formats", "mask_filters")
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def as_flags(name: str, value: Any) -> list[str]:
     if value is False:
         return [flag.replace("--", "--no-", 1)]
     if name in COMMAS:
-        return [flag, ",".join(value)]
+        return [flag, ",".join(map(str, value))]
     return [flag, *map(str, value if isinstance(value, list) else [value])]
 
 

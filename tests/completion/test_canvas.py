@@ -77,3 +77,17 @@ def test_what_has_the_canvas_size_stays_as_it_is(tmp_path: Path, clip: ClipReade
 def test_margins_that_are_refused(clip: ClipReader, share: float) -> None:
     with pytest.raises(InputError, match="--margin: expected 0 to 1"):
         Canvas.around(clip, share)
+
+
+def test_margins_of_a_shot_are_nearer_than_that_shot(tmp_path: Path, clip: ClipReader) -> None:
+    values = np.random.default_rng(0).random((3, 24, 40), dtype=np.float32)
+    values[2] += 7
+    np.save(tmp_path / "depth.npy", values)
+    track, canvas = open_depth(tmp_path / "depth.npy"), Canvas.around(clip, 0.25)
+    placed, alone = canvas.place_depth(track, cuts=[2]), canvas.place_depth(track)
+    maps = np.stack(list(placed))
+    assert len(set(outside(maps)[: maps[0].size].tolist())) <= 2
+    for frame, part in ((0, values[:2]), (1, values[:2]), (2, values[2:])):
+        assert maps[frame, 0, 0] == pytest.approx(part.max() + 0.02 * (part.max() - part.min()))
+        assert placed.shot_limits([2])[frame] == (float(part.min()), pytest.approx(float(maps[frame, 0, 0])))
+    assert alone.limits == (float(values.min()), pytest.approx(values.max() + 0.02 * (values.max() - values.min())))

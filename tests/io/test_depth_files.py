@@ -116,3 +116,15 @@ def test_maps_of_two_ranges_or_with_a_palette_are_refused(tmp_path: Path) -> Non
     colored.save(tmp_path / "0.png")
     with pytest.raises(InputError, match="has a palette"):
         open_depth(tmp_path)
+
+
+def test_limits_of_a_shot_are_those_of_its_frames(tmp_path: Path) -> None:
+    values = (
+        np.random.default_rng(0).random((5, 3, 4), dtype=np.float32) * np.arange(1, 6, dtype=np.float32)[:, None, None]
+    )
+    np.save(tmp_path / "depth.npy", values)
+    track = open_depth(tmp_path / "depth.npy")
+    first, second = ((float(part.min()), float(part.max())) for part in (values[:2], values[2:]))
+    assert track.shot_limits([]) == [track.limits] * 5
+    assert track.limits == (float(values.min()), float(values.max()))
+    assert track.shot_limits([2]) == [first] * 2 + [second] * 3

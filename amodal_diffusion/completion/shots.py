@@ -1,0 +1,54 @@
+"""The shots of a clip that is to be completed: the option that names hard cuts, and the pass that finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from amodal_diffusion.frames.cuts import CutDetector
+from amodal_diffusion.io.video_reader import ClipReader, open_clip
+from amodal_diffusion.types import Cuts, InputError, check_cuts
+
+
+def read_cuts(value: str | int | Sequence[int]) -> Cuts:
+    """Hard cuts: ``auto``, ``none``, or first frames of new shots, on the command line with commas.
+
+    Raises:
+        InputError: if they are anything else.
+    """
+    if isinstance(value, str) and value.strip() in ("auto", "none"):
+        return cast("Cuts", value.strip())
+    entries = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int) else value
+    try:
+        return tuple(int(str(entry)) for entry in entries)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"--cuts: expected auto, none, or the first frames of new shots such as 24,80, got {value or 'nothing'}"
+        ) from None
+
+
+def open_shots(
+    path: Path, cuts: Cuts, *, allow_truncated: bool = False, bit_depth: int | None = None
+) -> tuple[ClipReader, tuple[int, ...]]:
+    """Open a clip, and find its hard cuts.
+
+    Args:
+        path: of the clip, as for :func:`~amodal_diffusion.io.video_reader.open_clip`.
+        cuts: as they were asked for.
+        allow_truncated: as for that function.
+        bit_depth: as for that function.
+
+    Returns:
+        the clip, and the first frames of new shots.
+
+    Raises:
+        InputError: if the clip cannot be read, or is shorter than the cuts that are given.
+    """
+    clip = open_clip(path, allow_truncated=allow_truncated, bit_depth=bit_depth)
+    if cuts == "auto":
+        detector = CutDetector()
+        for frame in clip:
+            detector.add(frame)
+        return clip, detector.finish()
+    return clip, () if cuts == "none" else check_cuts(cuts, clip.num_frames, what="--cuts")
