@@ -15,6 +15,7 @@ from PIL import Image
 
 from amodal_diffusion.frames.cuts import shots_of
 from amodal_diffusion.io.images import list_pictures, read_integers
+from amodal_diffusion.io.numpy_files import load_arrays
 from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.types import FloatArray, InputError
 
@@ -240,8 +241,8 @@ def _from_pictures(path: Path) -> Callable[[], Iterator[Values]]:
 
 def _from_array(path: Path) -> Callable[[], Iterator[Values]]:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array = load_arrays(path)
+    except ValueError as error:
         raise InputError(f"depth: {path}: expected a folder of 16-bit PNG or an .npy file, got neither") from error
     if not isinstance(array, np.ndarray) or array.ndim != 3 or array.size == 0 or array.dtype.kind not in "fiu":
         found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "an archive of arrays"

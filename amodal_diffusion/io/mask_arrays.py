@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from amodal_diffusion.io.mask_pictures import SINGLE
+from amodal_diffusion.io.numpy_files import load_arrays
 from amodal_diffusion.types import BoolArray, InputError
 
 ARRAY_SUFFIXES = (".npy", ".npz")
@@ -29,10 +30,10 @@ def read_mask_arrays(path: Path, *, what: str) -> dict[str, BoolArray]:
         InputError: if the file cannot be read, or an array has another shape or other values.
     """
     try:
-        loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix.lower() == ".npy" else None)
-        arrays = {SINGLE: loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
+        loaded = load_arrays(path)
+    except ValueError as error:
         raise InputError(f"{what}: {path}: cannot be read as a NumPy file without pickled objects ({error})") from error
+    arrays = {SINGLE: loaded} if isinstance(loaded, np.ndarray) else loaded
     if not arrays:
         raise InputError(f"{what}: {path}: holds no array")
     if len(arrays) == 1:

@@ -11,7 +11,6 @@ import diffusers
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, AutoencoderTiny, UNetSpatioTemporalConditionModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from safetensors import SafetensorError
 from transformers import CLIPVisionModelWithProjection
 
 from amodal_diffusion.io.atomic import DIGESTS, find_damage
@@ -25,7 +24,7 @@ from amodal_diffusion.models.checkpoint import (
 from amodal_diffusion.models.hub_ids import HubId, NotDownloadedError, split_revision
 from amodal_diffusion.models.latents import Autoencoder
 from amodal_diffusion.models.unet import AMODAL_CHANNELS, STEM, load_amodal_unet, load_svd_unet
-from amodal_diffusion.models.weights import PICKLE_SUFFIXES, check_keys, find_variant, read_json
+from amodal_diffusion.models.weights import PICKLE_SUFFIXES, building, check_keys, find_variant, read_json
 from amodal_diffusion.types import STAGES, InputError, Stage
 
 PARTS = ("unet", "vae", "image_encoder", "scheduler")
@@ -282,7 +281,9 @@ def load_scheduler(folder: Path) -> SchedulerMixin:
     name = str(config.get("_class_name"))
     if name not in SCHEDULERS:
         raise InputError(f"{folder}: scheduler {name}; expected one of {', '.join(SCHEDULERS)}")
-    scheduler: SchedulerMixin = getattr(diffusers, name).from_config(config)
+    cls = getattr(diffusers, name)
+    with building(folder, cls):
+        scheduler: SchedulerMixin = cls.from_config(config)
     # The Euler scheduler has no sigma_data, and is at 1; the EDM schedulers' default is 0.5.
     if scheduler.config.prediction_type != "v_prediction" or scheduler.config.get("sigma_data", 1.0) != 1.0:
         raise InputError(f"{folder}: expected prediction_type v_prediction and sigma_data 1.0, as trained")
@@ -294,7 +295,7 @@ def _content(folder: Path) -> str:
 
 
 def _from_pretrained(cls: Any, folder: Path, variant: str | None, **dtype: torch.dtype) -> Any:  # noqa: ANN401
-    try:
+    with building(folder, cls):
         network, report = cls.from_pretrained(
             folder,
             variant=variant,
@@ -303,8 +304,6 @@ def _from_pretrained(cls: Any, folder: Path, variant: str | None, **dtype: torch
             output_loading_info=True,
             **dtype,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{folder}: cannot be loaded as {cls.__name__}: {str(error).splitlines()[0]}") from error
     check_keys(
         missing=report.get("missing_keys", []),
         unexpected=report.get("unexpected_keys", []),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,26 @@ def read_json(path: Path) -> dict[str, object]:
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected a JSON object, got {type(value).__name__}")
     return value
+
+
+@contextmanager
+def building(source: Path, cls: type) -> Iterator[None]:
+    """Say in one line that a network cannot be made of a checkpoint's files; a damaged setting fails anywhere.
+
+    Args:
+        source: folder of the network.
+        cls: the network's class.
+
+    Raises:
+        InputError: names both, and what the library says.
+    """
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        raise InputError(f"{source}: cannot be loaded as {cls.__name__}: {reason:.300}") from error
 
 
 def find_variant(folder: Path, stem: str) -> str | None:
