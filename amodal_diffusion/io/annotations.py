@@ -124,7 +124,7 @@ def _sav(content: Entry, _: str) -> AnnotatedMasks:
 def _youtube_vis(content: Entry, _: str) -> AnnotatedMasks:
     videos = content["videos"]
     if len(videos) != 1:
-        raise InputError(f"holds {len(videos)} videos; give a file of the clip alone")
+        raise InputError(f"holds {len(videos)} videos; give a file with only this clip")
     height, width = int(videos[0]["height"]), int(videos[0]["width"])
     frames = int(videos[0]["length"]) if "length" in videos[0] else len(videos[0]["file_names"])
     entries: Sequence[Entry] = content["annotations"]
@@ -148,7 +148,7 @@ def _coco(content: Entry, single: str) -> AnnotatedMasks:
     clips = {image.get("video_id") for image in images}
     if len(sizes) != 1 or len(clips) != 1:
         raise InputError(
-            f"holds {len(images)} images of {len(sizes)} sizes and {len(clips)} videos; give a file of the clip alone"
+            f"holds {len(images)} images of {len(sizes)} sizes and {len(clips)} videos; give a file with only this clip"
         )
     height, width = sizes.pop()
     ordered = sorted(images, key=lambda image: (natural_key(str(image.get("file_name", ""))), image["id"]))
