@@ -62,6 +62,7 @@ def test_boxes_are_keyed_by_video_name_and_number(tmp_path: Path) -> None:
         ([1], "expected a JSON object"),
         ({"7": {}}, "expected keys such as \"\\(image_id, obj_id\\)\", got '7'"),
         ({"(7, 3)": {}, "(7,3)": {}}, "a key stands twice"),
+        ({"(" * 5000: {}}, "expected keys such as"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(content: object, message: str, tmp_path: Path) -> None:
@@ -85,6 +86,20 @@ def test_a_damaged_entry_is_named(
 ) -> None:
     with PredictionFile(write(tmp_path / "p.json", entries)) as file, pytest.raises(InputError, match=message):
         file.masks(record)
+
+
+def test_a_file_of_another_encoding_is_read_and_one_of_brackets_is_refused(
+    masks: BoolArray, record: TrackRecord, tmp_path: Path
+) -> None:
+    entries = {
+        f"({image}, 3)": {"diffvas_res_rle": encode_rle(mask)} for image, mask in zip((7, 8), masks, strict=True)
+    }
+    (tmp_path / "p.json").write_text(json.dumps(entries), encoding="utf-16")
+    with PredictionFile(tmp_path / "p.json") as file:
+        np.testing.assert_array_equal(file.masks(record), resize_masks(masks, 20, 30))
+    (tmp_path / "deep.json").write_text('{"(7, 3)":' + "[" * 200_000)
+    with pytest.raises(InputError, match="expected a JSON object"):
+        PredictionFile(tmp_path / "deep.json")
 
 
 def test_a_file_that_is_not_there_or_is_cut_off(tmp_path: Path) -> None:

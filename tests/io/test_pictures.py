@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import logging
 import struct
+import tracemalloc
 import zlib
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image, ImageCms
 
 import amodal_diffusion
 from amodal_diffusion.io.images import read_integers, read_rgba
+from amodal_diffusion.io.picture_formats import check_png
 from amodal_diffusion.io.pictures import read_rgb
 from amodal_diffusion.io.video_reader import open_clip, read_clip
 from amodal_diffusion.types import InputError
@@ -345,3 +347,17 @@ def test_nothing_is_said_of_plain_pictures(tmp_path: Path, caplog: pytest.LogCap
         np.testing.assert_array_equal(read_clip(write_frames(tmp_path, rgb))[0], rgb)
     assert not caplog.messages
     assert open_clip(tmp_path).source_color == ""
+
+
+def test_a_png_that_claims_a_chunk_of_gigabytes_takes_no_memory(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "a.png")
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    place = data.index(b"IDAT") - 4
+    data[place : place + 4] = b"\xff\xff\xff\xff"
+    (tmp_path / "a.png").write_bytes(data)
+    tracemalloc.start()
+    with pytest.raises(InputError, match="damaged or unreadable picture .image file is truncated"):
+        check_png(tmp_path / "a.png")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20

@@ -150,3 +150,24 @@ def test_one_flipped_bit_is_noticed(tmp_path: Path, name: str) -> None:
         load_stage(folder, stage="amodal_segmentation")
     if name.startswith("amodal_segmentation"):  # of which stage 2 reads nothing
         assert load_stage(folder, stage="content_completion").settings.stage == "content_completion"
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("unet/config.json", {"block_out_channels": None}),
+        ("unet/config.json", {"num_attention_heads": 0}),
+        ("unet/config.json", {"down_block_types": [""]}),
+        ("vae/config.json", {"layers_per_block": []}),
+        ("vae/config.json", {"block_out_channels": "32"}),
+        ("image_encoder/config.json", {"intermediate_size": {}}),
+        ("image_encoder/config.json", {"hidden_act": 7}),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": "x"}),
+    ],
+)
+def test_damaged_settings_of_a_network_are_one_line(stage: Path, file: str, change: dict[str, object]) -> None:
+    path = stage / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(InputError, match=rf"{path.parent}: ") as error:
+        load_stage(stage, stage="amodal_segmentation")
+    assert "\n" not in str(error.value)
