@@ -30,10 +30,10 @@ def encode_video(vae: Autoencoder, video: Tensor, *, chunk_size: int = 32) -> Te
         float32 ``[B, F, 4, h, w]``, **not** multiplied by the scaling factor: conditions are used like this, a
         training target is multiplied by the caller (docs/method.md, section 2).
     """
-    clips = []
+    clips, device, dtype = [], vae.device, vae.dtype
     for clip in video:  # chunks never mix clips: a clip's result does not depend on its batch
-        pixels = (chunk.expand(-1, 3, -1, -1).to(vae.device, vae.dtype) for chunk in clip.split(chunk_size))
-        with _float32_where_asked(vae):
+        pixels = (chunk.expand(-1, 3, -1, -1).to(device, dtype) for chunk in clip.split(chunk_size))
+        with _float32_where_asked(vae, device):
             clips.append(torch.cat([_encode(vae, chunk).float() for chunk in pixels]))
     return torch.stack(clips)  # [B, F, 4, h, w]
 
@@ -52,18 +52,19 @@ def decode_latents(vae: Autoencoder, latents: Tensor, *, decode_chunk_size: int)
     Returns:
         float32 ``[B, F, 3, H, W]``, about [-1, 1], not clipped.
     """
-    latents = latents.to(device=vae.device, dtype=vae.dtype)
+    device = vae.device
+    latents = latents.to(device=device, dtype=vae.dtype)
     clips = []
     for clip in latents:
         chunks = clip.split(decode_chunk_size)
-        with _float32_where_asked(vae):
+        with _float32_where_asked(vae, device):
             clips.append(torch.cat([_decode(vae, chunk).float() for chunk in chunks]))
     return torch.stack(clips)  # [B, F, 3, H, W]
 
 
-def _float32_where_asked(vae: Autoencoder) -> AbstractContextManager[object]:
+def _float32_where_asked(vae: Autoencoder, device: torch.device) -> AbstractContextManager[object]:
     """No autocast around a VAE whose settings say ``force_upcast``: its values leave the range of float16."""
-    return torch.autocast(vae.device.type, enabled=False) if vae.config.force_upcast else nullcontext()
+    return torch.autocast(device.type, enabled=False) if vae.config.force_upcast else nullcontext()
 
 
 def _encode(vae: Autoencoder, frames: Tensor) -> Tensor:

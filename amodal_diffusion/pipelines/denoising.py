@@ -220,9 +220,9 @@ class ConditionedVideoPipeline(DiffusionPipeline):
 
     def _predict(self, scaled: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
         """Run the network on all rows; float32 ``[rows, F, 4, h, w]``, rows in the order of the conditions."""
-        batch, total = scaled.shape[0], conditions.latents.shape[0]
+        batch, total, dtype = scaled.shape[0], conditions.latents.shape[0], self.unet.dtype
         repeated = scaled.repeat(total // batch, 1, 1, 1, 1)
-        sample = torch.cat([repeated, conditions.latents], dim=2).to(self.unet.dtype)  # [rows, F, 12, h, w]
+        sample = torch.cat([repeated, conditions.latents], dim=2).to(dtype)  # [rows, F, 12, h, w]
         # One clip's frames fill a CPU; alone in its call, a clip's result does not depend on its batch there.
         clips = [torch.arange(first, total, batch) for first in range(batch)]
         groups = clips if sample.device.type == "cpu" else [torch.arange(total)]
@@ -231,8 +231,8 @@ class ConditionedVideoPipeline(DiffusionPipeline):
             output[rows] = self.unet(
                 sample[rows],
                 timestep,
-                encoder_hidden_states=conditions.tokens[rows].to(self.unet.dtype),
-                added_time_ids=conditions.added_time_ids[rows].to(self.unet.dtype),
+                encoder_hidden_states=conditions.tokens[rows].to(dtype),
+                added_time_ids=conditions.added_time_ids[rows].to(dtype),
                 return_dict=False,
             )[0].float()
         return output
