@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
+from gradio.components.image_editor import AcceptBlobs
 
 from amodal_diffusion.app.actions import Actions
 from amodal_diffusion.app.drawing import OBJECTS
 from amodal_diffusion.app.handlers import BESIDE, Handlers
-from amodal_diffusion.app.materials import EXAMPLES, Limits
+from amodal_diffusion.app.materials import EXAMPLES, FILE_TYPES, Limits
 from amodal_diffusion.app.sessions import Sessions
 from amodal_diffusion.frames.drawing import COLORS
 
@@ -33,6 +34,8 @@ work."""
 _WAITING = (
     '<p class="amodal-note">The clip appears here: first its visible part, then the completed object beside it.</p>'
 )
+
+_MOST_PICTURES, _MOST_LAYERS = 16, 8  # that the easel keeps for all visitors, and of one picture
 
 
 def build_page(actions: Actions, sessions: Sessions, *, model: str, samples: int, limits: Limits) -> gr.Blocks:
@@ -58,7 +61,7 @@ def build_page(actions: Actions, sessions: Sessions, *, model: str, samples: int
                         easel = _PaintPart()
                     with gr.Tab("Upload"):
                         gr.Markdown(_UPLOAD)
-                        upload = gr.File(label="Masks", file_count="multiple", elem_id="masks-upload", height=140)
+                        upload = _upload("Masks", "masks-upload", height=140)
                     with gr.Tab("Click"):
                         clicks = _ClickPart(ready=actions.segmenter is not None)
             with gr.Column(scale=6, min_width=380):
@@ -76,6 +79,26 @@ def build_page(actions: Actions, sessions: Sessions, *, model: str, samples: int
     return page
 
 
+def _upload(label: str, name: str, *, height: int) -> gr.File:
+    return gr.File(label=label, file_count="multiple", file_types=[*FILE_TYPES], elem_id=name, height=height)
+
+
+def _bound_memory(editor: gr.ImageEditor) -> None:
+    """Limit what visitors can make the easel keep in memory: pictures, and their layers in a list."""
+    accept = editor.accept_blobs
+
+    def accept_blobs(data: AcceptBlobs) -> None:
+        index = str(data.data["index"] or "null")
+        if index != "null" and not 0 <= int(index) < _MOST_LAYERS:
+            raise ValueError("too many layers")
+        for oldest in list(editor.blob_storage)[:-_MOST_PICTURES]:
+            editor.blob_storage.pop(oldest, None)
+        accept(data)
+
+    accept_blobs._is_server_fn = True  # type: ignore[attr-defined]  # by which Gradio knows what visitors may call
+    editor.accept_blobs = accept_blobs
+
+
 class _ClipPart:
     """Examples and the upload of a clip."""
 
@@ -85,9 +108,10 @@ class _ClipPart:
             self.examples = [(example, gr.Button(example.title, size="sm", min_width=120)) for example in EXAMPLES]
         gr.Markdown(
             "Or your own: a video, a zip of pictures, or pictures; at most "
-            f"{limits.frames} frames and {limits.megabytes} MB."
+            f"{limits.frames} frames, {limits.seconds} seconds, {limits.pixels / 1e6:g} million pixels a frame and "
+            f"{limits.megabytes} MB."
         )
-        self.upload = gr.File(label="Your clip", file_count="multiple", elem_id="clip-upload", height=130)
+        self.upload = _upload("Your clip", "clip-upload", height=130)
 
 
 class _PaintPart:
@@ -112,6 +136,7 @@ class _PaintPart:
             elem_id="easel",
             height=400,
         )
+        _bound_memory(self.editor)
         self.shown = gr.Number(0, visible=False, precision=0)  # the frame on the easel, which lags behind the slider
         self.painted = gr.Markdown("No frame is painted.", elem_id="painted")
         with gr.Row():

@@ -15,11 +15,11 @@ import pytest
 
 from amodal_diffusion.app.completer import PageTask
 from amodal_diffusion.app.materials import Limits
-from amodal_diffusion.app.server import Address, serving
+from amodal_diffusion.app.server import Address, Policy, serving
 from amodal_diffusion.cli import main
 from amodal_diffusion.types import InputError
 
-LIMITS = Limits(megabytes=1, frames=5)
+POLICY = Policy(Limits(megabytes=1, frames=5))
 BOUNDARY = "----part"
 
 
@@ -63,7 +63,7 @@ def asked() -> Iterator[set[str]]:
 @pytest.fixture(scope="module")
 def port(asked: set[str]) -> Iterator[int]:  # noqa: ARG001  # from before the server begins
     chosen = free_port()
-    with serving(Nothing(), Address("127.0.0.1", chosen), LIMITS) as url:
+    with serving(Nothing(), Address("127.0.0.1", chosen), POLICY) as url:
         assert url == f"http://127.0.0.1:{chosen}/"
         yield chosen
 
@@ -116,13 +116,13 @@ def test_the_page_needs_nothing_from_elsewhere(port: int, asked: set[str]) -> No
 def test_a_port_that_is_taken_is_one_line(port: int) -> None:
     with (
         pytest.raises(InputError, match=f"port: 127.0.0.1:{port} cannot be used"),
-        serving(Nothing(), Address("127.0.0.1", port), LIMITS),
+        serving(Nothing(), Address("127.0.0.1", port), POLICY),
     ):
         pass
 
 
 def test_nothing_is_left_of_a_server_that_ended() -> None:
-    with serving(Nothing(), Address("127.0.0.1", free_port()), LIMITS):
+    with serving(Nothing(), Address("127.0.0.1", free_port()), POLICY):
         folder = Path(os.environ["GRADIO_TEMP_DIR"])
         assert folder.stat().st_mode & 0o077 == 0  # nobody else on this computer reads it
     assert not folder.exists()

@@ -49,7 +49,7 @@ def test_uploads_go_with_the_last_page_of_all_that_may_read_them(sessions: Sessi
 
 def test_work_of_a_page_that_is_closed_ends_and_then_its_files_go(sessions: Sessions) -> None:
     session = sessions.get("a", "1")
-    session.running = True
+    session.begin()
     session.check()
     sessions.close("a", "1")
     assert session.folder.is_dir()  # something still writes there
