@@ -88,7 +88,7 @@ class Access:
             return False
         place = urlsplit(origin).netloc.lower()
         known = {_header(scope, name).lower() for name in (b"host", b"x-forwarded-host")}
-        return place not in known and _name(place) not in (self.hosts or ())
+        return not place or (place not in known and _name(place) not in (self.hosts or ()))  # none: a file, a sandbox
 
 
 class Guard:

@@ -36,8 +36,8 @@ class Logins:
             user: as it was typed.
             password: as it was typed.
         """
-        given = _digest(f"{user}:{password}")
-        matches = [hmac.compare_digest(given, _digest(f"{name}:{word}")) for name, word in self.passwords.items()]
+        given = _digest(user) + _digest(password)
+        matches = [hmac.compare_digest(given, _digest(name) + _digest(word)) for name, word in self.passwords.items()]
         return any(matches)
 
 

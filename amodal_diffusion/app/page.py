@@ -80,7 +80,19 @@ def build_page(actions: Actions, sessions: Sessions, *, model: str, samples: int
 
 
 def _upload(label: str, name: str, *, height: int) -> gr.File:
-    return gr.File(label=label, file_count="multiple", file_types=[*FILE_TYPES], elem_id=name, height=height)
+    """An upload of the kinds of files that are read; a file of another kind is one line, also to other programs."""
+    part = gr.File(label=label, file_count="multiple", file_types=[*FILE_TYPES], elem_id=name, height=height)
+    check = part.preprocess
+
+    def preprocess(payload: Any) -> Any:  # noqa: ANN401  # Gradio's own
+        try:
+            return check(payload)
+        except gr.Error as error:
+            said = "upload: expected a video, a zip of pictures, or pictures; the name of this file ends otherwise"
+            raise gr.Error(said, duration=20, print_exception=False) from error
+
+    part.preprocess = preprocess
+    return part
 
 
 def _bound_memory(editor: gr.ImageEditor) -> None:
