@@ -31,6 +31,9 @@ from amodal_diffusion.io.video_reader import ClipReader, open_clip
 from amodal_diffusion.models.segmenters.protocol import Segmenter
 from amodal_diffusion.types import InputError, UInt8Array
 
+_SHOWN = 16
+"""Pictures in the editor that a browser may still ask for."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -73,13 +76,17 @@ class Actions:
         Args:
             session: session of the page; its earlier clip is removed.
             example: the scene.
+
+        Raises:
+            InputError: if the page is at work, or has no room for the clip.
         """
-        files = write_example(example, session.fresh_folder("example"))
-        clip = self._choose(session, open_clip(files.frames))
-        session.masks, session.depth = files.masks, files.depth
-        return self._show_masks(
-            session, clip, f"**{example.title}**: {_size(clip)}, with masks of one object and depth"
-        )
+        with self._claimed(session), session.replacing("example") as folder:
+            files = write_example(example, folder)
+            clip = self._choose(session, open_clip(files.frames))
+            session.masks, session.depth = files.masks, files.depth
+            return self._show_masks(
+                session, clip, f"**{example.title}**: {_size(clip)}, with masks of one object and depth"
+            )
 
     def load_clip(self, session: Session, files: Sequence[Path]) -> View:
         """Load an uploaded clip.
@@ -89,10 +96,11 @@ class Actions:
             files: one video, one zip of images, or images.
 
         Raises:
-            InputError: if the files are not a clip, or exceed the limits.
+            InputError: if the files are not a clip, or exceed the limits, or the page is at work or full.
         """
-        clip = self._choose(session, take_clip(files, session.fresh_folder("clip"), self._limits))
-        pane = draw_pane(Pane("Clip", "", session.fresh_folder("view") / "clip"), draw_visible(clip, []))
+        with self._claimed(session, files), session.replacing("clip") as folder:
+            clip = self._choose(session, take_clip(files, folder, self._limits))
+            pane = draw_pane(Pane("Clip", "", session.fresh_folder("view") / "clip"), draw_visible(clip, []))
         status = f"{_size(clip)}. Now mark the visible part of the object: step 2."
         return View(status, viewer([pane], num_frames=clip.num_frames, fps=clip.fps))
 
@@ -106,9 +114,10 @@ class Actions:
         Raises:
             InputError: if the files are not masks or do not fit the clip.
         """
-        clip = self._clip(session)
-        session.masks = take_masks(files, session.fresh_folder("masks"), self._limits, clip)
-        return self._show_masks(session, clip, _size(clip))
+        with self._claimed(session, files), session.replacing("masks") as folder:
+            clip = self._clip(session)
+            session.masks = take_masks(files, folder, self._limits, clip)
+            return self._show_masks(session, clip, _size(clip))
 
     def frame(self, session: Session, index: int) -> tuple[UInt8Array, UInt8Array | None]:
         """A frame to paint on, uint8 ``[H, W, 3]``, and its paint, uint8 ``[H, W, 4]``, if any.
@@ -131,13 +140,13 @@ class Actions:
         Raises:
             InputError: if nothing is painted, or the first or last frame is not.
         """
-        clip = self._clip(session)
-        folder = session.fresh_folder("painted")
-        session.painting.write(folder, clip.num_frames)
-        session.masks = folder
-        between = clip.num_frames - len(session.painting.frames)
-        filled = f", {between} of them filled in between painted ones: look at each" if between else ""
-        return self._show_masks(session, clip, f"{_size(clip)}{filled}")
+        with self._claimed(session), session.replacing("painted") as folder:
+            clip = self._clip(session)
+            session.painting.write(folder, clip.num_frames)
+            session.masks = folder
+            between = clip.num_frames - len(session.painting.frames)
+            filled = f", {between} of them filled in between painted ones: look at each" if between else ""
+            return self._show_masks(session, clip, f"{_size(clip)}{filled}")
 
     def use_clicks(self, session: Session, on_share: Callable[[float], None]) -> View:
         """Segment the clicked objects in all frames.
@@ -153,9 +162,9 @@ class Actions:
         clip = self._clip(session)
         if self.segmenter is None:
             raise InputError("click: this page was started without a segmenter; see --segmenter")
-        folder = session.fresh_folder("clicked")
-        with self._work(session, on_share) as on_step:
+        with self._work(session, on_share) as on_step, session.replacing("clicked") as folder:
             write_clicked(clip, session.clicks, self.segmenter, folder, on_step)
+            session.check()
         session.masks = folder
         return self._show_masks(session, clip, _size(clip))
 
@@ -176,20 +185,22 @@ class Actions:
         if session.masks is None:
             raise InputError("masks: none yet; paint them, upload them, or load an example (step 2)")
         tracks = open_masks(session.masks, clip)
-        task = PageTask(
-            clip=clip.path,
-            masks=session.masks,
-            depth=session.depth,
-            out=session.fresh_folder("results") / "results",
-            num_frames=clip.num_frames,
-            num_objects=len(tracks),
-            seed=seed,
-            samples=samples,
-        )
-        with self._work(session, on_share) as on_step:
+        with self._work(session, on_share) as on_step, session.replacing("results") as folder:
+            task = PageTask(
+                clip=clip.path,
+                masks=session.masks,
+                depth=session.depth,
+                out=folder / "results",
+                num_frames=clip.num_frames,
+                num_objects=len(tracks),
+                seed=seed,
+                samples=samples,
+            )
             self._completer(task, on_step)
             panes = _result_panes(clip, tracks, task.out, session.fresh_folder("view"))
             archive = pack(task.out)
+            session.check()
+            session.keep_newest("view", 1)
         return View(
             f"Done: {_size(clip)}, {_count(len(tracks), 'object')}, seed {seed}.",
             viewer(panes, num_frames=clip.num_frames, fps=clip.fps),
@@ -220,30 +231,33 @@ class Actions:
         """
         path = session.fresh_folder("paint") / "frame.png"
         Image.fromarray(np.asarray(pixels)).save(path)
+        session.keep_newest("paint", _SHOWN)
         return str(path)
 
     @contextmanager
     def _work(self, session: Session, on_share: Callable[[float], None]) -> Iterator[Callable[[float], None]]:
         """Run a task of the page; the yielded function reports progress and raises once Stop is pressed."""
-        if session.running:
-            raise InputError("this page is at work already; wait, or press Stop")
-        session.running = True
-        session.stop.clear()
 
         def on_step(share: float) -> None:
             session.check()
+            self._sessions.check_room(session.visitor)
             on_share(share)
 
-        try:
+        with self._claimed(session):
             yield on_step
-            session.check()
+
+    @contextmanager
+    def _claimed(self, session: Session, files: Sequence[Path] = ()) -> Iterator[None]:
+        """Mark the page as at work, so that no other action changes its files; ``files`` are copied."""
+        session.begin()
+        try:
+            self._sessions.check_room(session.visitor, sum(file.stat().st_size for file in files))
+            yield
         finally:
             self._sessions.finish(session)
 
     def _choose(self, session: Session, clip: ClipReader) -> ClipReader:
         """Set the clip of a session, and remove the files, masks, paint and clicks of an earlier one."""
-        if session.running:
-            raise InputError("this page is at work; wait, or press Stop, before you load another clip")
         for folder in session.folder.iterdir():
             if not clip.path.is_relative_to(folder):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -253,7 +267,7 @@ class Actions:
 
     def _clip(self, session: Session) -> ClipReader:
         if session.clip is None:
-            raise InputError("clip: none yet; load an example or upload one (step 1)")
+            raise InputError("clip: none yet, or removed as the page was idle; load an example or upload one (step 1)")
         return open_clip(session.clip)
 
     def _show_masks(self, session: Session, clip: ClipReader, status: str) -> View:

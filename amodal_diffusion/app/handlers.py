@@ -15,7 +15,7 @@ import numpy as np
 
 from amodal_diffusion.app.actions import Actions, View
 from amodal_diffusion.app.drawing import draw_clicks, labels_of
-from amodal_diffusion.app.guard import COOKIE
+from amodal_diffusion.app.guard import COOKIE, owner
 from amodal_diffusion.app.materials import Example
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
 from amodal_diffusion.io.prompts import Point
@@ -147,9 +147,10 @@ class Handlers:
     @contextmanager
     def _session(self, request: gr.Request) -> Iterator[Session]:
         """The page's session. An error becomes one line on the page, without the names of the server's folders."""
-        session = self._sessions.get(*_identity(request))
         try:
-            yield session
+            yield self._sessions.get(*_identity(request))
+        except StoppedError as error:
+            raise gr.Error("This page was closed; load it again.", print_exception=False) from error
         except (InputError, OSError) as error:
             folders = re.escape(str(self._sessions.root)) + r"/(?:[^\s:/]+/)*"
             raise gr.Error(re.sub(folders, "", one_line(error)), duration=20, print_exception=False) from error
@@ -174,7 +175,7 @@ class Handlers:
 
 
 def _identity(request: gr.Request) -> tuple[str, str]:
-    return request.cookies[COOKIE], str(request.session_hash)
+    return owner(request.cookies[COOKIE], request.username), str(request.session_hash)
 
 
 def _shown(view: View) -> list[Update]:

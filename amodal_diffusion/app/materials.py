@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from amodal_diffusion.app.unpacking import Room, unpack
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.evaluation.track_files import TrackFiles, write_track
 from amodal_diffusion.io.images import SUFFIXES
 from amodal_diffusion.io.mask_files import MaskTrack, fit_track, read_masks
+from amodal_diffusion.io.probe import VIDEO_SUFFIXES, measure
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
 from amodal_diffusion.synthetic import make_scene
 from amodal_diffusion.types import InputError, VideoClip
 
 _MIB = 2**20
 _FRAMES, _HEIGHT, _WIDTH = 16, 192, 384  # size of an example, large enough for viewing
+_MOST_OBJECTS = 32  # whose masks are taken from one upload
+
+FILE_TYPES = (*dict.fromkeys((*SUFFIXES, *VIDEO_SUFFIXES)), ".zip")
+"""Endings of what can be uploaded; what a file holds is checked as well."""
 
 
 @dataclass(frozen=True)
@@ -28,24 +33,50 @@ class Limits:
     Attributes:
         megabytes: largest upload in MiB, before and after unpacking.
         frames: largest number of frames of a clip.
+        pixels: largest number of pixels of a frame.
+        seconds: longest duration of a clip.
     """
 
     megabytes: int
     frames: int
+    pixels: int = 9_000_000
+    seconds: int = 600
+
+    def check_content(self, files: Iterable[Path], *, what: str, most: int) -> None:
+        """Raise an InputError if files are no pictures or videos, or too large; nothing is decoded.
+
+        Args:
+            files: a video, or pictures.
+            what: name of the argument for messages.
+            most: frames of all files together.
+        """
+        total = 0
+        for file in files:
+            extent = measure(file, most_frames=most, most_pixels=self.pixels)
+            if extent.pixels > self.pixels:
+                raise InputError(
+                    f"{what}: {file.name}: {extent.width}x{extent.height} pixels, this page takes at most "
+                    f"{self.pixels / 1e6:g} million; scale it down, or start the page with a larger --max-megapixels"
+                )
+            if extent.seconds > self.seconds:
+                raise InputError(
+                    f"{what}: {file.name}: {extent.seconds:.0f} seconds, this page takes at most {self.seconds}; "
+                    f"cut it shorter, or start the page with --max-seconds {math.ceil(extent.seconds)}"
+                )
+            total += extent.frames
+        if total > most:
+            raise InputError(f"{what}: {total} frames, this page takes at most {most}; {_advice(total)}")
 
     def check_frames(self, found: int) -> None:
         """Raise an InputError if a clip of ``found`` frames is too long."""
         if found > self.frames:
-            raise InputError(
-                f"clip: {found} frames, this page takes at most {self.frames}; cut it shorter, or start the page with "
-                f"--max-frames {found}"
-            )
+            raise InputError(f"clip: {found} frames, this page takes at most {self.frames}; {_advice(found)}")
 
     def check_bytes(self, found: int) -> None:
         """Raise an InputError if unpacked files with a total size of ``found`` bytes are too large."""
         if found > self.megabytes * _MIB:
             raise InputError(
-                f"upload: {-(-found // _MIB)} MB, this page takes at most {self.megabytes} MB; give less, or start the "
+                f"upload: {-(-found // _MIB)} MiB, this page takes at most {self.megabytes} MiB; give less, or start the "
                 f"page with --max-upload {-(-found // _MIB)}"
             )
 
@@ -61,7 +92,9 @@ def take_clip(files: Sequence[Path], folder: Path, limits: Limits) -> ClipReader
     Raises:
         InputError: if the files are not a clip, or exceed the limits.
     """
-    clip = open_clip(_settle(files, folder, limits, what="clip", most=limits.frames))
+    path = _settle(files, folder, limits, what="clip", most=limits.frames)
+    limits.check_content(_files_of(path), what="clip", most=limits.frames)
+    clip = open_clip(path)
     limits.check_frames(clip.num_frames)
     return clip
 
@@ -81,7 +114,8 @@ def take_masks(files: Sequence[Path], folder: Path, limits: Limits, clip: ClipRe
     Raises:
         InputError: if the files are not masks, do not fit the clip, or exceed the limits.
     """
-    path = _settle(files, folder, limits, what="masks", most=None)
+    path = _settle(files, folder, limits, what="masks", most=limits.frames * _MOST_OBJECTS)
+    limits.check_content(_files_of(path), what="masks", most=limits.frames * _MOST_OBJECTS)
     open_masks(path, clip)
     return path
 
@@ -149,8 +183,8 @@ def write_example(example: Example, folder: Path) -> TrackFiles:
     return write_track(track, folder)
 
 
-def _settle(files: Sequence[Path], folder: Path, limits: Limits, *, what: str, most: int | None) -> Path:
-    """Copy or unpack uploads, and return the path for `open_clip` or `read_masks`."""
+def _settle(files: Sequence[Path], folder: Path, limits: Limits, *, what: str, most: int) -> Path:
+    """Copy or unpack at most so many pictures, or a video; the path for `open_clip` or `read_masks`."""
     if not files:
         raise InputError(f"{what}: nothing was uploaded; choose a video, a zip, or pictures")
     limits.check_bytes(sum(file.stat().st_size for file in files))
@@ -158,10 +192,12 @@ def _settle(files: Sequence[Path], folder: Path, limits: Limits, *, what: str, m
     if packed and len(files) > 1:
         raise InputError(f"{what}: expected one zip, or files that are not packed, got {len(files)} files with a zip")
     if packed:
-        _unpack(packed[0], folder, limits, what=what, most=most)
+        unpack(packed[0], folder, Room(limits.megabytes, most), what=what)
         return _inner(folder)
     if len(files) == 1:
         return Path(shutil.copy2(files[0], folder))
+    if len(files) > most:
+        raise InputError(f"{what}: {len(files)} frames, this page takes at most {most}; {_advice(len(files))}")
     others = [file.name for file in files if file.suffix.lower() not in SUFFIXES]
     if others:
         raise InputError(f"{what}: expected one video or pictures alone, got {len(files)} files with {others[0]}")
@@ -172,47 +208,12 @@ def _settle(files: Sequence[Path], folder: Path, limits: Limits, *, what: str, m
     return folder
 
 
-def _unpack(packed: Path, folder: Path, limits: Limits, *, what: str, most: int | None) -> None:
-    """Unpack the images of a zip without trusting the names and sizes of its entries."""
-    try:
-        with zipfile.ZipFile(packed) as archive:
-            entries = [entry for entry in archive.infolist() if _is_picture(entry.filename)]
-            if not entries:
-                raise InputError(f"{what}: {packed.name}: no pictures in this zip; looked for {' '.join(SUFFIXES)}")
-            if most is not None and len(entries) > most:
-                limits.check_frames(len(entries))
-            limits.check_bytes(sum(entry.file_size for entry in entries))
-            left = limits.megabytes * _MIB
-            for entry in entries:
-                target = folder / _safe(entry.filename, packed, what)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(entry) as source:
-                    content = source.read(left + 1)
-                left -= len(content)
-                limits.check_bytes(limits.megabytes * _MIB - left)
-                target.write_bytes(content)
-    # zipfile raises NotImplementedError for an unknown compression and RuntimeError for a password.
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError) as error:
-        raise InputError(
-            f"{what}: {packed.name}: cannot be unpacked ({error}); pack it again as a plain zip"
-        ) from error
+def _advice(frames: int) -> str:
+    return f"give fewer, or start the page with --max-frames {frames}"
 
 
-def _is_picture(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not any(_is_aside(part) for part in path.parts)
-
-
-def _is_aside(part: str) -> bool:
-    """Whether a file or folder is hidden, or metadata that macOS adds to zips."""
-    return part == "__MACOSX" or (part.startswith(".") and part != "..")
-
-
-def _safe(name: str, packed: Path, what: str) -> PurePosixPath:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
-        raise InputError(f"{what}: {packed.name}: holds {name}, which points out of it; pack it again")
-    return path
+def _files_of(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
 def _inner(folder: Path) -> Path:

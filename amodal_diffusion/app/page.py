@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
+from gradio.components.image_editor import AcceptBlobs
 
 from amodal_diffusion.app.actions import Actions
 from amodal_diffusion.app.drawing import OBJECTS
 from amodal_diffusion.app.handlers import BESIDE, Handlers
-from amodal_diffusion.app.materials import EXAMPLES, Limits
+from amodal_diffusion.app.materials import EXAMPLES, FILE_TYPES, Limits
 from amodal_diffusion.app.sessions import Sessions
 from amodal_diffusion.frames.drawing import COLORS
 
@@ -33,6 +34,8 @@ work."""
 _WAITING = (
     '<p class="amodal-note">The clip appears here: first its visible part, then the completed object beside it.</p>'
 )
+
+_MOST_PICTURES, _MOST_LAYERS = 16, 8  # that the editor keeps for all visitors, and of one picture
 
 
 def build_page(actions: Actions, sessions: Sessions, *, model: str, samples: int, limits: Limits) -> gr.Blocks:
@@ -58,7 +61,7 @@ def build_page(actions: Actions, sessions: Sessions, *, model: str, samples: int
                         easel = _PaintPart()
                     with gr.Tab("Upload"):
                         gr.Markdown(_UPLOAD)
-                        upload = gr.File(label="Masks", file_count="multiple", elem_id="masks-upload", height=140)
+                        upload = _upload("Masks", "masks-upload", height=140)
                     with gr.Tab("Click"):
                         clicks = _ClickPart(ready=actions.segmenter is not None)
             with gr.Column(scale=6, min_width=380):
@@ -76,6 +79,38 @@ def build_page(actions: Actions, sessions: Sessions, *, model: str, samples: int
     return page
 
 
+def _upload(label: str, name: str, *, height: int) -> gr.File:
+    """An upload of the kinds of files that are read; a file of another kind is one line, also to other programs."""
+    part = gr.File(label=label, file_count="multiple", file_types=[*FILE_TYPES], elem_id=name, height=height)
+    check = part.preprocess
+
+    def preprocess(payload: Any) -> Any:  # noqa: ANN401  # Gradio's own
+        try:
+            return check(payload)
+        except gr.Error as error:
+            said = "upload: expected a video, a zip of pictures, or pictures; the name of this file ends otherwise"
+            raise gr.Error(said, duration=20, print_exception=False) from error
+
+    part.preprocess = preprocess
+    return part
+
+
+def _bound_memory(editor: gr.ImageEditor) -> None:
+    """Limit what visitors can make the editor keep in memory: pictures, and the layers of each."""
+    accept = editor.accept_blobs
+
+    def accept_blobs(data: AcceptBlobs) -> None:
+        index = str(data.data["index"] or "null")
+        if index != "null" and not 0 <= int(index) < _MOST_LAYERS:
+            raise ValueError("too many layers")
+        for oldest in list(editor.blob_storage)[:-_MOST_PICTURES]:
+            editor.blob_storage.pop(oldest, None)
+        accept(data)
+
+    accept_blobs._is_server_fn = True  # type: ignore[attr-defined]  # by which Gradio knows what visitors may call
+    editor.accept_blobs = accept_blobs
+
+
 class _ClipPart:
     """Examples, and upload of a clip."""
 
@@ -85,9 +120,10 @@ class _ClipPart:
             self.examples = [(example, gr.Button(example.title, size="sm", min_width=120)) for example in EXAMPLES]
         gr.Markdown(
             "Or your own: a video, a zip of pictures, or pictures; at most "
-            f"{limits.frames} frames and {limits.megabytes} MB."
+            f"{limits.frames} frames, {limits.seconds} seconds, {limits.pixels / 1e6:g} million pixels a frame and "
+            f"{limits.megabytes} MiB."
         )
-        self.upload = gr.File(label="Your clip", file_count="multiple", elem_id="clip-upload", height=130)
+        self.upload = _upload("Your clip", "clip-upload", height=130)
 
 
 class _PaintPart:
@@ -112,6 +148,7 @@ class _PaintPart:
             elem_id="easel",
             height=400,
         )
+        _bound_memory(self.editor)
         self.shown = gr.Number(0, visible=False, precision=0)  # the frame in the editor, which lags behind the slider
         self.painted = gr.Markdown("No frame is painted.", elem_id="painted")
         with gr.Row():

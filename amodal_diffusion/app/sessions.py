@@ -1,23 +1,47 @@
-"""Sessions of the web page: storage, access control and removal of each visitor's files."""
+"""Sessions of the web page: storage, access control, quotas and removal of each visitor's files."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import shutil
 import threading
-from collections import defaultdict
-from collections.abc import Iterable
-from contextlib import suppress
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from amodal_diffusion.app.drawing import Painting
 from amodal_diffusion.io.prompts import Point
+from amodal_diffusion.types import InputError
+
+MIB = 2**20
+_STRAY_SECONDS = 600.0
+"""Age at which a file that belongs to nobody, such as an upload that broke off, is removed."""
 
 
 class StoppedError(Exception):
     """The visitor pressed Stop or closed the page."""
+
+
+@dataclass(frozen=True)
+class Quota:
+    """How much all sessions may hold.
+
+    Attributes:
+        sessions: pages open at the same time.
+        session_bytes: disk space of one visitor's files.
+        total_bytes: disk space of all visitors' files.
+        idle_seconds: a page without an event for so long is closed.
+    """
+
+    sessions: int = 50
+    session_bytes: int = 4000 * MIB
+    total_bytes: int = 20000 * MIB
+    idle_seconds: float = 3600.0
 
 
 @dataclass(eq=False)
@@ -33,7 +57,7 @@ class Session:
         num_frames: number of frames of the clip.
         painting: painted frames.
         clicks: clicks on objects, in any frame.
-        running: whether a task of the page is running.
+        used: when the page last did something, in seconds of the sessions' clock.
         stop: set to stop the running task.
     """
 
@@ -45,8 +69,46 @@ class Session:
     num_frames: int = 0
     painting: Painting = field(default_factory=Painting)
     clicks: list[Point] = field(default_factory=list)
-    running: bool = False
+    used: float = 0.0
     stop: threading.Event = field(default_factory=threading.Event)
+    _folders: dict[str, list[Path]] = field(default_factory=dict)
+    _running: bool = False
+    _closed: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def running(self) -> bool:
+        """Whether the page is at work."""
+        with self._lock:
+            return self._running
+
+    def begin(self) -> None:
+        """Mark the page as at work; an earlier Stop is forgotten.
+
+        Raises:
+            InputError: if the page is at work already.
+            StoppedError: if the page was closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise StoppedError
+            if self._running:
+                raise InputError("this page is at work already; wait, or press Stop")
+            self._running = True
+            self.stop.clear()
+
+    def end(self) -> bool:
+        """Mark the page's work as ended; returns whether the page was closed meanwhile."""
+        with self._lock:
+            self._running = False
+            return self._closed
+
+    def shut(self) -> bool:
+        """Refuse further work and stop what is going on; returns whether the page is at work."""
+        with self._lock:
+            self._closed = True
+            self.stop.set()
+            return self._running
 
     def fresh_folder(self, name: str) -> Path:
         """Create an empty folder with a unique name, so that a browser never shows a cached image.
@@ -56,7 +118,34 @@ class Session:
         """
         folder = self.folder / f"{name}-{secrets.token_hex(4)}"
         folder.mkdir(parents=True)
+        self._folders.setdefault(name, []).append(folder)
         return folder
+
+    @contextmanager
+    def replacing(self, name: str) -> Iterator[Path]:
+        """Fill a :meth:`fresh_folder`; earlier folders of this name are removed afterwards, this one after an error.
+
+        Args:
+            name: as for :meth:`fresh_folder`.
+        """
+        folder = self.fresh_folder(name)
+        try:
+            yield folder
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self.keep_newest(name, 1)
+
+    def keep_newest(self, name: str, count: int) -> None:
+        """Remove the older folders of :meth:`fresh_folder`.
+
+        Args:
+            name: as for :meth:`fresh_folder`.
+            count: how many folders of this name stay.
+        """
+        for folder in self._folders.get(name, [])[:-count]:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._folders[name] = self._folders.get(name, [])[-count:]
 
     def check(self) -> None:
         """Raise StoppedError if the task was asked to stop."""
@@ -67,15 +156,21 @@ class Session:
 class Sessions:
     """The sessions of all open pages, whose files are below one folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, quota: Quota | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Create an empty registry.
 
         Args:
             root: existing folder that only the server can read; the caller removes it.
+            quota: how much all sessions may hold.
+            clock: the time in seconds, from any start.
         """
         self.root = root.resolve()
+        self.quota = quota or Quota()
+        self._clock = clock
         self._open: dict[tuple[str, str], Session] = {}
         self._granted: dict[Path, set[str]] = defaultdict(set)
+        self._uploaded: dict[str, float] = {}  # when each visitor last uploaded
+        self._incoming: Counter[str] = Counter()  # bytes of uploads that are under way, by visitor
         self._lock = threading.Lock()
 
     def get(self, visitor: str, page: str) -> Session:
@@ -84,13 +179,21 @@ class Sessions:
         Args:
             visitor: the browser's secret.
             page: ID of the page among those of a visitor; the browser chooses it, so it is never used as a path.
+
+        Raises:
+            InputError: if as many pages are open as may be.
         """
+        if (visitor, page) not in self._open:
+            self.expire()
         with self._lock:
-            if (visitor, page) not in self._open:
+            session = self._open.get((visitor, page))
+            if session is None:
+                self._check_count(len(self._open))
                 folder = self._folder(visitor) / _digest(page)
                 folder.mkdir(parents=True, exist_ok=True)
-                self._open[visitor, page] = Session(visitor, folder)
-            return self._open[visitor, page]
+                session = self._open[visitor, page] = Session(visitor, folder)
+            session.used = self._clock()
+            return session
 
     def close(self, visitor: str, page: str) -> None:
         """Remove a page's files; if a task is running, stop it and leave the removal to :meth:`finish`.
@@ -102,9 +205,7 @@ class Sessions:
         with self._lock:
             session = self._open.pop((visitor, page), None)
             last = not any(other == visitor for other, _ in self._open)
-            if session is not None:
-                session.stop.set()
-        if session is not None and not session.running:
+        if session is not None and not session.shut():
             self.remove(session)
         if last:
             self._revoke(visitor)
@@ -114,16 +215,27 @@ class Sessions:
         for visitor, page in list(self._open):
             self.close(visitor, page)
 
+    def expire(self) -> None:
+        """Close the pages that were idle for too long; remove uploads without a page, and what broken uploads left."""
+        oldest = self._clock() - self.quota.idle_seconds
+        with self._lock:
+            idle = [key for key, session in self._open.items() if session.used < oldest and not session.running]
+            pages = {visitor for visitor, _ in self._open}
+            left = [name for name, when in self._uploaded.items() if when < oldest and name not in pages]
+        for visitor, page in idle:
+            self.close(visitor, page)
+        for visitor in left:
+            self._revoke(visitor)
+        self._remove_strays()
+
     def finish(self, session: Session) -> None:
         """Mark a page's task as ended, and remove the page's files if it was closed in the meantime.
 
         Args:
             session: session of the page.
         """
-        with self._lock:
-            session.running = False
-            closed = session not in self._open.values()
-        if closed:
+        session.used = self._clock()
+        if session.end():
             self.remove(session)
 
     def remove(self, session: Session) -> None:
@@ -136,6 +248,49 @@ class Sessions:
         with self._lock, suppress(OSError):
             session.folder.parent.rmdir()  # unless other pages of the visitor are open
 
+    def reserve(self, visitor: str, size: int) -> None:
+        """Keep room free for an upload while it comes in; :meth:`release` ends it.
+
+        Args:
+            visitor: the browser's secret.
+            size: most bytes of the upload.
+
+        Raises:
+            InputError: if there is no room, or no page may be opened for the upload.
+        """
+        self.expire()
+        with self._lock:
+            known = {name for name, _ in self._open} | self._uploaded.keys() | self._incoming.keys()
+            if visitor not in known:
+                self._check_count(len(known))
+            self._check_room(visitor, size)
+            self._incoming[visitor] += size
+
+    def release(self, visitor: str, size: int) -> None:
+        """End what :meth:`reserve` began.
+
+        Args:
+            visitor: the browser's secret.
+            size: as it was reserved.
+        """
+        with self._lock:
+            self._incoming[visitor] -= size
+            if not self._incoming[visitor]:
+                del self._incoming[visitor]
+
+    def check_room(self, visitor: str, size: int = 0) -> None:
+        """Check that a visitor may write more.
+
+        Args:
+            visitor: the browser's secret.
+            size: bytes to be written.
+
+        Raises:
+            InputError: if the visitor's files, or those of all visitors, take too much room with them.
+        """
+        with self._lock:
+            self._check_room(visitor, size)
+
     def grant(self, visitor: str, paths: Iterable[str | Path]) -> None:
         """Grant a visitor access to files outside their folder; the files are removed with the visitor's last page.
 
@@ -144,6 +299,7 @@ class Sessions:
             paths: files, such as uploads.
         """
         with self._lock:
+            self._uploaded[visitor] = self._clock()
             for path in paths:
                 self._granted[Path(path).resolve()].add(visitor)
 
@@ -160,16 +316,49 @@ class Sessions:
             return False
         return resolved.is_relative_to(self._folder(visitor)) or visitor in self._granted.get(resolved, ())
 
+    def _check_count(self, found: int) -> None:
+        if found >= self.quota.sessions:
+            raise InputError(
+                f"sessions: {found} are open, as many as this page takes; try again later, or start the page with "
+                "a larger --max-sessions"
+            )
+
+    def _check_room(self, visitor: str, size: int) -> None:
+        """As :meth:`check_room`; the caller holds the lock."""
+        granted = sum(_size(path) for path, visitors in self._granted.items() if visitor in visitors)
+        own = _size_below(self._folder(visitor)) + granted + self._incoming[visitor] + size
+        if own > self.quota.session_bytes:
+            raise InputError(
+                f"disk: your files would take {_mib(own)} MiB, this page keeps at most {_mib(self.quota.session_bytes)} "
+                "MB a visitor; close other pages, give less, or start the page with a larger --session-quota"
+            )
+        free = shutil.disk_usage(self.root).free
+        everything = _size_below(self.root) + sum(self._incoming.values()) + size
+        if everything > self.quota.total_bytes or size > free:
+            raise InputError(
+                "disk: the files of all visitors take all the room that this page has; try again later, or start the "
+                "page with a larger --total-quota"
+            )
+
     def _revoke(self, visitor: str) -> None:
         """Revoke the access of a visitor who has left, and remove files that nobody else may read."""
         with self._lock:
+            self._uploaded.pop(visitor, None)
             for path, visitors in list(self._granted.items()):
                 visitors.discard(visitor)
                 if not visitors:
                     del self._granted[path]
                     path.unlink(missing_ok=True)
-                    if not any(path.parent.iterdir()):
+                    with suppress(OSError):  # other files are there
                         path.parent.rmdir()
+
+    def _remove_strays(self) -> None:
+        """Remove old files that lie in the root itself, where Gradio receives uploads."""
+        now = time.time()
+        for path in self.root.iterdir():
+            with suppress(OSError):  # another thread removes it, too
+                if path.is_file() and now - path.stat().st_mtime > _STRAY_SECONDS:
+                    path.unlink()
 
     def _folder(self, visitor: str) -> Path:
         return self.root / _digest(visitor)
@@ -177,3 +366,20 @@ class Sessions:
 
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()[:32]
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 if it is gone."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _size_below(folder: Path) -> int:
+    """Bytes of all files below a folder, which may change meanwhile."""
+    return sum(_size(Path(parent, name)) for parent, _, names in os.walk(folder) for name in names)
+
+
+def _mib(size: int) -> int:
+    return -(-size // MIB)

@@ -175,7 +175,7 @@ def links(results: Path, archive: Path) -> str:
     )
     everything = (
         f'<a class="amodal-all" href="{_link(archive)}" download="{ARCHIVE}">Download everything (zip, '
-        f"{archive.stat().st_size / 2**20:.1f} MB)</a>"
+        f"{archive.stat().st_size / 2**20:.1f} MiB)</a>"
     )
     return f'<div class="amodal-files">{everything}{single}{folded}</div>'
 

@@ -18,15 +18,18 @@ FORMATS = (
 )  # fmt: skip
 """FFmpeg's names of the containers that are read; playlists and lists of parts, which name other files, are none."""
 TIMEOUT_VARIABLE, _TIMEOUT = "AMODAL_READ_TIMEOUT", 30.0  # seconds without a byte
+_FIRST_STREAMS = 8  # that take options
 _POINTERS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]", b"file '", b"file:", b"v=0")
 
 
-def open_container(path: Path) -> InputContainer:
+def open_container(path: Path, *, most_pixels: int | None = None) -> InputContainer:
     """Open a video or sound file with FFmpeg.
 
     Args:
         path: a regular file. The environment variable ``AMODAL_READ_TIMEOUT`` gives the seconds for which a read may
             wait (default: 30).
+        most_pixels: a decoder that FFmpeg starts while it opens the file refuses larger frames, where the container
+            names its streams at its start (MPEG-TS, MPEG-PS and FLV do not).
 
     Raises:
         InputError: if the file cannot be opened, or its container is not one of `FORMATS`.
@@ -41,9 +44,24 @@ def open_container(path: Path) -> InputContainer:
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_POINTERS):
         raise InputError(f"{path}: a playlist or list of files, which is never opened; give the video that it names")
     options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
+    streams = [] if most_pixels is None else [{"max_pixels": str(most_pixels)}] * _FIRST_STREAMS
+
+    def opened(stream_options: list[dict[str, str]]) -> InputContainer:
+        return av.open(
+            f"file:{path}",  # "file:" keeps FFmpeg from taking a colon in the name for a protocol
+            metadata_errors="ignore",
+            container_options=options,
+            stream_options=stream_options,  # type: ignore[arg-type]  # PyAV takes dictionaries
+            timeout=_timeout(),
+        )
+
     try:
-        # "file:" keeps FFmpeg from taking a colon in the name for a protocol.
-        return av.open(f"file:{path}", metadata_errors="ignore", container_options=options, timeout=_timeout())
+        try:
+            return opened(streams)
+        except ValueError as error:  # streams are not known before packets are read, so that they take no options
+            if isinstance(error, FFmpegError) or not streams:
+                raise
+            return opened([])
     except (FFmpegError, OSError) as error:
         raise InputError(f"{path}: {_why_unreadable(head)} (read by PyAV: {error_text(error)})") from error
 

@@ -15,6 +15,8 @@ from PIL import Image, UnidentifiedImageError
 from amodal_diffusion.types import InputError
 
 FORMATS = "PNG, JPEG, WebP, BMP, TIFF, GIF, PPM, AVIF, TGA, JPEG 2000"
+PILLOW_FORMATS = frozenset({"PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "TGA", "JPEG2000"})
+"""Pillow's names of them."""
 MAX_PIXELS = "AMODAL_MAX_PIXELS"
 """Environment variable: the most pixels of a picture, where the default is too few."""
 _MOST_PIXELS = 178_956_970  # at which Pillow takes a picture for a decompression bomb

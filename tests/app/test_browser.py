@@ -20,7 +20,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
-from tests.app.test_server import free_port
+from tests.app.web import free_port
+from tests.app.web import page as served
 from tests.media import encode, moving_disc, write_masks
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -231,3 +232,21 @@ def test_another_visitor_reads_nothing_and_a_closed_page_leaves_nothing(
             return
         time.sleep(0.2)  # the server notes it when the connection ends
     pytest.fail(f"left: {left[:3]}")
+
+
+def test_a_visitor_logs_in_and_works(browser: Browser, tmp_path: Path) -> None:
+    logins = tmp_path / "logins.txt"
+    logins.write_text("ann:pass:word\n")
+    logins.chmod(0o600)
+    with served(tmp_path, "--auth-file", str(logins)) as address:
+        context = browser.new_context(viewport={"width": 1400, "height": 1100})
+        context.set_default_timeout(MINUTE)
+        opened = context.new_page()
+        opened.goto(address)
+        opened.get_by_label("username").fill("ann")
+        opened.get_by_label("password").fill("pass:word")
+        opened.get_by_role("button", name="Login").click()
+        expect(opened.locator("#status")).to_contain_text("Load an example", timeout=MINUTE)
+        load_example(opened)
+        assert all(opened.locator("#viewer img").evaluate_all("pictures => pictures.map(p => p.naturalWidth > 300)"))
+        context.close()

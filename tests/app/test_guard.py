@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from amodal_diffusion.app.guard import COOKIE, MAX_EVENT, Guard
-from amodal_diffusion.app.sessions import Sessions
+from amodal_diffusion.app.guard import COOKIE, MAX_EVENT, Access, Guard
+from amodal_diffusion.app.sessions import Quota, Sessions
 
 ANN, BOB = "a" * 32, "b" * 32
 
@@ -41,9 +41,11 @@ def ask(
     method: str = "GET",
     body: bytes = b"",
     kind: str = "application/json",
+    more: dict[str, str] | None = None,
 ) -> tuple[int, bytes, dict[bytes, bytes]]:
     """Send a request of two parts; its status, body and headers."""
     headers = [(b"content-type", kind.encode())]
+    headers += [(name.encode(), value.encode()) for name, value in (more or {}).items()]
     if visitor is not None:
         headers.append((b"cookie", f"other=1; {COOKIE}={visitor}".encode()))
     scope = {"type": "http", "method": method, "path": path, "headers": headers}
@@ -151,3 +153,105 @@ def test_a_new_browser_gets_a_secret_that_scripts_cannot_read(sessions: Sessions
         assert behind.seen[-1][2][b"cookie"].decode() == cookie.partition(";")[0]  # from the first request on
     assert b"set-cookie" not in ask(guard, "/", ANN)[2]
     assert len({entry[2][b"cookie"] for entry in behind.seen[:3]}) == 3
+
+
+def status(guard: Guard, path: str = "/", *, method: str = "GET", **headers: str) -> int:
+    """Status of a request of Ann's with some headers; ``_`` stands for ``-``."""
+    more = {name.replace("_", "-"): value for name, value in headers.items()}
+    return ask(guard, path, ANN, method=method, body=b"null", more=more)[0]
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:7860", "127.0.0.1:7860", "[::1]:7860", "192.168.0.7", ""])
+def test_a_page_for_this_computer_alone_is_reached_by_address(sessions: Sessions, host: str) -> None:
+    guard = Guard(Behind(), sessions, access=Access(hosts=frozenset()))
+    assert status(guard, host=host) == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", "localhost.evil.example"]
+)
+def test_a_name_that_was_made_to_point_here_is_refused(sessions: Sessions, host: str) -> None:
+    """DNS rebinding: the browser takes the page for the foreign site's own."""
+    behind = Behind()
+    assert status(Guard(behind, sessions, access=Access(hosts=frozenset())), host=host) == 403
+    assert not behind.seen
+    assert status(Guard(behind, sessions, access=Access(hosts=frozenset({"evil.example"}))), host="evil.example") == 200
+    assert status(Guard(behind, sessions), host=host) == 200
+
+
+def test_only_the_pages_own_site_may_send_requests(sessions: Sessions) -> None:
+    guard = Guard(Behind(), sessions, access=Access(hosts=frozenset({"page.example"})))
+    here = "127.0.0.1:7860"
+    for site in ("cross-site", "same-site"):  # a program on another port of this computer is of the same site
+        assert status(guard, method="POST", host=here, sec_fetch_site=site) == 403
+        assert status(guard, host=here, sec_fetch_site=site) == 200  # a link
+        assert status(guard, host=here, sec_fetch_site=site, origin="http://127.0.0.1:3000") == 403  # a script
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:3000"):
+        assert status(guard, method="POST", host=here, origin=origin) == 403
+        assert status(guard, method="OPTIONS", host=here, origin=origin) == 403
+    for origin in (f"http://{here}", "https://page.example"):
+        assert status(guard, method="POST", host=here, origin=origin) == 200
+    behind_a_proxy = {"host": here, "x_forwarded_host": "name.example", "origin": "http://name.example"}
+    assert status(guard, method="POST", **behind_a_proxy) == 200
+    assert status(guard, method="POST", host=here, sec_fetch_site="same-origin", origin="https://name.example") == 200
+
+
+def test_without_a_login_only_its_form_is_there(sessions: Sessions, anns: Path) -> None:
+    users = {ANN: "ann"}
+
+    def user_of(scope: Any) -> str | None:
+        cookie = dict(scope["headers"]).get(b"cookie", b"").decode()
+        return users.get(cookie.rpartition("=")[2])
+
+    behind = Behind()
+    guard = Guard(behind, sessions, access=Access(user_of=user_of))
+    for path in ("/", "/assets/a.js", "/theme.css"):
+        assert ask(guard, path, BOB)[0] == 200
+    assert (
+        ask(guard, "/login", BOB, method="POST", body=b"username=bob", kind="application/x-www-form-urlencoded")[0]
+        == 200
+    )
+    behind.seen.clear()
+    for path in ("/config", f"/gradio_api/file={anns}", "/gradio_api/heartbeat/x", "/assets", "//"):
+        assert ask(guard, path, BOB)[0] == 401, path
+    for path in ("/", "/theme.css", "/gradio_api/upload", "/gradio_api/cancel", "/logout"):
+        assert ask(guard, path, BOB, method="POST", body=b"{}")[0] == 401, path
+    assert not behind.seen
+    assert ask(guard, "/config", ANN)[0] == 200
+
+
+def test_there_is_no_way_in_by_another_protocol(sessions: Sessions) -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    behind = Behind()
+    asyncio.run(Guard(behind, sessions)({"type": "websocket", "path": "/", "headers": []}, Behind(), send))
+    assert [message["type"] for message in sent] == ["websocket.close"]
+    assert not behind.seen
+
+
+def test_an_upload_without_room_is_refused_before_it_comes_in(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path, Quota(session_bytes=1000))
+    behind = Behind([])
+    guard = Guard(behind, sessions, access=Access(upload_bytes=10**6))
+    multipart = "multipart/form-data; boundary=x"
+    answer = ask(
+        guard, "/gradio_api/upload", ANN, method="POST", body=b"--x", kind=multipart, more={"content-length": "2000"}
+    )
+    assert answer[0] == 413
+    assert b"a visitor" in answer[1]
+    assert not behind.seen
+    assert (
+        ask(
+            guard, "/gradio_api/upload", ANN, method="POST", body=b"--x", kind=multipart, more={"content-length": "900"}
+        )[0]
+        == 200
+    )
+    assert (
+        ask(
+            guard, "/gradio_api/upload", ANN, method="POST", body=b"--x", kind=multipart, more={"content-length": "900"}
+        )[0]
+        == 200
+    )

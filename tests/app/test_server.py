@@ -6,20 +6,26 @@ import http.client
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from amodal_diffusion.app.completer import PageTask
+from amodal_diffusion.app.logins import Logins
 from amodal_diffusion.app.materials import Limits
-from amodal_diffusion.app.server import Address, serving
+from amodal_diffusion.app.server import Address, Policy, serving
+from amodal_diffusion.app.sessions import Quota
 from amodal_diffusion.cli import main
 from amodal_diffusion.types import InputError
+from tests.app.web import Visitor, free_port
 
-LIMITS = Limits(megabytes=1, frames=5)
+POLICY = Policy(Limits(megabytes=1, frames=5))
 BOUNDARY = "----part"
 
 
@@ -31,12 +37,6 @@ class Nothing:
 
     def __call__(self, task: PageTask, on_step: Any) -> None:
         raise AssertionError(f"asked to complete {task}, {on_step}")
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def asked() -> Iterator[set[str]]:
 @pytest.fixture(scope="module")
 def port(asked: set[str]) -> Iterator[int]:  # noqa: ARG001  # from before the server begins
     chosen = free_port()
-    with serving(Nothing(), Address("127.0.0.1", chosen), LIMITS) as url:
+    with serving(Nothing(), Address("127.0.0.1", chosen), POLICY) as url:
         assert url == f"http://127.0.0.1:{chosen}/"
         yield chosen
 
@@ -116,13 +116,54 @@ def test_the_page_needs_nothing_from_elsewhere(port: int, asked: set[str]) -> No
 def test_a_port_that_is_taken_is_one_line(port: int) -> None:
     with (
         pytest.raises(InputError, match=f"port: 127.0.0.1:{port} cannot be used"),
-        serving(Nothing(), Address("127.0.0.1", port), LIMITS),
+        serving(Nothing(), Address("127.0.0.1", port), POLICY),
     ):
         pass
 
 
+def test_an_open_address_without_a_login_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(Nothing(), Address("0.0.0.0", free_port()), POLICY):
+        pass
+    assert "everyone who reaches this address can use the page; give --auth-file" in caplog.text
+    caplog.clear()
+    with serving(Nothing(), Address("0.0.0.0", free_port()), replace(POLICY, logins=Logins({"ann": "x"}))):
+        pass
+    assert "everyone" not in caplog.text
+
+
+def test_a_name_that_points_here_does_not_open_the_page(port: int) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        connection.request("GET", "/", headers={"Host": "evil.example"})
+        assert connection.getresponse().status == 403
+
+
+def test_idle_pages_are_closed_and_only_so_many_are_open() -> None:
+    chosen = free_port()
+    quota = Quota(sessions=1, idle_seconds=2)
+    with serving(Nothing(), Address("127.0.0.1", chosen), replace(POLICY, quota=quota)) as url:
+        ann, bob = Visitor(url), Visitor(url)
+        path = Path(ann.upload("clip.png", b"hers"))
+        root = path.parents[1]
+        ann.call("stop")  # begins her session
+        assert "sessions: 1 are open" in bob.call("stop")["error"]
+        refused = bob.http.post("/gradio_api/upload", files={"files": ("clip.png", b"his")})
+        assert (refused.status_code, "1 are open" in refused.text) == (413, True)
+        for _ in range(600):  # a minute, in which the server looks again and again
+            if not path.exists() and not any(entry.is_dir() for entry in root.iterdir()):
+                break
+            time.sleep(0.1)
+        assert ann.file(path).status_code in (403, 404)
+        assert "error" not in bob.call("stop")
+
+
+def test_gradio_reads_no_postscript(port: int) -> None:
+    assert port
+    assert "EPS" not in Image.ID
+    assert "PNG" in Image.ID
+
+
 def test_nothing_is_left_of_a_server_that_ended() -> None:
-    with serving(Nothing(), Address("127.0.0.1", free_port()), LIMITS):
+    with serving(Nothing(), Address("127.0.0.1", free_port()), POLICY):
         folder = Path(os.environ["GRADIO_TEMP_DIR"])
         assert folder.stat().st_mode & 0o077 == 0  # nobody else on this computer reads it
     assert not folder.exists()

@@ -356,7 +356,7 @@ def test_a_png_that_claims_a_chunk_of_gigabytes_takes_no_memory(tmp_path: Path) 
     data[place : place + 4] = b"\xff\xff\xff\xff"
     (tmp_path / "a.png").write_bytes(data)
     tracemalloc.start()
-    with pytest.raises(InputError, match="damaged or unreadable picture .image file is truncated"):
+    with pytest.raises(InputError, match=r"damaged or unreadable picture .image file is truncated"):
         check_png(tmp_path / "a.png")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
