@@ -76,8 +76,8 @@ class Limits:
         """Raise an InputError if unpacked files with a total size of ``found`` bytes are too large."""
         if found > self.megabytes * _MIB:
             raise InputError(
-                f"upload: {-(-found // _MIB)} MiB, this page takes at most {self.megabytes} MiB; give less, or start the "
-                f"page with --max-upload {-(-found // _MIB)}"
+                f"upload: {-(-found // _MIB)} MiB, this page takes at most {self.megabytes} MiB; give less, or start "
+                f"the page with --max-upload {-(-found // _MIB)}"
             )
 
 

@@ -329,8 +329,9 @@ class Sessions:
         own = _size_below(self._folder(visitor)) + granted + self._incoming[visitor] + size
         if own > self.quota.session_bytes:
             raise InputError(
-                f"disk: your files would take {_mib(own)} MiB, this page keeps at most {_mib(self.quota.session_bytes)} "
-                "MB a visitor; close other pages, give less, or start the page with a larger --session-quota"
+                f"disk: your files would take {_mib(own)} MiB, this page keeps at most "
+                f"{_mib(self.quota.session_bytes)} MiB a visitor; close other pages, give less, or start the page "
+                "with a larger --session-quota"
             )
         free = shutil.disk_usage(self.root).free
         everything = _size_below(self.root) + sum(self._incoming.values()) + size

@@ -74,7 +74,9 @@ def clip_depth(
     file = SmallDepthFile(out.work / _FILE, clip.num_frames, clip.height, clip.width)
     if not out.is_finished(STEP):
         with out.step(STEP, [_FILE], progress=_FILE):
-            kept = file.count() // _BATCH * _BATCH
+            kept = 0
+            while kept + _BATCH <= file.count() and file.digest(kept, _BATCH) == out.noted(STEP, _part(kept)):
+                kept += _BATCH
             bar = tqdm(total=clip.num_frames, initial=kept, desc="depth", unit="frame", disable=quiet)
 
             def maps() -> Iterator[FloatArray]:
@@ -84,5 +86,10 @@ def clip_depth(
                     bar.update(len(batch))
 
             with bar:
-                file.write(maps(), kept=kept)
+                file.write(maps(), kept=kept, on_batch=lambda first, digest: out.note(STEP, {_part(first): digest}))
     return file.open()
+
+
+def _part(first: int) -> str:
+    """Name of a batch of estimates in the record of what is finished."""
+    return f"{_FILE}:{first}"

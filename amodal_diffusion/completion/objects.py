@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, islice, repeat
 from pathlib import Path
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 """Format number of ``object.json`` and ``summary.json``; version 0.1 wrote none and used other keys."""
+
+_AT_ONCE = 4  # frames that are recorded together: a record waits until the disk has them
 
 logger = logging.getLogger(__name__)
 
@@ -152,20 +154,27 @@ class _ObjectFiles:
 
     Attributes:
         track: modal masks of the object.
-        work: result folder.
+        out: result folder.
         samples: number of samples to write in addition to the mask; 0 for none.
         begun: progress of earlier runs.
         done: current progress.
+        fresh: files of each finished frame that the record does not count yet.
     """
 
     track: MaskTrack
-    work: Path
+    out: OutputFolder
     samples: int
     begun: Progress
     done: Progress
+    fresh: list[list[str]] = field(default_factory=list)
+
+    @property
+    def work(self) -> Path:
+        """The folder's path."""
+        return self.out.work
 
     def write(self, result: AmodalResult, statistics: StreamStatistics) -> None:
-        """Write the images of the next frames, then record the progress."""
+        """Write the images of the next frames; every few frames, record the progress."""
         for position, mask in enumerate(result.amodal_mask):
             index = self.done.frames + position
             write_mask_png(self.work / mask_path(self.track, index), mask)
@@ -173,9 +182,19 @@ class _ObjectFiles:
                 write_rgba_png(self.work / layer_path(self.track, index), result.rgba[position])
             for sample, masks in enumerate(() if result.samples is None else result.samples):
                 write_mask_png(self.work / sample_path(self.track, sample, index), masks[position])
+            painted = result.rgba is not None
+            self.fresh.append(frame_files(self.track, index, painted=painted, samples=self.samples))
         frames = self.done.frames - self.begun.frames + len(result.amodal_mask)
         self.done = self.begun.plus(frames, statistics)
-        write_text(self.work / record_path(self.track), self.done.to_json())
+        if len(self.fresh) >= _AT_ONCE:
+            self.record()
+
+    def record(self) -> None:
+        """Record the progress once all images are on the disk."""
+        if self.fresh:
+            self.out.record(step_of(self.track), chain.from_iterable(self.fresh))
+            self.fresh = []
+            write_text(self.work / record_path(self.track), self.done.to_json())
 
     def finish(self, intervals: OcclusionIntervals | None, inputs: CompletionInputs) -> None:
         """Write the record of the object after its last frame."""
@@ -202,22 +221,34 @@ def _object_files(
     """Begin the step of an object, or resume it after the frames that an earlier run finished."""
     stage_1 = config.amodal_segmentation
     samples = 0 if stage_1 is None or stage_1.samples == 1 else stage_1.samples
-    frames = [
-        [
-            mask_path(track, index),
-            *([layer_path(track, index)] if request.painted else []),
-            *(sample_path(track, sample, index) for sample in range(samples)),
-        ]
-        for index in range(track.num_frames)
-    ]
+    frames = [frame_files(track, index, painted=request.painted, samples=samples) for index in range(track.num_frames)]
     files = [record_path(track), *chain.from_iterable(frames), *([uncertainty_path(track)] if samples else [])]
     with out.step(step_of(track), files, progress=record_path(track)) as work:
         begun = Progress.read(work / record_path(track))
-        if not all((work / file).is_file() for file in chain.from_iterable(frames[: begun.frames])):
+        if not out.check(step_of(track), chain.from_iterable(frames[: begun.frames])):
             begun = Progress()
         if begun.frames and not request.output.quiet:
             logger.info("object %s: resumes at frame %d of %d", track.name, begun.frames, track.num_frames)
-        yield _ObjectFiles(track, work, samples, begun, begun)
+        entry = _ObjectFiles(track, out, samples, begun, begun)
+        try:
+            yield entry
+        except BaseException:
+            with suppress(OSError):  # the disk may be full
+                entry.record()
+            raise
+
+
+def frame_files(track: MaskTrack, index: int, *, painted: bool, samples: int) -> list[str]:
+    """Files of one frame of an object, relative to the result folder.
+
+    Args:
+        track: modal masks of the object.
+        index: index of the frame.
+        painted: whether there is a layer.
+        samples: number of samples that are written in addition to the mask.
+    """
+    layer = [layer_path(track, index)] if painted else []
+    return [mask_path(track, index), *layer, *(sample_path(track, sample, index) for sample in range(samples))]
 
 
 def _frames(

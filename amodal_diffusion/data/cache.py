@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from amodal_diffusion.io.atomic import replacing_file
+from amodal_diffusion.io.atomic import make_folder, replacing_file
 
 FORMAT = 1
 """Part of every key; raise it when the code computes another output from the same input."""
@@ -115,7 +115,7 @@ class TensorCache:
 
     def _write(self, key: str, value: Tensor) -> None:
         path = self.path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         value = value.detach().cpu().contiguous()
         try:
             with replacing_file(path) as partial:

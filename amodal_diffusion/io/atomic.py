@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -18,6 +20,9 @@ DIGESTS = "manifest.json"
 
 PARTIAL, REPLACED = ".partial", ".replaced"
 """Suffixes of unfinished files and folders, and of a folder that is being replaced."""
+
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+_CANNOT = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)  # errors of a system or file system without this feature
 
 _TEMPORARY = re.compile(rf"(?P<destination>.+)\.[0-9a-f]{{32}}{re.escape(PARTIAL)}", re.DOTALL)
 
@@ -59,7 +64,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def destination_of(path: Path) -> Path | None:
@@ -72,8 +77,9 @@ def destination_of(path: Path) -> Path | None:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Fill a temporary folder, sync it to disk, then let it replace the old folder.
 
-    A folder cannot be renamed over another one. If the process is killed between the two renames, the old folder is
-    left as ``NAME.replaced``, and the next call restores it. Only one process at a time may replace a folder.
+    The two are exchanged in one step where the system can. Elsewhere, if the process is killed between two renames, the
+    old folder is left as ``NAME.replaced``, and the next call restores it. Only one process at a time may replace a
+    folder.
 
     Args:
         path: destination; missing parents are created.
@@ -90,31 +96,85 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     for leftover in (partial, replaced):
         if leftover.exists():
             shutil.rmtree(leftover)
-    partial.mkdir(parents=True)
+    make_folder(partial)
     try:
         yield partial
-        _sync_tree(partial)
+        sync_tree(partial)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    if path.exists():
-        path.rename(replaced)
-    partial.rename(path)
-    _sync_folder(path.parent)
+    put_in_place(partial, path, aside=replaced)
     if replaced.exists():
         shutil.rmtree(replaced)
 
 
+def put_in_place(fresh: Path, path: Path, *, aside: Path) -> None:
+    """Give a finished folder its name; what had this name is moved aside. All is on the disk afterwards.
+
+    Where the system can exchange two folders, there is one of this name at any moment. Elsewhere there is none between
+    two renames.
+
+    Args:
+        fresh: the folder, synced.
+        path: its name from now on, in the same parent folder.
+        aside: name of what was there from now on; must not exist.
+
+    Raises:
+        OSError: if a folder cannot be renamed.
+    """
+    if not path.exists():
+        fresh.rename(path)
+    elif exchange(fresh, path):
+        fresh.rename(aside)
+    else:
+        path.rename(aside)
+        fresh.rename(path)
+    sync_folder(path.parent)
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Exchange the names of two files or folders in one step.
+
+    Args:
+        first: existing.
+        second: existing, on the same file system.
+
+    Returns:
+        whether it was done; False where the system or the file system cannot.
+
+    Raises:
+        OSError: if it failed for another reason.
+    """
+    rename = _renameat2()
+    if rename is None:
+        return False
+    if rename(_HERE, os.fsencode(first), _HERE, os.fsencode(second), _EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _CANNOT:
+        return False
+    raise OSError(number, os.strerror(number), str(first), None, str(second))
+
+
+def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
+    """Linux's system call; None elsewhere."""
+    if sys.platform != "linux":
+        return None
+    function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if function is not None:
+        function.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    return function
+
+
 def write_digests(folder: Path) -> None:
-    """Sync every file below a folder and write its size in bytes and SHA-256 to ``manifest.json``.
+    """Write the size in bytes and the SHA-256 of every file below a folder to ``manifest.json``; sync all of them.
 
     Raises:
         OSError: if a file cannot be read, written or synced.
     """
     files = [path for path in _files_below(folder) if path != folder / DIGESTS]
     entries = {path.relative_to(folder).as_posix(): _size_and_digest(path) for path in files}
-    for path in files:
-        _sync_file(path)
+    sync_tree(folder)
     write_text(folder / DIGESTS, json.dumps(entries, indent=1))
 
 
@@ -159,11 +219,45 @@ def _size_and_digest(path: Path) -> tuple[int, str]:
     return path.stat().st_size, digest
 
 
-def _sync_tree(folder: Path) -> None:
+def stamp(path: Path) -> str:
+    """Size in bytes and SHA-256 of a file, as a record keeps them."""
+    size, digest = _size_and_digest(path)
+    return f"{size} {digest}"
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder with its missing parents, such that the disk keeps their names.
+
+    Args:
+        path: may exist.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_folder(folder.parent)
+
+
+def sync_files(files: Iterable[Path], root: Path) -> None:
+    """Have the disk keep files, then the names of files and folders.
+
+    Args:
+        files: below ``root``.
+        root: topmost folder whose entries are synced.
+    """
+    folders: set[Path] = set()
+    for path in files:
+        _sync_file(path)
+        folders |= {path.parent, *(parent for parent in path.parent.parents if parent.is_relative_to(root))}
+    for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
+        sync_folder(folder)
+
+
+def sync_tree(folder: Path) -> None:
+    """Have the disk keep all files below a folder, then their names."""
     for path in _files_below(folder):
         _sync_file(path)
     for path in (*(entry for entry in folder.rglob("*") if entry.is_dir()), folder):
-        _sync_folder(path)
+        sync_folder(path)
 
 
 def _sync_file(path: Path) -> None:
@@ -171,7 +265,7 @@ def _sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
     """Sync the directory entries of a folder; not needed on Windows, which cannot open a folder."""
     if sys.platform == "win32":
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -169,23 +170,41 @@ class SmallDepthFile:
         size = self.path.stat().st_size - len(self._header)
         return min(self.num_frames, max(0, size // self._bytes))
 
-    def write(self, maps: Iterable[FloatArray], *, kept: int = 0) -> None:
+    def digest(self, first: int, count: int) -> str:
+        """SHA-256 of maps in the file.
+
+        Args:
+            first: index of the first map.
+            count: number of maps.
+        """
+        with self.path.open("rb") as file:
+            file.seek(len(self._header) + first * self._bytes)
+            return hashlib.sha256(file.read(count * self._bytes)).hexdigest()
+
+    def write(
+        self, maps: Iterable[FloatArray], *, kept: int = 0, on_batch: Callable[[int, str], None] | None = None
+    ) -> None:
         """Append maps to the file.
 
         Args:
             maps: batches of float32 ``[n, H, W]``, in order; together they hold every missing map.
             kept: number of maps in the file to keep, at most :meth:`count`. The file is truncated after them.
+            on_batch: called with the index of the first map of a batch and its :meth:`digest` once it is on the disk.
         """
-        batches = iter(maps)
+        batches, place = iter(maps), kept
         first = next(batches, ())  # before the file is opened: a failed estimate creates no file
         with self.path.open("r+b" if kept else "wb") as file:  # not a memory map: a full disk would kill the process
             file.write(self._header)
             file.seek(kept * self._bytes, os.SEEK_CUR)
             file.truncate()
             for batch in chain([first], batches):
-                for depth in batch:
-                    file.write(_resized(depth, self._size).astype("<f4").tobytes())
+                content = b"".join(_resized(depth, self._size).astype("<f4").tobytes() for depth in batch)
+                file.write(content)
                 file.flush()
+                os.fsync(file.fileno())
+                if on_batch is not None:
+                    on_batch(place, hashlib.sha256(content).hexdigest())
+                place += len(batch)
 
     def open(self) -> DepthTrack:
         """Open the complete file; maps are resized to the clip's size."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from amodal_diffusion.io.atomic import PARTIAL, destination_of
+from amodal_diffusion.io.atomic import PARTIAL, destination_of, sync_folder
 from amodal_diffusion.types import InputError
 
 if sys.platform != "win32":
@@ -19,6 +20,9 @@ if sys.platform != "win32":
 
 MANIFEST = "manifest.json"
 LOCK = ".lock"
+JOURNAL = "finished.jsonl"
+"""Digests of the files that unfinished steps have written so far, a line for each record."""
+
 FORMAT = 1
 
 
@@ -88,6 +92,47 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def append_journal(folder: Path, step: str, stamps: Mapping[str, str]) -> None:
+    """Note files that an unfinished step has written; the note is on the disk on return.
+
+    Args:
+        folder: of the manifest.
+        step: the step.
+        stamps: size and digest by file.
+    """
+    path = folder / JOURNAL
+    begun = path.exists()
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": step, "digests": dict(stamps)}) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    if not begun:
+        sync_folder(folder)
+
+
+def read_journal(folder: Path) -> dict[str, dict[str, str]]:
+    """Read what :func:`append_journal` wrote, by step and file, and cut off a line that a kill left unfinished.
+
+    Args:
+        folder: of the manifest.
+    """
+    path, found = folder / JOURNAL, dict[str, dict[str, str]]()
+    if not path.is_file():
+        return found
+    lines = path.read_bytes().splitlines(keepends=True)
+    whole = 0
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            found.setdefault(entry["step"], {}).update(entry["digests"])
+        except (ValueError, TypeError, KeyError):
+            break
+        whole += len(line)
+    with path.open("r+b") as file:
+        file.truncate(whole)
+    return found
+
+
 def files_of(folder: Path, step: Mapping[str, Any]) -> list[Path]:
     """Paths of all files that a step may have written; ``step`` is its entry in the manifest of ``folder``."""
     return [folder / file for file in step["files"]]
@@ -112,7 +157,7 @@ def listed_files(folder: Path) -> set[Path]:
     Raises:
         InputError: if the manifest cannot be read, or lists a file outside the folder.
     """
-    known = {folder / MANIFEST, folder / LOCK}
+    known = {folder / MANIFEST, folder / LOCK, folder / JOURNAL}
     if (folder / MANIFEST).is_file():
         listed = {path for step in read_manifest(folder)["steps"].values() for path in files_of(folder, step)}
         for path in listed:  # a manifest that was tampered with, or a link in place of one of the folders

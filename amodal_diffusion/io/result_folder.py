@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from amodal_diffusion.io.atomic import PARTIAL, REPLACED, write_text
+from amodal_diffusion.io.atomic import (
+    PARTIAL,
+    REPLACED,
+    make_folder,
+    put_in_place,
+    stamp,
+    sync_files,
+    sync_folder,
+    write_text,
+)
 from amodal_diffusion.io.manifest import (
     FORMAT,
+    JOURNAL,
     LOCK,
     MANIFEST,
     InputRecord,
+    append_journal,
     differences,
     files_of,
     has_result,
     identity_of,
     is_written,
     locked,
+    read_journal,
     read_manifest,
     refuse_foreign,
     remove_files,
@@ -29,6 +42,8 @@ from amodal_diffusion.io.manifest import (
     remove_temporary,
 )
 from amodal_diffusion.types import InputError
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["MANIFEST", "InputRecord", "OutputFolder", "holds_results"]
 
@@ -40,8 +55,9 @@ class OutputFolder:
     """A result folder that is written as ``DIR.partial/`` and renamed to ``DIR`` when complete.
 
     The work is divided into steps. The manifest lists the files of a step before the step writes them, so that every
-    file of this package is known at any time. When the step ends, the manifest marks it as finished. A second run of
-    the same command skips finished steps.
+    file of this package is known at any time. When the step ends and its files are on the disk, the manifest marks it
+    as finished, with a digest of each file. A second run of the same command skips finished steps whose files are as
+    they were written.
     """
 
     def __init__(
@@ -71,6 +87,9 @@ class OutputFolder:
         self._old = self.path.with_name(self.path.name + REPLACED)
         self._identity = identity_of(inputs, settings)
         self._steps: dict[str, dict[str, Any]] = {}
+        self._stamps: dict[str, dict[str, str]] = {}  # of each step's files, by file; written or checked by this run
+        self._earlier: dict[str, dict[str, str]] = {}  # as an earlier run noted them
+        self._told: set[str] = set()  # files that notices have named
         self._overwrite = overwrite
         self._check_results()
         self._must_replace_work()
@@ -84,12 +103,14 @@ class OutputFolder:
         """
         with ExitStack() as stack:
             try:
-                self.work.mkdir(parents=True, exist_ok=True)
+                make_folder(self.work)
                 stack.enter_context(locked(self.work / LOCK))
                 if self._must_replace_work():  # asked again, now that no other run can change the answer
                     remove_listed(self.work, keep=LOCK)
                 remove_temporary(self.work)
                 self._steps = read_manifest(self.work)["steps"] if (self.work / MANIFEST).is_file() else {}
+                self._earlier = read_journal(self.work)
+                self._earlier |= {name: step["digests"] for name, step in self._steps.items() if "digests" in step}
                 self._save()
             except OSError as error:
                 raise InputError(f"out: {self.work}: cannot be written ({error.strerror or error})") from error
@@ -107,12 +128,60 @@ class OutputFolder:
                 raise
 
     def is_finished(self, step: str) -> bool:
-        """Whether an earlier run wrote all files of a step, and all of them still exist."""
+        """Whether an earlier run wrote all files of a step, and all are as they were written; see :meth:`check`."""
         entry = self._steps.get(step)
         if not entry or not entry["finished"]:
             return False
         dropped = set(entry.get("dropped", ()))
-        return all(file in dropped or is_written(self.work / file) for file in entry["files"])
+        return self.check(step, [file for file in entry["files"] if file not in dropped])
+
+    def check(self, step: str, files: Iterable[str]) -> bool:
+        """Whether files of an earlier run are as they were written; a notice names the first that is not.
+
+        Args:
+            step: that the files belong to.
+            files: relative to the folder. A file without a digest, as early versions wrote it, need only be there.
+        """
+        noted = self._earlier.get(step, {}) | self._stamps.get(step, {})
+        found: dict[str, str] = {}
+        for file in files:
+            path = self.work / file
+            there = is_written(path)
+            if there and file in noted:
+                found[file] = noted[file] if file in self._stamps.get(step, {}) else stamp(path)
+            if not there or (file in noted and found[file] != noted[file]):
+                if file not in self._told:
+                    self._told.add(file)
+                    what = "not as it was written" if there else "missing"
+                    logger.warning("out: %s: %s is %s and is made again", self.work, file, what)
+                return False
+        self._stamps.setdefault(step, {}).update(found)
+        return True
+
+    def record(self, step: str, files: Iterable[str]) -> None:
+        """Note that files of an unfinished step are whole; on return they and the note are on the disk.
+
+        Args:
+            step: one that has begun.
+            files: relative to the folder.
+        """
+        written = list(files)
+        sync_files([self.work / file for file in written], self.work)
+        self.note(step, {file: stamp(self.work / file) for file in written})
+
+    def note(self, step: str, stamps: Mapping[str, str]) -> None:
+        """Note the sizes and digests of files of an unfinished step that are on the disk; :meth:`check` reads the note.
+
+        Args:
+            step: one that has begun.
+            stamps: :func:`~amodal_diffusion.io.atomic.stamp` of each file.
+        """
+        self._stamps.setdefault(step, {}).update(stamps)
+        append_journal(self.work, step, stamps)
+
+    def noted(self, step: str, file: str) -> str | None:
+        """What was noted of a file of an unfinished step, by this run or an earlier one; None for nothing."""
+        return self._stamps.get(step, {}).get(file) or self._earlier.get(step, {}).get(file)
 
     @contextmanager
     def step(self, name: str, files: Sequence[str], *, progress: str | None = None) -> Iterator[Path]:
@@ -128,8 +197,7 @@ class OutputFolder:
             the folder to write into, with the parent folders of all files.
         """
         yield self._begin(name, files, {"progress": progress} if progress else {})
-        self._steps[name] = {"files": list(files), "finished": True}
-        self._save()
+        self._finish(name, files)
 
     def pieces(self, name: str, files: Sequence[str]) -> Path:
         """Begin a step of independent files; files that exist are kept after an error.
@@ -167,10 +235,14 @@ class OutputFolder:
         del entry["dropped"]
         dropped = set(files)
         entry["files"] = [file for file in entry["files"] if file not in dropped]
+        if "digests" in entry:
+            entry["digests"] = {file: text for file, text in entry["digests"].items() if file not in dropped}
         self._save()
 
     def commit(self, *, discarding: str | None = None) -> None:
         """Rename ``DIR.partial`` to ``DIR``, then remove the results that it replaces.
+
+        The two folders are exchanged in one step where the system can, so that ``DIR`` is there at any moment.
 
         Args:
             discarding: a step whose files are removed after the renaming.
@@ -182,11 +254,11 @@ class OutputFolder:
             self._check_results()
         except InputError as error:
             raise InputError(f"{error}; the complete results are in {self.work}") from error
-        if self.path.is_dir():
-            if self._old.is_dir():  # from a run that was stopped right here, after its results were in place
-                remove_listed(self._old)
-            self.path.rename(self._old)
-        self.work.rename(self.path)
+        if self.path.is_dir() and self._old.is_dir():  # from a run that was stopped right here, when all was in place
+            remove_listed(self._old)
+        (self.work / JOURNAL).unlink(missing_ok=True)
+        sync_folder(self.work)
+        put_in_place(self.work, self.path, aside=self._old)
         (self.path / LOCK).unlink(missing_ok=True)
         if self._old.is_dir():
             remove_listed(self._old)
@@ -199,7 +271,19 @@ class OutputFolder:
         self._save()
         for folder in {(self.work / file).parent for file in files}:
             folder.mkdir(parents=True, exist_ok=True)
+        self._earlier[name] = self._earlier.get(name, {}) | self._stamps.pop(name, {})
         return self.work
+
+    def _finish(self, name: str, files: Sequence[str]) -> None:
+        """Note a step as finished, once its files and folders are on the disk."""
+        stamps = self._stamps.setdefault(name, {})
+        fresh = [file for file in files if file not in stamps and (self.work / file).is_file()]
+        sync_files([self.work / file for file in fresh], self.work)
+        stamps |= {file: stamp(self.work / file) for file in fresh}
+        listed = set(files)
+        digests = {file: text for file, text in stamps.items() if file in listed}
+        self._steps[name] = {"files": list(files), "finished": True, "digests": digests}
+        self._save()
 
     def _discard(self, name: str, root: Path) -> None:
         """Remove the files of a step below ``root``: ``DIR.partial`` before the renaming, ``DIR`` after it."""

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 
-from amodal_diffusion.io.atomic import PARTIAL, find_damage, replacing_folder, write_digests
+from amodal_diffusion.io.atomic import PARTIAL, find_damage, make_folder, replacing_folder, sync_folder, write_digests
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.saving import save_stage
 from amodal_diffusion.training.distributed import like, reshard, together, trained_parameters, whole
@@ -139,7 +139,7 @@ class Checkpoints:
         if self.accelerator.is_main_process:
             for leftover in self.folder.glob(f"*{PARTIAL}"):  # of interrupted saves
                 shutil.rmtree(leftover)
-            partial.mkdir(parents=True)
+            make_folder(partial)
 
     def _complete(self, partial: Path, final: Path, progress: Progress) -> None:
         if not self.accelerator.is_main_process:
@@ -147,6 +147,7 @@ class Checkpoints:
         (partial / PROGRESS).write_text(json.dumps(asdict(progress)), encoding="utf-8")
         write_digests(partial)
         partial.rename(final)
+        sync_folder(self.folder)  # before the old one goes, else a power cut may lose both
         for old in [folder for folder in self.complete()[: -self.keep] if folder != final]:
             leaving = old.with_name(old.name + PARTIAL)  # a partly removed folder must not count as complete
             old.rename(leaving)

@@ -64,7 +64,10 @@ def test_the_same_files_whatever_the_batch(tmp_path: Path, inputs: list[str], op
     assert complete(inputs, tmp_path / "one", *options) == 0
     assert complete(inputs, tmp_path / "three", *options, THREE) == 0
     assert contents(tmp_path / "three") == contents(tmp_path / "one")
-    one, three = ((tmp_path / name / MANIFEST).read_text() for name in ("one", "three"))
+    one, three = (json.loads((tmp_path / name / MANIFEST).read_text()) for name in ("one", "three"))
+    for manifest in (one, three):
+        for step in manifest["steps"].values():  # some records hold seconds
+            step["digests"] = {file: text for file, text in step["digests"].items() if not file.endswith(".json")}
     assert one == three
     seconds = json.loads((tmp_path / "three" / "summary.json").read_text())["objects"]
     assert all(seconds[name]["seconds"]["amodal_segmentation"] > 0 for name in OBJECTS)

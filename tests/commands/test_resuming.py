@@ -165,7 +165,7 @@ def test_killed_at_random_moments(
     arguments = ["complete", *(text for text in inputs if text != masks), f"--masks={tmp_path / 'masks'}"]
     chance, out = random.Random(6), ["--out", str(tmp_path / "out")]
     for _ in range(4):
-        assert ended_by_a_signal(killed_at_file(chance.randint(15, 50)), [*arguments, *out, f"--object-batch={batch}"])
+        assert ended_by_a_signal(killed_at_file(chance.randint(60, 140)), [*arguments, *out, f"--object-batch={batch}"])
     assert main([*arguments, *out]) == 0
     assert capfd.readouterr().err.count("resumes at frame") >= 2
     assert main([*arguments, "--out", str(tmp_path / "whole")]) == 0

@@ -104,6 +104,21 @@ def test_estimates_go_on_after_those_that_are_whole(tmp_path: Path) -> None:
         assert file.path.read_bytes() == data
 
 
+def test_the_digest_of_a_batch_is_that_of_its_maps_on_the_disk(tmp_path: Path) -> None:
+    maps, noted = np.random.default_rng(0).random((5, 20, 30), dtype=np.float32), dict[int, str]()
+    file = SmallDepthFile(tmp_path / "d.npy", 5, 20, 30)
+    file.write([maps[:2], maps[2:4], maps[4:]], on_batch=noted.__setitem__)
+    assert [file.digest(first, count) for first, count in ((0, 2), (2, 2), (4, 1))] == [noted[0], noted[2], noted[4]]
+    data = bytearray(file.path.read_bytes())
+    data[-1 - 20 * 30 * 4] ^= 1  # the last byte of map 3
+    file.path.write_bytes(data)
+    assert [file.digest(first, count) == noted[first] for first, count in ((0, 2), (2, 2), (4, 1))] == [
+        True,
+        False,
+        True,
+    ]
+
+
 def test_maps_of_two_ranges_or_with_a_palette_are_refused(tmp_path: Path) -> None:
     values = np.arange(12, dtype=np.uint16).reshape(3, 4)
     Image.fromarray(values).save(tmp_path / "0.png")

@@ -6,6 +6,7 @@ import json
 import logging
 import resource
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from amodal_diffusion.training.checkpoints import (
     find_checkpoint,
 )
 from amodal_diffusion.types import InputError
+from tests.disk import Disk
 from tests.factories import tiny_components
 
 
@@ -246,3 +248,22 @@ def test_an_export_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
         export(components, tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert load_stage(tmp_path / "model", stage="amodal_segmentation").settings == components.settings
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="syncs are followed as Linux can")
+def test_the_only_checkpoint_goes_once_the_disk_has_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ``keep: 1`` a power cut at any moment leaves a whole one."""
+    network, disk = nn.Linear(2, 2), Disk()
+    checkpoints = checkpoints_of(tmp_path, network, keep=1)
+    checkpoints.save(Progress(1, 2))
+    disk.watch(monkeypatch)
+    checkpoints.save(Progress(2, 4))
+    first, second = (checkpoints.folder / f"{step:08d}" for step in (1, 2))
+    named = disk.place("rename", f"{second}.partial", second)
+    files = [file for file in second.rglob("*") if file.is_file()]
+    assert files
+    for file in files:
+        written = Path(f"{second}.partial") / file.relative_to(second)
+        assert 0 <= disk.place("sync", written) < disk.place("sync", written.parent) < named
+    assert named < disk.place("sync", checkpoints.folder) < disk.place("rename", first, f"{first}.partial")
+    assert not first.exists()
