@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, cast
 
 import av
 import numpy as np
@@ -29,12 +30,13 @@ from amodal_diffusion.io.containers import open_container
 from amodal_diffusion.io.images import SUFFIXES, list_pictures
 from amodal_diffusion.io.picture_formats import picture_format
 from amodal_diffusion.io.pictures import PICTURES_FPS, open_pictures
-from amodal_diffusion.io.timing import DecodeTally, Timing, describe, joined_ticks, judge
+from amodal_diffusion.io.timing import DecodeTally, Span, Timing, describe, filled_ticks, joined_ticks, judge
 from amodal_diffusion.io.video_color import source_color, to_rgb
 from amodal_diffusion.types import InputError, UInt8Array
 
 # PyAV's frame and its side data hold each other, so that decoded frames wait for Python's rare full collections.
 _COLLECTED = 32  # frames
+_LONGEST_PAUSE, _RESTARTING = 10, ("mpegts", "mpeg")  # seconds; a longer one is a join where clocks may start anew
 _STILL = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 _STILL_CODECS = ("png", "mjpeg", "webp", "bmp", "gif", "tiff")
 
@@ -199,14 +201,17 @@ def _open_video(path: Path, *, allow_truncated: bool) -> ClipReader:
                 aspect = stream.sample_aspect_ratio or Fraction(1)
                 aspect = 1 / aspect if orientation.swap_sides else aspect
         unit = stream.time_base
-        mended = joined_ticks(ticks)
-        if mended != ticks:
+        restarts = unit is not None and container.format.name in _RESTARTING
+        ticks, shifts = joined_ticks(ticks, longest=_LONGEST_PAUSE / float(unit or 1) if restarts else math.inf)
+        if shifts and unit:
             logger.warning("%s: joined from several pieces; their times are put one after the other", path)
-            ticks, tally.times = mended, [float(tick * unit) for tick in mended if tick is not None and unit]
+            tally.times = [float(tick * unit) for tick in ticks if tick is not None]
+            tally.stored.clear()  # in the times of the pieces
         tally.indexed = "mp4" in container.format.name.split(",")
+        tally.constant = container.format.name == "mxf"
         rate = float(stream.average_rate or stream.guessed_rate or 0) or None
         tally.start = float((stream.start_time or 0) * (stream.time_base or 0))
-        duration = _duration(container, stream, first=min(tally.times, default=0.0))
+        duration = None if shifts and restarts else _duration(container, stream, first=min(tally.times, default=0.0))
     if not tally.frames:
         raise InputError(f"{path}: not one frame decodes (read by PyAV); the file is damaged")
     verdict = judge(tally, duration=duration, rate=rate)
@@ -228,17 +233,21 @@ def _open_video(path: Path, *, allow_truncated: bool) -> ClipReader:
         width=width,
         sound=verdict.sound,
         positions=verdict.positions,
-        timing=_timing(ticks, unit, fps),
+        timing=_timing(ticks, unit, fps, shifts),
         pixel_aspect=aspect,
         source_color=color,
     )
 
 
-def _timing(ticks: list[int | None], unit: Fraction | None, fps: float) -> Timing:
-    """Frame times from the file, or a constant rate if a time is missing or the times do not increase."""
+def _timing(ticks: list[int | None], unit: Fraction | None, fps: float, shifts: list[int]) -> Timing:
+    """Frame times from the file, or a constant rate if it has fewer than two times or the times do not increase."""
     known = [tick for tick in ticks if tick is not None]
-    stored = Timing.stored(known, unit, fps) if unit and len(known) == len(ticks) else None
-    return stored or Timing.steady(len(ticks), fps)
+    if not unit or not known:
+        return Timing.steady(len(ticks), fps)
+    filled = known if len(known) == len(ticks) else filled_ticks(ticks)
+    found = Timing.stored(filled, unit, fps) if filled else None
+    found = found or Timing.steady(len(ticks), fps, start=known[0] * unit)
+    return replace(found, shifts=tuple(shift * unit for shift in shifts))
 
 
 @contextmanager
@@ -276,7 +285,7 @@ def _decode(container: InputContainer, stream: VideoStream, tally: DecodeTally) 
     """Yield every frame that decodes, skipping damage, and update the statistics."""
     unit = float(stream.time_base or 0)  # seconds; frames that are flushed at the end have no time base
     for packet in _packets(container, stream, tally):
-        if packet is not None and packet.pts is not None and unit:
+        if packet is not None and packet.pts is not None and unit and not packet.is_discard:
             tally.stored.append(packet.pts * unit)
         try:
             frames = stream.decode(packet)
@@ -295,11 +304,26 @@ def _decode(container: InputContainer, stream: VideoStream, tally: DecodeTally) 
 def _packets(
     container: InputContainer, stream: VideoStream, tally: DecodeTally
 ) -> Iterator[Packet[VideoStream] | None]:
-    """Yield all packets, then None, which flushes the decoder."""
+    """Yield all packets of the video, then None, which flushes the decoder."""
+    place, time = None, Fraction(0)  # of the last packet that has both
+    packets, read = 0, 0  # since then
     try:
-        for packet in container.demux(stream):
-            if packet.size:
-                yield packet
+        for packet in container.demux():
+            if packet.stream.index != stream.index:
+                read += packet.size
+                continue
+            if not packet.size:
+                continue
+            film = cast("Packet[VideoStream]", packet)
+            tally.corrupt += film.is_corrupt
+            if film.pos is not None and film.dts is not None:
+                if place is not None:
+                    seconds = float(film.dts * film.time_base - time)
+                    tally.spans.append(Span(seconds, packets, film.pos - place - read))
+                place, time, packets, read = film.pos, film.dts * film.time_base, 0, 0
+            packets += 1
+            read += film.size
+            yield film
     except FFmpegError:
         tally.errors += 1
     yield None
