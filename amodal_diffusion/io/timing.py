@@ -68,7 +68,9 @@ class Timing:
         return self.ticks[index] * self.unit
 
 
-def joined_ticks(ticks: Sequence[int | None], *, longest: float = math.inf) -> tuple[list[int | None], list[int]]:
+def joined_ticks(
+    ticks: Sequence[int | None], *, longest: float = math.inf, step: float = 0.0
+) -> tuple[list[int | None], list[int]]:
     """Times of frames in the order in which they are shown, of a file that pieces of recordings were joined to.
 
     Where times jump back by more than two frames, as they do where the next piece begins or a counter starts anew, or
@@ -77,50 +79,58 @@ def joined_ticks(ticks: Sequence[int | None], *, longest: float = math.inf) -> t
     Args:
         ticks: as the file has them; None for a frame without a time.
         longest: the longest pause, in ticks, that is no join.
+        step: distance of two frames, in ticks, where the times do not tell.
 
     Returns:
         times without the jumps, and the ticks by which the times of each piece but the first are shifted.
     """
-    known = [tick for tick in ticks if tick is not None]
-    steps = [later - earlier for earlier, later in pairwise(known) if later > earlier]
-    usual = round(median(steps)) if steps else 0
+    usual = _usual_step(ticks) or step
     mended: list[int | None] = []
     shifts: list[int] = []
-    last, shift = None, 0
-    for tick in ticks:
+    last: tuple[int, int] | None = None  # place and time of the last frame with a time
+    shift = 0
+    for place, tick in enumerate(ticks):
         if tick is None:
             mended.append(None)
             continue
-        if last is not None and usual and not last - 2 * usual <= tick + shift <= last + max(longest, 2 * usual):
-            shift = last + usual - tick
-            shifts.append(shift)
-        last = tick + shift
-        mended.append(last)
+        if last is not None and usual:
+            due = last[1] + round((place - last[0]) * usual)
+            if not due - 3 * usual <= tick + shift <= due + max(longest, usual):
+                shift = due - tick
+                shifts.append(shift)
+        last = place, tick + shift
+        mended.append(tick + shift)
     return mended, shifts
 
 
-def filled_ticks(ticks: Sequence[int | None]) -> list[int]:
+def filled_ticks(ticks: Sequence[int | None], *, step: float = 0.0) -> list[int]:
     """Times with those that a file leaves out put in, at the usual distance from the frame before.
 
     Args:
         ticks: None for a frame without a time.
+        step: distance of two frames, in ticks, where the times do not tell.
 
     Returns:
-        a time for each frame; none at all if the file has fewer than two.
+        a time for each frame; none at all if the file has none, or neither it nor ``step`` tells a distance.
     """
-    known = [(index, tick) for index, tick in enumerate(ticks) if tick is not None]
-    steps = [(later - earlier) / (second - first) for (first, earlier), (second, later) in pairwise(known)]
-    if not steps:
+    usual = _usual_step(ticks) or step
+    known = [(place, tick) for place, tick in enumerate(ticks) if tick is not None]
+    if not usual or not known:
         return []
-    usual = median(steps)
     index, tick = known[0]
-    filled = [round(tick + (place - index) * usual) for place in range(index)]
-    for place in range(index, len(ticks)):
-        here = ticks[place]
+    filled = []
+    for place, here in enumerate(ticks):
         if here is not None:
             index, tick = place, here
         filled.append(round(tick + (place - index) * usual))
     return filled
+
+
+def _usual_step(ticks: Sequence[int | None]) -> float:
+    """Median distance of two frames; 0 if fewer than two have a time."""
+    known = [(place, tick) for place, tick in enumerate(ticks) if tick is not None]
+    steps = [(end - start) / (second - first) for (first, start), (second, end) in pairwise(known) if end > start]
+    return median(steps) if steps else 0.0
 
 
 def _as_fraction(fps: float) -> Fraction:

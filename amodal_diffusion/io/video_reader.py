@@ -201,15 +201,19 @@ def _open_video(path: Path, *, allow_truncated: bool) -> ClipReader:
                 aspect = stream.sample_aspect_ratio or Fraction(1)
                 aspect = 1 / aspect if orientation.swap_sides else aspect
         unit = stream.time_base
+        rate = float(stream.average_rate or stream.guessed_rate or 0) or None
+        step = 1.0 / (rate * unit) if rate and unit else 0.0
         restarts = unit is not None and container.format.name in _RESTARTING
-        ticks, shifts = joined_ticks(ticks, longest=_LONGEST_PAUSE / float(unit or 1) if restarts else math.inf)
+        longest = _LONGEST_PAUSE / float(unit or 1) if restarts else math.inf
+        ticks, shifts = joined_ticks(ticks, longest=longest, step=step)
         if shifts and unit:
             logger.warning("%s: joined from several pieces; their times are put one after the other", path)
-            tally.times = [float(tick * unit) for tick in ticks if tick is not None]
             tally.stored.clear()  # in the times of the pieces
+        if None in ticks:
+            ticks = [*filled_ticks(ticks, step=step)] or ticks
+        tally.times = [float(tick * unit) for tick in ticks if tick is not None and unit]
         tally.indexed = "mp4" in container.format.name.split(",")
         tally.constant = container.format.name == "mxf"
-        rate = float(stream.average_rate or stream.guessed_rate or 0) or None
         tally.start = float((stream.start_time or 0) * (stream.time_base or 0))
         duration = None if shifts and restarts else _duration(container, stream, first=min(tally.times, default=0.0))
     if not tally.frames:
@@ -240,13 +244,12 @@ def _open_video(path: Path, *, allow_truncated: bool) -> ClipReader:
 
 
 def _timing(ticks: list[int | None], unit: Fraction | None, fps: float, shifts: list[int]) -> Timing:
-    """Frame times from the file, or a constant rate if it has fewer than two times or the times do not increase."""
+    """Frame times from the file, or a constant rate if a time is missing or the times do not increase."""
     known = [tick for tick in ticks if tick is not None]
     if not unit or not known:
         return Timing.steady(len(ticks), fps)
-    filled = known if len(known) == len(ticks) else filled_ticks(ticks)
-    found = Timing.stored(filled, unit, fps) if filled else None
-    found = found or Timing.steady(len(ticks), fps, start=known[0] * unit)
+    stored = Timing.stored(known, unit, fps) if len(known) == len(ticks) else None
+    found = stored or Timing.steady(len(ticks), fps, start=known[0] * unit)
     return replace(found, shifts=tuple(shift * unit for shift in shifts))
 
 

@@ -227,9 +227,16 @@ def test_a_hole_in_a_varying_video_is_placed_by_its_index(tmp_path: Path) -> Non
             np.testing.assert_allclose(frame, frames[position])
 
 
-@pytest.mark.parametrize("suffix", [".ts", ".mpg", ".vob"])
+@pytest.mark.parametrize("suffix", [".ts", ".mpg", ".vob", "_few_times.vob"])
 def test_joined_recordings_play_at_their_speed(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture) -> None:
-    codec = ("-c:v", "libx264" if suffix == ".ts" else "mpeg2video", "-pix_fmt", "yuv420p", "-bf", "0")
+    codec = (
+        "-c:v",
+        "libx264" if suffix in {".ts", "_few_times.vob"} else "mpeg2video",
+        "-pix_fmt",
+        "yuv420p",
+        "-bf",
+        "0",
+    )
     piece = tmp_path / f"piece{suffix}"
     ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:duration=0.4", *codec, piece)
     joined = tmp_path / f"joined{suffix}"
