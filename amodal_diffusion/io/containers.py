@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import av
-from av.container import InputContainer
+from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 
 from amodal_diffusion.types import InputError
@@ -48,6 +48,15 @@ def open_container(path: Path) -> InputContainer:
         raise InputError(f"{path}: {_why_unreadable(head)} (read by PyAV: {error_text(error)})") from error
 
 
+def open_nowhere(form: str) -> OutputContainer:
+    """Open a container that is written to no file, to try out what it takes.
+
+    Args:
+        form: FFmpeg's name of the container.
+    """
+    return av.open(_Nowhere(), "w", format=form)
+
+
 def error_text(error: Exception) -> str:
     """What FFmpeg says of an error."""
     return str(getattr(error, "strerror", None) or error)
@@ -77,3 +86,26 @@ def _why_unreadable(head: bytes) -> str:
     if head[4:8] == b"ftyp":
         return "0 frames decode: an MP4 whose index (moov) is missing, so it was cut off"
     return "not a video in a container that is read"
+
+
+class _Nowhere:
+    """A file that takes any bytes and keeps none."""
+
+    def __init__(self) -> None:
+        """Begin at the start."""
+        self._place, self._size = 0, 0
+
+    def write(self, data: bytes) -> int:
+        """Take bytes, and give their number."""
+        self._place += len(data)
+        self._size = max(self._size, self._place)
+        return len(data)
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        """Go to a byte, counted from the start, from here or from the end, and give its number from the start."""
+        self._place = place + (0, self._place, self._size)[whence]
+        return self._place
+
+    def tell(self) -> int:
+        """Number of the byte that is next."""
+        return self._place

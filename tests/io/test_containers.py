@@ -90,7 +90,7 @@ def test_nothing_else_in_the_package_opens_a_container() -> None:
             named = isinstance(node, ast.Attribute) and node.attr == "open" and isinstance(node.value, ast.Name)
             if named and node.value.id == "av":  # type: ignore[attr-defined]  # checked above
                 found.append(path.relative_to(PACKAGE).as_posix())
-    assert sorted(found) == ["io/containers.py", "io/video_writer.py"]
+    assert sorted(set(found)) == ["io/containers.py", "io/video_writer.py"]
 
 
 @pytest.mark.parametrize("marked", [True, False], ids=["attached", "as a track"])
