@@ -8,7 +8,7 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer, OutputContainer
-from av.error import FFmpegError
+from av.error import ExitError, FFmpegError
 
 from amodal_diffusion.types import InputError
 
@@ -17,7 +17,7 @@ FORMATS = (
     "flv", "gif", "dv", "yuv4mpegpipe", "ivf", "h264", "hevc", "obu", "av1",
 )  # fmt: skip
 """FFmpeg's names of the containers that are read; playlists and lists of parts, which name other files, are none."""
-TIMEOUT_VARIABLE, _TIMEOUT = "AMODAL_READ_TIMEOUT", 30.0  # seconds without a byte
+TIMEOUT_VARIABLE, _TIMEOUT = "AMODAL_READ_TIMEOUT", 30.0  # seconds without a packet
 _POINTERS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]", b"file '", b"file:", b"v=0")
 
 
@@ -25,11 +25,11 @@ def open_container(path: Path) -> InputContainer:
     """Open a video or sound file with FFmpeg.
 
     Args:
-        path: a regular file. The environment variable ``AMODAL_READ_TIMEOUT`` gives the seconds for which a read may
-            wait (default: 30).
+        path: a regular file. The environment variable ``AMODAL_READ_TIMEOUT`` gives the seconds for which opening, and
+            later the reading of each packet, may last (default: 30).
 
     Raises:
-        InputError: if the file cannot be opened, or its container is not one of `FORMATS`.
+        InputError: if the file cannot be opened in time, or its container is not one of `FORMATS`.
     """
     try:
         kind = path.stat().st_mode
@@ -44,6 +44,8 @@ def open_container(path: Path) -> InputContainer:
     try:
         # "file:" keeps FFmpeg from taking a colon in the name for a protocol.
         return av.open(f"file:{path}", metadata_errors="ignore", container_options=options, timeout=_timeout())
+    except ExitError as error:
+        raise InputError(f"{path}: {stall_text()}") from error
     except (FFmpegError, OSError) as error:
         raise InputError(f"{path}: {_why_unreadable(head)} (read by PyAV: {error_text(error)})") from error
 
@@ -55,6 +57,14 @@ def open_nowhere(form: str) -> OutputContainer:
         form: FFmpeg's name of the container.
     """
     return av.open(_Nowhere(), "w", format=form)
+
+
+def stall_text() -> str:
+    """What to say of a file whose reading raised FFmpeg's ``ExitError``: the time ran out."""
+    return (
+        f"nothing could be read for {_timeout():g} s; is the disk or network that holds it at work? copy the file to "
+        f"another disk, or set {TIMEOUT_VARIABLE} to more seconds"
+    )
 
 
 def error_text(error: Exception) -> str:

@@ -10,9 +10,9 @@ from av import AudioFrame, AudioStream, Packet
 from av.audio.resampler import AudioResampler
 from av.codec.context import Flags
 from av.container import OutputContainer
-from av.error import FFmpegError
+from av.error import ExitError, FFmpegError
 
-from amodal_diffusion.io.containers import error_text, open_container, open_nowhere
+from amodal_diffusion.io.containers import error_text, open_container, open_nowhere, stall_text
 from amodal_diffusion.io.timing import Timing
 
 _JITTER = Fraction(1, 50)  # seconds by which a decoded piece may be early or late; files round times
@@ -175,6 +175,8 @@ class SoundTrack:
                     damaged = True
                     continue
                 yield from frames
+        except ExitError:
+            self._tell(f"ends early: {stall_text()}")
         except FFmpegError:
             damaged = True
         if damaged:

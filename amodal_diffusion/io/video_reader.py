@@ -23,10 +23,10 @@ import numpy as np
 from av import Packet, VideoFrame, VideoStream
 from av.buffer import Buffer
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.error import ExitError, FFmpegError
 from av.stream import Disposition
 
-from amodal_diffusion.io.containers import open_container
+from amodal_diffusion.io.containers import open_container, stall_text
 from amodal_diffusion.io.images import SUFFIXES, list_pictures
 from amodal_diffusion.io.picture_formats import picture_format
 from amodal_diffusion.io.pictures import PICTURES_FPS, open_pictures
@@ -327,6 +327,8 @@ def _packets(
             packets += 1
             read += film.size
             yield film
+    except ExitError as error:
+        raise InputError(f"{container.name.removeprefix('file:')}: {stall_text()}") from error
     except FFmpegError:
         tally.errors += 1
     yield None
