@@ -18,6 +18,7 @@ FORMATS = (
 )  # fmt: skip
 """FFmpeg's names of the containers that are read; playlists and lists of parts, which name other files, are none."""
 TIMEOUT_VARIABLE, _TIMEOUT = "AMODAL_READ_TIMEOUT", 30.0  # seconds without a packet
+_INDEX, _INDEX_ENTRY = 512, 40  # bytes of Matroska's index and tags, and of each packet in it
 _POINTERS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]", b"file '", b"file:", b"v=0")
 
 
@@ -57,6 +58,29 @@ def open_nowhere(form: str) -> OutputContainer:
         form: FFmpeg's name of the container.
     """
     return av.open(_Nowhere(), "w", format=form)
+
+
+def is_entire(path: Path, *, read_to: int, packets: int) -> bool:
+    """Whether a Matroska or WebM file is as long as it says of itself, with nothing but an index behind its packets.
+
+    Args:
+        path: any file; other kinds do not say, and programs that write a live stream leave it out.
+        read_to: number of bytes up to the end of the last packet that was read.
+        packets: number of packets.
+    """
+    with path.open("rb") as file:
+        end = 0
+        for name in (b"\x1aE\xdf\xa3", b"\x18S\x80g"):  # the header and all the rest
+            file.seek(end)
+            if file.read(4) != name:
+                return False
+            first = file.read(1)
+            length = 9 - (first[0].bit_length() if first else 0)
+            digits = int.from_bytes(first + file.read(length - 1), "big") & ((1 << 7 * length) - 1)
+            end = file.tell() + digits
+        unknown = digits == (1 << 7 * length) - 1
+        size = file.seek(0, os.SEEK_END)
+    return not unknown and end <= size and size - read_to <= _INDEX + _INDEX_ENTRY * packets
 
 
 def stall_text() -> str:

@@ -179,6 +179,9 @@ class DecodeTally:
         stored: presentation times in seconds of all packets that were read, whether or not they decode.
         indexed: whether the file has an index of all packets, so that the demuxer skips none.
         constant: whether the container has one rate, so that no frame can have been left out when it was recorded.
+        entire: whether the file is known to be as long as it was written; its last frame may then be shown for long.
+        packets: number of packets of all streams.
+        end: number of bytes up to the end of the last packet.
         corrupt: number of packets that the demuxer marks as incomplete.
         spans: what lies between the packets, in the order of the file.
     """
@@ -192,6 +195,9 @@ class DecodeTally:
     stored: list[float] = field(default_factory=list)
     indexed: bool = False
     constant: bool = False
+    entire: bool = False
+    packets: int = 0
+    end: int = 0
     corrupt: int = 0
     spans: list[Span] = field(default_factory=list)
 
@@ -248,7 +254,8 @@ def judge(tally: DecodeTally, *, duration: float | None, rate: float | None) -> 
     expected = math.floor(duration * rate + 0.01) if duration and rate and not varies else None
     longest = max(steps, default=usual) if irregular > _IRREGULAR_SHARE * len(steps) else usual
     covered = times[-1] - min(times[0], tally.start) + (tally.last_shown or usual) if times else None
-    ends_early = duration is not None and covered is not None and duration - covered > 1.5 * longest
+    short = duration is not None and covered is not None and duration - covered > 1.5 * longest
+    ends_early = short and not tally.entire
     too_few = expected is not None and expected - tally.frames > _tolerated(expected) and (lost or ends_early)
     damaged = tally.errors or tally.patched or ends_early or too_few or (gaps and lost)
     sound = tally.frames > 0 and not damaged

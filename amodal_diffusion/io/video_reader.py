@@ -26,7 +26,7 @@ from av.container import InputContainer
 from av.error import ExitError, FFmpegError
 from av.stream import Disposition
 
-from amodal_diffusion.io.containers import open_container, stall_text
+from amodal_diffusion.io.containers import is_entire, open_container, stall_text
 from amodal_diffusion.io.images import SUFFIXES, list_pictures
 from amodal_diffusion.io.picture_formats import picture_format
 from amodal_diffusion.io.pictures import PICTURES_FPS, open_pictures
@@ -37,6 +37,7 @@ from amodal_diffusion.types import InputError, UInt8Array
 # PyAV's frame and its side data hold each other, so that decoded frames wait for Python's rare full collections.
 _COLLECTED = 32  # frames
 _LONGEST_PAUSE, _RESTARTING = 10, ("mpegts", "mpeg")  # seconds; a longer one is a join where clocks may start anew
+_LONGEST_VIDEO = 30 * 86400  # seconds; headers that say more are wrong
 _STILL = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 _STILL_CODECS = ("png", "mjpeg", "webp", "bmp", "gif", "tiff")
 
@@ -214,6 +215,7 @@ def _open_video(path: Path, *, allow_truncated: bool) -> ClipReader:
         tally.times = [float(tick * unit) for tick in ticks if tick is not None and unit]
         tally.indexed = "mp4" in container.format.name.split(",")
         tally.constant = container.format.name == "mxf"
+        tally.entire = is_entire(path, read_to=tally.end, packets=tally.packets)
         tally.start = float((stream.start_time or 0) * (stream.time_base or 0))
         duration = None if shifts and restarts else _duration(container, stream, first=min(tally.times, default=0.0))
     if not tally.frames:
@@ -312,6 +314,8 @@ def _packets(
     packets, read = 0, 0  # since then
     try:
         for packet in container.demux():
+            tally.packets += 1
+            tally.end = max(tally.end, (packet.pos or 0) + packet.size)
             if packet.stream.index != stream.index:
                 read += packet.size
                 continue
@@ -335,15 +339,16 @@ def _packets(
 
 
 def _duration(container: InputContainer, stream: VideoStream, *, first: float) -> float | None:
-    """Seconds from the first frame, shown at ``first`` seconds, to the end of the video; None if unknown."""
+    """Seconds from the first frame, shown at ``first`` seconds, to the end of the video; None if unknown or absurd."""
+    seconds = 0.0
+    tag = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))  # Matroska's way
     if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    tag = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))  # Matroska's way
-    if tag:
-        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - max(first, 0.0)
-    if container.duration and len(container.streams) == 1:  # with audio, the audio may be longer than the video
-        return container.duration / av.time_base - max(first, 0.0)
-    return None
+        seconds = float(stream.duration * stream.time_base)
+    elif tag:
+        seconds = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - max(first, 0.0)
+    elif container.duration and len(container.streams) == 1:  # with audio, the audio may be longer than the video
+        seconds = container.duration / av.time_base - max(first, 0.0)
+    return seconds if 0 < seconds < _LONGEST_VIDEO else None
 
 
 def _orientation(frame: VideoFrame) -> Orientation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -370,3 +371,45 @@ def test_a_clock_that_jumps_ahead_is_a_join(tmp_path: Path, caplog: pytest.LogCa
     assert (clip.num_frames, clip.fps) == (20, pytest.approx(25))
     assert float(clip.timing.seconds(19)) == pytest.approx(19 / 25)
     assert "joined from several pieces" in caplog.text
+
+
+def renamed(path: Path, old: bytes, new: bytes) -> Path:
+    """Replace bytes of a file by as many others."""
+    data = path.read_bytes()
+    assert data.count(old) == 1
+    path.write_bytes(data.replace(old, new))
+    return path
+
+
+def with_duration(path: Path, milliseconds: float) -> Path:
+    """Change the duration that a Matroska file says, and take away the one of its track."""
+    data = bytearray(path.read_bytes())
+    place = data.index(b"\x44\x89\x88")
+    data[place + 3 : place + 11] = struct.pack(">d", milliseconds)
+    path.write_bytes(data)
+    return renamed(path, b"DURATION", b"NOTHINGS")
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm"])
+def test_a_last_frame_that_is_shown_for_long_is_no_damage(tmp_path: Path, suffix: str) -> None:
+    whole = with_duration(screen(tmp_path / f"whole{suffix}", "1"), 60000.0)
+    assert open_clip(whole).num_frames == 120
+    with pytest.raises(InputError, match=r"of 3600 frames decode \(60 s x 60 frames a second\)"):
+        open_clip(truncate(whole, tmp_path / f"cut{suffix}", 0.6))
+    half_zero = bytearray(whole.read_bytes())
+    half_zero[len(half_zero) // 2 :] = bytes(len(half_zero) - len(half_zero) // 2)
+    (tmp_path / f"loaded_by_half{suffix}").write_bytes(half_zero)
+    with pytest.raises(InputError, match="truncated or damaged"):
+        open_clip(tmp_path / f"loaded_by_half{suffix}")
+
+
+@pytest.mark.parametrize("milliseconds", [1e18, -5.0, float("nan"), float("inf")])
+def test_an_absurd_duration_is_not_believed(tmp_path: Path, milliseconds: float) -> None:
+    clip = with_duration(screen(tmp_path / "clip.mkv", "1"), milliseconds)
+    assert (open_clip(clip).num_frames, open_clip(clip).fps) == (120, pytest.approx(60))
+
+
+def test_an_absurd_duration_of_a_track_is_not_believed(tmp_path: Path) -> None:
+    for index, text in enumerate((b"00:00:02.0.0000000", b"99999999999:00:00.", b"-1:00:00.000000000")):
+        clip = renamed(screen(tmp_path / f"{index}.mkv", "1"), b"00:00:02.000000000", text)
+        assert open_clip(clip).num_frames == 120
