@@ -177,7 +177,7 @@ class SoundTrack:
                 yield from frames
         except ExitError:
             self._tell(f"ends early: {stall_text()}")
-        except FFmpegError:
+        except (FFmpegError, IndexError):  # the latter is PyAV's where damage made streams appear
             damaged = True
         if damaged:
             self._tell("is damaged; the damaged parts are left out")

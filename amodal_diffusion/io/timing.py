@@ -157,7 +157,7 @@ class Span:
     Attributes:
         seconds: by which decoding time goes on.
         packets: number of video packets, without the last.
-        unread: bytes that belong to no packet of any stream.
+        unread: bytes that belong to no packet of any stream; 0 where a container is filled up with such bytes.
     """
 
     seconds: float
@@ -299,7 +299,7 @@ def _lost_some(tally: DecodeTally, usual: float, skipped: int) -> bool:
         near = sum(missing[max(index - reach, 0) : index + reach + 1])
         if near > 0.5 and span.unread > _HEADERS + between * (_OVERHEAD + span.packets + near):
             return True
-    return each and sum(missing) < 0.5 * skipped
+    return each and sum(missing) < 0.25 * skipped
 
 
 def _positions(

@@ -312,6 +312,7 @@ def _packets(
     """Yield all packets of the video, then None, which flushes the decoder."""
     place, time = None, Fraction(0)  # of the last packet that has both
     packets, read = 0, 0  # since then
+    filled_up = container.format.name in _RESTARTING  # to a constant rate, with bytes that mean nothing
     try:
         for packet in container.demux():
             tally.packets += 1
@@ -326,7 +327,7 @@ def _packets(
             if film.pos is not None and film.dts is not None:
                 if place is not None:
                     seconds = float(film.dts * film.time_base - time)
-                    tally.spans.append(Span(seconds, packets, film.pos - place - read))
+                    tally.spans.append(Span(seconds, packets, 0 if filled_up else film.pos - place - read))
                 place, time, packets, read = film.pos, film.dts * film.time_base, 0, 0
             packets += 1
             read += film.size
@@ -335,6 +336,8 @@ def _packets(
         raise InputError(f"{container.name.removeprefix('file:')}: {stall_text()}") from error
     except FFmpegError:
         tally.errors += 1
+    except IndexError:  # PyAV's at the end, where damage made streams appear that the beginning did not have
+        tally.corrupt += 1
     yield None
 
 
