@@ -35,7 +35,7 @@ from amodal_diffusion.io.images import read_integers
 from amodal_diffusion.io.manifest import MANIFEST, read_manifest
 from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.io.video_reader import ClipReader
-from amodal_diffusion.io.video_writer import VideoLayout, VideoWriter
+from amodal_diffusion.io.video_writer import CarriedSound, VideoLayout, VideoWriter
 from amodal_diffusion.types import STAGES, InputError
 
 OVERLAY, SUMMARY = "overlay.mp4", "summary.json"
@@ -67,7 +67,7 @@ def complete_clip(
     folder = OutputFolder(
         request.output.out, inputs=request.inputs(), settings=request.settings(), overwrite=request.output.overwrite
     )
-    sound = sound_of(request)
+    sound = sound_of(request, inputs.clip)
     networks = networks or Networks(request)
     config = networks.config(request)
     estimator = networks.estimator if request.depth.depth == "auto" and not inputs.whole else None
@@ -107,7 +107,7 @@ def _refuse_work_of_version_0_1(request: CompletionRequest) -> None:
         )
 
 
-def _write_overlay(inputs: CompletionInputs, out: OutputFolder, *, sound: Path | None, quiet: bool) -> None:
+def _write_overlay(inputs: CompletionInputs, out: OutputFolder, *, sound: CarriedSound | None, quiet: bool) -> None:
     """Draw the written amodal masks of all objects over the clip."""
     if out.is_finished("overlay"):
         return

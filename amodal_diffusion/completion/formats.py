@@ -24,7 +24,7 @@ from amodal_diffusion.io.mask_files import MaskTrack
 from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.io.sound import has_sound
 from amodal_diffusion.io.video_reader import ClipReader
-from amodal_diffusion.io.video_writer import VideoLayout, VideoWriter
+from amodal_diffusion.io.video_writer import CarriedSound, Kind, VideoLayout, VideoWriter, check_sound
 from amodal_diffusion.types import BoolArray, UInt8Array
 
 _REACH = 16  # pixels by which color is extended beyond the object's edge: the block size of the codecs
@@ -33,22 +33,24 @@ _LABELS = 255  # labels of a palette image, without the background
 logger = logging.getLogger(__name__)
 
 
-def sound_of(request: CompletionRequest) -> Path | None:
-    """Source of the audio for the videos; None, with a warning, if audio is requested and the clip has none.
+def sound_of(request: CompletionRequest, clip: ClipReader) -> CarriedSound | None:
+    """Audio for the videos; None, with a warning, if audio is requested and the clip has none.
 
     Args:
         request: the options of `complete`.
+        clip: its clip.
     """
     if not request.output.audio:
         return None
     if has_sound(request.source.clip):
-        return request.source.clip
+        kinds: list[Kind] = ["mp4", *(VIDEOS[name][0] for name in request.output.formats if name in VIDEOS)]
+        return check_sound(request.source.clip, [*dict.fromkeys(kinds)], clip.timing)
     logger.warning("--audio: %s has no sound; the videos have none", request.source.clip)
     return None
 
 
 def write_formats(
-    inputs: CompletionInputs, request: CompletionRequest, out: OutputFolder, *, sound: Path | None
+    inputs: CompletionInputs, request: CompletionRequest, out: OutputFolder, *, sound: CarriedSound | None
 ) -> None:
     """Write all formats that are not finished; most formats have one step per object.
 
@@ -56,7 +58,7 @@ def write_formats(
         inputs: the clip and its objects, whose masks and layers are finished.
         request: gives the formats, and the edge and alpha of the layers.
         out: opened result folder.
-        sound: video whose audio is copied, from :func:`sound_of`.
+        sound: audio of the videos, from :func:`sound_of`.
     """
     for name in request.output.formats:
         if name in VIDEOS:
@@ -96,7 +98,7 @@ def _write_video(
     request: CompletionRequest,
     out: OutputFolder,
     *,
-    sound: Path | None,
+    sound: CarriedSound | None,
 ) -> None:
     kind, file = VIDEOS[name]
     step, path = f"{name} {track.name}", f"objects/{track.name}/{file}"

@@ -56,7 +56,8 @@ class ClipSubset:
         ticks = [whole.ticks[position] for position in self.positions]
         span = ticks[-1] - ticks[0]
         rate = Fraction(len(ticks) - 1) / (span * whole.unit) if span else whole.rate
-        return Timing([tick - ticks[0] for tick in ticks], whole.unit, rate, whole.start + ticks[0] * whole.unit)
+        start = whole.start + ticks[0] * whole.unit
+        return Timing([tick - ticks[0] for tick in ticks], whole.unit, rate, start, whole.shifts)
 
     @property
     def pixel_aspect(self) -> Fraction:

@@ -7,8 +7,8 @@ import stat
 from pathlib import Path
 
 import av
-from av.container import InputContainer
-from av.error import FFmpegError
+from av.container import InputContainer, OutputContainer
+from av.error import ExitError, FFmpegError
 
 from amodal_diffusion.types import InputError
 
@@ -17,8 +17,9 @@ FORMATS = (
     "flv", "gif", "dv", "yuv4mpegpipe", "ivf", "h264", "hevc", "obu", "av1",
 )  # fmt: skip
 """FFmpeg's names of the containers that are read; playlists and lists of parts, which name other files, are none."""
-TIMEOUT_VARIABLE, _TIMEOUT = "AMODAL_READ_TIMEOUT", 30.0  # seconds without a byte
 _FIRST_STREAMS = 8  # that take options
+TIMEOUT_VARIABLE, _TIMEOUT = "AMODAL_READ_TIMEOUT", 30.0  # seconds without a packet
+_INDEX, _INDEX_ENTRY = 512, 40  # bytes of Matroska's index and tags, and of each packet in it
 _POINTERS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"[playlist]", b"file '", b"file:", b"v=0")
 
 
@@ -26,13 +27,13 @@ def open_container(path: Path, *, most_pixels: int | None = None) -> InputContai
     """Open a video or sound file with FFmpeg.
 
     Args:
-        path: a regular file. The environment variable ``AMODAL_READ_TIMEOUT`` gives the seconds for which a read may
-            wait (default: 30).
+        path: a regular file. The environment variable ``AMODAL_READ_TIMEOUT`` gives the seconds for which opening, and
+            later the reading of each packet, may last (default: 30).
         most_pixels: a decoder that FFmpeg starts while it opens the file refuses larger frames, where the container
             names its streams at its start (MPEG-TS, MPEG-PS and FLV do not).
 
     Raises:
-        InputError: if the file cannot be opened, or its container is not one of `FORMATS`.
+        InputError: if the file cannot be opened in time, or its container is not one of `FORMATS`.
     """
     try:
         kind = path.stat().st_mode
@@ -62,8 +63,50 @@ def open_container(path: Path, *, most_pixels: int | None = None) -> InputContai
             if isinstance(error, FFmpegError) or not streams:
                 raise
             return opened([])
+    except ExitError as error:
+        raise InputError(f"{path}: {stall_text()}") from error
     except (FFmpegError, OSError) as error:
         raise InputError(f"{path}: {_why_unreadable(head)} (read by PyAV: {error_text(error)})") from error
+
+
+def open_nowhere(form: str) -> OutputContainer:
+    """Open a container that is written to no file, to try out what it takes.
+
+    Args:
+        form: FFmpeg's name of the container.
+    """
+    return av.open(_Nowhere(), "w", format=form)
+
+
+def is_entire(path: Path, *, read_to: int, packets: int) -> bool:
+    """Whether a Matroska or WebM file is as long as it says of itself, with nothing but an index behind its packets.
+
+    Args:
+        path: any file; other kinds do not say, and programs that write a live stream leave it out.
+        read_to: number of bytes up to the end of the last packet that was read.
+        packets: number of packets.
+    """
+    with path.open("rb") as file:
+        end = 0
+        for name in (b"\x1aE\xdf\xa3", b"\x18S\x80g"):  # the header and all the rest
+            file.seek(end)
+            if file.read(4) != name:
+                return False
+            first = file.read(1)
+            length = 9 - (first[0].bit_length() if first else 0)
+            digits = int.from_bytes(first + file.read(length - 1), "big") & ((1 << 7 * length) - 1)
+            end = file.tell() + digits
+        unknown = digits == (1 << 7 * length) - 1
+        size = file.seek(0, os.SEEK_END)
+    return not unknown and end <= size and size - read_to <= _INDEX + _INDEX_ENTRY * packets
+
+
+def stall_text() -> str:
+    """What to say of a file whose reading raised FFmpeg's ``ExitError``: the time ran out."""
+    return (
+        f"nothing could be read for {_timeout():g} s; is the disk or network that holds it at work? copy the file to "
+        f"another disk, or set {TIMEOUT_VARIABLE} to more seconds"
+    )
 
 
 def error_text(error: Exception) -> str:
@@ -95,3 +138,26 @@ def _why_unreadable(head: bytes) -> str:
     if head[4:8] == b"ftyp":
         return "0 frames decode: an MP4 whose index (moov) is missing, so it was cut off"
     return "not a video in a container that is read"
+
+
+class _Nowhere:
+    """A file that takes any bytes and keeps none."""
+
+    def __init__(self) -> None:
+        """Begin at the start."""
+        self._place, self._size = 0, 0
+
+    def write(self, data: bytes) -> int:
+        """Take bytes, and give their number."""
+        self._place += len(data)
+        self._size = max(self._size, self._place)
+        return len(data)
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        """Go to a byte, counted from the start, from here or from the end, and give its number from the start."""
+        self._place = place + (0, self._place, self._size)[whence]
+        return self._place
+
+    def tell(self) -> int:
+        """Number of the byte that is next."""
+        return self._place

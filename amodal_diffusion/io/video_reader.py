@@ -9,32 +9,35 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, cast
 
 import av
 import numpy as np
 from av import Packet, VideoFrame, VideoStream
 from av.buffer import Buffer
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.error import ExitError, FFmpegError
 from av.stream import Disposition
 
-from amodal_diffusion.io.containers import open_container
+from amodal_diffusion.io.containers import is_entire, open_container, stall_text
 from amodal_diffusion.io.images import SUFFIXES, list_pictures
 from amodal_diffusion.io.picture_formats import picture_format
 from amodal_diffusion.io.pictures import PICTURES_FPS, open_pictures
-from amodal_diffusion.io.timing import DecodeTally, Timing, describe, joined_ticks, judge
+from amodal_diffusion.io.timing import DecodeTally, Span, Timing, describe, filled_ticks, joined_ticks, judge
 from amodal_diffusion.io.video_color import source_color, to_rgb
 from amodal_diffusion.types import InputError, UInt8Array
 
 # PyAV's frame and its side data hold each other, so that decoded frames wait for Python's rare full collections.
 _COLLECTED = 32  # frames
+_LONGEST_PAUSE, _RESTARTING = 10, ("mpegts", "mpeg")  # seconds; a longer one is a join where clocks may start anew
+_LONGEST_VIDEO = 30 * 86400  # seconds; headers that say more are wrong
 _STILL = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 _STILL_CODECS = ("png", "mjpeg", "webp", "bmp", "gif", "tiff")
 
@@ -199,14 +202,22 @@ def _open_video(path: Path, *, allow_truncated: bool) -> ClipReader:
                 aspect = stream.sample_aspect_ratio or Fraction(1)
                 aspect = 1 / aspect if orientation.swap_sides else aspect
         unit = stream.time_base
-        mended = joined_ticks(ticks)
-        if mended != ticks:
-            logger.warning("%s: joined from several pieces; their times are put one after the other", path)
-            ticks, tally.times = mended, [float(tick * unit) for tick in mended if tick is not None and unit]
-        tally.indexed = "mp4" in container.format.name.split(",")
         rate = float(stream.average_rate or stream.guessed_rate or 0) or None
+        step = 1.0 / (rate * unit) if rate and unit else 0.0
+        restarts = unit is not None and container.format.name in _RESTARTING
+        longest = _LONGEST_PAUSE / float(unit or 1) if restarts else math.inf
+        ticks, shifts = joined_ticks(ticks, longest=longest, step=step)
+        if shifts and unit:
+            logger.warning("%s: joined from several pieces; their times are put one after the other", path)
+            tally.stored.clear()  # in the times of the pieces
+        if None in ticks:
+            ticks = [*filled_ticks(ticks, step=step)] or ticks
+        tally.times = [float(tick * unit) for tick in ticks if tick is not None and unit]
+        tally.indexed = "mp4" in container.format.name.split(",")
+        tally.constant = container.format.name == "mxf"
+        tally.entire = is_entire(path, read_to=tally.end, packets=tally.packets)
         tally.start = float((stream.start_time or 0) * (stream.time_base or 0))
-        duration = _duration(container, stream, first=min(tally.times, default=0.0))
+        duration = None if shifts and restarts else _duration(container, stream, first=min(tally.times, default=0.0))
     if not tally.frames:
         raise InputError(f"{path}: not one frame decodes (read by PyAV); the file is damaged")
     verdict = judge(tally, duration=duration, rate=rate)
@@ -228,17 +239,20 @@ def _open_video(path: Path, *, allow_truncated: bool) -> ClipReader:
         width=width,
         sound=verdict.sound,
         positions=verdict.positions,
-        timing=_timing(ticks, unit, fps),
+        timing=_timing(ticks, unit, fps, shifts),
         pixel_aspect=aspect,
         source_color=color,
     )
 
 
-def _timing(ticks: list[int | None], unit: Fraction | None, fps: float) -> Timing:
+def _timing(ticks: list[int | None], unit: Fraction | None, fps: float, shifts: list[int]) -> Timing:
     """Frame times from the file, or a constant rate if a time is missing or the times do not increase."""
     known = [tick for tick in ticks if tick is not None]
-    stored = Timing.stored(known, unit, fps) if unit and len(known) == len(ticks) else None
-    return stored or Timing.steady(len(ticks), fps)
+    if not unit or not known:
+        return Timing.steady(len(ticks), fps)
+    stored = Timing.stored(known, unit, fps) if len(known) == len(ticks) else None
+    found = stored or Timing.steady(len(ticks), fps, start=known[0] * unit)
+    return replace(found, shifts=tuple(shift * unit for shift in shifts))
 
 
 @contextmanager
@@ -276,7 +290,7 @@ def _decode(container: InputContainer, stream: VideoStream, tally: DecodeTally) 
     """Yield every frame that decodes, skipping damage, and update the statistics."""
     unit = float(stream.time_base or 0)  # seconds; frames that are flushed at the end have no time base
     for packet in _packets(container, stream, tally):
-        if packet is not None and packet.pts is not None and unit:
+        if packet is not None and packet.pts is not None and unit and not packet.is_discard:
             tally.stored.append(packet.pts * unit)
         try:
             frames = stream.decode(packet)
@@ -295,26 +309,49 @@ def _decode(container: InputContainer, stream: VideoStream, tally: DecodeTally) 
 def _packets(
     container: InputContainer, stream: VideoStream, tally: DecodeTally
 ) -> Iterator[Packet[VideoStream] | None]:
-    """Yield all packets, then None, which flushes the decoder."""
+    """Yield all packets of the video, then None, which flushes the decoder."""
+    place, time = None, Fraction(0)  # of the last packet that has both
+    packets, read = 0, 0  # since then
+    filled_up = container.format.name in _RESTARTING  # to a constant rate, with bytes that mean nothing
     try:
-        for packet in container.demux(stream):
-            if packet.size:
-                yield packet
+        for packet in container.demux():
+            tally.packets += 1
+            tally.end = max(tally.end, (packet.pos or 0) + packet.size)
+            if packet.stream.index != stream.index:
+                read += packet.size
+                continue
+            if not packet.size:
+                continue
+            film = cast("Packet[VideoStream]", packet)
+            tally.corrupt += film.is_corrupt
+            if film.pos is not None and film.dts is not None:
+                if place is not None:
+                    seconds = float(film.dts * film.time_base - time)
+                    tally.spans.append(Span(seconds, packets, 0 if filled_up else film.pos - place - read))
+                place, time, packets, read = film.pos, film.dts * film.time_base, 0, 0
+            packets += 1
+            read += film.size
+            yield film
+    except ExitError as error:
+        raise InputError(f"{container.name.removeprefix('file:')}: {stall_text()}") from error
     except FFmpegError:
         tally.errors += 1
+    except IndexError:  # PyAV's at the end, where damage made streams appear that the beginning did not have
+        tally.corrupt += 1
     yield None
 
 
 def _duration(container: InputContainer, stream: VideoStream, *, first: float) -> float | None:
-    """Seconds from the first frame, shown at ``first`` seconds, to the end of the video; None if unknown."""
+    """Seconds from the first frame, shown at ``first`` seconds, to the end of the video; None if unknown or absurd."""
+    seconds = 0.0
+    tag = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))  # Matroska's way
     if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    tag = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))  # Matroska's way
-    if tag:
-        return int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - max(first, 0.0)
-    if container.duration and len(container.streams) == 1:  # with audio, the audio may be longer than the video
-        return container.duration / av.time_base - max(first, 0.0)
-    return None
+        seconds = float(stream.duration * stream.time_base)
+    elif tag:
+        seconds = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - max(first, 0.0)
+    elif container.duration and len(container.streams) == 1:  # with audio, the audio may be longer than the video
+        seconds = container.duration / av.time_base - max(first, 0.0)
+    return seconds if 0 < seconds < _LONGEST_VIDEO else None
 
 
 def _orientation(frame: VideoFrame) -> Orientation:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,14 +17,18 @@ import av
 import imageio_ffmpeg  # type: ignore[import-untyped]
 import numpy as np
 from av import VideoFrame, VideoStream
+from av.error import FFmpegError
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
+from amodal_diffusion.io.containers import error_text, open_nowhere
 from amodal_diffusion.io.sound import SoundTrack
 from amodal_diffusion.io.timing import Timing
 from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.types import InputError, UInt8Array
 
 Kind = Literal["mp4", "prores", "webm"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,58 @@ def missing_encoders(kind: Kind, *, sound: bool) -> list[str]:
     return missing + ([recipe.sound] if sound and recipe.sound not in av.codecs_available else [])
 
 
+@dataclass(frozen=True)
+class CarriedSound:
+    """Sound of a clip as the videos carry it.
+
+    Attributes:
+        path: the clip.
+        kinds: kinds of videos that carry it.
+        told: notices that have been given and are not repeated.
+    """
+
+    path: Path
+    kinds: frozenset[Kind]
+    told: frozenset[str] = frozenset()
+
+
+def check_sound(path: Path, kinds: Collection[Kind], timing: Timing) -> CarriedSound:
+    """Try out which kinds of videos can carry the sound of a clip; one notice tells what they cannot.
+
+    Args:
+        path: a clip with an audio track, see :func:`~amodal_diffusion.io.sound.has_sound`.
+        kinds: kinds of the videos that are to be written.
+        timing: times of their frames.
+
+    Raises:
+        InputError: if the clip cannot be opened.
+    """
+    silent: list[Kind] = []
+    told: dict[str, None] = {}
+    for kind in kinds:
+        recipe = _RECIPES[kind]
+        written = 0
+        try:
+            with open_nowhere(recipe.container) as output:
+                track = SoundTrack(path, output, taken=recipe.sounds, fallback=recipe.sound, timing=timing)
+                try:
+                    track.finish()
+                finally:
+                    track.close()
+                written = track.pieces
+                told |= dict.fromkeys(track.notices)
+        except (FFmpegError, ValueError) as error:
+            written = 0
+            told[f"cannot be written ({error_text(error)})"] = None
+        if not written:
+            silent.append(kind)
+    if silent or told:
+        reasons = "; ".join(told) or "has no part that can be written"
+        without = ("the videos have" if len(silent) == len(kinds) else f"{' and '.join(silent)} has") if silent else ""
+        logger.warning("%s: its sound %s%s", path, reasons, f"; {without} none" if silent else "")
+    return CarriedSound(path, frozenset(kinds) - set(silent), frozenset(told))
+
+
 class VideoWriter:
     """Write a video frame by frame; the output bytes are reproducible.
 
@@ -127,7 +185,9 @@ class VideoWriter:
     any size.
     """
 
-    def __init__(self, path: Path, kind: Kind, layout: VideoLayout, *, sound_of: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, kind: Kind, layout: VideoLayout, *, sound_of: Path | CarriedSound | None = None
+    ) -> None:
         """Open the file.
 
         Args:
@@ -135,7 +195,7 @@ class VideoWriter:
             kind: ``"mp4"`` takes RGB frames. ``"prores"`` and ``"webm"`` take RGBA frames and store straight or
                 premultiplied alpha unchanged.
             layout: size and times of the frames.
-            sound_of: a video whose audio track is copied; None for no audio.
+            sound_of: a video whose audio track is copied, or what :func:`check_sound` found of it; None for no audio.
 
         Raises:
             InputError: if FFmpeg lacks the encoder; see :func:`missing_encoders`.
@@ -162,13 +222,11 @@ class VideoWriter:
             stream.metadata["alpha_mode"] = "1"
         self._stream = stream
         self._sound: SoundTrack | None = None
-        if sound_of is not None:
+        carried = CarriedSound(sound_of, frozenset([kind])) if isinstance(sound_of, Path) else sound_of
+        self._carried = carried
+        if carried is not None and kind in carried.kinds:
             self._sound = SoundTrack(
-                sound_of,
-                self._container,
-                taken=recipe.sounds,
-                fallback=recipe.sound,
-                start=layout.timing.start,
+                carried.path, self._container, taken=recipe.sounds, fallback=recipe.sound, timing=layout.timing
             )
 
     def __enter__(self) -> Self:
@@ -184,6 +242,7 @@ class VideoWriter:
                 self._container.mux(self._stream.encode(None))
                 if self._sound is not None:
                     self._sound.finish()
+                    self._tell_of_sound()
         finally:
             if self._sound is not None:
                 self._sound.close()
@@ -217,6 +276,12 @@ class VideoWriter:
         if self._sound is not None:
             self._sound.until(self._layout.timing.seconds(self._written))
         self._written += 1
+
+    def _tell_of_sound(self) -> None:
+        if self._sound is not None and self._carried is not None:
+            for notice in self._sound.notices:
+                if notice not in self._carried.told:
+                    logger.warning("%s: its sound %s", self._carried.path, notice)
 
 
 def _encoder(recipe: _Recipe) -> str | None:

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -19,7 +20,7 @@ from pycocotools.coco import COCO  # type: ignore[import-untyped]
 from scipy import ndimage
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.completion import formats
+from amodal_diffusion.completion import clip, formats
 from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.io.video_reader import open_clip
 from tests.commands.folders import amodal_masks, contents, ended_by_a_signal, kill_at, pictures
@@ -168,6 +169,32 @@ def test_times_shape_and_sound_of_the_clip_are_kept(tmp_path: Path, model: Path)
 def test_a_clip_without_sound_says_so(tmp_path: Path, inputs: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     complete(inputs, tmp_path / "out", "--audio", "--stages", "masks", "--object", "cup")
     assert capfd.readouterr().err == f"warning: --audio: {tmp_path / 'frames'} has no sound; the videos have none\n"
+
+
+def test_sound_that_cannot_be_carried_is_said_before_the_work(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rgb, mask = moving_disc(4, 32, 48)
+    sounding = tmp_path / "clip.mkv"
+    encode(tmp_path / "silent.mkv", rgb)
+    tone = ("-f", "lavfi", "-i", "sine=duration=0.5", "-c:a", "ac3")
+    ffmpeg("-i", tmp_path / "silent.mkv", *tone, "-c:v", "copy", sounding)
+    sounding.write_bytes(sounding.read_bytes().replace(b"A_AC3", b"A_XYZ"))
+    arguments = [str(sounding), "--masks", str(write_masks(tmp_path / "masks", mask)), *quick(model), "--audio"]
+    reason = "cannot be read or written (this FFmpeg has no decoder for it)"
+    begun = []
+    work = clip.complete_objects
+
+    def complete_objects(*given: Any) -> None:
+        begun.append(capfd.readouterr().err)
+        work(*given)
+
+    monkeypatch.setattr(clip, "complete_objects", complete_objects)
+    out = complete(arguments, tmp_path / "out", "--formats", "prores,webm,masks-mp4")
+    assert begun == [f"warning: {sounding}: its sound {reason}; the videos have none\n"]
+    assert "sound" not in capfd.readouterr().err
+    with av.open(str(out / "overlay.mp4")) as container:
+        assert not container.streams.audio
 
 
 KINDS = {

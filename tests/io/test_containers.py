@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import ast
 import os
+import re
+import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.io import containers
+from amodal_diffusion.io import containers, video_reader
 from amodal_diffusion.io.containers import open_container
 from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.io.sound import has_sound
@@ -83,6 +88,60 @@ def test_a_wrong_timeout_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         open_container(encode(tmp_path / "clip.mp4", RGB))
 
 
+def command(tmp_path: Path, clip: Path) -> list[str]:
+    masks = write_masks(tmp_path / "masks", MASK)
+    return ["complete", str(clip), "--masks", str(masks), "--out", str(tmp_path / "out"), "-q"]
+
+
+STALLED = r"clip\.mkv: nothing could be read for 1e-06 s; is the disk .*or set AMODAL_READ_TIMEOUT to more seconds\n"
+
+
+def test_a_file_that_does_not_open_in_time_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clip = encode(tmp_path / "clip.mkv", RGB)
+    monkeypatch.setenv("AMODAL_READ_TIMEOUT", "0.000001")  # less than any file takes
+    assert main(command(tmp_path, clip)) == 2
+    assert re.fullmatch(rf"error: .*{STALLED}", capfd.readouterr().err)
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("truncated", [(), ("--allow-truncated",)], ids=["", "allow-truncated"])
+def test_a_file_that_stalls_while_it_is_read_is_named(
+    tmp_path: Path, truncated: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (40, 64, 64, 3), np.uint8)  # more than is read at once
+    clip = encode(tmp_path / "clip.mkv", noise, "-c:v", "ffv1")
+    monkeypatch.setenv("AMODAL_READ_TIMEOUT", "0.000001")
+    opened = av.open
+    monkeypatch.setattr(av, "open", lambda *place, timeout, **rest: opened(*place, timeout=(30.0, timeout), **rest))
+    assert main([*command(tmp_path, clip), *truncated]) == 2
+    assert re.fullmatch(rf"error: .*{STALLED}", capfd.readouterr().err)
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_an_interruption_while_a_video_is_read_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clip = encode(tmp_path / "clip.mp4", RGB)
+    decode, seen = video_reader._decode, []
+
+    def interrupted(*arguments: Any) -> Iterator[av.VideoFrame]:
+        for frame in decode(*arguments):
+            seen.append(frame.pts)
+            if len(seen) == 2:
+                signal.raise_signal(signal.SIGINT)
+            yield frame
+
+    monkeypatch.setattr(video_reader, "_decode", interrupted)
+    assert main(command(tmp_path, clip)) == 130
+    assert len(seen) == 2
+    error = capfd.readouterr().err
+    assert error.startswith("\ninterrupted")  # behind the ^C of the terminal
+    assert error.strip().count("\n") == 0
+    assert not list(tmp_path.glob("out*"))
+
+
 def test_nothing_else_in_the_package_opens_a_container() -> None:
     found = []
     for path in PACKAGE.rglob("*.py"):
@@ -90,7 +149,7 @@ def test_nothing_else_in_the_package_opens_a_container() -> None:
             named = isinstance(node, ast.Attribute) and node.attr == "open" and isinstance(node.value, ast.Name)
             if named and node.value.id == "av":  # type: ignore[attr-defined]  # checked above
                 found.append(path.relative_to(PACKAGE).as_posix())
-    assert sorted(found) == ["io/containers.py", "io/video_writer.py"]
+    assert sorted(set(found)) == ["io/containers.py", "io/video_writer.py"]
 
 
 @pytest.mark.parametrize("marked", [True, False], ids=["attached", "as a track"])

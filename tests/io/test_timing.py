@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from amodal_diffusion.io.timing import DecodeTally, describe, joined_ticks, judge
+from amodal_diffusion.io.timing import DecodeTally, Span, describe, filled_ticks, joined_ticks, judge
 
 
 def tally(times: list[float], **problems: int) -> DecodeTally:
@@ -27,9 +29,44 @@ def test_an_end_that_is_missing_is_found() -> None:
 
 
 def test_a_missing_middle_is_found_and_placed() -> None:
-    verdict = judge(tally(STEADY[:10] + STEADY[16:]), duration=3.0, rate=10.0)
+    verdict = judge(tally(STEADY[:10] + STEADY[16:], corrupt=1), duration=3.0, rate=10.0)
     assert not verdict.sound
     assert verdict.positions == (*range(10), *range(16, 30))
+
+
+HOLE = STEADY[:10] + STEADY[16:]
+
+
+@pytest.mark.parametrize(
+    ("left", "sound"),
+    [
+        ({}, True),  # nothing is left of the missing frames: they were never recorded
+        ({"stored": STEADY}, False),  # packets that gave no frame
+        ({"constant": True}, False),
+        ({"spans": [Span(0.1, 1, 20)] * 23}, False),  # no pause in the times of decoding
+        ({"spans": [Span(0.1, 1, 20)] * 22 + [Span(0.7, 1, 130)]}, True),  # AVI: an empty chunk for each
+        ({"spans": [Span(0.1, 1, 20)] * 22 + [Span(0.7, 1, 5000)]}, False),  # bytes that no packet has
+    ],
+)
+def test_frames_that_were_never_recorded_are_no_damage(left: dict[str, Any], sound: bool) -> None:
+    found = DecodeTally(frames=24, times=HOLE, last_shown=0.1, **left)
+    verdict = judge(found, duration=3.0, rate=10.0)
+    assert verdict.sound == sound
+    assert verdict.fps == pytest.approx(23 / 2.9 if sound else 10.0)
+
+
+@pytest.mark.parametrize("rate", [60.0, 1000.0, 60000.0])
+def test_a_nominal_rate_is_not_believed(rate: float) -> None:
+    assert judge(tally(STEADY), duration=3.0, rate=rate).fps == pytest.approx(10.0)
+    assert judge(tally([0.0]), duration=0.1, rate=rate).fps == pytest.approx(10.0)
+    cut = judge(tally(STEADY[:20]), duration=3.0, rate=rate)
+    assert (cut.sound, cut.expected, cut.positions) == (False, 30, tuple(range(20)))
+
+
+def test_a_video_of_varying_rate_that_was_cut_is_told_in_seconds() -> None:
+    found = tally([0.0, 0.1, 0.5, 0.6, 0.7, 1.5])
+    told = describe(found, judge(found, duration=9.0, rate=1000.0))
+    assert told == "6 frames decode, which last 1.6 of 9 s"
 
 
 @pytest.mark.parametrize("problem", ["errors", "patched"])
@@ -91,7 +128,8 @@ def test_without_an_index_only_a_beginning_is_placed() -> None:
     [
         ([0, 40, 80, 120, 0, 40, 80], [0, 40, 80, 120, 160, 200, 240]),
         ([1000, 1040, 1080, 200, 240, 100, 140, 180], [1000, 1040, 1080, 1120, 1160, 1200, 1240, 1280]),
-        ([0, 40, 80, 120, None, 0, None, 40], [0, 40, 80, 120, None, 160, None, 200]),
+        ([0, 40, 80, 120, None, 0, None, 80], [0, 40, 80, 120, None, 200, None, 280]),
+        ([10, None, None, 130, 10, None, None, 130], [10, None, None, 130, 170, None, None, 290]),
         ([0, 40, 400, 440], [0, 40, 400, 440]),  # a pause is no join
         ([0, 80, 40, 120], [0, 80, 40, 120]),  # nor are frames in another order
         ([5], [5]),
@@ -99,4 +137,22 @@ def test_without_an_index_only_a_beginning_is_placed() -> None:
     ],
 )
 def test_pieces_follow_each_other(ticks: list[int | None], mended: list[int | None]) -> None:
-    assert joined_ticks(ticks) == mended
+    assert joined_ticks(ticks)[0] == mended
+
+
+def test_a_jump_ahead_is_a_join_only_beyond_the_longest_pause() -> None:
+    assert joined_ticks([0, 40, 80, 9000, 9040]) == ([0, 40, 80, 9000, 9040], [])
+    assert joined_ticks([0, 40, 80, 9000, 9040], longest=400) == ([0, 40, 80, 120, 160], [-8880])
+
+
+@pytest.mark.parametrize(
+    ("ticks", "filled"),
+    [
+        ([0, None, 80, None, None, 200], [0, 40, 80, 120, 160, 200]),
+        ([None, None, 80, 120, None], [0, 40, 80, 120, 160]),
+        ([None, 5, None], []),
+        ([], []),
+    ],
+)
+def test_times_that_a_file_leaves_out(ticks: list[int | None], filled: list[int]) -> None:
+    assert filled_ticks(ticks) == filled

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -226,9 +228,16 @@ def test_a_hole_in_a_varying_video_is_placed_by_its_index(tmp_path: Path) -> Non
             np.testing.assert_allclose(frame, frames[position])
 
 
-@pytest.mark.parametrize("suffix", [".ts", ".mpg"])
+@pytest.mark.parametrize("suffix", [".ts", ".mpg", ".vob", "_few_times.vob"])
 def test_joined_recordings_play_at_their_speed(tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture) -> None:
-    codec = ("-c:v", "libx264" if suffix == ".ts" else "mpeg2video", "-pix_fmt", "yuv420p", "-bf", "0")
+    codec = (
+        "-c:v",
+        "libx264" if suffix in {".ts", "_few_times.vob"} else "mpeg2video",
+        "-pix_fmt",
+        "yuv420p",
+        "-bf",
+        "0",
+    )
     piece = tmp_path / f"piece{suffix}"
     ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:duration=0.4", *codec, piece)
     joined = tmp_path / f"joined{suffix}"
@@ -238,3 +247,169 @@ def test_joined_recordings_play_at_their_speed(tmp_path: Path, suffix: str, capl
     assert float(clip.timing.seconds(clip.num_frames - 1)) == pytest.approx((clip.num_frames - 1) / 25, abs=0.05)
     assert clip.num_frames == 30
     assert "joined from several pieces" in caplog.text
+
+
+SCREEN = "testsrc2=size=32x32:rate=60:duration=2"  # a screen that is recorded at 60 frames a second
+DROPS = {  # frames that are kept, and how many
+    "one in six": ("not(mod(n,6))", 20),
+    "a long pause": ("lt(n,30)+gt(n,100)", 49),
+    "some left out": ("mod(n,16)", 112),
+    "seldom, with a long pause": ("not(mod(n,6))*(lt(n,30)+gt(n,90))", 9),
+}
+
+
+def screen(path: Path, kept: str, *options: str) -> Path:
+    """A recording of a screen; frames that are not kept leave nothing in the file."""
+    codecs = {".webm": ("libvpx-vp9", "-deadline", "realtime"), ".mpg": ("mpeg2video",)}
+    codec = codecs.get(path.suffix, ("libx264", "-preset", "veryfast"))
+    chosen = ("-vf", f"select='{kept}'", "-fps_mode", "passthrough", "-c:v", *codec, "-pix_fmt", "yuv420p", "-g", "10")
+    ffmpeg("-f", "lavfi", "-i", SCREEN, *chosen, *options, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "drops"),
+    [*product([".mkv", ".mp4", ".webm", ".avi", ".ts", ".flv"], DROPS), (".mpg", "a long pause")],
+)
+def test_frames_that_were_never_recorded_are_no_damage(tmp_path: Path, suffix: str, drops: str) -> None:
+    kept, count = DROPS[drops]
+    clip = open_clip(screen(tmp_path / f"clip{suffix}", kept))
+    assert (clip.num_frames, clip.positions) == (count, None)
+    last = float(clip.timing.seconds(count - 1))
+    assert last == pytest.approx(1.95, abs=0.15)
+    assert clip.fps == pytest.approx((count - 1) / last, rel=0.06)
+
+
+@pytest.mark.parametrize("drops", DROPS)
+def test_a_recording_without_a_duration_is_whole(tmp_path: Path, drops: str) -> None:
+    kept, count = DROPS[drops]
+    clip = open_clip(screen(tmp_path / "clip.mkv", kept, "-live", "1"))
+    assert clip.num_frames == count
+    assert clip.fps == pytest.approx((count - 1) / float(clip.timing.seconds(count - 1)), rel=0.06)
+
+
+@pytest.mark.parametrize("drops", DROPS)
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".webm", ".avi", ".flv"])
+def test_a_recording_with_left_out_frames_that_was_cut_is_refused(tmp_path: Path, suffix: str, drops: str) -> None:
+    whole = screen(tmp_path / f"whole{suffix}", DROPS[drops][0], "-movflags", "+faststart")
+    with pytest.raises(InputError, match=r"frames? decode"):
+        open_clip(truncate(whole, tmp_path / f"cut{suffix}", 0.6))
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".avi", ".mxf", ".mpg"])
+def test_a_hole_in_the_bytes_is_damage(tmp_path: Path, suffix: str) -> None:
+    codec = ("-c:v", "mpeg2video") if suffix in {".mxf", ".mpg"} else ()
+    whole = screen(tmp_path / f"whole{suffix}", "1", *codec)
+    with pytest.raises(InputError, match="truncated or damaged"):
+        open_clip(damage(whole, tmp_path / f"hurt{suffix}", 0.5, 0.6))
+
+
+RAW = {
+    "clip.dv": ("-s", "720x576", "-pix_fmt", "yuv420p", "-f", "dv"),
+    "clip.h264": ("-c:v", "libx264", "-pix_fmt", "yuv420p"),
+    "clip.264": ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-bf", "0", "-f", "h264"),
+    "clip.hevc": ("-c:v", "libx265", "-x265-params", "log-level=none", "-pix_fmt", "yuv420p"),
+    "clip.h265": ("-c:v", "libx265", "-x265-params", "log-level=none", "-pix_fmt", "yuv420p", "-f", "hevc"),
+    "clip.obu": ("-c:v", "libsvtav1", "-s", "64x64", "-pix_fmt", "yuv420p"),
+    "av1.ivf": ("-c:v", "libsvtav1", "-s", "64x64", "-pix_fmt", "yuv420p"),
+    "vp8.ivf": ("-c:v", "libvpx", "-pix_fmt", "yuv420p"),
+    "clip.y4m": ("-pix_fmt", "yuv420p"),
+    "clip.m2v": ("-c:v", "mpeg2video"),
+    "clip.mxf": ("-c:v", "mpeg2video"),
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_streams_without_a_container(tmp_path: Path, name: str) -> None:
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=32x32:rate=25:duration=0.4", *RAW[name], tmp_path / name)
+    clip = open_clip(tmp_path / name)
+    assert (clip.num_frames, clip.positions) == (len(list(clip)), None)
+    assert clip.num_frames == 10
+    assert clip.fps == pytest.approx(25)
+    assert float(clip.timing.seconds(9)) == pytest.approx(0.36, abs=0.002)
+
+
+SIBLINGS = {  # options before and behind the input, frames, seconds of the first
+    "shifted.mov": ((), ("-output_ts_offset", "5"), 20, 5.0),
+    "shifted.mp4": ((), ("-output_ts_offset", "5"), 20, 5.0),
+    "shifted.mkv": ((), ("-output_ts_offset", "5"), 20, 5.0),
+    "edited.mov": (("-ss", "0.3"), (), 12, 0.0),
+    "edited.mp4": (("-ss", "0.3"), (), 12, 0.0),
+    "pieces.mp4": ((), ("-movflags", "frag_keyframe+empty_moov"), 20, 0.08),
+    "each.mp4": ((), ("-movflags", "frag_every_frame+empty_moov"), 20, 0.08),
+    "ticks.avi": ((), (), 20, 0.04),
+}
+
+
+@pytest.mark.parametrize("name", SIBLINGS)
+def test_files_with_times_of_their_own(tmp_path: Path, name: str) -> None:
+    before, behind, count, start = SIBLINGS[name]
+    film = ("-f", "lavfi", "-i", "testsrc2=size=32x32:rate=25:duration=0.8", "-c:v", "libx264", "-pix_fmt", "yuv420p")
+    ffmpeg(*film, "-g", "10", "-bf", "2", tmp_path / "film.mp4")
+    ffmpeg(*before, "-i", tmp_path / "film.mp4", "-c", "copy", *behind, tmp_path / name)
+    clip = open_clip(tmp_path / name)
+    assert (clip.num_frames, float(clip.timing.start)) == (count, pytest.approx(start))
+    assert clip.fps == pytest.approx(25, rel=0.03)
+    assert float(clip.timing.seconds(count - 1)) == pytest.approx((count - 1) / 25, abs=0.05)
+
+
+def test_joined_avi_plays_at_its_speed(tmp_path: Path) -> None:
+    rgb, _ = moving_disc(6, 32, 32)
+    piece = encode(tmp_path / "piece.avi", rgb, "-c:v", "mpeg4")
+    (tmp_path / "joined.avi").write_bytes(piece.read_bytes() * 3)
+    clip = open_clip(tmp_path / "joined.avi")
+    assert (clip.num_frames, clip.fps, clip.timing.seconds(17)) == (18, 8.0, Fraction(17, 8))
+
+
+def test_a_clock_that_jumps_ahead_is_a_join(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=32x32:rate=25:duration=0.4", "-c:v", "mpeg2video", "-bf", "0")
+    for name, offset in (("first", "0"), ("second", "40000")):
+        ffmpeg(*picture, "-output_ts_offset", offset, tmp_path / f"{name}.ts")
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes((tmp_path / "first.ts").read_bytes() + (tmp_path / "second.ts").read_bytes())
+    clip = open_clip(joined)
+    assert (clip.num_frames, clip.fps) == (20, pytest.approx(25))
+    assert float(clip.timing.seconds(19)) == pytest.approx(19 / 25)
+    assert "joined from several pieces" in caplog.text
+
+
+def renamed(path: Path, old: bytes, new: bytes) -> Path:
+    """Replace bytes of a file by as many others."""
+    data = path.read_bytes()
+    assert data.count(old) == 1
+    path.write_bytes(data.replace(old, new))
+    return path
+
+
+def with_duration(path: Path, milliseconds: float) -> Path:
+    """Change the duration that a Matroska file says, and take away the one of its track."""
+    data = bytearray(path.read_bytes())
+    place = data.index(b"\x44\x89\x88")
+    data[place + 3 : place + 11] = struct.pack(">d", milliseconds)
+    path.write_bytes(data)
+    return renamed(path, b"DURATION", b"NOTHINGS")
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm"])
+def test_a_last_frame_that_is_shown_for_long_is_no_damage(tmp_path: Path, suffix: str) -> None:
+    whole = with_duration(screen(tmp_path / f"whole{suffix}", "1"), 60000.0)
+    assert open_clip(whole).num_frames == 120
+    with pytest.raises(InputError, match=r"of 3600 frames decode \(60 s x 60 frames a second\)"):
+        open_clip(truncate(whole, tmp_path / f"cut{suffix}", 0.6))
+    half_zero = bytearray(whole.read_bytes())
+    half_zero[len(half_zero) // 2 :] = bytes(len(half_zero) - len(half_zero) // 2)
+    (tmp_path / f"loaded_by_half{suffix}").write_bytes(half_zero)
+    with pytest.raises(InputError, match="truncated or damaged"):
+        open_clip(tmp_path / f"loaded_by_half{suffix}")
+
+
+@pytest.mark.parametrize("milliseconds", [1e18, -5.0, float("nan"), float("inf")])
+def test_an_absurd_duration_is_not_believed(tmp_path: Path, milliseconds: float) -> None:
+    clip = with_duration(screen(tmp_path / "clip.mkv", "1"), milliseconds)
+    assert (open_clip(clip).num_frames, open_clip(clip).fps) == (120, pytest.approx(60))
+
+
+def test_an_absurd_duration_of_a_track_is_not_believed(tmp_path: Path) -> None:
+    for index, text in enumerate((b"00:00:02.0.0000000", b"99999999999:00:00.", b"-1:00:00.000000000")):
+        clip = renamed(screen(tmp_path / f"{index}.mkv", "1"), b"00:00:02.000000000", text)
+        assert open_clip(clip).num_frames == 120
