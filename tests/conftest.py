@@ -1,7 +1,17 @@
-"""What all tests share: one thread, as networks of these sizes are slower with more."""
+"""What all tests share: one thread, as networks of these sizes are slower with more; imports are no garbage."""
 
 from __future__ import annotations
 
+import gc
+
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Keep what the imports made out of the garbage collector's rounds; it is millions of objects."""
+    gc.collect()
+    gc.freeze()

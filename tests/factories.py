@@ -46,15 +46,15 @@ def tiny_unet(seed: int = 0, *, in_channels: int = 12) -> UNetSpatioTemporalCond
     torch.manual_seed(seed)
     return UNetSpatioTemporalConditionModel(
         in_channels=in_channels,
-        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
-        up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
-        block_out_channels=(32, 64),
+        down_block_types=("CrossAttnDownBlockSpatioTemporal",),
+        up_block_types=("CrossAttnUpBlockSpatioTemporal",),
+        block_out_channels=(32,),
         addition_time_embed_dim=32,
         projection_class_embeddings_input_dim=96,
         layers_per_block=1,
         cross_attention_dim=TOKEN_WIDTH,
         transformer_layers_per_block=1,
-        num_attention_heads=(2, 4),
+        num_attention_heads=(2,),
     ).eval()
 
 

@@ -186,7 +186,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         )
         set_noise_levels(scheduler, sampling.num_inference_steps, device=device)
         if latents is None:
-            latents = self._draw_latents(modal.shape, generator)
+            latents = self._draw_latents(modal.shape, generator, device)
         latents = latents.to(device, torch.float32) * scheduler.init_noise_sigma
 
         # 4. Denoise; latents stay float32 whatever the network's dtype
@@ -211,12 +211,12 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         self.maybe_free_model_hooks()
         return ConditionedVideoOutput(video=video, latents=latents)
 
-    def _draw_latents(self, shape: torch.Size, generator: Generators | None) -> Tensor:
+    def _draw_latents(self, shape: torch.Size, generator: Generators | None, device: torch.device) -> Tensor:
         """Initial noise of unit variance, float32 ``[B, F, 4, h, w]``, for pixels of a shape ``[B, F, C, H, W]``."""
         factor = spatial_factor(self.vae)
         latent_shape = (*shape[:2], LATENT_CHANNELS, shape[3] // factor, shape[4] // factor)
         generators = generator if isinstance(generator, torch.Generator | None) else list(generator)
-        return randn_tensor(latent_shape, generator=generators, device=self._execution_device, dtype=torch.float32)
+        return randn_tensor(latent_shape, generator=generators, device=device, dtype=torch.float32)
 
     def _predict(self, scaled: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
         """Run the network on all rows; float32 ``[rows, F, 4, h, w]``, rows in the order of the conditions."""
