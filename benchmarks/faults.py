@@ -247,7 +247,22 @@ def _run_without_room(case: Case) -> Ended:
     return ended
 
 
-def damage(case: Case, inputs: Path) -> Path | None:
+@dataclass(frozen=True)
+class Damage:
+    """A damaged file.
+
+    Attributes:
+        path: the file.
+        sound: content before.
+        spoiled: content since.
+    """
+
+    path: Path
+    sound: bytes
+    spoiled: bytes
+
+
+def damage(case: Case, inputs: Path) -> Damage | None:
     """Damage one file for the kinds of fault that are there before the command; returns it."""
     folder, rng = case.folder, case.rng
     if case.kind == "wrong masks":
@@ -262,11 +277,14 @@ def damage(case: Case, inputs: Path) -> Path | None:
     own = [path for path in own if not str(path.relative_to(folder)).startswith(case.command.result)]
     files = own if own and rng.random() < 0.6 else read
     chosen = files[int(rng.integers(len(files)))]
+    sound = chosen.read_bytes()
     flip_bits(chosen, rng)
-    return chosen
+    return Damage(chosen, sound, chosen.read_bytes())
 
 
-def judge(case: Case, usual: Undisturbed, damaged: Path | None, ends: Sequence[Ended], base: Path) -> str:
+def judge(
+    case: Case, usual: Undisturbed, damaged: Damage | None, ends: Sequence[Ended], base: Path, before: Files
+) -> str:
     """What came of a fault, in a word or two; those of `GOOD` are no loss."""
     for end in ends:
         if end.status is None:
@@ -282,14 +300,14 @@ def judge(case: Case, usual: Undisturbed, damaged: Path | None, ends: Sequence[E
             return "right"
         if case.kind not in ("damaged file", "wrong masks"):
             return "wrong result"
-        if damaged is not None and has_checksum(damaged):
+        if damaged is not None and has_checksum(damaged.path):
             return "unnoticed damage"
         clean = _clean(case, base)
         same = all(found.get(name) == data for name, data in clean.items())  # a cache also has its earlier entries
         return "right" if same and (case.command.entries or found == clean) else "wrong result"
-    if not _intact(case, found, usual):
+    if found != before and not _intact(case, found, usual):
         return "lost"
-    return _again(case, usual, base)
+    return _again(case, usual, base, damaged)
 
 
 def has_checksum(path: Path) -> bool:
@@ -329,17 +347,9 @@ def _intact(case: Case, found: Files, usual: Undisturbed) -> bool:
     return not found or found == usual.result
 
 
-def _again(case: Case, usual: Undisturbed, base: Path) -> str:
+def _again(case: Case, usual: Undisturbed, base: Path, damaged: Damage | None) -> str:
     """Take the fault away and run the same command again."""
-    for path in (base / "inputs").rglob("*"):
-        if path.is_file():
-            shutil.copy2(path, case.folder / path.relative_to(base / "inputs"))
-    for path in list(case.folder.glob(case.command.masks)):
-        if not (base / "inputs" / path.relative_to(case.folder)).exists():
-            path.unlink()
-    if case.kind in ("damaged file", "wrong masks") and case.command.entries:  # what was made of damaged files goes
-        for part in case.command.result:
-            shutil.rmtree(case.folder / part, ignore_errors=True)
+    _repair(case, base, damaged)
     end = run(lambda: case.command.run(0), case.folder)
     if end.status is None:
         return "hang"
@@ -349,6 +359,20 @@ def _again(case: Case, usual: Undisturbed, base: Path) -> str:
     if found == usual.result:
         return "refused"
     return f"other result: {[name for name in found | usual.result if found.get(name) != usual.result.get(name)][:4]}"
+
+
+def _repair(case: Case, base: Path, damaged: Damage | None) -> None:
+    if damaged is not None and damaged.path.is_file() and damaged.path.read_bytes() == damaged.spoiled:
+        damaged.path.write_bytes(damaged.sound)
+    for path in (base / "inputs").rglob("*"):
+        if path.is_file():
+            shutil.copy2(path, case.folder / path.relative_to(base / "inputs"))
+    for path in list(case.folder.glob(case.command.masks)):
+        if not (base / "inputs" / path.relative_to(case.folder)).exists():
+            path.unlink()
+    if case.kind in ("damaged file", "wrong masks") and case.command.entries:  # what was made of damaged files goes
+        for part in case.command.result:
+            shutil.rmtree(case.folder / part, ignore_errors=True)
 
 
 def one_case(number: int, seed: int, usual: dict[str, Undisturbed], work: Path) -> dict[str, object]:
@@ -368,10 +392,11 @@ def one_case(number: int, seed: int, usual: dict[str, Undisturbed], work: Path) 
         run(lambda: _dying(command, folder, place, signal.SIGKILL), folder)
     case = Case(command, kind, folder, rng, state)
     damaged = damage(case, work / "base/inputs")
+    before = contents(folder, command.result)
     ends = disturb(case, usual[command.name])
-    outcome = judge(case, usual[command.name], damaged, ends, work / "base")
+    outcome = judge(case, usual[command.name], damaged, ends, work / "base", before)
     row = {"case": number, "command": command.name, "kind": kind, "state": state, "outcome": outcome,
-           "file": "" if damaged is None else str(damaged.relative_to(folder)),
+           "file": "" if damaged is None else str(damaged.path.relative_to(folder)),
            "said": [(end.status, end.stderr.strip()[-300:]) for end in ends]}  # fmt: skip
     if outcome in GOOD:
         for left in work.glob(f"case{number:05d}*"):

@@ -283,7 +283,7 @@ class Actions:
 def _result_panes(clip: ClipReader, tracks: Mapping[str, MaskTrack], results: Path, folder: Path) -> list[Pane]:
     """Draw the modal masks, the predicted amodal masks, and the layers of each object."""
     visible = Pane("Visible part", "as given", folder / "visible")
-    amodal = Pane("Whole object", "stripes: hidden, predicted", folder / "amodal")
+    amodal = Pane("Amodal mask", "stripes: hidden, predicted", folder / "amodal")
     panes = [
         draw_pane(visible, draw_visible(clip, list(tracks.values()))),
         draw_pane(amodal, draw_amodal(clip, tracks, results)),

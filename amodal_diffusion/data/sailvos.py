@@ -41,7 +41,7 @@ def frame_file(images: Path, name: str) -> Path:
     """
     path = find_frame(images, name)
     if path is None:
-        raise InputError(f"{images / name}: no such file, nor one of another picture format")
+        raise InputError(f"{images / name}: no such file, and none of the same name in another format")
     return path
 
 

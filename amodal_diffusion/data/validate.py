@@ -225,7 +225,7 @@ def _read_size(images: Path, name: str) -> tuple[int, int] | str:
     """Height and width of a frame, or the reason that it cannot be read."""
     path = find_frame(images, name)
     if path is None:
-        return f"{images / name}: no such file, nor one of another picture format"
+        return f"{images / name}: no such file, and none of the same name in another format"
     try:
         height, width = read_rgb(path).shape[:2]
     except InputError as error:

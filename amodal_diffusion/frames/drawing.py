@@ -178,7 +178,7 @@ def draw_result(result: AmodalResult, clip: VideoClip | None = None, *, columns:
     rows = [] if clip is None else _given(clip, view)
     plain = np.where(result.amodal_mask[view.shown][..., None], np.uint8(255), np.uint8(0)).repeat(3, axis=-1)
     masks = [view.sized(frame) for frame in plain] if clip is None else view.masked(clip, result.amodal_mask)
-    rows.append(SheetRow("whole", masks))
+    rows.append(SheetRow("amodal", masks))
     if result.samples is not None:
         doubt = 1 - np.abs(2 * result.probability[view.shown] - 1)  # 1 where half of the samples contain the pixel
         gray = np.rint(doubt * 255).astype(np.uint8)[..., None].repeat(3, axis=-1)

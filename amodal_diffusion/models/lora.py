@@ -20,7 +20,7 @@ def add_adapters(unet: UNetSpatioTemporalConditionModel, *, rank: int, alpha: fl
     Args:
         unet: changed in place: its adapted layers gain parameters ``lora_A`` and ``lora_B``, float32.
         rank: of the updates, at least 1.
-        alpha: scale of the updates, times the rank.
+        alpha: the updates are multiplied by ``alpha / rank``.
         seed: of ``A``.
 
     Raises:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from diffusers import AutoencoderTiny
+from safetensors import SafetensorError
 from torch import nn
 
 from amodal_diffusion.io.atomic import replacing_folder, write_digests
@@ -46,8 +47,14 @@ def save_network(network: Any, folder: Path) -> None:  # noqa: ANN401 - of diffu
     Args:
         network: with ``save_pretrained``.
         folder: made if needed.
+
+    Raises:
+        InputError: if the disk is full.
     """
-    network.save_pretrained(folder, safe_serialization=True)
+    try:
+        network.save_pretrained(folder, safe_serialization=True)
+    except SafetensorError as error:
+        raise InputError(f"{folder}: cannot be written ({error}); make room and give the same command again") from error
     unwanted = {"_name_or_path"}  # where it was read from: a path of this machine
     if isinstance(network, AutoencoderTiny):
         unwanted.add("block_out_channels")  # which it writes, and warns of when it reads it again

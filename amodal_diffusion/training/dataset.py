@@ -188,7 +188,7 @@ def _present(sample: AmodalSample) -> tuple[Path, ...]:
     """
     for file in sample.files:
         if not file.is_file():
-            raise InputError(f"{sample.name}: {file}: no such file, nor one of another picture format")
+            raise InputError(f"{sample.name}: {file}: no such file, and none of the same name in another format")
     return sample.files
 
 

@@ -123,7 +123,7 @@ def test_it_completes_as_the_command_does(actions: Actions, ready: Session, mode
             assert archive.read(f"results/{name.as_posix()}") == file.read_bytes()
     names = {path.name for path in linked(view)}
     assert {"overlay.mp4", "summary.json", "results.zip", "00000.png"} <= names
-    assert titles(view) == ["Visible part", "Whole object", "Completed: object 1", "Completed: object 2"]
+    assert titles(view) == ["Visible part", "Amodal mask", "Completed: object 1", "Completed: object 2"]
 
 
 def test_several_samples_add_a_pane_of_where_they_differ(actions: Actions, ready: Session) -> None:

@@ -84,7 +84,7 @@ def test_a_frame_is_found_under_another_ending(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (lambda path: path.unlink(), "00002.png: no such file, nor one of another picture format"),
+        (lambda path: path.unlink(), "00002.png: no such file, and none of the same name in another format"),
         (lambda path: path.write_bytes(b"no picture"), "00002.png: not a picture"),
         (lambda path: Image.new("RGB", (9, 7)).save(path), "00002.png: 9x7 pixels for masks of 48x32"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,18 @@ def test_no_file_says_where_a_network_was_read_from(tmp_path: Path) -> None:
         second = tmp_path / "second" / first.relative_to(tmp_path / "first")
         assert str(tmp_path) not in second.read_text()
         assert json.loads(second.read_text()) == json.loads(first.read_text())
+
+
+def test_a_disk_without_room_is_one_line(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # the system refuses larger files
+    try:
+        with pytest.raises(
+            InputError, match=r"unet: cannot be written \(.*\); make room and give the same command again"
+        ):
+            save_stage(tiny_components(), tmp_path / "stage")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_both_stages_share_parts_in_half_precision(tmp_path: Path) -> None:
