@@ -297,7 +297,7 @@ def test_a_rotated_clip_works(tmp_path: Path, model: Path) -> None:
 
 
 def test_arrays_held_at_a_time_are_a_few_frames(tmp_path: Path, model: Path) -> None:
-    rgb, mask = moving_disc(6, 720, 1280)
+    rgb, mask = moving_disc(5, 540, 960)
     clip, masks, out = encode(tmp_path / "clip.mp4", rgb), write_masks(tmp_path / "masks", mask), tmp_path / "out"
     command = ["complete", str(clip), "--masks", str(masks), "--out", str(out), "--model", str(model), "-q", *QUICK]
     assert main(command) == 0  # what is imported and cached at the first call is not counted

@@ -179,6 +179,7 @@ def test_the_order_of_layers_begins_anew(tmp_path: Path, model: Path) -> None:
     assert orders["auto"] == [["b", "a"]] * CUT + [["a", "b"]] * CUT
 
 
+@pytest.mark.slow
 def test_clips_of_a_list(tmp_path: Path, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
     arguments = inputs(tmp_path / "a", model, 0, 1)
     rows = [{"clip": arguments[0], "masks": str(tmp_path / "a/masks"), "name": "clip"}]

@@ -265,6 +265,7 @@ def test_an_encoder_that_is_missing_is_known_before_any_network(
     assert not list(tmp_path.glob("out*"))
 
 
+@pytest.mark.slow  # test_resuming.py kills a run in png alone
 def test_a_killed_run_goes_on_and_gives_the_same_files(tmp_path: Path, inputs: list[str]) -> None:
     out = tmp_path / "out"
     options = ["--formats", ALL.removeprefix("png,"), "--soft-edge", "2"]

@@ -99,7 +99,9 @@ def rows_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, int]]]:
         yield rows
 
 
-@pytest.mark.parametrize("with_depth", [False, True, [True, False, False, True, True, False]])
+@pytest.mark.parametrize(
+    "with_depth", [pytest.param(False, marks=pytest.mark.slow), True, [True, False, False, True, True, False]]
+)
 def test_objects_of_a_clip_get_together_what_they_get_alone(
     completer: AmodalCompleter, with_depth: bool | list[bool]
 ) -> None:
@@ -113,6 +115,7 @@ def test_objects_of_a_clip_get_together_what_they_get_alone(
         assert objects[place].statistics.removed == alone.statistics.removed
 
 
+@pytest.mark.slow  # through the command: tests/commands/test_object_batch.py
 def test_samples_and_color_propagation_of_several_objects_are_those_of_each(completer: AmodalCompleter) -> None:
     config = completer.config(samples=2, color_propagation=True, **SMALL, tta=2)
     entries, objects = object_frames(with_depth=True)[:3], streams()[:3]

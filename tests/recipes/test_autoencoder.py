@@ -16,6 +16,7 @@ from recipes.tiny.autoencoder import ReconstructionLoss, build_vae, train_autoen
 from tests.training.conftest import VAE_SETTINGS
 
 
+@pytest.mark.slow  # the loop is that of the distilled autoencoder
 def test_four_steps_equal_two_and_a_resume(tmp_path: Path) -> None:
     straight = replace(VAE_SETTINGS, out=tmp_path / "straight")
     figures = train_autoencoder(straight)

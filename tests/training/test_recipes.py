@@ -136,6 +136,7 @@ def test_phase_b_starts_from_phase_a_with_new_channels_of_zero(make_recipe: Make
     assert all("temporal_transformer_block" in name or name.startswith("conv_in.") for name in names)
 
 
+@pytest.mark.slow
 def test_phase_b_learns_from_the_depth_of_its_network_computed_or_cached(
     make_recipe: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
