@@ -271,18 +271,23 @@ def film_of(container: InputContainer, path: Path) -> VideoStream:
     the default one comes first, then the one with the most pixels.
 
     Raises:
-        InputError: if the file has no video stream, or covers alone.
+        InputError: if the file has no video stream, covers alone, or a codec without a decoder.
     """
     streams = films_of(container)
     if not streams:
+        if any(stream.codec_context is None for stream in container.streams.video):
+            raise InputError(
+                f"{path}: its video is damaged, or of a codec that FFmpeg cannot decode; convert it to H.264"
+            )
         raise InputError(f"{path}: holds {'covers alone' if container.streams.video else 'no video stream'}")
     pixels = {stream.index: (stream.width or 0) * (stream.height or 0) for stream in streams}
     return max(streams, key=lambda one: (bool(one.disposition & Disposition.default), pixels[one.index], -one.index))
 
 
 def films_of(container: InputContainer) -> list[VideoStream]:
-    """All video streams but covers and thumbnails."""
-    marked = [stream for stream in container.streams.video if not stream.disposition & _STILL]
+    """All video streams that can be decoded but covers and thumbnails."""
+    known = [stream for stream in container.streams.video if stream.codec_context is not None]  # else no decoder
+    marked = [stream for stream in known if not stream.disposition & _STILL]
     return [stream for stream in marked if stream.codec_context.name not in _STILL_CODECS] or marked
 
 

@@ -413,3 +413,10 @@ def test_an_absurd_duration_of_a_track_is_not_believed(tmp_path: Path) -> None:
     for index, text in enumerate((b"00:00:02.0.0000000", b"99999999999:00:00.", b"-1:00:00.000000000")):
         clip = renamed(screen(tmp_path / f"{index}.mkv", "1"), b"00:00:02.000000000", text)
         assert open_clip(clip).num_frames == 120
+
+
+def test_a_codec_that_nobody_decodes_is_one_line(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.mp4", moving_disc(3, 32, 32)[0])
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"abcd"))
+    with pytest.raises(InputError, match="its video is damaged, or of a codec that FFmpeg cannot decode"):
+        open_clip(path)
