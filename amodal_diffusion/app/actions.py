@@ -26,6 +26,7 @@ from amodal_diffusion.app.views import (
     uncertainty,
     viewer,
 )
+from amodal_diffusion.frames.cuts import find_cuts
 from amodal_diffusion.io.mask_files import MaskTrack
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
 from amodal_diffusion.models.segmenters.protocol import Segmenter
@@ -138,11 +139,11 @@ class Actions:
             session: session of the page, with a clip.
 
         Raises:
-            InputError: if nothing is painted, or the first or last frame is not.
+            InputError: if nothing is painted, or the first or last frame of the clip, or of a shot, is not.
         """
         with self._claimed(session), session.replacing("painted") as folder:
             clip = self._clip(session)
-            session.painting.write(folder, clip.num_frames)
+            session.painting.write(folder, clip.num_frames, find_cuts(clip))
             session.masks = folder
             between = clip.num_frames - len(session.painting.frames)
             filled = f", {between} of them filled in between painted ones: look at each" if between else ""

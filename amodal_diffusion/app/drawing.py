@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from amodal_diffusion.frames.cuts import shots_of
 from amodal_diffusion.frames.drawing import COLORS
 from amodal_diffusion.frames.masks import fill_between
 from amodal_diffusion.io.images import write_mask_png
@@ -113,45 +114,55 @@ class Painting:
             return None
         return _palette()[labels]
 
-    def labels(self, num_frames: int) -> list[UInt8Array]:
-        """Label maps of all frames; frames between painted ones are interpolated.
+    def labels(self, num_frames: int, cuts: Sequence[int] = ()) -> list[UInt8Array]:
+        """Label maps of all frames; frames between painted ones of a shot are interpolated.
 
         Args:
             num_frames: number of frames of the clip.
+            cuts: first frames of the shots after the first one. A shot without painted frames shows no object.
 
         Raises:
-            InputError: if nothing is painted, or the first or last frame is not.
+            InputError: if nothing is painted, or the first or last frame of a shot is not.
         """
         if not self.objects:
             raise InputError("masks: nothing is painted yet; paint the visible part of the object")
-        missing = [frame for frame in (0, num_frames - 1) if frame not in self._labels]
-        if missing:
-            frames = " and ".join(str(frame) for frame in sorted(set(missing)))
-            raise InputError(
-                f"masks: frame {frames} is not painted; paint the first and the last frame, or mark them as showing "
-                "nothing; frames between painted ones are filled in"
-            )
-        filled: list[UInt8Array] = [np.zeros_like(self._labels[0]) for _ in range(num_frames)]
-        for label in self.objects:
-            masks = fill_between({frame: labels == label for frame, labels in self._labels.items()})
-            for frame, mask in masks.items():
-                filled[frame][mask] = label
+        empty = np.zeros_like(next(iter(self._labels.values())))
+        filled: list[UInt8Array] = [empty.copy() for _ in range(num_frames)]
+        for first, end in shots_of(num_frames, cuts):
+            painted = {frame: labels for frame, labels in self._labels.items() if first <= frame < end}
+            if not painted:
+                continue
+            _check_ends(painted, first, end - 1, what="shot" if cuts else "clip")
+            for label in self.objects:
+                masks = fill_between({frame: labels == label for frame, labels in painted.items()})
+                for frame, mask in masks.items():
+                    filled[frame][mask] = label
         return filled
 
-    def write(self, folder: Path, num_frames: int) -> None:
+    def write(self, folder: Path, num_frames: int, cuts: Sequence[int] = ()) -> None:
         """Write the label maps of all frames as palette PNG files.
 
         Args:
             folder: existing folder.
             num_frames: number of frames of the clip.
+            cuts: as for :meth:`labels`.
 
         Raises:
-            InputError: if nothing is painted, or the first or last frame is not.
+            InputError: if nothing is painted, or the first or last frame of a shot is not.
         """
-        for frame, labels in enumerate(self.labels(num_frames)):
+        for frame, labels in enumerate(self.labels(num_frames, cuts)):
             picture = Image.fromarray(labels)
             picture.putpalette(_palette()[:, :3].tobytes())
             picture.save(folder / f"{frame:05d}.png")
+
+
+def _check_ends(painted: Mapping[int, UInt8Array], first: int, last: int, *, what: str) -> None:
+    missing = sorted({first, last} - painted.keys())
+    if missing:
+        raise InputError(
+            f"masks: frame {' and '.join(map(str, missing))} is not painted; paint the first and the last frame of the "
+            f"{what}, or mark them as showing nothing; frames between painted ones are filled in"
+        )
 
 
 def labels_of(layers: Sequence[UInt8Array], *, height: int, width: int) -> UInt8Array:

@@ -77,6 +77,21 @@ def test_frames_between_are_filled_in_for_each_object_and_read_back(tmp_path: Pa
     assert tracks["2"].areas == (100, 0, 0, 0, 0)
 
 
+def test_nothing_is_filled_in_across_a_cut() -> None:
+    painting = Painting()
+    for frame, place in ((0, 0), (2, 4), (3, 20), (5, 24)):
+        painting.put(frame, square(1, place))
+    labels = painting.labels(9, cuts=(3, 6))
+    assert (labels[1] == square(1, 2)).mean() > 0.97
+    assert (labels[4] == square(1, 22)).mean() > 0.97
+    assert not np.any(labels[6:])  # a shot without paint
+    painting.put(7, square(1, 3))
+    with pytest.raises(
+        InputError, match="frame 6 and 8 is not painted; paint the first and the last frame of the shot"
+    ):
+        painting.labels(9, cuts=(3, 6))
+
+
 def test_one_object_of_any_color_is_one_object(tmp_path: Path) -> None:
     painting = Painting()
     painting.put(0, square(3, 0))
