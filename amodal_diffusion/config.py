@@ -28,6 +28,7 @@ Fit = Literal["stretch", "letterbox", "crop"]
 Resample = Literal["pil", "cv2"]
 Scheduler = Literal["euler", "heun", "dpmpp"]
 Attention = Literal["sdpa", "plain", "xformers"]
+Offload = Literal["none", "model", "sequential"]
 Preset = Literal["fast", "default", "paper"]
 MaskFilter = Literal["depth", "components", "area"]
 MASK_FILTERS: tuple[MaskFilter, ...] = get_args(MaskFilter)

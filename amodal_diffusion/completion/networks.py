@@ -55,6 +55,7 @@ class Networks:
             device=request.model.device,
             dtype=request.model.dtype,
             attention=request.model.attention,
+            offload=request.model.offload,
         )
         self.config(request)  # checks the settings
         if request.sampling.preset is None and self.completer.config() == self.completer.config(preset="paper"):

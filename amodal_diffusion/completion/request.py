@@ -16,7 +16,17 @@ from amodal_diffusion.completion.canvas import Canvas
 from amodal_diffusion.completion.layout import Format, check_formats, read_formats
 from amodal_diffusion.completion.segmentation import check_prompts, read_prompts
 from amodal_diffusion.completion.shots import open_shots, read_cuts
-from amodal_diffusion.config import MASK_FILTERS, Attention, Conditioning, Fit, MaskFilter, Preset, Resample, Scheduler
+from amodal_diffusion.config import (
+    MASK_FILTERS,
+    Attention,
+    Conditioning,
+    Fit,
+    MaskFilter,
+    Offload,
+    Preset,
+    Resample,
+    Scheduler,
+)
 from amodal_diffusion.frames.cuts import say_cuts
 from amodal_diffusion.frames.layers import Alpha
 from amodal_diffusion.io.clip_subset import ClipSubset
@@ -169,9 +179,12 @@ class ModelChoice:
         model: bundled model, folder, or Hugging Face Hub ID
         content_model: model of stage 2, if it differs from --model
         device: auto, cpu, cuda, cuda:1 or mps; auto prefers a GPU
-        dtype: auto, float32, float16 or bfloat16; auto is float16 on CUDA, else float32
+        dtype: auto, float32, float16 or bfloat16; auto is bfloat16 on a CUDA card that has it, float16 on others, else
+            float32
         attention: attention implementation. sdpa: PyTorch's fused attention; plain: explicit matrix products; xformers:
             memory-efficient attention on a GPU, needs the xformers extra
+        offload: weights that wait in CPU memory while a GPU does not need them. none: no weights; model: all but one
+            network; sequential: all but one layer, which takes the least GPU memory and the most time
     """
 
     model: str = option("tiny", metavar="NAME")
@@ -179,6 +192,7 @@ class ModelChoice:
     device: str = option("auto", metavar="NAME")
     dtype: str = option("auto", metavar="NAME", advanced=True)
     attention: Attention = option("sdpa", choices=get_args(Attention), advanced=True)
+    offload: Offload = option("none", choices=get_args(Offload), advanced=True)
 
 
 @dataclass(frozen=True)

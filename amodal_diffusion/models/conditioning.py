@@ -17,6 +17,7 @@ from transformers import CLIPVisionModelWithProjection
 from transformers.utils import logging
 
 from amodal_diffusion.models.latents import Autoencoder, encode_video
+from amodal_diffusion.models.offloading import execution_device
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -146,17 +147,18 @@ def clip_tokens(image_encoder: CLIPVisionModelWithProjection, video: Tensor) -> 
         float32 ``[B, F, D]``.
     """
     size = image_encoder.config.image_size
-    frames = _CPU_CHUNK if image_encoder.device.type == "cpu" else _CHUNK
-    mean = torch.tensor(CLIP_MEAN, device=image_encoder.device)[:, None, None]
-    std = torch.tensor(CLIP_STD, device=image_encoder.device)[:, None, None]
+    device, dtype = execution_device(image_encoder), image_encoder.dtype
+    frames = _CPU_CHUNK if device.type == "cpu" else _CHUNK
+    mean = torch.tensor(CLIP_MEAN, device=device)[:, None, None]
+    std = torch.tensor(CLIP_STD, device=device)[:, None, None]
     clips = []
     for clip in video:  # chunks never mix clips: a clip's result does not depend on its batch
         tokens = []
         for chunk in clip.split(frames):
-            pixels = chunk.to(image_encoder.device, torch.float32).contiguous()
+            pixels = chunk.to(device, torch.float32).contiguous()
             pixels = _svd_resize()(pixels, (size, size)).expand(-1, 3, -1, -1)
             pixels = ((pixels + 1) / 2 - mean) / std
-            tokens.append(image_encoder(pixels.to(image_encoder.dtype)).image_embeds.float())
+            tokens.append(image_encoder(pixels.to(dtype)).image_embeds.float())
         clips.append(torch.cat(tokens))
     return torch.stack(clips)  # [B, F, D]
 

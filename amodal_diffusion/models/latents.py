@@ -9,6 +9,8 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder, AutoencoderTiny
 from torch import Tensor
 
+from amodal_diffusion.models.offloading import execution_device
+
 Autoencoder: TypeAlias = AutoencoderKLTemporalDecoder | AutoencoderTiny
 """Stable Video Diffusion's own, or a light one that has learned its latents; that one works on scaled latents."""
 
@@ -30,7 +32,7 @@ def encode_video(vae: Autoencoder, video: Tensor, *, chunk_size: int = 32) -> Te
         float32 ``[B, F, 4, h, w]``, **not** multiplied by the scaling factor: conditions are used like this, a
         training target is multiplied by the caller (docs/method.md, section 2).
     """
-    clips, device, dtype = [], vae.device, vae.dtype
+    clips, device, dtype = [], execution_device(vae), vae.dtype
     for clip in video:  # chunks never mix clips: a clip's result does not depend on its batch
         pixels = (chunk.expand(-1, 3, -1, -1).to(device, dtype) for chunk in clip.split(chunk_size))
         with _float32_where_asked(vae, device):
@@ -52,7 +54,7 @@ def decode_latents(vae: Autoencoder, latents: Tensor, *, decode_chunk_size: int)
     Returns:
         float32 ``[B, F, 3, H, W]``, about [-1, 1], not clipped.
     """
-    device = vae.device
+    device = execution_device(vae)
     latents = latents.to(device=device, dtype=vae.dtype)
     clips = []
     for clip in latents:

@@ -15,10 +15,11 @@ from typing import Any, Literal, Self, TypeVar
 import numpy as np
 import torch
 
-from amodal_diffusion.config import MASK_FILTERS, Attention, Preset, SamplingConfig
+from amodal_diffusion.config import MASK_FILTERS, Attention, Offload, Preset, SamplingConfig
 from amodal_diffusion.frames.cuts import say_cuts
 from amodal_diffusion.models.hub import check_names_stages, load_stage
 from amodal_diffusion.models.latents import spatial_factor
+from amodal_diffusion.models.offloading import execution_device, place_networks
 from amodal_diffusion.models.schedulers import make_scheduler
 from amodal_diffusion.models.unet import use_attention
 from amodal_diffusion.models.weights import find_device, joined_fingerprint
@@ -134,6 +135,7 @@ class AmodalCompleter:
         if segmentation is None and content is None:
             raise InputError("stages: expected at least one of amodal_segmentation and content_completion")
         self._segmentation, self._content = segmentation, content
+        self._fingerprints: dict[Stage, str] = {}
         self.default_depth_model = None if segmentation is None else segmentation.settings.depth_model
 
     @classmethod
@@ -146,6 +148,7 @@ class AmodalCompleter:
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
         attention: Attention = "sdpa",
+        offload: Offload = "none",
     ) -> Self:
         """Load a model.
 
@@ -155,11 +158,14 @@ class AmodalCompleter:
             content_model: where stage 2 is, if not in ``model``.
             stages: which to load.
             device: torch's or its name; ``"auto"`` is cuda if there is one, else mps, else cpu.
-            dtype: torch's or its name, float32, float16 or bfloat16; ``"auto"`` is float16 on cuda, else float32.
+            dtype: torch's or its name, float32, float16 or bfloat16; ``"auto"`` is bfloat16 on a cuda card that has it,
+                float16 on others, else float32.
             attention: see :func:`~amodal_diffusion.models.unet.use_attention`.
+            offload: see :func:`~amodal_diffusion.models.offloading.place_networks`.
 
         Raises:
-            InputError: if the model cannot be loaded, device or dtype is unknown, or xformers does not run here.
+            InputError: if the model cannot be loaded, device or dtype is unknown, or xformers or the offload does not
+                run here.
         """
         where = find_device(device)
         precision = _dtype(dtype, where)
@@ -173,12 +179,14 @@ class AmodalCompleter:
             wanted = model if content_model is None else content_model
             components = load_stage(wanted, stage="content_completion", dtype=precision)
             content = ContentCompletionPipeline.from_components(components)
-        for pipeline in (segmentation, content):
-            if pipeline is not None:
-                pipeline.to(where)
-                use_attention(pipeline.unet, attention, option="--attention")
-                pipeline.set_progress_bar_config(disable=True)
-        return cls(segmentation, content)
+        completer = cls(segmentation, content)
+        if offload == "sequential":
+            completer.fingerprints()  # which cannot be made of weights that are away
+        for pipeline in completer._pipelines.values():
+            use_attention(pipeline.unet, attention, option="--attention")
+            place_networks(pipeline, where, offload, option="--offload")
+            pipeline.set_progress_bar_config(disable=True)
+        return completer
 
     def config(self, *, preset: Preset | None = None, **changes: Any) -> CompletionConfig:  # noqa: ANN401
         """How the loaded stages are sampled: a preset, with other values in its place.
@@ -395,15 +403,16 @@ class AmodalCompleter:
 
     def fingerprints(self) -> dict[Stage, str]:
         """SHA-256 over the networks of each loaded stage, 64 hex digits."""
-        return {
-            stage: joined_fingerprint([pipeline.unet, pipeline.vae, pipeline.image_encoder])
-            for stage, pipeline in self._pipelines.items()
-        }
+        for stage, pipeline in self._pipelines.items():
+            if stage not in self._fingerprints:
+                networks = [pipeline.unet, pipeline.vae, pipeline.image_encoder]
+                self._fingerprints[stage] = joined_fingerprint(networks)
+        return dict(self._fingerprints)
 
     @property
     def device(self) -> str:
         """Where the networks run, such as ``cpu`` or ``cuda:0``."""
-        return str(next(iter(self._pipelines.values())).device)
+        return str(execution_device(next(iter(self._pipelines.values())).unet))
 
     @property
     def dtype(self) -> str:
@@ -564,7 +573,9 @@ def _concatenate(parts: list[UInt8Array | None]) -> UInt8Array | None:
 
 def _dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
     if name == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
     found = known.get(str(name).removeprefix("torch."))
     if found is None:
