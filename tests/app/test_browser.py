@@ -143,7 +143,7 @@ def test_an_example_is_completed_looked_at_and_downloaded(page: Page, tmp_path: 
     page.locator("#samples input").fill("2")
     complete(page)
     titles = [title.strip() for title in page.locator("#viewer figcaption").all_inner_texts()]
-    assert [title.split()[0] for title in titles] == ["Visible", "Whole", "Completed", "Uncertain"]
+    assert [title.split()[0] for title in titles] == ["Visible", "Amodal", "Completed", "Uncertain"]
     assert all(page.locator("#viewer img").evaluate_all("pictures => pictures.map(p => p.naturalWidth > 300)"))
     painted = np.ptp(picture(page, 2).astype(int), axis=-1) > 25  # the board behind is gray
     assert 0.02 < painted.mean() < 0.4
