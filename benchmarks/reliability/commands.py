@@ -219,7 +219,7 @@ def contents(folder: Path, parts: tuple[str, ...]) -> dict[str, bytes]:
     for part in parts:
         for path in sorted((folder / part).rglob("*")):
             name = str(path.relative_to(folder))
-            unfinished = ".partial" in name or path.suffix == ".lock"
+            unfinished = ".partial" in name or path.name == ".lock"
             if path.is_file() and not unfinished and path.name not in ("manifest.json", "evaluation.html"):
                 files[name] = _without_times(path)
     return files
