@@ -7,7 +7,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ def complete_clip(
     estimator = networks.estimator if request.depth.depth == "auto" and not inputs.whole else None
     quiet, prompts = request.output.quiet, request.clicks.prompts
     with folder.opened() as out:
+        _check_sources(networks, out)
         if prompts is not None:
             tracks = segment_clip(inputs.clip, prompts, networks.segmenter, out, place=MODAL_MASKS, quiet=quiet)
             inputs = replace(inputs, tracks=tracks)
@@ -105,6 +106,19 @@ def _refuse_work_of_version_0_1(request: CompletionRequest) -> None:
             f"out: {work}: begun by version 0.1, which this version cannot go on from; finish it with version 0.1, "
             "choose another folder, or --overwrite to begin anew"
         )
+
+
+def _check_sources(networks: Networks, out: OutputFolder) -> None:
+    """Refuse to go on with another commit of a model than the one that the work began with."""
+    for name, source in networks.sources.items():
+        begun = out.noted("networks", name)
+        if begun not in (None, source.commit):
+            raise InputError(
+                f"out: {out.work}: begun with commit {begun} of {source.repository}, which is now {source.commit}; "
+                f"name {source.repository}@{begun}, choose another folder, or --overwrite to begin anew"
+            )
+    if networks.sources:
+        out.note("networks", {name: source.commit for name, source in networks.sources.items()})
 
 
 def _write_overlay(inputs: CompletionInputs, out: OutputFolder, *, sound: CarriedSound | None, quiet: bool) -> None:
@@ -143,6 +157,7 @@ def _summary(
         "format": FORMAT,
         "versions": _versions(),
         "model": request.model.model,
+        "downloaded": {name: asdict(source) for name, source in networks.sources.items()},
         "seed": request.sampling.seed,
         "settings": request.settings(),
         "preset": request.sampling.preset,
