@@ -218,7 +218,7 @@ def _look_up(wanted: Wanted) -> Path | _Plan:
         tuple(files),
         missing=len(absent),
         size=sum(entry.file_size or 0 for entry in absent),
-        license="; ".join(filter(None, (_license(info), wanted.license))) or "none named on the hub",
+        license=_licenses(info, wanted.license),
     )
 
 
@@ -284,12 +284,15 @@ def _no_access(wanted: Wanted, error: Exception) -> InputError:
     )
 
 
-def _license(info: Any) -> str | None:  # noqa: ANN401 - of huggingface_hub
-    """The license that a repository's page names."""
+def _licenses(info: Any, known: str | None) -> str:  # noqa: ANN401 - of huggingface_hub
+    """The license that a repository's page names, and what is known beside it."""
     card = info.card_data.to_dict() if info.card_data else {}
-    named = card.get("license_name") or card.get("license")
     tags = [tag.removeprefix("license:") for tag in info.tags or () if tag.startswith("license:")]
-    return ", ".join(named) if isinstance(named, list) else named or ", ".join(tags) or None
+    named = card.get("license_name") or card.get("license") or tags
+    text = ", ".join(named) if isinstance(named, list) else str(named)
+    if known is not None and text.lower() != known.lower():
+        text = f"{text or 'none on its page'}; {known}"
+    return text or "none on its page"
 
 
 def _ask(plans: Sequence[_Plan], *, yes: bool) -> None:
@@ -319,6 +322,8 @@ def _ask(plans: Sequence[_Plan], *, yes: bool) -> None:
         sys.stderr.write("download these files? [y/n] ")
         sys.stderr.flush()
         line = sys.stdin.readline()
+        if not line:  # the end of the input
+            sys.stderr.write("\n")
         answer = line.strip().lower() if line else "no"
     if answer.startswith("n"):
         raise InputError(f"download: refused, nothing was downloaded; the same command asks again{instead}")

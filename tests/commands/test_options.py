@@ -42,6 +42,7 @@ VALUES: dict[str, Any] = {
     "device": "cuda:1",
     "dtype": "bfloat16",
     "attention": "xformers",
+    "yes": True,
     "depth": "depth.npy",
     "depth_inverse": True,
     "depth_model": "net",
