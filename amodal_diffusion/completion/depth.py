@@ -55,10 +55,10 @@ def load_estimator(
     except InputError as error:
         if request.depth.depth_model is not None:
             raise
-        logger.warning("depth: continuing without depth, on which the model was trained: %s", error)
+        logger.warning("depth: continuing without depth, with which the model was trained: %s", error)
         return None
     if request.depth.depth_model is None:
-        logger.info("depth: estimated by %s, on which the model was trained; --depth none goes without", name)
+        logger.info("depth: estimated by %s; --depth none goes without, --depth-model names another network", name)
     return estimator
 
 

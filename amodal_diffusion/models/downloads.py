@@ -40,6 +40,7 @@ class Wanted:
         suffixes: of further files, beside JSON and safetensors.
         folder: where the files go; the local cache of the hub when None.
         optional: go without rather than fail or ask for this repository alone.
+        asked: name under which the command `download` gets it; the id when None.
     """
 
     hub_id: HubId
@@ -49,6 +50,12 @@ class Wanted:
     suffixes: tuple[str, ...] = ()
     folder: Path | None = None
     optional: bool = False
+    asked: str | None = None
+
+    @property
+    def command(self) -> str:
+        """The command that gets the files."""
+        return f"amodal-diffusion download {self.asked or self.hub_id}"
 
 
 @dataclass(frozen=True)
@@ -237,9 +244,7 @@ def _cached(wanted: Wanted) -> Path:
             snapshot_download(hub_id.repository, revision=hub_id.revision, allow_patterns=files, local_files_only=True)
         )
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{wanted.what}: {hub_id} is not in the local cache; `amodal-diffusion download {hub_id}` gets it"
-        ) from error
+        raise InputError(f"{wanted.what}: {hub_id} is not in the local cache; `{wanted.command}` gets it") from error
 
 
 def _previous(wanted: Wanted) -> str | None:
@@ -280,7 +285,7 @@ def _no_access(wanted: Wanted, error: Exception) -> InputError:
         )
     return InputError(
         f"{wanted.what}: the hub cannot be reached ({text.splitlines()[0]:.200}), and {wanted.hub_id} is not in the "
-        "local cache; where there is a network, `amodal-diffusion download NAME --out DIR`, then give DIR instead"
+        f"local cache; where there is a network, `{wanted.command} --out DIR`, then give DIR instead"
     )
 
 
@@ -315,7 +320,7 @@ def _ask(plans: Sequence[_Plan], *, yes: bool) -> None:
     if sys.stdin is None or not sys.stdin.isatty():
         raise InputError(
             "download: expected a yes, and there is no terminal to ask on; add --yes (yes=True in Python), or run "
-            f"`amodal-diffusion download NAME --yes` before{instead}"
+            f"`{plans[0].wanted.command} --yes` before{instead}"
         )
     answer = ""
     while answer not in ("y", "yes", "n", "no"):

@@ -187,7 +187,7 @@ def locate_model(name: str | Path, *, stage: Stage | None = None, half: bool = T
     if hub_id is None:
         raise InputError(f"model {name}: no bundled model, folder or hub id of this name; {known}")
     licenses = [entry.license for entry in RELEASED.values() if hub_id.repository in entry.stages.values()]
-    return Wanted(hub_id, f"model {name}", license=next(iter(licenses), None), half=half)
+    return Wanted(hub_id, f"model {name}", license=next(iter(licenses), None), half=half, asked=str(name))
 
 
 def find_released(name: str | Path) -> ReleasedModel | None:

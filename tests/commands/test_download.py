@@ -375,7 +375,7 @@ def test_without_a_network(
         patch.setattr(hub_constants, "HF_HUB_OFFLINE", True)
         error = refused(capsys, "complete", *masks, "--out", tmp_path / "out", "--model", "diffusion-vas", "--yes")
     assert "model diffusion-vas: the hub cannot be reached" in error
-    assert "`amodal-diffusion download NAME --out DIR`, then give DIR instead" in error
+    assert "`amodal-diffusion download diffusion-vas --out DIR`, then give DIR instead" in error
     assert not (tmp_path / "out").exists()
 
     complete(masks, tmp_path / "first", "--model", FIRST, "--yes")
@@ -398,7 +398,7 @@ def test_depth_that_is_not_here_is_gone_without(
     summary = complete(clip, tmp_path / "out", "--model", "diffusion-vas", "--stages", "masks")
     assert summary["depth"] == "none"
     assert not hub.downloads()
-    assert "continuing without depth, on which the model was trained" in capsys.readouterr().err
+    assert "continuing without depth, with which the model was trained" in capsys.readouterr().err
     summary = complete(clip, tmp_path / "large", "--model", "diffusion-vas", "--depth-model", "large", "--yes")
     assert summary["downloaded"]["depth_model"]["repository"] == LARGE
     assert capsys.readouterr().err.count("CC-BY-NC-4.0, excludes commercial use") == 1
