@@ -61,17 +61,16 @@ class Places:
         self.segmenter = found.get(segmenter) if isinstance(segmenter, Wanted) else segmenter
 
     def sources(self) -> dict[str, Source]:
-        """Where the networks come from, by stage and ``depth_model``; a user's own are left out."""
+        """Where the models come from, by stage; a user's own are left out."""
         from amodal_diffusion.models.downloads import read_source
         from amodal_diffusion.models.hub import stage_folder
 
-        folders: dict[str, Path] = {}
+        found: dict[str, Source] = {}
         for stage, model in self.stages.items():
-            folders[stage] = stage_folder(model, stage) or model
-        if self.depth is not None:
-            folders["depth_model"] = self.depth
-        read = {name: read_source(folder) or read_source(folder.parent) for name, folder in folders.items()}
-        return {name: source for name, source in read.items() if source is not None}
+            source = read_source(stage_folder(model, stage) or model) or read_source(model)
+            if source is not None:
+                found[stage] = source
+        return found
 
 
 def _depth_place(request: CompletionRequest) -> Path | Wanted | None:
@@ -107,7 +106,7 @@ class Networks:
 
     Attributes:
         completer: the stages that the request needs.
-        sources: repository and commit of downloaded networks, see :meth:`Places.sources`.
+        sources: repository and commit of downloaded models, see :meth:`Places.sources`.
     """
 
     def __init__(self, request: CompletionRequest) -> None:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch.nn import functional
 from transformers import AutoModelForDepthEstimation, DepthAnythingForDepthEstimation, DPTImageProcessorPil
 
-from amodal_diffusion.models.downloads import fetch
+from amodal_diffusion.models.downloads import Source, fetch, read_source
 from amodal_diffusion.models.hub import locate_depth
 from amodal_diffusion.models.weights import find_variant, fingerprint
 from amodal_diffusion.types import FloatArray, InputError, UInt8Array
@@ -22,6 +22,9 @@ class DepthEstimator:
 
     The network's scale is relative and differs from frame to frame by design; whoever uses the result as a guide
     scales it over the whole clip (docs/method.md, section 2).
+
+    Attributes:
+        source: where the network comes from, if it was downloaded.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class DepthEstimator:
         """
         self._network = network.eval().to(memory_format=torch.channels_last)  # convolutions are quicker so
         self._processor, self._batch_size = processor, batch_size
+        self.source: Source | None = None
 
     @classmethod
     def from_pretrained(
@@ -64,7 +68,9 @@ class DepthEstimator:
         except (OSError, ValueError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(f"depth model {name}: cannot be loaded ({reason})") from error
-        return cls(network.to(device), processor)
+        estimator = cls(network.to(device), processor)
+        estimator.source = read_source(folder)
+        return estimator
 
     def fingerprint(self) -> str:
         """Which network with which preprocessing it is, see `models.fingerprint`."""

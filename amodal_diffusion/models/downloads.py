@@ -198,6 +198,7 @@ def _look_up(wanted: Wanted) -> Path | _Plan:
             return _cached(wanted)
         except InputError:
             pass  # not here yet
+    fresh = wanted.folder is not None and not wanted.folder.is_dir()  # it must not be made before the yes
     try:
         info = HfApi().model_info(hub_id.repository, revision=hub_id.revision)
         names = [entry.rfilename for entry in info.siblings or ()]
@@ -207,7 +208,8 @@ def _look_up(wanted: Wanted) -> Path | _Plan:
             hub_id.repository,
             revision=commit,
             allow_patterns=files,
-            local_dir=wanted.folder,
+            local_dir=None if fresh else wanted.folder,
+            force_download=fresh,
             dry_run=True,
             tqdm_class=_NoBar,
         )

@@ -171,6 +171,7 @@ def test_without_a_terminal_and_a_yes_nothing_is_downloaded(
     error = refused(capsys, name, *first, *options, *out)
     assert "download: expected a yes, and there is no terminal to ask on; add --yes (yes=True in Python)" in error
     assert not hub.downloads()
+    assert not (tmp_path / "out").exists() or name == "batch"
 
 
 def test_python_the_page_batch_and_evaluate_take_the_name(hub: SmallHub, clip: list[str], tmp_path: Path) -> None:
@@ -221,7 +222,8 @@ def test_a_folder_for_machines_without_internet(
     monkeypatch.setattr(hub_constants, "HF_HUB_OFFLINE", True)
     summary = complete(clip, tmp_path / "out", "--model", folder)
     assert summary["depth"] == "estimated"
-    assert summary["downloaded"]["content_completion"]["commit"] == hub.repositories[SECOND].find("main")
+    for name, repository in (("content_completion", SECOND), ("depth_model", SMALL)):
+        assert summary["downloaded"][name]["commit"] == hub.repositories[repository].find("main")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").touch()
     error = refused(capsys, "download", FIRST, "--out", tmp_path / "other", "--yes")
