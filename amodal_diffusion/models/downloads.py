@@ -22,6 +22,7 @@ from amodal_diffusion.types import InputError
 
 SOURCE_FILE = "source.json"
 """Written beside files that were downloaded into a folder: repository, revision and commit."""
+_NETWORKS = ("unet", "vae", "image_encoder")
 _WEIGHTS = re.compile(r"[^.]+(?:\.(?P<variant>fp16))?(?:-\d+-of-\d+)?\.safetensors")
 _INDEX = re.compile(r"[^.]+\.safetensors\.index(?:\.(?P<variant>fp16))?\.json")
 
@@ -263,15 +264,15 @@ def _previous(wanted: Wanted) -> str | None:
 
 
 def _check_weights(wanted: Wanted, names: Sequence[str], files: Sequence[str]) -> None:
-    """Refuse, before a download, a repository with a folder whose weights are pickles alone."""
-    with_weights = {str(PurePosixPath(name).parent) for name in files if name.endswith(".safetensors")}
+    """Refuse, before a download, a repository in which the weights of a network are pickles alone."""
+    with_weights = {PurePosixPath(name).parent for name in files if name.endswith(".safetensors")}
     pickles = [name for name in names if name.endswith(PICKLE_SUFFIXES)]
-    nested = [name for name in pickles if "/" in name]
-    unusable = [name for name in nested or pickles if str(PurePosixPath(name).parent) not in with_weights]
+    folders = {name: PurePosixPath(name).parent for name in pickles}
+    unusable = [name for name in pickles if folders[name].name in _NETWORKS and folders[name] not in with_weights]
     if unusable or not with_weights:
         raise InputError(
             f"{wanted.what}: {wanted.hub_id}: expected safetensors, plain or fp16, found "
-            f"{', '.join(unusable[:3] or sorted(names)[:3]) or 'nothing'}; pickle files can run code and are never "
+            f"{', '.join((unusable or pickles or sorted(names))[:3]) or 'nothing'}; pickle files can run code and are never "
             "loaded, so ask the authors for safetensors or name another revision"
         )
 

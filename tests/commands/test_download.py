@@ -46,7 +46,12 @@ def files_of(folder: Path) -> Files:
 def released(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Files]:
     """Files of both checkpoints in the released layout, and of a depth network, by repository."""
     root = tmp_path_factory.mktemp("released")
-    extra = {"README.md": b"# model", "code.py": b"raise SystemExit", "unet/weights.bin": b"\x80\x04"}
+    extra = {
+        "README.md": b"# model",
+        "code.py": b"raise SystemExit",
+        "unet/weights.bin": b"\x80\x04",
+        "optimizer/state.bin": b"",
+    }
     stages = {
         name: files_of(tiny_released_folder(root / stage, stage)) | extra
         for stage, name in zip(STAGES, (FIRST, SECOND), strict=True)
