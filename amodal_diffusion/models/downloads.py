@@ -270,10 +270,10 @@ def _check_weights(wanted: Wanted, names: Sequence[str], files: Sequence[str]) -
     folders = {name: PurePosixPath(name).parent for name in pickles}
     unusable = [name for name in pickles if folders[name].name in _NETWORKS and folders[name] not in with_weights]
     if unusable or not with_weights:
+        found = ", ".join((unusable or pickles or sorted(names))[:3]) or "nothing"
         raise InputError(
-            f"{wanted.what}: {wanted.hub_id}: expected safetensors, plain or fp16, found "
-            f"{', '.join((unusable or pickles or sorted(names))[:3]) or 'nothing'}; pickle files can run code and are never "
-            "loaded, so ask the authors for safetensors or name another revision"
+            f"{wanted.what}: {wanted.hub_id}: expected safetensors, plain or fp16, found {found}; pickle files can "
+            "run code and are never loaded, so ask the authors for safetensors or name another revision"
         )
 
 
