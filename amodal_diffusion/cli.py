@@ -16,7 +16,8 @@ from amodal_diffusion.options import subcommand_parser
 from amodal_diffusion.types import InputError, one_line
 
 FAILED, INTERRUPTED = 2, 130
-RESUMABLE = ("batch", "complete", "evaluate", "scenes")  # keep what is finished for the same command to go on from
+RESUMABLE = ("batch", "complete", "download", "evaluate", "scenes")
+"""Commands that keep what is finished when they are interrupted, for the same command to go on from."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from diffusers import (
     EulerDiscreteScheduler,
     UNetSpatioTemporalConditionModel,
 )
+from safetensors.torch import load_file, save_file
 from transformers import (
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
@@ -193,3 +195,24 @@ def moving_square(frames: int = 6, height: int = 24, width: int = 40, *, seed: i
         mask[index, 6:16, left : left + 10] = True
     noise[mask] = (220, 180, 60)
     return VideoClip(noise, mask, fps=8.0)
+
+
+def tiny_released_folder(folder: Path, stage: Stage = "amodal_segmentation") -> Path:
+    """Write a checkpoint in the released layout: plain and ``fp16`` weights, ``conv_in2`` of 12 inputs in the UNet."""
+    components = tiny_components(stage, seed=STAGES.index(stage))
+    parts = {"unet": tiny_unet(in_channels=8), "vae": components.vae, "image_encoder": components.image_encoder}
+    for variant in (None, "fp16"):
+        for name, network in parts.items():
+            network.to(torch.float32 if variant is None else torch.float16)
+            network.save_pretrained(folder / name, variant=variant)
+    trained = components.unet.state_dict()
+    for path in (folder / "unet").glob("*.safetensors"):
+        state = load_file(path)
+        dtype = state["conv_in.weight"].dtype
+        unused = {key: state[key] for key in ("conv_in.weight", "conv_in.bias")}
+        state = {key.replace("conv_in.", "conv_in2."): value.to(dtype) for key, value in trained.items()} | unused
+        save_file({key: value.contiguous() for key, value in state.items()}, path, metadata={"format": "pt"})
+    components.scheduler.save_pretrained(folder / "scheduler")
+    index = {"_class_name": ["models.diffusion_vas", "DiffusionVASPipeline"], "unet": ["models.diffusion_vas", "UNet"]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder

@@ -20,7 +20,7 @@ SCRIPTS = sorted([*ROOT.glob("train/*.py"), *ROOT.glob("inference/*.py")])
 
 
 def test_the_promised_subcommands_exist() -> None:
-    promised = "app batch complete configs convert demo evaluate prepare scenes score segment validate"
+    promised = "app batch complete configs convert demo download evaluate prepare scenes score segment validate"
     assert set(SUBCOMMANDS) >= set(promised.split())
 
 

@@ -112,7 +112,7 @@ def run(args: Namespace) -> None:
     address, policy = Address(page.host, page.port), page.policy(os.environ)
     segmenter = None
     if page.segmenter is not None:
-        segmenter = open_segmenter(page.segmenter, device=model.device, dtype=model.dtype, quiet=True)
+        segmenter = open_segmenter(page.segmenter, device=model.device, dtype=model.dtype, quiet=True, yes=model.yes)
     with serving(PageCompleter(model, page.preset), address, policy, segmenter=segmenter) as url:
         print(f"{url}\nCtrl-C ends it", flush=True)
         wait()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amodal_diffusion.completion.clip import complete_clip
-from amodal_diffusion.completion.networks import Networks
+from amodal_diffusion.completion.networks import Networks, Places
 from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.data.clip_list import ClipEntry, read_clip_list
 from amodal_diffusion.io.atomic import write_text
@@ -103,6 +103,8 @@ def _complete_all(path: Path, base: CompletionRequest, processes: Processes) -> 
     entries = processes.main_alone(lambda: _begin(path, base))
     if base.model.device == "auto":
         base = replace(base, model=replace(base.model, device=processes.device))
+    if processes.count > 1:
+        processes.main_alone(lambda: Places(base).stages)  # one process asks and downloads
     networks = processes.together(lambda: Networks(base))
     bar = tqdm(
         processes.share(entries),

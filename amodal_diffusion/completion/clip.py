@@ -7,10 +7,10 @@ import platform
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -37,6 +37,9 @@ from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.io.video_writer import CarriedSound, VideoLayout, VideoWriter
 from amodal_diffusion.types import STAGES, InputError
+
+if TYPE_CHECKING:
+    from amodal_diffusion.models.downloads import Source
 
 OVERLAY, SUMMARY = "overlay.mp4", "summary.json"
 _LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "av")
@@ -73,6 +76,10 @@ def complete_clip(
     estimator = networks.estimator if request.depth.depth == "auto" and not inputs.whole else None
     quiet, prompts = request.output.quiet, request.clicks.prompts
     with folder.opened() as out:
+        sources = networks.sources
+        if estimator is not None and estimator.source is not None:
+            sources = {**sources, "depth_model": estimator.source}
+        _check_sources(sources, out)
         if prompts is not None:
             tracks = segment_clip(inputs.clip, prompts, networks.segmenter, out, place=MODAL_MASKS, quiet=quiet)
             inputs = replace(inputs, tracks=tracks)
@@ -84,6 +91,7 @@ def complete_clip(
         write_formats(laid, request, out, sound=sound)
         with out.step("summary", [SUMMARY]) as work:
             summary = _summary(request, inputs, depth, networks, out)
+            summary["downloaded"] = {name: asdict(source) for name, source in sources.items()}
             (work / SUMMARY).write_text(_to_json(summary), encoding="utf-8")
         for name, write in (extras or {}).items():
             with out.step(f"extra {name}", [name]) as work:
@@ -105,6 +113,19 @@ def _refuse_work_of_version_0_1(request: CompletionRequest) -> None:
             f"out: {work}: begun by version 0.1, which this version cannot go on from; finish it with version 0.1, "
             "choose another folder, or --overwrite to begin anew"
         )
+
+
+def _check_sources(sources: Mapping[str, Source], out: OutputFolder) -> None:
+    """Refuse to go on with another commit of a model than the one that the work began with."""
+    for name, source in sources.items():
+        begun = out.noted("networks", name)
+        if begun not in (None, source.commit):
+            raise InputError(
+                f"out: {out.work}: begun with commit {begun} of {source.repository}, which is now {source.commit}; "
+                f"name {source.repository}@{begun}, choose another folder, or --overwrite to begin anew"
+            )
+    if sources:
+        out.note("networks", {name: source.commit for name, source in sources.items()})
 
 
 def _write_overlay(inputs: CompletionInputs, out: OutputFolder, *, sound: CarriedSound | None, quiet: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,12 +25,16 @@ _BATCH = 4  # frames; a single 4K frame takes 25 MB
 logger = logging.getLogger(__name__)
 
 
-def load_estimator(request: CompletionRequest, default: str | None, *, device: str) -> DepthEstimator | None:
+def load_estimator(
+    request: CompletionRequest, default: str | None, *, found: Path | None, device: str
+) -> DepthEstimator | None:
     """Load the depth network that the request names, or else the one that the checkpoint names.
 
     Args:
         request: the request; ``depth.depth_model`` may name a network.
-        default: the network that the checkpoint names, if any.
+        default: the network that the checkpoint names, if any; without ``found`` it is used if it is in the local
+            cache.
+        found: folder of the network, if it was looked for already.
         device: device of the network, such as ``cpu`` or ``cuda:0``.
 
     Returns:
@@ -46,12 +51,15 @@ def load_estimator(request: CompletionRequest, default: str | None, *, device: s
     from amodal_diffusion.models.depth import DepthEstimator
 
     try:
-        return DepthEstimator.from_pretrained(name, device=device)
+        estimator = DepthEstimator.from_pretrained(found or name, device=device, download=False)
     except InputError as error:
         if request.depth.depth_model is not None:
             raise
-        logger.warning("depth: continuing without depth: %s", error)
+        logger.warning("depth: continuing without depth, with which the model was trained: %s", error)
         return None
+    if request.depth.depth_model is None:
+        logger.info("depth: estimated by %s; --depth none goes without, --depth-model names another network", name)
+    return estimator
 
 
 def clip_depth(

@@ -4,20 +4,99 @@ from __future__ import annotations
 
 import logging
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amodal_diffusion.completion.depth import load_estimator
 from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.completion.segmentation import open_segmenter
 from amodal_diffusion.models.libraries import quieten_libraries
-from amodal_diffusion.types import STAGES, Stage
+from amodal_diffusion.types import Stage
 
 if TYPE_CHECKING:
     from amodal_diffusion.models.depth import DepthEstimator
+    from amodal_diffusion.models.downloads import Source, Wanted
     from amodal_diffusion.models.segmenters.protocol import Segmenter
     from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig
 
 logger = logging.getLogger(__name__)
+
+
+class Places:
+    """The folders of the networks that a request needs, after one question for everything that has to be downloaded.
+
+    Attributes:
+        stages: folder of the model of each stage that runs.
+        depth: folder of the depth network that the request names, or a released model has by default; None if neither
+            does, or the latter is not here.
+        segmenter: folder of the segmenter; None without prompts, or if it is a plug-in.
+    """
+
+    def __init__(self, request: CompletionRequest) -> None:
+        """Look for the networks, and download what is not here.
+
+        Args:
+            request: names the models, and may answer the question.
+
+        Raises:
+            InputError: if a name is unknown, or a network is not here and cannot or may not be downloaded.
+        """
+        quieten_libraries(quiet=request.output.quiet)
+        from amodal_diffusion.models.downloads import Wanted, fetch, folder_of
+        from amodal_diffusion.models.hub import locate_model
+
+        model, given = request.model, request.source.amodal_masks is not None
+        names: dict[Stage, str] = {"amodal_segmentation": model.model}
+        if request.painted:
+            names["content_completion"] = model.content_model or model.model
+        if given:
+            del names["amodal_segmentation"]
+        stages = {stage: locate_model(name, stage=stage) for stage, name in names.items()}
+        depth = None if given or request.depth.depth != "auto" else _depth_place(request)
+        segmenter = _segmenter_place(request)
+        places = [place for place in (*stages.values(), depth, segmenter) if isinstance(place, Wanted)]
+        found = fetch(places, yes=model.yes)
+        self.stages: dict[Stage, Path] = {stage: folder_of(place, found) for stage, place in stages.items()}
+        self.depth = found.get(depth) if isinstance(depth, Wanted) else depth
+        self.segmenter = found.get(segmenter) if isinstance(segmenter, Wanted) else segmenter
+
+    def sources(self) -> dict[str, Source]:
+        """Where the models come from, by stage; a user's own are left out."""
+        from amodal_diffusion.models.downloads import read_source
+        from amodal_diffusion.models.hub import stage_folder
+
+        found: dict[str, Source] = {}
+        for stage, model in self.stages.items():
+            source = read_source(stage_folder(model, stage) or model) or read_source(model)
+            if source is not None:
+                found[stage] = source
+        return found
+
+
+def _depth_place(request: CompletionRequest) -> Path | Wanted | None:
+    """The depth network that a request names, or that a released model has by default."""
+    from dataclasses import replace
+
+    from amodal_diffusion.models.downloads import Wanted
+    from amodal_diffusion.models.hub import find_released, locate_depth, say_depth_license
+
+    if request.depth.depth_model is not None:
+        say_depth_license(request.depth.depth_model)
+        return locate_depth(request.depth.depth_model)
+    released = find_released(request.model.model)
+    if released is None:
+        return None
+    place = locate_depth(released.depth_model)
+    return replace(place, optional=True) if isinstance(place, Wanted) else place
+
+
+def _segmenter_place(request: CompletionRequest) -> Path | Wanted | None:
+    from amodal_diffusion.models.segmenters.loading import is_plugin, locate_segmenter
+
+    name = request.clicks.segmenter
+    if name is None or request.clicks.prompts is None or is_plugin(name):
+        return None
+    return locate_segmenter(name)
 
 
 class Networks:
@@ -27,6 +106,7 @@ class Networks:
 
     Attributes:
         completer: the stages that the request needs.
+        sources: repository and commit of downloaded models, see :meth:`Places.sources`.
     """
 
     def __init__(self, request: CompletionRequest) -> None:
@@ -38,25 +118,23 @@ class Networks:
         Raises:
             InputError: if a model cannot be loaded, or a setting does not fit it.
         """
-        quieten_libraries(quiet=request.output.quiet)
+        self._places = Places(request)
         from amodal_diffusion.pipelines.completer import AmodalCompleter
 
-        stages: tuple[Stage, ...] = STAGES
-        if not request.painted:
-            stages = ("amodal_segmentation",)
-        elif request.source.amodal_masks is not None:
-            stages = ("content_completion",)
+        found = self._places.stages
+        same = request.model.content_model is None and len(set(found.values())) == 1
         self._request = request
         self._segmenter: Segmenter | None = None
         self.completer: AmodalCompleter = AmodalCompleter.from_pretrained(
-            request.model.model,
-            content_model=request.model.content_model,
-            stages=stages,
+            next(iter(found.values())),
+            content_model=None if same else found.get("content_completion"),
+            stages=tuple(found),
             device=request.model.device,
             dtype=request.model.dtype,
             attention=request.model.attention,
             offload=request.model.offload,
         )
+        self.sources = self._places.sources()
         self.config(request)  # checks the settings
         if request.sampling.preset is None and self.completer.config() == self.completer.config(preset="paper"):
             logger.warning(
@@ -72,7 +150,12 @@ class Networks:
         Raises:
             InputError: if a depth model that the request names cannot be loaded.
         """
-        return load_estimator(self._request, self.completer.default_depth_model, device=self.completer.device)
+        return load_estimator(
+            self._request,
+            self.completer.default_depth_model,
+            found=self._places.depth,
+            device=self.completer.device,
+        )
 
     def segmenter(self) -> Segmenter:
         """The network that predicts modal masks from prompts, loaded on first use.
@@ -85,7 +168,7 @@ class Networks:
             if self._request.clicks.segmenter is None:
                 raise RuntimeError("the request names no segmenter")
             self._segmenter = open_segmenter(
-                self._request.clicks.segmenter,
+                str(self._places.segmenter or self._request.clicks.segmenter),
                 device=self.completer.device,
                 dtype="auto",
                 quiet=self._request.output.quiet,

@@ -176,7 +176,7 @@ class ModelChoice:
     """Model.
 
     Attributes:
-        model: bundled model, folder, or Hugging Face Hub ID
+        model: bundled model, folder, Hugging Face Hub ID, or diffusion-vas for the paper's released checkpoints
         content_model: model of stage 2, if it differs from --model
         device: auto, cpu, cuda, cuda:1 or mps; auto prefers a GPU
         dtype: auto, float32, float16 or bfloat16; auto is bfloat16 on a CUDA card that has it, float16 on others, else
@@ -185,6 +185,7 @@ class ModelChoice:
             memory-efficient attention on a GPU, needs the xformers extra
         offload: weights that wait in CPU memory while a GPU does not need them. none: no weights; model: all but one
             network; sequential: all but one layer, which takes the least GPU memory and the most time
+        yes: download what is not in the local cache without asking
     """
 
     model: str = option("tiny", metavar="NAME")
@@ -193,6 +194,7 @@ class ModelChoice:
     dtype: str = option("auto", metavar="NAME", advanced=True)
     attention: Attention = option("sdpa", choices=get_args(Attention), advanced=True)
     offload: Offload = option("none", choices=get_args(Offload), advanced=True)
+    yes: bool = option(False, advanced=True)
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,8 @@ class DepthChoice:
         depth: auto: estimate depth if the model names a depth network; none: use no depth; PATH: a folder of 16-bit PNG
             files or an .npy file [F,H,W], in which larger values are nearer
         depth_inverse: the depth files contain distances, in which smaller values are nearer
-        depth_model: depth network to use instead of the one that the model names
+        depth_model: depth network to use instead of the one that the model names: small or large (Depth Anything V2),
+            folder, or Hugging Face Hub ID
     """
 
     depth: str = option("auto", metavar="auto|none|PATH")
@@ -288,9 +291,11 @@ class CompletionRequest:
 
     def settings(self) -> dict[str, object]:
         """All settings that the results depend on, as JSON values; input files are not included."""
-        left_out = ("clip", "masks", "amodal_masks", "allow_truncated", "out", "overwrite", "quiet", "object_batch")
+        files = ("clip", "masks", "amodal_masks", "out")
+        without_effect = ("allow_truncated", "overwrite", "quiet", "yes", "object_batch")
         groups = (self.source, self.output, self.clicks, self.model, self.depth, self.sampling)
-        values = {name: value for group in groups for name, value in asdict(group).items() if name not in left_out}
+        given = {name: value for group in groups for name, value in asdict(group).items()}
+        values = {name: value for name, value in given.items() if name not in (*files, *without_effect)}
         return {**values, "version": package_version()}
 
     def inputs(self) -> dict[str, InputRecord]:

@@ -26,6 +26,7 @@ class SegmentRequest:
         allow_truncated: use the frames of a damaged video that can be decoded
         bit_depth: bits of the values in pictures of 16 bits, such as 12; by the files if left out
         quiet: no progress bars
+        yes: download what is not in the local cache without asking
     """
 
     clip: Path = option(metavar="CLIP", positional=True)
@@ -36,6 +37,7 @@ class SegmentRequest:
     allow_truncated: bool = option(False)
     bit_depth: int | None = option(None, metavar="N", read=read_bit_depth)
     quiet: bool = option(False, short="-q")
+    yes: bool = option(False)
 
 
 def write_segmentation(request: SegmentRequest, clicks: Clicks) -> Path:
@@ -69,7 +71,7 @@ def write_segmentation(request: SegmentRequest, clicks: Clicks) -> Path:
         },
         overwrite=request.overwrite,
     )
-    segmenter = open_segmenter(name, device=request.device, dtype=request.dtype, quiet=request.quiet)
+    segmenter = open_segmenter(name, device=request.device, dtype=request.dtype, quiet=request.quiet, yes=request.yes)
     with folder.opened() as out:
         segment_clip(clip, prompts, lambda: segmenter, out, quiet=request.quiet)
         out.commit()

@@ -109,7 +109,7 @@ MODAL_MASKS = "objects/{name}/modal_masks"
 _STEP = "segmentation"
 
 
-def open_segmenter(name: str, *, device: str, dtype: str, quiet: bool) -> Segmenter:
+def open_segmenter(name: str, *, device: str, dtype: str, quiet: bool, yes: bool = False) -> Segmenter:
     """Load a segmenter.
 
     Args:
@@ -117,14 +117,15 @@ def open_segmenter(name: str, *, device: str, dtype: str, quiet: bool) -> Segmen
         device: ``"auto"`` or torch's name.
         dtype: ``"auto"`` or torch's name.
         quiet: also hide the progress bars of libraries.
+        yes: download a hub id without asking.
 
     Raises:
-        InputError: if it cannot be loaded.
+        InputError: if it cannot be loaded, or may not be downloaded.
     """
     quieten_libraries(quiet=quiet)
     from amodal_diffusion.models.segmenters.loading import load_segmenter
 
-    return load_segmenter(name, device=device, dtype=dtype)
+    return load_segmenter(name, device=device, dtype=dtype, yes=yes)
 
 
 def segment_clip(

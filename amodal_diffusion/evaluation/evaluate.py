@@ -12,7 +12,7 @@ from tqdm import tqdm
 from amodal_diffusion.evaluation.benchmarks.base import Benchmark, WithEstimatedDepth
 from amodal_diffusion.evaluation.benchmarks.registry import open_benchmark
 from amodal_diffusion.evaluation.exports import read_formats
-from amodal_diffusion.evaluation.methods import Method, ModelOptions, build_methods
+from amodal_diffusion.evaluation.methods import Method, ModelOptions, build_methods, find_models
 from amodal_diffusion.evaluation.processes import Processes
 from amodal_diffusion.evaluation.report.tables import format_tables, format_verdicts, scored
 from amodal_diffusion.evaluation.runner import PAGE, Findings, Provenance, Run, Scorer
@@ -20,8 +20,9 @@ from amodal_diffusion.evaluation.scores import ContentScorer
 from amodal_diffusion.evaluation.settings import EvaluationSettings
 from amodal_diffusion.io.result_folder import InputRecord, OutputFolder
 from amodal_diffusion.models.depth import DepthEstimator
+from amodal_diffusion.models.hub import say_depth_license
 from amodal_diffusion.models.perceptual import Lpips, VideoFeatures
-from amodal_diffusion.types import InputError
+from amodal_diffusion.types import STAGES, InputError
 
 
 def evaluate(settings: EvaluationSettings, processes: Processes, *, version: str) -> Findings:
@@ -45,7 +46,10 @@ def evaluate(settings: EvaluationSettings, processes: Processes, *, version: str
     formats = processes.together(lambda: read_formats(settings.export))
     benchmark = _open_benchmark(settings, processes, device=device)
     content = processes.together(lambda: _content_scorer(settings))
-    how = ModelOptions(device, settings.dtype, preset=settings.preset, changes=settings.changes)
+    stages = STAGES if settings.stages == "all" else STAGES[:1]
+    how = ModelOptions(device, settings.dtype, settings.preset, settings.changes, stages=stages, yes=settings.yes)
+    if processes.count > 1:
+        processes.main_alone(lambda: find_models(settings.method_names, how))  # one process asks and downloads
     methods = processes.together(lambda: build_methods(settings.method_names, how))
 
     # 2. The folder belongs to these inputs and settings; another command's work in it is refused.
@@ -109,7 +113,10 @@ def _open_benchmark(settings: EvaluationSettings, processes: Processes, *, devic
         )
         if settings.depth_model is None:
             return benchmark
-        return WithEstimatedDepth(benchmark, DepthEstimator.from_pretrained(settings.depth_model, device=device))
+        if processes.is_main:
+            say_depth_license(settings.depth_model)
+        estimator = DepthEstimator.from_pretrained(settings.depth_model, device=device, yes=settings.yes)
+        return WithEstimatedDepth(benchmark, estimator)
 
     first = processes.together(lambda: opened() if processes.is_main else None)
     return processes.together(lambda: opened() if first is None else first)

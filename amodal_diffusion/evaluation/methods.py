@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 from amodal_diffusion.baselines import (
@@ -18,8 +19,10 @@ from amodal_diffusion.baselines import (
 )
 from amodal_diffusion.config import Preset
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget, Target
+from amodal_diffusion.models.downloads import Wanted, fetch, folder_of, read_source
+from amodal_diffusion.models.hub import locate_model
 from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig
-from amodal_diffusion.types import AmodalSegmenter, BoolArray, InputError, Stage, UInt8Array
+from amodal_diffusion.types import STAGES, AmodalSegmenter, BoolArray, InputError, Stage, UInt8Array
 
 DEPTH_SUFFIX = "@depth"
 _BASELINES: dict[str, AmodalSegmenter] = {
@@ -103,24 +106,28 @@ class ModelOptions:
         dtype: of their weights.
         preset: how to sample, by name; the checkpoint's default when None.
         changes: arguments of :meth:`AmodalCompleter.config` beside the preset.
+        stages: that are needed, so that others are not downloaded.
+        yes: download without asking.
     """
 
     device: str = "auto"
     dtype: str = "auto"
     preset: Preset | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
+    stages: Sequence[Stage] = STAGES
+    yes: bool = False
 
 
 class LoadedModel:
     """A model's two stages, each loaded when it is first needed and shared by the methods that use it.
 
     Args:
-        model: as for :meth:`AmodalCompleter.from_pretrained`.
+        folders: of each stage, see :func:`find_models`.
         how: it is loaded and sampled.
     """
 
-    def __init__(self, model: str, how: ModelOptions) -> None:
-        self._model, self._how = model, how
+    def __init__(self, folders: Mapping[Stage, Path], how: ModelOptions) -> None:
+        self._folders, self._how = folders, how
 
     @cached_property
     def segmentation(self) -> AmodalCompleter:
@@ -151,6 +158,7 @@ class LoadedModel:
             loaded["content_completion"] = (self.content, self.content_config)
         return {
             stage: {
+                "downloaded": _source(self._folders[stage]),
                 "fingerprint": completer.fingerprints()[stage],
                 "preset": self._how.preset,
                 "sampling": config.to_json()[stage],
@@ -160,7 +168,7 @@ class LoadedModel:
 
     def _load(self, stage: Stage) -> AmodalCompleter:
         return AmodalCompleter.from_pretrained(
-            self._model, stages=(stage,), device=self._how.device, dtype=self._how.dtype
+            self._folders[stage], stages=(stage,), device=self._how.device, dtype=self._how.dtype
         )
 
 
@@ -211,18 +219,50 @@ def build_methods(names: Sequence[str], how: ModelOptions | None = None) -> list
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or not names:
         raise InputError(f"methods: expected each method once, got {', '.join(twice) or 'none'}")
-    models: dict[str, LoadedModel] = {}
+    how = how or ModelOptions()
+    models = {model: LoadedModel(folders, how) for model, folders in find_models(names, how).items()}
     methods: list[Method] = []
     for name in names:
         if name in _BASELINES:
             methods.append(BaselineMethod(name))
             continue
-        model, uses_depth = name.removesuffix(DEPTH_SUFFIX), name.endswith(DEPTH_SUFFIX)
+        uses_depth = name.endswith(DEPTH_SUFFIX)
+        methods.append(ModelMethod(name, models[name.removesuffix(DEPTH_SUFFIX)], uses_depth=uses_depth))
+    return methods
+
+
+def find_models(names: Sequence[str], how: ModelOptions) -> dict[str, dict[Stage, Path]]:
+    """The folders of all models of a list of names, after one question for everything that has to be downloaded.
+
+    Args:
+        names: as for :func:`build_methods`.
+        how: which stages are needed, and the answer.
+
+    Returns:
+        by model, without ``@depth``, and stage.
+
+    Raises:
+        InputError: if a name is no model, or a model is not here and cannot or may not be downloaded.
+    """
+    places: dict[tuple[str, Stage], Path | Wanted] = {}
+    for name in names:
+        model = name.removesuffix(DEPTH_SUFFIX)
+        if name in _BASELINES:
+            continue
         if model in _BASELINES:
             raise InputError(f"methods: {name}: {DEPTH_SUFFIX} is for models; {model} is a baseline")
-        loaded = models.setdefault(model, LoadedModel(model, how or ModelOptions()))
-        methods.append(ModelMethod(name, loaded, uses_depth=uses_depth))
-    return methods
+        places |= {(model, stage): locate_model(model, stage=stage) for stage in how.stages}
+    found = fetch([place for place in places.values() if isinstance(place, Wanted)], yes=how.yes)
+    folders: dict[str, dict[Stage, Path]] = {}
+    for (model, stage), place in places.items():
+        folders.setdefault(model, {})[stage] = folder_of(place, found)
+    return folders
+
+
+def _source(folder: Path) -> dict[str, str] | None:
+    """Repository and commit of a downloaded model, for JSON."""
+    source = read_source(folder)
+    return None if source is None else asdict(source)
 
 
 def check_depth(methods: Sequence[Method], track: Target) -> None:

@@ -16,7 +16,7 @@ from amodal_diffusion.options import Renamed, option
 PROGRAM = "amodal-diffusion"
 RENAMED: Renamed = {"--solver": "--scheduler"}
 """Options of version 0.1."""
-_NOT_REPEATED = ("out", "overwrite", "quiet")  # fields that change no result
+_NOT_REPEATED = ("out", "overwrite", "quiet", "yes")  # fields that change no result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class EvaluationSettings:
         data: file or folder of the benchmark; not for scenes
         images: root of the frames, if not beside the data
         depth: root of depth pictures, nearer is larger
-        depth_model: Depth Anything folder or hub id: estimates the depth of tracks that have none
+        depth_model: small or large (Depth Anything V2), folder or hub id: estimates the depth of tracks that have none
         index_folder: folder of the index of an annotation file, if not beside it
         split: of scenes: test-v1, validation or train
         methods: baselines (modal, hull, temporal, temporal-hull, and with -nearer all but the first) and models, with
@@ -51,6 +51,7 @@ class EvaluationSettings:
         threads: of a process; results may depend on it
         overwrite: replace earlier results of this program in DIR
         quiet: no progress bar
+        yes: download what is not in the local cache without asking
     """
 
     benchmark: str = option("scenes", metavar="NAME")
@@ -79,6 +80,7 @@ class EvaluationSettings:
     threads: PositiveInt = option(1, metavar="N")
     overwrite: bool = option(False)
     quiet: bool = option(False, short="-q")
+    yes: bool = option(False)
 
     @property
     def changes(self) -> Mapping[str, Any]:

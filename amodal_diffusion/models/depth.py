@@ -7,12 +7,12 @@ from typing import Self
 
 import numpy as np
 import torch
-from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from torch.nn import functional
 from transformers import AutoModelForDepthEstimation, DepthAnythingForDepthEstimation, DPTImageProcessorPil
 
-from amodal_diffusion.models.hub_ids import hub_place
+from amodal_diffusion.models.downloads import Source, fetch, read_source
+from amodal_diffusion.models.hub import locate_depth
 from amodal_diffusion.models.weights import find_variant, fingerprint
 from amodal_diffusion.types import FloatArray, InputError, UInt8Array
 
@@ -22,6 +22,9 @@ class DepthEstimator:
 
     The network's scale is relative and differs from frame to frame by design; whoever uses the result as a guide
     scales it over the whole clip (docs/method.md, section 2).
+
+    Attributes:
+        source: where the network comes from, if it was downloaded.
     """
 
     def __init__(
@@ -36,30 +39,38 @@ class DepthEstimator:
         """
         self._network = network.eval().to(memory_format=torch.channels_last)  # convolutions are quicker so
         self._processor, self._batch_size = processor, batch_size
+        self.source: Source | None = None
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *, device: str | torch.device = "cpu") -> Self:
+    def from_pretrained(
+        cls, name: str | Path, *, device: str | torch.device = "cpu", download: bool = True, yes: bool = False
+    ) -> Self:
         """Load a network with its preprocessing from safetensors.
 
         Args:
-            name: a folder or a hub id, such as ``depth-anything/Depth-Anything-V2-Small-hf``, also with ``@REVISION``.
+            name: ``small``, ``large``, a folder or a hub id, such as ``depth-anything/Depth-Anything-V2-Small-hf``,
+                also with ``@REVISION``.
             device: where it runs.
+            download: False looks for a hub id in the local cache alone.
+            yes: download without asking.
 
         Raises:
-            InputError: if it cannot be loaded.
+            InputError: if it cannot be loaded, or may not be downloaded.
         """
-        place, revision = hub_place(name)
+        place = locate_depth(name)
+        folder = place if isinstance(place, Path) else fetch([place], yes=yes, download=download)[place]
         try:
-            if Path(name).is_dir():
-                find_variant(Path(name), "model")  # says what is there instead
+            variant = find_variant(folder, "model")  # says what is there instead
             network = AutoModelForDepthEstimation.from_pretrained(
-                place, revision=revision, use_safetensors=True, trust_remote_code=False
+                folder, variant=variant, local_files_only=True, use_safetensors=True, trust_remote_code=False
             )
-            processor = DPTImageProcessorPil.from_pretrained(place, revision=revision)
-        except (OSError, ValueError, HfHubHTTPError, SafetensorError) as error:
+            processor = DPTImageProcessorPil.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(f"depth model {name}: cannot be loaded ({reason})") from error
-        return cls(network.to(device), processor)
+        estimator = cls(network.to(device), processor)
+        estimator.source = read_source(folder)
+        return estimator
 
     def fingerprint(self) -> str:
         """Which network with which preprocessing it is, see `models.fingerprint`."""

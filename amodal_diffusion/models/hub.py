@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -21,22 +23,74 @@ from amodal_diffusion.models.checkpoint import (
     read_settings,
     released_settings,
 )
-from amodal_diffusion.models.hub_ids import HubId, NotDownloadedError, split_revision
+from amodal_diffusion.models.downloads import Wanted, fetch, folder_of
+from amodal_diffusion.models.hub_ids import HubId, split_revision
 from amodal_diffusion.models.latents import Autoencoder
 from amodal_diffusion.models.unet import AMODAL_CHANNELS, STEM, load_amodal_unet, load_svd_unet
-from amodal_diffusion.models.weights import PICKLE_SUFFIXES, building, check_keys, find_variant, read_json
+from amodal_diffusion.models.weights import PICKLE_SUFFIXES, building, check_keys, find_variant, read_json, stored_shape
 from amodal_diffusion.types import STAGES, InputError, Stage
 
 PARTS = ("unet", "vae", "image_encoder", "scheduler")
 SCHEDULERS = ("EulerDiscreteScheduler", "EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
-RELEASED: dict[str, dict[Stage, str]] = {
-    "diffusion-vas": {
-        "amodal_segmentation": "kaihuac/diffusion-vas-amodal-segmentation",
-        "content_completion": "kaihuac/diffusion-vas-content-completion",
-    }
+DEPTH = "depth"
+"""Folder of a depth network beside the stages of a model."""
+
+
+@dataclass(frozen=True)
+class ReleasedModel:
+    """A model that is released as one repository a stage.
+
+    Attributes:
+        stages: repository of each stage.
+        revision: a branch, a tag or a commit.
+        license: what is known of the weights' license.
+        depth_model: the depth network of stage 1, a name of :data:`DEPTH_MODELS`.
+    """
+
+    stages: Mapping[Stage, str]
+    revision: str
+    license: str
+    depth_model: str
+
+
+@dataclass(frozen=True)
+class DepthModel:
+    """A depth network that has a short name.
+
+    Attributes:
+        repository: on the hub.
+        license: of its weights.
+        notice: what a user should know before it is used.
+    """
+
+    repository: str
+    license: str
+    notice: str | None = None
+
+
+RELEASED = {
+    "diffusion-vas": ReleasedModel(
+        {
+            "amodal_segmentation": "kaihuac/diffusion-vas-amodal-segmentation",
+            "content_completion": "kaihuac/diffusion-vas-content-completion",
+        },
+        revision="main",
+        license="derived from Stable Video Diffusion (terms of Stability AI) and SAIL-VOS (non-commercial)",
+        depth_model="small",
+    )
 }
-"""Names of checkpoints that are released as one repository a stage."""
-_WANTED = ["*.json", "*/*.safetensors"]  # no pickles, no code, no single file of everything at the top
+"""Names of released models."""
+DEPTH_MODELS = {
+    "small": DepthModel("depth-anything/Depth-Anything-V2-Small-hf", "Apache-2.0"),
+    "large": DepthModel(
+        "depth-anything/Depth-Anything-V2-Large-hf",
+        "CC-BY-NC-4.0",
+        notice="its license, CC-BY-NC-4.0, excludes commercial use; the paper used this network",
+    ),
+}
+"""Short names of depth networks: Depth Anything V2."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,14 +119,51 @@ def bundled_models() -> dict[str, Path]:
     return {path.name: path for path in folders if any((path / stage).is_dir() for stage in STAGES)}
 
 
-def find_model(name: str | Path, *, stage: Stage | None = None, download: bool = True) -> Path:
+def find_model(
+    name: str | Path, *, stage: Stage | None = None, download: bool = True, half: bool = True, yes: bool = False
+) -> Path:
     """The folder of a model, downloaded if it is a hub id that is not in the local cache yet.
+
+    Args:
+        name: as for :func:`locate_model`.
+        stage: which one is wanted of a name of :data:`RELEASED`.
+        download: False looks for a hub id in the local cache alone.
+        half: of a hub id, prefer the ``fp16`` variant of weights.
+        yes: download without asking, see :func:`~amodal_diffusion.models.downloads.fetch`.
+
+    Raises:
+        InputError: if there is no such model; says what was looked for. Or if it cannot or may not be downloaded.
+    """
+    place = locate_model(name, stage=stage, half=half)
+    return place if isinstance(place, Path) else fetch([place], yes=yes, download=download)[place]
+
+
+def find_stages(names: Mapping[Stage, str | Path], *, yes: bool = False) -> dict[Stage, Path]:
+    """The folders of models for several stages, after one question for everything that has to be downloaded.
+
+    Args:
+        names: the model of each stage, as for :func:`locate_model`.
+        yes: download without asking.
+
+    Raises:
+        InputError: as :func:`find_model`.
+    """
+    places = {stage: locate_model(name, stage=stage) for stage, name in names.items()}
+    found = fetch([place for place in places.values() if isinstance(place, Wanted)], yes=yes)
+    return {stage: folder_of(place, found) for stage, place in places.items()}
+
+
+def locate_model(name: str | Path, *, stage: Stage | None = None, half: bool = True) -> Path | Wanted:
+    """Where a model is, without asking the hub.
 
     Args:
         name: a bundled name such as ``tiny``, a folder, a hub id ``owner/name``, or a name of :data:`RELEASED`; the
             latter two also with ``@REVISION``.
         stage: which one is wanted of a name of :data:`RELEASED`.
-        download: False looks for a hub id in the local cache alone.
+        half: of a hub id, prefer the ``fp16`` variant of weights.
+
+    Returns:
+        its folder, or the files of the hub that are wanted.
 
     Raises:
         InputError: if there is no such model; says what was looked for.
@@ -82,29 +173,66 @@ def find_model(name: str | Path, *, stage: Stage | None = None, download: bool =
         return bundled[str(name)]
     if Path(name).is_dir():
         return Path(name)
-    known = f"bundled are: {', '.join(bundled) or 'none'}"
+    known = f"bundled are: {', '.join(bundled) or 'none'}; released is: {', '.join(RELEASED)}"
     if Path(name).is_file():
         pickle = "; pickle files can run code and are never loaded" if Path(name).suffix in PICKLE_SUFFIXES else ""
         raise InputError(f"model {name}: is a file, expected a folder with {', '.join(PARTS)}{pickle}")
-    hub_id = _released_id(name, stage) or HubId.parse(name)
+    released = find_released(name)
+    hub_id = HubId.parse(name)
+    if released is not None:
+        repositories = released.stages
+        if stage is None:
+            raise InputError(f"model {name}: names one checkpoint a stage; name {' or '.join(repositories.values())}")
+        hub_id = HubId(repositories[stage], released.revision)
     if hub_id is None:
         raise InputError(f"model {name}: no bundled model, folder or hub id of this name; {known}")
-    try:
-        return hub_id.snapshot(_WANTED, download=download)
-    except NotDownloadedError as error:
-        raise InputError(
-            f"model {name}: neither a folder nor a hub id that can be downloaded ({error}); {known}"
-        ) from error
+    licenses = [entry.license for entry in RELEASED.values() if hub_id.repository in entry.stages.values()]
+    return Wanted(hub_id, f"model {name}", license=next(iter(licenses), None), half=half, asked=str(name))
 
 
-def _released_id(name: str | Path, stage: Stage | None) -> HubId | None:
-    """The repository of one stage of a name of `RELEASED`; None if it is another name."""
-    short, revision = split_revision(name) or ("", "")
-    if short not in RELEASED:
+def find_released(name: str | Path) -> ReleasedModel | None:
+    """The entry of :data:`RELEASED` that a name means, at the revision that it names; None if it is another name."""
+    short, revision = split_revision(name) or ("", None)
+    if short not in RELEASED or Path(name).is_dir():
         return None
-    if stage is None:
-        raise InputError(f"model {name}: names one checkpoint a stage; name {' or '.join(RELEASED[short].values())}")
-    return HubId(RELEASED[short][stage], revision)
+    return replace(RELEASED[short], revision=revision or RELEASED[short].revision)
+
+
+def released_stage(repository: str) -> Stage | None:
+    """The stage that a repository of :data:`RELEASED` is for; None if it is none of them."""
+    stages = (pair for model in RELEASED.values() for pair in model.stages.items())
+    return next((stage for stage, known in stages if known == repository), None)
+
+
+def locate_depth(name: str | Path) -> Path | Wanted:
+    """Where a depth network is, without asking the hub.
+
+    Args:
+        name: a folder, a hub id ``owner/name``, also with ``@REVISION``, or a name of :data:`DEPTH_MODELS`.
+
+    Raises:
+        InputError: if it is none of these.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    known = DEPTH_MODELS.get(str(name))
+    hub_id = HubId.parse(name) if known is None else HubId(known.repository)
+    if hub_id is None:
+        raise InputError(f"depth model {name}: expected {', '.join(DEPTH_MODELS)}, a folder or a hub id")
+    licenses = [entry.license for entry in DEPTH_MODELS.values() if entry.repository == hub_id.repository]
+    return Wanted(hub_id, f"depth model {name}", license=next(iter(licenses), None))
+
+
+def say_depth_license(name: str | Path) -> None:
+    """Log the notice that :data:`DEPTH_MODELS` has on a depth network, if any.
+
+    Args:
+        name: as for :func:`locate_depth`.
+    """
+    place = locate_depth(name)
+    for entry in DEPTH_MODELS.values():
+        if isinstance(place, Wanted) and place.hub_id.repository == entry.repository and entry.notice:
+            logger.warning("depth model %s: %s", entry.repository, entry.notice)
 
 
 def stage_folder(model: Path, stage: Stage) -> Path | None:
@@ -141,18 +269,15 @@ def part_folder(folder: Path, name: str) -> Path:
     )
 
 
-def check_names_stages(name: str | Path) -> None:
+def check_names_stages(model: Path) -> None:
     """Refuse to take a folder that does not say its stage, as the released ones do not, for both.
 
     Args:
-        name: as for :func:`find_model`.
+        model: folder of a model.
 
     Raises:
         InputError: if neither subfolders nor ``checkpoint.json`` tell the stages of a model.
     """
-    if (split_revision(name) or ("", ""))[0] in RELEASED and not Path(name).is_dir():
-        return
-    model = find_model(name)
     if not any((model / stage).is_dir() for stage in STAGES) and not (model / SETTINGS_FILE).is_file():
         raise InputError(
             f"{model}: does not say which stage it is for, so it cannot be both; name the other stage's model "
@@ -214,11 +339,36 @@ def stage_settings(folder: Path, stage: Stage) -> CheckpointSettings:
         InputError: if ``checkpoint.json`` cannot be read.
     """
     if (folder / SETTINGS_FILE).is_file():
-        return read_settings(folder)
-    channels = read_json(part_folder(folder, "unet") / "config.json").get("in_channels")
-    if channels != AMODAL_CHANNELS:  # the released layout says 8 and holds conv_in2 with 12, see load_amodal_unet
-        return released_settings(stage)
-    return CheckpointSettings(stage, presets=FEW_STEPS)
+        settings = read_settings(folder)
+    else:
+        channels = read_json(part_folder(folder, "unet") / "config.json").get("in_channels")
+        if channels != AMODAL_CHANNELS:  # the released layout says 8 and holds conv_in2 with 12, see load_amodal_unet
+            settings = settings_of_released(stage)
+        else:
+            settings = CheckpointSettings(stage, presets=FEW_STEPS)
+    for beside in (folder / DEPTH, folder.parent / DEPTH):
+        if stage == "amodal_segmentation" and (beside / "config.json").is_file():
+            return replace(settings, depth_model=str(beside))
+    return settings
+
+
+def settings_of_released(stage: Stage) -> CheckpointSettings:
+    """The ``checkpoint.json`` of a released checkpoint, which brings none: the paper's inference and depth network."""
+    depth = DEPTH_MODELS[RELEASED["diffusion-vas"].depth_model].repository
+    return replace(released_settings(stage), depth_model=depth if stage == "amodal_segmentation" else None)
+
+
+def has_released_layout(folder: Path) -> bool:
+    """Whether a folder holds a checkpoint in the released layout: ``conv_in2`` with 12 inputs in its UNet.
+
+    Args:
+        folder: of a stage.
+
+    Raises:
+        InputError: if the UNet's weights are missing or damaged.
+    """
+    shape = stored_shape(part_folder(folder, "unet"), STEM, "conv_in2.weight")
+    return shape is not None and shape[1] == AMODAL_CHANNELS
 
 
 def load_svd(name: str | Path, *, stage: Stage, dtype: torch.dtype = torch.float32) -> StageComponents:
@@ -232,7 +382,7 @@ def load_svd(name: str | Path, *, stage: Stage, dtype: torch.dtype = torch.float
     Raises:
         InputError: as :func:`load_stage`.
     """
-    folder = find_model(name)
+    folder = find_model(name, half=False)
     return StageComponents(
         unet=load_svd_unet(part_folder(folder, "unet"), dtype=dtype),
         vae=load_vae(part_folder(folder, "vae"), dtype=dtype),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -124,6 +124,29 @@ def read_state_dict(folder: Path, stem: str) -> dict[str, Tensor]:
             raise InputError(f"{folder / name}: missing, though the index of shards names it; copy it there")
         state |= _read_file(folder / name)
     return state
+
+
+def stored_shape(folder: Path, stem: str, key: str) -> list[int] | None:
+    """Shape of a tensor in a network's weight files, without reading it; None if it is in none of them.
+
+    Args:
+        folder: a part of a checkpoint, such as ``unet``.
+        stem: as in :func:`find_variant`.
+        key: name of the tensor.
+
+    Raises:
+        InputError: if a file is missing or is not a safetensors file.
+    """
+    variant = find_variant(folder, stem)
+    single = weight_file(stem, variant)
+    for name in [single] if (folder / single).is_file() else _shards(folder, stem, variant):
+        try:
+            with safe_open(folder / name, framework="pt") as file:
+                if key in file.keys():  # noqa: SIM118 - it is no mapping
+                    return list(file.get_slice(key).get_shape())
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{folder / name}: not a safetensors file ({error}); download it again") from error
+    return None
 
 
 def _shards(folder: Path, stem: str, variant: str | None) -> list[str]:

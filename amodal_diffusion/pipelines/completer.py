@@ -17,7 +17,7 @@ import torch
 
 from amodal_diffusion.config import MASK_FILTERS, Attention, Offload, Preset, SamplingConfig
 from amodal_diffusion.frames.cuts import say_cuts
-from amodal_diffusion.models.hub import check_names_stages, load_stage
+from amodal_diffusion.models.hub import check_names_stages, find_stages, load_stage
 from amodal_diffusion.models.latents import spatial_factor
 from amodal_diffusion.models.offloading import execution_device, place_networks
 from amodal_diffusion.models.schedulers import make_scheduler
@@ -149,6 +149,7 @@ class AmodalCompleter:
         dtype: str | torch.dtype = "auto",
         attention: Attention = "sdpa",
         offload: Offload = "none",
+        yes: bool = False,
     ) -> Self:
         """Load a model.
 
@@ -162,22 +163,25 @@ class AmodalCompleter:
                 float16 on others, else float32.
             attention: see :func:`~amodal_diffusion.models.unet.use_attention`.
             offload: see :func:`~amodal_diffusion.models.offloading.place_networks`.
+            yes: download without asking. If False, the size and the license of what is not in the local cache are
+                printed, and a question is asked on the terminal.
 
         Raises:
-            InputError: if the model cannot be loaded, device or dtype is unknown, or xformers or the offload does not
-                run here.
+            InputError: if the model cannot be loaded or may not be downloaded, device or dtype is unknown, or xformers
+                or the offload does not run here.
         """
         where = find_device(device)
         precision = _dtype(dtype, where)
-        if set(STAGES) <= set(stages) and content_model is None:
-            check_names_stages(model)
+        names: dict[Stage, str | Path] = {"amodal_segmentation": model, "content_completion": content_model or model}
+        folders = find_stages({stage: names[stage] for stage in STAGES if stage in stages}, yes=yes)
+        if len(folders) > 1 and content_model is None and len(set(folders.values())) == 1:
+            check_names_stages(folders["content_completion"])
         segmentation = content = None
         if "amodal_segmentation" in stages:
-            components = load_stage(model, stage="amodal_segmentation", dtype=precision)
+            components = load_stage(folders["amodal_segmentation"], stage="amodal_segmentation", dtype=precision)
             segmentation = AmodalSegmentationPipeline.from_components(components)
         if "content_completion" in stages:
-            wanted = model if content_model is None else content_model
-            components = load_stage(wanted, stage="content_completion", dtype=precision)
+            components = load_stage(folders["content_completion"], stage="content_completion", dtype=precision)
             content = ContentCompletionPipeline.from_components(components)
         completer = cls(segmentation, content)
         if offload == "sequential":

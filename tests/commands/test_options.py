@@ -43,6 +43,7 @@ VALUES: dict[str, Any] = {
     "dtype": "bfloat16",
     "attention": "xformers",
     "offload": "model",
+    "yes": True,
     "depth": "depth.npy",
     "depth_inverse": True,
     "depth_model": "net",

@@ -214,7 +214,7 @@ def test_complete_says_so_too(tmp_path: Path, clip: Path, capfd: pytest.CaptureF
     ("name", "words"),
     [
         ("nosuch", "segmenter nosuch: no folder, hub id or plug-in of this name"),
-        ("nobody/nothing", "`hf download nobody/nothing --local-dir FOLDER`, then --segmenter FOLDER"),
+        ("nobody/nothing", "`amodal-diffusion download nobody/nothing --out DIR`, then give DIR instead"),
     ],
 )
 def test_a_segmenter_that_is_not_there(

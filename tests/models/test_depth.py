@@ -50,7 +50,7 @@ def test_constant_depth_does_not_divide_by_zero(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"depth model .*nothing: cannot be loaded"):
+    with pytest.raises(InputError, match=r"depth model .*nothing: expected small, large, a folder or a hub id"):
         DepthEstimator.from_pretrained(tmp_path / "nothing")
 
 

@@ -6,13 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import transformers
 
-from amodal_diffusion.evaluation.methods import build_methods
-from amodal_diffusion.models import depth, hub, hub_ids
-from amodal_diffusion.models.hub import RELEASED, check_names_stages, find_model
+from amodal_diffusion.evaluation import methods
+from amodal_diffusion.models import hub
+from amodal_diffusion.models.downloads import Wanted
+from amodal_diffusion.models.hub import (
+    RELEASED,
+    find_model,
+    find_released,
+    locate_depth,
+    locate_model,
+    released_stage,
+)
 from amodal_diffusion.models.hub_ids import HubId, hub_place
-from amodal_diffusion.models.segmenters.loading import load_segmenter
+from amodal_diffusion.models.segmenters.loading import locate_segmenter
 from amodal_diffusion.types import STAGES, InputError
 
 
@@ -57,81 +64,54 @@ def test_other_texts_are_no_ids(text: str) -> None:
     assert HubId.parse(text) is None
 
 
-class Hub:
-    """Stands where `snapshot_download` does."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.asked: list[tuple[str, str, bool]] = []
-
-    def __call__(self, repository: str, *, revision: str, allow_patterns: list[str], local_files_only: bool) -> str:
-        assert not [pattern for pattern in allow_patterns if not pattern.endswith((".json", ".safetensors", ".txt"))]
-        self.asked.append((repository, revision, local_files_only))
-        return str(self.folder)
+def wanted(place: Path | Wanted) -> Wanted:
+    assert isinstance(place, Wanted)
+    return place
 
 
-@pytest.fixture
-def download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    found = Hub(tmp_path)
-    monkeypatch.setattr(hub_ids, "snapshot_download", found)
-    return found
+def test_models_depth_networks_and_segmenters_are_wanted_at_their_revision() -> None:
+    assert wanted(locate_model("owner/name@v2")).hub_id == HubId("owner/name", "v2")
+    assert wanted(locate_depth("owner/depth@v3")).hub_id == HubId("owner/depth", "v3")
+    assert wanted(locate_segmenter("owner/sam")).hub_id == HubId("owner/sam", "main")
+    assert wanted(locate_depth("small")).hub_id.repository == "depth-anything/Depth-Anything-V2-Small-hf"
+    with pytest.raises(InputError, match="depth model huge: expected small, large, a folder or a hub id"):
+        locate_depth("huge")
 
 
-def test_models_and_segmenters_are_asked_for_at_their_revision(download: Hub) -> None:
-    assert find_model("owner/name@v2") == download.folder
-    assert find_model("owner/name", download=False) == download.folder
-    with pytest.raises(InputError, match="no such file; expected a model's settings there"):
-        load_segmenter("owner/sam@v3")
-    assert download.asked == [("owner/name", "v2", False), ("owner/name", "main", True), ("owner/sam", "v3", False)]
-
-
-def test_a_released_name_is_one_repository_a_stage(download: Hub) -> None:
+def test_a_released_name_is_one_repository_a_stage() -> None:
     for stage in STAGES:
-        assert find_model("diffusion-vas@v1", stage=stage) == download.folder
-        assert download.asked.pop() == (RELEASED["diffusion-vas"][stage], "v1", False)
-    find_model("diffusion-vas", stage="content_completion")
-    assert download.asked.pop() == ("kaihuac/diffusion-vas-content-completion", "main", False)
-    check_names_stages("diffusion-vas")  # says its stages
+        place = wanted(locate_model("diffusion-vas@v1", stage=stage))
+        assert place.hub_id == HubId(RELEASED["diffusion-vas"].stages[stage], "v1")
+        assert place.license is not None
+        assert released_stage(place.hub_id.repository) == stage
+    place = wanted(locate_model("diffusion-vas", stage="content_completion"))
+    assert place.hub_id == HubId("kaihuac/diffusion-vas-content-completion", "main")
     with pytest.raises(InputError, match="names one checkpoint a stage; name kaihuac/diffusion-vas-amodal-seg"):
-        find_model("diffusion-vas")
-    assert not download.asked
+        locate_model("diffusion-vas")
 
 
-def test_a_folder_whose_name_is_an_id_counts_before(
-    download: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_whose_name_is_an_id_counts_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "owner/name@v1").mkdir(parents=True)
+    (tmp_path / "diffusion-vas").mkdir()
     monkeypatch.chdir(tmp_path)
     assert find_model("owner/name@v1") == Path("owner/name@v1")
     assert hub_place("owner/name@v1") == ("owner/name@v1", "main")
-    assert not download.asked
-
-
-def test_depth_networks_are_asked_for_at_their_revision(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, Any, Any]] = []
-
-    def from_pretrained(name: str, **options: Any) -> None:
-        asked.append((name, options["revision"], options["trust_remote_code"]))
-        raise OSError("not here")
-
-    monkeypatch.setattr(transformers.AutoModelForDepthEstimation, "from_pretrained", from_pretrained)
-    with pytest.raises(InputError, match=r"depth model owner/depth@v2: cannot be loaded .not here."):
-        depth.DepthEstimator.from_pretrained("owner/depth@v2")
-    assert asked == [("owner/depth", "v2", False)]
+    assert find_model("diffusion-vas") == Path("diffusion-vas")
+    assert find_released("diffusion-vas") is None
 
 
 def test_in_methods_a_final_depth_is_the_depth(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def find(name: str, **_: Any) -> Path:
+    def locate(name: str, **_: Any) -> Path:
         asked.append(name)
         return hub.bundled_models()["tiny"]
 
-    monkeypatch.setattr(hub, "find_model", find)
-    methods = build_methods(["owner/name@v2@depth", "owner/name@v2", "owner/name@depth"])
-    assert [method.uses_depth for method in methods] == [True, False, True]
+    monkeypatch.setattr(methods, "locate_model", locate)
+    built = methods.build_methods(["owner/name@v2@depth", "owner/name@v2", "owner/name@depth"])
+    assert [method.uses_depth for method in built] == [True, False, True]
     assert set(asked) == {"owner/name@v2", "owner/name"}
-    assert [method.name for method in methods] == ["owner/name@v2@depth", "owner/name@v2", "owner/name@depth"]
+    assert [method.name for method in built] == ["owner/name@v2@depth", "owner/name@v2", "owner/name@depth"]
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".pt", ".bin", ".pth"])

@@ -18,7 +18,7 @@ from amodal_diffusion.models.checkpoint import (
     read_settings,
     released_settings,
 )
-from amodal_diffusion.models.hub import load_stage, stage_settings
+from amodal_diffusion.models.hub import load_stage, settings_of_released, stage_settings
 from amodal_diffusion.models.saving import convert, save_stage
 from amodal_diffusion.types import STAGES, InputError, Stage
 from tests.factories import SAMPLING, tiny_components, tiny_unet
@@ -97,7 +97,9 @@ def released_folder(folder: Path) -> Path:
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_released_layout_is_sampled_as_in_the_paper_by_default(stage: Stage, tmp_path: Path) -> None:
     settings = stage_settings(released_folder(tmp_path / "released"), stage)
-    assert settings == released_settings(stage)
+    assert settings == settings_of_released(stage)
+    assert settings == replace(released_settings(stage), depth_model=settings.depth_model)
+    assert (settings.depth_model is not None) == (stage == "amodal_segmentation")
     assert settings.default_preset == "paper"
     for name in (None, "paper"):
         assert asdict(settings.preset(name)) == RELEASED  # type: ignore[arg-type]  # names of presets

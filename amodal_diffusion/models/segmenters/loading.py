@@ -11,7 +11,8 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
-from amodal_diffusion.models.hub_ids import MAIN, HubId, NotDownloadedError
+from amodal_diffusion.models.downloads import Wanted, fetch
+from amodal_diffusion.models.hub_ids import HubId
 from amodal_diffusion.models.segmenters.preprocessing import Preprocessing
 from amodal_diffusion.models.segmenters.protocol import Segmenter
 from amodal_diffusion.models.segmenters.sam2 import Sam2Segmenter
@@ -21,7 +22,6 @@ from amodal_diffusion.types import InputError
 
 PLUGINS = "amodal_diffusion.segmenters"
 """Group of entry points under which other packages offer segmenters, see docs/segmenters.md."""
-_WANTED = ["*.json", "*.safetensors", "*.txt"]  # no pickles, no code
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 # By `model_type` of config.json: network, inference session, mean and standard deviation where no file says any.
@@ -32,7 +32,7 @@ _SAM2 = {
 _SAM3 = "sam3_video"
 
 
-def load_segmenter(name: str, *, device: str = "auto", dtype: str = "auto") -> Segmenter:
+def load_segmenter(name: str, *, device: str = "auto", dtype: str = "auto", yes: bool = False) -> Segmenter:
     """Load a segmenter.
 
     Args:
@@ -40,6 +40,7 @@ def load_segmenter(name: str, *, device: str = "auto", dtype: str = "auto") -> S
             with ``@REVISION``.
         device: torch's name, or ``"auto"``.
         dtype: ``"float32"``, ``"float16"``, ``"bfloat16"``; ``"auto"`` is bfloat16 on cuda, else float32.
+        yes: download a hub id without asking.
 
     Raises:
         InputError: if there is no such segmenter or it cannot be loaded; says how to get one.
@@ -49,7 +50,8 @@ def load_segmenter(name: str, *, device: str = "auto", dtype: str = "auto") -> S
     if plugins:
         make = cast(Callable[[str], Segmenter], next(iter(plugins)).load())
         return make(str(where))
-    folder = _find_folder(name)
+    place = locate_segmenter(name)
+    folder = place if isinstance(place, Path) else fetch([place], yes=yes)[place]
     kind = str(read_json(folder / "config.json").get("model_type"))
     if kind == _SAM3:
         network = load_network("Sam3VideoModel", folder, device=where, dtype=find_dtype(dtype, where))
@@ -111,18 +113,23 @@ def find_dtype(name: str, device: torch.device) -> torch.dtype:
     return known[name]
 
 
-def _find_folder(name: str) -> Path:
-    """Where a checkpoint lies, downloaded if it is a hub id that is not in the local cache yet."""
+def locate_segmenter(name: str) -> Path | Wanted:
+    """Where a checkpoint is, without asking the hub.
+
+    Args:
+        name: a folder, or a hub id, also with ``@REVISION``.
+
+    Raises:
+        InputError: if it is neither.
+    """
     if Path(name).is_dir():
         return Path(name)
     hub_id = HubId.parse(name)
     if hub_id is None:
         raise InputError(f"segmenter {name}: no folder, hub id or plug-in of this name; see docs/segmenters.md")
-    try:
-        return hub_id.snapshot(_WANTED)
-    except NotDownloadedError as error:
-        wanted = hub_id.repository if hub_id.revision == MAIN else f"{hub_id.repository} --revision {hub_id.revision}"
-        raise InputError(
-            f"segmenter {name}: no such folder, and it cannot be downloaded ({error}); where there is a network, "
-            f"`hf download {wanted} --local-dir FOLDER`, then --segmenter FOLDER"
-        ) from error
+    return Wanted(hub_id, f"segmenter {name}", half=False, suffixes=(".txt",))
+
+
+def is_plugin(name: str) -> bool:
+    """Whether an installed package offers a segmenter of this name."""
+    return bool(entry_points(group=PLUGINS, name=name))
