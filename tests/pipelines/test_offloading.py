@@ -26,9 +26,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 RELEASED = {"conditioning": "released", "guidance_scale": 1.5, "num_inference_steps": 1, "height": 32, "width": 64}
 
 
-@pytest.mark.parametrize("changes", [{}, RELEASED], ids=["own", "released"])
+@pytest.mark.parametrize("changes", [{"num_inference_steps": 1}, RELEASED], ids=["own", "released"])
 def test_weights_that_are_away_between_calls_give_the_same(folder: Path, changes: dict[str, object]) -> None:
-    clip = moving_square(5)
+    clip = moving_square(3)
     plain, hooked = (AmodalCompleter.from_pretrained(folder, device="cpu") for _ in range(2))
     for pipeline in hooked._pipelines.values():
         for network in (pipeline.unet, pipeline.vae, pipeline.image_encoder):
