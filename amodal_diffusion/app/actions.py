@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +37,7 @@ from amodal_diffusion.types import InputError, UInt8Array
 
 _SHOWN = 16
 """Pictures in the editor that a browser may still ask for."""
+_LOOK_SECONDS = 2.0  # between two looks at how much room is left
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Actions:
             segmenter: network that predicts masks from clicks; None disables clicks.
         """
         self._sessions, self._completer, self._limits, self.segmenter = sessions, completer, limits, segmenter
+        self._networks = threading.Lock()  # they hold the state of one run
 
     def load_example(self, session: Session, example: Example) -> View:
         """Load a generated clip with its masks.
@@ -84,10 +89,9 @@ class Actions:
         with self._claimed(session), session.replacing("example") as folder:
             files = write_example(example, folder)
             clip = self._choose(session, open_clip(files.frames))
-            session.masks, session.depth = files.masks, files.depth
-            return self._show_masks(
-                session, clip, f"**{example.title}**: {_size(clip)}, with masks of one object and depth"
-            )
+            session.depth = files.depth
+            status = f"**{example.title}**: {_size(clip)}, with masks of one object and depth"
+            return self._show_masks(session, clip, status, files.masks)
 
     def load_clip(self, session: Session, files: Sequence[Path]) -> View:
         """Load an uploaded clip.
@@ -117,8 +121,7 @@ class Actions:
         """
         with self._claimed(session, files), session.replacing("masks") as folder:
             clip = self._clip(session)
-            session.masks = take_masks(files, folder, self._limits, clip)
-            return self._show_masks(session, clip, _size(clip))
+            return self._show_masks(session, clip, _size(clip), take_masks(files, folder, self._limits, clip))
 
     def frame(self, session: Session, index: int) -> tuple[UInt8Array, UInt8Array | None]:
         """A frame to paint on, uint8 ``[H, W, 3]``, and its paint, uint8 ``[H, W, 4]``, if any.
@@ -144,10 +147,9 @@ class Actions:
         with self._claimed(session), session.replacing("painted") as folder:
             clip = self._clip(session)
             session.painting.write(folder, clip.num_frames, find_cuts(clip))
-            session.masks = folder
             between = clip.num_frames - len(session.painting.frames)
             filled = f", {between} of them filled in between painted ones: look at each" if between else ""
-            return self._show_masks(session, clip, f"{_size(clip)}{filled}")
+            return self._show_masks(session, clip, f"{_size(clip)}{filled}", folder)
 
     def use_clicks(self, session: Session, on_share: Callable[[float], None]) -> View:
         """Segment the clicked objects in all frames.
@@ -160,14 +162,14 @@ class Actions:
             InputError: if there is no segmenter or no click, or a click selects nothing.
             StoppedError: if the visitor asked to stop.
         """
-        clip = self._clip(session)
-        if self.segmenter is None:
-            raise InputError("click: this page was started without a segmenter; see --segmenter")
         with self._work(session, on_share) as on_step, session.replacing("clicked") as folder:
-            write_clicked(clip, session.clicks, self.segmenter, folder, on_step)
+            clip = self._clip(session)
+            if self.segmenter is None:
+                raise InputError("click: this page was started without a segmenter; see --segmenter")
+            with self._networks:
+                write_clicked(clip, session.clicks, self.segmenter, folder, on_step)
             session.check()
-        session.masks = folder
-        return self._show_masks(session, clip, _size(clip))
+            return self._show_masks(session, clip, _size(clip), folder)
 
     def complete(self, session: Session, on_share: Callable[[float], None], *, seed: int, samples: int = 1) -> View:
         """Complete the objects.
@@ -182,11 +184,11 @@ class Actions:
             InputError: if the clip or the masks are missing, or a task of the page is already running.
             StoppedError: if the visitor asked to stop.
         """
-        clip = self._clip(session)
-        if session.masks is None:
-            raise InputError("masks: none yet; paint them, upload them, or load an example (step 2)")
-        tracks = open_masks(session.masks, clip)
         with self._work(session, on_share) as on_step, session.replacing("results") as folder:
+            clip = self._clip(session)
+            if session.masks is None:
+                raise InputError("masks: none yet; paint them, upload them, or load an example (step 2)")
+            tracks = open_masks(session.masks, clip)
             task = PageTask(
                 clip=clip.path,
                 masks=session.masks,
@@ -197,7 +199,8 @@ class Actions:
                 seed=seed,
                 samples=samples,
             )
-            self._completer(task, on_step)
+            with self._networks:
+                self._completer(task, on_step)
             panes = _result_panes(clip, tracks, task.out, session.fresh_folder("view"))
             archive = pack(task.out)
             session.check()
@@ -238,10 +241,14 @@ class Actions:
     @contextmanager
     def _work(self, session: Session, on_share: Callable[[float], None]) -> Iterator[Callable[[float], None]]:
         """Run a task of the page; the yielded function reports progress and raises once Stop is pressed."""
+        looked = -math.inf
 
         def on_step(share: float) -> None:
+            nonlocal looked
             session.check()
-            self._sessions.check_room(session.visitor)
+            if time.monotonic() - looked > _LOOK_SECONDS:  # looking at all files takes time
+                self._sessions.check_room(session.visitor)
+                looked = time.monotonic()
             on_share(share)
 
         with self._claimed(session):
@@ -262,7 +269,8 @@ class Actions:
         for folder in session.folder.iterdir():
             if not clip.path.is_relative_to(folder):
                 shutil.rmtree(folder, ignore_errors=True)
-        session.clip, session.num_frames, session.painting, session.clicks = clip.path, clip.num_frames, Painting(), []
+        session.clip, session.num_frames, session.size = clip.path, clip.num_frames, (clip.height, clip.width)
+        session.painting, session.clicks = Painting(), []
         session.masks = session.depth = None
         return clip
 
@@ -271,10 +279,10 @@ class Actions:
             raise InputError("clip: none yet, or removed as the page was idle; load an example or upload one (step 1)")
         return open_clip(session.clip)
 
-    def _show_masks(self, session: Session, clip: ClipReader, status: str) -> View:
-        if session.masks is None:
-            raise RuntimeError("no masks to show")
-        tracks = open_masks(session.masks, clip)
+    def _show_masks(self, session: Session, clip: ClipReader, status: str, masks: Path) -> View:
+        """Take masks for the clip's if they fit, and draw them."""
+        tracks = open_masks(masks, clip)
+        session.masks = masks
         pane = Pane("Visible part", "as given", session.fresh_folder("view") / "visible")
         draw_pane(pane, draw_visible(clip, list(tracks.values())))
         ready = f"{status}. Masks: {_count(len(tracks), 'object')}. Ready: press **Complete** in step 3."

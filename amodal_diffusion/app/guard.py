@@ -14,12 +14,11 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from anyio import to_thread
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, cookie_parser
 
 from amodal_diffusion.app.sessions import MIB, Sessions
 from amodal_diffusion.types import InputError
@@ -39,6 +38,7 @@ _ELSEWHERE = re.compile(r"/(proxy=|deep_link)")  # not used by this page
 _SECRET = re.compile(r"[\w-]{20,100}")
 _FORM = re.compile(r"/(theme\.css|favicon\.ico|robots\.txt|manifest\.json|(assets|static|svelte)/.*)?")
 _STARTED = "/gradio_api/startup-events"  # which Gradio itself asks for when the server begins
+_UPLOAD = "/gradio_api/upload"
 _EASEL = "/gradio_api/component_server"  # takes the pictures of the editor
 _MAX_EASEL = 32 * MIB  # bytes of one of them
 _MAX_LOGIN = 2**16
@@ -86,7 +86,10 @@ class Access:
             return site not in ("same-origin", "none") and bool(origin or scope["method"] not in _READING)
         if not origin:
             return False
-        place = urlsplit(origin).netloc.lower()
+        try:
+            place = urlsplit(origin).netloc.lower()
+        except ValueError:
+            return True
         known = {_header(scope, name).lower() for name in (b"host", b"x-forwarded-host")}
         return not place or (place not in known and _name(place) not in (self.hosts or ()))  # none: a file, a sandbox
 
@@ -131,7 +134,7 @@ class Guard:
             await _refuse(send, 403, "not yours, or not there")
         elif method in _READING:
             await self._app(scope, receive, send)
-        elif path.endswith("/upload"):
+        elif multipart and path.rstrip("/") == _UPLOAD:
             await self._upload(scope, receive, send, visitor)
         elif path.rstrip("/") == "/login":
             await self._pass(scope, receive, send, most=_MAX_LOGIN)
@@ -188,7 +191,7 @@ class Guard:
             if message.get("more_body"):
                 return
             if started["status"] == 200:
-                self._sessions.grant(visitor, json.loads(body))
+                self._sessions.grant(visitor, _uploaded(body))
             await send(started)
             await send({"type": "http.response.body", "body": body})
 
@@ -249,13 +252,16 @@ def visitor_of(scope: Scope) -> tuple[str, bool]:
     Args:
         scope: ASGI scope of the connection.
     """
-    try:
-        cookie = SimpleCookie(_header(scope, b"cookie")).get(COOKIE)
-    except CookieError:
-        cookie = None
-    if cookie is not None and _SECRET.fullmatch(cookie.value):
-        return cookie.value, True
+    secret = cookie_parser(_header(scope, b"cookie")).get(COOKIE, "")  # as Gradio does: others may set any cookies
+    if _SECRET.fullmatch(secret):
+        return secret, True
     return secrets.token_urlsafe(24), False
+
+
+def _uploaded(body: bytes) -> list[str]:
+    """Paths of the files that Gradio says it has received."""
+    found = json.loads(body)
+    return [path for path in found if isinstance(path, str)] if isinstance(found, list) else []
 
 
 def _paths(value: object) -> Iterator[str]:
@@ -301,7 +307,8 @@ def _header(scope: Scope, name: bytes) -> str:
 def _with_cookie(scope: Scope, visitor: str) -> Scope:
     """The scope with the new secret as its cookie, as if the browser had sent it."""
     others = [(key, value) for key, value in scope["headers"] if key != b"cookie"]
-    return {**scope, "headers": [*others, (b"cookie", f"{COOKIE}={visitor}".encode())]}
+    cookies = "; ".join(filter(None, [_header(scope, b"cookie"), f"{COOKIE}={visitor}"]))  # the last of a name counts
+    return {**scope, "headers": [*others, (b"cookie", cookies.encode("latin-1"))]}
 
 
 def _setting_cookie(send: Send, visitor: str) -> Send:

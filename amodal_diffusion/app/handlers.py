@@ -68,7 +68,9 @@ class Handlers:
         """Store the paint of the frame in the editor."""
         with self._session(request) as session:
             background = (value or {}).get("background")
-            if value is None or background is None or not 0 <= frame < session.num_frames:
+            if value is None or background is None or background.shape[:2] != session.size:  # of an earlier clip
+                return gr.skip()
+            if not 0 <= frame < session.num_frames:
                 return gr.skip()
             layers = [np.asarray(layer, np.uint8) for layer in value["layers"]]
             labels = labels_of(layers, height=background.shape[0], width=background.shape[1])

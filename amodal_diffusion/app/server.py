@@ -141,7 +141,7 @@ def serving(
         )
         actions = Actions(sessions, completer, limits, segmenter=segmenter)
         page = build_page(actions, sessions, model=completer.description, samples=completer.samples, limits=limits)
-        page.queue(max_size=_QUEUE)
+        page.queue(max_size=_QUEUE, api_open=False)  # calls that pass the queue by would run at the same time
         with _named_pictures(), _expiring(sessions):
             try:
                 _, url, _ = page.launch(

@@ -55,6 +55,7 @@ class Session:
         masks: path of the modal masks, for `read_masks`; None before they are given.
         depth: path of an example's depth; None for other clips.
         num_frames: number of frames of the clip.
+        size: height and width of the clip in pixels.
         painting: painted frames.
         clicks: clicks on objects, in any frame.
         used: when the page last did something, in seconds of the sessions' clock.
@@ -67,6 +68,7 @@ class Session:
     masks: Path | None = None
     depth: Path | None = None
     num_frames: int = 0
+    size: tuple[int, int] = (0, 0)
     painting: Painting = field(default_factory=Painting)
     clicks: list[Point] = field(default_factory=list)
     used: float = 0.0
@@ -115,10 +117,16 @@ class Session:
 
         Args:
             name: prefix of the folder's name.
+
+        Raises:
+            StoppedError: if the page was closed.
         """
-        folder = self.folder / f"{name}-{secrets.token_hex(4)}"
-        folder.mkdir(parents=True)
-        self._folders.setdefault(name, []).append(folder)
+        with self._lock:  # whoever closes the page removes the folder afterwards
+            if self._closed:
+                raise StoppedError
+            folder = self.folder / f"{name}-{secrets.token_hex(4)}"
+            folder.mkdir(parents=True)
+            self._folders.setdefault(name, []).append(folder)
         return folder
 
     @contextmanager
@@ -259,11 +267,12 @@ class Sessions:
             InputError: if there is no room, or no page may be opened for the upload.
         """
         self.expire()
+        usage = self._usage(visitor)
         with self._lock:
             known = {name for name, _ in self._open} | self._uploaded.keys() | self._incoming.keys()
             if visitor not in known:
                 self._check_count(len(known))
-            self._check_room(visitor, size)
+            self._check_room(visitor, size, usage)
             self._incoming[visitor] += size
 
     def release(self, visitor: str, size: int) -> None:
@@ -288,20 +297,23 @@ class Sessions:
         Raises:
             InputError: if the visitor's files, or those of all visitors, take too much room with them.
         """
+        usage = self._usage(visitor)
         with self._lock:
-            self._check_room(visitor, size)
+            self._check_room(visitor, size, usage)
 
     def grant(self, visitor: str, paths: Iterable[str | Path]) -> None:
         """Grant a visitor access to files outside their folder; the files are removed with the visitor's last page.
 
         Args:
             visitor: the browser's secret.
-            paths: files, such as uploads.
+            paths: files below the root, such as uploads; others are left out.
         """
+        found = [Path(path).resolve() for path in paths]
         with self._lock:
             self._uploaded[visitor] = self._clock()
-            for path in paths:
-                self._granted[Path(path).resolve()].add(visitor)
+            for path in found:
+                if path.is_relative_to(self.root):
+                    self._granted[path].add(visitor)
 
     def may_read(self, visitor: str, path: str | Path) -> bool:
         """Whether a visitor may read a file: it is in the visitor's folder, or access was granted.
@@ -323,10 +335,15 @@ class Sessions:
                 "a larger --max-sessions"
             )
 
-    def _check_room(self, visitor: str, size: int) -> None:
-        """As :meth:`check_room`; the caller holds the lock."""
-        granted = sum(_size(path) for path, visitors in self._granted.items() if visitor in visitors)
-        own = _size_below(self._folder(visitor)) + granted + self._incoming[visitor] + size
+    def _usage(self, visitor: str) -> tuple[int, int]:
+        """Bytes of a visitor's files and of all files; measured without the lock, as it takes long."""
+        with self._lock:
+            granted = [path for path, visitors in self._granted.items() if visitor in visitors]
+        return _size_below(self._folder(visitor)) + sum(map(_size, granted)), _size_below(self.root)
+
+    def _check_room(self, visitor: str, size: int, usage: tuple[int, int]) -> None:
+        """As :meth:`check_room`, with what :meth:`_usage` found; the caller holds the lock."""
+        own = usage[0] + self._incoming[visitor] + size
         if own > self.quota.session_bytes:
             raise InputError(
                 f"disk: your files would take {_mib(own)} MiB, this page keeps at most "
@@ -334,7 +351,7 @@ class Sessions:
                 "with a larger --session-quota"
             )
         free = shutil.disk_usage(self.root).free
-        everything = _size_below(self.root) + sum(self._incoming.values()) + size
+        everything = usage[1] + sum(self._incoming.values()) + size
         if everything > self.quota.total_bytes or size > free:
             raise InputError(
                 "disk: the files of all visitors take all the room that this page has; try again later, or start the "
@@ -349,8 +366,8 @@ class Sessions:
                 visitors.discard(visitor)
                 if not visitors:
                     del self._granted[path]
-                    path.unlink(missing_ok=True)
-                    with suppress(OSError):  # other files are there
+                    with suppress(OSError):  # another thread removes it, or other files are in the folder
+                        path.unlink(missing_ok=True)
                         path.parent.rmdir()
 
     def _remove_strays(self) -> None:

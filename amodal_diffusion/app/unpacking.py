@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import struct
 import zipfile
 import zlib
@@ -17,6 +18,10 @@ _DIRECTORY = 16 * _MIB  # bytes of the list of entries, which is read into memor
 _PLAIN = 64 * _MIB  # so much may come of a zip however small
 _RATIO = 200  # of what is beyond: unpacked over packed; pictures of a few colors as BMP reach it, PNG never does
 
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError),
+    *(NotImplementedError, RuntimeError),  # an unknown compression; a password
+)
 _END = b"PK\x05\x06"
 _LOCATOR = b"PK\x06\x07"
 _END_SIZE, _LOCATOR_SIZE, _END_64_SIZE = 22, 20, 56
@@ -63,8 +68,9 @@ def unpack(packed: Path, folder: Path, room: Room, *, what: str) -> None:
                 left -= len(content)
                 _check_bytes(room.megabytes * _MIB - left, room, name)
                 target.write_bytes(content)
-    # zipfile raises NotImplementedError for an unknown compression and RuntimeError for a password.
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+    except InputError:
+        raise
+    except _BROKEN as error:
         raise InputError(f"{name}: cannot be unpacked ({error}); pack it again as a plain zip") from error
 
 

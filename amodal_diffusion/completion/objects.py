@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from amodal_diffusion.completion.layout import (
 from amodal_diffusion.completion.request import CompletionInputs, CompletionRequest
 from amodal_diffusion.config import MASK_FILTERS
 from amodal_diffusion.frames.drawing import draw_uncertainty
-from amodal_diffusion.io.atomic import write_text
+from amodal_diffusion.io.atomic import stamp, write_text
 from amodal_diffusion.io.images import read_integers, write_mask_png, write_rgba_png
 from amodal_diffusion.io.mask_files import MaskTrack
 from amodal_diffusion.io.result_folder import OutputFolder
@@ -113,19 +114,28 @@ class Progress:
     hidden_pixels: Mapping[str, float] = field(default_factory=lambda: {"hidden": 0.0, "propagated": 0.0})
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read the progress, or the record of a finished object; if the file is missing, no frame is done.
+    def read(cls, path: Path, *, noted: str | None) -> Self:
+        """Read the progress, or the record of a finished object.
 
         Args:
             path: file with the output of :meth:`to_json`, or with the record of a finished object.
+            noted: :func:`~amodal_diffusion.io.atomic.stamp` of the latter, if it was noted.
+
+        Returns:
+            no frame is done if the file is missing or not as it was written.
         """
         try:
-            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            text = path.read_text(encoding="utf-8")
+            found: dict[str, Any] = json.loads(text)
+            if "digest" in found:
+                progress = cls(**{name: found[name] for name in asdict(cls())})
+                return progress if progress.to_json() == text else cls()
+            if stamp(path) != noted:
+                return cls()
+            hidden = found.get("hidden_pixels", cls().hidden_pixels)
+            return cls(len(found["amodal_area"]), found["seconds"], found["removed_by_filters"], hidden)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return cls()
-        frames = found["frames"] if "frames" in found else len(found["amodal_area"])
-        hidden = found.get("hidden_pixels", cls().hidden_pixels)
-        return cls(frames, found["seconds"], found["removed_by_filters"], hidden)
 
     def plus(self, frames: int, statistics: StreamStatistics) -> Self:
         """Progress after more frames.
@@ -144,8 +154,10 @@ class Progress:
         )
 
     def to_json(self) -> str:
-        """JSON text that :meth:`read` reads."""
-        return json.dumps(asdict(self)) + "\n"
+        """JSON text that :meth:`read` reads, with a digest of itself."""
+        values = asdict(self)
+        digest = hashlib.sha256(json.dumps(values).encode()).hexdigest()
+        return json.dumps({**values, "digest": digest}) + "\n"
 
 
 @dataclass
@@ -212,6 +224,7 @@ class _ObjectFiles:
             "seconds": {stage: round(spent, 3) for stage, spent in done.seconds.items()},
         }
         write_text(self.work / record_path(track), json.dumps(values) + "\n")
+        self.out.note(step_of(track), {record_path(track): stamp(self.work / record_path(track))})
 
 
 @contextmanager
@@ -224,7 +237,7 @@ def _object_files(
     frames = [frame_files(track, index, painted=request.painted, samples=samples) for index in range(track.num_frames)]
     files = [record_path(track), *chain.from_iterable(frames), *([uncertainty_path(track)] if samples else [])]
     with out.step(step_of(track), files, progress=record_path(track)) as work:
-        begun = Progress.read(work / record_path(track))
+        begun = Progress.read(work / record_path(track), noted=out.noted(step_of(track), record_path(track)))
         if not out.check(step_of(track), chain.from_iterable(frames[: begun.frames])):
             begun = Progress()
         if begun.frames and not request.output.quiet:

@@ -89,7 +89,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise InputError(f"out: {path}: cannot be read ({error}); move the folder away") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or "steps" not in manifest:
         raise InputError(f"out: {path}: not a manifest of this version; move the folder away")
+    steps = manifest["steps"]
+    if not isinstance(steps, dict) or not all(map(_is_step, steps.values())):
+        raise InputError(f"out: {path}: its list of steps is damaged; move the folder away")
     return manifest
+
+
+def _is_step(entry: object) -> bool:
+    """Whether an entry of the manifest has what :class:`OutputFolder` writes."""
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("finished"), bool)
+        and isinstance(entry.get("files"), list)
+        and all(isinstance(file, str) for file in (*entry["files"], *entry.get("dropped", ())))
+        and isinstance(entry.get("digests", {}), dict)
+    )
 
 
 def append_journal(folder: Path, step: str, stamps: Mapping[str, str]) -> None:

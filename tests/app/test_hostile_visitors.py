@@ -75,6 +75,14 @@ def test_no_route_answers_without_a_login(stranger: Visitor) -> None:
         assert "log in" in answer.text or method == "HEAD"
 
 
+def test_nobody_passes_the_queue_by(ann: Visitor) -> None:
+    """Two runs at once would share the state of the networks."""
+    for name in ("complete", "load_clip", "upload"):
+        for kind in ("run", "api"):
+            answer = ann.http.post(f"/gradio_api/{kind}/{name}", json={"data": [[]], "fn_index": 3})
+            assert answer.status_code in (401, 403, 404), answer.text
+
+
 def test_the_form_of_the_login_tells_nothing_of_the_page(stranger: Visitor) -> None:
     form = stranger.http.get("/")
     assert form.status_code == 200

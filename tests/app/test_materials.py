@@ -278,3 +278,18 @@ def test_masks_of_more_objects_than_anyone_marks_are_refused(tmp_path: Path, roo
 def test_the_page_offers_what_it_takes() -> None:
     assert {".mp4", ".png", ".zip", ".gif"} <= set(FILE_TYPES)
     assert not {".m3u8", ".txt", ".json", ".ffconcat", ".sdp"} & set(FILE_TYPES)
+
+
+def test_damage_of_any_kind_in_a_zip_is_one_line(tmp_path: Path, room: Path) -> None:
+    packed, odd = tmp_path / "lzma.zip", tmp_path / "name.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("0.png", bytes(1000))
+    content = bytearray(packed.read_bytes())
+    content[39] = 0xFF  # its settings
+    packed.write_bytes(content)
+    with zipfile.ZipFile(odd, "w") as archive:
+        archive.writestr("\u00e9.png", bytes(10))  # whose name is marked as UTF-8
+    odd.write_bytes(odd.read_bytes().replace("\u00e9".encode(), b"\xff\xfe"))
+    for upload in (packed, odd):
+        with pytest.raises(InputError, match="cannot be unpacked"):
+            take_clip([upload], room, LIMITS)

@@ -227,3 +227,12 @@ def test_a_folder_takes_the_place_of_an_earlier_one_once_it_is_whole(sessions: S
     with session.replacing("results") as second:
         pass
     assert list(session.folder.iterdir()) == [second]
+
+
+def test_a_page_that_was_closed_gets_no_folder_back(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path)
+    session = sessions.get("ann", "page")
+    sessions.close("ann", "page")
+    with pytest.raises(StoppedError):
+        session.fresh_folder("paint")
+    assert list(tmp_path.iterdir()) == []

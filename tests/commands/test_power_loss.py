@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from amodal_diffusion.cli import main
+from amodal_diffusion.completion import objects
 from amodal_diffusion.io.result_folder import MANIFEST, OutputFolder
 from amodal_diffusion.models.depth import DepthEstimator
 from amodal_diffusion.types import FloatArray, UInt8Array
-from tests.commands.folders import contents, discs_behind_a_bar
+from tests.commands.folders import contents, discs_behind_a_bar, fail_at
 from tests.disk import Disk
 from tests.factories import tiny_depth_folder
 
@@ -110,5 +111,25 @@ def test_estimated_depth_goes_on_after_the_batches_that_are_as_they_were_written
     )
     assert main([*command, str(tmp_path / "out")]) == 0
     assert batches == [4, 2]
+    assert main([*command, str(tmp_path / "whole")]) == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"hidden": ', '"hidden": 4'), ('"seconds"', '"secondr"'), ("{", "["), ('"frames": ', '"frames": -')],
+)
+def test_a_damaged_record_of_the_progress_begins_the_object_anew(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str
+) -> None:
+    command = ["complete", *discs_behind_a_bar(tmp_path, model, 6, {"cup": 0}), "-q", "--out"]
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "write_mask_png", fail_at("cup", 5, KeyboardInterrupt()))
+        assert main([*command, str(tmp_path / "out")]) != 0
+    record = tmp_path / "out.partial" / "objects" / "cup" / "object.json"
+    text = record.read_text()
+    record.write_text(text.replace(old, new, 1))
+    assert record.read_text() != text
+    assert main([*command, str(tmp_path / "out")]) == 0
     assert main([*command, str(tmp_path / "whole")]) == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
