@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 from torch import Tensor
 
@@ -19,6 +20,9 @@ FARTHER_QUANTILE = 0.25
 """Quantile of depth at which filters and occlusion intervals take the object to be: objects lean and depth is noisy."""
 LARGEST_GROWTH = 4.0
 """The hidden part of a frame is at most so many times the largest visible area."""
+SCORE_TOP = 65535
+"""Level of a score of 1."""
+_SUMS = 765  # largest sum of three 8-bit levels
 _NEIGHBORS = np.ones((3, 3), dtype=np.bool_)
 
 
@@ -34,7 +38,35 @@ def mask_score(video: Tensor) -> Tensor:
         float32 ``[..., H, W]`` in [0, 1], in steps of 1/765.
     """
     levels = ((video.float() + 1.0) * 127.5).clamp(0.0, 255.0).round()
-    return levels.sum(dim=-3) / 765.0
+    return levels.sum(dim=-3) / _SUMS
+
+
+def score_levels(score: FloatArray) -> npt.NDArray[np.uint16]:
+    """Scores in 16 bits, as they are kept in files.
+
+    Args:
+        score: float ``[..., H, W]`` in [0, 1].
+
+    Returns:
+        uint16 ``[..., H, W]``, 65535 for 1.
+    """
+    return np.rint(np.clip(score.astype(np.float64), 0, 1) * SCORE_TOP).astype(np.uint16)
+
+
+def score_of_levels(levels: npt.NDArray[np.uint16]) -> FloatArray:
+    """Scores from 16 bits; the inverse of :func:`score_levels` for every score that it returns.
+
+    A level that a multiple of 1/765 gives is that multiple, so that the score of one pass is kept to the bit.
+
+    Args:
+        levels: uint16 ``[..., H, W]``.
+
+    Returns:
+        float32 ``[..., H, W]`` in [0, 1].
+    """
+    sums = np.rint(levels.astype(np.float64) * (_SUMS / SCORE_TOP))
+    multiple = np.rint(sums * (SCORE_TOP / _SUMS)) == levels
+    return np.where(multiple, np.float32(sums) / np.float32(_SUMS), np.float32(levels) / np.float32(SCORE_TOP))
 
 
 @dataclass(frozen=True)

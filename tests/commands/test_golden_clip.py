@@ -24,7 +24,7 @@ from amodal_diffusion.synthetic import make_scene
 from tests.commands.folders import amodal_masks
 from tests.media import Bool, UInt8, write_frames, write_masks
 
-FRAMES, CHUNK, CUT = 10, 8, 600
+FRAMES, CHUNK, CUT = 9, 8, 600
 AROUND_CUT = 1e-3 * 765  # how far a sum of three 8-bit levels may lie from the cut between 600 and 601 and flip
 Floats = npt.NDArray[np.floating[Any]]
 
