@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from amodal_diffusion.completion.depth import load_estimator
 from amodal_diffusion.completion.request import CompletionRequest
+from amodal_diffusion.completion.scores import KeptScores
 from amodal_diffusion.completion.segmentation import open_segmenter
 from amodal_diffusion.models.libraries import quieten_libraries
 from amodal_diffusion.types import STAGES, Stage
@@ -39,16 +40,23 @@ class Networks:
             InputError: if a model cannot be loaded, or a setting does not fit it.
         """
         quieten_libraries(quiet=request.output.quiet)
+        from amodal_diffusion.models.weights import find_device
         from amodal_diffusion.pipelines.completer import AmodalCompleter
 
+        self._request = request
+        self._segmenter: Segmenter | None = None
+        self._scores = None if request.source.from_scores is None else KeptScores.open(request.source.from_scores)
+        self._device = str(find_device(request.model.device))
+        if self._scores is not None:
+            self.completer: AmodalCompleter = AmodalCompleter.without_networks(self._scores.depth_model)
+            self.config(request)  # checks the settings
+            return
         stages: tuple[Stage, ...] = STAGES
         if not request.painted:
             stages = ("amodal_segmentation",)
         elif request.source.amodal_masks is not None:
             stages = ("content_completion",)
-        self._request = request
-        self._segmenter: Segmenter | None = None
-        self.completer: AmodalCompleter = AmodalCompleter.from_pretrained(
+        self.completer = AmodalCompleter.from_pretrained(
             request.model.model,
             content_model=request.model.content_model,
             stages=stages,
@@ -71,7 +79,7 @@ class Networks:
         Raises:
             InputError: if a depth model that the request names cannot be loaded.
         """
-        return load_estimator(self._request, self.completer.default_depth_model, device=self.completer.device)
+        return load_estimator(self._request, self.completer.default_depth_model, device=self._device)
 
     def segmenter(self) -> Segmenter:
         """The network that predicts modal masks from prompts, loaded on first use.
@@ -85,7 +93,7 @@ class Networks:
                 raise RuntimeError("the request names no segmenter")
             self._segmenter = open_segmenter(
                 self._request.clicks.segmenter,
-                device=self.completer.device,
+                device=self._device,
                 dtype="auto",
                 quiet=self._request.output.quiet,
             )
@@ -100,4 +108,12 @@ class Networks:
         Raises:
             InputError: if a setting does not fit a checkpoint, such as a height that its VAE's factor does not divide.
         """
-        return self.completer.config(**request.sampling.changes())
+        if self._scores is None:
+            return self.completer.config(**request.sampling.changes())
+        from amodal_diffusion.pipelines.completer import CompletionConfig
+
+        chosen = request.sampling
+        changes: dict[str, Any] = {} if chosen.mask_filters is None else {"mask_filters": chosen.mask_filters}
+        if chosen.mask_threshold is not None:
+            changes |= {"mask_threshold": chosen.mask_threshold, "expected_iou_weight": None}
+        return CompletionConfig(self._scores.sampling.changed(changes), None)

@@ -181,6 +181,18 @@ class AmodalCompleter:
                 pipeline.set_progress_bar_config(disable=True)
         return cls(segmentation, content)
 
+    @classmethod
+    def without_networks(cls, depth_model: str | None = None) -> Self:
+        """A completer of frames that bring their scores or amodal masks; nothing is loaded, and nothing painted.
+
+        Args:
+            depth_model: becomes ``default_depth_model``.
+        """
+        completer = cls.__new__(cls)
+        completer._segmentation = completer._content = None
+        completer.default_depth_model = depth_model
+        return completer
+
     def config(self, *, preset: Preset | None = None, **changes: Any) -> CompletionConfig:  # noqa: ANN401
         """How the loaded stages are sampled: a preset, with other values in its place.
 
