@@ -73,7 +73,8 @@ class KeptScores:
         if wanted != (frames, size):
             raise InputError(
                 f"--from-scores: {self.folder}: scores of {frames} frames of {size[0]}x{size[1]} pixels, the clip has "
-                f"{wanted[0]} of {canvas.height}x{canvas.width}, margins included; give the clip and --margin of that run"
+                f"{wanted[0]} of {canvas.height}x{canvas.width}, margins included; give the clip and --margin of that "
+                "run"
             )
         if shots != tuple(cuts):
             there, here = (", ".join(map(str, found)) or "none" for found in (shots, cuts))

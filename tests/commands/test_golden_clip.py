@@ -59,11 +59,11 @@ def released_sums(folder: Path, modal: UInt8, depth: Floats, *, steps: int, size
 
     # Conditions: noise on the pixels, one token a frame; rows of the second half meet zero and token in turn
     noise = random((2 * len(modal), 3, *size), 0, 1).split(len(modal))
-    latents = [vae.encode(video + 0.02 * added).latent_dist.mode() for video, added in zip((pixels, guide), noise)]
+    noisy = (pixels + 0.02 * noise[0], guide + 0.02 * noise[1])
+    latents = [vae.encode(video).latent_dist.mode() for video in noisy]
     small = (_resize_with_antialiasing(pixels, (clip.config.image_size,) * 2) + 1) / 2
-    mean, std = torch.tensor([[0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]])[
-        ..., None, None
-    ]
+    scales = torch.tensor([[0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]])
+    mean, std = scales[..., None, None]
     tokens = clip((small - mean) / std).image_embeds  # [F, D]
     mixed = torch.stack([torch.zeros_like(tokens), tokens], dim=1).flatten(0, 1)[:, None]  # [2F, 1, D]
     for module in unet.modules():
@@ -101,9 +101,7 @@ def resized(inside: Bool, height: int, width: int) -> Bool:
     return values >= 0.5
 
 
-@pytest.mark.skipif(
-    "AMODAL_SHARED" not in os.environ, reason="AMODAL_SHARED is not set: the golden checkpoint is there"
-)
+@pytest.mark.skipif("AMODAL_SHARED" not in os.environ, reason="AMODAL_SHARED is not set: the checkpoint is there")
 @pytest.mark.parametrize(
     ("height", "width", "options"),
     [
@@ -122,16 +120,8 @@ def test_the_paper_preset_equals_an_independent_implementation(
     np.save(tmp_path / "depth.npy", scene.depth)
     given = ["--masks", write_masks(tmp_path / "masks", modal), "--depth", tmp_path / "depth.npy", "--stages", "masks"]
     chosen = ["--model", folder, "--device", "cpu", "--preset", "paper", *options]
-    command = [
-        "complete",
-        write_frames(tmp_path / "frames", scene.rgb),
-        *given,
-        *chosen,
-        "--out",
-        tmp_path / "out",
-        "-q",
-    ]
-    assert main([str(word) for word in command]) == 0
+    command = [write_frames(tmp_path / "frames", scene.rgb), *given, *chosen, "--out", tmp_path / "out", "-q"]
+    assert main(["complete", *map(str, command)]) == 0
     found = amodal_masks(tmp_path / "out", "1")
 
     sampling = json.loads((tmp_path / "out/summary.json").read_text())["sampling"]["amodal_segmentation"]
