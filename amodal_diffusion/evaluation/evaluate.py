@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from amodal_diffusion.evaluation.benchmarks.base import Benchmark, WithEstimatedDepth
-from amodal_diffusion.evaluation.benchmarks.registry import open_benchmark
+from amodal_diffusion.evaluation.benchmarks.base import Benchmark, ReferenceProtocol, WithEstimatedDepth
+from amodal_diffusion.evaluation.benchmarks.registry import PROTOCOLS, open_benchmark
 from amodal_diffusion.evaluation.exports import read_formats
 from amodal_diffusion.evaluation.methods import Method, ModelOptions, build_methods
 from amodal_diffusion.evaluation.processes import Processes
@@ -45,7 +45,8 @@ def evaluate(settings: EvaluationSettings, processes: Processes, *, version: str
     formats = processes.together(lambda: read_formats(settings.export))
     benchmark = _open_benchmark(settings, processes, device=device)
     content = processes.together(lambda: _content_scorer(settings))
-    how = ModelOptions(device, settings.dtype, preset=settings.preset, changes=settings.changes)
+    protocol = PROTOCOLS.get(settings.benchmark, ReferenceProtocol())
+    how = ModelOptions(device, settings.dtype, settings.preset, settings.changes, protocol)
     methods = processes.together(lambda: build_methods(settings.method_names, how))
 
     # 2. The folder belongs to these inputs and settings; another command's work in it is refused.
@@ -104,6 +105,7 @@ def _open_benchmark(settings: EvaluationSettings, processes: Processes, *, devic
             images=settings.images,
             depth=settings.depth,
             index_folder=settings.index_folder,
+            track_ids=settings.track_ids,
             split=settings.split,
             limit=settings.limit,
         )

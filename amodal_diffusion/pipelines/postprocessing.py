@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import ndimage
 from torch import Tensor
 
 from amodal_diffusion.config import HIGHEST_THRESHOLD, MASK_FILTERS, MaskFilter, SamplingConfig
 from amodal_diffusion.frames.crop import Geometry, ObjectCrop
 from amodal_diffusion.frames.masks import nearest_known, object_depth
+from amodal_diffusion.frames.transforms import resize
 from amodal_diffusion.pipelines.preprocessing import FrameInput, preprocess_mask
 from amodal_diffusion.types import BoolArray, FloatArray
 
@@ -138,6 +140,24 @@ def postprocess_mask(
         depth=depth, largest_visible=largest_visible, reach=_cell(geometry),
     )  # fmt: skip
     return hidden | frame.modal, removed
+
+
+def cut_resized(score: FloatArray, size: tuple[int, ...], threshold: float) -> BoolArray:
+    """Masks of stretched frames whose scores are scaled before the threshold, as published for TAO-Amodal.
+
+    What is scaled are levels of 8 bits a channel, and so is the result.
+
+    Args:
+        score: float32 ``[F, h, w]`` in [0, 1], see :func:`mask_score`.
+        size: H and W of the frames.
+        threshold: as ``mask_threshold``.
+
+    Returns:
+        bool ``[F, H, W]``.
+    """
+    height, width = size
+    sums = [resize(frame[None, None] * _SUMS, (height, width))[0, 0].round() for frame in torch.from_numpy(score)]
+    return torch.stack([levels / _SUMS > threshold for levels in sums]).numpy()
 
 
 def hidden_score(score: Tensor, modal: BoolArray, geometry: Geometry) -> FloatArray:
