@@ -47,7 +47,7 @@ class KeptScores:
             values = summary["sampling"]["amodal_segmentation"]
             sampling = SamplingConfig(**{**values, "beyond": BeyondPaper(**values["beyond"])})
             kept = cls(folder, summary, sampling)
-            kept._facts()
+            _ = kept._facts(), summary["objects"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"--from-scores: {folder}: no result with stage 1 that this version of `complete` wrote ({SUMMARY}: "

@@ -106,7 +106,7 @@ def resized(inside: Bool, height: int, width: int) -> Bool:
     ("height", "width", "options"),
     [
         pytest.param(800, 1280, (), id="as released", marks=pytest.mark.slow),
-        pytest.param(200, 320, ("--steps", "2", "--height", "64", "--width", "128"), id="small"),
+        pytest.param(100, 160, ("--steps", "2", "--height", "64", "--width", "128"), id="small"),
     ],
 )
 def test_the_paper_preset_equals_an_independent_implementation(

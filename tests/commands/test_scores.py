@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.completion import networks, objects
+from amodal_diffusion.completion import clip as completion
+from amodal_diffusion.completion import objects
 from amodal_diffusion.io.manifest import MANIFEST
 from amodal_diffusion.pipelines.completer import AmodalCompleter
 from amodal_diffusion.pipelines.postprocessing import score_levels, score_of_levels
@@ -91,7 +92,7 @@ def test_masks_cut_from_scores_are_those_of_the_run_with_that_threshold(
     kept: Path, clip: list[str], tmp_path: Path, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fresh = complete(clip, tmp_path / "fresh", *MASKS, "--tta", "2", *options)
-    monkeypatch.delattr(AmodalCompleter, "from_pretrained")  # no network
+    monkeypatch.setattr(AmodalCompleter, "from_pretrained", None)  # no network is loaded
     again = complete(clip, tmp_path / "again", "-q", "--from-scores", kept, "--formats", "scores", *options)
     assert without_scores(again) == without_scores(fresh)
     assert not np.array_equal(amodal_masks(again, "cup"), amodal_masks(kept, "cup"))
@@ -151,7 +152,7 @@ def test_what_does_not_fit_is_one_line(
     kept: Path, clip: list[str], tmp_path: Path, options: tuple[str, ...], message: str,
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.delattr(networks, "Networks")  # before anything is loaded
+    monkeypatch.setattr(completion, "Networks", None)  # before anything is loaded
     refused(clip, tmp_path / "out", *(str(kept) if word == "KEPT" else word for word in options))
     error = capfd.readouterr().err
     assert error.startswith("error: ")
