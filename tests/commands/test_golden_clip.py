@@ -105,7 +105,7 @@ def resized(inside: Bool, height: int, width: int) -> Bool:
 @pytest.mark.parametrize(
     ("height", "width", "options"),
     [
-        pytest.param(800, 1280, (), id="as released", marks=pytest.mark.slow),
+        pytest.param(800, 1280, (), id="as released", marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
         pytest.param(100, 160, ("--steps", "2", "--height", "64", "--width", "128"), id="small"),
     ],
 )
