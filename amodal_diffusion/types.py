@@ -296,12 +296,15 @@ class AmodalResult:
             input's to the bit; None when only the masks were asked for.
         samples: several predictions of the amodal mask, bool ``[K, F, H, W]``; ``amodal_mask`` is what most of them
             have. None when one was asked for.
+        score: stage 1's score, from which the masks are cut, float32 ``[F, height, width]`` in [0, 1] at the network's
+            size; of several samples the mean. 0 in frames that the network did not look at. None without stage 1.
     """
 
     amodal_mask: BoolArray
     amodal_rgb: UInt8Array | None = None
     rgba: UInt8Array | None = None
     samples: BoolArray | None = None
+    score: FloatArray | None = None
 
     @property
     def probability(self) -> FloatArray:

@@ -19,7 +19,7 @@ from amodal_diffusion.completion.depth import STEP as DEPTH_STEP
 from amodal_diffusion.completion.depth import clip_depth
 from amodal_diffusion.completion.formats import drop_layers, sound_of, write_formats
 from amodal_diffusion.completion.layer_order import summarize_order, write_order
-from amodal_diffusion.completion.layout import mask_path, record_path
+from amodal_diffusion.completion.layout import SUMMARY, mask_path, record_path
 from amodal_diffusion.completion.networks import Networks
 from amodal_diffusion.completion.objects import FORMAT, complete_objects
 from amodal_diffusion.completion.request import (
@@ -41,7 +41,7 @@ from amodal_diffusion.types import STAGES, InputError
 if TYPE_CHECKING:
     from amodal_diffusion.models.downloads import Source
 
-OVERLAY, SUMMARY = "overlay.mp4", "summary.json"
+OVERLAY = "overlay.mp4"
 _LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "av")
 
 
@@ -160,17 +160,16 @@ def _summary(
         track.name: json.loads((out.work / record_path(track)).read_text(encoding="utf-8")) for track in inputs.tracks
     }
     seconds = {stage: round(sum(entry["seconds"][stage] for entry in objects.values()), 3) for stage in STAGES}
+    kind = "none" if depth is None else "given" if inputs.depth is not None else "estimated"
+    model = request.depth.depth_model or networks.completer.default_depth_model
     return {
         "format": FORMAT,
         "versions": _versions(),
-        "model": request.model.model,
-        "seed": request.sampling.seed,
+        **_origin(request, inputs, networks),
         "settings": request.settings(),
-        "preset": request.sampling.preset,
         "sampling": networks.config(request).to_json(),
-        "device": networks.completer.device,
-        "dtype": networks.completer.dtype,
-        "depth": "none" if depth is None else "given" if inputs.depth is not None else "estimated",
+        "depth": kind,
+        "depth_model": model if kind == "estimated" else None,
         "clip": _describe(inputs.clip),
         "masks": {track.name: track.kind for track in inputs.tracks},
         "cuts": list(inputs.cuts),
@@ -179,6 +178,20 @@ def _summary(
         **summarize_order(out.work),
         "seconds": seconds,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _origin(request: CompletionRequest, inputs: CompletionInputs, networks: Networks) -> dict[str, Any]:
+    """Networks and seed of the results: those of this run, or of the run that kept the scores."""
+    if inputs.scores is not None:
+        return {**inputs.scores.origin, "from_scores": str(inputs.scores.folder)}
+    return {
+        "model": request.model.model,
+        "seed": request.sampling.seed,
+        "preset": request.sampling.preset,
+        "device": networks.completer.device,
+        "dtype": networks.completer.dtype,
+        "from_scores": None,
     }
 
 

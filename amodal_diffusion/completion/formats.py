@@ -69,7 +69,7 @@ def write_formats(
         elif name == "davis":
             for track in inputs.tracks:
                 _write_labels(track, _numbers(inputs)[track.name], out, quiet=request.output.quiet)
-        elif _is_styled(request) and request.painted:
+        elif name == "png" and _is_styled(request) and request.painted:
             for track in inputs.tracks:
                 _write_styled(track, request, out)
 

@@ -35,12 +35,18 @@ def sample_path(track: MaskTrack, sample: int, index: int) -> str:
     return f"objects/{track.name}/answers/{sample + 1}/{index:05d}.png"
 
 
+def score_path(track: MaskTrack, index: int) -> str:
+    """Score of stage 1 for an object in a frame, counted from 0."""
+    return f"objects/{track.name}/{SCORES}/{index:05d}.png"
+
+
 def uncertainty_path(track: MaskTrack) -> str:
     """Video that shows where the samples differ."""
     return f"objects/{track.name}/uncertainty.mp4"
 
 
-Format = Literal["png", "prores", "webm", "masks-mp4", "davis", "coco", "youtube-vis"]
+SUMMARY, SCORES = "summary.json", "scores"
+Format = Literal["png", "prores", "webm", "masks-mp4", "davis", "coco", "youtube-vis", "scores"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 VIDEOS: dict[Format, tuple[Kind, str]] = {
     "prores": ("prores", "completed.mov"),

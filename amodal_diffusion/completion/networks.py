@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from amodal_diffusion.completion.depth import load_estimator
 from amodal_diffusion.completion.request import CompletionRequest
+from amodal_diffusion.completion.scores import KeptScores
 from amodal_diffusion.completion.segmentation import open_segmenter
 from amodal_diffusion.models.libraries import quieten_libraries
 from amodal_diffusion.types import Stage
@@ -51,6 +52,8 @@ class Places:
             names["content_completion"] = model.content_model or model.model
         if given:
             del names["amodal_segmentation"]
+        if request.source.from_scores is not None:
+            names = {}
         stages = {stage: locate_model(name, stage=stage) for stage, name in names.items()}
         depth = None if given or request.depth.depth != "auto" else _depth_place(request)
         segmenter = _segmenter_place(request)
@@ -119,13 +122,21 @@ class Networks:
             InputError: if a model cannot be loaded, or a setting does not fit it.
         """
         self._places = Places(request)
+        from amodal_diffusion.models.weights import find_device
         from amodal_diffusion.pipelines.completer import AmodalCompleter
 
-        found = self._places.stages
-        same = request.model.content_model is None and len(set(found.values())) == 1
         self._request = request
         self._segmenter: Segmenter | None = None
-        self.completer: AmodalCompleter = AmodalCompleter.from_pretrained(
+        self._scores = None if request.source.from_scores is None else KeptScores.open(request.source.from_scores)
+        self._device = str(find_device(request.model.device))
+        self.sources = self._places.sources()
+        if self._scores is not None:
+            self.completer: AmodalCompleter = AmodalCompleter.without_networks(self._scores.depth_model)
+            self.config(request)  # checks the settings
+            return
+        found = self._places.stages
+        same = request.model.content_model is None and len(set(found.values())) == 1
+        self.completer = AmodalCompleter.from_pretrained(
             next(iter(found.values())),
             content_model=None if same else found.get("content_completion"),
             stages=tuple(found),
@@ -154,7 +165,7 @@ class Networks:
             self._request,
             self.completer.default_depth_model,
             found=self._places.depth,
-            device=self.completer.device,
+            device=self._device,
         )
 
     def segmenter(self) -> Segmenter:
@@ -169,7 +180,7 @@ class Networks:
                 raise RuntimeError("the request names no segmenter")
             self._segmenter = open_segmenter(
                 str(self._places.segmenter or self._request.clicks.segmenter),
-                device=self.completer.device,
+                device=self._device,
                 dtype="auto",
                 quiet=self._request.output.quiet,
             )
@@ -184,4 +195,12 @@ class Networks:
         Raises:
             InputError: if a setting does not fit a checkpoint, such as a height that its VAE's factor does not divide.
         """
-        return self.completer.config(**request.sampling.changes())
+        if self._scores is None:
+            return self.completer.config(**request.sampling.changes())
+        from amodal_diffusion.pipelines.completer import CompletionConfig
+
+        chosen = request.sampling
+        changes: dict[str, Any] = {} if chosen.mask_filters is None else {"mask_filters": chosen.mask_filters}
+        if chosen.mask_threshold is not None:
+            changes |= {"mask_threshold": chosen.mask_threshold, "expected_iou_weight": None}
+        return CompletionConfig(self._scores.sampling.changed(changes), None)

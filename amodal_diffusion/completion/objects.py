@@ -16,10 +16,12 @@ import numpy as np
 from tqdm import tqdm
 
 from amodal_diffusion.completion.layout import (
+    SCORES,
     layer_path,
     mask_path,
     record_path,
     sample_path,
+    score_path,
     step_of,
     uncertainty_path,
 )
@@ -27,7 +29,7 @@ from amodal_diffusion.completion.request import CompletionInputs, CompletionRequ
 from amodal_diffusion.config import MASK_FILTERS
 from amodal_diffusion.frames.drawing import draw_uncertainty
 from amodal_diffusion.io.atomic import stamp, write_text
-from amodal_diffusion.io.images import read_integers, write_mask_png, write_rgba_png
+from amodal_diffusion.io.images import read_integers, write_levels_png, write_mask_png, write_rgba_png
 from amodal_diffusion.io.mask_files import MaskTrack
 from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.io.video_writer import VideoLayout, VideoWriter
@@ -168,6 +170,7 @@ class _ObjectFiles:
         track: modal masks of the object.
         out: result folder.
         samples: number of samples to write in addition to the mask; 0 for none.
+        scores: whether to write the scores of stage 1.
         begun: progress of earlier runs.
         done: current progress.
         fresh: files of each finished frame that the record does not count yet.
@@ -176,6 +179,7 @@ class _ObjectFiles:
     track: MaskTrack
     out: OutputFolder
     samples: int
+    scores: bool
     begun: Progress
     done: Progress
     fresh: list[list[str]] = field(default_factory=list)
@@ -187,6 +191,8 @@ class _ObjectFiles:
 
     def write(self, result: AmodalResult, statistics: StreamStatistics) -> None:
         """Write the images of the next frames; every few frames, record the progress."""
+        from amodal_diffusion.pipelines.postprocessing import score_levels
+
         for position, mask in enumerate(result.amodal_mask):
             index = self.done.frames + position
             write_mask_png(self.work / mask_path(self.track, index), mask)
@@ -194,8 +200,10 @@ class _ObjectFiles:
                 write_rgba_png(self.work / layer_path(self.track, index), result.rgba[position])
             for sample, masks in enumerate(() if result.samples is None else result.samples):
                 write_mask_png(self.work / sample_path(self.track, sample, index), masks[position])
+            if self.scores and result.score is not None:
+                write_levels_png(self.work / score_path(self.track, index), score_levels(result.score[position]))
             painted = result.rgba is not None
-            self.fresh.append(frame_files(self.track, index, painted=painted, samples=self.samples))
+            self.fresh.append(frame_files(self.track, index, painted=painted, samples=self.samples, scores=self.scores))
         frames = self.done.frames - self.begun.frames + len(result.amodal_mask)
         self.done = self.begun.plus(frames, statistics)
         if len(self.fresh) >= _AT_ONCE:
@@ -234,7 +242,11 @@ def _object_files(
     """Begin the step of an object, or resume it after the frames that an earlier run finished."""
     stage_1 = config.amodal_segmentation
     samples = 0 if stage_1 is None or stage_1.samples == 1 else stage_1.samples
-    frames = [frame_files(track, index, painted=request.painted, samples=samples) for index in range(track.num_frames)]
+    scores = SCORES in request.output.formats
+    frames = [
+        frame_files(track, index, painted=request.painted, samples=samples, scores=scores)
+        for index in range(track.num_frames)
+    ]
     files = [record_path(track), *chain.from_iterable(frames), *([uncertainty_path(track)] if samples else [])]
     with out.step(step_of(track), files, progress=record_path(track)) as work:
         begun = Progress.read(work / record_path(track), noted=out.noted(step_of(track), record_path(track)))
@@ -242,7 +254,7 @@ def _object_files(
             begun = Progress()
         if begun.frames and not request.output.quiet:
             logger.info("object %s: resumes at frame %d of %d", track.name, begun.frames, track.num_frames)
-        entry = _ObjectFiles(track, out, samples, begun, begun)
+        entry = _ObjectFiles(track, out, samples, scores, begun, begun)
         try:
             yield entry
         except BaseException:
@@ -251,7 +263,7 @@ def _object_files(
             raise
 
 
-def frame_files(track: MaskTrack, index: int, *, painted: bool, samples: int) -> list[str]:
+def frame_files(track: MaskTrack, index: int, *, painted: bool, samples: int, scores: bool) -> list[str]:
     """Files of one frame of an object, relative to the result folder.
 
     Args:
@@ -259,9 +271,11 @@ def frame_files(track: MaskTrack, index: int, *, painted: bool, samples: int) ->
         index: index of the frame.
         painted: whether there is a layer.
         samples: number of samples that are written in addition to the mask.
+        scores: whether there is a score.
     """
     layer = [layer_path(track, index)] if painted else []
-    return [mask_path(track, index), *layer, *(sample_path(track, sample, index) for sample in range(samples))]
+    score = [score_path(track, index)] if scores else []
+    return [mask_path(track, index), *layer, *score, *(sample_path(track, sample, index) for sample in range(samples))]
 
 
 def _frames(
@@ -275,10 +289,12 @@ def _frames(
     depth = inputs.depth
     maps: Iterator[FloatArray | None] = repeat(None) if depth is None else iter(depth)
     wholes: list[Iterator[BoolArray | None]] = []
+    scores: list[Iterator[FloatArray | None]] = []
     centers = []
     for track, written in zip(tracks, found, strict=True):
         whole = inputs.whole.get(track.name)
         wholes.append(chain(written, repeat(None)) if whole is None else iter(whole))
+        scores.append(repeat(None) if inputs.scores is None else inputs.scores.of(track))
         centers.append(
             crop_centers(
                 track if whole is None else (m | amodal for m, amodal in zip(track, whole, strict=True)),
@@ -292,8 +308,8 @@ def _frames(
             unit = depth_to_unit(values[None], limits=limits[index])[0, 0].numpy()
         cut = index in inputs.cuts
         yield [
-            FrameInput(rgb, mask, depth=unit, amodal=next(whole), center=places[index], starts_shot=cut)
-            for mask, whole, places in zip(modal, wholes, centers, strict=True)
+            FrameInput(rgb, mask, unit, next(whole), places[index], next(score), starts_shot=cut)
+            for mask, whole, places, score in zip(modal, wholes, centers, scores, strict=True)
         ]
 
 

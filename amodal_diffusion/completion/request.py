@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +14,8 @@ from typing import Any, get_args
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from amodal_diffusion.completion.canvas import Canvas
-from amodal_diffusion.completion.layout import Format, check_formats, read_formats
+from amodal_diffusion.completion.layout import SCORES, Format, check_formats, read_formats
+from amodal_diffusion.completion.scores import KeptScores
 from amodal_diffusion.completion.segmentation import check_prompts, read_prompts
 from amodal_diffusion.completion.shots import open_shots, read_cuts
 from amodal_diffusion.config import (
@@ -49,6 +51,7 @@ RENAMED: Renamed = {
     "--guards": "--mask-filters",
 }
 """Options of version 0.1, by their old names."""
+_CUT_ANEW = ("mask_threshold", "mask_filters", "object_batch")  # what counts for masks that are cut from scores
 _OLD_FILTERS = {"behind": "depth", "attached": "components", "growth": "area"}
 
 
@@ -69,6 +72,23 @@ def read_filters(text: str | Sequence[str]) -> tuple[MaskFilter, ...]:
             f"--mask-filters: expected all, none or some of {expected}, got {', '.join(wrong) or 'nothing'}"
         )
     return tuple(name for name in MASK_FILTERS if name in names)
+
+
+def read_threshold(value: str | float | None) -> float | None:
+    """Threshold of the scores.
+
+    Raises:
+        InputError: if it is no number from 0 to below 1.
+    """
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < 1:
+        raise InputError(f"--mask-threshold: expected a number from 0 to below 1, got {value}")
+    return number
 
 
 def read_bit_depth(value: str | int | None) -> int | None:
@@ -96,6 +116,8 @@ class Source:
         mask_type: what the values of mask pictures and videos mean, if not what the files suggest
         object: complete this object alone
         amodal_masks: amodal masks are known: paint only
+        from_scores: result folder of an earlier run of this clip with --formats scores: cut the masks anew from its
+            scores, with --mask-threshold and --mask-filters, without the networks; masks only
         allow_truncated: go on with what decodes of a damaged video
         bit_depth: bits of the values in pictures of 16 bits, such as 12; by the files if left out
         cuts: hard cuts, which nothing crosses: found by the colors, none, or the first frames of new shots, such as
@@ -107,6 +129,7 @@ class Source:
     mask_type: MaskType | None = option(None, choices=MASK_TYPES, advanced=True)
     object: str | None = option(None, metavar="ID")
     amodal_masks: Path | None = option(None, metavar="DIR", advanced=True)
+    from_scores: Path | None = option(None, metavar="DIR", advanced=True)
     allow_truncated: bool = option(False, advanced=True)
     bit_depth: int | None = option(None, metavar="N", read=read_bit_depth, advanced=True)
     cuts: Cuts = option("auto", metavar="auto|none|LIST", read=read_cuts, advanced=True)
@@ -148,8 +171,8 @@ class Output:
         out: result folder; it appears only when the results are complete
         stages: all: predict amodal masks and paint the hidden parts; masks: predict amodal masks only
         formats: comma-separated list of png (RGBA images), prores (ProRes 4444 MOV), webm (VP9 with alpha), masks-mp4,
-            davis (palette PNG), coco and youtube-vis (JSON); amodal masks are always written as PNG files with 0 and
-            255
+            davis (palette PNG), coco and youtube-vis (JSON), and scores (16-bit PNG of stage 1's scores); amodal masks
+            are always written as PNG files with 0 and 255
         margin: outpainting margin on each side, as a share (0 to 1) of the frame's height or width; objects that the
             frame border cuts off are completed within it
         alpha: straight or premultiplied alpha of the layers
@@ -234,6 +257,8 @@ class SamplingChoice:
         resample: pil: resize with antialiasing; cv2: without antialiasing, as in the reference implementation
         conditioning: released: condition as in the reference implementation, to reproduce the paper's numbers with the
             published checkpoints
+        mask_threshold: stage 1's score, 0 to below 1, above which a pixel belongs to the object, in every frame; by
+            default as the checkpoint says
         mask_filters: filters against hallucinated shape: all, none, or a comma-separated list of depth, components and
             area
         color_propagation: take the color of hidden pixels from other frames where it is reliable
@@ -253,6 +278,7 @@ class SamplingChoice:
     fit: Fit | None = option(None, choices=get_args(Fit), advanced=True)
     resample: Resample | None = option(None, choices=get_args(Resample), advanced=True)
     conditioning: Conditioning | None = option(None, choices=get_args(Conditioning), advanced=True)
+    mask_threshold: float | None = option(None, metavar="X", read=read_threshold, advanced=True)
     mask_filters: tuple[MaskFilter, ...] | None = option(None, metavar="LIST", read=read_filters, advanced=True)
     color_propagation: bool | None = option(None, advanced=True)
     tta: PositiveInt | None = option(None, metavar="N", advanced=True)
@@ -287,11 +313,11 @@ class CompletionRequest:
     @property
     def painted(self) -> bool:
         """Whether stage 2 runs."""
-        return self.output.stages == "all"
+        return self.output.stages == "all" and self.source.from_scores is None
 
     def settings(self) -> dict[str, object]:
         """All settings that the results depend on, as JSON values; input files are not included."""
-        files = ("clip", "masks", "amodal_masks", "out")
+        files = ("clip", "masks", "amodal_masks", "from_scores", "out")
         without_effect = ("allow_truncated", "overwrite", "quiet", "yes", "object_batch")
         groups = (self.source, self.output, self.clicks, self.model, self.depth, self.sampling)
         given = {name: value for group in groups for name, value in asdict(group).items()}
@@ -304,6 +330,7 @@ class CompletionRequest:
             "clip": self.source.clip,
             "masks": self.source.masks,
             "amodal_masks": self.source.amodal_masks,
+            "from_scores": self.source.from_scores,
             "depth": None if self.depth.depth in ("auto", "none") else Path(self.depth.depth),
             "segmenter": model_folder(self.clicks.segmenter),
             "model": model_folder(self.model.model),
@@ -335,6 +362,7 @@ class CompletionInputs:
         depth: depth of the clip, if given.
         canvas: the frame with its outpainting margins.
         cuts: first frames of new shots.
+        scores: of an earlier run, from which the masks are cut; None to run stage 1.
     """
 
     clip: ClipReader
@@ -343,6 +371,7 @@ class CompletionInputs:
     depth: DepthTrack | None
     canvas: Canvas
     cuts: tuple[int, ...] = ()
+    scores: KeptScores | None = None
 
     def on_canvas(self) -> CompletionInputs:
         """The same inputs with outpainting margins."""
@@ -366,12 +395,12 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
     """
     if request.source.amodal_masks is not None and request.output.stages == "masks":
         raise InputError("--amodal-masks: replaces stage 1, the only stage of --stages masks; leave one of them out")
-    for folder in (request.source.clip, request.source.masks, request.source.amodal_masks, Path(request.depth.depth)):
+    source = request.source
+    for folder in (source.clip, source.masks, source.amodal_masks, source.from_scores, Path(request.depth.depth)):
         if folder is not None and folder.is_dir() and request.output.out.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"out: {request.output.out}: lies in {folder}, which is input; choose another folder")
     _check_source(request)
-    if (request.sampling.samples or 1) > 1 and request.source.amodal_masks is not None:
-        raise InputError("--samples: needs stage 1, which --amodal-masks replaces; leave one of them out")
+    _check_known(request)
     check_formats(request.output.formats, painted=request.painted, sound=request.output.audio)
     clip, cuts = open_shots(
         request.source.clip,
@@ -396,8 +425,12 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
                 f"masks: {track.path}: object {track.name} is empty in every one of {track.num_frames} frames; it "
                 "must be visible in at least one"
             )
+    scores = None if request.source.from_scores is None else KeptScores.open(request.source.from_scores)
+    if scores is not None:
+        scores.check(tracks, canvas, cuts)
+        scores.check_depth(request.depth.depth, request.depth.depth_model)
     whole = _whole_masks(request, clip, tracks, canvas)
-    return CompletionInputs(clip, tracks, whole, _depth(request, clip), canvas, cuts)
+    return CompletionInputs(clip, tracks, whole, _depth(request, clip), canvas, cuts, scores)
 
 
 def _frames_with_masks(
@@ -425,8 +458,31 @@ def _check_source(request: CompletionRequest) -> None:
         return
     if request.source.amodal_masks is not None:
         raise InputError("--amodal-masks: needs --masks; make them with `amodal-diffusion segment`")
+    if request.source.from_scores is not None:
+        raise InputError("--from-scores: needs --masks; those of prompts are in the result, in objects/ID/modal_masks")
     if request.source.object is not None:
         raise InputError("--object: needs --masks; prompt only the object to complete")
+
+
+def _check_known(request: CompletionRequest) -> None:
+    """Refuse options that do nothing, or cannot be obeyed, beside given amodal masks or scores."""
+    source, samples = request.source, request.sampling.samples or 1
+    if samples > 1 and source.amodal_masks is not None:
+        raise InputError("--samples: needs stage 1, which --amodal-masks replaces; leave one of them out")
+    if SCORES in request.output.formats and source.amodal_masks is not None:
+        raise InputError("--formats: scores are stage 1's, which --amodal-masks replaces; leave one of them out")
+    if SCORES in request.output.formats and samples > 1:
+        raise InputError("--formats: scores are those of one sample; leave out --samples, or scores")
+    if source.from_scores is None:
+        return
+    if source.amodal_masks is not None:
+        raise InputError("--from-scores: makes the masks that --amodal-masks gives; leave one of them out")
+    for name, default in asdict(SamplingChoice()).items():
+        value = getattr(request.sampling, name)
+        if name not in _CUT_ANEW and value != default:
+            raise InputError(
+                f"--{name.replace('_', '-')}: nothing is sampled with --from-scores, got {value}; leave one of them out"
+            )
 
 
 def package_version() -> str:

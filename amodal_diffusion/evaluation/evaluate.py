@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from amodal_diffusion.evaluation.benchmarks.base import Benchmark, WithEstimatedDepth
-from amodal_diffusion.evaluation.benchmarks.registry import open_benchmark
+from amodal_diffusion.evaluation.benchmarks.base import Benchmark, ReferenceProtocol, WithEstimatedDepth
+from amodal_diffusion.evaluation.benchmarks.registry import PROTOCOLS, open_benchmark
 from amodal_diffusion.evaluation.exports import read_formats
 from amodal_diffusion.evaluation.methods import Method, ModelOptions, build_methods, find_models
 from amodal_diffusion.evaluation.processes import Processes
@@ -47,7 +47,10 @@ def evaluate(settings: EvaluationSettings, processes: Processes, *, version: str
     benchmark = _open_benchmark(settings, processes, device=device)
     content = processes.together(lambda: _content_scorer(settings))
     stages = STAGES if settings.stages == "all" else STAGES[:1]
-    how = ModelOptions(device, settings.dtype, settings.preset, settings.changes, stages=stages, yes=settings.yes)
+    protocol = PROTOCOLS.get(settings.benchmark, ReferenceProtocol())
+    how = ModelOptions(
+        device, settings.dtype, settings.preset, settings.changes, protocol, stages=stages, yes=settings.yes
+    )
     if processes.count > 1:
         processes.main_alone(lambda: find_models(settings.method_names, how))  # one process asks and downloads
     methods = processes.together(lambda: build_methods(settings.method_names, how))
@@ -108,6 +111,7 @@ def _open_benchmark(settings: EvaluationSettings, processes: Processes, *, devic
             images=settings.images,
             depth=settings.depth,
             index_folder=settings.index_folder,
+            track_ids=settings.track_ids,
             split=settings.split,
             limit=settings.limit,
         )

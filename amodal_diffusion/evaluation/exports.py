@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -11,6 +12,7 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 
 from amodal_diffusion.data.records import TrackRecord
+from amodal_diffusion.evaluation.benchmarks.base import PredictionEntries
 from amodal_diffusion.evaluation.results import ResultStore, TargetResult
 from amodal_diffusion.frames.masks import decode_rle, rle_box
 from amodal_diffusion.io.coco import AnnotatedTrack, CocoFile, YoutubeVisFile
@@ -150,7 +152,7 @@ def _annotated(record: TrackRecord, videos: Videos) -> AnnotatedTrack:
     )
 
 
-FOLDER = "exports"
+FOLDER, PREDICTIONS = "exports", "predictions.json"
 
 
 def files_of_exports(store: ResultStore, methods: Sequence[str], formats: Sequence[Format]) -> list[str]:
@@ -178,6 +180,33 @@ def write_exports(store: ResultStore, methods: Sequence[str], formats: Sequence[
                 masks = np.stack([decode_rle(mask) for mask in track.methods[name].samples[0].masks])
                 for export in exports:
                     export.add(record, masks)
+
+
+def prediction_files(methods: Sequence[str]) -> list[str]:
+    """Files that `write_predictions` writes, relative to the work folder."""
+    return [f"{folder}/{PREDICTIONS}" for folder in _folders(methods).values()]
+
+
+def write_predictions(store: ResultStore, methods: Sequence[str], entries: PredictionEntries, folder: Path) -> None:
+    """Write the first prediction of every method in the published layout, one JSON object a method.
+
+    Args:
+        store: the results.
+        methods: names of the methods.
+        entries: puts the masks of a track into the layout.
+        folder: work folder of the results.
+    """
+    for name, place in _folders(methods).items():
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        with (folder / place / PREDICTIONS).open("w", encoding="utf-8") as file:
+            start = "{"
+            for track in store:
+                if isinstance(track, TargetResult):
+                    masks = np.stack([decode_rle(mask) for mask in track.methods[name].samples[0].masks])
+                    for key, value in entries(track.index, masks).items():
+                        file.write(f"{start}\n {json.dumps(key)}: {json.dumps(value)}")
+                        start = ","
+            file.write("\n}\n")
 
 
 def _records(store: ResultStore, method: str) -> Iterator[tuple[TargetResult, TrackRecord]]:

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from amodal_diffusion.baselines import (
     HullSegmenter,
     ModalSegmenter,
@@ -18,11 +20,12 @@ from amodal_diffusion.baselines import (
     fill_with_mean_color,
 )
 from amodal_diffusion.config import Preset
-from amodal_diffusion.evaluation.benchmarks.base import MaskTarget, Target
+from amodal_diffusion.evaluation.benchmarks.base import MaskTarget, ReferenceProtocol, Target
 from amodal_diffusion.models.downloads import Wanted, fetch, folder_of, read_source
 from amodal_diffusion.models.hub import locate_model
 from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig
-from amodal_diffusion.types import STAGES, AmodalSegmenter, BoolArray, InputError, Stage, UInt8Array
+from amodal_diffusion.pipelines.postprocessing import cut_resized
+from amodal_diffusion.types import STAGES, AmodalSegmenter, BoolArray, FloatArray, InputError, Stage, UInt8Array
 
 DEPTH_SUFFIX = "@depth"
 _BASELINES: dict[str, AmodalSegmenter] = {
@@ -106,6 +109,7 @@ class ModelOptions:
         dtype: of their weights.
         preset: how to sample, by name; the checkpoint's default when None.
         changes: arguments of :meth:`AmodalCompleter.config` beside the preset.
+        protocol: what the benchmark's published evaluation does differently.
         stages: that are needed, so that others are not downloaded.
         yes: download without asking.
     """
@@ -114,6 +118,7 @@ class ModelOptions:
     dtype: str = "auto"
     preset: Preset | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
+    protocol: ReferenceProtocol = field(default_factory=ReferenceProtocol)
     stages: Sequence[Stage] = STAGES
     yes: bool = False
 
@@ -142,12 +147,18 @@ class LoadedModel:
     @cached_property
     def segmentation_config(self) -> CompletionConfig:
         """How stage 1 is sampled."""
-        return self.segmentation.config(preset=self._how.preset, **self._how.changes)
+        return self._config(self.segmentation)
 
     @cached_property
     def content_config(self) -> CompletionConfig:
         """How stage 2 is sampled."""
-        return self.content.config(preset=self._how.preset, **self._how.changes)
+        return self._config(self.content)
+
+    @property
+    def protocol(self) -> ReferenceProtocol:
+        """What the published evaluation does differently for stage 1; nothing beyond its config if not released."""
+        config = self.segmentation_config.amodal_segmentation
+        return self._how.protocol if config is not None and config.conditioning == "released" else ReferenceProtocol()
 
     def describe(self, *, paints: bool) -> dict[str, object]:
         """Networks and sampling of stage 1, and with ``paints`` of stage 2, for JSON."""
@@ -165,6 +176,15 @@ class LoadedModel:
             }
             for stage, (completer, config) in loaded.items()
         }
+
+    def _config(self, completer: AmodalCompleter) -> CompletionConfig:
+        protocol = self._how.protocol
+        changes = {**self._how.changes, "resample": protocol.resample}
+        config = completer.config(preset=self._how.preset, **changes)
+        stage = config.amodal_segmentation or config.content_completion
+        if stage is not None and stage.conditioning == "released":
+            return completer.config(preset=self._how.preset, **changes, fps=protocol.fps)
+        return config
 
     def _load(self, stage: Stage) -> AmodalCompleter:
         return AmodalCompleter.from_pretrained(
@@ -187,9 +207,15 @@ class ModelMethod:
     def predict(self, track: Target, *, sample: int = 0) -> BoolArray:
         """See `Method`."""
         model, depth = self._model, track.depth if self.uses_depth else None
-        return model.segmentation(
-            track.clip, model.segmentation_config, depth=depth, seed=track.seed(sample)
-        ).amodal_mask
+        if depth is not None and model.protocol.depth_bits is not None:
+            depth = _rounded(depth, model.protocol.depth_bits)
+        config = model.segmentation_config
+        result = model.segmentation(track.clip, config, depth=depth, seed=track.seed(sample))
+        stage = config.amodal_segmentation
+        if not model.protocol.cut_resized or result.score is None or stage is None or stage.fit != "stretch":
+            return result.amodal_mask
+        modal = track.clip.modal_mask
+        return cut_resized(result.score, modal.shape[1:], stage.mask_threshold) | modal
 
     def paint(self, track: MaskTarget) -> UInt8Array:
         """See `Method`."""
@@ -204,6 +230,12 @@ class ModelMethod:
     def describe(self, *, paints: bool) -> dict[str, object]:
         """See `Method`."""
         return self._model.describe(paints=paints)
+
+
+def _rounded(depth: FloatArray, bits: int) -> FloatArray:
+    """Depth in 0..1 with so many bits, float32 of the same shape."""
+    top = np.float32(2**bits - 1)
+    return np.rint(depth * top) / top
 
 
 def build_methods(names: Sequence[str], how: ModelOptions | None = None) -> list[Method]:

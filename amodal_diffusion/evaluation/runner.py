@@ -12,8 +12,14 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 import torch
 
-from amodal_diffusion.evaluation.benchmarks.base import Benchmark, BoxTarget, MaskTarget, Target
-from amodal_diffusion.evaluation.exports import Format, files_of_exports, write_exports
+from amodal_diffusion.evaluation.benchmarks.base import Benchmark, BoxTarget, MaskTarget, Target, prediction_entries
+from amodal_diffusion.evaluation.exports import (
+    Format,
+    files_of_exports,
+    prediction_files,
+    write_exports,
+    write_predictions,
+)
 from amodal_diffusion.evaluation.methods import Method, check_depth
 from amodal_diffusion.evaluation.report.page import render_page
 from amodal_diffusion.evaluation.report.pictures import SHEET, choose_shown, write_contact_sheet
@@ -279,6 +285,9 @@ class Run:
         files = [RESULTS, SUMMARY, SUMMARY_TEXT, TIMING, PAGE, SHEET, *(f"{PLOT_FOLDER}/{name}" for name in PLOTS)]
         if provenance.formats:
             files += files_of_exports(self.store, methods, provenance.formats)
+        entries = prediction_entries(self.benchmark)
+        if entries is not None:
+            files += prediction_files(methods)
         with folder.step("report", files) as work:
             self.store.write_results(work / RESULTS, head)
             _write(work / SUMMARY, json_text(summary))
@@ -292,6 +301,8 @@ class Run:
             _write(work / PAGE, render_page(summary, means, plots=plots, shown=shown))
             if provenance.formats:
                 write_exports(self.store, methods, provenance.formats, work)
+            if entries is not None:
+                write_predictions(self.store, methods, entries, work)
         folder.commit(discarding=FOLDER)  # after the rename: a kill before it finds the tracks again
         return Findings(summary, timing.seconds())
 

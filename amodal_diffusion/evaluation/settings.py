@@ -30,6 +30,8 @@ class EvaluationSettings:
         depth: root of depth pictures, nearer is larger
         depth_model: small or large (Depth Anything V2), folder or hub id: estimates the depth of tracks that have none
         index_folder: folder of the index of an annotation file, if not beside it
+        track_ids: TAO-Amodal: first track of each video, where the prediction file is to number the tracks of a video
+            from 1
         split: of scenes: test-v1, validation or train
         methods: baselines (modal, hull, temporal, temporal-hull, and with -nearer all but the first) and models, with
             commas; MODEL@depth is given the depth
@@ -60,6 +62,7 @@ class EvaluationSettings:
     depth: Path | None = option(None, metavar="DIR")
     depth_model: str | None = option(None, metavar="NAME")
     index_folder: Path | None = option(None, metavar="DIR")
+    track_ids: Path | None = option(None, metavar="JSON")
     split: str | None = option(None, metavar="NAME")
     methods: str = option("modal,hull,hull-nearer,tiny,tiny@depth", metavar="LIST")
     top_k: PositiveInt = option(1, metavar="K")

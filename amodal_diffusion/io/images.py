@@ -144,6 +144,16 @@ def write_mask_png(path: Path, mask: BoolArray) -> None:
     Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).save(path, format="PNG")
 
 
+def write_levels_png(path: Path, levels: npt.NDArray[np.uint16]) -> None:
+    """Write a one-channel image as a 16-bit grayscale PNG.
+
+    Args:
+        path: destination, overwritten; its folder must exist.
+        levels: uint16 ``[H, W]``.
+    """
+    Image.fromarray(levels).save(path, format="PNG")
+
+
 def davis_palette() -> UInt8Array:
     """RGB palette of the labels in DAVIS and PASCAL VOC, uint8 ``[256, 3]``."""
     labels, channels = np.arange(256)[:, None], np.arange(3)

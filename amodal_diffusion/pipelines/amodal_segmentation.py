@@ -21,9 +21,11 @@ from amodal_diffusion.pipelines.postprocessing import (
     mask_score,
     object_statistics,
     postprocess_mask,
+    score_levels,
+    score_of_levels,
 )
 from amodal_diffusion.pipelines.preprocessing import FrameInput, preprocess_segmentation
-from amodal_diffusion.types import BoolArray, InputError, Stage
+from amodal_diffusion.types import BoolArray, FloatArray, InputError, Stage
 
 TTA_FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (0,), (0, -1))
 """Passes of test-time augmentation, in their order: as it is, mirrored, both also backwards in time."""
@@ -44,12 +46,14 @@ class SegmentedFrame:
         amodal: the whole object, bool ``[H, W]``; contains the modal mask.
         samples: predictions from different noise, bool ``[K, H, W]``; None where there is one.
         removed: pixels that each mask filter removed, over all samples.
+        score: what the mask was cut from, see `AmodalResult.score`, float32 ``[height, width]``; None without stage 1.
     """
 
     frame: FrameInput
     amodal: BoolArray
     samples: BoolArray | None = None
     removed: Counter[str] = field(default_factory=Counter)
+    score: FloatArray | None = None
 
 
 @dataclass
@@ -75,7 +79,7 @@ class SegmentationStream:
     """Stage 1 over the frames of a shot, of one or several objects; memory is that of the open windows.
 
     Args:
-        pipeline: stage 1.
+        pipeline: stage 1; None if the score or the amodal mask of every frame is known.
         config: how it is sampled.
         intervals: for each object, the frames in which it can be occluded; the network sees these and some around them.
             It sees all frames when None.
@@ -85,7 +89,7 @@ class SegmentationStream:
 
     def __init__(
         self,
-        pipeline: AmodalSegmentationPipeline,
+        pipeline: AmodalSegmentationPipeline | None,
         config: SamplingConfig,
         intervals: Sequence[OcclusionIntervals | None],
         *,
@@ -103,6 +107,10 @@ class SegmentationStream:
 
         Returns:
             for each object, the frames that are final now, in order.
+
+        Raises:
+            InputError: if a known score is of another size than the network's, or a frame needs the network and it is
+                not loaded.
         """
         config = self._config
         if frames is None:
@@ -112,19 +120,23 @@ class SegmentationStream:
         pushed = zip(self._objects, windows, strict=True)
         complete = [(tracked, window) for tracked, window in pushed if window is not None]
 
-        # 1. Preprocess; a window whose masks are all known needs no network
+        # 1. Preprocess; a window whose scores or masks are all known needs no network
         requests: dict[int, WindowRequest] = {}
         for number, (tracked, window) in enumerate(complete):
             tracked.statistics, depths = object_statistics(window.items, tracked.statistics)
             tracked.depths.update(enumerate(depths, start=window.start))
-            if any(frame.amodal is None for frame in window.items):
+            if any(frame.amodal is None and frame.score is None for frame in window.items):
                 modal, guide = preprocess_segmentation(window.items, config)
                 decoded = occluded_part(tracked.intervals, window)
                 requests[number] = WindowRequest(self._first + window.start, modal, guide, decoded)
 
         # 2. Sample: the windows of all objects are rows of one network call
-        sampled = predict_scores(self._pipeline, list(requests.values()), config, seed=self._seed)
-        scores = dict(zip(requests, sampled, strict=True))
+        scores: dict[int, Tensor] = {}
+        if requests and self._pipeline is None:
+            raise InputError("stage 1 is not loaded, so every frame needs its amodal mask or its score; give them")
+        if self._pipeline is not None:
+            sampled = predict_scores(self._pipeline, list(requests.values()), config, seed=self._seed)
+            scores = dict(zip(requests, sampled, strict=True))
 
         # 3. Blend where windows overlap
         for number, (tracked, window) in enumerate(complete):
@@ -144,16 +156,33 @@ class SegmentationStream:
         if scores is None or frame.amodal is not None:
             known = frame.modal if frame.amodal is None else frame.amodal | frame.modal
             samples = np.stack([known] * self._config.samples) if self._config.samples > 1 else None
-            return SegmentedFrame(frame, known, samples)
+            nothing = np.zeros((self._config.height, self._config.width), np.float32)
+            return SegmentedFrame(frame, known, samples, score=nothing)
+        # Scores are what a file of 16 bits has of them, so that a mask that is cut from the file is the same
+        kept = score_of_levels(score_levels(scores.numpy())) if frame.score is None else self._known_score(frame)
         masks, removed = [], Counter[str]()
-        for score in scores:
+        for score in torch.from_numpy(kept):
             mask, counts = postprocess_mask(
                 score, frame, self._config, depth=depth, largest_visible=tracked.statistics.largest_visible
             )
             masks.append(mask)
             removed.update(counts)
         samples = np.stack(masks)
-        return SegmentedFrame(frame, consensus(samples), samples if len(samples) > 1 else None, removed)
+        return SegmentedFrame(
+            frame,
+            consensus(samples),
+            samples if len(samples) > 1 else None,
+            removed,
+            kept.mean(axis=0) if len(kept) > 1 else kept[0],
+        )
+
+    def _known_score(self, frame: FrameInput) -> FloatArray:
+        """The score that came with a frame, for each sample, ``[K, h, w]``."""
+        size = (self._config.height, self._config.width)
+        if frame.score is None or frame.score.shape != size:
+            found = None if frame.score is None else list(frame.score.shape)
+            raise InputError(f"score: expected {list(size)}, the size of the network, got {found}")
+        return np.stack([frame.score] * self._config.samples)
 
 
 def predict_scores(

@@ -48,6 +48,7 @@ from amodal_diffusion.types import (
 )
 
 T = TypeVar("T")
+Array = TypeVar("Array", UInt8Array, FloatArray)
 
 __all__ = ["AmodalCompleter", "CompletionConfig", "FrameInput", "ObjectStream", "StreamStatistics"]
 
@@ -192,6 +193,18 @@ class AmodalCompleter:
             pipeline.set_progress_bar_config(disable=True)
         return completer
 
+    @classmethod
+    def without_networks(cls, depth_model: str | None = None) -> Self:
+        """A completer of frames that bring their scores or amodal masks; nothing is loaded, and nothing painted.
+
+        Args:
+            depth_model: becomes ``default_depth_model``.
+        """
+        completer = cls.__new__(cls)
+        completer._segmentation = completer._content = None
+        completer.default_depth_model = depth_model
+        return completer
+
     def config(self, *, preset: Preset | None = None, **changes: Any) -> CompletionConfig:  # noqa: ANN401
         """How the loaded stages are sampled: a preset, with other values in its place.
 
@@ -200,7 +213,8 @@ class AmodalCompleter:
                 steps; when None what the checkpoint names, or the paper's with ``conditioning="released"``.
             changes: values of :class:`~amodal_diffusion.config.SamplingConfig` and of its group
                 :class:`~amodal_diffusion.config.BeyondPaper`, by field name; they count for both stages. None leaves a
-                value as the preset has it.
+                value as the preset has it. A `mask_threshold` is that of every frame: with it, `expected_iou_weight` is
+                off unless it is given too.
 
         Raises:
             InputError: if there is no such preset or setting, or a value does not fit a checkpoint: the VAE does not
@@ -209,6 +223,8 @@ class AmodalCompleter:
         chosen = {name: value for name, value in changes.items() if value is not None}
         if preset is None and chosen.get("conditioning") == "released":
             preset = "paper"
+        if "mask_threshold" in chosen:
+            chosen.setdefault("expected_iou_weight", None)
         return CompletionConfig(
             _stage_config(self._segmentation, preset, chosen), _stage_config(self._content, preset, chosen)
         )
@@ -323,7 +339,7 @@ class AmodalCompleter:
         intervals = [None if entry.intervals is None else entry.intervals.shot(first) for entry in objects]
         done = [max(0, entry.done - first) for entry in objects]
         segmentation = content = None
-        if self._segmentation is not None and config.amodal_segmentation is not None:
+        if config.amodal_segmentation is not None:
             segmentation = SegmentationStream(
                 self._segmentation, config.amodal_segmentation, intervals, seed=seed, first=first
             )
@@ -449,6 +465,7 @@ def join_results(results: Sequence[AmodalResult]) -> AmodalResult:
         amodal_rgb=_concatenate([result.amodal_rgb for result in results]),
         rgba=_concatenate([result.rgba for result in results]),
         samples=np.concatenate(samples, axis=1) if samples else None,
+        score=_concatenate([result.score for result in results]),
     )
 
 
@@ -544,7 +561,8 @@ def _without_content(
             left[place] -= 1
             if left[place] < 0:
                 samples = None if entry.samples is None else entry.samples[:, None]
-                yield place, CompletedFrame(AmodalResult(entry.amodal[None], samples=samples), entry.removed)
+                score = None if entry.score is None else entry.score[None]
+                yield place, CompletedFrame(AmodalResult(entry.amodal[None], None, None, samples, score), entry.removed)
 
 
 def _then_none(items: Iterable[T]) -> Iterator[T | None]:
@@ -570,7 +588,7 @@ def _spend(objects: Sequence[ObjectStream], stage: Stage, seconds: float) -> Non
         entry.statistics.seconds[stage] += seconds / len(objects)
 
 
-def _concatenate(parts: list[UInt8Array | None]) -> UInt8Array | None:
+def _concatenate(parts: list[Array | None]) -> Array | None:
     present = [part for part in parts if part is not None]
     return np.concatenate(present) if present else None
 

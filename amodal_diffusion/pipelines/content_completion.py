@@ -177,6 +177,7 @@ class ContentStream:
             amodal_rgb=cut_out_on_white(whole, amodal),
             rgba=compose_rgba(rgb, modal, whole, amodal),
             samples=None if entry.samples is None else entry.samples[:, None],
+            score=None if entry.score is None else entry.score[None],
         )
         return CompletedFrame(result, entry.removed, hidden, propagated)
 

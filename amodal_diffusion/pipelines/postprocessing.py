@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+import torch
 from scipy import ndimage
 from torch import Tensor
 
 from amodal_diffusion.config import HIGHEST_THRESHOLD, MASK_FILTERS, MaskFilter, SamplingConfig
 from amodal_diffusion.frames.crop import Geometry, ObjectCrop
 from amodal_diffusion.frames.masks import nearest_known, object_depth
+from amodal_diffusion.frames.transforms import resize
 from amodal_diffusion.pipelines.preprocessing import FrameInput, preprocess_mask
 from amodal_diffusion.types import BoolArray, FloatArray
 
@@ -19,6 +22,9 @@ FARTHER_QUANTILE = 0.25
 """Quantile of depth at which filters and occlusion intervals take the object to be: objects lean and depth is noisy."""
 LARGEST_GROWTH = 4.0
 """The hidden part of a frame is at most so many times the largest visible area."""
+SCORE_TOP = 65535
+"""Level of a score of 1."""
+_SUMS = 765  # largest sum of three 8-bit levels
 _NEIGHBORS = np.ones((3, 3), dtype=np.bool_)
 
 
@@ -34,7 +40,35 @@ def mask_score(video: Tensor) -> Tensor:
         float32 ``[..., H, W]`` in [0, 1], in steps of 1/765.
     """
     levels = ((video.float() + 1.0) * 127.5).clamp(0.0, 255.0).round()
-    return levels.sum(dim=-3) / 765.0
+    return levels.sum(dim=-3) / _SUMS
+
+
+def score_levels(score: FloatArray) -> npt.NDArray[np.uint16]:
+    """Scores in 16 bits, as they are kept in files.
+
+    Args:
+        score: float ``[..., H, W]`` in [0, 1].
+
+    Returns:
+        uint16 ``[..., H, W]``, 65535 for 1.
+    """
+    return np.rint(np.clip(score.astype(np.float64), 0, 1) * SCORE_TOP).astype(np.uint16)
+
+
+def score_of_levels(levels: npt.NDArray[np.uint16]) -> FloatArray:
+    """Scores from 16 bits; the inverse of :func:`score_levels` for every score that it returns.
+
+    A level that a multiple of 1/765 gives is that multiple, so that the score of one pass is kept to the bit.
+
+    Args:
+        levels: uint16 ``[..., H, W]``.
+
+    Returns:
+        float32 ``[..., H, W]`` in [0, 1].
+    """
+    sums = np.rint(levels.astype(np.float64) * (_SUMS / SCORE_TOP))
+    multiple = np.rint(sums * (SCORE_TOP / _SUMS)) == levels
+    return np.where(multiple, np.float32(sums) / np.float32(_SUMS), np.float32(levels) / np.float32(SCORE_TOP))
 
 
 @dataclass(frozen=True)
@@ -106,6 +140,24 @@ def postprocess_mask(
         depth=depth, largest_visible=largest_visible, reach=_cell(geometry),
     )  # fmt: skip
     return hidden | frame.modal, removed
+
+
+def cut_resized(score: FloatArray, size: tuple[int, ...], threshold: float) -> BoolArray:
+    """Masks of stretched frames whose scores are scaled before the threshold, as published for TAO-Amodal.
+
+    What is scaled are levels of 8 bits a channel, and so is the result.
+
+    Args:
+        score: float32 ``[F, h, w]`` in [0, 1], see :func:`mask_score`.
+        size: H and W of the frames.
+        threshold: as ``mask_threshold``.
+
+    Returns:
+        bool ``[F, H, W]``.
+    """
+    height, width = size
+    sums = [resize(frame[None, None] * _SUMS, (height, width))[0, 0].round() for frame in torch.from_numpy(score)]
+    return torch.stack([levels / _SUMS > threshold for levels in sums]).numpy()
 
 
 def hidden_score(score: Tensor, modal: BoolArray, geometry: Geometry) -> FloatArray:

@@ -32,6 +32,8 @@ class FrameInput:
         amodal: the whole object where it is known already, bool ``[H, W]``; stage 1 then leaves this frame alone.
         center: of the object-centric crop, from :func:`~amodal_diffusion.frames.crop.crop_centers` over the whole clip;
             needed for ``fit="crop"``.
+        score: stage 1's score where it is known already, as `AmodalResult.score` has it, float32 ``[height, width]`` in
+            [0, 1] at the network's size; stage 1 then only cuts the mask from it.
         starts_shot: whether the frame is the first after a hard cut, which nothing crosses; of the first frame of a
             stream it says nothing.
     """
@@ -41,6 +43,7 @@ class FrameInput:
     depth: FloatArray | None = None
     amodal: BoolArray | None = None
     center: CropCenter | None = None
+    score: FloatArray | None = None
     starts_shot: bool = False
 
     def geometry(self, config: SamplingConfig) -> Geometry:

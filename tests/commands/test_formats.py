@@ -29,7 +29,7 @@ from tests.media import H264, Bool, UInt8, encode, ffmpeg, moving_disc, write_fr
 FRAMES, HEIGHT, WIDTH = 5, 25, 41
 RGB, MASK = moving_disc(FRAMES, HEIGHT, WIDTH)
 OTHER = np.roll(MASK, 7, axis=1)
-ALL = "png,prores,webm,masks-mp4,davis,coco,youtube-vis"
+ALL = "png,prores,webm,masks-mp4,davis,coco,youtube-vis,scores"
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from amodal_diffusion.config import Resample
 from amodal_diffusion.data.sailvos import frame_file
 from amodal_diffusion.io.images import read_integers
 from amodal_diffusion.io.json_files import load_json
@@ -98,6 +99,29 @@ class Benchmark(Protocol):
 
 
 @dataclass(frozen=True)
+class ReferenceProtocol:
+    """What the published evaluation of a benchmark does, beyond the paper's inference.
+
+    `resample` holds for every model, the rest for models with released conditioning.
+
+    Attributes:
+        resample: how frames and masks are resized; as the model says when None.
+        fps: frame rate that the network is told, before released conditioning takes one off; the model's when None.
+        depth_bits: bits that depth in 0..1 is rounded to; as it is when None.
+        cut_resized: whether scores are scaled to the frame before the threshold, not masks after it.
+    """
+
+    resample: Resample | None = None
+    fps: int | None = None
+    depth_bits: int | None = None
+    cut_resized: bool = False
+
+
+PredictionEntries = Callable[[int, BoolArray], dict[str, Any]]
+"""Entries of the published prediction file, by key, for a track by its index and its masks, bool ``[F, H, W]``."""
+
+
+@dataclass(frozen=True)
 class FileBenchmark:
     """A benchmark whose tracks are read from files, see `Benchmark`.
 
@@ -106,6 +130,7 @@ class FileBenchmark:
         inputs: see `Benchmark`; ``data`` is one of them.
         identities: one per track, in order.
         read: reads the track at an index, from 0, and gives it the identity.
+        predictions: puts a track's masks into the published prediction file; None where there is no such file.
 
     Raises:
         InputError: if there is no track, or two have one identity.
@@ -115,6 +140,7 @@ class FileBenchmark:
     inputs: Mapping[str, Path]
     identities: Sequence[str] = field(repr=False)
     read: Callable[[int, str], Target] = field(repr=False)
+    predictions: PredictionEntries | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Check the list of tracks."""
@@ -183,6 +209,13 @@ class WithEstimatedDepth:
         height, width = track.clip.rgb.shape[1:3]
         depth = self.estimator(track.clip.rgb[:, down : height - down, right : width - right])
         return replace(track, depth=pad_depth(depth, margins) if any(margins) else depth)
+
+
+def prediction_entries(benchmark: Benchmark) -> PredictionEntries | None:
+    """What puts masks into a benchmark's published prediction file; None where there is no such file."""
+    if isinstance(benchmark, WithEstimatedDepth):
+        benchmark = benchmark.benchmark
+    return benchmark.predictions if isinstance(benchmark, FileBenchmark) else None
 
 
 def pad_depth(depth: FloatArray, margins: tuple[int, int]) -> FloatArray:

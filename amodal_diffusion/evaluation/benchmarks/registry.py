@@ -6,13 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
-from amodal_diffusion.evaluation.benchmarks.base import Benchmark
+from amodal_diffusion.evaluation.benchmarks.base import Benchmark, ReferenceProtocol
 from amodal_diffusion.evaluation.benchmarks.coco_amodal import open_coco_amodal
 from amodal_diffusion.evaluation.benchmarks.fishbowl import open_fishbowl
 from amodal_diffusion.evaluation.benchmarks.folder import open_folder
 from amodal_diffusion.evaluation.benchmarks.movi import open_movi
+from amodal_diffusion.evaluation.benchmarks.sailvos import PROTOCOL as SAILVOS_PROTOCOL
 from amodal_diffusion.evaluation.benchmarks.sailvos import open_sailvos
 from amodal_diffusion.evaluation.benchmarks.scenes import CLIPS, ScenesBenchmark
+from amodal_diffusion.evaluation.benchmarks.tao_amodal import PROTOCOL as TAO_AMODAL_PROTOCOL
 from amodal_diffusion.evaluation.benchmarks.tao_amodal import open_tao_amodal
 from amodal_diffusion.synthetic import Split
 from amodal_diffusion.types import InputError
@@ -21,13 +23,15 @@ SCENES = "scenes"
 _ANNOTATION_OPTIONS = ("images", "depth", "index_folder")
 FILE_BENCHMARKS: dict[str, tuple[Callable[..., Benchmark], tuple[str, ...]]] = {
     "sailvos": (open_sailvos, _ANNOTATION_OPTIONS),
-    "tao-amodal": (open_tao_amodal, _ANNOTATION_OPTIONS),
+    "tao-amodal": (open_tao_amodal, (*_ANNOTATION_OPTIONS, "track_ids")),
     "movi": (open_movi, ()),
     "fishbowl": (open_fishbowl, ("depth",)),
     "coco-amodal": (open_coco_amodal, _ANNOTATION_OPTIONS),
     "folder": (open_folder, ()),
 }
 """Function that opens each benchmark of files, and the options beside ``--data`` that it takes."""
+PROTOCOLS: dict[str, ReferenceProtocol] = {"sailvos": SAILVOS_PROTOCOL, "tao-amodal": TAO_AMODAL_PROTOCOL}
+"""How the published evaluation of a benchmark differs from the paper's inference."""
 BENCHMARKS: tuple[str, ...] = (SCENES, *FILE_BENCHMARKS)
 
 
@@ -38,6 +42,7 @@ def open_benchmark(
     images: Path | None = None,
     depth: Path | None = None,
     index_folder: Path | None = None,
+    track_ids: Path | None = None,
     split: str | None = None,
     limit: int | None = None,
 ) -> Benchmark:
@@ -52,6 +57,7 @@ def open_benchmark(
         depth: root of depth, nearer is larger, for benchmarks that have none of their own: for those of annotation
             files a picture under the path of each frame, for ``fishbowl`` a folder of them or an array a video.
         index_folder: where the index of an annotation file is kept; its own folder by default.
+        track_ids: of ``tao-amodal``: JSON of the first track of each video, for the keys of the prediction file.
         split: split of ``scenes``: test-v1 (by default), validation or train.
         limit: number of tracks, from the first; None for all.
 
@@ -60,7 +66,7 @@ def open_benchmark(
     """
     if name not in BENCHMARKS:
         raise InputError(f"benchmark: expected one of {', '.join(BENCHMARKS)}, got {name}")
-    folders = {"images": images, "depth": depth, "index_folder": index_folder}
+    folders = {"images": images, "depth": depth, "index_folder": index_folder, "track_ids": track_ids}
     if name == SCENES:
         _refuse(name, data=data, **folders)
         return ScenesBenchmark(_split(split), CLIPS if limit is None else limit)
@@ -70,7 +76,7 @@ def open_benchmark(
         raise InputError(f"data: expected the file or folder of the benchmark {name}, got none")
     if limit is not None and limit < 1:
         raise InputError(f"limit: expected at least 1 track, got {limit}")
-    for key, path in {"data": data, "images": images, "depth": depth}.items():
+    for key, path in {"data": data, "images": images, "depth": depth, "track_ids": track_ids}.items():
         if path is not None and not path.exists():
             raise InputError(f"{key}: {path}: no such file or folder")
     chosen: dict[str, Any] = {key: folders[key] for key in accepted}

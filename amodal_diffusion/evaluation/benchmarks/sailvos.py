@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from amodal_diffusion.data.index import TrackIndex
-from amodal_diffusion.evaluation.benchmarks.base import FileBenchmark, FrameFolders, MaskTarget, given_inputs
-from amodal_diffusion.types import VideoClip
+from amodal_diffusion.evaluation.benchmarks.base import (
+    FileBenchmark,
+    FrameFolders,
+    MaskTarget,
+    ReferenceProtocol,
+    given_inputs,
+)
+from amodal_diffusion.evaluation.prediction_files import MASK
+from amodal_diffusion.frames.masks import encode_rle
+from amodal_diffusion.types import BoolArray, VideoClip
+
+PROTOCOL = ReferenceProtocol(resample="cv2")
+"""The published evaluation resizes frames and masks as OpenCV does."""
 
 
 def open_sailvos(
@@ -36,7 +48,8 @@ def open_sailvos(
     heads = index.values("$.image_file_names[0]", "$.obj_id", limit=limit)
     identities = [f"sailvos/{_place(number, *head)}" for number, head in enumerate(heads)]
     reader = _Reader(index, FrameFolders(data.parent if images is None else images, depth))
-    return FileBenchmark("sailvos", given_inputs(data=data, images=images, depth=depth), identities, reader.read)
+    inputs = given_inputs(data=data, images=images, depth=depth)
+    return FileBenchmark("sailvos", inputs, identities, reader.read, reader.predictions)
 
 
 def _place(number: int, frame: object, obj_id: object) -> str:
@@ -62,3 +75,11 @@ class _Reader:
             amodal_mask=record.amodal_masks(),
             depth=self.frames.read_depth(names, record.size),
         )
+
+    def predictions(self, number: int, masks: BoolArray) -> dict[str, Any]:
+        """Masks by ``(image_id, obj_id)``, at the annotation's size."""
+        record = self.index.record(number)
+        return {
+            f"({image}, {record.obj_id})": {MASK: encode_rle(mask)}
+            for image, mask in zip(record.image_ids, masks, strict=True)
+        }
