@@ -62,7 +62,9 @@ def files(out: Path, frames: range) -> list[bytes]:
 FIRST, SECOND = range(CUT), range(CUT, FRAMES)
 
 
-@pytest.mark.parametrize("options", [(), ("--margin=0.25", "--skip-unoccluded", *BEYOND)])
+@pytest.mark.parametrize(
+    "options", [pytest.param((), marks=pytest.mark.slow), ("--margin=0.25", "--skip-unoccluded", *BEYOND)]
+)
 def test_nothing_crosses_a_cut(
     tmp_path: Path, model: Path, capfd: pytest.CaptureFixture[str], options: tuple[str, ...]
 ) -> None:
@@ -134,7 +136,7 @@ def test_every_way_finds_the_same_shots(tmp_path: Path, model: Path) -> None:
 
 @pytest.mark.parametrize(
     ("frame", "options"),
-    [(3, ()), (CUT + 2, (*BEYOND, "--samples=2")), (FRAMES - 1, ("--skip-unoccluded", f"--cuts={CUT}"))],
+    [(CUT + 2, (*BEYOND, "--samples=2")), (FRAMES - 1, ("--skip-unoccluded", f"--cuts={CUT}"))],
 )
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, frame: int, options: tuple[str, ...]

@@ -292,6 +292,7 @@ def test_the_same_command_goes_on_with_what_is_not_whole(
     assert f"{FIRST}, commit" in capsys.readouterr().err  # the rest was told of, too
 
 
+@pytest.mark.slow
 def test_a_revision_that_moved_is_told_of(
     hub: SmallHub, clip: list[str], tmp_path: Path, released: dict[str, Files], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -330,6 +331,7 @@ def test_a_folder_whose_revision_moved(
     assert (tmp_path / "model" / "scheduler" / "more.json").is_file()
 
 
+@pytest.mark.slow
 def test_work_does_not_go_on_with_another_commit(
     hub: SmallHub,
     clip: list[str],
@@ -398,6 +400,7 @@ def test_without_a_network(
     assert "the hub cannot be reached" in refused(capsys, "complete", *masks, "--out", "out", "--model", FIRST)
 
 
+@pytest.mark.slow
 def test_depth_that_is_not_here_is_gone_without(
     hub: SmallHub, clip: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

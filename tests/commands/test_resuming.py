@@ -64,7 +64,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> Windows:
     [
         (0, ()),
         (4, ("--samples=2",)),
-        (5, ("--color-propagation",)),
+        pytest.param(5, ("--color-propagation",), marks=pytest.mark.slow),
         (7, ("--skip-unoccluded", "--formats=webm,masks-mp4")),
         (FRAMES - 1, ("--stages=masks",)),
     ],

@@ -75,6 +75,7 @@ def score(tmp_path: Path, *arguments: str) -> dict[str, Any]:
 
 
 @pytest.mark.skipif("AMODAL_SHARED" not in os.environ, reason="AMODAL_SHARED is not set: no recorded predictions")
+@pytest.mark.slow  # without the command: tests/metrics/test_protocols.py
 def test_recorded_predictions_score_as_recorded(tmp_path: Path) -> None:
     folder = Path(os.environ["AMODAL_SHARED"]) / "golden" / "metrics"
     (tmp_path / "annotations.json").symlink_to(folder / "annotations.json")

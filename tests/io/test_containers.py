@@ -134,7 +134,11 @@ def test_an_interruption_while_a_video_is_read_is_one_line(
             yield frame
 
     monkeypatch.setattr(video_reader, "_decode", interrupted)
-    assert main(command(tmp_path, clip)) == 130
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background does not have
+    try:
+        assert main(command(tmp_path, clip)) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(seen) == 2
     error = capfd.readouterr().err
     assert error.startswith("\ninterrupted")  # behind the ^C of the terminal

@@ -182,6 +182,7 @@ def test_each_change_saves_what_it_says(recipe: TrainingSettings, monkeypatch: p
     assert "batch_size: 1" not in printed
 
 
+@pytest.mark.slow
 def test_a_depth_network_on_the_same_device_counts(
     recipe: TrainingSettings, tmp_path: Path, count_nothing: Callable[[], None]
 ) -> None:
