@@ -18,6 +18,7 @@ from PIL import Image
 from tests.app.web import Visitor, page
 from tests.media import encode, moving_disc
 
+pytestmark = pytest.mark.slow  # the page starts; test_guard.py and test_materials.py ask the same of its parts
 FRAMES = 4
 RGB, _ = moving_disc(FRAMES, 48, 64)
 OPEN = {"/", "/login", "/login/", "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json",

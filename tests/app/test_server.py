@@ -137,6 +137,7 @@ def test_a_name_that_points_here_does_not_open_the_page(port: int) -> None:
         assert connection.getresponse().status == 403
 
 
+@pytest.mark.slow  # without HTTP: test_sessions.py
 def test_idle_pages_are_closed_and_only_so_many_are_open() -> None:
     chosen = free_port()
     quota = Quota(sessions=1, idle_seconds=2)

@@ -118,6 +118,7 @@ def test_cuts_that_are_none(
     assert not list(tmp_path.glob("out*"))
 
 
+@pytest.mark.slow
 def test_every_way_finds_the_same_shots(tmp_path: Path, model: Path) -> None:
     arguments = inputs(tmp_path / "a", model, 0, 1, video=True)
     out = complete(tmp_path / "out", arguments)

@@ -87,7 +87,7 @@ ALL, BEFORE, AFTER = slice(None), slice(CUT), slice(CUT, None)
 
 @pytest.mark.parametrize(
     ("changes", "with_depth"),
-    [(PLAIN, False), ({**BEYOND, "skip_unoccluded": True}, True)],
+    [pytest.param(PLAIN, False, marks=pytest.mark.slow), ({**BEYOND, "skip_unoccluded": True}, True)],
     ids=["plain", "beyond-depth-skip"],
 )
 def test_nothing_crosses_a_cut(completer: AmodalCompleter, changes: dict[str, Any], with_depth: bool) -> None:
@@ -110,7 +110,7 @@ def test_nothing_crosses_a_cut(completer: AmodalCompleter, changes: dict[str, An
     assert part(mixed, AFTER) != part(other, AFTER)  # without the cut, shots do mix
 
 
-@pytest.mark.parametrize("changes", [PLAIN, BEYOND], ids=["plain", "beyond"])
+@pytest.mark.parametrize("changes", [pytest.param(PLAIN, marks=pytest.mark.slow), BEYOND], ids=["plain", "beyond"])
 def test_a_shot_gets_what_it_gets_alone_with_the_noise_of_its_frames(
     completer: AmodalCompleter, changes: dict[str, Any]
 ) -> None:
