@@ -7,7 +7,17 @@ import gc
 import pytest
 import torch
 
+from tests.disk import Disk
+
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """What the disk is told from now on, on Linux."""
+    found = Disk()
+    found.watch(monkeypatch)
+    return found
 
 
 @pytest.hookimpl(trylast=True)

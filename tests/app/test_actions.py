@@ -8,6 +8,8 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -16,10 +18,13 @@ import torch
 
 from amodal_diffusion.app.actions import Actions, View
 from amodal_diffusion.app.completer import PageCompleter, PageTask, count_passes, count_windows
+from amodal_diffusion.app.guard import COOKIE
+from amodal_diffusion.app.handlers import Handlers
 from amodal_diffusion.app.materials import EXAMPLES, Limits
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
 from amodal_diffusion.cli import main
 from amodal_diffusion.completion.request import ModelChoice
+from amodal_diffusion.frames.drawing import COLORS
 from amodal_diffusion.frames.windows import WindowStream
 from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.io.prompts import Point, Prompts
@@ -202,6 +207,34 @@ def test_painted_frames_become_masks(actions: Actions, ready: Session) -> None:
     assert ready.masks is not None
     filled = np.stack(list(read_masks(ready.masks)["1"]))
     assert (filled & MASK).sum() / (filled | MASK).sum() > 0.9  # a disc that moves evenly
+
+
+def test_paint_of_another_size_than_the_clip_is_left_out(actions: Actions, ready: Session, sessions: Sessions) -> None:
+    """A late event of an earlier clip, or a visitor who fills the memory."""
+    handlers = Handlers(actions, sessions)
+    request: Any = SimpleNamespace(cookies={COOKIE: "visitor"}, username=None, session_hash="page")
+    for height, width in ((300, 300), RGB.shape[1:3]):
+        layer = np.full((height, width, 4), (*COLORS[0], 255), np.uint8)
+        handlers.paint({"background": layer[..., :3], "layers": [layer]}, 1, request)
+        assert ready.painting.frames == ([] if height == 300 else [1])
+
+
+def test_paint_that_shows_nothing_leaves_the_masks_that_were_given(actions: Actions, ready: Session) -> None:
+    given = ready.masks
+    ready.painting.put(0, MASK[0].astype(np.uint8))
+    with pytest.raises(InputError, match=f"frame {FRAMES - 1} is not painted"):
+        actions.use_painting(ready)
+    assert ready.masks == given
+    assert actions.complete(ready, nothing, seed=0).status.startswith("Done")
+
+
+def test_an_action_looks_at_the_clip_once_it_has_the_page(actions: Actions, ready: Session) -> None:
+    """Else another clip could come between."""
+    ready.begin()
+    ready.clip = None
+    for action in (actions.complete, actions.use_clicks):
+        with pytest.raises(InputError, match="at work already"):
+            action(ready, nothing, **({"seed": 0} if action == actions.complete else {}))  # type: ignore[operator]
 
 
 def test_clicks_become_masks(actions: Actions, ready: Session) -> None:

@@ -20,13 +20,6 @@ from tests.factories import tiny_depth_folder
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="syncs are followed as Linux can")
 
 
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    found = Disk()
-    found.watch(monkeypatch)
-    return found
-
-
 def test_a_command_records_what_the_disk_has(tmp_path: Path, model: Path, disk: Disk) -> None:
     """Each manifest, and each object's progress, is compared with what was synced before it took its place."""
     arguments = discs_behind_a_bar(tmp_path, model, 6, {"cup": 0})

@@ -16,13 +16,6 @@ from tests.disk import Disk
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="syncs are followed as Linux can")
 
 
-@pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    found = Disk()
-    found.watch(monkeypatch)
-    return found
-
-
 def test_a_step_is_finished_once_its_files_are_on_the_disk(tmp_path: Path, disk: Disk) -> None:
     said = list[bool]()
 
