@@ -27,6 +27,7 @@ Conditioning = Literal["corrected", "released"]
 Fit = Literal["stretch", "letterbox", "crop"]
 Resample = Literal["pil", "cv2"]
 Scheduler = Literal["euler", "heun", "dpmpp"]
+InitialNoise = Literal["random", "zero"]
 Attention = Literal["sdpa", "plain", "xformers"]
 Offload = Literal["none", "model", "sequential"]
 Preset = Literal["fast", "default", "paper"]
@@ -103,6 +104,8 @@ class SamplingConfig:
             second order); None takes the checkpoint's own scheduler.
         sigma_min: the schedule's lowest sigma above 0; the scheduler's own when None.
         sigma_max: the schedule's highest sigma; the scheduler's own when None.
+        initial_noise: ``"random"`` starts from noise of the seed. ``"zero"`` starts from the mean of the noise, for a
+            checkpoint that was fine-tuned to one deterministic step; it needs one step, one sample and no guidance.
         noise_aug_strength: standard deviation of the noise added to the condition pixels, at least 0.
         height: pixels the network works at, a multiple of the VAE's factor.
         width: pixels the network works at, a multiple of the VAE's factor.
@@ -129,6 +132,7 @@ class SamplingConfig:
     scheduler: Scheduler | None = None
     sigma_min: float | None = None
     sigma_max: float | None = None
+    initial_noise: InitialNoise = "random"
     noise_aug_strength: float = 0.02
     height: int = 256
     width: int = 512
@@ -147,6 +151,7 @@ class SamplingConfig:
         """Check what files, presets and callers set."""
         for name, choices in (
             ("scheduler", Scheduler),
+            ("initial_noise", InitialNoise),
             ("fit", Fit),
             ("resample", Resample),
             ("conditioning", Conditioning),
@@ -169,6 +174,17 @@ class SamplingConfig:
         if self.sigma_min is not None and self.sigma_max is not None and self.sigma_min >= self.sigma_max:
             raise InputError(f"sigma_min: expected less than sigma_max, {self.sigma_max}, got {self.sigma_min}")
         self._check_threshold()
+        self._check_initial_noise()
+
+    def _check_initial_noise(self) -> None:
+        if self.initial_noise == "random":
+            return
+        for name, largest in (("num_inference_steps", 1), ("samples", 1), ("guidance_scale", 1)):
+            if getattr(self, name) > largest:
+                raise InputError(
+                    f"{name}: expected at most {largest} beside initial_noise zero, with which a checkpoint is sampled "
+                    f"in one deterministic step, got {getattr(self, name)}"
+                )
 
     def _check_threshold(self) -> None:
         threshold = self.mask_threshold

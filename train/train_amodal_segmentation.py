@@ -16,6 +16,7 @@ from amodal_diffusion.training.setup import (
     open_clips,
     open_depth,
     open_latents,
+    open_teacher,
     read_settings,
     show,
 )
@@ -41,7 +42,8 @@ def main() -> TrainingResult | None:
         # 4. Data: clips and modal masks; the guide is depth, from the cache or computed while a clip is read.
         cache = open_cache(settings)
         depth = open_depth(settings, accelerator, cache)
-        clips = open_clips(settings, components, cache, depth)
+        teacher = open_teacher(settings, cache)  # of a run to one step: its samples are targets
+        clips = open_clips(settings, components, cache, depth, teacher=teacher)
 
         # 5. The training loop (training/trainer.py), whose loss is training/loss.py.
         trainer = Trainer(
@@ -52,6 +54,7 @@ def main() -> TrainingResult | None:
             validate=Validator(settings, accelerator, termination, depth=depth) if settings.validation.every else None,
             termination=termination,
             cache=open_latents(settings, components, cache),
+            teacher=teacher,
         )
         trainer.resume()
         note_start(settings, accelerator)

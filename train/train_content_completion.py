@@ -15,6 +15,7 @@ from amodal_diffusion.training.setup import (
     open_cache,
     open_clips,
     open_latents,
+    open_teacher,
     read_settings,
     show,
 )
@@ -39,7 +40,8 @@ def main() -> TrainingResult | None:
 
         # 4. Data: complete objects behind pasted occluders, or generated scenes; the guide is the amodal mask.
         cache = open_cache(settings)
-        clips = open_clips(settings, components, cache, depth=None)
+        teacher = open_teacher(settings, cache)  # of a run to one step: its samples are targets
+        clips = open_clips(settings, components, cache, depth=None, teacher=teacher)
 
         # 5. The training loop (training/trainer.py), whose loss is training/loss.py.
         trainer = Trainer(
@@ -50,6 +52,7 @@ def main() -> TrainingResult | None:
             validate=Validator(settings, accelerator, termination) if settings.validation.every else None,
             termination=termination,
             cache=open_latents(settings, components, cache),
+            teacher=teacher,
         )
         trainer.resume()
         note_start(settings, accelerator)

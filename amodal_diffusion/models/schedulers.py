@@ -13,7 +13,7 @@ from diffusers import (
 )
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
-from amodal_diffusion.config import Scheduler
+from amodal_diffusion.config import SamplingConfig, Scheduler
 from amodal_diffusion.edm import c_noise
 from amodal_diffusion.types import InputError
 
@@ -80,6 +80,21 @@ def set_noise_levels(scheduler: SchedulerMixin, steps: int, *, device: torch.dev
     if isinstance(scheduler, HeunDiscreteScheduler):
         # It tells the network an index into 1,000 training steps; these networks were told ln(sigma) / 4.
         scheduler.timesteps = c_noise(scheduler.sigmas[:-1]).to(device)
+
+
+def highest_noise_level(own: SchedulerMixin, sampling: SamplingConfig) -> float:
+    """The sigma from which a run of the settings starts, 700 for Stable Video Diffusion's noise levels.
+
+    Args:
+        own: the checkpoint's scheduler; it is not changed.
+        sampling: kind of the scheduler and range of its levels.
+    """
+    scheduler = make_scheduler(
+        own, scheduler=sampling.scheduler, sigma_min=sampling.sigma_min, sigma_max=sampling.sigma_max
+    )
+    scheduler = type(scheduler).from_config(scheduler.config)
+    set_noise_levels(scheduler, 1, device=torch.device("cpu"))
+    return float(scheduler.sigmas[0])
 
 
 def _kind(own: SchedulerMixin, scheduler: Scheduler | None) -> type[Any]:

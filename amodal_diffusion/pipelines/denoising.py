@@ -187,6 +187,8 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         set_noise_levels(scheduler, sampling.num_inference_steps, device=device)
         if latents is None:
             latents = self._draw_latents(modal.shape, generator, device)
+        if sampling.initial_noise == "zero":
+            latents = torch.zeros_like(latents)
         latents = latents.to(device, torch.float32) * scheduler.init_noise_sigma
 
         # 4. Denoise; latents stay float32 whatever the network's dtype

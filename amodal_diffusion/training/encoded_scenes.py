@@ -22,6 +22,7 @@ from amodal_diffusion.propagation.mask_prior import MOTION_VERSION
 from amodal_diffusion.synthetic.catalogue import TRAIN_VERSION
 from amodal_diffusion.training.batches import seeded_generator
 from amodal_diffusion.training.dataset import TaskClips, training_clips
+from amodal_diffusion.training.distillation import Teacher
 from amodal_diffusion.training.latents import LatentBatch, encode_batch
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import InputError
@@ -37,10 +38,18 @@ class EncodedScenes(Dataset[LatentBatch]):
         settings: resolved training settings.
         storage: cache that `train/precompute.py` has filled.
         components: VAE and image encoder; the keys depend on their weights.
+        teacher: teacher whose samples are the target of a share of the scenes.
     """
 
-    def __init__(self, settings: TrainingSettings, storage: TensorCache, components: StageComponents) -> None:
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        storage: TensorCache,
+        components: StageComponents,
+        teacher: Teacher | None = None,
+    ) -> None:
         self.storage = storage
+        self.teacher = teacher
         self._settings = settings
         self._made_by = _made_by(settings, components)
         factor = spatial_factor(components.vae)
@@ -64,7 +73,10 @@ class EncodedScenes(Dataset[LatentBatch]):
         Raises:
             InputError: if its entry is missing or damaged.
         """
-        return _unpack(self.storage.get(Entry(self.key(index), self._refuse)), self._shape)
+        scene = _unpack(self.storage.get(Entry(self.key(index), self._refuse)), self._shape)
+        if self.teacher is None:
+            return scene
+        return self.teacher.replace_target(scene, [self.teacher_entry(index)])
 
     def check(self) -> None:
         """Check that every scene has a file.
@@ -72,12 +84,19 @@ class EncodedScenes(Dataset[LatentBatch]):
         Raises:
             InputError: if files are missing; the message gives their number.
         """
-        missing = sum(not self.storage.path(self.key(index)).is_file() for index in range(len(self)))
+        missing = sum(
+            not all(self.storage.path(key).is_file() for key in self._keys(index)) for index in range(len(self))
+        )
         if missing:
             raise InputError(
                 f"data.cache: {self.storage.folder} lacks {missing} of {len(self)} scenes of these settings and "
                 "networks; run train/precompute.py with the same --config and options"
             )
+
+    def _keys(self, index: int) -> list[str]:
+        """Keys of all entries that training reads of a scene."""
+        sample = self.teacher_entry(index)
+        return [self.key(index)] if sample is None else [self.key(index), sample.key]
 
     def entry(self, index: int, components: StageComponents) -> Entry:
         """Cache entry of a scene, encoded with condition noise that is seeded by the run's seed and the index.
@@ -88,9 +107,16 @@ class EncodedScenes(Dataset[LatentBatch]):
         """
         return Entry(self.key(index), lambda: self._encode(index, components))
 
+    def teacher_entry(self, index: int) -> Entry | None:
+        """Cache entry of the teacher's sample of a scene; None if the scene has its true target."""
+        if self.teacher is None:
+            return None
+        return self.teacher.entry_of_scene(self.key(index), lambda: self._clips[index])
+
     def clip_bytes(self, token_width: int) -> int:
-        """Size of a scene in bytes, without the file's header, for tokens of width ``token_width``."""
-        return _FLOAT16 * self._settings.data.frames * (3 * math.prod(self._shape) + token_width + 1)
+        """Largest size of a scene in bytes, without the files' headers, for tokens of width ``token_width``."""
+        latents = 3 if self.teacher is None else 4
+        return _FLOAT16 * self._settings.data.frames * (latents * math.prod(self._shape) + token_width + 1)
 
     @cached_property
     def _clips(self) -> TaskClips:

@@ -15,6 +15,8 @@ from amodal_diffusion.training.dataset import TaskBatch
 from amodal_diffusion.training.latent_cache import LatentCache
 from amodal_diffusion.training.settings import NoiseSettings
 
+_VIDEOS = ("target", "modal", "guide", "tokens")  # what a LatentBatch has of every frame
+
 
 @dataclass(frozen=True)
 class LatentBatch:
@@ -103,6 +105,25 @@ def drop_guide(batch: LatentBatch, share: float, *, generators: Sequence[torch.G
     return replace(batch, guide=batch.guide * keep[:, None, None, None, None])
 
 
+def cut_frames(batch: LatentBatch, frames: int, *, generators: Sequence[torch.Generator]) -> LatentBatch:
+    """Cut each clip to consecutive frames from a random one on; a clip that is no longer stays whole.
+
+    Args:
+        batch: ``B`` clips.
+        frames: number of frames to keep, at least 1.
+        generators: one per clip.
+    """
+    total = batch.target.shape[1]
+    if frames >= total:
+        return batch
+    starts = [int(torch.randint(total - frames + 1, (1,), generator=g, device=g.device)) for g in generators]
+
+    def cut(values: Tensor) -> Tensor:
+        return torch.stack([clip[start : start + frames] for clip, start in zip(values, starts, strict=True)])
+
+    return replace(batch, **{name: cut(getattr(batch, name)) for name in _VIDEOS})
+
+
 def reverse_time(batch: LatentBatch, share: float, *, generators: Sequence[torch.Generator]) -> LatentBatch:
     """Reverse a random share of the clips in time, an augmentation that needs no new encoding.
 
@@ -122,8 +143,7 @@ def reverse_time(batch: LatentBatch, share: float, *, generators: Sequence[torch
     def turned(values: Tensor) -> Tensor:
         return torch.where(backwards.view(-1, *[1] * (values.ndim - 1)), values.flip(1), values)
 
-    frames = ("target", "modal", "guide", "tokens")
-    return replace(batch, **{name: turned(getattr(batch, name)) for name in frames})
+    return replace(batch, **{name: turned(getattr(batch, name)) for name in _VIDEOS})
 
 
 def join_latents(batches: Sequence[LatentBatch]) -> LatentBatch:

@@ -75,6 +75,47 @@ def training_loss(
     sigma = torch.cat([draw[0] for draw in draws]).to(target)[:, None, None, None, None]  # [B, 1, 1, 1, 1]
     noisy = target + sigma * torch.stack([draw[1] for draw in draws]).to(target)
     conditions = _conditions(batch, conditioning_dropout, generators)
+    denoised = _denoised(unet, noisy, sigma, conditions)
+    weight = edm.loss_weight(sigma)
+    loss = (weight * (denoised - target).square()).mean()
+    if pixels is not None:
+        loss = loss + (weight * pixels(denoised, target, generators)).mean()
+    return loss
+
+
+def one_step_loss(
+    unet: nn.Module,
+    batch: LatentBatch,
+    *,
+    sigma: float,
+    generators: Sequence[torch.Generator],
+    pixels: PixelLoss | None = None,
+) -> Tensor:
+    """Mean over clips of the squared error of the clip that one step from noise of zero gives, ``|D(0) - y|^2``.
+
+    The sampler with ``initial_noise="zero"`` computes the same ``D(0) = c_out F(0, c_noise)``. At the highest noise
+    level the loss weight is 1 to within 1e-5, so it is left out.
+
+    Args:
+        unet: the network ``F``, or a wrapper with the same call.
+        batch: ``B`` clips, float32.
+        sigma: noise level that the step starts from, the highest of the sampling schedule.
+        generators: one per clip; they draw the frames of the pixel loss.
+        pixels: pixel loss to add; None for none.
+
+    Returns:
+        float32 scalar.
+    """
+    target = batch.target  # y, [B, F, 4, h, w]
+    level = torch.full((len(target), 1, 1, 1, 1), sigma, device=target.device)
+    conditions = _conditions(batch, 0.0, generators)
+    denoised = _denoised(unet, torch.zeros_like(target), level, conditions)
+    loss = (denoised - target).square().mean()
+    return loss if pixels is None else loss + pixels(denoised, target, generators).mean()
+
+
+def _denoised(unet: nn.Module, noisy: Tensor, sigma: Tensor, conditions: Conditions) -> Tensor:
+    """``D(x) = c_skip x + c_out F(c_in x, c_noise)``, float32 ``[B, F, 4, h, w]``, for levels ``[B, 1, 1, 1, 1]``."""
     output = unet(
         torch.cat([edm.c_in(sigma) * noisy, conditions.latents], dim=2),  # [B, F, 12, h, w]
         edm.c_noise(sigma).flatten(),
@@ -82,12 +123,7 @@ def training_loss(
         added_time_ids=conditions.added_time_ids,
         return_dict=False,
     )[0]
-    denoised = edm.c_skip(sigma) * noisy + edm.c_out(sigma) * output.float()
-    weight = edm.loss_weight(sigma)
-    loss = (weight * (denoised - target).square()).mean()
-    if pixels is not None:
-        loss = loss + (weight * pixels(denoised, target, generators)).mean()
-    return loss
+    return edm.c_skip(sigma) * noisy + edm.c_out(sigma) * output.float()
 
 
 def _draw(shape: Sequence[int], noise: NoiseSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ from amodal_diffusion.data.occluders import OccludedTracks
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.latents import spatial_factor
 from amodal_diffusion.training.dataset import TaskClips, training_clips, validation_clips
+from amodal_diffusion.training.distillation import Teacher
 from amodal_diffusion.training.distributed import main_first, make_accelerator, together
 from amodal_diffusion.training.encoded_scenes import EncodedScenes
 from amodal_diffusion.training.latent_cache import frame_depth, latent_cache
@@ -164,7 +165,8 @@ class Scenes:
     """
 
     def __init__(self, settings: PrecomputeSettings, storage: TensorCache, components: StageComponents) -> None:
-        self._scenes, self._components = EncodedScenes(settings, storage, components), components
+        teacher = _teacher(settings, storage, components)
+        self._scenes, self._components = EncodedScenes(settings, storage, components, teacher), components
         self._length = min(settings.count or len(self._scenes), len(self._scenes))
         self.clip_bytes = self._scenes.clip_bytes(components.image_encoder.config.projection_dim)
 
@@ -177,8 +179,11 @@ class Scenes:
         return self._scenes.name(place)
 
     def entries(self, place: int) -> Iterator[Entry]:
-        """The single cache entry of a scene."""
+        """The encoded scene, and the teacher's sample of it, if it has one."""
         yield self._scenes.entry(place, self._components)
+        sample = self._scenes.teacher_entry(place)
+        if sample is not None:
+            yield sample
 
 
 class Tracks:
@@ -200,6 +205,7 @@ class Tracks:
                 "training; train without data.cache"
             )
         self._latents = latent_cache(settings, storage, components)
+        self._teacher = _teacher(settings, storage, components)
         self._depth = frame_depth(settings, storage, components.vae.device)
         self._parts = [training_clips(settings)]
         validated = settings.validation.every and settings.data.validation_annotations is not None
@@ -234,6 +240,9 @@ class Tracks:
             clip = part.preprocess(sample)
             yield self._latents.latents_entry(clip.amodal[0])
             yield self._latents.tokens_entry(clip.modal[0])
+            sample_of_teacher = None if self._teacher is None else self._teacher.entry_of_track(clip)
+            if sample_of_teacher is not None:
+                yield sample_of_teacher
         if self._depth is not None:
             for view in part.preprocess.frame_views(sample) if trained else part.preprocess.whole_frame_views(sample):
                 yield self._depth.entry(view)
@@ -245,10 +254,16 @@ class Tracks:
             yield self._latents.latents_entry(part.preprocess(whole).amodal[0])
 
 
+def _teacher(settings: TrainingSettings, storage: TensorCache, components: StageComponents) -> Teacher | None:
+    teacher = Teacher.of(settings, storage)
+    return None if teacher is None else teacher.to(components.vae.device)
+
+
 def _track_bytes(settings: TrainingSettings, components: StageComponents, *, with_depth: bool) -> int:
     """Upper bound of the size of an encoded track in bytes; tracks that share frames also share their depth."""
     data, factor = settings.data, spatial_factor(components.vae)
-    latents = 4 * (data.height // factor) * (data.width // factor)
+    videos = 1 if settings.one_step.teacher is None else 2
+    latents = videos * 4 * (data.height // factor) * (data.width // factor)
     tokens = components.image_encoder.config.projection_dim if data.occluders.annotations is None else 0
     depth = data.height * data.width if with_depth else 0
     return _FLOAT32 * data.frames * (latents + tokens + depth)

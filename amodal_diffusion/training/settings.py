@@ -256,6 +256,48 @@ class NoiseSettings:
 
 
 @dataclass(frozen=True)
+class OneStepSettings:
+    """Fine-tuning of a trained stage to one deterministic step (docs/training.md, section 9).
+
+    Attributes:
+        enabled: train from the highest noise level of the sampling schedule, with noise of zero.
+        teacher: model whose samples are the target for some clips, which folds its guidance in: bundled name, folder or
+            Hub ID. It is sampled as its checkpoint says. None trains on true targets alone.
+        teacher_share: share of the clips that have the teacher's sample as target; `train/precompute.py` makes them.
+        frame_stages: pairs (frames, steps): for the first ``steps`` optimizer steps, clips are cut to ``frames``
+            consecutive frames, then for those of the next pair; the remaining steps see whole clips.
+    """
+
+    enabled: bool = False
+    teacher: str | None = None
+    teacher_share: float = 0.5
+    frame_stages: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the share and the stages.
+
+        Raises:
+            InputError: if one is out of range, or given although training to one step is not enabled.
+        """
+        if not 0.0 < self.teacher_share <= 1.0:
+            raise InputError(f"one_step.teacher_share: expected above 0 and at most 1, got {self.teacher_share}")
+        if any(frames < 1 or steps < 1 for frames, steps in self.frame_stages):
+            raise InputError(
+                f"one_step.frame_stages: expected pairs [frames, steps] of at least 1, got {list(self.frame_stages)}"
+            )
+        if self.teacher is not None and not self.enabled:
+            raise InputError("one_step.teacher: expected one_step.enabled beside it, which trains on its samples")
+
+    def frames_at(self, step: int) -> int | None:
+        """Number of frames that clips are cut to in an optimizer step, counted from 0; None for whole clips."""
+        for frames, steps in self.frame_stages:
+            if step < steps:
+                return frames
+            step -= steps
+        return None
+
+
+@dataclass(frozen=True)
 class OptimizerSettings:
     """Optimizer, learning rate schedule, and exponential moving average (EMA) of the weights.
 
@@ -333,6 +375,7 @@ class TrainingSettings:
         model: networks, and the part of the UNet that is trained.
         data: clips and cache.
         noise: noise levels of training.
+        one_step: fine-tuning to one deterministic step.
         optimizer: optimizer, learning rate schedule and EMA.
         validation: validation on fixed clips.
         sampling: sampling settings of the exported checkpoint and of the validation.
@@ -368,6 +411,7 @@ class TrainingSettings:
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
     noise: NoiseSettings = field(default_factory=NoiseSettings)
+    one_step: OneStepSettings = field(default_factory=OneStepSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     validation: ValidationSettings = field(default_factory=ValidationSettings)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -386,6 +430,7 @@ class TrainingSettings:
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
         self._check_tracks()
+        self._check_one_step()
         if self.pixel_weight < 0:
             raise InputError(f"pixel_weight: expected at least 0, got {self.pixel_weight}")
         if not 0.0 <= self.conditioning_dropout <= 1 / 3:
@@ -415,6 +460,44 @@ class TrainingSettings:
                 "processes"
             )
         return self.global_batch_size // at_once
+
+    def _check_one_step(self) -> None:
+        """Check that a run to one step exports a checkpoint of one step, and that its teacher's samples can be made."""
+        one_step = self.one_step
+        if not one_step.enabled:
+            return
+        if self.conditioning_dropout > 0:
+            raise InputError(
+                "conditioning_dropout: expected 0 beside one_step.enabled, as one step is sampled without guidance, "
+                f"got {self.conditioning_dropout}"
+            )
+        if (self.sampling.num_inference_steps, self.sampling.initial_noise) != (1, "zero"):
+            raise InputError(
+                "sampling.num_inference_steps, sampling.initial_noise: expected 1 and zero beside one_step.enabled, "
+                f"got {self.sampling.num_inference_steps} and {self.sampling.initial_noise}"
+            )
+        in_stages = sum(steps for _, steps in one_step.frame_stages)
+        if in_stages >= self.steps:
+            raise InputError(
+                f"one_step.frame_stages: expected stages of less than {self.steps} steps in all, so that the last "
+                f"steps see whole clips, got {in_stages}"
+            )
+        if one_step.teacher is not None:
+            self._check_teacher()
+
+    def _check_teacher(self) -> None:
+        if self.data.cache is None:
+            raise InputError("data.cache: expected a folder beside one_step.teacher, for its samples; got none")
+        if self.data.occluders.annotations is not None:
+            raise InputError(
+                "one_step.teacher: expected none beside data.occluders.annotations, which makes every clip unique, so "
+                f"that no sample can be made before training; got {self.one_step.teacher}"
+            )
+        if self.data.guide_dropout not in (0.0, 1.0):
+            raise InputError(
+                "data.guide_dropout: expected 0 or 1 beside one_step.teacher, whose sample depends on the guide, got "
+                f"{self.data.guide_dropout}"
+            )
 
     def _check_tracks(self) -> None:
         """Check that an annotation file comes with the files that the stage and the validation need."""

@@ -16,6 +16,7 @@ from amodal_diffusion.io.atomic import write_text
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.training.batches import Clips
 from amodal_diffusion.training.dataset import TaskBatch, training_clips
+from amodal_diffusion.training.distillation import Teacher
 from amodal_diffusion.training.distributed import TERMINATED_STATUS, Termination, make_accelerator, together
 from amodal_diffusion.training.encoded_scenes import EncodedScenes
 from amodal_diffusion.training.latent_cache import FrameDepth, LatentCache, frame_depth, latent_cache
@@ -95,7 +96,11 @@ def open_depth(settings: TrainingSettings, accelerator: Accelerator, cache: Tens
 
 
 def open_clips(
-    settings: TrainingSettings, components: StageComponents, cache: TensorCache | None, depth: FrameDepth | None
+    settings: TrainingSettings,
+    components: StageComponents,
+    cache: TensorCache | None,
+    depth: FrameDepth | None,
+    teacher: Teacher | None = None,
 ) -> Clips[TaskBatch] | Clips[LatentBatch]:
     """Training clips: latents for generated scenes with a cache, else pixels.
 
@@ -104,7 +109,7 @@ def open_clips(
     """
     if cache is None or not settings.data.encoded:
         return training_clips(settings, depth=depth)
-    scenes = EncodedScenes(settings, cache, components)
+    scenes = EncodedScenes(settings, cache, components, teacher)
     scenes.check()
     return scenes
 
@@ -114,6 +119,16 @@ def open_latents(
 ) -> LatentCache | None:
     """Cached latents and tokens of tracks; None without a cache, and for generated scenes."""
     return None if cache is None or settings.data.encoded else latent_cache(settings, cache, components)
+
+
+def open_teacher(settings: TrainingSettings, cache: TensorCache | None) -> Teacher | None:
+    """Stored samples of the teacher of a run to one step; None for other runs.
+
+    Raises:
+        InputError: if the teacher, whose weights name its samples, cannot be loaded.
+    """
+    teacher = Teacher.of(settings, cache)
+    return None if teacher is None else teacher.without_networks()
 
 
 def note_start(settings: TrainingSettings, accelerator: Accelerator) -> None:
@@ -147,14 +162,16 @@ def train(settings: TrainingSettings) -> TrainingResult:
         components = build_components(settings)
         cache = open_cache(settings)
         depth = open_depth(settings, accelerator, cache)
+        teacher = open_teacher(settings, cache)
         trainer = Trainer(
             settings,
             accelerator,
             components=components,
-            clips=open_clips(settings, components, cache, depth),
+            clips=open_clips(settings, components, cache, depth, teacher=teacher),
             validate=Validator(settings, accelerator, termination, depth=depth) if settings.validation.every else None,
             termination=termination,
             cache=open_latents(settings, components, cache),
+            teacher=teacher,
         )
         trainer.resume()
         note_start(settings, accelerator)

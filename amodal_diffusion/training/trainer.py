@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch import Tensor
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.latents import decode_latents
 from amodal_diffusion.models.lora import without_adapters
+from amodal_diffusion.models.schedulers import highest_noise_level
 from amodal_diffusion.training.batches import (
     BadClip,
     BatchCounts,
@@ -31,6 +32,7 @@ from amodal_diffusion.training.batches import (
 )
 from amodal_diffusion.training.checkpoints import Checkpoints, Progress, averaged_weights, export, find_checkpoint
 from amodal_diffusion.training.dataset import TaskBatch, join
+from amodal_diffusion.training.distillation import Teacher
 from amodal_diffusion.training.distributed import (
     Termination,
     Verdict,
@@ -44,9 +46,16 @@ from amodal_diffusion.training.distributed import (
     whole_network,
 )
 from amodal_diffusion.training.latent_cache import LatentCache
-from amodal_diffusion.training.latents import LatentBatch, drop_guide, encode_batch, join_latents, reverse_time
+from amodal_diffusion.training.latents import (
+    LatentBatch,
+    cut_frames,
+    drop_guide,
+    encode_batch,
+    join_latents,
+    reverse_time,
+)
 from amodal_diffusion.training.log import RunLog
-from amodal_diffusion.training.loss import PixelLoss, training_loss
+from amodal_diffusion.training.loss import PixelLoss, one_step_loss, training_loss
 from amodal_diffusion.training.networks import make_optimizer, prepare_unet
 from amodal_diffusion.training.settings import OptimizerSettings, TrainingSettings
 from amodal_diffusion.training.validation import Findings
@@ -100,6 +109,7 @@ class Trainer:
             step. It returns its findings, or None if SIGTERM interrupted it.
         termination: records SIGTERM.
         cache: cached latents and tokens of the clips; missing ones are computed in each step.
+        teacher: teacher whose samples are the target of a share of the clips that come as pixels.
     """
 
     def __init__(
@@ -112,6 +122,7 @@ class Trainer:
         validate: Validate | None = None,
         termination: Termination | None = None,
         cache: LatentCache | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         self.settings = settings
         self.accelerator = accelerator
@@ -119,6 +130,7 @@ class Trainer:
         self.clips = clips
         self.validate = validate
         self.cache = cache
+        self.teacher = teacher
         self.termination = termination or Termination()
         self.progress = Progress()
         unet = components.unet.train()
@@ -308,15 +320,28 @@ class Trainer:
                     generators=generators,
                     cache=self.cache,
                 )
+            if self.teacher is not None:
+                samples = [self.teacher.entry_of_track(clip) for clip in batch.clips]
+                latents = self.teacher.replace_target(latents, samples)
         latents = drop_guide(latents, settings.data.guide_dropout, generators=generators)
+        latents = reverse_time(latents, settings.data.reversed_share, generators=generators)
+        if settings.one_step.enabled:
+            return self._one_step_loss(latents, generators)
         return training_loss(
             self.unet,
-            reverse_time(latents, settings.data.reversed_share, generators=generators),
+            latents,
             noise=settings.noise,
             conditioning_dropout=settings.conditioning_dropout,
             generators=generators,
             pixels=self._pixels(),
         )
+
+    def _one_step_loss(self, latents: LatentBatch, generators: Sequence[torch.Generator]) -> Tensor:
+        frames = self.settings.one_step.frames_at(self.progress.step)
+        if frames is not None:
+            latents = cut_frames(latents, frames, generators=generators)
+        sigma = highest_noise_level(self.components.scheduler, self.settings.sampling)
+        return one_step_loss(self.unet, latents, sigma=sigma, generators=generators, pixels=self._pixels())
 
     def _pixels(self) -> PixelLoss | None:
         settings = self.settings

@@ -20,7 +20,7 @@ from tests.factories import tiny_unet
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS, RECIPE = ROOT / "configs", ROOT / "recipes/tiny"
-RUNS = sorted([*CONFIGS.glob("*.yaml"), *RECIPE.glob("*.yaml")])
+RUNS = sorted([*CONFIGS.glob("*.yaml"), *(ROOT / "recipes").glob("*/*.yaml")])
 LAUNCHES = sorted((CONFIGS / "accelerate").glob("*.yaml"))
 
 
