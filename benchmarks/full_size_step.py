@@ -15,12 +15,13 @@ from pathlib import Path
 import torch
 from _machine import GIB, measure_machine, peak_memory
 from diffusers import AutoencoderKLTemporalDecoder
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from amodal_diffusion.config import parse_settings
 from amodal_diffusion.training.batches import seeded_generator
 from amodal_diffusion.training.latents import LatentBatch
-from amodal_diffusion.training.loss import training_loss
+from amodal_diffusion.training.loss import one_step_loss, training_loss
 from amodal_diffusion.training.memory_plan import MemoryPlan, plan_memory
 from amodal_diffusion.training.networks import build_image_encoder, build_unet, make_optimizer, prepare_unet
 from amodal_diffusion.training.settings import (
@@ -47,6 +48,7 @@ class Settings:
         gradient_checkpointing: compute activations again in the backward pass.
         learning_rate: of AdamW; the smaller of the paper's two.
         limit: GiB that the process must stay within.
+        one_step: train to one deterministic step, as `configs/sailvos_one_step.yaml` does.
         unet: its shape.
     """
 
@@ -57,6 +59,7 @@ class Settings:
     gradient_checkpointing: bool = False
     learning_rate: float = 3e-6
     limit: float = 20.0
+    one_step: bool = False
     unet: UNetSettings = field(default_factory=UNetSettings)
 
 
@@ -91,9 +94,7 @@ def main(settings: Settings) -> int:
         generator = seeded_generator("training", 0, step)
         with FlopCounterMode(display=False) as counter:
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                loss = training_loss(
-                    unet, _clip(settings), noise=run.noise, conditioning_dropout=0.1, generators=[generator]
-                )
+                loss = _loss(unet, settings, run, generator)
             loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, run.optimizer.max_grad_norm)
         optimizer.step()
@@ -110,6 +111,13 @@ def main(settings: Settings) -> int:
     print(f"{operations / 1e12:.2f} TFLOP a step, {floor:.1f} s at the best rate of this machine")
     print(f"{'within' if within else 'OVER'} the limit of {settings.limit:g} GiB")
     return 0 if within and moved > 0 else 1
+
+
+def _loss(unet: torch.nn.Module, settings: Settings, run: TrainingSettings, generator: torch.Generator) -> Tensor:
+    clip = _clip(settings)
+    if settings.one_step:
+        return one_step_loss(unet, clip, sigma=700.0, generators=[generator])
+    return training_loss(unet, clip, noise=run.noise, conditioning_dropout=0.1, generators=[generator])
 
 
 def _plan(run: TrainingSettings, shape: UNetSettings) -> MemoryPlan:
