@@ -140,7 +140,9 @@ class Trainer:
         self.unet, self.optimizer = accelerator.prepare(unet, make_optimizer(self.parameters, optimizer))
         self.parameters = list(trained_parameters(unet).values())  # FSDP has replaced them with sharded ones
         if settings.model.compile:
-            unet.compile()  # in place, which keeps the names of the weights and the class of the network
+            unet.compile(
+                mode=settings.model.compile_mode
+            )  # in place, which keeps the names of the weights and the class of the network
         needed = not settings.data.encoded or settings.pixel_weight > 0
         self._move_encoders(accelerator.device if needed else "cpu")
         decay = optimizer.ema_decay

@@ -282,11 +282,23 @@ def test_two_processes_take_the_same_step_as_one(make_recipe: MakeSettings, tmp_
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler, and there is none")
-def test_a_compiled_run_computes_the_same(make_recipe: MakeSettings, tmp_path: Path) -> None:
+def test_a_compiled_run_computes_the_same(
+    make_recipe: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[str] = []
+    original = torch.nn.Module.compile
+
+    def spy(module: torch.nn.Module, *, mode: str) -> None:
+        modes.append(mode)
+        original(module, mode=mode)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", spy)
     plain = make_recipe(output=tmp_path / "plain")
-    compiled = replace(plain, output=tmp_path / "compiled", model=replace(plain.model, compile=True))
+    model = replace(plain.model, compile=True, compile_mode="reduce-overhead")
+    compiled = replace(plain, output=tmp_path / "compiled", model=model)
     run(plain)
     run(compiled)
+    assert modes == ["reduce-overhead"]
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     norms = [lines_of(settings.output)[1]["gradient_norm"] for settings in (plain, compiled)]
     assert norms[0] == pytest.approx(norms[1], rel=1e-3)
