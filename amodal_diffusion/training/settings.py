@@ -118,8 +118,8 @@ class ModelSettings:
             small models on a CPU; ``xformers`` needs the ``xformers`` extra.
         gradient_checkpointing: recompute activations in the backward pass to save memory.
         compile: compile the UNet with `torch.compile`; the first steps take minutes, later steps are faster.
-        compile_mode: mode of `torch.compile`. On a GPU, ``reduce-overhead`` captures the compiled kernels of the forward
-            and the backward pass as CUDA graphs: with one clip a card, launching kernels one by one takes three
+        compile_mode: mode of `torch.compile`. On a GPU, ``reduce-overhead`` captures the compiled kernels of the
+            forward and backward pass as CUDA graphs: with one clip a card, launching kernels one by one takes three
             quarters of a step.
         depth_model: Depth Anything network that estimates the guide of stage 1. Its name is stored in the exported
             checkpoint. For an annotation file, depth that ``data.cache`` lacks is computed during training.
