@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -269,18 +269,48 @@ def check_cuts(cuts: object, num_frames: int, *, what: str) -> tuple[int, ...]:
     return tuple(int(cut) for cut in given)
 
 
+@dataclass(frozen=True)
+class Segmentation:
+    """What a method predicts of the whole object in a clip.
+
+    Attributes:
+        mask: amodal mask, bool ``[F, H, W]``; contains the modal mask.
+        probability: probability that a pixel belongs to the object, float32 ``[F, H, W]`` in [0, 1].
+        valid: False in frames in which the method had no evidence of the object, bool ``[F]``; the mask is empty there.
+        score: confidence in the mask of a frame, float32 ``[F]`` in [0, 1].
+    """
+
+    mask: BoolArray
+    probability: FloatArray
+    valid: BoolArray
+    score: FloatArray
+
+    @classmethod
+    def certain(cls, mask: BoolArray) -> Self:
+        """What a method without probabilities predicts: the mask, for certain; empty frames are not valid.
+
+        Args:
+            mask: bool ``[F, H, W]``.
+        """
+        valid: BoolArray = np.asarray(mask.any(axis=(1, 2)))
+        return cls(mask, mask.astype(np.float32), valid, valid.astype(np.float32))
+
+
 class AmodalSegmenter(Protocol):
     """Predicts the amodal mask of a clip's object: a baseline or a model."""
 
-    def __call__(self, clip: VideoClip, depth: FloatArray | None) -> BoolArray:
+    def __call__(
+        self, clip: VideoClip, depth: FloatArray | None = None, *, generator: np.random.Generator | None = None
+    ) -> Segmentation:
         """Predict the amodal mask.
 
         Args:
             clip: frames and modal mask.
             depth: any scale, nearer is larger, float32 ``[F, H, W]``; None where there is none.
+            generator: source of randomness; None is one with a fixed seed. A method without randomness ignores it.
 
         Returns:
-            bool ``[F, H, W]``; contains the modal mask.
+            masks, probabilities, validity and scores of all frames.
         """
         ...
 

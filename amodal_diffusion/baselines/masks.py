@@ -6,28 +6,33 @@ from itertools import starmap
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import Generator
 
 from amodal_diffusion.frames.cuts import clip_cuts, shots_of
 from amodal_diffusion.frames.masks import nearer_pixels
 from amodal_diffusion.propagation.mask_prior import ELSEWHERE_WEIGHT, mask_votes
 from amodal_diffusion.propagation.motion import background_evidence, estimate_motion
-from amodal_diffusion.types import AmodalSegmenter, BoolArray, FloatArray, InputError, VideoClip
+from amodal_diffusion.types import AmodalSegmenter, BoolArray, FloatArray, InputError, Segmentation, VideoClip
 
 
 class ModalSegmenter:
     """Returns the modal mask: the lower bound of every comparison."""
 
-    def __call__(self, clip: VideoClip, depth: FloatArray | None) -> BoolArray:  # noqa: ARG002 (the protocol's)
+    def __call__(
+        self, clip: VideoClip, depth: FloatArray | None = None, *, generator: Generator | None = None
+    ) -> Segmentation:
         """See `AmodalSegmenter`."""
-        return clip.modal_mask.copy()
+        return Segmentation.certain(clip.modal_mask.copy())
 
 
 class HullSegmenter:
     """Returns the convex hull of the modal mask, frame by frame; a frame without a visible pixel stays empty."""
 
-    def __call__(self, clip: VideoClip, depth: FloatArray | None) -> BoolArray:  # noqa: ARG002 (the protocol's)
+    def __call__(
+        self, clip: VideoClip, depth: FloatArray | None = None, *, generator: Generator | None = None
+    ) -> Segmentation:
         """See `AmodalSegmenter`."""
-        return convex_hulls(clip.modal_mask)
+        return Segmentation.certain(convex_hulls(clip.modal_mask))
 
 
 def convex_hulls(masks: BoolArray) -> BoolArray:
@@ -81,7 +86,9 @@ class TemporalSegmenter:
     background and nearer ones may hide the object; without depth the two cannot be told apart.
     """
 
-    def __call__(self, clip: VideoClip, depth: FloatArray | None) -> BoolArray:
+    def __call__(
+        self, clip: VideoClip, depth: FloatArray | None = None, *, generator: Generator | None = None
+    ) -> Segmentation:
         """See `AmodalSegmenter`; only frames of one shot are aligned."""
         whole = clip.modal_mask.copy()
         for shot in starmap(slice, shots_of(clip.num_frames, clip_cuts(clip))):
@@ -91,7 +98,7 @@ class TemporalSegmenter:
             elsewhere = background_evidence(modal, None if depth is None else depth[shot])
             votes = mask_votes(modal, elsewhere, estimate_motion(clip.rgb[shot], modal, elsewhere))
             whole[shot] |= votes[:, 0] > ELSEWHERE_WEIGHT * votes[:, 1]
-        return whole
+        return Segmentation.certain(whole)
 
 
 class UnionSegmenter:
@@ -101,12 +108,14 @@ class UnionSegmenter:
         """Take the segmenters to unite."""
         self._parts = parts
 
-    def __call__(self, clip: VideoClip, depth: FloatArray | None) -> BoolArray:
+    def __call__(
+        self, clip: VideoClip, depth: FloatArray | None = None, *, generator: Generator | None = None
+    ) -> Segmentation:
         """See `AmodalSegmenter`."""
         whole = clip.modal_mask.copy()
         for part in self._parts:
-            whole |= part(clip, depth)
-        return whole
+            whole |= part(clip, depth, generator=generator).mask
+        return Segmentation.certain(whole)
 
 
 class NearerSegmenter:
@@ -116,7 +125,9 @@ class NearerSegmenter:
         """Take the segmenter to restrict."""
         self._inner = inner
 
-    def __call__(self, clip: VideoClip, depth: FloatArray | None) -> BoolArray:
+    def __call__(
+        self, clip: VideoClip, depth: FloatArray | None = None, *, generator: Generator | None = None
+    ) -> Segmentation:
         """See `AmodalSegmenter`.
 
         Raises:
@@ -124,4 +135,5 @@ class NearerSegmenter:
         """
         if depth is None:
             raise InputError("depth: a baseline of nearer pixels needs depth, got none; give a depth source")
-        return clip.modal_mask | (self._inner(clip, depth) & nearer_pixels(clip.modal_mask, depth))
+        inner = self._inner(clip, depth, generator=generator).mask
+        return Segmentation.certain(clip.modal_mask | (inner & nearer_pixels(clip.modal_mask, depth)))

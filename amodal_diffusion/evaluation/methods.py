@@ -87,7 +87,7 @@ class BaselineMethod:
 
     def predict(self, track: Target, *, sample: int = 0) -> BoolArray:  # noqa: ARG002 - nothing in it is random
         """See `Method`."""
-        return self._segment(track.clip, track.depth if self.uses_depth else None)
+        return self._segment(track.clip, track.depth if self.uses_depth else None).mask
 
     def paint(self, track: MaskTarget) -> UInt8Array:
         """See `Method`."""

@@ -47,7 +47,7 @@ def main(settings: CompareSettings) -> None:
     tracks = [scene_track(seed, "validation") for seed in range(settings.scenes)]
     print("| way | rows | mIoU_occ | mIoU | IoU with the teacher |\n| --- | --- | --- | --- | --- |", flush=True)
     baseline = TemporalSegmenter()
-    temporal = [baseline(track.clip, None) for track in tracks]
+    temporal = [baseline(track.clip).mask for track in tracks]
     _print_row("temporal baseline", 0, temporal, tracks, None)
     teacher = _load(settings.teacher)
     reference: list[BoolArray] | None = None

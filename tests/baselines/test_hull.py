@@ -42,8 +42,8 @@ def test_degenerate_hulls() -> None:
 def test_baselines_contain_the_modal_mask_and_leave_it_alone() -> None:
     modal = np.random.default_rng(0).random((3, 8, 9)) < 0.1
     clip = VideoClip(np.zeros((3, 8, 9, 3), np.uint8), modal.copy())
-    assert (HullSegmenter()(clip, None) >= modal).all()
-    copy = ModalSegmenter()(clip, None)
+    assert (HullSegmenter()(clip, None).mask >= modal).all()
+    copy = ModalSegmenter()(clip, None).mask
     np.testing.assert_array_equal(copy, modal)
     copy[:] = True
     np.testing.assert_array_equal(clip.modal_mask, modal)

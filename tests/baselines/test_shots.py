@@ -22,14 +22,14 @@ def test_temporal_baselines_keep_to_a_shot() -> None:
     alone = replace(both, rgb=rgb[:CUT], modal_mask=modal, cuts="none")
     depth = np.random.default_rng(0).random(both.modal_mask.shape, dtype=np.float32)
     for given in (None, depth):
-        found = TemporalSegmenter()(both, given)
-        assert np.array_equal(found[:CUT], TemporalSegmenter()(alone, None if given is None else given[:CUT]))
-    assert np.array_equal(TemporalSegmenter()(replace(both, cuts="auto"), depth), found)
+        found = TemporalSegmenter()(both, given).mask
+        assert np.array_equal(found[:CUT], TemporalSegmenter()(alone, None if given is None else given[:CUT]).mask)
+    assert np.array_equal(TemporalSegmenter()(replace(both, cuts="auto"), depth).mask, found)
     whole = np.concatenate([first.modal_mask, second.modal_mask[:, ::-1]])
     painted = copy_best_seen(both, whole, None)
     assert np.array_equal(painted[:CUT], copy_best_seen(alone, first.modal_mask, None))
     # A shot without the object: its masks stay empty, and hidden pixels get the mean color of the clip
     unseen = replace(both, modal_mask=np.concatenate([modal, np.zeros_like(modal)]))
-    assert not TemporalSegmenter()(unseen, None)[CUT:].any()
+    assert not TemporalSegmenter()(unseen, None).mask[CUT:].any()
     mean = np.rint(rgb[:CUT][modal].mean(axis=0))
     assert (copy_best_seen(unseen, whole, None)[CUT:][whole[CUT:]] == mean).all()

@@ -27,7 +27,7 @@ def passing_by(*, bar: int, frames: int = 12) -> tuple[VideoClip, BoolArray, Flo
 
 def test_what_other_frames_show_is_filled_in() -> None:
     clip, whole, depth = passing_by(bar=10)
-    scores = score_track(TemporalSegmenter()(clip, depth), clip.modal_mask, whole)
+    scores = score_track(TemporalSegmenter()(clip, depth).mask, clip.modal_mask, whole)
     assert scores.miou > 0.97
     assert scores.miou_occ > 0.9
     assert scores.invented < 0.02
@@ -35,14 +35,14 @@ def test_what_other_frames_show_is_filled_in() -> None:
 
 def test_without_depth_it_still_finds_most() -> None:
     clip, whole, _ = passing_by(bar=10)
-    assert score_track(TemporalSegmenter()(clip, None), clip.modal_mask, whole).miou_occ > 0.6
+    assert score_track(TemporalSegmenter()(clip, None).mask, clip.modal_mask, whole).miou_occ > 0.6
 
 
 def test_a_fully_hidden_object_is_where_its_path_leads() -> None:
     clip, whole, depth = passing_by(bar=30)
     gone = ~clip.modal_mask.any(axis=(1, 2))
     assert gone.any()
-    prediction = NearerSegmenter(TemporalSegmenter())(clip, depth)
+    prediction = NearerSegmenter(TemporalSegmenter())(clip, depth).mask
     assert score_track(prediction, clip.modal_mask, whole).miou_hidden > 0.8
 
 
@@ -59,7 +59,7 @@ def test_turning_and_growing_are_followed() -> None:
     modal[5:, 34:, :] = False  # from the sixth frame on, the lower part is hidden
     depth = np.where(modal, 0.5, 0.1).astype(np.float32)
     depth[5:, 34:, :] = 0.9
-    prediction = TemporalSegmenter()(VideoClip(np.zeros((*whole.shape, 3), np.uint8), modal), depth)
+    prediction = TemporalSegmenter()(VideoClip(np.zeros((*whole.shape, 3), np.uint8), modal), depth).mask
     assert score_track(prediction, modal, whole).miou_occ > 0.75
 
 
@@ -67,6 +67,6 @@ def test_turning_and_growing_are_followed() -> None:
 def test_a_clip_of_a_frame_or_two(frames: int) -> None:
     modal = np.zeros((frames, 20, 20), dtype=np.bool_)
     modal[0, 5:9, 5:9] = True  # a second frame shows nothing
-    prediction = TemporalSegmenter()(VideoClip(np.zeros((frames, 20, 20, 3), np.uint8), modal), None)
+    prediction = TemporalSegmenter()(VideoClip(np.zeros((frames, 20, 20, 3), np.uint8), modal), None).mask
     np.testing.assert_array_equal(prediction[0], modal[0])
     assert prediction[-1].sum() == 16  # with nothing else to go by, it stays where it was
