@@ -120,6 +120,8 @@ class SamplingConfig:
         fps: frame rate the network is told, whatever the clip's own.
         motion_bucket_id: amount of motion the network is told.
         decode_chunk_size: frames the VAE decodes together; part of the result with a temporal decoder.
+        encode_chunk_size: frames the VAE encodes together, which does not change the result; None chooses by the free
+            memory of a GPU.
         beyond: what goes beyond the paper.
 
     Raises:
@@ -145,6 +147,7 @@ class SamplingConfig:
     fps: int = 8
     motion_bucket_id: int = 127
     decode_chunk_size: int = 8
+    encode_chunk_size: int | None = None
     beyond: BeyondPaper = field(default_factory=BeyondPaper)
 
     def __post_init__(self) -> None:
@@ -159,9 +162,11 @@ class SamplingConfig:
             value = getattr(self, name)
             if value not in get_args(choices) and not (name == "scheduler" and value is None):
                 raise InputError(f"{name}: expected one of {', '.join(get_args(choices))}, got {value!r}")
-        for name in ("num_inference_steps", "height", "width", "num_frames", "samples", "decode_chunk_size"):
-            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
-                raise InputError(f"{name}: expected at least 1, got {getattr(self, name)!r}")
+        for name in ("num_inference_steps", "height", "width", "num_frames", "samples", "decode_chunk_size",
+                     "encode_chunk_size"):  # fmt: skip
+            value = getattr(self, name)
+            if not (isinstance(value, int) and value >= 1) and not (name == "encode_chunk_size" and value is None):
+                raise InputError(f"{name}: expected at least 1, got {value!r}")
         for name in ("noise_aug_strength", "fps", "motion_bucket_id"):
             _check_number(name, getattr(self, name), least=0)
         _check_number("guidance_scale", self.guidance_scale)

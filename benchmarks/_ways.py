@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, Literal
 from unittest.mock import patch
 
@@ -19,11 +18,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from amodal_diffusion import AmodalCompleter, AmodalResult
 from amodal_diffusion.config import Preset, SamplingConfig
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
-from amodal_diffusion.models import conditioning
 from amodal_diffusion.models.checkpoint import FEW_STEPS, CheckpointSettings
 from amodal_diffusion.models.hub import StageComponents, load_stage
-from amodal_diffusion.models.latents import encode_video
-from amodal_diffusion.pipelines import denoising
+from amodal_diffusion.pipelines import denoising, memory_relief
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
 from amodal_diffusion.training.networks import build_image_encoder, build_scheduler, build_unet
@@ -153,24 +150,23 @@ class Ways:
         preset: Preset = "paper" if way == "reference" else way
         completer = self._completers[way == "reference"]
         amodal = track.amodal_mask if self.stage == "content_completion" else None
-        with self._instrumented(watch, reference=way == "reference"):
+        with self._instrumented(watch):
             complete = watch.timed("stage", completer, self.device)
-            config = completer.config(preset=preset)
+            one_by_one = {"encode_chunk_size": 1} if way == "reference" else {}
+            config = completer.config(preset=preset, **one_by_one)
             result: AmodalResult = complete(track.clip, config, depth=track.depth, amodal_mask=amodal)
         return result
 
     @contextmanager
-    def _instrumented(self, watch: Watch, *, reference: bool) -> Iterator[None]:
-        """Watch the parts of the pipeline; have frames encoded one by one as the reference does."""
-        parts = {"conditions": "build_conditions", "decode": "decode_latents"}
+    def _instrumented(self, watch: Watch) -> Iterator[None]:
+        """Watch the parts of the pipeline."""
+        parts = {"conditions": (denoising, "build_conditions"), "decode": (memory_relief, "decode_latents")}
         kernel = nullcontext() if self.tuning.attention == "auto" else sdpa_kernel(_KERNELS[self.tuning.attention])
         with ExitStack() as stack:
             stack.enter_context(kernel)
-            if reference:
-                stack.enter_context(patch.object(conditioning, "encode_video", partial(encode_video, chunk_size=1)))
-            for name, function in parts.items():
-                timed = watch.timed(name, getattr(denoising, function), self.device)
-                stack.enter_context(patch.object(denoising, function, timed))
+            for name, (module, function) in parts.items():
+                timed = watch.timed(name, getattr(module, function), self.device)
+                stack.enter_context(patch.object(module, function, timed))
             pipeline = denoising.ConditionedVideoPipeline
             timed = watch.timed("denoise", pipeline._predict, self.device)
             stack.enter_context(patch.object(pipeline, "_predict", timed))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jsonargparse import Namespace
 
 from amodal_diffusion.completion.clip import complete_clip
+from amodal_diffusion.completion.memory import memory_report
 from amodal_diffusion.completion.request import GROUPS, RENAMED, CompletionRequest
 from amodal_diffusion.config import CommandParser
 from amodal_diffusion.options import add_help, add_options, read_options
@@ -23,7 +24,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """Complete the clip and print the result folder.
+    """Complete the clip and print the result folder, or the memory that this takes.
 
     Args:
         args: what :func:`add_arguments` declares.
@@ -32,4 +33,4 @@ def run(args: Namespace) -> None:
         InputError: if an input is wrong.
     """
     request = CompletionRequest(**{name: read_options(group, args) for name, group in GROUPS.items()})
-    print(complete_clip(request))
+    print(memory_report(request) if request.source.dry_run else complete_clip(request))

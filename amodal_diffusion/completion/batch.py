@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amodal_diffusion.completion.clip import complete_clip
+from amodal_diffusion.completion.memory import out_of_memory_explained
 from amodal_diffusion.completion.networks import Networks, Places
 from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.data.clip_list import ClipEntry, read_clip_list
@@ -105,7 +106,8 @@ def _complete_all(path: Path, base: CompletionRequest, processes: Processes) -> 
         base = replace(base, model=replace(base.model, device=processes.device))
     if processes.count > 1:
         processes.main_alone(lambda: Places(base).stages)  # one process asks and downloads
-    networks = processes.together(lambda: Networks(base))
+    with out_of_memory_explained(base):
+        networks = processes.together(lambda: Networks(base))
     bar = tqdm(
         processes.share(entries),
         desc="clips" if processes.count == 1 else f"clips, 1 of {processes.count} processes",

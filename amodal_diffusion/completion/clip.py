@@ -20,6 +20,7 @@ from amodal_diffusion.completion.depth import clip_depth
 from amodal_diffusion.completion.formats import drop_layers, sound_of, write_formats
 from amodal_diffusion.completion.layer_order import summarize_order, write_order
 from amodal_diffusion.completion.layout import SUMMARY, mask_path, record_path
+from amodal_diffusion.completion.memory import out_of_memory_explained
 from amodal_diffusion.completion.networks import Networks
 from amodal_diffusion.completion.objects import FORMAT, complete_objects
 from amodal_diffusion.completion.request import (
@@ -63,8 +64,17 @@ def complete_clip(
         the result folder.
 
     Raises:
-        InputError: if an input is wrong, or an existing file or folder may not be replaced.
+        InputError: if an input is wrong, an existing file or folder may not be replaced, or the device has too little
+            memory; what is finished is then kept.
     """
+    with out_of_memory_explained(request):
+        return _complete(request, networks, extras or {})
+
+
+def _complete(
+    request: CompletionRequest, networks: Networks | None, extras: Mapping[str, Callable[[Path], None]]
+) -> Path:
+    """The steps of :func:`complete_clip`."""
     inputs = open_inputs(request)
     _refuse_work_of_version_0_1(request)
     folder = OutputFolder(
@@ -93,7 +103,7 @@ def complete_clip(
             summary = _summary(request, inputs, depth, networks, out)
             summary["downloaded"] = {name: asdict(source) for name, source in sources.items()}
             (work / SUMMARY).write_text(_to_json(summary), encoding="utf-8")
-        for name, write in (extras or {}).items():
+        for name, write in extras.items():
             with out.step(f"extra {name}", [name]) as work:
                 write(work)
         drop_layers(laid, request, out)

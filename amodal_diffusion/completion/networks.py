@@ -47,14 +47,7 @@ class Places:
         from amodal_diffusion.models.hub import locate_model
 
         model, given = request.model, request.source.amodal_masks is not None
-        names: dict[Stage, str] = {"amodal_segmentation": model.model}
-        if request.painted:
-            names["content_completion"] = model.content_model or model.model
-        if given:
-            del names["amodal_segmentation"]
-        if request.source.from_scores is not None:
-            names = {}
-        stages = {stage: locate_model(name, stage=stage) for stage, name in names.items()}
+        stages = {stage: locate_model(name, stage=stage) for stage, name in stage_names(request).items()}
         depth = None if given or request.depth.depth != "auto" else _depth_place(request)
         segmenter = _segmenter_place(request)
         places = [place for place in (*stages.values(), depth, segmenter) if isinstance(place, Wanted)]
@@ -74,6 +67,22 @@ class Places:
             if source is not None:
                 found[stage] = source
         return found
+
+
+def stage_names(request: CompletionRequest) -> dict[Stage, str]:
+    """The model of each stage that runs, as the user named it; none where masks are cut from scores.
+
+    Args:
+        request: the options of `complete`.
+    """
+    if request.source.from_scores is not None:
+        return {}
+    names: dict[Stage, str] = {}
+    if request.source.amodal_masks is None:
+        names["amodal_segmentation"] = request.model.model
+    if request.painted:
+        names["content_completion"] = request.model.content_model or request.model.model
+    return names
 
 
 def _depth_place(request: CompletionRequest) -> Path | Wanted | None:

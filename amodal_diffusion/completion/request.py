@@ -122,6 +122,8 @@ class Source:
         bit_depth: bits of the values in pictures of 16 bits, such as 12; by the files if left out
         cuts: hard cuts, which nothing crosses: found by the colors, none, or the first frames of new shots, such as
             24,80
+        dry_run: check the input and print how much memory the networks take and which options fit GPUs of 8 to 24 GB;
+            nothing is downloaded, loaded or written
     """
 
     clip: Path = option(metavar="CLIP", positional=True)
@@ -133,6 +135,7 @@ class Source:
     allow_truncated: bool = option(False, advanced=True)
     bit_depth: int | None = option(None, metavar="N", read=read_bit_depth, advanced=True)
     cuts: Cuts = option("auto", metavar="auto|none|LIST", read=read_cuts, advanced=True)
+    dry_run: bool = option(False, advanced=True)
 
 
 @dataclass(frozen=True)
@@ -264,6 +267,10 @@ class SamplingChoice:
         color_propagation: take the color of hidden pixels from other frames where it is reliable
         tta: test-time augmentation of stage 1: mean over 1, 2 or 4 passes
         object_batch: number of objects that are completed in one network call; memory use grows with it
+        decode_chunk_size: frames that the VAE decodes together; memory use grows with it, and hidden pixels depend on
+            it slightly. By default as the preset says
+        encode_chunk_size: frames that the VAE encodes together, which does not change the result; by default as many as
+            the free memory of the GPU allows
     """
 
     preset: Preset | None = option(None, choices=get_args(Preset))
@@ -283,6 +290,8 @@ class SamplingChoice:
     color_propagation: bool | None = option(None, advanced=True)
     tta: PositiveInt | None = option(None, metavar="N", advanced=True)
     object_batch: PositiveInt = option(1, metavar="N", advanced=True)
+    decode_chunk_size: PositiveInt | None = option(None, metavar="N", advanced=True)
+    encode_chunk_size: PositiveInt | None = option(None, metavar="N", advanced=True)
 
     def changes(self) -> dict[str, Any]:
         """Arguments of :meth:`AmodalCompleter.config`, under the names of `SamplingConfig`."""
@@ -318,7 +327,8 @@ class CompletionRequest:
     def settings(self) -> dict[str, object]:
         """All settings that the results depend on, as JSON values; input files are not included."""
         files = ("clip", "masks", "amodal_masks", "from_scores", "out")
-        without_effect = ("allow_truncated", "overwrite", "quiet", "yes", "object_batch")
+        without_effect = ("allow_truncated", "dry_run", "overwrite", "quiet", "yes", "offload", "object_batch",
+                          "encode_chunk_size")  # fmt: skip
         groups = (self.source, self.output, self.clicks, self.model, self.depth, self.sampling)
         given = {name: value for group in groups for name, value in asdict(group).items()}
         values = {name: value for name, value in given.items() if name not in (*files, *without_effect)}

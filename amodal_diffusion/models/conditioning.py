@@ -17,6 +17,7 @@ from transformers import CLIPVisionModelWithProjection
 from transformers.utils import logging
 
 from amodal_diffusion.models.latents import Autoencoder, encode_video
+from amodal_diffusion.models.memory import MOST_FRAMES
 from amodal_diffusion.models.offloading import execution_device
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -55,6 +56,7 @@ def build_conditions(
     tokens: Tensor | None = None,
     fps: int = TRAINING_FPS,
     motion_bucket_id: int = MOTION_BUCKET,
+    encode_chunk_size: int | None = MOST_FRAMES,
 ) -> Conditions:
     """Turn the modal and guide videos into conditions.
 
@@ -70,16 +72,19 @@ def build_conditions(
         tokens: of the modal video, float ``[B, F, D]``, where they are known; made from it by default.
         fps: frame rate the model is told.
         motion_bucket_id: amount of motion the model is told.
+        encode_chunk_size: frames that the VAE encodes at once, as for
+            :func:`~amodal_diffusion.models.latents.encode_video`.
 
     Returns:
         conditions on the networks' device, float32 latents and tokens.
     """
     noisy_modal = add_condition_noise(modal, noise_aug_strength, generator=generator)
-    modal_latents = encode_video(vae, noisy_modal)  # [B, F, 4, h, w]
+    modal_latents = encode_video(vae, noisy_modal, chunk_size=encode_chunk_size)  # [B, F, 4, h, w]
     if guide is None:
         guide_latents = torch.zeros_like(modal_latents)
     else:
-        guide_latents = encode_video(vae, add_condition_noise(guide, noise_aug_strength, generator=generator))
+        noisy_guide = add_condition_noise(guide, noise_aug_strength, generator=generator)
+        guide_latents = encode_video(vae, noisy_guide, chunk_size=encode_chunk_size)
     return conditions_from_latents(
         modal_latents,
         guide_latents,

@@ -60,11 +60,13 @@ class DepthModel:
     Attributes:
         repository: on the hub.
         license: of its weights.
+        parameters: about how many weights it has.
         notice: what a user should know before it is used.
     """
 
     repository: str
     license: str
+    parameters: int
     notice: str | None = None
 
 
@@ -81,10 +83,11 @@ RELEASED = {
 }
 """Names of released models."""
 DEPTH_MODELS = {
-    "small": DepthModel("depth-anything/Depth-Anything-V2-Small-hf", "Apache-2.0"),
+    "small": DepthModel("depth-anything/Depth-Anything-V2-Small-hf", "Apache-2.0", 24_800_000),
     "large": DepthModel(
         "depth-anything/Depth-Anything-V2-Large-hf",
         "CC-BY-NC-4.0",
+        335_300_000,
         notice="its license, CC-BY-NC-4.0, excludes commercial use; the paper used this network",
     ),
 }
@@ -285,13 +288,21 @@ def check_names_stages(model: Path) -> None:
         )
 
 
-def load_stage(name: str | Path, *, stage: Stage, dtype: torch.dtype = torch.float32) -> StageComponents:
+def load_stage(
+    name: str | Path,
+    *,
+    stage: Stage,
+    dtype: torch.dtype = torch.float32,
+    loaded: Mapping[str, Any] | None = None,
+) -> StageComponents:
     """Load one stage from a checkpoint in this package's layout or in the released one.
 
     Args:
         name: as for :func:`find_model`.
         stage: which stage to load.
         dtype: dtype of UNet and image encoder; the VAE stays float32 under float16 if its settings ask for it.
+        loaded: networks of another stage to use in place of the files, by part (``vae``, ``image_encoder``); see
+            :func:`~amodal_diffusion.models.stages.load_stages`.
 
     Raises:
         InputError: if a part is missing, is a pickle, or does not fit; lists what was looked for and found.
@@ -301,10 +312,13 @@ def load_stage(name: str | Path, *, stage: Stage, dtype: torch.dtype = torch.flo
     if folder is None:
         raise InputError(f"{model}: holds no {stage} stage; found {_content(model)}")
     _check_digests(folder)
+    frozen = dict(loaded or {})
+    for part, load in {"vae": load_vae, "image_encoder": load_image_encoder}.items():
+        if part not in frozen:
+            frozen[part] = load(part_folder(folder, part), dtype=dtype)
     return StageComponents(
+        **frozen,
         unet=load_amodal_unet(part_folder(folder, "unet"), dtype=dtype),
-        vae=load_vae(part_folder(folder, "vae"), dtype=dtype),
-        image_encoder=load_image_encoder(part_folder(folder, "image_encoder"), dtype=dtype),
         scheduler=load_scheduler(part_folder(folder, "scheduler")),
         settings=stage_settings(folder, stage),
     )
@@ -399,10 +413,14 @@ def load_vae(folder: Path, *, dtype: torch.dtype = torch.float32) -> Autoencoder
         InputError: if weights are missing or do not fit.
     """
     config = read_json(folder / "config.json")
-    if dtype == torch.float16 and config.get("force_upcast", True):
-        dtype = torch.float32
+    dtype = autoencoder_dtype(config, dtype)
     vae = _from_pretrained(autoencoder_class(config), folder, find_variant(folder, STEM), torch_dtype=dtype)
     return vae.eval().requires_grad_(False)
+
+
+def autoencoder_dtype(config: Mapping[str, Any], dtype: torch.dtype) -> torch.dtype:
+    """Dtype of an autoencoder beside networks of a dtype: float32 for float16 where ``force_upcast`` is set."""
+    return torch.float32 if dtype == torch.float16 and config.get("force_upcast", True) else dtype
 
 
 def autoencoder_class(config: dict[str, Any]) -> type[Autoencoder]:

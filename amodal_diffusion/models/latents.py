@@ -9,6 +9,7 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder, AutoencoderTiny
 from torch import Tensor
 
+from amodal_diffusion.models.memory import MOST_FRAMES, frames_that_fit
 from amodal_diffusion.models.offloading import execution_device
 
 Autoencoder: TypeAlias = AutoencoderKLTemporalDecoder | AutoencoderTiny
@@ -20,19 +21,22 @@ def spatial_factor(vae: Autoencoder) -> int:
     return int(2 ** (len(vae.config.block_out_channels) - 1))
 
 
-def encode_video(vae: Autoencoder, video: Tensor, *, chunk_size: int = 32) -> Tensor:
+def encode_video(vae: Autoencoder, video: Tensor, *, chunk_size: int | None = MOST_FRAMES) -> Tensor:
     """Encode frames one by one; the mode of the posterior.
 
     Args:
         vae: the autoencoder; its encoder looks at single frames.
         video: float ``[B, F, 1 or 3, H, W]`` in [-1, 1]; one channel is repeated to three.
-        chunk_size: frames encoded at once; it bounds memory and does not change the result.
+        chunk_size: frames encoded at once; it bounds memory and does not change the result. None chooses by the free
+            memory of a GPU.
 
     Returns:
         float32 ``[B, F, 4, h, w]``, **not** multiplied by the scaling factor: conditions are used like this, a
         training target is multiplied by the caller (docs/method.md, section 2).
     """
     clips, device, dtype = [], execution_device(vae), vae.dtype
+    if chunk_size is None:
+        chunk_size = frames_that_fit(vae, height=video.shape[3], width=video.shape[4], device=device)
     for clip in video:  # chunks never mix clips: a clip's result does not depend on its batch
         pixels = (chunk.expand(-1, 3, -1, -1).to(device, dtype) for chunk in clip.split(chunk_size))
         with _float32_where_asked(vae, device):
@@ -43,8 +47,8 @@ def encode_video(vae: Autoencoder, video: Tensor, *, chunk_size: int = 32) -> Te
 def decode_latents(vae: Autoencoder, latents: Tensor, *, decode_chunk_size: int) -> Tensor:
     """Decode latents to frames.
 
-    A temporal decoder mixes neighboring frames, so where a clip is cut into chunks is part of the result; a light one
-    decodes frame by frame.
+    A temporal decoder mixes neighboring frames, so where a clip is cut into chunks is part of the result. A light one
+    decodes frame by frame, on a GPU no more at once than its free memory has room for.
 
     Args:
         vae: the autoencoder.
@@ -55,6 +59,10 @@ def decode_latents(vae: Autoencoder, latents: Tensor, *, decode_chunk_size: int)
         float32 ``[B, F, 3, H, W]``, about [-1, 1], not clipped.
     """
     device = execution_device(vae)
+    if isinstance(vae, AutoencoderTiny):
+        height, width = (size * spatial_factor(vae) for size in latents.shape[3:])
+        fitting = frames_that_fit(vae, height=height, width=width, device=device)
+        decode_chunk_size = min(decode_chunk_size, fitting)
     latents = latents.to(device=device, dtype=vae.dtype)
     clips = []
     for clip in latents:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from diffusers import DiffusionPipeline
 from torch import nn
@@ -9,12 +12,16 @@ from torch import nn
 from amodal_diffusion.config import Offload
 from amodal_diffusion.types import InputError
 
+_CPU = torch.device("cpu")
 
-def place_networks(pipeline: DiffusionPipeline, device: torch.device, offload: Offload, *, option: str) -> None:
-    """Put the networks of a pipeline on a device, or have them come there when they are called.
+
+def place_networks(
+    pipelines: Sequence[DiffusionPipeline], device: torch.device, offload: Offload, *, option: str
+) -> None:
+    """Put the networks of pipelines on a device, or have them come there when they are called.
 
     Args:
-        pipeline: changed in place.
+        pipelines: changed in place; they may have networks in common.
         device: where the networks run.
         offload: ``"none"`` keeps all weights on the device, ``"model"`` one network at a time, ``"sequential"`` one
             layer at a time, which takes the least memory and the most time.
@@ -23,20 +30,68 @@ def place_networks(pipeline: DiffusionPipeline, device: torch.device, offload: O
     Raises:
         InputError: if the device is the CPU, which has all weights at hand.
     """
-    if offload == "none":
-        pipeline.to(device)
-    elif device.type == "cpu":
+    if offload != "none" and device.type == "cpu":
         raise InputError(
             f"{option}: {offload} moves weights to a GPU when it needs them, and this runs on the CPU; leave it out"
         )
-    elif offload == "model":
-        pipeline.enable_model_cpu_offload(device=device)
-    else:
-        pipeline.enable_sequential_cpu_offload(device=device)
+    if offload == "model":
+        take_turns(pipelines, device)
+        return
+    for pipeline in pipelines:
+        if offload == "none":
+            pipeline.to(device)
+        else:
+            pipeline.enable_sequential_cpu_offload(device=device)
+
+
+def take_turns(pipelines: Sequence[DiffusionPipeline], device: torch.device) -> None:
+    """Keep on a device the network alone that was called last.
+
+    The pipelines' own ``enable_model_cpu_offload`` chains the networks of one pipeline: with networks that two
+    pipelines share, the UNet of one would stay on the device while the VAE decodes for the other.
+
+    Args:
+        pipelines: changed in place; they may have networks in common.
+        device: where the networks run.
+    """
+    components = [part for pipeline in pipelines for part in pipeline.components.values()]
+    networks = list({id(part): part for part in components if isinstance(part, nn.Module)}.values())
+    turns = _Turns(device)
+    for network in networks:
+        network.to(_CPU)
+        # diffusers calls the hook of this name in `encode` and `decode`, and asks it for the device
+        network._hf_hook = turns  # type: ignore[assignment]  # its place for Accelerate's hooks
+        network.register_forward_pre_hook(turns.pre_forward)
+
+
+class _Turns:
+    """Moves the network that is called to a device, and the one before it back to the CPU.
+
+    Attributes:
+        execution_device: where the networks run.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.execution_device = device
+        self._present: nn.Module | None = None
+
+    def pre_forward(self, network: nn.Module, *_: Any) -> None:  # noqa: ANN401 - what the network is called with
+        """Called before a network computes."""
+        if self._present is network:
+            return
+        if self._present is not None:
+            self._present.to(_CPU)
+            self._present = None
+        try:
+            network.to(self.execution_device)
+        except torch.OutOfMemoryError:
+            network.to(_CPU)  # what has been moved already
+            raise
+        self._present = network
 
 
 def execution_device(network: nn.Module) -> torch.device:
-    """Where a network computes: where Accelerate's hooks move its weights to, or else where its weights are.
+    """Where a network computes: where its hooks move its weights to, or else where its weights are.
 
     Args:
         network: with parameters.

@@ -114,16 +114,31 @@ def read_state_dict(folder: Path, stem: str) -> dict[str, Tensor]:
     Raises:
         InputError: if a file is missing or is not a safetensors file.
     """
+    state: dict[str, Tensor] = {}
+    for path in weight_files(folder, stem):
+        state |= _read_file(path)
+    return state
+
+
+def weight_files(folder: Path, stem: str) -> list[Path]:
+    """The files that hold the weights of one network: one, or its shards.
+
+    Args:
+        folder: a part of a checkpoint, such as ``unet``.
+        stem: as in :func:`find_variant`.
+
+    Raises:
+        InputError: if a file is missing.
+    """
     variant = find_variant(folder, stem)
     single = folder / weight_file(stem, variant)
     if single.is_file():
-        return _read_file(single)
-    state: dict[str, Tensor] = {}
-    for name in _shards(folder, stem, variant):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder / name}: missing, though the index of shards names it; copy it there")
-        state |= _read_file(folder / name)
-    return state
+        return [single]
+    shards = [folder / name for name in _shards(folder, stem, variant)]
+    for path in shards:
+        if not path.is_file():
+            raise InputError(f"{path}: missing, though the index of shards names it; copy it there")
+    return shards
 
 
 def stored_shape(folder: Path, stem: str, key: str) -> list[int] | None:
@@ -137,15 +152,13 @@ def stored_shape(folder: Path, stem: str, key: str) -> list[int] | None:
     Raises:
         InputError: if a file is missing or is not a safetensors file.
     """
-    variant = find_variant(folder, stem)
-    single = weight_file(stem, variant)
-    for name in [single] if (folder / single).is_file() else _shards(folder, stem, variant):
+    for path in weight_files(folder, stem):
         try:
-            with safe_open(folder / name, framework="pt") as file:
+            with safe_open(path, framework="pt") as file:
                 if key in file.keys():  # noqa: SIM118 - it is no mapping
                     return list(file.get_slice(key).get_shape())
         except (SafetensorError, OSError) as error:
-            raise InputError(f"{folder / name}: not a safetensors file ({error}); download it again") from error
+            raise InputError(f"{path}: not a safetensors file ({error}); download it again") from error
     return None
 
 
@@ -241,6 +254,11 @@ def fingerprint(network: nn.Module, *settings: Mapping[str, Any]) -> str:
 def joined_fingerprint(networks: Sequence[nn.Module]) -> str:
     """SHA-256 that stands for several networks, in their order; 64 hex digits."""
     return hashlib.sha256(" ".join(map(fingerprint, networks)).encode()).hexdigest()
+
+
+def same_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether two configurations make the same network: equal but for what says where and by whom they were written."""
+    return _told(first) == _told(second)
 
 
 def _told(values: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, groupby, zip_longest
@@ -17,10 +17,12 @@ import torch
 
 from amodal_diffusion.config import MASK_FILTERS, Attention, Offload, Preset, SamplingConfig
 from amodal_diffusion.frames.cuts import say_cuts
-from amodal_diffusion.models.hub import check_names_stages, find_stages, load_stage
-from amodal_diffusion.models.latents import spatial_factor
+from amodal_diffusion.models.checkpoint import CheckpointSettings
+from amodal_diffusion.models.hub import check_names_stages, find_stages
+from amodal_diffusion.models.latents import Autoencoder, spatial_factor
 from amodal_diffusion.models.offloading import execution_device, place_networks
 from amodal_diffusion.models.schedulers import make_scheduler
+from amodal_diffusion.models.stages import load_stages
 from amodal_diffusion.models.unet import use_attention
 from amodal_diffusion.models.weights import find_device, joined_fingerprint
 from amodal_diffusion.pipelines.amodal_segmentation import (
@@ -172,25 +174,24 @@ class AmodalCompleter:
                 or the offload does not run here.
         """
         where = find_device(device)
-        precision = _dtype(dtype, where)
+        precision = choose_dtype(dtype, where)
         names: dict[Stage, str | Path] = {"amodal_segmentation": model, "content_completion": content_model or model}
         folders = find_stages({stage: names[stage] for stage in STAGES if stage in stages}, yes=yes)
         if len(folders) > 1 and content_model is None and len(set(folders.values())) == 1:
             check_names_stages(folders["content_completion"])
+        loaded = load_stages(folders, dtype=precision)
         segmentation = content = None
-        if "amodal_segmentation" in stages:
-            components = load_stage(folders["amodal_segmentation"], stage="amodal_segmentation", dtype=precision)
-            segmentation = AmodalSegmentationPipeline.from_components(components)
-        if "content_completion" in stages:
-            components = load_stage(folders["content_completion"], stage="content_completion", dtype=precision)
-            content = ContentCompletionPipeline.from_components(components)
+        if "amodal_segmentation" in loaded:
+            segmentation = AmodalSegmentationPipeline.from_components(loaded["amodal_segmentation"])
+        if "content_completion" in loaded:
+            content = ContentCompletionPipeline.from_components(loaded["content_completion"])
         completer = cls(segmentation, content)
         if offload == "sequential":
             completer.fingerprints()  # which cannot be made of weights that are away
         for pipeline in completer._pipelines.values():
             use_attention(pipeline.unet, attention, option="--attention")
-            place_networks(pipeline, where, offload, option="--offload")
             pipeline.set_progress_bar_config(disable=True)
+        place_networks(list(completer._pipelines.values()), where, offload, option="--offload")
         return completer
 
     @classmethod
@@ -220,13 +221,8 @@ class AmodalCompleter:
             InputError: if there is no such preset or setting, or a value does not fit a checkpoint: the VAE does not
                 divide height or width, or the scheduler has other noise levels.
         """
-        chosen = {name: value for name, value in changes.items() if value is not None}
-        if preset is None and chosen.get("conditioning") == "released":
-            preset = "paper"
-        if "mask_threshold" in chosen:
-            chosen.setdefault("expected_iou_weight", None)
         return CompletionConfig(
-            _stage_config(self._segmentation, preset, chosen), _stage_config(self._content, preset, chosen)
+            _stage_config(self._segmentation, preset, changes), _stage_config(self._content, preset, changes)
         )
 
     def __call__(
@@ -475,15 +471,38 @@ def _stage_config(
     """A preset of a stage's checkpoint with the caller's changes, checked against its networks."""
     if pipeline is None:
         return None
-    config = pipeline.settings.preset(preset).changed(changes)
-    factor = spatial_factor(pipeline.vae)
+    config = stage_sampling(pipeline.settings, pipeline.vae, preset, changes)
+    make_scheduler(
+        pipeline.scheduler, scheduler=config.scheduler, sigma_min=config.sigma_min, sigma_max=config.sigma_max
+    )
+    return config
+
+
+def stage_sampling(
+    settings: CheckpointSettings, vae: Autoencoder, preset: Preset | None, changes: Mapping[str, Any]
+) -> SamplingConfig:
+    """How a stage is sampled: a preset of its checkpoint with the caller's changes.
+
+    Args:
+        settings: of the checkpoint.
+        vae: its factor must divide height and width.
+        preset: as for :meth:`AmodalCompleter.config`, like the following.
+        changes: values by field name; None leaves a value as the preset has it.
+
+    Raises:
+        InputError: if there is no such preset or setting, or a value is out of range.
+    """
+    chosen = {name: value for name, value in changes.items() if value is not None}
+    if preset is None and chosen.get("conditioning") == "released":
+        preset = "paper"
+    if "mask_threshold" in chosen:
+        chosen.setdefault("expected_iou_weight", None)
+    config = settings.preset(preset).changed(chosen)
+    factor = spatial_factor(vae)
     for name in ("height", "width"):
         value = getattr(config, name)
         if value < factor or value % factor:
             raise InputError(f"{name}: expected a multiple of {factor}, got {value}")
-    make_scheduler(
-        pipeline.scheduler, scheduler=config.scheduler, sigma_min=config.sigma_min, sigma_max=config.sigma_max
-    )
     return config
 
 
@@ -593,7 +612,16 @@ def _concatenate(parts: list[Array | None]) -> Array | None:
     return np.concatenate(present) if present else None
 
 
-def _dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
+def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """Dtype of the networks.
+
+    Args:
+        name: torch's dtype or its name, or ``"auto"``, see :meth:`AmodalCompleter.from_pretrained`.
+        device: where the networks run.
+
+    Raises:
+        InputError: if there is no such dtype.
+    """
     if name == "auto":
         if device.type != "cuda":
             return torch.float32

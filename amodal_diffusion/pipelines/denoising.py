@@ -23,9 +23,10 @@ from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.models.checkpoint import CheckpointSettings
 from amodal_diffusion.models.conditioning import Conditions, Generators, build_conditions, unconditional
 from amodal_diffusion.models.hub import StageComponents, find_model, load_stage, stage_folder, stage_settings
-from amodal_diffusion.models.latents import Autoencoder, decode_latents, spatial_factor
+from amodal_diffusion.models.latents import Autoencoder, spatial_factor
 from amodal_diffusion.models.schedulers import make_scheduler, set_noise_levels
 from amodal_diffusion.models.unet import one_token_per_frame
+from amodal_diffusion.pipelines.memory_relief import MemoryRelief
 from amodal_diffusion.types import InputError, Stage
 
 LATENT_CHANNELS = 4
@@ -55,6 +56,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
 
     Attributes:
         settings: what the checkpoint says of itself: stage, sampling, presets, depth network.
+        relief: what is computed at once after memory has run out.
     """
 
     model_cpu_offload_seq = "image_encoder->unet->vae"
@@ -81,6 +83,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         super().__init__()
         self.register_modules(vae=vae, image_encoder=image_encoder, unet=unet, scheduler=scheduler)
         self.settings = settings or CheckpointSettings(self.stage or "amodal_segmentation")
+        self.relief = MemoryRelief()
 
     @classmethod
     def from_components(cls, components: StageComponents) -> Self:
@@ -177,6 +180,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
             generator=generator,
             fps=sampling.fps - (sampling.conditioning == "released"),
             motion_bucket_id=sampling.motion_bucket_id,
+            encode_chunk_size=sampling.encode_chunk_size,
         )
         both = _with_unconditional_rows(conditions, sampling) if sampling.guidance_scale > 1.0 else conditions
 
@@ -208,7 +212,8 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         # 5. Decode
         video = torch.zeros(batch, frames, 3, *modal.shape[3:], device=device)
         for row, run in enumerate(runs):
-            clip = decode_latents(self.vae, latents[row : row + 1, run], decode_chunk_size=sampling.decode_chunk_size)
+            part, chunk = latents[row : row + 1, run], sampling.decode_chunk_size
+            clip = self.relief.decode(self.vae, part, decode_chunk_size=chunk)
             video[row, run] = clip[0].clamp(-1.0, 1.0)
         self.maybe_free_model_hooks()
         return ConditionedVideoOutput(video=video, latents=latents)
@@ -332,17 +337,21 @@ def sample_windows(
     shapes = [(tuple(request.modal.shape), request.guide is not None) for request in requests]
     for shape in dict.fromkeys(shapes):
         group = [number for number, other in enumerate(shapes) if other == shape]
-        rows = [_row(pipeline, requests[number], sampling, seed=seed, flip=flip) for number in group]
-        guides = [row.guide for row in rows if row.guide is not None]
-        output = pipeline(
-            torch.cat([row.modal for row in rows]),
-            torch.cat(guides) if guides else None,
-            sampling=sampling,
-            generator=[generator for row in rows for generator in row.generators],
-            latents=torch.cat([row.latents for row in rows]),
-            decoded=[row.decoded for row in rows for _ in row.generators],
-        )
-        for number, video in zip(group, output.video.cpu().split(sampling.samples), strict=True):
+
+        def sample(numbers: Sequence[int]) -> Sequence[Tensor]:
+            rows = [_row(pipeline, requests[number], sampling, seed=seed, flip=flip) for number in numbers]
+            guides = [row.guide for row in rows if row.guide is not None]
+            output = pipeline(
+                torch.cat([row.modal for row in rows]),
+                torch.cat(guides) if guides else None,
+                sampling=sampling,
+                generator=[generator for row in rows for generator in row.generators],
+                latents=torch.cat([row.latents for row in rows]),
+                decoded=[row.decoded for row in rows for _ in row.generators],
+            )
+            return output.video.cpu().split(sampling.samples)
+
+        for number, video in zip(group, pipeline.relief.in_parts(group, sample), strict=True):
             videos[number] = video.flip([axis + 1 if axis >= 0 else axis for axis in flip])
     return [videos[number] for number in range(len(requests))]
 

@@ -6,7 +6,6 @@ are those of the run, but no weights are loaded and no large memory is allocated
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,14 +15,13 @@ import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 from transformers import AutoConfig, AutoModelForDepthEstimation, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from amodal_diffusion.models.conditioning import clip_tokens
 from amodal_diffusion.models.hub import autoencoder_class, find_model, part_folder, stage_folder
 from amodal_diffusion.models.hub_ids import hub_place
 from amodal_diffusion.models.latents import Autoencoder, encode_video, spatial_factor
+from amodal_diffusion.models.memory import bytes_of, format_bytes, peak_bytes
 from amodal_diffusion.models.unet import AMODAL_CHANNELS
 from amodal_diffusion.models.weights import read_json
 from amodal_diffusion.training.latent_cache import computes_depth
@@ -36,7 +34,6 @@ from amodal_diffusion.types import InputError
 
 _FLOAT32 = 4
 _MOMENT_BYTES = {"adamw": 2 * 4, "adamw8bit": 2}  # both moments of a weight together
-_GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -96,11 +93,11 @@ def plan_memory(settings: TrainingSettings) -> MemoryPlan:
         return MemoryPlan(
             parameters=sum(parameter.numel() for parameter in unet.parameters()),
             trained=trained,
-            weights=_bytes_of(unet),
+            weights=bytes_of(unet),
             gradients=trained * _FLOAT32,
             optimizer=trained * _MOMENT_BYTES[settings.optimizer.name],
             average=trained * _FLOAT32 if settings.optimizer.ema_decay else 0,
-            frozen=_bytes_of(vae) + _bytes_of(image_encoder) if encodes else 0,
+            frozen=bytes_of(vae) + bytes_of(image_encoder) if encodes else 0,
             depth=_depth(settings),
             encoding=_encoding(settings, vae, image_encoder) if encodes else 0,
             activations=_activations(settings, unet, factor=spatial_factor(vae)),
@@ -141,11 +138,11 @@ def _plan_lines(settings: TrainingSettings) -> Iterator[str]:
         "or before that, encoding of the clips": plan.encoding,
         "total": plan.total,
     }.items():
-        yield f"  {name:<56}{_amount(amount)}"
+        yield f"  {name:<56}{format_bytes(amount)}"
     yield "  plus 1 to 2 GiB for the driver, library workspaces and fragmentation"
     yield "to reduce it, in this order:"
     for change, saved in _changes(settings, plan):
-        yield f"  {change:<56}{_amount(-saved)}"
+        yield f"  {change:<56}{format_bytes(-saved)}"
     yield "  sharding over several GPUs: configs/accelerate/fsdp.yaml"
 
 
@@ -224,7 +221,7 @@ def _depth(settings: TrainingSettings) -> int:
         name, revision = hub_place(settings.model.depth_model or "")
         config = AutoConfig.from_pretrained(name, revision=revision, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):
-            return _bytes_of(AutoModelForDepthEstimation.from_config(config, trust_remote_code=False))
+            return bytes_of(AutoModelForDepthEstimation.from_config(config, trust_remote_code=False))
     except (OSError, ValueError):
         return 0
 
@@ -234,7 +231,7 @@ def _encoding(settings: TrainingSettings, vae: Autoencoder, image_encoder: CLIPV
     video = torch.zeros(settings.batch_size, data.frames, 1, data.height, data.width)
     with torch.no_grad(), torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
         encoders = (lambda: encode_video(vae, video), lambda: clip_tokens(image_encoder, video))
-        return max(_most_alive(encode) for encode in encoders)
+        return max(peak_bytes(encode) for encode in encoders)
 
 
 def _activations(settings: TrainingSettings, unet: UNetSpatioTemporalConditionModel, *, factor: int) -> int:
@@ -266,7 +263,7 @@ def _activations(settings: TrainingSettings, unet: UNetSpatioTemporalConditionMo
         )
         loss.backward()
 
-    return _most_alive(step)
+    return peak_bytes(step)
 
 
 def _normalize_as_on_a_gpu(unet: nn.Module) -> None:
@@ -286,56 +283,3 @@ def _in_float32(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tenso
 
 def _drop_gradient(parameter: Tensor) -> None:
     parameter.grad = None
-
-
-def _most_alive(work: Callable[[], object]) -> int:
-    with _AliveBytes() as alive:
-        work()
-    return alive.most
-
-
-class _AliveBytes(TorchDispatchMode):
-    """Tracks the bytes of all storages that operations allocate, until they are freed.
-
-    Attributes:
-        most: peak number of bytes.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.most = 0
-        self._now = 0
-        self._seen: set[int] = set()
-
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: tuple[type, ...],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - any operation's result
-        result = func(*args, **(kwargs or {}))
-        for value in tree_iter(result):
-            if isinstance(value, Tensor):
-                self._note(value.untyped_storage())
-        return result
-
-    def _note(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key not in self._seen:
-            self._seen.add(key)
-            self._now += storage.nbytes()
-            self.most = max(self.most, self._now)
-            weakref.finalize(storage, self._forget, key, storage.nbytes())
-
-    def _forget(self, key: int, size: int) -> None:
-        self._seen.discard(key)
-        self._now -= size
-
-
-def _bytes_of(network: nn.Module) -> int:
-    return sum(value.numel() * value.element_size() for value in network.state_dict().values())
-
-
-def _amount(size: int) -> str:
-    return f"{size / _GIB:8.2f} GiB" if abs(size) >= _GIB / 100 else f"{size / 2**20:8.2f} MiB"

@@ -54,6 +54,7 @@ PAPER_OF_ODD = {
     "fps": 12,
     "motion_bucket_id": 40,
     "decode_chunk_size": 8,
+    "encode_chunk_size": None,
     "beyond": {
         "crop_scale": 3.0,
         "temporal_prior": True,  # as the checkpoint was trained
