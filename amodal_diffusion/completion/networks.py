@@ -31,6 +31,7 @@ class Places:
         depth: folder of the depth network that the request names, or a released model has by default; None if neither
             does, or the latter is not here.
         segmenter: folder of the segmenter; None without prompts, or if it is a plug-in.
+        vae: folder of the light autoencoder; None if the models use their own.
     """
 
     def __init__(self, request: CompletionRequest) -> None:
@@ -45,16 +46,19 @@ class Places:
         quieten_libraries(quiet=request.output.quiet)
         from amodal_diffusion.models.downloads import Wanted, fetch, folder_of
         from amodal_diffusion.models.hub import locate_model
+        from amodal_diffusion.models.light_vae import locate_vae
 
         model, given = request.model, request.source.amodal_masks is not None
         stages = {stage: locate_model(name, stage=stage) for stage, name in stage_names(request).items()}
         depth = None if given or request.depth.depth != "auto" else _depth_place(request)
         segmenter = _segmenter_place(request)
-        places = [place for place in (*stages.values(), depth, segmenter) if isinstance(place, Wanted)]
+        vae = None if model.vae is None or not stages else locate_vae(model.vae)
+        places = [place for place in (*stages.values(), depth, segmenter, vae) if isinstance(place, Wanted)]
         found = fetch(places, yes=model.yes)
         self.stages: dict[Stage, Path] = {stage: folder_of(place, found) for stage, place in stages.items()}
         self.depth = found.get(depth) if isinstance(depth, Wanted) else depth
         self.segmenter = found.get(segmenter) if isinstance(segmenter, Wanted) else segmenter
+        self.vae = found.get(vae) if isinstance(vae, Wanted) else vae
 
     def sources(self) -> dict[str, Source]:
         """Where the models come from, by stage; a user's own are left out."""
@@ -148,6 +152,7 @@ class Networks:
         self.completer = AmodalCompleter.from_pretrained(
             next(iter(found.values())),
             content_model=None if same else found.get("content_completion"),
+            vae=self._places.vae,
             stages=tuple(found),
             device=request.model.device,
             dtype=request.model.dtype,

@@ -204,6 +204,8 @@ class ModelChoice:
     Attributes:
         model: bundled model, folder, Hugging Face Hub ID, or diffusion-vas for the paper's released checkpoints
         content_model: model of stage 2, if it differs from --model
+        vae: light autoencoder (AutoencoderTiny) in place of the model's own, for the same latents: tiny (for those of
+            Stable Video Diffusion), a folder or a Hub ID; faster and less exact
         device: auto, cpu, cuda, cuda:1 or mps; auto prefers a GPU
         dtype: auto, float32, float16 or bfloat16; auto is bfloat16 on a CUDA card that has it, float16 on others, else
             float32
@@ -216,6 +218,7 @@ class ModelChoice:
 
     model: str = option("tiny", metavar="NAME")
     content_model: str | None = option(None, metavar="NAME")
+    vae: str | None = option(None, metavar="NAME", advanced=True)
     device: str = option("auto", metavar="NAME")
     dtype: str = option("auto", metavar="NAME", advanced=True)
     attention: Attention = option("sdpa", choices=get_args(Attention), advanced=True)

@@ -49,7 +49,7 @@ def evaluate(settings: EvaluationSettings, processes: Processes, *, version: str
     stages = STAGES if settings.stages == "all" else STAGES[:1]
     protocol = PROTOCOLS.get(settings.benchmark, ReferenceProtocol())
     how = ModelOptions(
-        device, settings.dtype, settings.preset, settings.changes, protocol, stages=stages, yes=settings.yes
+        device, settings.dtype, settings.vae, settings.preset, settings.changes, protocol, stages, settings.yes
     )
     if processes.count > 1:
         processes.main_alone(lambda: find_models(settings.method_names, how))  # one process asks and downloads
@@ -154,6 +154,7 @@ def _record(
         "threads": settings.threads,
         "device": settings.device,
         "dtype": settings.dtype,
+        "vae": settings.vae,
         "preset": settings.preset,
         **settings.changes,
         "depth_model": settings.depth_model,

@@ -23,11 +23,13 @@ from amodal_diffusion.config import Preset
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget, ReferenceProtocol, Target
 from amodal_diffusion.models.downloads import Wanted, fetch, folder_of, read_source
 from amodal_diffusion.models.hub import locate_model
+from amodal_diffusion.models.light_vae import find_vae
 from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig
 from amodal_diffusion.pipelines.postprocessing import cut_resized
 from amodal_diffusion.types import STAGES, AmodalSegmenter, BoolArray, FloatArray, InputError, Stage, UInt8Array
 
 DEPTH_SUFFIX = "@depth"
+VAE_SUFFIX = "+vae"
 _BASELINES: dict[str, AmodalSegmenter] = {
     "modal": ModalSegmenter(),
     "hull": HullSegmenter(),
@@ -107,6 +109,7 @@ class ModelOptions:
     Attributes:
         device: where they run.
         dtype: of their weights.
+        vae: light autoencoder of the models whose name ends in :data:`VAE_SUFFIX`.
         preset: how to sample, by name; the checkpoint's default when None.
         changes: arguments of :meth:`AmodalCompleter.config` beside the preset.
         protocol: what the benchmark's published evaluation does differently.
@@ -116,6 +119,7 @@ class ModelOptions:
 
     device: str = "auto"
     dtype: str = "auto"
+    vae: str | None = None
     preset: Preset | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     protocol: ReferenceProtocol = field(default_factory=ReferenceProtocol)
@@ -129,10 +133,11 @@ class LoadedModel:
     Args:
         folders: of each stage, see :func:`find_models`.
         how: it is loaded and sampled.
+        vae: folder of the light autoencoder in place of its own; None for its own.
     """
 
-    def __init__(self, folders: Mapping[Stage, Path], how: ModelOptions) -> None:
-        self._folders, self._how = folders, how
+    def __init__(self, folders: Mapping[Stage, Path], how: ModelOptions, vae: Path | None = None) -> None:
+        self._folders, self._how, self._vae = folders, how, vae
 
     @cached_property
     def segmentation(self) -> AmodalCompleter:
@@ -188,7 +193,7 @@ class LoadedModel:
 
     def _load(self, stage: Stage) -> AmodalCompleter:
         return AmodalCompleter.from_pretrained(
-            self._folders[stage], stages=(stage,), device=self._how.device, dtype=self._how.dtype
+            self._folders[stage], vae=self._vae, stages=(stage,), device=self._how.device, dtype=self._how.dtype
         )
 
 
@@ -242,7 +247,8 @@ def build_methods(names: Sequence[str], how: ModelOptions | None = None) -> list
     """Make the methods of a list of names.
 
     Args:
-        names: baselines (`BASELINES`) or models; a model's name followed by ``@depth`` is given the depth.
+        names: baselines (`BASELINES`) or models; a model's name followed by ``@depth`` is given the depth, and one
+            followed by ``+vae`` (before ``@depth``) encodes and decodes with the light autoencoder ``how.vae``.
         how: models are loaded.
 
     Raises:
@@ -252,7 +258,12 @@ def build_methods(names: Sequence[str], how: ModelOptions | None = None) -> list
     if twice or not names:
         raise InputError(f"methods: expected each method once, got {', '.join(twice) or 'none'}")
     how = how or ModelOptions()
-    models = {model: LoadedModel(folders, how) for model, folders in find_models(names, how).items()}
+    found = find_models(names, how)
+    light = None if how.vae is None else find_vae(how.vae, yes=how.yes)
+    models = {
+        model: LoadedModel(folders, how, light if model.endswith(VAE_SUFFIX) else None)
+        for model, folders in found.items()
+    }
     methods: list[Method] = []
     for name in names:
         if name in _BASELINES:
@@ -271,7 +282,7 @@ def find_models(names: Sequence[str], how: ModelOptions) -> dict[str, dict[Stage
         how: which stages are needed, and the answer.
 
     Returns:
-        by model, without ``@depth``, and stage.
+        by model, without ``@depth``, and stage. A model with ``+vae`` is an entry of its own.
 
     Raises:
         InputError: if a name is no model, or a model is not here and cannot or may not be downloaded.
@@ -283,7 +294,12 @@ def find_models(names: Sequence[str], how: ModelOptions) -> dict[str, dict[Stage
             continue
         if model in _BASELINES:
             raise InputError(f"methods: {name}: {DEPTH_SUFFIX} is for models; {model} is a baseline")
-        places |= {(model, stage): locate_model(model, stage=stage) for stage in how.stages}
+        if model.endswith(VAE_SUFFIX) and how.vae is None:
+            raise InputError(
+                f"methods: {name}: expected --vae NAME beside a method that ends in {VAE_SUFFIX}, got none"
+            )
+        own = model.removesuffix(VAE_SUFFIX)
+        places |= {(model, stage): locate_model(own, stage=stage) for stage in how.stages}
     found = fetch([place for place in places.values() if isinstance(place, Wanted)], yes=how.yes)
     folders: dict[str, dict[Stage, Path]] = {}
     for (model, stage), place in places.items():

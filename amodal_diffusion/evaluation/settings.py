@@ -48,6 +48,7 @@ class EvaluationSettings:
         guidance: weight of classifier-free guidance
         scheduler: Euler's method, Heun's (two network passes a step), or DPM-Solver++
         conditioning: released: repeat the reference's inference, for the paper's numbers from the published checkpoints
+        vae: light autoencoder (AutoencoderTiny) of methods that end in +vae, such as tiny+vae@depth
         device: auto, cpu, cuda, mps
         dtype: auto, float32, float16, bfloat16
         threads: of a process; results may depend on it
@@ -78,6 +79,7 @@ class EvaluationSettings:
     guidance: PositiveFloat | None = option(None, metavar="G")
     scheduler: Scheduler | None = option(None, choices=get_args(Scheduler))
     conditioning: Conditioning | None = option(None, choices=get_args(Conditioning))
+    vae: str | None = option(None, metavar="NAME")
     device: str = option("auto", metavar="NAME")
     dtype: str = option("auto", metavar="NAME")
     threads: PositiveInt = option(1, metavar="N")

@@ -27,6 +27,7 @@ from amodal_diffusion.models.hub import (
     stage_settings,
 )
 from amodal_diffusion.models.latents import Autoencoder
+from amodal_diffusion.models.light_vae import load_light_vae
 from amodal_diffusion.models.unet import AMODAL_CHANNELS, STEM
 from amodal_diffusion.models.weights import building, read_json, same_settings, weight_files
 from amodal_diffusion.types import InputError, Stage
@@ -35,15 +36,18 @@ SHARED_PARTS = {"vae": STEM, "image_encoder": "model"}
 """Frozen networks that stages have in common where their weights are the same, and the stems of their files."""
 
 
-def load_stages(folders: Mapping[Stage, Path], *, dtype: torch.dtype = torch.float32) -> dict[Stage, StageComponents]:
+def load_stages(
+    folders: Mapping[Stage, Path], *, dtype: torch.dtype = torch.float32, vae: Path | None = None
+) -> dict[Stage, StageComponents]:
     """Load stages; a VAE or an image encoder whose files equal those of an earlier stage is taken from that one.
 
     Args:
         folders: the model of each stage, see :func:`~amodal_diffusion.models.hub.find_stages`.
         dtype: as for :func:`~amodal_diffusion.models.hub.load_stage`.
+        vae: light autoencoder in place of the stages' own.
 
     Raises:
-        InputError: as `load_stage`.
+        InputError: as `load_stage`, or if the light autoencoder does not fit.
     """
     loaded: dict[Stage, StageComponents] = {}
     for stage, folder in folders.items():
@@ -53,6 +57,9 @@ def load_stages(folders: Mapping[Stage, Path], *, dtype: torch.dtype = torch.flo
             for name in SHARED_PARTS
             if _is_shared(name, (folders[other], other), (folder, stage))
         }
+        if vae is not None and "vae" not in shared:
+            own = part_folder(stage_folder(folder, stage) or folder, "vae")
+            shared["vae"] = load_light_vae(vae, replaced=own, dtype=dtype)
         loaded[stage] = load_stage(folder, stage=stage, dtype=dtype, loaded=shared)
     return loaded
 

@@ -20,6 +20,7 @@ from amodal_diffusion.frames.cuts import say_cuts
 from amodal_diffusion.models.checkpoint import CheckpointSettings
 from amodal_diffusion.models.hub import check_names_stages, find_stages
 from amodal_diffusion.models.latents import Autoencoder, spatial_factor
+from amodal_diffusion.models.light_vae import find_vae
 from amodal_diffusion.models.offloading import execution_device, place_networks
 from amodal_diffusion.models.schedulers import make_scheduler
 from amodal_diffusion.models.stages import load_stages
@@ -147,6 +148,7 @@ class AmodalCompleter:
         model: str | Path = "tiny",
         *,
         content_model: str | Path | None = None,
+        vae: str | Path | None = None,
         stages: Sequence[Stage] = STAGES,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
@@ -160,6 +162,8 @@ class AmodalCompleter:
             model: a bundled name, a folder, or a hub id (``owner/name``, ``owner/name@REVISION``), with both stages or
                 with the wanted one; ``"diffusion-vas"`` is both released checkpoints.
             content_model: where stage 2 is, if not in ``model``.
+            vae: light autoencoder (``AutoencoderTiny``) in place of the model's own, for the same latents: a folder, a
+                hub id, or ``"tiny"``, see :data:`~amodal_diffusion.models.light_vae.LIGHT_VAES`.
             stages: which to load.
             device: torch's or its name; ``"auto"`` is cuda if there is one, else mps, else cpu.
             dtype: torch's or its name, float32, float16 or bfloat16; ``"auto"`` is bfloat16 on a cuda card that has it,
@@ -179,7 +183,7 @@ class AmodalCompleter:
         folders = find_stages({stage: names[stage] for stage in STAGES if stage in stages}, yes=yes)
         if len(folders) > 1 and content_model is None and len(set(folders.values())) == 1:
             check_names_stages(folders["content_completion"])
-        loaded = load_stages(folders, dtype=precision)
+        loaded = load_stages(folders, dtype=precision, vae=None if vae is None else find_vae(vae, yes=yes))
         segmentation = content = None
         if "amodal_segmentation" in loaded:
             segmentation = AmodalSegmentationPipeline.from_components(loaded["amodal_segmentation"])
