@@ -259,23 +259,18 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         repeated = scaled.repeat(total // batch, 1, 1, 1, 1)
         sample = torch.cat([repeated, conditions.latents], dim=2).to(dtype)  # [rows, F, 12, h, w]
         tokens, ids = conditions.tokens.to(dtype), conditions.added_time_ids.to(dtype)
-
-        def run(rows: slice) -> Tensor:
-            return self.unet(
+        # One clip's frames fill a CPU; alone in its call, a clip's result does not depend on its batch there.
+        on_cpu = sample.device.type == "cpu"
+        groups = [slice(first, None, batch) for first in range(batch)] if on_cpu else [slice(None)]
+        output = torch.empty_like(conditions.latents[:, :, :LATENT_CHANNELS], dtype=torch.float32)
+        for rows in groups:
+            output[rows] = self.unet(
                 sample[rows],
                 timestep,
                 encoder_hidden_states=tokens[rows],
                 added_time_ids=ids[rows],
                 return_dict=False,
-            )[0].float()
-
-        if sample.device.type != "cpu":
-            return run(slice(None))
-        # One clip's frames fill a CPU; alone in its call, a clip's result does not depend on its batch there.
-        output = torch.empty_like(conditions.latents[:, :, :LATENT_CHANNELS], dtype=torch.float32)
-        for first in range(batch):
-            rows = slice(first, None, batch)
-            output[rows] = run(rows)
+            )[0]
         return output
 
     def _check_inputs(self, modal: Tensor, guide: Tensor | None, latents: Tensor | None) -> None:

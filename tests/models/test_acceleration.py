@@ -58,9 +58,7 @@ def test_a_captured_pass_replays_with_new_inputs() -> None:
 
     unet.forward = CapturedPass(unet, unet.forward, capture=counted)
     found = [_pass(unet, seed=seed) for seed in (0, 1)]
-    assert all(
-        torch.equal(one, other) for one, other in zip(found, wanted, strict=True)
-    )  # the first is not overwritten
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
     assert len(captured) == 1
     _pass(unet, frames=2)
     assert len(captured) == 2
