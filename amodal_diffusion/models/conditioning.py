@@ -55,7 +55,7 @@ def build_conditions(
     tokens: Tensor | None = None,
     fps: int = TRAINING_FPS,
     motion_bucket_id: int = MOTION_BUCKET,
-    guide_rows: Sequence[int] | None = None,
+    guide_rows: Sequence[int | None] | None = None,
 ) -> Conditions:
     """Turn the modal and guide videos into conditions.
 
@@ -73,8 +73,8 @@ def build_conditions(
         fps: frame rate the model is told.
         motion_bucket_id: amount of motion the model is told.
         guide_rows: for each clip, the first clip with the same guide, noise strength and state of its generator, whose
-            guide latents it gets. It takes a generator for each clip, of which those of other clips do not advance past
-            the modal noise. Each clip's guide is encoded when None.
+            guide latents it gets, or None for latents of zero. It takes a generator for each clip; those of clips that
+            are not named do not advance past the modal noise. Each clip's guide is encoded when None.
 
     Returns:
         conditions on the networks' device, float32 latents and tokens.
@@ -94,8 +94,10 @@ def build_conditions(
                 exact=False,
             )
             for row in dict.fromkeys(guide_rows)
+            if row is not None
         }
-        guide_latents = torch.cat([encoded[row] for row in guide_rows])
+        nothing = torch.zeros_like(modal_latents[:1])
+        guide_latents = torch.cat([nothing if row is None else encoded[row] for row in guide_rows])
     return conditions_from_latents(
         modal_latents,
         guide_latents,
