@@ -124,7 +124,7 @@ def test_gradients_of_several_gpus_can_be_summed_in_bfloat16(hook: CommHook, mon
         pass
 
     def refuse(**options: Any) -> None:
-        raise Made(options["kwargs_handlers"][0].to_kwargs().get("comm_hook", DDPCommunicationHookType.NO))
+        raise Made(options["kwargs_handlers"][0].comm_hook)
 
     monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
     monkeypatch.setattr("amodal_diffusion.training.distributed.Accelerator", refuse)
