@@ -134,8 +134,14 @@ class Networks:
         Raises:
             InputError: if a model cannot be loaded, or a setting does not fit it.
         """
-        self._places = Places(request)
+        quieten_libraries(quiet=request.output.quiet)
+        from amodal_diffusion.models.acceleration import Acceleration
         from amodal_diffusion.models.weights import find_device
+
+        chosen = request.model
+        acceleration = Acceleration(chosen.compile, chosen.cuda_graphs, chosen.channels_last)
+        acceleration.check(find_device(chosen.device), chosen.offload)  # before anything is downloaded
+        self._places = Places(request)
         from amodal_diffusion.pipelines.completer import AmodalCompleter
 
         self._request = request
@@ -158,6 +164,7 @@ class Networks:
             dtype=request.model.dtype,
             attention=request.model.attention,
             offload=request.model.offload,
+            acceleration=acceleration,
         )
         self.sources = self._places.sources()
         self.config(request)  # checks the settings

@@ -213,6 +213,9 @@ class ModelChoice:
             memory-efficient attention on a GPU, needs the xformers extra
         offload: weights that wait in CPU memory while a GPU does not need them. none: no weights; model: all but one
             network; sequential: all but one layer, which takes the least GPU memory and the most time
+        compile: compile the UNet with torch.compile; the first window takes minutes longer, later ones are faster
+        cuda_graphs: capture the UNet's pass as a CUDA graph, which helps where the GPU waits for the program
+        channels_last: keep images with channels innermost in 2-D convolutions
         yes: download what is not in the local cache without asking
     """
 
@@ -223,6 +226,9 @@ class ModelChoice:
     dtype: str = option("auto", metavar="NAME", advanced=True)
     attention: Attention = option("sdpa", choices=get_args(Attention), advanced=True)
     offload: Offload = option("none", choices=get_args(Offload), advanced=True)
+    compile: bool = option(False, advanced=True)
+    cuda_graphs: bool = option(False, advanced=True)
+    channels_last: bool = option(False, advanced=True)
     yes: bool = option(False, advanced=True)
 
 

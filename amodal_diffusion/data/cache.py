@@ -1,7 +1,8 @@
 """Content-addressed storage of the outputs of frozen networks: depth, latents, tokens.
 
 An entry is one tensor in a safetensors file. Its name is a hash of the input, the networks and the settings that
-determine the tensor. Entries are therefore never stale: another frame, network or setting gives another name.
+determine the tensor. Entries are therefore never stale: another frame, network or setting gives another name. An input
+that is a file is known by path, size and time of the last change.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from amodal_diffusion.io.atomic import make_folder, replacing_file
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key; raise it when the code computes another output from the same input."""
 
 State = Literal["intact", "missing", "damaged"]
@@ -42,6 +43,18 @@ def content_key(kind: str, made_by: Mapping[str, str], *content: bytes | Tensor)
         # All digests have the same length, so that different lists of parts never concatenate to the same bytes.
         result.update(_digest_of(part) if isinstance(part, Tensor) else hashlib.sha256(part).digest())
     return result.hexdigest()
+
+
+def file_state(path: Path) -> bytes:
+    """Content of a file for :func:`content_key`, without reading it: full path, size, and time of the last change.
+
+    A file that is written anew has another time, in nanoseconds, even if its size is the same.
+
+    Raises:
+        OSError: if there is no such file.
+    """
+    found = path.stat()
+    return json.dumps([str(path.resolve()), found.st_size, found.st_mtime_ns]).encode()
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ def build_conditions(
     fps: int = TRAINING_FPS,
     motion_bucket_id: int = MOTION_BUCKET,
     encode_chunk_size: int | None = MOST_FRAMES,
+    guide_rows: Sequence[int | None] | None = None,
 ) -> Conditions:
     """Turn the modal and guide videos into conditions.
 
@@ -67,24 +68,41 @@ def build_conditions(
         guide: as ``modal``, or None for guide latents of zero.
         vae: encodes both.
         image_encoder: makes one token a frame from the modal video.
-        noise_aug_strength: float ``[B]``, standard deviation of the noise added to the condition pixels, at least 0.
-        generator: of the noise; one for the batch or one a clip; not used where every strength is 0.
+        noise_aug_strength: float ``[B]``, standard deviation of the noise added to the condition pixels, at least 0;
+            see :func:`add_condition_noise`.
+        generator: of the noise; one for the batch or one a clip.
         tokens: of the modal video, float ``[B, F, D]``, where they are known; made from it by default.
         fps: frame rate the model is told.
         motion_bucket_id: amount of motion the model is told.
         encode_chunk_size: frames that the VAE encodes at once, as for
             :func:`~amodal_diffusion.models.latents.encode_video`.
+        guide_rows: for each clip, the first clip with the same guide, noise strength and state of its generator, whose
+            guide latents it gets, or None for latents of zero. It takes a generator for each clip; those of clips that
+            are not named do not advance past the modal noise. Each clip's guide is encoded when None.
 
     Returns:
         conditions on the networks' device, float32 latents and tokens.
     """
     noisy_modal = add_condition_noise(modal, noise_aug_strength, generator=generator)
-    modal_latents = encode_video(vae, noisy_modal, chunk_size=encode_chunk_size)  # [B, F, 4, h, w]
+    modal_latents = encode_video(vae, noisy_modal, chunk_size=encode_chunk_size, exact=False)  # [B, F, 4, h, w]
     if guide is None:
         guide_latents = torch.zeros_like(modal_latents)
-    else:
+    elif guide_rows is None or not isinstance(generator, Sequence):
         noisy_guide = add_condition_noise(guide, noise_aug_strength, generator=generator)
-        guide_latents = encode_video(vae, noisy_guide, chunk_size=encode_chunk_size)
+        guide_latents = encode_video(vae, noisy_guide, chunk_size=encode_chunk_size, exact=False)
+    else:
+        encoded = {
+            row: encode_video(
+                vae,
+                add_condition_noise(guide[row, None], noise_aug_strength[row, None], generator=[generator[row]]),
+                chunk_size=encode_chunk_size,
+                exact=False,
+            )
+            for row in dict.fromkeys(guide_rows)
+            if row is not None
+        }
+        nothing = torch.zeros_like(modal_latents[:1])
+        guide_latents = torch.cat([nothing if row is None else encoded[row] for row in guide_rows])
     return conditions_from_latents(
         modal_latents,
         guide_latents,
@@ -114,7 +132,7 @@ def conditions_from_latents(
         fps: frame rate the model is told.
         motion_bucket_id: amount of motion the model is told.
     """
-    strength = noise_aug_strength.to(device=modal_latents.device, dtype=torch.float32)
+    strength = noise_aug_strength.to(modal_latents.device, torch.float32, non_blocking=True)
     ids = torch.stack(
         [torch.full_like(strength, fps), torch.full_like(strength, motion_bucket_id), strength], dim=1
     )  # [B, 3]
@@ -127,18 +145,20 @@ def add_condition_noise(video: Tensor, strength: Tensor, *, generator: Generator
 
     Args:
         video: float ``[B, F, 1 or 3, H, W]``; one channel is repeated to three.
-        strength: float ``[B]``.
+        strength: float ``[B]``. On the CPU, nothing is drawn where all are 0. On another device noise is always drawn,
+            as reading the strengths would make the host wait for the device.
         generator: one for the batch or one a clip.
 
     Returns:
         float ``[B, F, 3, H, W]``.
     """
     video = video.expand(-1, -1, 3, -1, -1)
-    if not bool((strength > 0).any()):
+    if strength.device.type == "cpu" and not bool((strength > 0).any()):
         return video
     generators = list(generator) if isinstance(generator, Sequence) else generator
     noise = randn_tensor(tuple(video.shape), generator=generators, device=video.device, dtype=video.dtype)
-    return video + strength.to(video)[:, None, None, None, None] * noise
+    scale = strength.to(video.device, video.dtype, non_blocking=True)[:, None, None, None, None]
+    return video + scale * noise
 
 
 def clip_tokens(image_encoder: CLIPVisionModelWithProjection, video: Tensor) -> Tensor:

@@ -21,7 +21,9 @@ def spatial_factor(vae: Autoencoder) -> int:
     return int(2 ** (len(vae.config.block_out_channels) - 1))
 
 
-def encode_video(vae: Autoencoder, video: Tensor, *, chunk_size: int | None = MOST_FRAMES) -> Tensor:
+def encode_video(
+    vae: Autoencoder, video: Tensor, *, chunk_size: int | None = MOST_FRAMES, exact: bool = True
+) -> Tensor:
     """Encode frames one by one; the mode of the posterior.
 
     Args:
@@ -29,6 +31,8 @@ def encode_video(vae: Autoencoder, video: Tensor, *, chunk_size: int | None = MO
         video: float ``[B, F, 1 or 3, H, W]`` in [-1, 1]; one channel is repeated to three.
         chunk_size: frames encoded at once; it bounds memory and does not change the result. None chooses by the free
             memory of a GPU.
+        exact: whether a VAE with ``force_upcast`` leaves any autocast, as for a training target; else it leaves only
+            that of float16, and under bfloat16 it is several times faster.
 
     Returns:
         float32 ``[B, F, 4, h, w]``, **not** multiplied by the scaling factor: conditions are used like this, a
@@ -39,7 +43,7 @@ def encode_video(vae: Autoencoder, video: Tensor, *, chunk_size: int | None = MO
         chunk_size = frames_that_fit(vae, height=video.shape[3], width=video.shape[4], device=device)
     for clip in video:  # chunks never mix clips: a clip's result does not depend on its batch
         pixels = (chunk.expand(-1, 3, -1, -1).to(device, dtype) for chunk in clip.split(chunk_size))
-        with _float32_where_asked(vae, device):
+        with _float32_where_asked(vae, device, exact=exact):
             clips.append(torch.cat([_encode(vae, chunk).float() for chunk in pixels]))
     return torch.stack(clips)  # [B, F, 4, h, w]
 
@@ -67,14 +71,18 @@ def decode_latents(vae: Autoencoder, latents: Tensor, *, decode_chunk_size: int)
     clips = []
     for clip in latents:
         chunks = clip.split(decode_chunk_size)
-        with _float32_where_asked(vae, device):
+        with _float32_where_asked(vae, device, exact=True):
             clips.append(torch.cat([_decode(vae, chunk).float() for chunk in chunks]))
     return torch.stack(clips)  # [B, F, 3, H, W]
 
 
-def _float32_where_asked(vae: Autoencoder, device: torch.device) -> AbstractContextManager[object]:
-    """No autocast around a VAE whose settings say ``force_upcast``: its values leave the range of float16."""
-    return torch.autocast(device.type, enabled=False) if vae.config.force_upcast else nullcontext()
+def _float32_where_asked(vae: Autoencoder, device: torch.device, *, exact: bool) -> AbstractContextManager[object]:
+    """No autocast around a VAE whose settings say ``force_upcast``, as its values leave the range of float16.
+
+    bfloat16 has the range of float32 and fewer digits, so it is left out only where the result is to be exact.
+    """
+    harmful = exact or torch.get_autocast_dtype(device.type) == torch.float16
+    return torch.autocast(device.type, enabled=False) if vae.config.force_upcast and harmful else nullcontext()
 
 
 def _encode(vae: Autoencoder, frames: Tensor) -> Tensor:

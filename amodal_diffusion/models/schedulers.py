@@ -71,15 +71,20 @@ def make_scheduler(
 def set_noise_levels(scheduler: SchedulerMixin, steps: int, *, device: torch.device) -> None:
     """Lay out a run: ``scheduler.timesteps`` are what the network is told, ``scheduler.sigmas`` the levels and a 0.
 
+    The levels stay on the CPU and the scheduler knows that it begins at the first, so no step of the run reads a value
+    from the device or looks for its timestep there.
+
     Args:
         scheduler: from :func:`make_scheduler`.
         steps: at least 1. Heun's has ``2 steps - 1`` timesteps, the others one a step.
         device: of the timesteps.
     """
-    scheduler.set_timesteps(steps, device=device)
+    scheduler.set_timesteps(steps, device="cpu")
     if isinstance(scheduler, HeunDiscreteScheduler):
         # It tells the network an index into 1,000 training steps; these networks were told ln(sigma) / 4.
-        scheduler.timesteps = c_noise(scheduler.sigmas[:-1]).to(device)
+        scheduler.timesteps = c_noise(scheduler.sigmas[:-1])
+    scheduler.timesteps = scheduler.timesteps.to(device)
+    scheduler.set_begin_index(0)
 
 
 def highest_noise_level(own: SchedulerMixin, sampling: SamplingConfig) -> float:

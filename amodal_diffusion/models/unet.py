@@ -150,15 +150,8 @@ def one_token_per_frame(unet: UNetSpatioTemporalConditionModel) -> Iterator[None
     The stock network hands all ``F`` tokens of a clip to each of its frames, ``[B*F, F, D]``. Within this
     context every spatio-temporal transformer sees ``[B*F, 1, D]`` instead: row ``b*F + f`` keeps token ``f``.
     """
-
-    def keep_own(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        tokens: Tensor = kwargs["encoder_hidden_states"]  # [B*F, F, D]
-        rows = torch.arange(tokens.shape[0], device=tokens.device)
-        own = tokens[rows, rows % tokens.shape[1]].unsqueeze(1)  # [B*F, 1, D]
-        return args, {**kwargs, "encoder_hidden_states": own}
-
     hooks = [
-        module.register_forward_pre_hook(keep_own, with_kwargs=True)
+        module.register_forward_pre_hook(_keep_own_token, with_kwargs=True)
         for module in unet.modules()
         if isinstance(module, TransformerSpatioTemporalModel)
     ]
@@ -167,6 +160,20 @@ def one_token_per_frame(unet: UNetSpatioTemporalConditionModel) -> Iterator[None
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def has_one_token_per_frame(unet: UNetSpatioTemporalConditionModel) -> bool:
+    """Whether this is within :func:`one_token_per_frame` of a network; what is compiled or captured depends on it."""
+    return _keep_own_token in unet.mid_block.attentions[0]._forward_pre_hooks.values()
+
+
+def _keep_own_token(
+    _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    tokens: Tensor = kwargs["encoder_hidden_states"]  # [B*F, F, D]
+    rows = torch.arange(tokens.shape[0], device=tokens.device)
+    own = tokens[rows, rows % tokens.shape[1]].unsqueeze(1)  # [B*F, 1, D]
+    return args, {**kwargs, "encoder_hidden_states": own}
 
 
 def _build(

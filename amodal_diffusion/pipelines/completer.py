@@ -17,6 +17,7 @@ import torch
 
 from amodal_diffusion.config import MASK_FILTERS, Attention, Offload, Preset, SamplingConfig
 from amodal_diffusion.frames.cuts import say_cuts
+from amodal_diffusion.models.acceleration import Acceleration, accelerate_networks
 from amodal_diffusion.models.checkpoint import CheckpointSettings
 from amodal_diffusion.models.hub import check_names_stages, find_stages
 from amodal_diffusion.models.latents import Autoencoder, spatial_factor
@@ -154,6 +155,7 @@ class AmodalCompleter:
         dtype: str | torch.dtype = "auto",
         attention: Attention = "sdpa",
         offload: Offload = "none",
+        acceleration: Acceleration | None = None,
         yes: bool = False,
     ) -> Self:
         """Load a model.
@@ -170,14 +172,18 @@ class AmodalCompleter:
                 float16 on others, else float32.
             attention: see :func:`~amodal_diffusion.models.unet.use_attention`.
             offload: see :func:`~amodal_diffusion.models.offloading.place_networks`.
+            acceleration: options for speed on a GPU, see :class:`~amodal_diffusion.models.acceleration.Acceleration`;
+                none of them when None.
             yes: download without asking. If False, the size and the license of what is not in the local cache are
                 printed, and a question is asked on the terminal.
 
         Raises:
-            InputError: if the model cannot be loaded or may not be downloaded, device or dtype is unknown, or xformers
-                or the offload does not run here.
+            InputError: if the model cannot be loaded or may not be downloaded, device or dtype is unknown, or xformers,
+                the offload or an acceleration does not run here.
         """
         where = find_device(device)
+        acceleration = acceleration or Acceleration()
+        acceleration.check(where, offload)
         precision = choose_dtype(dtype, where)
         names: dict[Stage, str | Path] = {"amodal_segmentation": model, "content_completion": content_model or model}
         folders = find_stages({stage: names[stage] for stage in STAGES if stage in stages}, yes=yes)
@@ -194,6 +200,7 @@ class AmodalCompleter:
             completer.fingerprints()  # which cannot be made of weights that are away
         for pipeline in completer._pipelines.values():
             use_attention(pipeline.unet, attention, option="--attention")
+            accelerate_networks(pipeline.unet, pipeline.vae, acceleration)
             pipeline.set_progress_bar_config(disable=True)
         place_networks(list(completer._pipelines.values()), where, offload, option="--offload")
         return completer

@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
 from amodal_diffusion.config import SamplingConfig
+from amodal_diffusion.models.acceleration import tf32_beside
 from amodal_diffusion.models.checkpoint import CheckpointSettings
 from amodal_diffusion.models.conditioning import Conditions, Generators, build_conditions, unconditional
 from amodal_diffusion.models.hub import StageComponents, find_model, load_stage, stage_folder, stage_settings
@@ -127,11 +128,13 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         latents: Tensor | None = None,
         decode_chunk_size: int | None = None,
         decoded: slice | Sequence[slice] = ALL_FRAMES,
+        guide_rows: Sequence[int] | None = None,
     ) -> ConditionedVideoOutput:
         """Sample a batch of clips.
 
         Random numbers are drawn in this order: noise of the modal frames, noise of the guide frames, initial
-        latents.
+        latents. On a CUDA device with networks of half precision, what stays float32 is multiplied in TF32: torch's
+        global setting is changed for the time of encoding and decoding, and put back.
 
         Args:
             modal: float ``[B, F, 1 or 3, H, W]`` in [-1, 1]; H and W multiples of the VAE's factor.
@@ -146,6 +149,8 @@ class ConditionedVideoPipeline(DiffusionPipeline):
             decode_chunk_size: frames of a clip that the VAE decodes together.
             decoded: run of frames, at least one, that the video is wanted of, or one for each clip; decoding is half
                 the time of one step.
+            guide_rows: for each clip, the first clip whose guide and noise are the same; each guide is encoded once.
+                It takes a generator for each clip, and ``latents``. Each clip has its own guide when None.
 
         Returns:
             video and final latents.
@@ -170,32 +175,76 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         modal = modal.to(device, torch.float32)
         guide = guide if guide is None else guide.to(device, torch.float32)
 
-        # 2. Conditions, and the same with their unconditional rows above them for where there is guidance
-        conditions = build_conditions(
-            modal,
-            guide,
-            vae=self.vae,
-            image_encoder=self.image_encoder,
-            noise_aug_strength=torch.full((batch,), sampling.noise_aug_strength, device=device),
-            generator=generator,
-            fps=sampling.fps - (sampling.conditioning == "released"),
-            motion_bucket_id=sampling.motion_bucket_id,
-            encode_chunk_size=sampling.encode_chunk_size,
-        )
-        both = _with_unconditional_rows(conditions, sampling) if sampling.guidance_scale > 1.0 else conditions
-
-        # 3. Noise levels and initial latents
+        # 2. Noise levels
         scheduler = make_scheduler(
             self.scheduler, scheduler=sampling.scheduler, sigma_min=sampling.sigma_min, sigma_max=sampling.sigma_max
         )
         set_noise_levels(scheduler, sampling.num_inference_steps, device=device)
+
+        # 3. Conditions, and the same with their unconditional rows above them for where there is guidance
+        with tf32_beside(self.unet, device):
+            conditions = build_conditions(
+                modal,
+                guide,
+                vae=self.vae,
+                image_encoder=self.image_encoder,
+                noise_aug_strength=torch.full((batch,), sampling.noise_aug_strength),
+                generator=generator,
+                fps=sampling.fps - (sampling.conditioning == "released"),
+                motion_bucket_id=sampling.motion_bucket_id,
+                encode_chunk_size=sampling.encode_chunk_size,
+                guide_rows=guide_rows,
+            )
+        both = _with_unconditional_rows(conditions, sampling) if sampling.guidance_scale > 1.0 else conditions
+
+        # 4. Initial latents, and denoising
         if latents is None:
             latents = self._draw_latents(modal.shape, generator, device)
         if sampling.initial_noise == "zero":
             latents = torch.zeros_like(latents)
         latents = latents.to(device, torch.float32) * scheduler.init_noise_sigma
+        latents = self._denoise(latents, scheduler, conditions, both, sampling)
 
-        # 4. Denoise; latents stay float32 whatever the network's dtype
+        # 5. Decode
+        video = torch.zeros(batch, frames, 3, *modal.shape[3:], device=device)
+        with tf32_beside(self.unet, device):
+            for row, run in enumerate(runs):
+                part, chunk = latents[row : row + 1, run], sampling.decode_chunk_size
+                clip = self.relief.decode(self.vae, part, decode_chunk_size=chunk)
+                video[row, run] = clip[0].clamp(-1.0, 1.0)
+        self.maybe_free_model_hooks()
+        return ConditionedVideoOutput(video=video, latents=latents)
+
+    def _draw_latents(self, shape: torch.Size, generator: Generators | None, device: torch.device) -> Tensor:
+        """Initial noise of unit variance, float32 ``[B, F, 4, h, w]``, for pixels of a shape ``[B, F, C, H, W]``."""
+        factor = spatial_factor(self.vae)
+        latent_shape = (*shape[:2], LATENT_CHANNELS, shape[3] // factor, shape[4] // factor)
+        generators = generator if isinstance(generator, torch.Generator | None) else list(generator)
+        return randn_tensor(latent_shape, generator=generators, device=device, dtype=torch.float32)
+
+    def _denoise(
+        self,
+        latents: Tensor,
+        scheduler: SchedulerMixin,
+        conditions: Conditions,
+        both: Conditions,
+        sampling: SamplingConfig,
+    ) -> Tensor:
+        """Follow the scheduler from noise to a clip.
+
+        Nothing in the loop makes the host wait for the device: no value is read from it, and no tensor copied to it.
+
+        Args:
+            latents: noise at the highest level, float32 ``[B, F, 4, h, w]``; they stay float32 whatever the network's
+                dtype.
+            scheduler: its noise levels are set.
+            conditions: of ``B`` rows.
+            both: with the unconditional rows above them, for steps under guidance.
+            sampling: guidance and conditioning.
+
+        Returns:
+            float32 ``[B, F, 4, h, w]``.
+        """
         low, high = sampling.guidance_interval or (0.0, math.inf)
         tokens_context = one_token_per_frame(self.unet) if sampling.conditioning == "released" else nullcontext()
         with tokens_context, self.progress_bar(total=len(scheduler.timesteps)) as bar:
@@ -208,40 +257,26 @@ class ConditionedVideoPipeline(DiffusionPipeline):
                     output = self._predict(scaled, timestep, conditions)
                 latents = scheduler.step(output, timestep, latents).prev_sample
                 bar.update()
-
-        # 5. Decode
-        video = torch.zeros(batch, frames, 3, *modal.shape[3:], device=device)
-        for row, run in enumerate(runs):
-            part, chunk = latents[row : row + 1, run], sampling.decode_chunk_size
-            clip = self.relief.decode(self.vae, part, decode_chunk_size=chunk)
-            video[row, run] = clip[0].clamp(-1.0, 1.0)
-        self.maybe_free_model_hooks()
-        return ConditionedVideoOutput(video=video, latents=latents)
-
-    def _draw_latents(self, shape: torch.Size, generator: Generators | None, device: torch.device) -> Tensor:
-        """Initial noise of unit variance, float32 ``[B, F, 4, h, w]``, for pixels of a shape ``[B, F, C, H, W]``."""
-        factor = spatial_factor(self.vae)
-        latent_shape = (*shape[:2], LATENT_CHANNELS, shape[3] // factor, shape[4] // factor)
-        generators = generator if isinstance(generator, torch.Generator | None) else list(generator)
-        return randn_tensor(latent_shape, generator=generators, device=device, dtype=torch.float32)
+        return latents
 
     def _predict(self, scaled: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
         """Run the network on all rows; float32 ``[rows, F, 4, h, w]``, rows in the order of the conditions."""
         batch, total, dtype = scaled.shape[0], conditions.latents.shape[0], self.unet.dtype
         repeated = scaled.repeat(total // batch, 1, 1, 1, 1)
         sample = torch.cat([repeated, conditions.latents], dim=2).to(dtype)  # [rows, F, 12, h, w]
+        tokens, ids = conditions.tokens.to(dtype), conditions.added_time_ids.to(dtype)
         # One clip's frames fill a CPU; alone in its call, a clip's result does not depend on its batch there.
-        clips = [torch.arange(first, total, batch) for first in range(batch)]
-        groups = clips if sample.device.type == "cpu" else [torch.arange(total)]
+        on_cpu = sample.device.type == "cpu"
+        groups = [slice(first, None, batch) for first in range(batch)] if on_cpu else [slice(None)]
         output = torch.empty_like(conditions.latents[:, :, :LATENT_CHANNELS], dtype=torch.float32)
         for rows in groups:
             output[rows] = self.unet(
                 sample[rows],
                 timestep,
-                encoder_hidden_states=conditions.tokens[rows].to(dtype),
-                added_time_ids=conditions.added_time_ids[rows].to(dtype),
+                encoder_hidden_states=tokens[rows],
+                added_time_ids=ids[rows],
                 return_dict=False,
-            )[0].float()
+            )[0]
         return output
 
     def _check_inputs(self, modal: Tensor, guide: Tensor | None, latents: Tensor | None) -> None:
@@ -341,6 +376,7 @@ def sample_windows(
         def sample(numbers: Sequence[int]) -> Sequence[Tensor]:
             rows = [_row(pipeline, requests[number], sampling, seed=seed, flip=flip) for number in numbers]
             guides = [row.guide for row in rows if row.guide is not None]
+            shared = _shared_guides([requests[number] for number in numbers], sampling.samples) if guides else None
             output = pipeline(
                 torch.cat([row.modal for row in rows]),
                 torch.cat(guides) if guides else None,
@@ -348,12 +384,34 @@ def sample_windows(
                 generator=[generator for row in rows for generator in row.generators],
                 latents=torch.cat([row.latents for row in rows]),
                 decoded=[row.decoded for row in rows for _ in row.generators],
+                guide_rows=shared,
             )
             return output.video.cpu().split(sampling.samples)
 
         for number, video in zip(group, pipeline.relief.in_parts(group, sample), strict=True):
             videos[number] = video.flip([axis + 1 if axis >= 0 else axis for axis in flip])
     return [videos[number] for number in range(len(requests))]
+
+
+def _shared_guides(requests: Sequence[WindowRequest], samples: int) -> tuple[int, ...]:
+    """For each row, the first row with the same guide and the same noise on it.
+
+    The depth of a clip is the guide of all its objects where the geometry is not that of an object's crop, and the
+    noise depends on the window's start and the sample, not on the object. So one encoded guide serves them all.
+    """
+    places: list[int] = []
+    for number, request in enumerate(requests):
+        same = (
+            other
+            for other in range(number)
+            if requests[other].start == request.start and _equal(requests[other].guide, request.guide)
+        )
+        places.append(next(same, number))
+    return tuple(place * samples + sample for place in places for sample in range(samples))
+
+
+def _equal(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is not None and other is not None and torch.equal(one, other)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ one.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -154,8 +154,20 @@ class Counted(Generic[T]):
     clips: list[T]
     bad: list[BadClip]
 
+    def pin_memory(self) -> Counted[T]:
+        """The same batch in memory from which a GPU reads on its own; a `DataLoader` calls this."""
+        return replace(self, clips=[clip.pin_memory() if isinstance(clip, _Pinned) else clip for clip in self.clips])
 
-def endless_batches(dataset: Clips[T], order: ClipOrder, counts: BatchCounts, *, workers: int) -> Generator[Counted[T]]:
+
+@runtime_checkable
+class _Pinned(Protocol):
+    def pin_memory(self) -> Any:  # noqa: ANN401 - one of its own class
+        ...
+
+
+def endless_batches(
+    dataset: Clips[T], order: ClipOrder, counts: BatchCounts, *, workers: int, pin: bool = False
+) -> Generator[Counted[T]]:
     """Yield batches of clips in training order, without end.
 
     Args:
@@ -163,6 +175,7 @@ def endless_batches(dataset: Clips[T], order: ClipOrder, counts: BatchCounts, *,
         order: maps a running count to a clip.
         counts: running counts of each batch.
         workers: number of processes that prefetch clips.
+        pin: copy the batches to pinned memory, from which a GPU reads while the host goes on.
 
     Raises:
         InputError: if too many consecutive clips cannot be read.
@@ -172,6 +185,7 @@ def endless_batches(dataset: Clips[T], order: ClipOrder, counts: BatchCounts, *,
         batch_sampler=counts,
         num_workers=workers,
         collate_fn=_collect,
+        pin_memory=pin,
         persistent_workers=workers > 0,
         worker_init_fn=ignore_termination,
         generator=torch.Generator(),  # the default draws from the global generator at each start, also on resumption

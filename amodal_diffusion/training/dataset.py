@@ -42,7 +42,7 @@ class TaskBatch:
         modal: modal video, float32 ``[B, F, 1 or 3, H, W]`` in [-1, 1].
         guide: the second condition, shape and range as ``modal``; zero for clips without one.
         amodal: the target, shape and range as ``modal``.
-        guide_present: whether each clip has a guide, bool ``[B]``.
+        guide_present: whether each clip has a guide, bool ``[B]``; always on the CPU, where it is read.
         occlusions: the occlusion of each clip, if occluders were pasted over its object; else empty.
     """
 
@@ -53,14 +53,20 @@ class TaskBatch:
     occlusions: tuple[Occlusion, ...] = ()
 
     def to(self, device: torch.device | str) -> TaskBatch:
-        """Move all tensors to a device."""
-        return replace(
-            self,
-            modal=self.modal.to(device),
-            guide=self.guide.to(device),
-            amodal=self.amodal.to(device),
-            guide_present=self.guide_present.to(device),
-        )
+        """Move the videos to a device."""
+        return self._with_videos(lambda video: to_device(video, device))
+
+    def pin_memory(self) -> TaskBatch:
+        """A copy in memory from which a GPU reads on its own; a `DataLoader` calls this."""
+        return self._with_videos(Tensor.pin_memory)
+
+    def _with_videos(self, change: Callable[[Tensor], Tensor]) -> TaskBatch:
+        return replace(self, modal=change(self.modal), guide=change(self.guide), amodal=change(self.amodal))
+
+
+def to_device(value: Tensor, device: torch.device | str) -> Tensor:
+    """Move a tensor; the host does not wait for a copy from pinned memory to a GPU."""
+    return value.to(device, non_blocking=torch.device(device).type == "cuda")
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ class ClipPreprocessing:
         return self.stage == "content_completion" or self.config.beyond.temporal_prior
 
     def frames(self, sample: AmodalSample) -> list[FrameInput]:
-        """Frames of a clip as input to the pipelines; a clip without RGB gets black frames.
+        """Frames of a clip as input to the pipelines, without RGB in black, and with depth for stage 1 alone.
 
         Raises:
             InputError: if the clip lacks RGB that the stage needs, or an object to crop around.
@@ -126,7 +132,8 @@ class ClipPreprocessing:
         if self.needs_rgb and sample.rgb is None:
             raise InputError(f"{sample.name}: {self.stage} needs rgb, got a clip without; load it with RGB")
         black = np.broadcast_to(np.uint8(0), (*sample.modal.shape[1:], 3))
-        scaled = None if sample.depth is None else depth_to_unit(sample.depth)[:, 0].numpy()
+        depth = sample.depth if self.stage == "amodal_segmentation" else None
+        scaled = None if depth is None else depth_to_unit(depth)[:, 0].numpy()
         centers = crop_centers(sample.modal) if self.config.fit == "crop" else [None] * len(sample.modal)
         return [
             FrameInput(

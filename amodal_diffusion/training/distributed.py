@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 import torch
 from accelerate import Accelerator
 from accelerate.utils import (
+    DDPCommunicationHookType,
     DistributedDataParallelKwargs,
     DistributedType,
     InitProcessGroupKwargs,
@@ -25,11 +26,12 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from amodal_diffusion.training.settings import Precision, Tracker
+from amodal_diffusion.training.settings import CommHook, Precision, Tracker
 from amodal_diffusion.types import InputError
 
 T = TypeVar("T")
 
+_COMM_HOOKS = {"none": DDPCommunicationHookType.NO, "bf16": DDPCommunicationHookType.BF16}
 # Timeout for processes that wait while one reads, writes or checks a large file; NCCL's 10 minutes can be too short.
 _PATIENCE = timedelta(minutes=30)
 
@@ -41,6 +43,7 @@ def make_accelerator(
     accumulation: Callable[[int], int] = lambda _: 1,
     tracker: Tracker = "none",
     log_folder: str | None = None,
+    comm_hook: CommHook = "none",
 ) -> Accelerator:
     """Create the accelerator and join the processes that `accelerate launch` started, if any.
 
@@ -50,19 +53,25 @@ def make_accelerator(
         accumulation: maps the number of processes to the number of gradient accumulation steps.
         tracker: tracker of the metrics.
         log_folder: folder for TensorBoard's files.
+        comm_hook: precision in which DistributedDataParallel sums gradients.
 
     Raises:
-        InputError: if fp16 is used on the CPU or with FSDP or DeepSpeed, the tracker is not installed, or
+        InputError: if fp16 or a hook is used on the CPU or with FSDP or DeepSpeed, the tracker is not installed, or
             ``accumulation`` raises it.
     """
     # Without this, the processes of a launch on the CPU would not know of each other.
     cpu = cpu or not torch.accelerator.is_available()
     deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
-    if precision == "fp16" and (deepspeed or os.environ.get("ACCELERATE_USE_FSDP") == "true"):
+    sharded = deepspeed or os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    if comm_hook != "none" and sharded:
+        raise InputError(f"ddp_comm_hook: expected none with FSDP and DeepSpeed, got {comm_hook}; leave it out")
+    if precision == "fp16" and sharded:
         raise InputError(
             "mixed_precision: fp16 needs a gradient scaler in one piece; give bf16, or launch without FSDP "
             "and DeepSpeed"
         )
+    if cpu and comm_hook != "none":
+        raise InputError(f"ddp_comm_hook: {comm_hook} needs GPUs (NCCL sums in bfloat16); give none")
     if cpu and precision == "fp16":
         raise InputError("mixed_precision: fp16 needs a GPU; give bf16 or no")
     if tracker == "wandb" and not is_wandb_available():
@@ -73,7 +82,7 @@ def make_accelerator(
         log_with=None if tracker == "none" else tracker,
         project_dir=log_folder,
         kwargs_handlers=[
-            DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True, comm_hook=_COMM_HOOKS[comm_hook]),
             InitProcessGroupKwargs(timeout=_PATIENCE),
         ],
     )

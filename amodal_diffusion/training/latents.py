@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
-from amodal_diffusion.models.conditioning import build_conditions
+from amodal_diffusion.models.conditioning import add_condition_noise, build_conditions
 from amodal_diffusion.models.latents import Autoencoder, encode_video
-from amodal_diffusion.training.dataset import TaskBatch
+from amodal_diffusion.training.dataset import TaskBatch, to_device
 from amodal_diffusion.training.latent_cache import LatentCache
 from amodal_diffusion.training.settings import NoiseSettings
 
@@ -37,8 +37,15 @@ class LatentBatch:
     noise_aug_strength: Tensor
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> LatentBatch:
-        """Move all tensors to a device and convert them to a dtype."""
-        return LatentBatch(**{entry.name: getattr(self, entry.name).to(device, dtype) for entry in fields(self)})
+        """Move all tensors to a device, and convert them to a dtype there."""
+        return self._with_each(lambda value: to_device(value, device).to(dtype))
+
+    def pin_memory(self) -> LatentBatch:
+        """A copy in memory from which a GPU reads on its own; a `DataLoader` calls this."""
+        return self._with_each(Tensor.pin_memory)
+
+    def _with_each(self, change: Callable[[Tensor], Tensor]) -> LatentBatch:
+        return LatentBatch(**{entry.name: change(getattr(self, entry.name)) for entry in fields(self)})
 
 
 @torch.no_grad()
@@ -53,8 +60,9 @@ def encode_batch(
 ) -> LatentBatch:
     """Draw the condition noise of each clip, ``ln s ~ N(mean, std^2)``, and encode the clips.
 
-    The noise is added to the pixels of the conditions, so these are encoded anew each time. Target and tokens depend
-    only on clean pixels and can come from a cache.
+    The noise is added to the pixels of the conditions, so these are encoded anew each time; under bfloat16, a VAE with
+    ``force_upcast`` encodes them in bfloat16, as at inference, and the target in float32. Target and tokens depend only
+    on clean pixels and can come from a cache. Clips without a guide have none encoded.
 
     Args:
         batch: ``B`` clips.
@@ -69,6 +77,7 @@ def encode_batch(
     """
     draws = [torch.randn(1, generator=generator, device=generator.device) for generator in generators]
     strength = torch.exp(noise.condition_log_mean + noise.condition_log_std * torch.cat(draws))  # [B]
+    present = batch.guide_present.tolist()
     conditions = build_conditions(
         batch.modal,
         batch.guide,
@@ -77,13 +86,17 @@ def encode_batch(
         noise_aug_strength=strength,
         generator=generators,
         tokens=None if cache is None else cache.tokens(batch.modal),
+        guide_rows=[row if has_guide else None for row, has_guide in enumerate(present)],
     )
+    for row, has_guide in enumerate(present):
+        if not has_guide:  # a clip's later draws are the same with and without a guide
+            add_condition_noise(batch.guide[row, None], strength[row, None], generator=[generators[row]])
     modal, guide = conditions.latents.chunk(2, dim=2)  # [B, F, 4, h, w] each
     target = encode_video(vae, batch.amodal) if cache is None else cache.latents(batch.amodal)
     return LatentBatch(
         target=target * vae.config.scaling_factor,
         modal=modal,
-        guide=guide * batch.guide_present.to(guide)[:, None, None, None, None],
+        guide=guide,
         tokens=conditions.tokens,
         noise_aug_strength=strength,
     )

@@ -239,6 +239,7 @@ class DataSettings:
 
 
 Precision = Literal["no", "bf16", "fp16"]
+CommHook = Literal["none", "bf16"]
 Schedule = Literal["constant", "cosine"]
 OptimizerName = Literal["adamw", "adamw8bit"]
 Tracker = Literal["tensorboard", "wandb", "none"]
@@ -359,8 +360,10 @@ class TrainingSettings:
         global_batch_size: number of clips per optimizer step over all processes; the number of gradient accumulation
             steps follows from it. None uses ``gradient_accumulation_steps``.
         gradient_accumulation_steps: number of batches per optimizer step of a process, without ``global_batch_size``.
-        mixed_precision: ``no``, ``bf16`` or ``fp16``. The trained weights and the optimizer stay in float32, and so
-            does a VAE with ``force_upcast`` in its settings.
+        mixed_precision: ``no``, ``bf16`` or ``fp16``. The trained weights and the optimizer stay in float32. So does a
+            VAE with ``force_upcast`` in its settings under ``fp16``; under ``bf16`` it encodes conditions in bfloat16.
+        ddp_comm_hook: ``bf16`` sums the gradients of all processes in bfloat16, which halves what they send; ``none``
+            in float32. It is for GPUs with DistributedDataParallel, the launch without FSDP and DeepSpeed.
         cpu: train on the CPU even if there is a GPU.
         conditioning_dropout: probability ``p`` of docs/method.md, section 3.
         pixel_weight: weight of the squared error of decoded frames, added to that of the latents; 0 disables it. It is
@@ -401,6 +404,7 @@ class TrainingSettings:
     global_batch_size: int | None = None
     gradient_accumulation_steps: int = 1
     mixed_precision: Precision = "no"
+    ddp_comm_hook: CommHook = "none"
     cpu: bool = False
     conditioning_dropout: float = 0.1
     pixel_weight: float = 0.0

@@ -79,6 +79,7 @@ def join_processes(settings: TrainingSettings) -> Accelerator:
         accumulation=settings.batches_per_step,
         tracker=settings.tracker,
         log_folder=str(settings.output),
+        comm_hook=settings.ddp_comm_hook,
     )
 
 

@@ -222,7 +222,8 @@ class Trainer:
             processes=self.accelerator.num_processes,
         )
         order = ClipOrder(len(self.clips), self.settings.seed)
-        return endless_batches(self.clips, order, counts, workers=self.settings.data.workers)
+        pin = self.accelerator.device.type == "cuda"
+        return endless_batches(self.clips, order, counts, workers=self.settings.data.workers, pin=pin)
 
     def _step(self, batches: Iterator[Counted[Any]]) -> Verdict:
         """One optimizer step over all accumulated batches; if any process gets a NaN loss, all processes skip it."""
@@ -309,13 +310,13 @@ class Trainer:
         settings, device = self.settings, self.accelerator.device
         generators = [seeded_generator("training", settings.seed, count, device=device) for count in batch.counts]
         if isinstance(batch.clips[0], LatentBatch):
-            latents = join_latents(batch.clips).to(device)
+            latents = join_latents([clip.to(device) for clip in batch.clips])
         else:
-            clips = join(batch.clips)
+            clips = join([clip.to(device) for clip in batch.clips])
             self._log.hidden(clips.occlusions)
             with self.accelerator.autocast():
                 latents = encode_batch(
-                    clips.to(device),
+                    clips,
                     vae=self.components.vae,
                     image_encoder=self.components.image_encoder,
                     noise=settings.noise,

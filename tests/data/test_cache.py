@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from amodal_diffusion.data import cache
-from amodal_diffusion.data.cache import Entry, TensorCache, content_key
+from amodal_diffusion.data.cache import Entry, TensorCache, content_key, file_state
 
 VALUE = torch.arange(6, dtype=torch.float32).reshape(2, 3)
 
@@ -51,6 +52,27 @@ def test_the_key_follows_kind_makers_and_content(monkeypatch: pytest.MonkeyPatch
     assert content_key("latents", dict(reversed(made_by.items())), VALUE.clone()) == keys[0]
     monkeypatch.setattr(cache, "FORMAT", cache.FORMAT + 1)
     assert content_key("latents", made_by, VALUE) != keys[0]
+
+
+def test_a_file_is_known_without_being_read_and_noticed_when_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "frame.png"
+    path.write_bytes(b"ab")
+    first, changed = file_state(path), path.stat().st_mtime_ns
+    path.chmod(0)
+    assert file_state(path) == first
+    path.chmod(0o600)
+    path.write_bytes(b"ba")
+    os.utime(path, ns=(changed, changed + 1))  # of the same size, in another moment
+    states = [first, file_state(path)]
+    path.write_bytes(b"abc")
+    os.utime(path, ns=(changed, changed))
+    states.append(file_state(path))
+    (tmp_path / "other.png").write_bytes(b"ab")
+    os.utime(tmp_path / "other.png", ns=(changed, changed))
+    states.append(file_state(tmp_path / "other.png"))
+    assert len(set(states)) == 4
+    with pytest.raises(FileNotFoundError):
+        file_state(tmp_path / "none.png")
 
 
 def _cut(path: Path) -> None:

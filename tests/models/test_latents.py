@@ -24,6 +24,27 @@ def there_and_back(vae: AutoencoderKLTemporalDecoder, *, autocast: bool) -> tupl
         return latents, decode_latents(vae, latents, decode_chunk_size=3)
 
 
+@torch.no_grad()
+def test_only_float16_harms_an_autoencoder_that_asks_for_float32_unless_the_result_is_to_be_exact() -> None:
+    vae = tiny_vae()
+    vae.register_to_config(force_upcast=True)
+    exact = encode_video(vae, VIDEO)
+    for dtype, same in ((torch.float16, True), (torch.bfloat16, False)):
+        with torch.autocast("cpu", dtype):
+            assert torch.equal(encode_video(vae, VIDEO, exact=False), exact) == same
+            assert torch.equal(encode_video(vae, VIDEO), exact)
+
+
+@pytest.mark.parametrize(("dtype", "kept"), [(torch.float16, torch.float32), (torch.bfloat16, torch.bfloat16)])
+def test_a_loaded_autoencoder_stays_float32_beside_float16_alone(
+    dtype: torch.dtype, kept: torch.dtype, tmp_path: Path
+) -> None:
+    vae = tiny_vae()
+    vae.register_to_config(force_upcast=True)
+    save_network(vae, tmp_path)
+    assert load_vae(tmp_path, dtype=dtype).dtype == kept
+
+
 @pytest.mark.parametrize("asked", [True, False])
 def test_mixed_precision_leaves_an_autoencoder_alone_that_asks_for_float32(asked: bool) -> None:
     vae = tiny_vae()

@@ -13,6 +13,7 @@ from diffusers import EDMDPMSolverMultistepScheduler, EDMEulerScheduler
 
 from amodal_diffusion.config import Conditioning, SamplingConfig, Scheduler
 from amodal_diffusion.models.hub import StageComponents
+from amodal_diffusion.models.latents import encode_video
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline, WindowRequest, sample_windows
@@ -270,6 +271,31 @@ def test_rows_of_one_call_are_windows_alone_to_the_bit(
         first, last = request.decoded
         assert all(video[:, frame].any() == (first <= frame < last) for frame in range(frames))
     assert sample_windows(segmentation, [], sampling, seed=5, flip=flip) == []
+
+
+def test_objects_that_share_a_guide_have_it_encoded_once(
+    segmentation: AmodalSegmentationPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = _window(0).guide
+    requests = [
+        replace(_window(0), guide=shared),
+        replace(_window(1), guide=shared),
+        replace(_window(2, start=3), guide=shared),  # other noise
+        _window(3),  # another guide
+        replace(_window(4), guide=None if shared is None else shared.clone()),
+    ]
+    sampling = replace(WINDOWED, samples=2)
+    alone = [sample_windows(segmentation, [request], sampling, seed=5)[0] for request in requests]
+    clips: list[int] = []
+
+    def counted(vae: Any, video: torch.Tensor, **options: Any) -> torch.Tensor:
+        clips.append(len(video))
+        return encode_video(vae, video, **options)
+
+    monkeypatch.setattr("amodal_diffusion.models.conditioning.encode_video", counted)
+    together = sample_windows(segmentation, requests, sampling, seed=5)
+    assert clips == [5 * 2, *[1] * (3 * 2)]  # the modal masks, then three guides, in two samples
+    assert all(torch.equal(one, other) for one, other in zip(together, alone, strict=True))
 
 
 def test_the_first_sample_is_the_same_however_many_there_are(segmentation: AmodalSegmentationPipeline) -> None:

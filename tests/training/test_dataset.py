@@ -20,6 +20,7 @@ from amodal_diffusion.config import BeyondPaper, SamplingConfig, load_settings, 
 from amodal_diffusion.data.occluders import Occlusion
 from amodal_diffusion.data.records import read_records
 from amodal_diffusion.data.samples import AmodalSample
+from amodal_diffusion.frames.transforms import depth_to_unit
 from amodal_diffusion.propagation.mask_prior import temporal_mask_prior
 from amodal_diffusion.training.batches import BatchCounts, ClipOrder, endless_batches
 from amodal_diffusion.training.dataset import (
@@ -99,6 +100,21 @@ def test_content_completion(sample: AmodalSample) -> None:
     assert (batch.amodal[0][~whole] == 1).all()
     assert torch.equal(batch.guide[0, :, 0] > 0, torch.from_numpy(sample.amodal))
     assert batch.guide_present.tolist() == [True]
+
+
+def test_depth_is_scaled_for_stage_1_alone(sample: AmodalSample, monkeypatch: pytest.MonkeyPatch) -> None:
+    scaled: list[int] = []
+
+    def counted(depth: FloatArray) -> torch.Tensor:
+        scaled.append(len(depth))
+        return depth_to_unit(depth)
+
+    monkeypatch.setattr("amodal_diffusion.training.dataset.depth_to_unit", counted)
+    assert sample.depth is not None
+    _preprocess("content_completion")(sample)
+    assert scaled == []
+    _preprocess("amodal_segmentation")(sample)
+    assert scaled == [len(sample.depth)]
 
 
 @pytest.mark.parametrize(("missing", "message"), [("rgb", "needs rgb"), ("whole_rgb", "needs the whole object's RGB")])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 from amodal_diffusion.models.conditioning import Conditions, build_conditions
 from amodal_diffusion.models.latents import encode_video
 from amodal_diffusion.training import latents
-from amodal_diffusion.training.batches import seeded_generator
+from amodal_diffusion.training.batches import Counted, seeded_generator
 from amodal_diffusion.training.dataset import TaskBatch
 from amodal_diffusion.training.latents import LatentBatch, drop_guide, encode_batch, join_latents, reverse_time
 from amodal_diffusion.training.settings import NoiseSettings
@@ -89,10 +90,59 @@ def test_a_batch_of_two_equals_two_singles() -> None:
             )
 
 
-def test_a_clip_without_guide_has_guide_latents_of_zero() -> None:
-    encoded = encode(clips(present=False), NoiseSettings(), 0, 1)
-    assert not encoded.guide.any()
-    assert encoded.modal.any()
+def test_a_clip_without_guide_has_guide_latents_of_zero_and_encodes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = encode(clips(), NoiseSettings(), 0, 1)
+    batch, ours, theirs = clips(), generators(0, 1), generators(0, 1)
+    batch = replace(batch, guide_present=torch.tensor([False, True]))
+    encoded_clips: list[int] = []
+
+    def counted(vae: Any, video: torch.Tensor, **options: Any) -> torch.Tensor:
+        encoded_clips.append(len(video))
+        return encode_video(vae, video, **options)
+
+    monkeypatch.setattr("amodal_diffusion.models.conditioning.encode_video", counted)
+    one = encode_batch(batch, vae=VAE, image_encoder=ENCODER, noise=NoiseSettings(), generators=ours)
+    assert encoded_clips == [2, 1]  # both modal videos, one guide
+    assert not one.guide[0].any()
+    assert torch.equal(one.guide[1], whole.guide[1])
+    assert torch.equal(one.modal, whole.modal)
+    encoded_clips.clear()
+    encode_batch(clips(present=False), vae=VAE, image_encoder=ENCODER, noise=NoiseSettings(), generators=theirs)
+    assert encoded_clips == [2]
+    for mine, other in zip(ours, theirs, strict=True):  # later draws do not depend on the guide
+        assert torch.equal(mine.get_state(), other.get_state())
+
+
+def test_conditions_are_encoded_in_bfloat16_and_targets_exactly() -> None:
+    batch, vae = clips(), tiny_vae()
+    vae.register_to_config(force_upcast=True)
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            found[dtype] = encode_batch(batch, vae=vae, image_encoder=ENCODER, noise=QUIET, generators=generators(0, 1))
+    exact, mixed = found[torch.float32], found[torch.bfloat16]
+    assert torch.equal(mixed.target, exact.target)
+    for name in ("modal", "guide"):
+        assert not torch.equal(getattr(mixed, name), getattr(exact, name))
+        torch.testing.assert_close(getattr(mixed, name), getattr(exact, name), atol=0.05, rtol=0.05)
+
+
+def test_batches_are_pinned_tensor_by_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned: list[torch.Size] = []
+
+    def pin(value: torch.Tensor) -> torch.Tensor:
+        pinned.append(value.shape)
+        return value + 1
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    batch = clips()
+    latent = LatentBatch(*(torch.zeros(1) for _ in fields(LatentBatch)))
+    one, other, rest = Counted([0, 1, 2], ["a", "b", "c"], [batch, latent, "d"], []).pin_memory().clips
+    assert torch.equal(one.modal, batch.modal + 1)
+    assert torch.equal(one.guide_present, batch.guide_present)
+    assert all(bool(getattr(other, entry.name) == 1) for entry in fields(LatentBatch))
+    assert rest == "d"
+    assert len(pinned) == 3 + 5
 
 
 def test_the_guide_is_left_out_for_the_given_share() -> None:

@@ -6,16 +6,19 @@ import runpy
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import DDPCommunicationHookType
 
 from amodal_diffusion.config import load_settings, save_settings
+from amodal_diffusion.training.distributed import make_accelerator
 from amodal_diffusion.training.precompute import precompute_main
-from amodal_diffusion.training.settings import TrainingSettings, ValidationSettings
+from amodal_diffusion.training.settings import CommHook, TrainingSettings, ValidationSettings
 from amodal_diffusion.training.setup import train, train_main
-from amodal_diffusion.types import STAGES, Stage
+from amodal_diffusion.types import STAGES, InputError, Stage
 from recipes.tiny.autoencoder import AutoencoderSettings, train_autoencoder
 from tests.training.conftest import MakeSettings
 from tests.training.launching import ROOT, fork
@@ -113,3 +116,30 @@ def run_script(name: str, args: list[str], monkeypatch: pytest.MonkeyPatch) -> o
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(ROOT / name), run_name="__main__")
     return stop.value.code
+
+
+@pytest.mark.parametrize("hook", ["none", "bf16"])
+def test_gradients_of_several_gpus_can_be_summed_in_bfloat16(hook: CommHook, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Made(Exception):  # noqa: N818 - no error: what would be made here needs a GPU
+        pass
+
+    def refuse(**options: Any) -> None:
+        raise Made(options["kwargs_handlers"][0].comm_hook)
+
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    monkeypatch.setattr("amodal_diffusion.training.distributed.Accelerator", refuse)
+    with pytest.raises(Made) as made:
+        make_accelerator("bf16", comm_hook=hook)
+    assert made.value.args == (DDPCommunicationHookType.BF16 if hook == "bf16" else DDPCommunicationHookType.NO,)
+
+
+def test_a_hook_without_gpus_is_one_line() -> None:
+    with pytest.raises(InputError, match=r"^ddp_comm_hook: bf16 needs GPUs \(NCCL sums in bfloat16\); give none$"):
+        make_accelerator("no", cpu=True, comm_hook="bf16")
+
+
+@pytest.mark.parametrize("launch", ["FSDP", "DEEPSPEED"])
+def test_a_hook_is_refused_where_gradients_are_not_its(launch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{launch}", "true")
+    with pytest.raises(InputError, match="ddp_comm_hook: expected none with FSDP and DeepSpeed, got bf16"):
+        make_accelerator("no", cpu=True, comm_hook="bf16")
