@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from amodal_diffusion.config import BeyondPaper, SamplingConfig
     from amodal_diffusion.frames.drawing import draw_result, show_result
+    from amodal_diffusion.models.acceleration import Acceleration
     from amodal_diffusion.models.depth import DepthEstimator
     from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
     from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig, ObjectStream
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from amodal_diffusion.types import AmodalResult, InputError, VideoClip
 
 __all__ = [
+    "Acceleration",
     "AmodalCompleter",
     "AmodalResult",
     "AmodalSegmentationPipeline",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Acceleration": "amodal_diffusion.models.acceleration",
     "AmodalCompleter": "amodal_diffusion.pipelines.completer",
     "AmodalResult": "amodal_diffusion.types",
     "AmodalSegmentationPipeline": "amodal_diffusion.pipelines.amodal_segmentation",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 GIB = 2**30
-_SIDE = 2048
+_SIDES = {"cuda": 8192, "cpu": 2048}  # of the matrices; smaller ones do not fill a GPU
 _COPIED = 2**28  # bytes
 
 
@@ -34,11 +34,12 @@ class Machine:
 
 def measure_machine(device: torch.device, dtype: torch.dtype) -> Machine:
     """Measure the rates that a floor is made of, best of five."""
-    matrix = torch.randn(_SIDE, _SIDE, device=device, dtype=dtype)
+    side = _SIDES.get(device.type, 2048)
+    matrix = torch.randn(side, side, device=device, dtype=dtype)
     source = torch.zeros(_COPIED, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return Machine(
-        operations=2 * _SIDE**3 / _best(lambda: matrix @ matrix, device),
+        operations=2 * side**3 / _best(lambda: matrix @ matrix, device),
         bytes=2 * _COPIED / _best(lambda: target.copy_(source), device),
     )
 

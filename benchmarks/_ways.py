@@ -1,4 +1,4 @@
-"""Two ways to run a stage on a clip, with the same weights: the reference's, and ours under a preset; with a watch."""
+"""Ways to run a stage on a clip, with the same weights: the reference's, and ours under a preset; with a watch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 from unittest.mock import patch
 
@@ -14,21 +15,26 @@ import torch
 from _machine import wait_for
 from diffusers import AutoencoderKLTemporalDecoder
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-from amodal_diffusion import AmodalCompleter, AmodalResult
+from amodal_diffusion import AmodalCompleter, AmodalResult, VideoClip
 from amodal_diffusion.config import Preset, SamplingConfig
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
+from amodal_diffusion.models.acceleration import Acceleration, accelerate_networks
 from amodal_diffusion.models.checkpoint import FEW_STEPS, CheckpointSettings
 from amodal_diffusion.models.hub import StageComponents, load_stage
+from amodal_diffusion.models.latents import Autoencoder
 from amodal_diffusion.pipelines import denoising, memory_relief
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
+from amodal_diffusion.synthetic import make_scene
 from amodal_diffusion.training.networks import build_image_encoder, build_scheduler, build_unet
 from amodal_diffusion.training.settings import ImageEncoderSettings, UNetSettings
 from amodal_diffusion.types import Stage
 
-WayName = Literal["reference", "fast", "default"]
+WayName = Literal["reference", "paper", "fast", "default"]
 WAYS: tuple[WayName, ...] = ("reference", "fast", "default")
+SPLIT, HEIGHT, WIDTH = "validation", 64, 128
 Attention = Literal["auto", "flash", "efficient", "cudnn", "math"]
 _KERNELS = {
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -73,13 +79,11 @@ class Tuning:
     Attributes:
         dtype: of UNet and image encoder in both ways, and of our VAE; the reference's VAE is float32.
         attention: kernel of attention.
-        channels_last: the UNet's and the VAE's images.
         one_pass: decode a window in one pass.
     """
 
     dtype: torch.dtype = torch.float32
     attention: Attention = "auto"
-    channels_last: bool = False
     one_pass: bool = False
 
 
@@ -120,24 +124,41 @@ class Ways:
             tuning: of ours.
         """
         self.stage, self.device, self.tuning = stage, device, tuning
-        parts = load_stage(model, stage=stage) if size == "tiny" else _random(SHAPES[size], stage)
+        parts = load_stage(model, stage=stage) if size == "tiny" else _random(SHAPES[size], stage, device)
         for network in (parts.unet, parts.image_encoder):
             _move(network, device, tuning.dtype)
-        reference = replace(parts, vae=_move(copy.deepcopy(parts.vae), device, torch.float32))
-        if tuning.one_pass:
-            sampling = replace(parts.settings.sampling, decode_chunk_size=parts.settings.sampling.num_frames)
-            parts = replace(parts, settings=replace(parts.settings, sampling=sampling))
-        _move(parts.vae, device, tuning.dtype)
+        self.parts = parts
         self.unet = parts.unet
         self.window = parts.settings.sampling.num_frames
-        self._completers = {True: _completer(reference, stage), False: _completer(parts, stage)}
-        if tuning.channels_last:
-            parts.unet.to(memory_format=torch.channels_last)
-            parts.vae.to(memory_format=torch.channels_last)
 
-    def compile(self) -> None:
-        """Compile the UNet; operations are to be counted before."""
-        self.unet.compile()
+    @cached_property
+    def _reference(self) -> AmodalCompleter:
+        vae = _move(copy.deepcopy(self.parts.vae), self.device, torch.float32)
+        return _completer(replace(self.parts, vae=vae), self.stage)
+
+    @cached_property
+    def _ours(self) -> AmodalCompleter:
+        parts = self.parts
+        if self.tuning.one_pass:
+            sampling = replace(parts.settings.sampling, decode_chunk_size=parts.settings.sampling.num_frames)
+            parts = replace(parts, settings=replace(parts.settings, sampling=sampling))
+        return _completer(replace(parts, vae=self._vae), self.stage)
+
+    @cached_property
+    def _vae(self) -> Autoencoder:
+        return _move(copy.deepcopy(self.parts.vae), self.device, self.tuning.dtype)
+
+    def accelerate(self, acceleration: Acceleration) -> None:
+        """Apply options for speed to our VAE and to the UNet of all ways; operations are to be counted before."""
+        acceleration.check(self.device, "none")
+        accelerate_networks(self.unet, self._vae, acceleration)
+
+    def count(self, way: WayName, track: MaskTarget) -> dict[str, int]:
+        """Operations of a run, and those of the UNet in it."""
+        with FlopCounterMode(display=False) as counter:
+            self.run(way, track, Watch())
+        unet = counter.get_flop_counts().get(type(self.unet).__name__, {})
+        return {"stage": int(counter.get_total_flops()), "denoise": int(sum(unet.values()))}
 
     def run(self, way: WayName, track: MaskTarget, watch: Watch) -> AmodalResult:
         """Run the stage on a clip.
@@ -148,7 +169,7 @@ class Ways:
             watch: gets the seconds of `conditions`, `decode`, `denoise` and `stage`.
         """
         preset: Preset = "paper" if way == "reference" else way
-        completer = self._completers[way == "reference"]
+        completer = self._reference if way == "reference" else self._ours
         amodal = track.amodal_mask if self.stage == "content_completion" else None
         with self._instrumented(watch):
             complete = watch.timed("stage", completer, self.device)
@@ -168,8 +189,8 @@ class Ways:
                 timed = watch.timed(name, getattr(module, function), self.device)
                 stack.enter_context(patch.object(module, function, timed))
             pipeline = denoising.ConditionedVideoPipeline
-            timed = watch.timed("denoise", pipeline._predict, self.device)
-            stack.enter_context(patch.object(pipeline, "_predict", timed))
+            timed = watch.timed("denoise", pipeline._denoise, self.device)
+            stack.enter_context(patch.object(pipeline, "_denoise", timed))
             yield
 
 
@@ -188,16 +209,27 @@ def _completer(parts: StageComponents, stage: Stage) -> AmodalCompleter:
     return AmodalCompleter(None, second)
 
 
-def _random(shape: Shape, stage: Stage) -> StageComponents:
-    """Networks with random weights, and settings as of a checkpoint that says nothing of them."""
+def scene_track(seed: int, frames: int, *, depth: bool) -> MaskTarget:
+    """A generated clip of the validation split, with what a stage may be given of it."""
+    scene = make_scene(seed, split=SPLIT, frames=frames, height=HEIGHT, width=WIDTH)
+    assert scene.rgb is not None
+    clip, amodal = VideoClip(scene.rgb, scene.target.modal, scene.fps), scene.target.amodal
+    return MaskTarget(identity=scene.name, clip=clip, amodal_mask=amodal, depth=scene.depth if depth else None)
+
+
+def _random(shape: Shape, stage: Stage, device: torch.device) -> StageComponents:
+    """Networks with random weights, made on the device, and settings as of a checkpoint that says nothing of them."""
     torch.manual_seed(0)
-    vae = AutoencoderKLTemporalDecoder(
-        block_out_channels=shape.vae, down_block_types=("DownEncoderBlock2D",) * len(shape.vae), layers_per_block=2
-    )
+    with device:
+        vae = AutoencoderKLTemporalDecoder(
+            block_out_channels=shape.vae, down_block_types=("DownEncoderBlock2D",) * len(shape.vae), layers_per_block=2
+        )
+        unet = build_unet(shape.unet, seed=0)
+        image_encoder = build_image_encoder(shape.image_encoder, tokens=shape.unet.cross_attention_dim)
     return StageComponents(
-        unet=build_unet(shape.unet, seed=0).eval().requires_grad_(requires_grad=False),
+        unet=unet.eval().requires_grad_(requires_grad=False),
         vae=vae.eval().requires_grad_(requires_grad=False),
-        image_encoder=build_image_encoder(shape.image_encoder, tokens=shape.unet.cross_attention_dim),
-        scheduler=build_scheduler(),
+        image_encoder=image_encoder,
+        scheduler=build_scheduler(),  # its numbers stay on the CPU
         settings=CheckpointSettings(stage, shape.sampling, presets=FEW_STEPS),
     )

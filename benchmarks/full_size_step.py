@@ -63,45 +63,83 @@ class Settings:
     unet: UNetSettings = field(default_factory=UNetSettings)
 
 
+class Step:
+    """Optimizer steps on one batch of random latents: the paper's choice of parameters, bfloat16 autocast, AdamW.
+
+    Attributes:
+        run: settings of the training.
+        unet: the network.
+        loss: of the last step.
+    """
+
+    def __init__(self, settings: Settings, device: torch.device, *, clips: int = 1) -> None:
+        """Make the network on a device.
+
+        Args:
+            settings: what is measured.
+            device: where it is trained.
+            clips: of a step.
+        """
+        self.run = TrainingSettings(
+            mixed_precision="bf16",
+            cpu=device.type == "cpu",
+            batch_size=clips,
+            model=ModelSettings(svd="random weights", gradient_checkpointing=settings.gradient_checkpointing),
+            data=DataSettings(
+                frames=settings.frames, height=settings.height, width=settings.width, cache=Path("made below")
+            ),
+            optimizer=OptimizerSettings(learning_rate=settings.learning_rate),
+        )
+        with torch.device("meta"):  # made in the dtype that each weight has in the end
+            self.unet = build_unet(settings.unet, seed=0).train()
+            prepare_unet(self.unet, self.run)
+        self.unet.to_empty(device=device)
+        _fill(self.unet)
+        self._parameters = [parameter for parameter in self.unet.parameters() if parameter.requires_grad]
+        self._optimizer = make_optimizer(self._parameters, self.run.optimizer)
+        self._batch = _clips(settings, clips).to(device)
+        self._device, self.loss, self._one_step = device, torch.zeros(()), settings.one_step
+
+    def __call__(self, step: int) -> None:
+        """Take a step; its number seeds the noise."""
+        clips = len(self._batch.target)
+        generators = [
+            seeded_generator("training", 0, step * clips + clip, device=self._device) for clip in range(clips)
+        ]
+        with torch.autocast(self._device.type, dtype=torch.bfloat16):
+            loss = self._loss(generators)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._parameters, self.run.optimizer.max_grad_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self.loss = loss.detach()
+
+    def _loss(self, generators: list[torch.Generator]) -> Tensor:
+        if self._one_step:
+            return one_step_loss(self.unet, self._batch, sigma=700.0, generators=generators)
+        return training_loss(
+            self.unet, self._batch, noise=self.run.noise, conditioning_dropout=0.1, generators=generators
+        )
+
+
 def main(settings: Settings) -> int:
     """Take the steps; 0 if all is as it should be, 1 if memory went over the limit or nothing moved."""
-    run = TrainingSettings(
-        mixed_precision="bf16",
-        cpu=True,
-        model=ModelSettings(svd="random weights", gradient_checkpointing=settings.gradient_checkpointing),
-        data=DataSettings(
-            frames=settings.frames, height=settings.height, width=settings.width, cache=Path("made below")
-        ),
-        optimizer=OptimizerSettings(learning_rate=settings.learning_rate),
-    )
-    with torch.device("meta"):  # made in the dtype that each weight has in the end
-        unet = build_unet(settings.unet, seed=0).train()
-        prepare_unet(unet, run)
-    unet.to_empty(device="cpu")
-    _fill(unet)
-    parameters = [parameter for parameter in unet.parameters() if parameter.requires_grad]
-    optimizer = make_optimizer(parameters, run.optimizer)
-    plan = _plan(run, settings.unet)
+    step = Step(settings, CPU)
+    plan = _plan(step.run, settings.unet)
     print(
         f"{plan.parameters / 1e6:.1f} M parameters, {plan.trained / 1e6:.1f} M trained; the memory plan counts "
         f"{plan.total / GIB:.2f} GiB, {plan.activations / GIB:.2f} of them activations",
         flush=True,
     )
 
-    watched = unet.conv_in.weight
-    for step in range(settings.steps):
+    watched = step.unet.conv_in.weight
+    for number in range(settings.steps):
         before, started = watched.detach().clone(), time.perf_counter()
-        generator = seeded_generator("training", 0, step)
         with FlopCounterMode(display=False) as counter:
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                loss = _loss(unet, settings, run, generator)
-            loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, run.optimizer.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad()
+            step(number)
         moved = float((watched.detach() - before).abs().max())
         print(
-            f"step {step + 1}: {time.perf_counter() - started:.1f} s, loss {float(loss.detach()):.4f}, weights moved "
+            f"step {number + 1}: {time.perf_counter() - started:.1f} s, loss {float(step.loss):.4f}, weights moved "
             f"by up to {moved:.2e}, peak memory of the process {peak_memory(CPU) / GIB:.2f} GiB",
             flush=True,
         )
@@ -111,13 +149,6 @@ def main(settings: Settings) -> int:
     print(f"{operations / 1e12:.2f} TFLOP a step, {floor:.1f} s at the best rate of this machine")
     print(f"{'within' if within else 'OVER'} the limit of {settings.limit:g} GiB")
     return 0 if within and moved > 0 else 1
-
-
-def _loss(unet: torch.nn.Module, settings: Settings, run: TrainingSettings, generator: torch.Generator) -> Tensor:
-    clip = _clip(settings)
-    if settings.one_step:
-        return one_step_loss(unet, clip, sigma=700.0, generators=[generator])
-    return training_loss(unet, clip, noise=run.noise, conditioning_dropout=0.1, generators=[generator])
 
 
 def _plan(run: TrainingSettings, shape: UNetSettings) -> MemoryPlan:
@@ -147,12 +178,12 @@ def _fill(unet: torch.nn.Module) -> None:
                 parameter.zero_()
 
 
-def _clip(settings: Settings) -> LatentBatch:
+def _clips(settings: Settings, clips: int) -> LatentBatch:
     generator = torch.Generator().manual_seed(0)
-    shape = (1, settings.frames, 4, settings.height // 8, settings.width // 8)
+    shape = (clips, settings.frames, 4, settings.height // 8, settings.width // 8)
     target, modal, guide = (torch.randn(shape, generator=generator) for _ in range(3))
-    tokens = torch.randn(1, settings.frames, settings.unet.cross_attention_dim, generator=generator)
-    return LatentBatch(target, modal, guide, tokens, noise_aug_strength=torch.tensor([0.05]))
+    tokens = torch.randn(clips, settings.frames, settings.unet.cross_attention_dim, generator=generator)
+    return LatentBatch(target, modal, guide, tokens, noise_aug_strength=torch.full((clips,), 0.05))
 
 
 if __name__ == "__main__":

@@ -19,19 +19,18 @@ from typing import Literal
 import numpy as np
 import torch
 from _machine import GIB, Machine, measure_machine, peak_memory
-from _ways import WAYS, Attention, Tuning, Watch, WayName, Ways
-from torch.utils.flop_counter import FlopCounterMode
+from _ways import HEIGHT, WAYS, WIDTH, Attention, Tuning, Watch, WayName, Ways, scene_track
 
-from amodal_diffusion import AmodalCompleter, VideoClip
+from amodal_diffusion import AmodalCompleter
 from amodal_diffusion.config import parse_settings
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.metrics import psnr
-from amodal_diffusion.synthetic import make_scene
+from amodal_diffusion.models.acceleration import Acceleration
 from amodal_diffusion.training.networks import COMPUTE_DTYPES
 from amodal_diffusion.training.settings import Precision
 from amodal_diffusion.types import STAGES, AmodalResult, BoolArray, Stage
 
-SPLIT, HEIGHT, WIDTH, LONG = "validation", 64, 128, 25
+LONG = 25
 PARTS = ("denoise", "stage")
 # At most this share of the reference's time: denoising alone, and the whole stage.
 TARGETS: dict[WayName, tuple[float, float]] = {"fast": (0.08, 0.2), "default": (0.25, 0.4)}
@@ -54,7 +53,8 @@ class Settings:
         precision: of the networks; the reference's VAE stays float32.
         attention: kernel of attention.
         compile: our UNet, and so the reference's, by `torch.compile`.
-        channels_last: UNet and our VAE.
+        cuda_graphs: likewise, captured.
+        channels_last: likewise, and our VAE.
         one_pass: decode a window of ours in one pass.
         threads: of the CPU; torch's own choice when 0.
         memory_of: measure the memory of this way alone and print it as JSON.
@@ -70,6 +70,7 @@ class Settings:
     precision: Precision = "no"
     attention: Attention = "auto"
     compile: bool = False
+    cuda_graphs: bool = False
     channels_last: bool = False
     one_pass: bool = False
     threads: int = 0
@@ -114,17 +115,21 @@ def measure(settings: Settings) -> None:
 
 def _ways(stage: Stage, settings: Settings) -> Ways:
     dtype = COMPUTE_DTYPES[settings.precision]
-    tuning = Tuning(dtype, settings.attention, settings.channels_last, settings.one_pass)
+    tuning = Tuning(dtype, settings.attention, settings.one_pass)
     return Ways(stage, size=settings.size, model=settings.model, device=torch.device(settings.device), tuning=tuning)
+
+
+def _accelerate(ways: Ways, settings: Settings) -> None:
+    ways.accelerate(Acceleration(settings.compile, settings.cuda_graphs, settings.channels_last))
 
 
 def _measure_stage(ways: Ways, settings: Settings) -> dict[WayName, Findings]:
     found = {way: Findings() for way in WAYS}
-    tracks = [_track(seed, ways.window, depth=settings.depth) for seed in range(settings.clips)]
+    tracks = [scene_track(seed, ways.window, depth=settings.depth) for seed in range(settings.clips)]
     for way, findings in found.items():  # also the runs that are not timed
-        findings.operations = _count(ways, way, tracks[0])
-    if settings.compile:
-        ways.compile()
+        findings.operations = ways.count(way, tracks[0])
+    _accelerate(ways, settings)
+    if settings.compile or settings.cuda_graphs:
         for way in WAYS:
             ways.run(way, tracks[0], Watch())
     for repeat in range(settings.repeats):
@@ -138,22 +143,6 @@ def _measure_stage(ways: Ways, settings: Settings) -> dict[WayName, Findings]:
             if repeat == 0:
                 _compare(results, found, track)
     return found
-
-
-def _track(seed: int, frames: int, *, depth: bool) -> MaskTarget:
-    scene = make_scene(seed, split=SPLIT, frames=frames, height=HEIGHT, width=WIDTH)
-    assert scene.rgb is not None
-    clip, amodal = VideoClip(scene.rgb, scene.target.modal, scene.fps), scene.target.amodal
-    return MaskTarget(identity=scene.name, clip=clip, amodal_mask=amodal, depth=scene.depth if depth else None)
-
-
-def _count(ways: Ways, way: WayName, track: MaskTarget) -> dict[str, int]:
-    """Operations of a run, and those of the UNet in it."""
-    with FlopCounterMode(display=False) as counter:
-        ways.run(way, track, Watch())
-    by_module = counter.get_flop_counts()
-    unet = by_module.get(type(ways.unet).__name__, {})
-    return {"stage": int(counter.get_total_flops()), "denoise": int(sum(unet.values()))}
 
 
 def _compare(results: dict[WayName, AmodalResult], found: dict[WayName, Findings], track: MaskTarget) -> None:
@@ -224,7 +213,8 @@ def _peak_of(way: WayName, stage: Stage, settings: Settings) -> int:
 
 def _measure_memory(settings: Settings, way: WayName) -> None:
     ways = _ways(settings.stages[0], settings)
-    track = _track(0, ways.window, depth=settings.depth)
+    _accelerate(ways, settings)
+    track = scene_track(0, ways.window, depth=settings.depth)
     for _ in range(2):
         ways.run(way, track, Watch())
     print(json.dumps({"peak": peak_memory(ways.device)}))
@@ -233,7 +223,7 @@ def _measure_memory(settings: Settings, way: WayName) -> None:
 def _measure_long(settings: Settings) -> None:
     """Both stages on a clip of 25 frames, as `complete` runs them."""
     completer = AmodalCompleter.from_pretrained(settings.model, device=settings.device)
-    track = _track(0, LONG, depth=settings.depth)
+    track = scene_track(0, LONG, depth=settings.depth)
     print(f"\nboth stages, {LONG} frames of {HEIGHT}x{WIDTH}:")
     for preset in ("fast", "default"):
         wall, processor = [], []

@@ -33,7 +33,7 @@ def rows(text: str) -> list[list[str]]:
     lines = [
         line
         for line in text.splitlines()
-        if line.startswith("| ") and not line.startswith(("| way", "| at once", "| ---"))
+        if line.startswith("| ") and not line.startswith(("| way", "| at once", "| row |", "| ---"))
     ]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
@@ -48,6 +48,36 @@ def test_the_reference_agrees_with_itself_and_does_the_most() -> None:
         assert operations[0] > operations[2] > operations[1] >= 0
     assert [float(cell) for cell in table[0][10:12]] == [1.0, 1.0]
     assert "fast, denoise: " in text
+
+
+@pytest.mark.slow
+def test_a_table_of_a_gpu_without_one(tmp_path: Path) -> None:
+    out = tmp_path / "table.json"
+    small = ("--size", "smallest", "--device", "cpu", "--repeats", "1", "--frames", "2", "--out", str(out))
+    table = rows(printed("gpu.py", *small))
+    names = [row[0] for row in table]
+    assert names[0].startswith("reference")
+    assert names[-1].startswith("complete --preset paper")
+    for row in table:
+        if "--cuda-graphs" in row[0]:
+            assert row[1].startswith("--cuda-graphs: needs a CUDA device")
+        else:
+            assert float(row[1]) > 0
+            assert float(row[8]) > 0
+    stage = {row[0]: row for row in table[:6]}
+    paper, default = stage["paper, bf16"], stage["default, bf16"]
+    assert float(paper[6]) == float(table[0][6]) > float(default[6])  # operations
+    assert float(default[2]) < float(paper[2])  # denoising
+    kept = json.loads(out.read_text())
+    assert [row["name"] for row in kept["rows"]] == names
+    assert rows(out.with_suffix(".md").read_text()) == table
+
+
+@pytest.mark.slow
+def test_a_table_that_has_no_time_left_says_so() -> None:
+    table = rows(printed("gpu.py", "--size", "smallest", "--device", "cpu", "--seconds", "0", "--compile", "true"))
+    assert {row[1] for row in table} == {"left out: no time"}
+    assert any(row[0].endswith("--compile --cuda-graphs") for row in table)
 
 
 @pytest.mark.slow

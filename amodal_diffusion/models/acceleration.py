@@ -121,8 +121,8 @@ class _Graph:
     replay: Callable[[], None]
 
 
-Capture = Callable[[Callable[[], Tensor]], tuple[Tensor, Callable[[], None]]]
-"""Runs a function once and returns its output, and what runs it again into the same output."""
+Capture = Callable[[Callable[[], Tensor], torch.device], tuple[Tensor, Callable[[], None]]]
+"""Runs a function on a device and returns its output, and what runs it again into the same output."""
 
 
 class CapturedPass:
@@ -182,32 +182,36 @@ class CapturedPass:
 
     def _captured(self, given: dict[str, Tensor]) -> _Graph:
         inputs = {name: value.clone() for name, value in given.items()}
-        output, replay = self._capture(lambda: self._forward(**inputs, return_dict=False)[0])
+        output, replay = self._capture(lambda: self._forward(**inputs, return_dict=False)[0], given["sample"].device)
         return _Graph(inputs, output, replay)
 
 
 class CudaCapture:
-    """Captures functions as CUDA graphs on the current device, all in one memory pool."""
+    """Captures functions as CUDA graphs, all on one stream of a device and in one memory pool."""
 
     def __init__(self) -> None:
         """Open the memory pool."""
         self._pool = torch.cuda.graph_pool_handle()
+        self._stream: torch.cuda.Stream | None = None
 
-    def __call__(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-        """Capture a function that only launches kernels on the device.
+    def __call__(self, work: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, Callable[[], None]]:
+        """Capture a function that only launches kernels on a device.
 
         Returns:
             its output, and what runs it again into the same output.
         """
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(_WARM_UP):
-                work()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            output = work()
+        with torch.cuda.device(device):
+            # Warmed up on the stream of the capture: libraries keep handles and workspaces for each stream.
+            stream = self._stream = self._stream or torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(_WARM_UP):
+                    work()
+            graph = torch.cuda.CUDAGraph()
+            # Other threads of the process may allocate on the device in the meantime.
+            with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
+                output = work()
+            torch.cuda.current_stream().wait_stream(stream)
         return output, graph.replay
 
 

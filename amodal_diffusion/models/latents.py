@@ -81,8 +81,10 @@ def _float32_where_asked(vae: Autoencoder, device: torch.device, *, exact: bool)
 
     bfloat16 has the range of float32 and fewer digits, so it is left out only where the result is to be exact.
     """
+    if not vae.config.force_upcast or not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
     harmful = exact or torch.get_autocast_dtype(device.type) == torch.float16
-    return torch.autocast(device.type, enabled=False) if vae.config.force_upcast and harmful else nullcontext()
+    return torch.autocast(device.type, enabled=False) if harmful else nullcontext()
 
 
 def _encode(vae: Autoencoder, frames: Tensor) -> Tensor:

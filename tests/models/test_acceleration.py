@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from amodal_diffusion.config import Offload
 from amodal_diffusion.models.acceleration import (
     Acceleration,
     CapturedPass,
+    CudaCapture,
     accelerate_networks,
     compile_pass,
     tf32_beside,
@@ -37,7 +39,7 @@ def _pass(unet: UNetSpatioTemporalConditionModel, *, seed: int = 0, frames: int 
     return output
 
 
-def _capture(work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+def _capture(work: Callable[[], Tensor], _: torch.device) -> tuple[Tensor, Callable[[], None]]:
     """What a CUDA graph does, without CUDA: a replay reads the same inputs and writes the same output."""
     output = work()
 
@@ -52,9 +54,9 @@ def test_a_captured_pass_replays_with_new_inputs() -> None:
     wanted = [_pass(unet, seed=seed) for seed in (0, 1)]
     captured: list[None] = []
 
-    def counted(work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+    def counted(work: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, Callable[[], None]]:
         captured.append(None)
-        return _capture(work)
+        return _capture(work, device)
 
     unet.forward = CapturedPass(unet, unet.forward, capture=counted)
     found = [_pass(unet, seed=seed) for seed in (0, 1)]
@@ -62,6 +64,50 @@ def test_a_captured_pass_replays_with_new_inputs() -> None:
     assert len(captured) == 1
     _pass(unet, frames=2)
     assert len(captured) == 2
+
+
+def test_a_capture_is_warmed_up_on_its_own_stream_and_shares_its_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+
+    class Stream:
+        def __init__(self, name: str = "side") -> None:
+            events.append(f"stream {name}")
+            self.name = name
+
+        def wait_stream(self, other: Stream) -> None:
+            events.append(f"{self.name} waits for {other.name}")
+
+    class Graph:
+        def replay(self) -> None:
+            events.append("replay")
+
+    @contextmanager
+    def within(*args: Any, pool: str = "", stream: Stream | None = None, **_: Any) -> Iterator[None]:
+        where = f"capture on {stream.name} in {pool}" if stream else f"on {getattr(args[0], 'name', args[0])}"
+        events.append(where)
+        yield
+
+    main = Stream("main")
+    for name, fake in {
+        "graph_pool_handle": lambda: "pool", "Stream": Stream, "current_stream": lambda: main, "stream": within,
+        "device": within, "CUDAGraph": Graph, "graph": within,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, fake)
+    capture = CudaCapture()
+    events.clear()
+
+    def work() -> Tensor:
+        events.append("pass")
+        return torch.zeros(1)
+
+    output, replay = capture(work, torch.device("cuda:1"))
+    assert torch.equal(output, torch.zeros(1))
+    replay()
+    begin = ["side waits for main", "on side", "pass", "pass", "pass", "capture on side in pool", "pass"]
+    assert events == ["on cuda:1", "stream side", *begin, "main waits for side", "replay"]
+    events.clear()
+    capture(work, torch.device("cuda:1"))
+    assert events == ["on cuda:1", *begin, "main waits for side"]  # the same stream and pool
 
 
 def _captured(unet: UNetSpatioTemporalConditionModel) -> None:

@@ -13,10 +13,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DDPCommunicationHookType
 
-from amodal_diffusion.config import load_settings, save_settings
+from amodal_diffusion.config import SamplingConfig, load_settings, save_settings
 from amodal_diffusion.training.distributed import make_accelerator
 from amodal_diffusion.training.precompute import precompute_main
-from amodal_diffusion.training.settings import CommHook, TrainingSettings, ValidationSettings
+from amodal_diffusion.training.settings import CommHook, ModelSettings, TrainingSettings, ValidationSettings
 from amodal_diffusion.training.setup import train, train_main
 from amodal_diffusion.types import STAGES, InputError, Stage
 from recipes.tiny.autoencoder import AutoencoderSettings, train_autoencoder
@@ -29,6 +29,11 @@ def config(make_settings: MakeSettings, tmp_path: Path) -> Path:
     path = tmp_path / "run.yaml"
     save_settings(make_settings(), path)
     return path
+
+
+def test_a_compiled_run_is_validated_as_it_is_trained() -> None:
+    with pytest.raises(InputError, match="model.compile: expected false beside sampling.conditioning released"):
+        TrainingSettings(model=ModelSettings(compile=True), sampling=SamplingConfig(conditioning="released"))
 
 
 def test_dry_run_prints_settings_that_load_back(
