@@ -442,8 +442,8 @@ class TrainingSettings:
                 raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.model.compile and self.sampling.conditioning == "released":
             raise InputError(
-                "model.compile: expected false beside sampling.conditioning released, whose validation changes the network "
-                "in a way that compiled code does not see; got true"
+                "model.compile: expected false beside sampling.conditioning released, whose validation changes the "
+                "network in a way that compiled code does not see; got true"
             )
         self._check_tracks()
         self._check_one_step()

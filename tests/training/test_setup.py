@@ -32,7 +32,7 @@ def config(make_settings: MakeSettings, tmp_path: Path) -> Path:
 
 
 def test_a_compiled_run_is_validated_as_it_is_trained() -> None:
-    with pytest.raises(InputError, match="model.compile: expected false beside sampling.conditioning released"):
+    with pytest.raises(InputError, match=r"model\.compile: expected false beside sampling\.conditioning released"):
         TrainingSettings(model=ModelSettings(compile=True), sampling=SamplingConfig(conditioning="released"))
 
 
