@@ -9,7 +9,7 @@ import numpy as np
 
 from amodal_diffusion.frames.masks import nearer_pixels
 from amodal_diffusion.propagation.placement import Placement
-from amodal_diffusion.propagation.registration import ELSEWHERE, SEEN, Aligner, Search
+from amodal_diffusion.propagation.registration import ELSEWHERE, SEEN, Aligner, Search, object_palette
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 UNSEEN_IS_ELSEWHERE = 0.3
@@ -65,11 +65,11 @@ def estimate_motion(rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray) ->
         modal: modal (visible) masks, bool ``[F, H, W]``, not empty in every frame.
         elsewhere: background evidence from :func:`background_evidence`, float32 ``[F, H, W]``.
     """
-    side = _longest_side(modal)
-    aligner = Aligner(rgb, modal, elsewhere, side=side, cells=COARSE_CELLS)
+    side, palette = _longest_side(modal), object_palette(rgb, modal)
+    aligner = Aligner(rgb, modal, elsewhere, side=side, cells=COARSE_CELLS, palette=palette)
     placements, placed = _follow(aligner, modal)
     if len(placed) > 1:
-        aligner = Aligner(rgb, modal, elsewhere, side=side, cells=FINE_CELLS)
+        aligner = Aligner(rgb, modal, elsewhere, side=side, cells=FINE_CELLS, palette=palette)
         _refine(aligner, placements, placed, AGAIN, afresh=True)
         for search in REFINE:
             _refine(aligner, placements, placed, search)

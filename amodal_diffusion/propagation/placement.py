@@ -123,13 +123,13 @@ class WeightedPixels:
         sums = np.zeros((len(self.colors), len(kept)), np.float32)
         for at, counts in corners:
             into, share = at[kept], counts[kept]
-            for line, plane in zip(sums, self.colors, strict=True):
-                line += share * plane.take(into)
+            for channel, plane in enumerate(self.colors):
+                sums[channel] += share * plane.take(into)
         return near[kept], sums / np.maximum(total, np.float32(1e-6)), total
 
 
 def bounds(weight: Pixels) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Rows and columns of the box of the nonzero values of ``[H, W]``: first, and one past the last; 0 and 0 if none."""
+    """Rows and columns of the box of the nonzero values of ``[H, W]``: first, one past the last; 0 and 0 if none."""
     columns = np.flatnonzero(weight.any(axis=0))
     if not len(columns):
         return (0, 0), (0, 0)
