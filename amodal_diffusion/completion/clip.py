@@ -36,6 +36,7 @@ from amodal_diffusion.io.manifest import MANIFEST, read_manifest
 from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.io.video_writer import CarriedSound, VideoLayout, VideoWriter
+from amodal_diffusion.models.libraries import uncollected
 from amodal_diffusion.types import STAGES, InputError
 
 if TYPE_CHECKING:
@@ -71,7 +72,9 @@ def complete_clip(
         request.output.out, inputs=request.inputs(), settings=request.settings(), overwrite=request.output.overwrite
     )
     sound = sound_of(request, inputs.clip)
-    networks = networks or Networks(request)
+    if networks is None:
+        with uncollected():
+            networks = Networks(request)
     config = networks.config(request)
     estimator = networks.estimator if request.depth.depth == "auto" and not inputs.whole else None
     quiet, prompts = request.output.quiet, request.clicks.prompts

@@ -203,7 +203,7 @@ class _Copier:
         squared = np.zeros(shape, np.float32)
         squared[at] = ((difference - mean) ** 2).mean(axis=-1)
         usual = (squared.sum() + _DOUBT * self._usual) / (known + _DOUBT)
-        near = [_span(*lines, length) for *lines, length in zip(at, within, shape, strict=True)]
+        near = [_span(cells, points, length) for cells, points, length in zip(at, within, shape, strict=True)]
         known_cells = np.zeros((5, *(stop - start for start, stop in near)), np.float32)
         inner = at[0] - near[0][0], at[1] - near[1][0]
         known_cells[(0, *inner)] = 1
@@ -236,7 +236,8 @@ class _Copier:
 
     def _usual_difference(self) -> float:
         """Twice the mean squared difference of neighboring frames; the prior for frames without shared pixels."""
-        whole = tuple(slice(0, length) for length in self._cells.weight.shape[1:])
+        height, width = self._cells.weight.shape[1:]
+        whole = slice(0, height), slice(0, width)
         squared, count = _DOUBT * self._spread, _DOUBT
         for frame in range(len(self._modal) - 1):
             difference, _ = self._difference(frame, frame + 1, whole)

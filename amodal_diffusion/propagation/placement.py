@@ -87,7 +87,8 @@ class WeightedPixels:
         (top, bottom), (left, right) = bounds(weight)
         box = slice(top, bottom), slice(left, right)
         padded = np.pad(weight[box].astype(np.float32), 1)
-        planes = np.pad(colors[box].transpose(2, 0, 1), ((0, 0), (1, 1), (1, 1)))
+        planes = np.zeros((colors.shape[-1], *padded.shape), colors.dtype)
+        planes[:, 1:-1, 1:-1] = colors[box].transpose(2, 0, 1)
         return cls(top - 1, left - 1, padded.shape[1], padded.ravel(), planes.reshape(len(planes), -1))
 
     def interpolate(
