@@ -7,6 +7,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,6 +31,7 @@ from amodal_diffusion.completion.request import (
 )
 from amodal_diffusion.completion.segmentation import MODAL_MASKS, segment_clip
 from amodal_diffusion.frames.drawing import OverlayLayer, draw_overlay
+from amodal_diffusion.io.background import read_ahead
 from amodal_diffusion.io.depth_files import DepthTrack
 from amodal_diffusion.io.images import read_integers
 from amodal_diffusion.io.manifest import MANIFEST, read_manifest
@@ -142,13 +144,17 @@ def _write_overlay(inputs: CompletionInputs, out: OutputFolder, *, sound: Carrie
         tqdm(total=clip.num_frames, desc="overlay", unit="frame", disable=quiet) as bar,
     ):
         visible = zip(*inputs.tracks, strict=True)
-        for index, (rgb, masks) in enumerate(zip(clip, visible, strict=True)):
-            layers = [
+        layers = (
+            [
                 OverlayLayer(mask, read_integers(work / mask_path(track, index)).values > 0)
                 for track, mask in zip(inputs.tracks, masks, strict=True)
             ]
-            video.write(draw_overlay(rgb, layers))
-            bar.update()
+            for index, masks in enumerate(visible)
+        )
+        with closing(read_ahead(zip(clip, layers, strict=True))) as frames:
+            for rgb, drawn in frames:
+                video.write(draw_overlay(rgb, drawn))
+                bar.update()
 
 
 def _summary(

@@ -254,8 +254,9 @@ class _ObjectFiles:
 
     def _take(self) -> None:
         """Count the oldest waiting frame as done, once its images are written; raises the error of that."""
-        frame = self.waiting.popleft()
+        frame = self.waiting[0]
         frame.written.result()
+        self.waiting.popleft()  # one that failed stays, so that no later frame counts
         self.fresh.append(frame.files)
         self.done = frame.progress
 

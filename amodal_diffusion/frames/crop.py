@@ -197,13 +197,24 @@ class ObjectCrop:
         Returns:
             float ``[F, C, H, W]`` at the source size.
         """
+        result = torch.full((*frames.shape[:2], *self.source_hw), outside, dtype=frames.dtype, device=frames.device)
+        part, (rows, columns) = self.invert_part(frames)
+        result[..., rows, columns] = part
+        return result
+
+    def invert_part(self, frames: Tensor) -> tuple[Tensor, tuple[slice, slice]]:
+        """Scale crops back, without what lies beyond the frame.
+
+        Args:
+            frames: float ``[F, C, target height, target width]``.
+
+        Returns:
+            float ``[F, C, h, w]``; and its rows and columns in the frame.
+        """
         (top, bottom), (left, right) = self._inside
         part = resize(frames, (self.height, self.width), antialias=self.antialias)
-        result = torch.full((*frames.shape[:2], *self.source_hw), outside, dtype=frames.dtype, device=frames.device)
-        result[..., top:bottom, left:right] = part[
-            ..., top - self.top : bottom - self.top, left - self.left : right - self.left
-        ]
-        return result
+        part = part[..., top - self.top : bottom - self.top, left - self.left : right - self.left]
+        return part, (slice(top, bottom), slice(left, right))
 
     @property
     def scale(self) -> float:
@@ -220,6 +231,18 @@ class ObjectCrop:
 
 Geometry = Stretch | Letterbox | ObjectCrop
 """Mapping of a frame to the network input; ``apply`` maps a frame, ``invert`` maps back."""
+
+
+def invert_part(geometry: Geometry, frames: Tensor) -> tuple[Tensor, tuple[slice, slice]]:
+    """The part of the frame that the network saw, as :meth:`ObjectCrop.invert_part`; the whole frame if it is no crop.
+
+    Args:
+        geometry: mapping of the frame to the network input.
+        frames: float ``[F, C, h, w]`` at the target size.
+    """
+    if isinstance(geometry, ObjectCrop):
+        return geometry.invert_part(frames)
+    return geometry.invert(frames, outside=0.0), (slice(0, geometry.source_hw[0]), slice(0, geometry.source_hw[1]))
 
 
 def frame_geometry(config: SamplingConfig, source_hw: tuple[int, int], center: CropCenter | None = None) -> Geometry:

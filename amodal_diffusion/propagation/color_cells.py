@@ -9,10 +9,10 @@ from functools import cached_property
 import numpy as np
 from scipy import ndimage
 
+from amodal_diffusion.frames.masks import bounds
 from amodal_diffusion.propagation.placement import (
     Placement,
     WeightedPixels,
-    bounds,
     in_cells,
     in_pixels,
     to_frame,

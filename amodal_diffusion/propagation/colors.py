@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import ndimage
 
+from amodal_diffusion.frames.masks import bounds
 from amodal_diffusion.propagation.color_cells import ColorCells, place_finely
 from amodal_diffusion.propagation.motion import background_evidence, estimate_motion
 from amodal_diffusion.propagation.placement import (
@@ -16,7 +19,6 @@ from amodal_diffusion.propagation.placement import (
     Points,
     WeightedPixels,
     bilinear,
-    bounds,
     in_cells,
     to_frame,
     to_object,
@@ -93,7 +95,8 @@ def propagated_colors(
     cells = ColorCells.of(rgb, modal, side=path.side)
     placements = place_finely(cells, path.placements, path.placed)
     copier = _Copier(rgb, modal, cells, placements, side=path.side)
-    return [copier.look_up(frame, amodal[frame] & ~modal[frame]) for frame in range(len(modal))]
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # NumPy and SciPy let other threads run
+        return list(threads.map(copier.look_up, range(len(modal)), amodal & ~modal))
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from amodal_diffusion.frames.masks import nearer_pixels
 from amodal_diffusion.propagation.placement import Placement
@@ -112,9 +114,16 @@ def _refine(
     """Register each frame with all others, starting at its placement or (``afresh``) at one predicted from theirs."""
     views = np.stack([aligner.view(frame, placements[frame]) for frame in placed])
     total = views.sum(axis=0)
-    for frame, view in zip(placed, views, strict=True):
-        expected = _expected(frame, placements, [at for at in placed if at != frame]) if afresh else placements[frame]
-        placements[frame] = aligner.align(frame, _model(total - view), expected, search)
+    if afresh:  # each prediction takes the placements that are refined already
+        for frame, view in zip(placed, views, strict=True):
+            expected = _expected(frame, placements, [at for at in placed if at != frame])
+            placements[frame] = aligner.align(frame, _model(total - view), expected, search)
+    else:
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+            found = threads.map(
+                lambda frame, view: aligner.align(frame, _model(total - view), placements[frame], search), placed, views
+            )
+            placements[list(placed)] = list(found)
     _interpolate(placements, placed)
 
 

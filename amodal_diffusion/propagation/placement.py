@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from amodal_diffusion.frames.masks import bounds
 from amodal_diffusion.types import FloatArray
 
 Placement = npt.NDArray[np.float64]
@@ -127,15 +128,6 @@ class WeightedPixels:
             for channel, plane in enumerate(self.colors):
                 sums[channel] += share * plane.take(into)
         return near[kept], sums / np.maximum(total, np.float32(1e-6)), total
-
-
-def bounds(weight: Pixels) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Rows and columns of the box of the nonzero values of ``[H, W]``: first, one past the last; 0 and 0 if none."""
-    columns = np.flatnonzero(weight.any(axis=0))
-    if not len(columns):
-        return (0, 0), (0, 0)
-    rows = np.flatnonzero(weight.any(axis=1))
-    return (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1)
 
 
 def bilinear(maps: FloatArray, rows: Points, columns: Points) -> FloatArray:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
+from amodal_diffusion.frames.masks import bounds
 from amodal_diffusion.propagation.placement import (
     Placement,
     Points,
-    bounds,
     in_cells,
     lattice,
     look_up,
