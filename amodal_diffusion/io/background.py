@@ -77,7 +77,7 @@ class WriteBehind:
             arguments: of the job.
 
         Raises:
-            BaseException: the error of an earlier job, after which no job is run.
+            BaseException: the error of an earlier job; jobs that have not begun are left out.
         """
         while len(self._jobs) >= self._behind:
             self._settle()
@@ -89,7 +89,7 @@ class WriteBehind:
         """Wait for all jobs.
 
         Raises:
-            BaseException: the error of the first job that failed, after which no job is run.
+            BaseException: the error of the first job that failed; jobs that have not begun are left out.
         """
         while self._jobs:
             self._settle()
@@ -101,4 +101,5 @@ class WriteBehind:
         except BaseException:
             for job in self._jobs:
                 job.cancel()
+            self._jobs.clear()
             raise
