@@ -399,14 +399,15 @@ def _survey(
     maps = iter(inputs.depth) if skipping and inputs.depth is not None else repeat(None)
     occluders = skipping and inputs.depth is None and len(wholes) < len(tracks)
     read = inputs.tracks if occluders else tuple(tracks)
-    for values, *masks in read_ahead(zip(maps, *read, strict=False)):  # maps may be endless
-        visible = dict(zip((track.name for track in read), masks, strict=True))
-        count = functools.reduce(np.add, masks, np.zeros(masks[0].shape, np.uint16)) if occluders else None
-        for name, box in boxes.items():
-            whole = next(wholes[name]) if name in wholes else None
-            box.add(visible[name] if whole is None else visible[name] | whole)
-            if skipping:
-                finders[name].add(_evidence(visible[name], whole, values, count, inside=inputs.canvas.inside))
+    with closing(read_ahead(zip(maps, *read, strict=False))) as frames:  # maps may be endless
+        for values, *masks in frames:
+            visible = dict(zip((track.name for track in read), masks, strict=True))
+            count = functools.reduce(np.add, masks, np.zeros(masks[0].shape, np.uint16)) if occluders else None
+            for name, box in boxes.items():
+                whole = next(wholes[name]) if name in wholes else None
+                box.add(visible[name] if whole is None else visible[name] | whole)
+                if skipping:
+                    finders[name].add(_evidence(visible[name], whole, values, count, inside=inputs.canvas.inside))
     for track in tracks:
         box, whole_track = boxes[track.name], inputs.whole.get(track.name)
         if skipping:
