@@ -8,7 +8,7 @@ import numpy as np
 
 from amodal_diffusion.frames.cuts import clip_cuts, shots_of
 from amodal_diffusion.propagation.motion import background_evidence, estimate_motion
-from amodal_diffusion.propagation.placement import Placement, interpolate, to_frame, to_object
+from amodal_diffusion.propagation.placement import Placement, WeightedPixels, to_frame, to_object
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array, VideoClip
 
 MOSTLY = 0.5
@@ -59,14 +59,14 @@ def _copy_in_shot(rgb: UInt8Array, modal: BoolArray, hidden: BoolArray, placemen
     best_first = np.argsort(-modal.sum(axis=(1, 2)), kind="stable")
     painted = rgb.copy()
     painted[hidden] = np.rint(rgb[modal].mean(axis=0))
+    visible = [WeightedPixels.of(*views) for views in zip(rgb, modal, strict=True)]
     for frame, picture in enumerate(painted):
         rows, columns = np.nonzero(hidden[frame])
         for other in best_first:
             if other == frame or not len(rows):
                 continue
             points = to_object(placements[frame], rows.astype(np.float64), columns.astype(np.float64))
-            colors, seen = interpolate(rgb[other], modal[other], *to_frame(placements[other], *points))
-            shown = seen > MOSTLY
-            picture[rows[shown], columns[shown]] = np.rint(colors[shown]).astype(np.uint8)
-            rows, columns = rows[~shown], columns[~shown]
+            shown, colors, _ = visible[other].interpolate(*to_frame(placements[other], *points), above=MOSTLY)
+            picture[rows[shown], columns[shown]] = np.rint(colors.T).astype(np.uint8)
+            rows, columns = np.delete(rows, shown), np.delete(columns, shown)
     return painted

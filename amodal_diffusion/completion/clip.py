@@ -7,6 +7,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,12 +32,14 @@ from amodal_diffusion.completion.request import (
 )
 from amodal_diffusion.completion.segmentation import MODAL_MASKS, segment_clip
 from amodal_diffusion.frames.drawing import OverlayLayer, draw_overlay
+from amodal_diffusion.io.background import read_ahead
 from amodal_diffusion.io.depth_files import DepthTrack
 from amodal_diffusion.io.images import read_integers
 from amodal_diffusion.io.manifest import MANIFEST, read_manifest
 from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.io.video_writer import CarriedSound, VideoLayout, VideoWriter
+from amodal_diffusion.models.libraries import uncollected
 from amodal_diffusion.types import STAGES, InputError
 
 if TYPE_CHECKING:
@@ -81,7 +84,9 @@ def _complete(
         request.output.out, inputs=request.inputs(), settings=request.settings(), overwrite=request.output.overwrite
     )
     sound = sound_of(request, inputs.clip)
-    networks = networks or Networks(request)
+    if networks is None:
+        with uncollected():
+            networks = Networks(request)
     config = networks.config(request)
     estimator = networks.estimator if request.depth.depth == "auto" and not inputs.whole else None
     quiet, prompts = request.output.quiet, request.clicks.prompts
@@ -149,13 +154,17 @@ def _write_overlay(inputs: CompletionInputs, out: OutputFolder, *, sound: Carrie
         tqdm(total=clip.num_frames, desc="overlay", unit="frame", disable=quiet) as bar,
     ):
         visible = zip(*inputs.tracks, strict=True)
-        for index, (rgb, masks) in enumerate(zip(clip, visible, strict=True)):
-            layers = [
+        layers = (
+            [
                 OverlayLayer(mask, read_integers(work / mask_path(track, index)).values > 0)
                 for track, mask in zip(inputs.tracks, masks, strict=True)
             ]
-            video.write(draw_overlay(rgb, layers))
-            bar.update()
+            for index, masks in enumerate(visible)
+        )
+        with closing(read_ahead(zip(clip, layers, strict=True))) as frames:
+            for rgb, drawn in frames:
+                video.write(draw_overlay(rgb, drawn))
+                bar.update()
 
 
 def _summary(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from itertools import repeat
 from pathlib import Path
@@ -14,6 +15,7 @@ from amodal_diffusion.completion.layout import layer_path, mask_path
 from amodal_diffusion.completion.request import CompletionInputs
 from amodal_diffusion.frames.layer_order import FrameOrder, Relation, order_objects
 from amodal_diffusion.frames.layers import Difference, compare, recompose
+from amodal_diffusion.io.background import read_ahead
 from amodal_diffusion.io.depth_files import DepthTrack
 from amodal_diffusion.io.images import read_integers, read_rgba
 from amodal_diffusion.io.result_folder import OutputFolder
@@ -41,9 +43,11 @@ def write_order(
         out.step("order", [ORDER]) as work,
         (work / ORDER).open("w", encoding="utf-8") as file,
         tqdm(total=clip.num_frames, desc="order", unit="frame", disable=quiet) as bar,
+        ExitStack() as stack,
     ):
         maps = repeat(None) if depth is None else iter(depth)
-        for index, (rgb, values, *modal) in enumerate(zip(clip, maps, *tracks, strict=False)):  # maps may be endless
+        frames = stack.enter_context(closing(read_ahead(zip(clip, maps, *tracks, strict=False))))  # maps may be endless
+        for index, (rgb, values, *modal) in enumerate(frames):
             amodal = [read_integers(work / mask_path(track, index)).values > 0 for track in tracks]
             before = () if index in inputs.cuts else before
             order = order_objects(modal, amodal, depth=values, before=before)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from concurrent.futures import Future
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from amodal_diffusion.completion.layout import (
@@ -29,6 +33,7 @@ from amodal_diffusion.completion.request import CompletionInputs, CompletionRequ
 from amodal_diffusion.config import MASK_FILTERS
 from amodal_diffusion.frames.drawing import draw_uncertainty
 from amodal_diffusion.io.atomic import stamp, write_text
+from amodal_diffusion.io.background import WriteBehind, read_ahead
 from amodal_diffusion.io.images import read_integers, write_levels_png, write_mask_png, write_rgba_png
 from amodal_diffusion.io.mask_files import MaskTrack
 from amodal_diffusion.io.result_folder import OutputFolder
@@ -37,13 +42,14 @@ from amodal_diffusion.metrics import Agreement, probability_map
 from amodal_diffusion.types import STAGES, AmodalResult, BoolArray, FloatArray
 
 if TYPE_CHECKING:
+    from amodal_diffusion.frames.crop import CropCenter
     from amodal_diffusion.pipelines.completer import (
         AmodalCompleter,
         CompletionConfig,
         FrameInput,
         StreamStatistics,
     )
-    from amodal_diffusion.pipelines.occlusion_intervals import OcclusionIntervals
+    from amodal_diffusion.pipelines.occlusion_intervals import IntervalFrame, OcclusionIntervals
 
 FORMAT = 2
 """Format number of ``object.json`` and ``summary.json``; version 0.1 wrote none and used other keys."""
@@ -74,14 +80,18 @@ def complete_objects(
     """
     from amodal_diffusion.pipelines.completer import ObjectStream
 
-    left = iter([track for track in inputs.tracks if not out.is_finished(step_of(track))])
+    unfinished = [track for track in inputs.tracks if not out.is_finished(step_of(track))]
+    surveys = _survey(unfinished, inputs, config, request) if unfinished else {}
+    left = iter(unfinished)
     while tracks := list(islice(left, request.sampling.object_batch)):
         with ExitStack() as steps:
             files = [steps.enter_context(_object_files(track, config, request, out)) for track in tracks]
-            intervals = [_intervals(track, inputs, config, request) for track in tracks]
+            intervals = [surveys[track.name].intervals for track in tracks]
+            centers = [surveys[track.name].centers for track in tracks]
             objects = [ObjectStream(found, entry.begun.frames) for found, entry in zip(intervals, files, strict=True)]
-            frames = _frames(tracks, inputs, [_masks(track, entry.work, entry.begun.frames)
-                                              for track, entry in zip(tracks, files, strict=True)])  # fmt: skip
+            written = [_masks(track, entry.work, entry.begun.frames)
+                       for track, entry in zip(tracks, files, strict=True)]  # fmt: skip
+            frames = steps.enter_context(closing(read_ahead(_frames(tracks, inputs, written, centers))))
             names = ", ".join(track.name for track in tracks)
             bar = steps.enter_context(
                 tqdm(
@@ -92,9 +102,11 @@ def complete_objects(
                     disable=request.output.quiet,
                 )
             )
+            writer = steps.enter_context(WriteBehind(behind=_AT_ONCE))
             for place, result in completer.stream_objects(frames, objects, config, seed=request.sampling.seed):
-                files[place].write(result, objects[place].statistics)
+                files[place].write(result, objects[place].statistics, writer)
                 bar.update()
+            writer.wait()
             for entry, found in zip(files, intervals, strict=True):
                 entry.finish(found if config.skip_unoccluded else None, inputs)
 
@@ -162,6 +174,21 @@ class Progress:
         return json.dumps({**values, "digest": digest}) + "\n"
 
 
+@dataclass(frozen=True)
+class _WaitingFrame:
+    """A frame whose images may not be written yet.
+
+    Attributes:
+        written: done when they are.
+        files: the images, relative to the result folder.
+        progress: up to this frame.
+    """
+
+    written: Future[None]
+    files: list[str]
+    progress: Progress
+
+
 @dataclass
 class _ObjectFiles:
     """Writer of the files of one object.
@@ -172,8 +199,10 @@ class _ObjectFiles:
         samples: number of samples to write in addition to the mask; 0 for none.
         scores: whether to write the scores of stage 1.
         begun: progress of earlier runs.
-        done: current progress.
+        done: current progress, of frames whose images are written.
+        given: frames of this run, written or waiting.
         fresh: files of each finished frame that the record does not count yet.
+        waiting: frames after these, whose images are being written.
     """
 
     track: MaskTrack
@@ -182,32 +211,59 @@ class _ObjectFiles:
     scores: bool
     begun: Progress
     done: Progress
+    given: int = 0
     fresh: list[list[str]] = field(default_factory=list)
+    waiting: deque[_WaitingFrame] = field(default_factory=deque)
 
     @property
     def work(self) -> Path:
         """The folder's path."""
         return self.out.work
 
-    def write(self, result: AmodalResult, statistics: StreamStatistics) -> None:
-        """Write the images of the next frames; every few frames, record the progress."""
-        from amodal_diffusion.pipelines.postprocessing import score_levels
+    def write(self, result: AmodalResult, statistics: StreamStatistics, writer: WriteBehind) -> None:
+        """Have the images of the next frame written; every few frames, record those that are.
 
-        for position, mask in enumerate(result.amodal_mask):
-            index = self.done.frames + position
-            write_mask_png(self.work / mask_path(self.track, index), mask)
-            if result.rgba is not None:
-                write_rgba_png(self.work / layer_path(self.track, index), result.rgba[position])
-            for sample, masks in enumerate(() if result.samples is None else result.samples):
-                write_mask_png(self.work / sample_path(self.track, sample, index), masks[position])
-            if self.scores and result.score is not None:
-                write_levels_png(self.work / score_path(self.track, index), score_levels(result.score[position]))
-            painted = result.rgba is not None
-            self.fresh.append(frame_files(self.track, index, painted=painted, samples=self.samples, scores=self.scores))
-        frames = self.done.frames - self.begun.frames + len(result.amodal_mask)
-        self.done = self.begun.plus(frames, statistics)
+        Args:
+            result: of one frame.
+            statistics: of all frames of this run so far.
+            writer: writes the images.
+        """
+        index = self.begun.frames + self.given
+        self.given += 1
+        files = frame_files(
+            self.track, index, painted=result.rgba is not None, samples=self.samples, scores=self.scores
+        )
+        written = writer.add(self._write_images, result, index)
+        self.waiting.append(_WaitingFrame(written, files, self.begun.plus(self.given, statistics)))
+        while self.waiting and self.waiting[0].written.done():
+            self._take()
         if len(self.fresh) >= _AT_ONCE:
             self.record()
+
+    def _write_images(self, result: AmodalResult, index: int) -> None:
+        """Write the images of a frame."""
+        from amodal_diffusion.pipelines.postprocessing import score_levels
+
+        write_mask_png(self.work / mask_path(self.track, index), result.amodal_mask[0])
+        if result.rgba is not None:
+            write_rgba_png(self.work / layer_path(self.track, index), result.rgba[0])
+        for sample, masks in enumerate(() if result.samples is None else result.samples):
+            write_mask_png(self.work / sample_path(self.track, sample, index), masks[0])
+        if self.scores and result.score is not None:
+            write_levels_png(self.work / score_path(self.track, index), score_levels(result.score[0]))
+
+    def _take(self) -> None:
+        """Count the oldest waiting frame as done, once its images are written; raises the error of that."""
+        frame = self.waiting[0]
+        frame.written.result()
+        self.waiting.popleft()  # one that failed stays, so that no later frame counts
+        self.fresh.append(frame.files)
+        self.done = frame.progress
+
+    def settle(self) -> None:
+        """Wait for the images of all frames."""
+        while self.waiting:
+            self._take()
 
     def record(self) -> None:
         """Record the progress once all images are on the disk."""
@@ -218,6 +274,7 @@ class _ObjectFiles:
 
     def finish(self, intervals: OcclusionIntervals | None, inputs: CompletionInputs) -> None:
         """Write the record of the object after its last frame."""
+        self.settle()
         track, done = self.track, self.done
         if done.frames != track.num_frames:
             raise RuntimeError(f"{done.frames} results for {track.num_frames} frames of object {track.name}")
@@ -258,6 +315,8 @@ def _object_files(
         try:
             yield entry
         except BaseException:
+            with suppress(BaseException):  # the error that is raised already, or another of the same kind
+                entry.settle()
             with suppress(OSError):  # the disk may be full
                 entry.record()
             raise
@@ -279,10 +338,12 @@ def frame_files(track: MaskTrack, index: int, *, painted: bool, samples: int, sc
 
 
 def _frames(
-    tracks: Sequence[MaskTrack], inputs: CompletionInputs, found: Sequence[Iterator[BoolArray]]
+    tracks: Sequence[MaskTrack],
+    inputs: CompletionInputs,
+    found: Sequence[Iterator[BoolArray]],
+    centers: Sequence[Sequence[CropCenter]],
 ) -> Iterator[list[FrameInput]]:
     """Yield the inputs of each frame for all objects; ``found`` are the amodal masks that an earlier run wrote."""
-    from amodal_diffusion.frames.crop import crop_centers
     from amodal_diffusion.frames.transforms import depth_to_unit
     from amodal_diffusion.pipelines.completer import FrameInput
 
@@ -290,17 +351,10 @@ def _frames(
     maps: Iterator[FloatArray | None] = repeat(None) if depth is None else iter(depth)
     wholes: list[Iterator[BoolArray | None]] = []
     scores: list[Iterator[FloatArray | None]] = []
-    centers = []
     for track, written in zip(tracks, found, strict=True):
         whole = inputs.whole.get(track.name)
         wholes.append(chain(written, repeat(None)) if whole is None else iter(whole))
         scores.append(repeat(None) if inputs.scores is None else inputs.scores.of(track))
-        centers.append(
-            crop_centers(
-                track if whole is None else (m | amodal for m, amodal in zip(track, whole, strict=True)),
-                cuts=inputs.cuts,
-            )
-        )
     limits = [] if depth is None else depth.shot_limits(inputs.cuts)
     for index, (rgb, values, *modal) in enumerate(zip(inputs.clip, maps, *tracks, strict=False)):  # maps may be endless
         unit = None
@@ -318,35 +372,77 @@ def _masks(track: MaskTrack, work: Path, count: int) -> Iterator[BoolArray]:
     return (read_integers(work / mask_path(track, index)).values > 0 for index in range(count))
 
 
-def _intervals(
-    track: MaskTrack, inputs: CompletionInputs, config: CompletionConfig, request: CompletionRequest
-) -> OcclusionIntervals | None:
-    """Intervals in which the object may be occluded, found inside the frame, without margins; None for all frames."""
-    from amodal_diffusion.pipelines.occlusion_intervals import (
-        IntervalFrame,
-        OcclusionIntervals,
-        find_occlusion_intervals,
-        intervals_of_masks,
-    )
+@dataclass(frozen=True)
+class _Survey:
+    """What is known of an object before its completion, from the masks of all frames.
 
-    whole = inputs.whole.get(track.name)
-    if not config.skip_unoccluded:
-        areas = track.areas if whole is None else [a + b for a, b in zip(track.areas, whole.areas, strict=True)]
-        return OcclusionIntervals.of_shots([area > 0 for area in areas], inputs.cuts)
+    Attributes:
+        intervals: frames in which it may be occluded, found inside the frame, without margins; None for all frames.
+        centers: of its crops, one per frame.
+    """
+
+    intervals: OcclusionIntervals | None
+    centers: list[CropCenter]
+
+
+def _survey(
+    tracks: Sequence[MaskTrack], inputs: CompletionInputs, config: CompletionConfig, request: CompletionRequest
+) -> dict[str, _Survey]:
+    """Look at all frames of some objects, by name; every mask and every depth map is decoded once."""
+    from amodal_diffusion.frames.crop import BoxTrack
+    from amodal_diffusion.pipelines.occlusion_intervals import IntervalFinder, OcclusionIntervals
+
+    skipping, found = config.skip_unoccluded, {}
+    boxes = {track.name: BoxTrack() for track in tracks}
+    finders = {name: IntervalFinder(beyond=request.output.margin > 0, cuts=inputs.cuts) for name in boxes}
+    wholes = {name: iter(inputs.whole[name]) for name in boxes if name in inputs.whole}
+    maps = iter(inputs.depth) if skipping and inputs.depth is not None else repeat(None)
+    occluders = skipping and inputs.depth is None and len(wholes) < len(tracks)
+    read = inputs.tracks if occluders else tuple(tracks)
+    with closing(read_ahead(zip(maps, *read, strict=False))) as frames:  # maps may be endless
+        for values, *masks in frames:
+            visible = dict(zip((track.name for track in read), masks, strict=True))
+            count = functools.reduce(np.add, masks, np.zeros(masks[0].shape, np.uint16)) if occluders else None
+            for name, box in boxes.items():
+                whole = next(wholes[name]) if name in wholes else None
+                box.add(visible[name] if whole is None else visible[name] | whole)
+                if skipping:
+                    finders[name].add(_evidence(visible[name], whole, values, count, inside=inputs.canvas.inside))
+    for track in tracks:
+        box, whole_track = boxes[track.name], inputs.whole.get(track.name)
+        if skipping:
+            intervals: OcclusionIntervals | None = finders[track.name].finish()
+        else:
+            areas = zip(track.areas, repeat(0) if whole_track is None else whole_track.areas, strict=False)
+            intervals = OcclusionIntervals.of_shots([sum(pair) > 0 for pair in areas], inputs.cuts)
+        found[track.name] = _Survey(intervals, box.centers(cuts=inputs.cuts))
+    return found
+
+
+def _evidence(
+    modal: BoolArray,
+    whole: BoolArray | None,
+    depth: FloatArray | None,
+    count: npt.NDArray[np.uint16] | None,
+    *,
+    inside: tuple[slice, slice],
+) -> IntervalFrame:
+    """What tells in a frame whether an object is hidden.
+
+    Args:
+        modal: visible part, bool ``[H, W]``, like the following with margins.
+        whole: the whole object, if it is given.
+        depth: of the frame, if it is known.
+        count: number of objects that are visible at each pixel, uint16, if there is no depth.
+        inside: rows and columns without the margins.
+    """
+    from amodal_diffusion.pipelines.occlusion_intervals import IntervalFrame
+
     if whole is not None:
-        return intervals_of_masks(zip(track, whole, strict=True), cuts=inputs.cuts)
-    inside = inputs.canvas.inside
-    if inputs.depth is not None:
-        frames = (
-            IntervalFrame(modal[inside], depth=depth[inside]) for modal, depth in zip(track, inputs.depth, strict=True)
-        )
-    else:
-        others = [other for other in inputs.tracks if other is not track]
-        frames = (
-            IntervalFrame(modal[inside], others=np.any([np.zeros_like(modal), *masks], axis=0)[inside])
-            for modal, *masks in zip(track, *others, strict=True)
-        )
-    return find_occlusion_intervals(frames, beyond=request.output.margin > 0, cuts=inputs.cuts)
+        return IntervalFrame(modal, whole=whole)
+    if depth is not None:
+        return IntervalFrame(modal[inside], depth=depth[inside])
+    return IntervalFrame(modal[inside], others=None if count is None else (count[inside] > modal[inside]))
 
 
 def _propagation_record(pixels: Mapping[str, float]) -> dict[str, object]:

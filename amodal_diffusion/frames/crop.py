@@ -19,6 +19,9 @@ from amodal_diffusion.types import BoolArray, InputError
 
 # Distance in frames at which a frame's weight in the crop center is a quarter; far frames count if near ones hide it.
 _MEMORY = 2.0
+# Frames farther away than this are left out, so that the time is linear in the frames, unless leaving them out could
+# move a center by more than a negligible part of a pixel, as where an object is hidden for longer.
+_HORIZON, _NEGLIGIBLE = 500, 1e-3
 _Box = tuple[int, int, int, int, int]  # top, bottom, left, right, area
 
 
@@ -57,15 +60,37 @@ def crop_centers(masks: Iterable[BoolArray], *, cuts: Sequence[int] = ()) -> lis
     Raises:
         InputError: if every mask is empty.
     """
-    boxes: list[_Box | None] = []
-    size = (1, 1)
+    track = BoxTrack()
     for mask in masks:
-        boxes.append(_box(mask))
-        size = mask.shape[0], mask.shape[1]
-    if not any(boxes):
-        raise InputError("masks: empty in every frame; the object must be visible in at least one")
-    shots = shots_of(len(boxes), cuts)
-    return list(chain.from_iterable(_centers_of_shot(boxes[start:stop], size) for start, stop in shots))
+        track.add(mask)
+    return track.centers(cuts=cuts)
+
+
+class BoxTrack:
+    """Bounding boxes of an object's masks, frame by frame; :func:`crop_centers` for masks that come one at a time."""
+
+    def __init__(self) -> None:
+        self._boxes: list[_Box | None] = []
+        self._size = (1, 1)
+
+    def add(self, mask: BoolArray) -> None:
+        """Take the mask of the next frame, bool ``[H, W]``."""
+        self._boxes.append(_box(mask))
+        self._size = mask.shape[0], mask.shape[1]
+
+    def centers(self, *, cuts: Sequence[int] = ()) -> list[CropCenter]:
+        """The centers that :func:`crop_centers` gives for the masks so far.
+
+        Args:
+            cuts: first frames of new shots.
+
+        Raises:
+            InputError: if every mask is empty.
+        """
+        if not any(self._boxes):
+            raise InputError("masks: empty in every frame; the object must be visible in at least one")
+        shots = shots_of(len(self._boxes), cuts)
+        return list(chain.from_iterable(_centers_of_shot(self._boxes[start:stop], self._size) for start, stop in shots))
 
 
 def _centers_of_shot(boxes: Sequence[_Box | None], size: tuple[int, int]) -> list[CropCenter]:
@@ -79,10 +104,17 @@ def _centers_of_shot(boxes: Sequence[_Box | None], size: tuple[int, int]) -> lis
     areas = np.array([box[4] for _, box in seen], dtype=np.float64)
     height = max(bottom - top for _, (top, bottom, _, _, _) in seen)
     width = max(right - left for _, (_, _, left, right, _) in seen)
+    # Largest weight of all frames beyond the horizon, and the farthest that they can be from any other center.
+    beyond = 2 * float(areas.max()) * _MEMORY**4 / (3 * _HORIZON**3)
+    extent = float(np.ptp(centers, axis=0).max())
     result = []
     for index in range(len(boxes)):
-        weights = areas / (1 + ((times - index) / _MEMORY) ** 2) ** 2
-        row, column = weights @ centers / weights.sum()
+        first, last = np.searchsorted(times, (index - _HORIZON, index + _HORIZON + 1)).tolist()
+        weights = areas[first:last] / (1 + ((times[first:last] - index) / _MEMORY) ** 2) ** 2
+        if last - first < len(times) and beyond * extent > _NEGLIGIBLE * weights.sum():
+            first, last = 0, len(times)
+            weights = areas / (1 + ((times - index) / _MEMORY) ** 2) ** 2
+        row, column = weights @ centers[first:last] / weights.sum()
         result.append(CropCenter(float(row), float(column), height, width))
     return result
 
@@ -165,13 +197,24 @@ class ObjectCrop:
         Returns:
             float ``[F, C, H, W]`` at the source size.
         """
+        result = torch.full((*frames.shape[:2], *self.source_hw), outside, dtype=frames.dtype, device=frames.device)
+        part, (rows, columns) = self.invert_part(frames)
+        result[..., rows, columns] = part
+        return result
+
+    def invert_part(self, frames: Tensor) -> tuple[Tensor, tuple[slice, slice]]:
+        """Scale crops back, without what lies beyond the frame.
+
+        Args:
+            frames: float ``[F, C, target height, target width]``.
+
+        Returns:
+            float ``[F, C, h, w]``; and its rows and columns in the frame.
+        """
         (top, bottom), (left, right) = self._inside
         part = resize(frames, (self.height, self.width), antialias=self.antialias)
-        result = torch.full((*frames.shape[:2], *self.source_hw), outside, dtype=frames.dtype, device=frames.device)
-        result[..., top:bottom, left:right] = part[
-            ..., top - self.top : bottom - self.top, left - self.left : right - self.left
-        ]
-        return result
+        part = part[..., top - self.top : bottom - self.top, left - self.left : right - self.left]
+        return part, (slice(top, bottom), slice(left, right))
 
     @property
     def scale(self) -> float:
@@ -188,6 +231,18 @@ class ObjectCrop:
 
 Geometry = Stretch | Letterbox | ObjectCrop
 """Mapping of a frame to the network input; ``apply`` maps a frame, ``invert`` maps back."""
+
+
+def invert_part(geometry: Geometry, frames: Tensor) -> tuple[Tensor, tuple[slice, slice]]:
+    """The part of the frame that the network saw, as :meth:`ObjectCrop.invert_part`; the whole frame if it is no crop.
+
+    Args:
+        geometry: mapping of the frame to the network input.
+        frames: float ``[F, C, h, w]`` at the target size.
+    """
+    if isinstance(geometry, ObjectCrop):
+        return geometry.invert_part(frames)
+    return geometry.invert(frames, outside=0.0), (slice(0, geometry.source_hw[0]), slice(0, geometry.source_hw[1]))
 
 
 def frame_geometry(config: SamplingConfig, source_hw: tuple[int, int], center: CropCenter | None = None) -> Geometry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -134,6 +134,15 @@ def resize_masks(masks: BoolArray, height: int, width: int) -> BoolArray:
         upper, lower = (rows[top] * above[:, None]) >> 16, (rows[bottom] * below[:, None]) >> 16
         resized[frame] = (upper + lower + 2) >> 2 > 0  # [height, width]
     return resized
+
+
+def bounds(values: npt.NDArray[Any]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows and columns of the box of the nonzero values of ``[H, W]``: first, one past the last; 0 and 0 if none."""
+    columns = np.flatnonzero(values.any(axis=0))
+    if not len(columns):
+        return (0, 0), (0, 0)
+    rows = np.flatnonzero(values.any(axis=1))
+    return (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1)
 
 
 def cut_out_on_white(rgb: UInt8Array, mask: BoolArray) -> UInt8Array:

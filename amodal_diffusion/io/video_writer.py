@@ -20,6 +20,7 @@ from av import VideoFrame, VideoStream
 from av.error import FFmpegError
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
+from amodal_diffusion.io.background import WriteBehind
 from amodal_diffusion.io.containers import error_text, open_nowhere
 from amodal_diffusion.io.sound import SoundTrack
 from amodal_diffusion.io.timing import Timing
@@ -179,7 +180,7 @@ def check_sound(path: Path, kinds: Collection[Kind], timing: Timing) -> CarriedS
 
 
 class VideoWriter:
-    """Write a video frame by frame; the output bytes are reproducible.
+    """Write a video frame by frame, encoded in a thread; the output bytes are reproducible.
 
     MP4 needs an even height and width: an odd one is padded by repeating the last row or column. ProRes and VP9 accept
     any size.
@@ -221,6 +222,7 @@ class VideoWriter:
         if recipe.container == "webm":
             stream.metadata["alpha_mode"] = "1"
         self._stream = stream
+        self._encoder = WriteBehind()
         self._sound: SoundTrack | None = None
         carried = CarriedSound(sound_of, frozenset([kind])) if isinstance(sound_of, Path) else sound_of
         self._carried = carried
@@ -238,6 +240,9 @@ class VideoWriter:
     ) -> None:
         """Flush the encoders, unless an error was raised, and close the file."""
         try:
+            with self._encoder:
+                if kind is None:
+                    self._encoder.wait()
             if kind is None:
                 self._container.mux(self._stream.encode(None))
                 if self._sound is not None:
@@ -251,10 +256,11 @@ class VideoWriter:
             _name_aspect(self._path, self._layout)
 
     def write(self, pixels: UInt8Array) -> None:
-        """Append a frame.
+        """Append a frame. It is encoded later, so that an error of the encoder or the disk may come a few frames later.
 
         Args:
-            pixels: uint8 ``[H, W, 3]``, or ``[H, W, 4]`` for a kind with alpha, of the layout's size.
+            pixels: uint8 ``[H, W, 3]``, or ``[H, W, 4]`` for a kind with alpha, of the layout's size; must not change
+                any more.
 
         Raises:
             InputError: if the frame has another shape, or the layout has no time for it.
@@ -265,17 +271,22 @@ class VideoWriter:
             raise InputError(f"frame: expected [{height}, {width}, {channels}], got {list(pixels.shape)}")
         if self._written >= len(self._layout.timing.ticks):
             raise InputError(f"frame: expected {self._written} frames, got more")
-        if self._recipe.even:
+        self._encoder.add(self._encode, pixels, form, self._written)
+        self._written += 1
+
+    def _encode(self, pixels: UInt8Array, form: str, number: int) -> None:
+        """Encode a frame, and the sound up to it."""
+        height, width = pixels.shape[:2]
+        if self._recipe.even and (height % 2 or width % 2):
             pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         # One thread: FFmpeg's parallel conversion corrupts the borders between bands at odd widths.
         frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=form).reformat(
             format=self._recipe.pixels, dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, threads=1
         )
-        frame.time_base, frame.pts = self._layout.timing.unit, self._layout.timing.ticks[self._written]
+        frame.time_base, frame.pts = self._layout.timing.unit, self._layout.timing.ticks[number]
         self._container.mux(self._stream.encode(frame))
         if self._sound is not None:
-            self._sound.until(self._layout.timing.seconds(self._written))
-        self._written += 1
+            self._sound.until(self._layout.timing.seconds(number))
 
     def _tell_of_sound(self) -> None:
         if self._sound is not None and self._carried is not None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from amodal_diffusion.config import SamplingConfig
-from amodal_diffusion.frames.masks import compose_rgba, cut_out_on_white
+from amodal_diffusion.frames.masks import WHITE, bounds, compose_rgba, cut_out_on_white
 from amodal_diffusion.frames.transforms import to_uint8
 from amodal_diffusion.frames.windows import Window, WindowStream
 from amodal_diffusion.pipelines.amodal_segmentation import SegmentedFrame
@@ -160,22 +160,28 @@ class ContentStream:
         self, entry: SegmentedFrame, painted: Tensor | None, colors: HiddenColors | None
     ) -> CompletedFrame:
         """Compose a frame of visible pixels, which stay the input's, and painted ones."""
-        rgb, modal, amodal = entry.frame.rgb[None], entry.frame.modal[None], entry.amodal[None]
+        box = tuple(slice(*span) for span in bounds(entry.amodal | entry.frame.modal))
+        rgb, modal, amodal = entry.frame.rgb[box], entry.frame.modal[box], entry.amodal[box]
         whole, hidden, propagated = rgb, 0.0, 0.0
         if painted is not None:
             geometry = entry.frame.geometry(self._config)
-            full = to_uint8(geometry.invert(painted[None].cpu(), outside=1.0))  # [1, H, W, 3]
+            inverted = geometry.invert(painted[None].cpu(), outside=1.0)[0]  # [3, H, W]
+            full = to_uint8(inverted[:, *box])
             if self._config.beyond.color_propagation:
-                missing = entry.amodal & ~entry.frame.modal
+                missing = amodal & ~modal
                 hidden = float(missing.sum())
                 if colors is not None:
-                    full = blend_colors(full[0], missing, colors, weight=self._config.beyond.blend_weight)[None]
+                    full = blend_colors(full, missing, colors, weight=self._config.beyond.blend_weight)
                     propagated = float(colors.sure.sum())
             whole = np.where(modal[..., None], rgb, full)
+        amodal_rgb = np.full_like(entry.frame.rgb, WHITE)
+        amodal_rgb[box] = cut_out_on_white(whole, amodal)
+        rgba = np.zeros((*entry.amodal.shape, 4), np.uint8)
+        rgba[box] = compose_rgba(rgb, modal, whole, amodal)
         result = AmodalResult(
-            amodal_mask=amodal,
-            amodal_rgb=cut_out_on_white(whole, amodal),
-            rgba=compose_rgba(rgb, modal, whole, amodal),
+            amodal_mask=entry.amodal[None],
+            amodal_rgb=amodal_rgb[None],
+            rgba=rgba[None],
             samples=None if entry.samples is None else entry.samples[:, None],
             score=None if entry.score is None else entry.score[None],
         )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby, repeat
 from typing import TypeVar
 
@@ -48,11 +47,13 @@ class IntervalFrame:
         modal: visible part of the object, bool ``[H, W]``.
         depth: nearer is larger, float32 ``[H, W]``; None for none. Constant depth counts as none.
         others: visible parts of the other objects together, bool ``[H, W]``; None where they are not known.
+        whole: the whole object, bool ``[H, W]``, which leaves nothing to find out; None where it is not known.
     """
 
     modal: BoolArray
     depth: FloatArray | None = None
     others: BoolArray | None = None
+    whole: BoolArray | None = None
 
 
 @dataclass(frozen=True)
@@ -173,30 +174,79 @@ def find_occlusion_intervals(
         beyond: the part outside the frame is wanted too (outpainting), so that the border counts as an occluder.
         cuts: first frames of new shots.
     """
-    return _intervals((_reasons(shot, beyond=beyond) for shot in _split(frames, cuts)), cuts)
+    finder = IntervalFinder(beyond=beyond, cuts=cuts)
+    for frame in frames:
+        finder.add(frame)
+    return finder.finish()
 
 
-def _reasons(frames: Iterable[IntervalFrame], *, beyond: bool) -> list[str | None]:
-    """Why the object can be hidden in each frame of a shot."""
-    reasons: list[str | None] = []
-    shapes: dict[int, _Shape] = {}
-    cut: set[int] = set()
-    for number, frame in enumerate(frames):
+class IntervalFinder:
+    """The rules of :func:`find_occlusion_intervals`, for frames that come one at a time, as of several objects at once.
+
+    Args:
+        beyond: as for that function.
+        cuts: as for that function.
+    """
+
+    def __init__(self, *, beyond: bool = False, cuts: Sequence[int] = ()) -> None:
+        self._beyond, self._cuts, self._shots = beyond, tuple(cuts), [_Shot()]
+        self._frames = 0
+
+    def add(self, frame: IntervalFrame) -> None:
+        """Take the next frame."""
+        if self._frames in self._cuts:
+            self._shots.append(_Shot())
+        self._shots[-1].add(frame, beyond=self._beyond)
+        self._frames += 1
+
+    def finish(self) -> OcclusionIntervals:
+        """The intervals of all frames so far."""
+        runs: list[OcclusionInterval] = []
+        first = 0
+        for shot in self._shots:
+            runs += _runs(shot.finish(), first=first)
+            first += len(shot.reasons)
+        return OcclusionIntervals(self._frames, tuple(runs), self._cuts)
+
+
+@dataclass
+class _Shot:
+    """Why the object can be hidden in each frame of a shot.
+
+    Attributes:
+        reasons: of each frame by itself.
+        shapes: by number of the frame, where there is no depth and no reason.
+        cut: frames with depth and without a reason in which the object lies at the border.
+    """
+
+    reasons: list[str | None] = field(default_factory=list)
+    shapes: dict[int, _Shape] = field(default_factory=dict)
+    cut: set[int] = field(default_factory=set)
+
+    def add(self, frame: IntervalFrame, *, beyond: bool) -> None:
+        if frame.whole is not None:
+            self.reasons.append(GIVEN if (frame.whole & ~frame.modal).any() else None)
+            return
+        number = len(self.reasons)
         depth = None if frame.depth is None or frame.depth.min() == frame.depth.max() else frame.depth
         reason = _reason(replace(frame, depth=depth), beyond=beyond)
-        reasons.append(reason)
+        self.reasons.append(reason)
         if reason is None and depth is None:
-            shapes[number] = _Shape.of(frame.modal)
+            self.shapes[number] = _Shape.of(frame.modal)
         elif reason is None and _is_cut(frame.modal):
-            cut.add(number)
-    if all(reason == NOT_VISIBLE for reason in reasons):
-        return [None] * len(reasons)
-    for number, doubt in _shape_reasons(shapes):
-        reasons[number] = doubt
-    for start, stop in _absences(reasons):
-        if all(number in cut for number in (start - 1, stop) if 0 <= number < len(reasons)):
-            reasons[start:stop] = [None] * (stop - start)
-    return reasons
+            self.cut.add(number)
+
+    def finish(self) -> list[str | None]:
+        """The reasons by all frames of the shot."""
+        reasons = list(self.reasons)
+        if all(reason == NOT_VISIBLE for reason in reasons):
+            return [None] * len(reasons)
+        for number, doubt in _shape_reasons(self.shapes):
+            reasons[number] = doubt
+        for start, stop in _absences(reasons):
+            if all(number in self.cut for number in (start - 1, stop) if 0 <= number < len(reasons)):
+                reasons[start:stop] = [None] * (stop - start)
+        return reasons
 
 
 def intervals_of_masks(masks: Iterable[tuple[BoolArray, BoolArray]], *, cuts: Sequence[int] = ()) -> OcclusionIntervals:
@@ -206,24 +256,7 @@ def intervals_of_masks(masks: Iterable[tuple[BoolArray, BoolArray]], *, cuts: Se
         masks: visible part and whole object of each frame, bool ``[H, W]`` each.
         cuts: first frames of new shots.
     """
-    shots = _split(masks, cuts)
-    return _intervals(([GIVEN if (whole & ~modal).any() else None for modal, whole in shot] for shot in shots), cuts)
-
-
-def _intervals(shots: Iterable[list[str | None]], cuts: Sequence[int]) -> OcclusionIntervals:
-    """Intervals from the reasons of each shot."""
-    runs: list[OcclusionInterval] = []
-    frames = 0
-    for reasons in shots:
-        runs += _runs(reasons, first=frames)
-        frames += len(reasons)
-    return OcclusionIntervals(frames, tuple(runs), tuple(cuts))
-
-
-def _split(frames: Iterable[T], cuts: Sequence[int]) -> Iterator[Iterator[T]]:
-    """Frames of each shot; a shot is read before the next."""
-    for _, shot in groupby(enumerate(frames), key=lambda entry: bisect_right(cuts, entry[0])):
-        yield (frame for _, frame in shot)
+    return find_occlusion_intervals((IntervalFrame(modal, whole=whole) for modal, whole in masks), cuts=cuts)
 
 
 def clip_intervals(frames: Sequence[FrameInput], *, skip_unoccluded: bool) -> OcclusionIntervals | None:

@@ -12,8 +12,8 @@ from scipy import ndimage
 from torch import Tensor
 
 from amodal_diffusion.config import HIGHEST_THRESHOLD, MASK_FILTERS, MaskFilter, SamplingConfig
-from amodal_diffusion.frames.crop import Geometry, ObjectCrop
-from amodal_diffusion.frames.masks import nearest_known, object_depth
+from amodal_diffusion.frames.crop import Geometry, ObjectCrop, invert_part
+from amodal_diffusion.frames.masks import bounds, nearest_known, object_depth
 from amodal_diffusion.frames.transforms import resize
 from amodal_diffusion.pipelines.preprocessing import FrameInput, preprocess_mask
 from amodal_diffusion.types import BoolArray, FloatArray
@@ -171,9 +171,10 @@ def hidden_score(score: Tensor, modal: BoolArray, geometry: Geometry) -> FloatAr
         modal: visible part, bool ``[H, W]``.
         geometry: how the network sees the frame.
     """
-    whole = geometry.invert(score[None, None].cpu(), outside=0.0)[0, 0]  # [H, W]
-    visible = geometry.invert((preprocess_mask(modal, geometry) + 1) / 2, outside=0.0)[0, 0]
-    share: FloatArray = ((whole - visible) / (1 - visible).clamp(min=1e-6)).numpy()
+    whole, box = invert_part(geometry, score[None, None].cpu())
+    visible, _ = invert_part(geometry, (preprocess_mask(modal, geometry) + 1) / 2)
+    share = np.zeros(modal.shape, np.float32)
+    share[box] = ((whole - visible) / (1 - visible).clamp(min=1e-6))[0, 0].numpy()
     return share
 
 
@@ -273,12 +274,19 @@ def _connected(hidden: BoolArray, modal: BoolArray, reach: int) -> BoolArray:
     """The components of the hidden part that touch the visible one; where nothing is visible, the largest."""
     if not hidden.any():
         return hidden
+    (top, bottom), (left, right) = bounds(hidden | modal)
+    box = slice(max(0, top - reach), bottom + reach), slice(max(0, left - reach), right + reach)
+    hidden, modal, kept = hidden[box], modal[box], np.zeros_like(hidden)
     whole = hidden | modal
     joined = ndimage.binary_dilation(whole, _NEIGHBORS, iterations=reach) if reach else whole
-    components, _ = ndimage.label(joined, _NEIGHBORS)
+    components, count = ndimage.label(joined, _NEIGHBORS)
     if modal.any():
-        return np.isin(components, np.unique(components[modal]))
-    return np.asarray(components == np.bincount(components[hidden]).argmax())
+        touching = np.zeros(count + 1, np.bool_)
+        touching[components[modal]] = True
+        kept[box] = touching[components]
+    else:
+        kept[box] = components == np.bincount(components[hidden]).argmax()
+    return kept
 
 
 def _cell(geometry: Geometry) -> int:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
 
+from amodal_diffusion.frames.masks import bounds
 from amodal_diffusion.propagation.placement import (
     Placement,
-    Points,
+    WeightedPixels,
     in_cells,
     in_pixels,
-    interpolate,
     to_frame,
     to_object,
 )
@@ -57,15 +58,25 @@ class ColorCells:
             side: longest side of the object in pixels, which at most `CELLS` cells cover.
         """
         block = max(1, -(-side // CELLS))
-        rows, columns = np.arange(0, modal.shape[1], block), np.arange(0, modal.shape[2], block)
-        colors = np.empty((len(modal), len(rows), len(columns), 3), dtype=np.float32)
+        height, width = (-(-length // block) for length in modal.shape[1:])
+        colors = np.empty((len(modal), height, width, 3), dtype=np.float32)
         weight = np.empty(colors.shape[:3], dtype=np.float32)
         for frame, visible in enumerate(modal):  # one frame at a time: float colors of a long clip would not fit
-            sums = np.concatenate([rgb[frame] * visible[..., None], visible[..., None]], axis=-1, dtype=np.float32)
-            sums = np.add.reduceat(np.add.reduceat(sums, rows, axis=0), columns, axis=1)
-            colors[frame] = sums[..., :3] / np.maximum(sums[..., 3:], 1)
-            weight[frame] = sums[..., 3] / block**2
+            colors[frame], weight[frame] = 0, 0
+            (top, bottom), (left, right) = (
+                (start // block, -(-stop // block)) for start, stop in bounds(visible)
+            )  # of the cells that show the object
+            if bottom > top:
+                box = slice(top * block, bottom * block), slice(left * block, right * block)
+                sums = _cell_sums(rgb[frame][box], visible[box], block)
+                colors[frame, top:bottom, left:right] = sums[..., :3] / np.maximum(sums[..., 3:], 1)
+                weight[frame, top:bottom, left:right] = sums[..., 3] / block**2
         return cls(colors, weight, block)
+
+    @cached_property
+    def pixels(self) -> list[WeightedPixels]:
+        """The cells of each frame, for lookup."""
+        return [WeightedPixels.of(*frame) for frame in zip(self.colors, self.weight, strict=True)]
 
     def blurred(self, blur: float) -> ColorCells:
         """The same cells, with the colors of visible cells blurred into each other.
@@ -87,6 +98,18 @@ class ColorCells:
         inner = ndimage.binary_erosion(visible)[..., None]
         rows, columns = np.gradient(self.colors[frame], axis=(0, 1))
         return rows * inner, columns * inner
+
+
+def _cell_sums(rgb: UInt8Array, visible: BoolArray, block: int) -> FloatArray:
+    """Sum of the visible colors of each cell, and their number, float32 ``[h, w, 4]``: whole numbers, thus exact."""
+    height, width = (-(-length // block) for length in visible.shape)
+    sums = np.zeros((height * block, width, 4), dtype=np.float32)
+    padded = np.zeros((height * block, width * block, 4), dtype=np.uint8)
+    padded[: visible.shape[0], : visible.shape[1], :3] = rgb * visible[..., None]
+    padded[: visible.shape[0], : visible.shape[1], 3] = visible
+    for offset in range(block):
+        sums += padded[:, offset::block]
+    return np.asarray(sums.reshape(height, block, width, 4).sum(axis=1))
 
 
 def place_finely(cells: ColorCells, placements: Placement, placed: Sequence[int]) -> Placement:
@@ -139,15 +162,17 @@ def _step(cells: ColorCells, placements: Placement, frame: int, near: Sequence[i
     points = to_object(placements[frame], rows.astype(np.float64), columns.astype(np.float64))
     square, slope = np.zeros((4, 4)), np.zeros(4)
     for other in near:
-        difference, both = _difference(cells, own, other, to_frame(placements[other], *points))
-        if both.sum() < _LEAST_COMMON:
+        both, colors, _ = cells.pixels[other].interpolate(*to_frame(placements[other], *points), above=_SURE)
+        if len(both) < _LEAST_COMMON:
             continue
-        seen = difference[both] - difference[both].mean(axis=0)  # [m, 3]
+        difference = colors.T - own[both]  # [m, 3]
+        seen = difference - difference.mean(axis=0)
         squared = (seen**2).mean(axis=1)
         usual = np.median(squared) + _NOISE
         trust = usual / (4 * usual + squared) ** 2  # falls off beyond twice the usual difference
-        weighted = ways[:, both] * trust[:, None]
-        square += np.tensordot(weighted, ways[:, both], axes=((1, 2), (1, 2)))
+        common = ways[:, both]
+        weighted = common * trust[:, None]
+        square += np.tensordot(weighted, common, axes=((1, 2), (1, 2)))
         slope += np.tensordot(weighted, seen, axes=((1, 2), (0, 1)))
     if not square.any():
         return np.zeros(4)
@@ -156,11 +181,3 @@ def _step(cells: ColorCells, placements: Placement, frame: int, near: Sequence[i
     way = (placements[frame] - first) * unit
     change = np.clip(np.linalg.solve(square + stay * np.eye(4), slope - stay * way), -_STEP, _STEP)
     return np.asarray(change / unit)
-
-
-def _difference(
-    cells: ColorCells, own: FloatArray, other: int, points: tuple[Points, Points]
-) -> tuple[FloatArray, BoolArray]:
-    """Colors of another frame at points minus the own colors, ``[n, 3]``, and where both are visible, ``[n]``."""
-    colors, seen = interpolate(cells.colors[other], cells.weight[other], *points)
-    return colors - own, seen > _SURE

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import ndimage
 
+from amodal_diffusion.frames.masks import bounds
 from amodal_diffusion.propagation.color_cells import ColorCells, place_finely
 from amodal_diffusion.propagation.motion import background_evidence, estimate_motion
-from amodal_diffusion.propagation.placement import Placement, Points, in_cells, interpolate, to_frame, to_object
+from amodal_diffusion.propagation.placement import (
+    Placement,
+    Points,
+    WeightedPixels,
+    bilinear,
+    in_cells,
+    to_frame,
+    to_object,
+)
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 MEMORY = 10.0
@@ -84,20 +95,8 @@ def propagated_colors(
     cells = ColorCells.of(rgb, modal, side=path.side)
     placements = place_finely(cells, path.placements, path.placed)
     copier = _Copier(rgb, modal, cells, placements, side=path.side)
-    return [copier.look_up(frame, amodal[frame] & ~modal[frame]) for frame in range(len(modal))]
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """How well one frame predicts the colors of another, on the cells of the predicted frame.
-
-    Attributes:
-        offset: correction to add to the colors, float32 ``[h, w, 3]``.
-        variance: variance of the remaining error, in gray levels squared, float32 ``[h, w]``.
-    """
-
-    offset: FloatArray
-    variance: FloatArray
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # NumPy and SciPy let other threads run
+        return list(threads.map(copier.look_up, range(len(modal)), amodal & ~modal))
 
 
 @dataclass(frozen=True)
@@ -128,11 +127,10 @@ class _Copier:
     def __init__(
         self, rgb: UInt8Array, modal: BoolArray, cells: ColorCells, placements: Placement, *, side: int
     ) -> None:
-        self._rgb, self._modal, self._cells, self._placements = rgb, modal, cells, placements
+        self._modal, self._cells, self._placements = modal, cells, placements
         self._in_cells = in_cells(placements, cells.block)
         self._side = max(1.0, side / cells.block)
-        inner = np.stack([ndimage.binary_erosion(mask, border_value=1) for mask in modal])
-        self._counts = np.where(inner, np.float32(1), np.float32(RIM) * modal)
+        self._shown = [_shown(*frame) if frame[1].any() else None for frame in zip(rgb, modal, strict=True)]
         colors = rgb[modal].astype(np.float32)
         self._mean = colors.mean(axis=0)
         self._spread = float(((colors - self._mean) ** 2).mean()) + 1.0
@@ -157,73 +155,98 @@ class _Copier:
     ) -> _Copied:
         """Merge the colors that other frames show at points of the object; ``within`` are their cells in the box."""
         count = len(points[0])
-        total, variance, colors = np.zeros(count), np.zeros(count), np.zeros((count, 3))
-        for other in range(len(self._modal)):
-            if other == frame or not self._modal[other].any():
+        total, variance, colors = np.zeros(count), np.zeros(count), np.zeros((3, count))
+        for other, pixels in enumerate(self._shown):
+            if other == frame or pixels is None:
                 continue
-            shown, seen = interpolate(
-                self._rgb[other], self._counts[other], *to_frame(self._placements[other], *points)
-            )
-            if not (seen > _LEAST_SEEN).any():
+            at, shown, seen = pixels.interpolate(*to_frame(self._placements[other], *points), above=_LEAST_SEEN)
+            if not len(at):
                 continue
-            fit = self._fit(frame, other, box)
             late = np.exp(abs(other - frame) / MEMORY)
-            wrong = _at(fit.variance[..., None], *within)[:, 0] * late
-            counts = np.where(seen > _LEAST_SEEN, (seen / wrong) ** 2, 0.0)
-            total += counts
-            variance += counts * wrong / np.maximum(seen, _LEAST_SEEN)
-            colors += counts[:, None] * (shown + _at(fit.offset, *within))
+            offset, wrong = self._fit(frame, other, box, [line[at] for line in within])
+            wrong = wrong * late
+            counts = (seen / wrong) ** 2
+            total[at] += counts
+            variance[at] += counts * wrong / seen
+            for line, own, added in zip(colors, shown, offset, strict=True):
+                line[at] += counts * (own + added)
         known = np.maximum(total, np.finfo(np.float64).tiny)
-        colors = np.where((total > 0)[:, None], colors / known[:, None], self._mean)
-        return _Copied(colors, np.where(total > 0, variance / known, np.inf))
+        merged = np.where((total > 0)[:, None], (colors / known).T, self._mean)
+        return _Copied(merged, np.where(total > 0, variance / known, np.inf))
 
     def _box(self, frame: int, hidden: BoolArray) -> tuple[slice, slice]:
         """Rows and columns of the cells around the object in a frame."""
-        block, whole = self._cells.block, hidden | self._modal[frame]
+        block, (height, width) = self._cells.block, self._cells.weight.shape[1:]
         reach = int(np.ceil(2 * AROUND * self._side))
-        lines = [np.flatnonzero(whole.any(axis=axis)) // block for axis in (1, 0)]
-        return tuple(slice(max(0, int(line[0]) - reach), int(line[-1]) + reach + 1) for line in lines)  # type: ignore[return-value]
-
-    def _fit(self, frame: int, other: int, box: tuple[slice, slice]) -> _Fit:
-        """Compare two frames where both show the object, on the cells of a box of the first frame."""
-        difference, both = self._difference(frame, other, box)
-        blur = max(1.0, NEARBY * self._side)
-        known = float(both.sum())
-        mean = difference[both].sum(axis=0) / (known + _KNOWN)
-        squared = ((difference - mean) ** 2).mean(axis=-1) * both
-        usual = (squared.sum() + _DOUBT * self._usual) / (known + _DOUBT)
-        area = 2 * np.pi * blur**2  # effective number of cells in the blurred mean
-        weight = ndimage.gaussian_filter(both.astype(np.float32), blur, mode="constant") * area
-        offset = ndimage.gaussian_filter(difference * both[..., None], (blur, blur, 0), mode="constant") * area
-        varied = ndimage.gaussian_filter(squared, blur, mode="constant") * area
-        weight = weight + _KNOWN
-        return _Fit(
-            ((offset + _KNOWN * mean) / weight[..., None]).astype(np.float32),
-            np.asarray((varied + _KNOWN * usual) / weight + _LEAST, dtype=np.float32),
+        (top, bottom), (left, right) = bounds(hidden | self._modal[frame])
+        return (
+            slice(max(0, top // block - reach), min(height, (bottom - 1) // block + reach + 1)),
+            slice(max(0, left // block - reach), min(width, (right - 1) // block + reach + 1)),
         )
 
-    def _difference(self, frame: int, other: int, box: tuple[slice, slice]) -> tuple[FloatArray, BoolArray]:
-        """Own colors minus those of another frame, ``[h, w, 3]``, and where both are visible, ``[h, w]``."""
-        own, visible = self._cells.colors[frame][box], self._cells.weight[frame][box] > _SURE
-        rows, columns = (line.astype(np.float64) for line in np.nonzero(visible))
-        points = to_object(self._in_cells[frame], rows + box[0].start, columns + box[1].start)
-        place = to_frame(self._in_cells[other], *points)
-        colors, seen = interpolate(self._cells.colors[other], self._cells.weight[other], *place)
-        difference = np.zeros_like(own)
-        difference[visible] = own[visible] - colors
-        both = np.zeros_like(visible)
-        both[visible] = seen > _SURE
-        return difference * both[..., None], both
+    def _fit(
+        self, frame: int, other: int, box: tuple[slice, slice], within: list[Points]
+    ) -> tuple[FloatArray, FloatArray]:
+        """How well one frame predicts the colors of another, from the cells of a box in which both show the object.
+
+        Args:
+            frame: the frame whose colors are predicted.
+            other: the frame that predicts them.
+            box: cells of the first frame, with enough of them around the object.
+            within: rows and columns of points, in cells of the box.
+
+        Returns:
+            for each point, the correction to add to the colors, float32 ``[3, n]``; and the variance of the remaining
+            error, in gray levels squared, float32 ``[n]``.
+        """
+        difference, at = self._difference(frame, other, box)
+        shape = tuple(part.stop - part.start for part in box)
+        known = float(len(at[0]))
+        mean = difference.sum(axis=0) / (known + _KNOWN)
+        squared = np.zeros(shape, np.float32)
+        squared[at] = ((difference - mean) ** 2).mean(axis=-1)
+        usual = (squared.sum() + _DOUBT * self._usual) / (known + _DOUBT)
+        near = [_span(cells, points, length) for cells, points, length in zip(at, within, shape, strict=True)]
+        known_cells = np.zeros((5, *(stop - start for start, stop in near)), np.float32)
+        inner = at[0] - near[0][0], at[1] - near[1][0]
+        known_cells[(0, *inner)] = 1
+        known_cells[(slice(1, 4), *inner)] = difference.T
+        known_cells[4] = squared[tuple(slice(*span) for span in near)]
+        blur = max(1.0, NEARBY * self._side)
+        area = 2 * np.pi * blur**2  # effective number of cells in the blurred mean
+        weight, *offset, varied = ndimage.gaussian_filter(known_cells, (0, blur, blur), mode="constant") * area
+        weight = weight + _KNOWN
+        maps = [(plane + _KNOWN * level) / weight for plane, level in zip(offset, mean, strict=True)]
+        maps.append((varied + _KNOWN * usual) / weight + _LEAST)
+        found = bilinear(
+            np.asarray(maps, dtype=np.float32), *(line - start for line, (start, _) in zip(within, near, strict=True))
+        )
+        return found[:3], found[3]
+
+    def _difference(
+        self, frame: int, other: int, box: tuple[slice, slice]
+    ) -> tuple[FloatArray, tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+        """Own colors minus those of another frame where both are visible, ``[m, 3]``, and rows and columns ``[m]``."""
+        visible = self._cells.weight[frame][box] > _SURE
+        rows, columns = np.nonzero(visible)
+        points = to_object(
+            self._in_cells[frame],
+            rows.astype(np.float64) + box[0].start, columns.astype(np.float64) + box[1].start,
+        )  # fmt: skip
+        both, colors, _ = self._cells.pixels[other].interpolate(*to_frame(self._in_cells[other], *points), above=_SURE)
+        rows, columns = rows[both], columns[both]
+        return self._cells.colors[frame][box][rows, columns] - colors.T, (rows, columns)
 
     def _usual_difference(self) -> float:
         """Twice the mean squared difference of neighboring frames; the prior for frames without shared pixels."""
-        whole = slice(0, None), slice(0, None)
+        height, width = self._cells.weight.shape[1:]
+        whole = slice(0, height), slice(0, width)
         squared, count = _DOUBT * self._spread, _DOUBT
         for frame in range(len(self._modal) - 1):
-            difference, both = self._difference(frame, frame + 1, whole)
-            if both.any():
-                seen = difference[both] - difference[both].mean(axis=0)
-                squared, count = squared + float((seen**2).mean(axis=-1).sum()), count + float(both.sum())
+            difference, _ = self._difference(frame, frame + 1, whole)
+            if len(difference):
+                seen = difference - difference.mean(axis=0)
+                squared, count = squared + float((seen**2).mean(axis=-1).sum()), count + float(len(difference))
         return min(self._spread, 2 * squared / count)
 
     def _near(
@@ -242,14 +265,24 @@ class _Copier:
         area = 2 * np.pi * blur**2
         weight = ndimage.gaussian_filter(weight, blur, mode="constant") * area + _MEAN
         sums = ndimage.gaussian_filter(sums, (blur, blur, 0), mode="constant") * area + _MEAN * self._mean
-        return _at(sums / weight[..., None], *within)
+        return np.ascontiguousarray(bilinear((sums / weight[..., None]).transpose(2, 0, 1), *within).T)
 
 
-def _at(maps: FloatArray, rows: Points, columns: Points) -> FloatArray:
-    """Bilinear values between cell centers, float32 ``[n, C]``; the outermost cells extend outside."""
-    found = [ndimage.map_coordinates(maps[..., channel], (rows, columns), order=1, mode="nearest")
-             for channel in range(maps.shape[-1])]  # fmt: skip
-    return np.stack(found, axis=-1).astype(np.float32)
+def _shown(rgb: UInt8Array, modal: BoolArray) -> WeightedPixels:
+    """The visible pixels of a frame; those at the border of the modal mask count less."""
+    (top, bottom), (left, right) = bounds(modal)
+    box = slice(max(0, top - 1), bottom + 1), slice(max(0, left - 1), right + 1)  # a crop has no border of its own
+    weight = np.zeros(modal.shape, np.float32)
+    inner = ndimage.binary_erosion(modal[box], border_value=1)
+    weight[box] = np.where(inner, np.float32(1), np.float32(RIM) * modal[box])
+    return WeightedPixels.of(rgb, weight)
+
+
+def _span(known: npt.NDArray[np.intp], wanted: Points, length: int) -> tuple[int, int]:
+    """First cell, and one past the last, of the part of a line that holds known cells and those around points."""
+    inside = np.clip([wanted.min(), wanted.max() + 1], 0, length - 1).astype(np.intp).tolist()
+    cells = [*inside, int(known.min()), int(known.max())] if len(known) else inside
+    return min(cells), max(cells) + 1
 
 
 def fade_colors(known: dict[int, HiddenColors | None], start: int, found: Sequence[HiddenColors | None]) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from amodal_diffusion.frames.masks import nearer_pixels
 from amodal_diffusion.propagation.placement import Placement
-from amodal_diffusion.propagation.registration import ELSEWHERE, SEEN, Aligner, Search
+from amodal_diffusion.propagation.registration import ELSEWHERE, SEEN, Aligner, Search, object_palette
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 UNSEEN_IS_ELSEWHERE = 0.3
@@ -65,11 +67,11 @@ def estimate_motion(rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray) ->
         modal: modal (visible) masks, bool ``[F, H, W]``, not empty in every frame.
         elsewhere: background evidence from :func:`background_evidence`, float32 ``[F, H, W]``.
     """
-    side = _longest_side(modal)
-    aligner = Aligner(rgb, modal, elsewhere, side=side, cells=COARSE_CELLS)
+    side, palette = _longest_side(modal), object_palette(rgb, modal)
+    aligner = Aligner(rgb, modal, elsewhere, side=side, cells=COARSE_CELLS, palette=palette)
     placements, placed = _follow(aligner, modal)
     if len(placed) > 1:
-        aligner = Aligner(rgb, modal, elsewhere, side=side, cells=FINE_CELLS)
+        aligner = Aligner(rgb, modal, elsewhere, side=side, cells=FINE_CELLS, palette=palette)
         _refine(aligner, placements, placed, AGAIN, afresh=True)
         for search in REFINE:
             _refine(aligner, placements, placed, search)
@@ -112,9 +114,16 @@ def _refine(
     """Register each frame with all others, starting at its placement or (``afresh``) at one predicted from theirs."""
     views = np.stack([aligner.view(frame, placements[frame]) for frame in placed])
     total = views.sum(axis=0)
-    for frame, view in zip(placed, views, strict=True):
-        expected = _expected(frame, placements, [at for at in placed if at != frame]) if afresh else placements[frame]
-        placements[frame] = aligner.align(frame, _model(total - view), expected, search)
+    if afresh:  # each prediction takes the placements that are refined already
+        for frame, view in zip(placed, views, strict=True):
+            expected = _expected(frame, placements, [at for at in placed if at != frame])
+            placements[frame] = aligner.align(frame, _model(total - view), expected, search)
+    else:
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+            found = threads.map(
+                lambda frame, view: aligner.align(frame, _model(total - view), placements[frame], search), placed, views
+            )
+            placements[list(placed)] = list(found)
     _interpolate(placements, placed)
 
 

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
-from amodal_diffusion.propagation.placement import Placement, Points, in_cells, lattice, look_up, to_frame, to_object
+from amodal_diffusion.frames.masks import bounds
+from amodal_diffusion.propagation.placement import (
+    Placement,
+    Points,
+    in_cells,
+    lattice,
+    look_up,
+    to_frame,
+    to_object,
+)
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 SEEN, ELSEWHERE = 0, 1
@@ -16,7 +25,13 @@ CHANNELS = 5
 _FARTHEST_COLOR = 3.0  # standard deviations
 
 
-def frame_evidence(rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray, *, block: int = 1) -> FloatArray:
+Palette = tuple[FloatArray, np.float32]
+"""Mean color of an object, ``[3]``, and the standard deviation about it, in gray levels."""
+
+
+def frame_evidence(
+    rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray, *, block: int = 1, palette: Palette | None = None
+) -> FloatArray:
     """Stack the evidence of a clip, averaged over blocks of pixels.
 
     Args:
@@ -24,26 +39,47 @@ def frame_evidence(rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray, *, 
         modal: modal (visible) masks, bool ``[F, H, W]``, not empty in every frame.
         elsewhere: background evidence in [0, 1], float32 ``[F, H, W]``.
         block: side of a cell in pixels; partial cells at the right and lower border are included.
+        palette: :func:`object_palette` of these frames, if it is known already.
 
     Returns:
         float32 ``[F, 5, ceil(H / block), ceil(W / block)]``: visible and background in [0, 1], then the color of
             visible
         pixels (0 outside), in standard deviations from the object's mean color in the clip.
     """
-    mean, spread = _palette(rgb, modal)
-    rows, columns = np.arange(0, modal.shape[1], block), np.arange(0, modal.shape[2], block)
-    evidence = np.empty((len(modal), CHANNELS, len(rows), len(columns)), dtype=np.float32)
-    for frame, into in enumerate(evidence):  # one frame at a time: float colors of a long clip would not fit
-        color = np.clip((rgb[frame] - mean) / spread, -_FARTHEST_COLOR, _FARTHEST_COLOR) * modal[frame, ..., None]
-        layers = np.concatenate([modal[frame][None], elsewhere[frame][None], color.transpose(2, 0, 1)])
-        if block > 1:
-            layers = np.add.reduceat(np.add.reduceat(layers, rows, axis=1), columns, axis=2) / block**2
-        into[:] = layers
+    mean, spread = palette or object_palette(rgb, modal)
+    height, width = (-(-length // block) for length in modal.shape[1:])
+    evidence = np.zeros((len(modal), CHANNELS, height, width), dtype=np.float32)
+    for into, picture, visible, missing in zip(evidence, rgb, modal, elsewhere, strict=True):
+        into[ELSEWHERE] = _averaged(missing[None], block)[0]
+        # Everything else is 0 beside the cells that show the object. One frame at a time: float colors of a long clip
+        # would not fit.
+        (top, bottom), (left, right) = ((start // block, -(-stop // block)) for start, stop in bounds(visible))
+        if bottom > top:
+            box = slice(top * block, bottom * block), slice(left * block, right * block)
+            shown = visible[box]
+            color = np.clip((picture[box] - mean) / spread, -_FARTHEST_COLOR, _FARTHEST_COLOR) * shown[..., None]
+            layers = _averaged(np.concatenate([shown[None], color.transpose(2, 0, 1)]), block)
+            into[SEEN, top:bottom, left:right] = layers[0]
+            into[ELSEWHERE + 1 :, top:bottom, left:right] = layers[1:]
     return evidence
 
 
-def _palette(rgb: UInt8Array, modal: BoolArray) -> tuple[FloatArray, np.float32]:
-    """Mean color ``[3]`` of the visible pixels, and their standard deviation about it over all channels."""
+def _averaged(layers: FloatArray, block: int) -> FloatArray:
+    """Means of ``[C, H, W]`` over blocks of pixels; a block at the border that is cut off is filled up with 0."""
+    if block == 1:
+        return layers
+    rows, columns = (np.arange(0, length, block) for length in layers.shape[1:])
+    sums = np.add.reduceat(np.add.reduceat(layers, rows, axis=1), columns, axis=2)
+    return np.asarray(sums / block**2, dtype=np.float32)
+
+
+def object_palette(rgb: UInt8Array, modal: BoolArray) -> Palette:
+    """Mean color of the visible pixels, and their standard deviation about it over all channels.
+
+    Args:
+        rgb: frames, uint8 ``[F, H, W, 3]``.
+        modal: modal (visible) masks, bool ``[F, H, W]``, not empty in every frame.
+    """
     colors = rgb[modal].astype(np.float32)
     mean = colors.mean(axis=0)
     return mean, np.float32(np.sqrt(((colors - mean) ** 2).mean()) + 1.0)
@@ -74,7 +110,16 @@ class Search:
 class Aligner:
     """Evidence of a clip at one resolution, and the search for an object's placement in it."""
 
-    def __init__(self, rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray, *, side: int, cells: int) -> None:
+    def __init__(
+        self,
+        rgb: UInt8Array,
+        modal: BoolArray,
+        elsewhere: FloatArray,
+        *,
+        side: int,
+        cells: int,
+        palette: Palette | None = None,
+    ) -> None:
         """Compute the evidence.
 
         Args:
@@ -83,10 +128,11 @@ class Aligner:
             elsewhere: background evidence in [0, 1], float32 ``[F, H, W]``.
             side: longest side of the object, in pixels.
             cells: largest number of cells along that side; larger objects are averaged over blocks of pixels.
+            palette: :func:`object_palette` of these frames, if it is known already.
         """
         self._block = max(1, -(-side // cells))
         self._side = side / self._block
-        self._evidence = frame_evidence(rgb, modal, elsewhere, block=self._block)
+        self._evidence = frame_evidence(rgb, modal, elsewhere, block=self._block, palette=palette)
         # The hidden part may extend beyond the visible part. An odd number of cells has a center cell.
         self._cells = 2 * int(np.ceil(self._side)) + 1
 

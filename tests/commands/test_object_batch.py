@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import threading
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ from torch import Tensor
 
 from amodal_diffusion.cli import main
 from amodal_diffusion.completion import objects
+from amodal_diffusion.io.mask_files import MaskTrack
 from amodal_diffusion.io.result_folder import MANIFEST
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
-from amodal_diffusion.types import InputError
+from amodal_diffusion.types import BoolArray, InputError
 from tests.commands.folders import contents, discs_behind_a_bar, fail_at
 
 FRAMES = 7  # two windows of 4 that share one
@@ -71,6 +74,28 @@ def test_the_same_files_whatever_the_batch(tmp_path: Path, inputs: list[str]) ->
     assert one == three
     seconds = json.loads((tmp_path / "three" / "summary.json").read_text())["objects"]
     assert all(seconds[name]["seconds"]["amodal_segmentation"] > 0 for name in OBJECTS)
+
+
+@pytest.mark.parametrize(("objects", "option"), [(OBJECTS[:1], ("--object=cup",)), (OBJECTS, ())])
+def test_masks_are_decoded_as_often_for_one_object_as_for_four(
+    tmp_path: Path,
+    inputs: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    objects: tuple[str, ...],
+    option: tuple[str, ...],
+) -> None:
+    decoded = Counter[str]()
+    masks = MaskTrack.__iter__
+
+    def counted(track: MaskTrack) -> Iterator[BoolArray]:
+        for mask in masks(track):
+            decoded[track.name] += 1
+            yield mask
+
+    monkeypatch.setattr(MaskTrack, "__iter__", counted)
+    assert complete(inputs, tmp_path / "out", "--skip-unoccluded", "--depth=none", "--stages=masks", *option) == 0
+    # Where the object can be occluded, with all objects at once; its completion; the overlay; the layer order
+    assert decoded == dict.fromkeys(objects, 4 * FRAMES)
 
 
 def test_an_interruption_with_three_in_a_batch(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from amodal_diffusion.frames.crop import CropCenter, ObjectCrop, crop_centers
+from amodal_diffusion.frames.crop import BoxTrack, CropCenter, ObjectCrop, crop_centers
 from amodal_diffusion.types import InputError
 
 
@@ -33,6 +35,29 @@ def test_hidden_frames_lie_between_their_neighbors_and_slivers_count_little() ->
     centers = crop_centers(masks)
     assert centers[3].column < centers[4].column < centers[6].column
     assert abs(centers[5].column - 41) < 4
+
+
+@pytest.mark.parametrize("hidden", [range(0), range(40, 1400)])
+def test_frames_far_away_change_no_crop(hidden: range) -> None:
+    rng = np.random.default_rng(0)
+    track, areas = BoxTrack(), []
+    for index in range(1500):
+        mask = np.zeros((40, 80), np.bool_)
+        if index not in hidden:
+            top, left = rng.integers(0, 30), rng.integers(0, 60)
+            mask[top : top + rng.integers(1, 10), left : left + rng.integers(1, 20)] = True
+        track.add(mask)
+        rows, columns = np.nonzero(mask)
+        if len(rows):
+            middle = (rows.min() + rows.max() + 1) / 2, (columns.min() + columns.max() + 1) / 2
+            areas.append((index, *middle, len(rows)))
+    times, rows, columns, counts = np.asarray(areas, dtype=np.float64).T
+    for index, center in enumerate(track.centers()):
+        weights = counts / (1 + ((times - index) / 2) ** 2) ** 2  # of all frames
+        wanted = replace(center, row=weights @ rows / weights.sum(), column=weights @ columns / weights.sum())
+        assert abs(center.row - wanted.row) + abs(center.column - wanted.column) < 2e-3
+        crops = [ObjectCrop.around(one, (40, 80), (32, 32), crop_scale=2.0) for one in (center, wanted)]
+        assert crops[0] == crops[1]
 
 
 def test_an_object_that_is_never_seen_is_refused() -> None:

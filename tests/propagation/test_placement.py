@@ -6,11 +6,13 @@ import math
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from amodal_diffusion.propagation.placement import (
+    WeightedPixels,
+    bilinear,
     in_cells,
     in_pixels,
-    interpolate,
     lattice,
     look_up,
     to_frame,
@@ -48,9 +50,37 @@ def test_between_pixels_those_that_count_are_mixed() -> None:
     colors = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     weight = np.asarray([[True, True], [False, True]])
     rows, columns = np.asarray([0.0, 0.5, 5.0]), np.asarray([0.25, 0.0, 0.0])
-    found, counts = interpolate(colors, weight, rows, columns)
-    np.testing.assert_allclose(found, [[0.75, 1.75, 2.75], [0, 1, 2], [0, 0, 0]], atol=1e-6)
-    assert counts == pytest.approx([1.0, 0.5, 0.0])
+    points, found, counts = WeightedPixels.of(colors, weight).interpolate(rows, columns, above=0)
+    assert points.tolist() == [0, 1]
+    np.testing.assert_allclose(found.T, [[0.75, 1.75, 2.75], [0, 1, 2]], atol=1e-6)
+    assert counts == pytest.approx([1.0, 0.5])
+
+
+def test_a_crop_to_what_counts_changes_no_bit() -> None:
+    rng = np.random.default_rng(0)
+    colors, weight = rng.integers(256, size=(9, 11, 3), dtype=np.uint8), np.zeros((9, 11), np.float32)
+    weight[2:6, 3:11] = rng.random((4, 8), np.float32)
+    rows, columns = rng.uniform(-3, 13, size=(2, 500))
+    cropped = WeightedPixels.of(colors, weight)
+    everywhere = WeightedPixels(-1, -1, 13, np.pad(weight, 1).ravel(),
+                                np.pad(colors, ((1, 1), (1, 1), (0, 0))).reshape(-1, 3).T)  # fmt: skip
+    for one, other in zip(cropped.interpolate(rows, columns, above=0.1),
+                          everywhere.interpolate(rows, columns, above=0.1), strict=True):  # fmt: skip
+        np.testing.assert_array_equal(one, other)
+
+
+def test_nothing_that_counts_has_no_colors() -> None:
+    pixels = WeightedPixels.of(np.ones((4, 5, 3), np.uint8), np.zeros((4, 5), np.bool_))
+    assert pixels.interpolate(np.asarray([0.0, 2.0]), np.asarray([0.0, 2.5]), above=0)[1].shape == (3, 0)
+
+
+@pytest.mark.parametrize("size", [(7, 5), (1, 6), (1, 1)])
+def test_bilinear_values_are_those_of_scipy_to_the_bit(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    maps = rng.normal(size=(3, *size)).astype(np.float32)
+    points = np.concatenate([rng.uniform(-2, 8, size=(2, 300)), np.indices(size).reshape(2, -1)], axis=1)
+    wanted = [ndimage.map_coordinates(plane, points, order=1, mode="nearest") for plane in maps]
+    np.testing.assert_array_equal(bilinear(maps, *points), wanted)
 
 
 def test_cells_and_pixels_have_the_same_places() -> None:
