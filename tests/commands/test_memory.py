@@ -26,6 +26,10 @@ def complete(inputs: list[str], out: Path, *options: str) -> int:
     return main(["complete", *inputs, "--out", str(out), *options])
 
 
+def option(inputs: list[str], name: str) -> str:
+    return next(value for value in inputs if value.startswith(f"--{name}=")).partition("=")[2]
+
+
 def run_out_of_memory(monkeypatch: pytest.MonkeyPatch, *, after: int) -> None:
     """Let the UNets run out of memory after so many calls."""
     predict, calls = ConditionedVideoPipeline._predict, []
@@ -76,7 +80,7 @@ def test_finished_objects_stay_finished_with_fewer_at_once(
 def test_a_batch_counts_too_little_memory_as_a_failed_clip(
     tmp_path: Path, inputs: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    clip, masks, model = (inputs[index] for index in (0, 2, inputs.index("--model") + 1))
+    clip, masks, model = inputs[0], option(inputs, "masks"), option(inputs, "model")
     (tmp_path / "list.jsonl").write_text(json.dumps({"clip": clip, "masks": masks, "name": "one"}) + "\n")
     run_out_of_memory(monkeypatch, after=0)
     command = ["batch", "--input", str(tmp_path / "list.jsonl"), "--model", model, "--device", "cpu"]
@@ -95,8 +99,7 @@ def test_a_dry_run_prints_the_plan_and_touches_nothing(
 
     monkeypatch.setattr(hub, "load_stage", refuse)
     monkeypatch.setattr(downloads, "_download", refuse)
-    device = inputs.index("--device")
-    on_a_gpu = [*inputs[:device], *inputs[device + 2 :]]
+    on_a_gpu = [argument for argument in inputs if not argument.startswith("--device")]
     assert complete(on_a_gpu, tmp_path / "out", "--dry-run") == 0
     printed = capsys.readouterr().out
     assert "windows of 4 frames of 16x32, objects at once: 1, rows of the UNet: 1" in printed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def test_both_stages_go_on_with_fewer_objects(tmp_path: Path, caplog: pytest.Log
     for short_of_memory in (False, True):
         completer = AmodalCompleter.from_pretrained(folder, device="cpu")
         for pipeline in completer._pipelines.values() if short_of_memory else ():
-            pipeline.image_encoder.register_forward_pre_hook(fail_once())
+            pipeline.unet.register_forward_pre_hook(fail_once())
         streams = zip(*(clip_frames(clip, None, None) for clip in clips), strict=True)
         objects = [ObjectStream(), ObjectStream()]
         with caplog.at_level(logging.WARNING):
@@ -91,14 +92,14 @@ def test_both_stages_go_on_with_fewer_objects(tmp_path: Path, caplog: pytest.Log
     assert caplog.text.count("out of memory with 2 objects in one network call: now 1") == len(STAGES)
 
 
-def fail_once():  # noqa: ANN201 - a hook
-    """A hook that runs out of memory the first time that its network is called with more than one object's frames."""
+def fail_once() -> Callable[..., None]:
+    """A hook that runs out of memory once: at the second object of the first call of its pipeline."""
     calls = 0
 
     def hook(*_: object) -> None:
         nonlocal calls
         calls += 1
-        if calls == 2:  # the second object of the first call
+        if calls == 2:
             raise torch.OutOfMemoryError
 
     return hook
