@@ -35,12 +35,15 @@ SHARED_PARTS = {"vae": STEM, "image_encoder": "model"}
 """Frozen networks that stages have in common where their weights are the same, and the stems of their files."""
 
 
-def load_stages(folders: Mapping[Stage, Path], *, dtype: torch.dtype = torch.float32) -> dict[Stage, StageComponents]:
+def load_stages(
+    folders: Mapping[Stage, Path], *, dtype: torch.dtype = torch.float32, share: bool = True
+) -> dict[Stage, StageComponents]:
     """Load stages; a VAE or an image encoder whose files equal those of an earlier stage is taken from that one.
 
     Args:
         folders: the model of each stage, see :func:`~amodal_diffusion.models.hub.find_stages`.
         dtype: as for :func:`~amodal_diffusion.models.hub.load_stage`.
+        share: False gives each stage networks of its own, for ``sequential`` offload: its hooks can be in one pipeline.
 
     Raises:
         InputError: as `load_stage`.
@@ -51,7 +54,7 @@ def load_stages(folders: Mapping[Stage, Path], *, dtype: torch.dtype = torch.flo
             name: getattr(components, name)
             for other, components in loaded.items()
             for name in SHARED_PARTS
-            if _is_shared(name, (folders[other], other), (folder, stage))
+            if share and _is_shared(name, (folders[other], other), (folder, stage))
         }
         loaded[stage] = load_stage(folder, stage=stage, dtype=dtype, loaded=shared)
     return loaded

@@ -35,7 +35,7 @@ def test_what_is_live_at_once_counts() -> None:
 def test_a_frame_takes_about_what_is_estimated() -> None:
     vae = tiny_vae()
     found = peak_bytes(lambda: encode_video(vae, torch.zeros(1, 1, 3, 64, 128)))
-    assert found == pytest.approx(frame_bytes(vae, height=64, width=128), rel=0.1)
+    assert found == pytest.approx(frame_bytes(vae, height=64, width=128), rel=0.2)
 
 
 @pytest.mark.parametrize(("frames", "expected"), [(0, 1), (3, 3), (1000, MOST_FRAMES)])

@@ -56,6 +56,8 @@ def test_equal_weights_of_two_repositories_are_loaded_once(
     monkeypatch.setattr(hub, "_from_pretrained", noted)
     assert shared_parts(released) == ["vae", "image_encoder"]
     assert read == [released[FIRST] / "vae", released[FIRST] / "image_encoder"]
+    first, second = load_stages(released, share=False).values()
+    assert first.vae is not second.vae
 
 
 def test_other_weights_or_settings_are_not_shared(tmp_path: Path, released: dict[Stage, Path]) -> None:
