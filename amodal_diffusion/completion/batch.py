@@ -106,8 +106,7 @@ def _complete_all(path: Path, base: CompletionRequest, processes: Processes) -> 
         base = replace(base, model=replace(base.model, device=processes.device))
     if processes.count > 1:
         processes.main_alone(lambda: Places(base).stages)  # one process asks and downloads
-    with out_of_memory_explained(base):
-        networks = processes.together(lambda: Networks(base))
+    networks = processes.together(lambda: _load(base))
     bar = tqdm(
         processes.share(entries),
         desc="clips" if processes.count == 1 else f"clips, 1 of {processes.count} processes",
@@ -118,6 +117,11 @@ def _complete_all(path: Path, base: CompletionRequest, processes: Processes) -> 
     if processes.is_main:
         _report(tallies, out)
     return SOME_FAILED if any(tally.failures for tally in tallies) else 0
+
+
+def _load(base: CompletionRequest) -> Networks:
+    with out_of_memory_explained(base):
+        return Networks(base)
 
 
 def _begin(path: Path, base: CompletionRequest) -> list[ClipEntry]:

@@ -28,7 +28,7 @@ GPUS = (8, 12, 16, 24)
 RESERVE = GIB
 """Bytes of a GPU that the plan leaves to the driver, the libraries' workspaces and fragmentation."""
 
-_ROWS = (1, 2, 4)
+_ROWS = (1, 2)
 _OFFLOADS: tuple[Offload, ...] = ("none", "model", "sequential")
 # What an option costs in time or quality, to name the cheapest options that fit.
 _OFFLOAD_COST = {"none": 0, "model": 4, "sequential": 12}

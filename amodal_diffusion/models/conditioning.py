@@ -24,8 +24,8 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 TRAINING_FPS = 8
 MOTION_BUCKET = 127
-# Frames that the image encoder sees at once: on a CPU as many as its caches hold, else to bound memory.
-_CPU_CHUNK, _CHUNK = 4, 32
+CPU_CHUNK, CHUNK = 4, 32
+"""Frames that the image encoder sees at once: on a CPU as many as its caches hold, else to bound memory."""
 
 Generators = torch.Generator | Sequence[torch.Generator]
 
@@ -173,7 +173,7 @@ def clip_tokens(image_encoder: CLIPVisionModelWithProjection, video: Tensor) -> 
     """
     size = image_encoder.config.image_size
     device, dtype = execution_device(image_encoder), image_encoder.dtype
-    frames = _CPU_CHUNK if device.type == "cpu" else _CHUNK
+    frames = CPU_CHUNK if device.type == "cpu" else CHUNK
     mean = torch.tensor(CLIP_MEAN, device=device)[:, None, None]
     std = torch.tensor(CLIP_STD, device=device)[:, None, None]
     clips = []

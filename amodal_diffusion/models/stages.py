@@ -37,7 +37,11 @@ SHARED_PARTS = {"vae": STEM, "image_encoder": "model"}
 
 
 def load_stages(
-    folders: Mapping[Stage, Path], *, dtype: torch.dtype = torch.float32, vae: Path | None = None
+    folders: Mapping[Stage, Path],
+    *,
+    dtype: torch.dtype = torch.float32,
+    vae: Path | None = None,
+    share: bool = True,
 ) -> dict[Stage, StageComponents]:
     """Load stages; a VAE or an image encoder whose files equal those of an earlier stage is taken from that one.
 
@@ -45,6 +49,7 @@ def load_stages(
         folders: the model of each stage, see :func:`~amodal_diffusion.models.hub.find_stages`.
         dtype: as for :func:`~amodal_diffusion.models.hub.load_stage`.
         vae: light autoencoder in place of the stages' own.
+        share: False gives each stage networks of its own, for ``sequential`` offload: its hooks can be in one pipeline.
 
     Raises:
         InputError: as `load_stage`, or if the light autoencoder does not fit.
@@ -55,7 +60,7 @@ def load_stages(
             name: getattr(components, name)
             for other, components in loaded.items()
             for name in SHARED_PARTS
-            if _is_shared(name, (folders[other], other), (folder, stage))
+            if share and _is_shared(name, (folders[other], other), (folder, stage))
         }
         if vae is not None and "vae" not in shared:
             own = part_folder(stage_folder(folder, stage) or folder, "vae")

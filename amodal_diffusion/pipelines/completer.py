@@ -189,7 +189,8 @@ class AmodalCompleter:
         folders = find_stages({stage: names[stage] for stage in STAGES if stage in stages}, yes=yes)
         if len(folders) > 1 and content_model is None and len(set(folders.values())) == 1:
             check_names_stages(folders["content_completion"])
-        loaded = load_stages(folders, dtype=precision, vae=None if vae is None else find_vae(vae, yes=yes))
+        light = None if vae is None else find_vae(vae, yes=yes)
+        loaded = load_stages(folders, dtype=precision, vae=light, share=offload != "sequential")
         segmentation = content = None
         if "amodal_segmentation" in loaded:
             segmentation = AmodalSegmentationPipeline.from_components(loaded["amodal_segmentation"])

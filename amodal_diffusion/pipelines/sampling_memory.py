@@ -6,15 +6,15 @@ functions run as in :mod:`amodal_diffusion.pipelines.denoising`, and the storage
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from amodal_diffusion.config import Offload, SamplingConfig
-from amodal_diffusion.models.conditioning import clip_tokens
+from amodal_diffusion.models.conditioning import CHUNK, CPU_CHUNK, clip_tokens
 from amodal_diffusion.models.latents import decode_latents, encode_video, spatial_factor
 from amodal_diffusion.models.memory import MOST_FRAMES, bytes_of, layer_bytes, peak_bytes
 from amodal_diffusion.models.stages import EmptyStage
@@ -101,7 +101,6 @@ def stage_memory(stage: EmptyStage, work: Work) -> StageMemory:
         work: what is computed at once.
     """
     factor = spatial_factor(stage.vae)
-    clip = (work.clips, work.frames, work.height, work.width, work.on_cpu)
     pixels = work.clips * work.frames * work.height * work.width * _FLOAT32  # of one channel
     video, latent = _PIXELS * pixels, LATENT_CHANNELS * pixels // factor**2
     tokens = work.clips * work.frames * stage.unet.config.cross_attention_dim * _FLOAT32
@@ -112,8 +111,8 @@ def stage_memory(stage: EmptyStage, work: Work) -> StageMemory:
     sample = 3 * rows * latent * stage.unet.dtype.itemsize // _FLOAT32 + 2 * rows * latent
     return StageMemory(
         # the noise, its product with the strength and the sum, of the guide beside those of the modal video
-        encode=inputs + video + max(3 * video, video + _encode(stage, work.encode_chunk_size, *clip)),
-        tokens=inputs + video + 2 * latent + _tokens(stage, *clip),
+        encode=inputs + video + max(3 * video, video + _encode_bytes(stage, work)),
+        tokens=inputs + video + 2 * latent + _tokens_bytes(stage, work),
         denoise=inputs + conditions + 2 * latent + sample + denoise_bytes(stage, work, rows=work.rows),
         decode=inputs + conditions + latent + video + decode_bytes(stage, work),
     )
@@ -151,18 +150,56 @@ def denoise_bytes(stage: EmptyStage, work: Work, *, rows: int) -> int:
         work: gives the frames and the size.
         rows: of the call.
     """
-    return _denoise(stage, rows, work.frames, work.height, work.width, work.on_cpu)
+    factor, unet = spatial_factor(stage.vae), stage.unet
+    cells = (work.height // factor, work.width // factor)
+
+    def predict() -> None:
+        sample = torch.zeros(rows, work.frames, unet.config.in_channels, *cells, dtype=unet.dtype)
+        tokens = torch.zeros(rows, work.frames, unet.config.cross_attention_dim, dtype=unet.dtype)
+        ids = torch.zeros(rows, 3, dtype=unet.dtype)
+        unet(sample, torch.zeros(()), encoder_hidden_states=tokens, added_time_ids=ids, return_dict=False)
+
+    return _simulated(unet, ("denoise", rows, work.frames, *cells), predict, on_cpu=work.on_cpu)
 
 
 def decode_bytes(stage: EmptyStage, work: Work) -> int:
-    """Bytes that decoding a clip takes beside weights.
+    """Bytes that decoding a clip takes beside weights: a chunk, and the frames of the chunks before it.
 
     Args:
         stage: its networks.
         work: gives the frames, the size and the chunk.
     """
-    chunk = min(work.decode_chunk_size, work.frames)
-    return _decode(stage, chunk, work.frames, work.height, work.width, work.on_cpu)
+    factor, chunk = spatial_factor(stage.vae), min(work.decode_chunk_size, work.frames)
+    cells = (work.height // factor, work.width // factor)
+    frame = _PIXELS * work.height * work.width * _FLOAT32
+
+    def decode() -> None:
+        decode_latents(stage.vae, torch.zeros(1, chunk, LATENT_CHANNELS, *cells), decode_chunk_size=chunk)
+
+    decoded = _simulated(stage.vae, ("decode", chunk, *cells), decode, on_cpu=work.on_cpu)
+    return max(decoded + (work.frames - chunk) * frame, 2 * work.frames * frame)
+
+
+def _encode_bytes(stage: EmptyStage, work: Work) -> int:
+    """Bytes that encoding a chunk of frames takes beside weights."""
+    chunk = min(work.encode_chunk_size, work.frames)
+    size = (chunk, work.height, work.width)
+
+    def encode() -> None:
+        encode_video(stage.vae, torch.zeros(1, chunk, _PIXELS, *size[1:]), chunk_size=chunk)
+
+    return _simulated(stage.vae, ("encode", *size), encode, on_cpu=work.on_cpu)
+
+
+def _tokens_bytes(stage: EmptyStage, work: Work) -> int:
+    """Bytes that the image encoder takes beside weights; elsewhere than on a CPU it sees more frames at once."""
+    frames = min(work.frames, CPU_CHUNK)
+    size = (frames, _modal_channels(stage), work.height, work.width)
+    found = _simulated(
+        stage.image_encoder, ("tokens", *size), lambda: clip_tokens(stage.image_encoder, torch.zeros(1, *size)),
+        on_cpu=work.on_cpu,
+    )  # fmt: skip
+    return found if work.on_cpu else found * min(work.frames, CHUNK) // frames
 
 
 def _modal_channels(stage: EmptyStage) -> int:
@@ -170,40 +207,13 @@ def _modal_channels(stage: EmptyStage) -> int:
     return 1 if stage.settings.stage == "amodal_segmentation" else _PIXELS
 
 
-# Arguments are plain values, so that plans which differ in other things share the result of a simulation.
+_FOUND: dict[tuple[object, ...], int] = {}  # a simulation takes a second, and plans ask for the same ones
 
 
-@cache
-def _encode(stage: EmptyStage, chunk: int, clips: int, frames: int, height: int, width: int, on_cpu: bool) -> int:
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        video = torch.zeros(clips, frames, _PIXELS, height, width)
-        return peak_bytes(lambda: encode_video(stage.vae, video, chunk_size=chunk), unfolds=on_cpu)
-
-
-@cache
-def _tokens(stage: EmptyStage, clips: int, frames: int, height: int, width: int, on_cpu: bool) -> int:
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        video = torch.zeros(clips, frames, _modal_channels(stage), height, width)
-        return peak_bytes(lambda: clip_tokens(stage.image_encoder, video), unfolds=on_cpu)
-
-
-@cache
-def _denoise(stage: EmptyStage, rows: int, frames: int, height: int, width: int, on_cpu: bool) -> int:
-    factor, config, dtype = spatial_factor(stage.vae), stage.unet.config, stage.unet.dtype
-
-    def predict() -> None:
-        sample = torch.zeros(rows, frames, config.in_channels, height // factor, width // factor, dtype=dtype)
-        tokens = torch.zeros(rows, frames, config.cross_attention_dim, dtype=dtype)
-        ids = torch.zeros(rows, 3, dtype=dtype)
-        stage.unet(sample, torch.zeros(()), encoder_hidden_states=tokens, added_time_ids=ids, return_dict=False)
-
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        return peak_bytes(predict, unfolds=on_cpu)
-
-
-@cache
-def _decode(stage: EmptyStage, chunk: int, frames: int, height: int, width: int, on_cpu: bool) -> int:
-    factor = spatial_factor(stage.vae)
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        latents = torch.zeros(1, frames, LATENT_CHANNELS, height // factor, width // factor)
-        return peak_bytes(lambda: decode_latents(stage.vae, latents, decode_chunk_size=chunk), unfolds=on_cpu)
+def _simulated(network: Any, what: tuple[object, ...], work: Callable[[], object], *, on_cpu: bool) -> int:  # noqa: ANN401
+    """Peak bytes of work on fake tensors; networks of one configuration share the result of the same work."""
+    key = (str(network.config), network.dtype, on_cpu, *what)
+    if key not in _FOUND:
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+            _FOUND[key] = peak_bytes(work, unfolds=on_cpu)
+    return _FOUND[key]

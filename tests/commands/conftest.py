@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from amodal_diffusion.models.hub import StageComponents, load_stage
+from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.saving import save_model
+from amodal_diffusion.models.stages import load_stages
 from amodal_diffusion.pipelines import completer
 from amodal_diffusion.types import STAGES, Stage
 from tests.factories import SAMPLING, tiny_components
@@ -38,11 +39,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="package", autouse=True)
 def _loaded_once(model: Path) -> Iterator[None]:
     """A run changes nothing in the networks of this checkpoint, so that all runs in this process share them."""
-    shared = cache(load_stage)
 
-    def load(name: str | Path, *, stage: Stage, dtype: torch.dtype) -> StageComponents:
-        return (shared if Path(name) == model else load_stage)(name, stage=stage, dtype=dtype)
+    @cache
+    def shared(stages: tuple[Stage, ...], dtype: torch.dtype) -> dict[Stage, StageComponents]:
+        return load_stages(dict.fromkeys(stages, model), dtype=dtype)
+
+    def load(folders: Mapping[Stage, Path], *, dtype: torch.dtype, share: bool) -> dict[Stage, StageComponents]:
+        ours = set(folders.values()) == {model}
+        return shared(tuple(folders), dtype) if ours else load_stages(folders, dtype=dtype, share=share)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(completer, "load_stage", load)
+        patch.setattr(completer, "load_stages", load)
         yield

@@ -29,6 +29,7 @@ VALUES: dict[str, Any] = {
     "box": ["1,2,3,4@0"],
     "text": ["person", "red car"],
     "segmenter": "facebook/sam2.1-hiera-tiny",
+    "dry_run": True,
     "out": "elsewhere",
     "stages": "masks",
     "formats": ["webm", "coco"],
@@ -65,6 +66,8 @@ VALUES: dict[str, Any] = {
     "color_propagation": False,
     "tta": 2,
     "object_batch": 3,
+    "decode_chunk_size": 5,
+    "encode_chunk_size": 6,
 }
 """A value of each option that is not its default."""
 COMMAS = ("cuts", "formats", "mask_filters")

@@ -1,0 +1,105 @@
+"""When memory runs out: objects and decode chunk are halved once each, with a notice, in both stages."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from amodal_diffusion.pipelines import memory_relief
+from amodal_diffusion.pipelines.completer import AmodalCompleter, ObjectStream
+from amodal_diffusion.pipelines.memory_relief import MemoryRelief
+from amodal_diffusion.pipelines.preprocessing import clip_frames
+from amodal_diffusion.types import STAGES
+from tests.factories import moving_square, tiny_completer_folder, tiny_vae
+
+SETTINGS = {"num_inference_steps": 1, "height": 16, "width": 32}
+
+
+def test_objects_are_halved_once(caplog: pytest.LogCaptureFixture) -> None:
+    relief, calls = MemoryRelief(), []
+
+    def work(part: list[int], most: int = 2) -> list[int]:
+        calls.append(len(part))
+        if len(part) > most:
+            raise torch.OutOfMemoryError
+        return [10 * item for item in part]
+
+    with caplog.at_level(logging.WARNING):
+        assert relief.in_parts([1, 2, 3, 4, 5], work) == [10, 20, 30, 40, 50]
+    assert calls == [5, 2, 2, 1]
+    assert [record.getMessage().partition(";")[0] for record in caplog.records] == [
+        "out of memory with 5 objects in one network call: now 2"
+    ]
+    calls.clear()
+    assert relief.in_parts([1, 2, 3], work) == [10, 20, 30]  # it stays halved
+    assert calls == [2, 1]
+    with pytest.raises(torch.OutOfMemoryError):
+        relief.in_parts([1, 2], lambda part: work(part, most=1))
+    with pytest.raises(torch.OutOfMemoryError):
+        MemoryRelief().in_parts([1], lambda part: work(part, most=0))
+
+
+@torch.no_grad()
+def test_the_decode_chunk_is_halved_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    vae, latents, relief = tiny_vae(), torch.rand(1, 4, 4, 8, 16), MemoryRelief()
+    wanted = memory_relief.decode_latents(vae, latents, decode_chunk_size=2)
+    limit_decoding(monkeypatch, most=2)
+    with caplog.at_level(logging.WARNING):
+        assert torch.equal(relief.decode(vae, latents, decode_chunk_size=8), wanted)  # 8 of 4 frames are 4
+    assert "out of memory while 4 frames were decoded together: now 2" in caplog.text
+    assert "--decode-chunk-size 2 does so" in caplog.text
+    assert torch.equal(relief.decode(vae, latents, decode_chunk_size=8), wanted)
+    assert len(caplog.records) == 1
+    limit_decoding(monkeypatch, most=1)
+    with pytest.raises(torch.OutOfMemoryError):
+        relief.decode(vae, latents, decode_chunk_size=8)
+
+
+def limit_decoding(monkeypatch: pytest.MonkeyPatch, *, most: int) -> None:
+    decode = memory_relief.decode_latents
+
+    def limited(vae: torch.nn.Module, latents: Tensor, *, decode_chunk_size: int) -> Tensor:
+        if decode_chunk_size > most:
+            raise torch.OutOfMemoryError
+        return decode(vae, latents, decode_chunk_size=decode_chunk_size)
+
+    monkeypatch.setattr(memory_relief, "decode_latents", limited)
+
+
+def test_both_stages_go_on_with_fewer_objects(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tiny_completer_folder(tmp_path / "model")
+    clips = [moving_square(3, seed=seed) for seed in range(2)]
+    results = []
+    for short_of_memory in (False, True):
+        completer = AmodalCompleter.from_pretrained(folder, device="cpu")
+        for pipeline in completer._pipelines.values() if short_of_memory else ():
+            pipeline.unet.register_forward_pre_hook(fail_once())
+        streams = zip(*(clip_frames(clip, None, None) for clip in clips), strict=True)
+        objects = [ObjectStream(), ObjectStream()]
+        with caplog.at_level(logging.WARNING):
+            results.append(list(completer.stream_objects(streams, objects, completer.config(**SETTINGS))))
+    for (place, wanted), (other, found) in zip(*results, strict=True):
+        assert place == other
+        assert wanted.rgba is not None
+        assert found.rgba is not None
+        assert np.array_equal(found.rgba, wanted.rgba)  # the noise is drawn anew
+    assert caplog.text.count("out of memory with 2 objects in one network call: now 1") == len(STAGES)
+
+
+def fail_once() -> Callable[..., None]:
+    """A hook that runs out of memory once: at the second object of the first call of its pipeline."""
+    calls = 0
+
+    def hook(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise torch.OutOfMemoryError
+
+    return hook
