@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKLTemporalDecoder, AutoencoderTiny
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
@@ -33,7 +34,9 @@ def free_memory(device: torch.device) -> int | None:
     return None
 
 
-def frames_that_fit(vae: nn.Module, *, height: int, width: int, device: torch.device) -> int:
+def frames_that_fit(
+    vae: AutoencoderKLTemporalDecoder | AutoencoderTiny, *, height: int, width: int, device: torch.device
+) -> int:
     """Frames that an autoencoder should encode or decode at once on a device, 1 to :data:`MOST_FRAMES`.
 
     Args:
@@ -48,7 +51,7 @@ def frames_that_fit(vae: nn.Module, *, height: int, width: int, device: torch.de
     return max(1, min(MOST_FRAMES, int(_SHARE * free) // frame_bytes(vae, height=height, width=width)))
 
 
-def frame_bytes(vae: nn.Module, *, height: int, width: int) -> int:
+def frame_bytes(vae: AutoencoderKLTemporalDecoder | AutoencoderTiny, *, height: int, width: int) -> int:
     """About the bytes that encoding a frame takes: the feature maps that are live at once at full resolution.
 
     Args:

@@ -44,9 +44,11 @@ def _loaded_once(model: Path) -> Iterator[None]:
     def shared(stages: tuple[Stage, ...], dtype: torch.dtype) -> dict[Stage, StageComponents]:
         return load_stages(dict.fromkeys(stages, model), dtype=dtype)
 
-    def load(folders: Mapping[Stage, Path], *, dtype: torch.dtype, share: bool) -> dict[Stage, StageComponents]:
-        ours = set(folders.values()) == {model}
-        return shared(tuple(folders), dtype) if ours else load_stages(folders, dtype=dtype, share=share)
+    def load(
+        folders: Mapping[Stage, Path], *, dtype: torch.dtype, vae: Path | None, share: bool
+    ) -> dict[Stage, StageComponents]:
+        ours = set(folders.values()) == {model} and vae is None
+        return shared(tuple(folders), dtype) if ours else load_stages(folders, dtype=dtype, vae=vae, share=share)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(completer, "load_stages", load)
