@@ -372,24 +372,22 @@ def sample_windows(
     shapes = [(tuple(request.modal.shape), request.guide is not None) for request in requests]
     for shape in dict.fromkeys(shapes):
         group = [number for number, other in enumerate(shapes) if other == shape]
-
-        def sample(numbers: Sequence[int]) -> Sequence[Tensor]:
-            rows = [_row(pipeline, requests[number], sampling, seed=seed, flip=flip) for number in numbers]
-            guides = [row.guide for row in rows if row.guide is not None]
-            shared = _shared_guides([requests[number] for number in numbers], sampling.samples) if guides else None
-            output = pipeline(
-                torch.cat([row.modal for row in rows]),
-                torch.cat(guides) if guides else None,
-                sampling=sampling,
-                generator=[generator for row in rows for generator in row.generators],
-                latents=torch.cat([row.latents for row in rows]),
-                decoded=[row.decoded for row in rows for _ in row.generators],
-                guide_rows=shared,
-            )
-            return output.video.cpu().split(sampling.samples)
-
-        for number, video in zip(group, pipeline.relief.in_parts(group, sample), strict=True):
-            videos[number] = video.flip([axis + 1 if axis >= 0 else axis for axis in flip])
+        for attempt in pipeline.relief.parts(group):
+            with attempt:
+                together = [requests[number] for number in attempt.items]
+                rows = [_row(pipeline, request, sampling, seed=seed, flip=flip) for request in together]
+                guides = [row.guide for row in rows if row.guide is not None]
+                output = pipeline(
+                    torch.cat([row.modal for row in rows]),
+                    torch.cat(guides) if guides else None,
+                    sampling=sampling,
+                    generator=[generator for row in rows for generator in row.generators],
+                    latents=torch.cat([row.latents for row in rows]),
+                    decoded=[row.decoded for row in rows for _ in row.generators],
+                    guide_rows=_shared_guides(together, sampling.samples) if guides else None,
+                )
+                for number, video in zip(attempt.items, output.video.cpu().split(sampling.samples), strict=True):
+                    videos[number] = video.flip([axis + 1 if axis >= 0 else axis for axis in flip])
     return [videos[number] for number in range(len(requests))]
 
 

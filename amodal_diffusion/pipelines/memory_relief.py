@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,9 +12,32 @@ from torch import Tensor
 from amodal_diffusion.models.latents import Autoencoder, decode_latents
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
+
+
+class Attempt(Generic[Item]):
+    """Work on some items, in a ``with`` block that ends early where memory runs out.
+
+    Attributes:
+        items: what the work takes together.
+        out_of_memory: whether memory ran out, and the items have to be taken again in smaller parts.
+    """
+
+    def __init__(self, items: Sequence[Item], *, final: bool) -> None:
+        """Take the items; a final attempt, and one of a single item, lets the error of torch through."""
+        self.items = items
+        self.out_of_memory = False
+        self._final = final or len(items) == 1
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        """Note that memory ran out; the error, whose traceback keeps tensors alive, ends here."""
+        self.out_of_memory = isinstance(error, torch.OutOfMemoryError) and not self._final
+        return self.out_of_memory
 
 
 class MemoryRelief:
@@ -28,35 +51,31 @@ class MemoryRelief:
         self._most_objects: int | None = None
         self._most_frames: int | None = None
 
-    def in_parts(self, items: Sequence[Item], work: Callable[[Sequence[Item]], Sequence[Result]]) -> list[Result]:
-        """Do work that takes several objects at once.
+    def parts(self, items: Sequence[Item]) -> Iterator[Attempt[Item]]:
+        """Cut items into parts that a call of the network takes together, each an attempt that may be repeated.
 
         Args:
-            items: windows of objects.
-            work: one result for each item of any part of them; called again with half of the items where memory runs
-                out, so it must not depend on what an earlier call has changed.
+            items: windows of objects. The work on a part, ``with attempt: ...``, must not depend on what an earlier
+                attempt has changed.
 
         Raises:
             torch.OutOfMemoryError: if memory runs out with one object, or again after the items were halved.
         """
-        results: list[Result] = []
-        while len(results) < len(items):
-            part = items[len(results) :][: self._most_objects]
-            try:
-                results += work(part)
+        done = 0
+        while done < len(items):
+            attempt = Attempt(items[done:][: self._most_objects], final=self._most_objects is not None)
+            yield attempt
+            if not attempt.out_of_memory:
+                done += len(attempt.items)
                 continue
-            except torch.OutOfMemoryError:
-                if self._most_objects is not None or len(part) == 1:
-                    raise
-            self._most_objects = len(part) // 2  # outside of `except`: the error keeps tensors of the call alive
+            self._most_objects = len(attempt.items) // 2
             logger.warning(
                 "out of memory with %d objects in one network call: now %d; --object-batch %d does so from the start",
-                len(part),
+                len(attempt.items),
                 self._most_objects,
                 self._most_objects,
             )
             _return_unused_memory()
-        return results
 
     def decode(self, vae: Autoencoder, latents: Tensor, *, decode_chunk_size: int) -> Tensor:
         """Decode as :func:`~amodal_diffusion.models.latents.decode_latents` does.

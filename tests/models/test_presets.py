@@ -42,6 +42,7 @@ PAPER_OF_ODD = {
     "scheduler": "euler",
     "sigma_min": None,
     "sigma_max": None,
+    "initial_noise": "random",
     "noise_aug_strength": 0.02,
     "height": 64,  # geometry, window and what the network was told in training stay the checkpoint's
     "width": 96,

@@ -22,27 +22,28 @@ SETTINGS = {"num_inference_steps": 1, "height": 16, "width": 32}
 
 
 def test_objects_are_halved_once(caplog: pytest.LogCaptureFixture) -> None:
-    relief, calls = MemoryRelief(), []
+    def work(relief: MemoryRelief, items: list[int], *, most: int = 2) -> tuple[list[int], list[int]]:
+        """Results, and how many items each attempt took, where memory is enough for `most`."""
+        results, calls = [], []
+        for attempt in relief.parts(items):
+            with attempt:
+                calls.append(len(attempt.items))
+                if len(attempt.items) > most:
+                    raise torch.OutOfMemoryError
+                results += [10 * item for item in attempt.items]
+        return results, calls
 
-    def work(part: list[int], most: int = 2) -> list[int]:
-        calls.append(len(part))
-        if len(part) > most:
-            raise torch.OutOfMemoryError
-        return [10 * item for item in part]
-
+    relief = MemoryRelief()
     with caplog.at_level(logging.WARNING):
-        assert relief.in_parts([1, 2, 3, 4, 5], work) == [10, 20, 30, 40, 50]
-    assert calls == [5, 2, 2, 1]
+        assert work(relief, [1, 2, 3, 4, 5]) == ([10, 20, 30, 40, 50], [5, 2, 2, 1])
     assert [record.getMessage().partition(";")[0] for record in caplog.records] == [
         "out of memory with 5 objects in one network call: now 2"
     ]
-    calls.clear()
-    assert relief.in_parts([1, 2, 3], work) == [10, 20, 30]  # it stays halved
-    assert calls == [2, 1]
+    assert work(relief, [1, 2, 3]) == ([10, 20, 30], [2, 1])  # it stays halved
     with pytest.raises(torch.OutOfMemoryError):
-        relief.in_parts([1, 2], lambda part: work(part, most=1))
+        work(relief, [1, 2], most=1)
     with pytest.raises(torch.OutOfMemoryError):
-        MemoryRelief().in_parts([1], lambda part: work(part, most=0))
+        work(MemoryRelief(), [1], most=0)
 
 
 @torch.no_grad()
