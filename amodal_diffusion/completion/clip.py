@@ -71,50 +71,43 @@ def complete_clip(
             memory; what is finished is then kept.
     """
     with out_of_memory_explained(request):
-        return _complete(request, networks, extras or {})
-
-
-def _complete(
-    request: CompletionRequest, networks: Networks | None, extras: Mapping[str, Callable[[Path], None]]
-) -> Path:
-    """The steps of :func:`complete_clip`."""
-    inputs = open_inputs(request)
-    _refuse_work_of_version_0_1(request)
-    folder = OutputFolder(
-        request.output.out, inputs=request.inputs(), settings=request.settings(), overwrite=request.output.overwrite
-    )
-    sound = sound_of(request, inputs.clip)
-    if networks is None:
-        with uncollected():
-            networks = Networks(request)
-    config = networks.config(request)
-    estimator = networks.estimator if request.depth.depth == "auto" and not inputs.whole else None
-    quiet, prompts = request.output.quiet, request.clicks.prompts
-    with folder.opened() as out:
-        sources = networks.sources
-        if estimator is not None and estimator.source is not None:
-            sources = {**sources, "depth_model": estimator.source}
-        _check_sources(sources, out)
-        if prompts is not None:
-            tracks = segment_clip(inputs.clip, prompts, networks.segmenter, out, place=MODAL_MASKS, quiet=quiet)
-            inputs = replace(inputs, tracks=tracks)
-        depth = clip_depth(inputs, estimator, out, quiet=quiet)
-        laid = replace(inputs, depth=depth).on_canvas()
-        complete_objects(laid, networks.completer, config, request, out)
-        _write_overlay(laid, out, sound=sound, quiet=quiet)
-        write_order(laid, laid.depth, out, painted=request.painted, quiet=quiet)
-        write_formats(laid, request, out, sound=sound)
-        with out.step("summary", [SUMMARY]) as work:
-            summary = _summary(request, inputs, depth, networks, out)
-            summary["downloaded"] = {name: asdict(source) for name, source in sources.items()}
-            (work / SUMMARY).write_text(_to_json(summary), encoding="utf-8")
-        for name, write in extras.items():
-            with out.step(f"extra {name}", [name]) as work:
-                write(work)
-        drop_layers(laid, request, out)
-        out.discard(DEPTH_STEP)
-        out.commit()
-    return request.output.out
+        inputs = open_inputs(request)
+        _refuse_work_of_version_0_1(request)
+        folder = OutputFolder(
+            request.output.out, inputs=request.inputs(), settings=request.settings(), overwrite=request.output.overwrite
+        )
+        sound = sound_of(request, inputs.clip)
+        if networks is None:
+            with uncollected():
+                networks = Networks(request)
+        config = networks.config(request)
+        estimator = networks.estimator if request.depth.depth == "auto" and not inputs.whole else None
+        quiet, prompts = request.output.quiet, request.clicks.prompts
+        with folder.opened() as out:
+            sources = networks.sources
+            if estimator is not None and estimator.source is not None:
+                sources = {**sources, "depth_model": estimator.source}
+            _check_sources(sources, out)
+            if prompts is not None:
+                tracks = segment_clip(inputs.clip, prompts, networks.segmenter, out, place=MODAL_MASKS, quiet=quiet)
+                inputs = replace(inputs, tracks=tracks)
+            depth = clip_depth(inputs, estimator, out, quiet=quiet)
+            laid = replace(inputs, depth=depth).on_canvas()
+            complete_objects(laid, networks.completer, config, request, out)
+            _write_overlay(laid, out, sound=sound, quiet=quiet)
+            write_order(laid, laid.depth, out, painted=request.painted, quiet=quiet)
+            write_formats(laid, request, out, sound=sound)
+            with out.step("summary", [SUMMARY]) as work:
+                summary = _summary(request, inputs, depth, networks, out)
+                summary["downloaded"] = {name: asdict(source) for name, source in sources.items()}
+                (work / SUMMARY).write_text(_to_json(summary), encoding="utf-8")
+            for name, write in (extras or {}).items():
+                with out.step(f"extra {name}", [name]) as work:
+                    write(work)
+            drop_layers(laid, request, out)
+            out.discard(DEPTH_STEP)
+            out.commit()
+        return request.output.out
 
 
 def _refuse_work_of_version_0_1(request: CompletionRequest) -> None:

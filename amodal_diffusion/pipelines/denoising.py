@@ -247,37 +247,31 @@ class ConditionedVideoPipeline(DiffusionPipeline):
         """
         low, high = sampling.guidance_interval or (0.0, math.inf)
         tokens_context = one_token_per_frame(self.unet) if sampling.conditioning == "released" else nullcontext()
+        dtype, batch = self.unet.dtype, len(latents)
+        # One clip's frames fill a CPU; alone in its call, a clip's result does not depend on its batch there.
+        on_cpu = latents.device.type == "cpu"
+        groups = [slice(first, None, batch) for first in range(batch)] if on_cpu else [slice(None)]
         with tokens_context, self.progress_bar(total=len(scheduler.timesteps)) as bar:
             for timestep, sigma in zip(scheduler.timesteps, scheduler.sigmas[:-1].tolist(), strict=True):
-                scaled = scheduler.scale_model_input(latents, timestep)
-                if sampling.guidance_scale > 1.0 and low <= sigma <= high:
-                    without, with_conditions = self._predict(scaled, timestep, both).chunk(2)
+                guided = sampling.guidance_scale > 1.0 and low <= sigma <= high
+                given = both if guided else conditions
+                scaled = scheduler.scale_model_input(latents, timestep).repeat(1 + guided, 1, 1, 1, 1)
+                sample = torch.cat([scaled, given.latents], dim=2).to(dtype)  # [rows, F, 12, h, w]
+                output = torch.empty_like(scaled)
+                for rows in groups:
+                    output[rows] = self.unet(
+                        sample[rows],
+                        timestep,
+                        encoder_hidden_states=given.tokens[rows].to(dtype),
+                        added_time_ids=given.added_time_ids[rows].to(dtype),
+                        return_dict=False,
+                    )[0]
+                if guided:
+                    without, with_conditions = output.chunk(2)
                     output = without + sampling.guidance_scale * (with_conditions - without)
-                else:
-                    output = self._predict(scaled, timestep, conditions)
                 latents = scheduler.step(output, timestep, latents).prev_sample
                 bar.update()
         return latents
-
-    def _predict(self, scaled: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
-        """Run the network on all rows; float32 ``[rows, F, 4, h, w]``, rows in the order of the conditions."""
-        batch, total, dtype = scaled.shape[0], conditions.latents.shape[0], self.unet.dtype
-        repeated = scaled.repeat(total // batch, 1, 1, 1, 1)
-        sample = torch.cat([repeated, conditions.latents], dim=2).to(dtype)  # [rows, F, 12, h, w]
-        tokens, ids = conditions.tokens.to(dtype), conditions.added_time_ids.to(dtype)
-        # One clip's frames fill a CPU; alone in its call, a clip's result does not depend on its batch there.
-        on_cpu = sample.device.type == "cpu"
-        groups = [slice(first, None, batch) for first in range(batch)] if on_cpu else [slice(None)]
-        output = torch.empty_like(conditions.latents[:, :, :LATENT_CHANNELS], dtype=torch.float32)
-        for rows in groups:
-            output[rows] = self.unet(
-                sample[rows],
-                timestep,
-                encoder_hidden_states=tokens[rows],
-                added_time_ids=ids[rows],
-                return_dict=False,
-            )[0]
-        return output
 
     def _check_inputs(self, modal: Tensor, guide: Tensor | None, latents: Tensor | None) -> None:
         """Raise an InputError that names the argument which is out of range."""
