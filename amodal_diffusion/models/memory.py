@@ -59,8 +59,8 @@ def frame_bytes(vae: AutoencoderKLTemporalDecoder | AutoencoderTiny, *, height: 
         height: of a frame in pixels.
         width: of a frame in pixels.
     """
-    channels = vae.config.block_out_channels[0]
-    return int(_LIVE_FEATURE_MAPS * channels * height * width * vae.dtype.itemsize)
+    network: Any = vae  # of diffusers, which types neither its config nor its dtype
+    return int(_LIVE_FEATURE_MAPS * network.config.block_out_channels[0] * height * width * network.dtype.itemsize)
 
 
 def bytes_of(network: nn.Module) -> int:

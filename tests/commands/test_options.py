@@ -83,6 +83,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[CompletionRequest]:
         return request.output.out
 
     monkeypatch.setattr(complete, "complete_clip", note)
+    monkeypatch.setattr(complete, "memory_report", note)
     return requests
 
 

@@ -49,9 +49,9 @@ def test_equal_weights_of_two_repositories_are_loaded_once(
 ) -> None:
     read, load = [], hub._from_pretrained
 
-    def noted(cls: type, folder: Path, *arguments: object, **options: torch.dtype) -> object:
+    def noted(cls: type, folder: Path, variant: str | None, **dtype: torch.dtype) -> object:
         read.append(folder)
-        return load(cls, folder, *arguments, **options)
+        return load(cls, folder, variant, **dtype)
 
     monkeypatch.setattr(hub, "_from_pretrained", noted)
     assert shared_parts(released) == ["vae", "image_encoder"]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from amodal_diffusion.models.latents import decode_latents
 from amodal_diffusion.pipelines import memory_relief
 from amodal_diffusion.pipelines.completer import AmodalCompleter, ObjectStream
 from amodal_diffusion.pipelines.memory_relief import MemoryRelief
@@ -18,7 +20,7 @@ from amodal_diffusion.pipelines.preprocessing import clip_frames
 from amodal_diffusion.types import STAGES
 from tests.factories import moving_square, tiny_completer_folder, tiny_vae
 
-SETTINGS = {"num_inference_steps": 1, "height": 16, "width": 32}
+SETTINGS: dict[str, Any] = {"num_inference_steps": 1, "height": 16, "width": 32}
 
 
 def test_objects_are_halved_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -49,7 +51,7 @@ def test_objects_are_halved_once(caplog: pytest.LogCaptureFixture) -> None:
 @torch.no_grad()
 def test_the_decode_chunk_is_halved_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     vae, latents, relief = tiny_vae(), torch.rand(1, 4, 4, 8, 16), MemoryRelief()
-    wanted = memory_relief.decode_latents(vae, latents, decode_chunk_size=2)
+    wanted = decode_latents(vae, latents, decode_chunk_size=2)
     limit_decoding(monkeypatch, most=2)
     with caplog.at_level(logging.WARNING):
         assert torch.equal(relief.decode(vae, latents, decode_chunk_size=8), wanted)  # 8 of 4 frames are 4
@@ -63,7 +65,7 @@ def test_the_decode_chunk_is_halved_once(monkeypatch: pytest.MonkeyPatch, caplog
 
 
 def limit_decoding(monkeypatch: pytest.MonkeyPatch, *, most: int) -> None:
-    decode = memory_relief.decode_latents
+    decode = decode_latents
 
     def limited(vae: torch.nn.Module, latents: Tensor, *, decode_chunk_size: int) -> Tensor:
         if decode_chunk_size > most:
