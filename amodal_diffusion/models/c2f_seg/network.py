@@ -153,7 +153,8 @@ class C2FSeg(nn.Module):
         known = amodal_ids.masked_fill(masked, self.mask_token)
         logits = self.transformer(known, modal_ids, features[-1], frames=frames)
         if decoded is None:
-            ids = sample_once(logits[..., :-1].detach(), 5, generator=generator)
+            # Logits that are not finite make the loss NaN, which the training loop handles; they must not end here.
+            ids = sample_once(logits[..., :-1].detach().nan_to_num(), 5, generator=generator)
         else:
             ids = self._decoded(features[-1].detach(), modal_ids, frames, decoded, generator)
         coarse = self.autoencoder.decode(ids)
@@ -166,7 +167,7 @@ class C2FSeg(nn.Module):
     ) -> Tensor:
         def logits(ids: Tensor) -> Tensor:
             result: Tensor = self.transformer(ids, modal_ids, deep, frames=frames)
-            return result[..., :-1]
+            return result[..., :-1].nan_to_num()
 
         masked = torch.full_like(modal_ids, self.mask_token)
         return decode_in_rounds(logits, masked, sampling, generator=generator)
