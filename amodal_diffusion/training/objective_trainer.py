@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -172,7 +172,8 @@ class Task(Generic[T]):
         join: joins clips into a batch that has ``to(device)``.
         groups: parameter groups of the optimizer; every trained parameter is in exactly one.
         export: writes the trained model into an empty folder.
-        text: settings of the run as YAML, for ``settings.yaml``.
+        text: all settings as YAML, for ``settings.yaml``.
+        workers: number of processes that prefetch clips; 0 loads clips in the training process.
     """
 
     objective: nn.Module
@@ -181,6 +182,7 @@ class Task(Generic[T]):
     groups: list[dict[str, Any]]
     export: Callable[[Path], None]
     text: str
+    workers: int = 0
 
 
 class _Buffers:
@@ -286,7 +288,8 @@ class ObjectiveTrainer(Generic[T]):
 
         together(write)
 
-    def _batches(self) -> Any:  # noqa: ANN401 - a generator of joined batches
+    def _batches(self) -> Generator[Counted[T]]:
+        """Batches of this process, after all processes together have taken ``progress.clips`` clips."""
         counts = BatchCounts(
             self.progress.clips,
             batch_size=self.settings.batch_size,
@@ -294,8 +297,7 @@ class ObjectiveTrainer(Generic[T]):
             processes=self.accelerator.num_processes,
         )
         order = ClipOrder(len(self.task.clips), self.settings.seed)
-        workers = getattr(self.task.clips, "workers", 0)
-        return endless_batches(self.task.clips, order, counts, workers=workers)
+        return endless_batches(self.task.clips, order, counts, workers=self.task.workers)
 
     def _step(self, batches: Iterator[Counted[T]]) -> Verdict:
         """One optimizer step over all accumulated batches; if any process gets a NaN loss, all processes skip it."""

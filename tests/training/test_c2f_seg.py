@@ -30,12 +30,13 @@ from amodal_diffusion.training.c2f_seg.settings import (
     ClipSettings,
     SegmentationLossSettings,
 )
-from amodal_diffusion.training.c2f_seg.setup import build_model, train
+from amodal_diffusion.training.c2f_seg.setup import build_model, read_settings, train
 from amodal_diffusion.training.objective_trainer import LoopSettings, ObjectiveTrainer, RateSettings, Task
 from amodal_diffusion.types import InputError, VideoClip
 from tests.c2f_seg import IMAGE, SMALL, images_of, masks_of, moving_shape
+from tests.training.launching import ROOT, launch
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = ROOT / "configs"
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -117,6 +118,7 @@ def test_gradients_reach_all_networks_but_the_autoencoder(settings: Segmentation
     assert all(grad is not None and bool(grad.isfinite().all()) for grad in found)
 
 
+@pytest.mark.slow
 def test_the_adversarial_loss_trains_both_networks_each_on_its_own() -> None:
     torch.manual_seed(0)
     autoencoder, lpips = MaskAutoencoder(SMALL.autoencoder), Lpips().eval().requires_grad_(False)
@@ -200,6 +202,7 @@ def trained_autoencoder(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_resumes_to_the_bit_and_exports_a_segmenter(tmp_path: Path) -> None:
     autoencoder = trained_autoencoder(tmp_path / "autoencoder")
     once = replace(settings_of(tmp_path / "once"), autoencoder=autoencoder)
@@ -220,6 +223,7 @@ def test_a_run_resumes_to_the_bit_and_exports_a_segmenter(tmp_path: Path) -> Non
     assert load_settings(C2FTrainingSettings, tmp_path / "once/settings.yaml") == once
 
 
+@pytest.mark.slow
 def test_the_autoencoder_is_trained_and_then_taken(tmp_path: Path) -> None:
     settings = replace(settings_of(tmp_path / "run"), part="autoencoder")
     settings = replace(settings, autoencoder_loss=AutoencoderLossSettings(reseed_step=2, masks_per_clip=2))
@@ -256,6 +260,7 @@ def test_each_parameter_must_be_in_one_group(tmp_path: Path) -> None:
             ObjectiveTrainer(task, settings.loop, settings.rate, settings.loop.accelerator())
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     settings = replace(settings_of(tmp_path / "run", max_bad_steps=2), autoencoder=trained_autoencoder(tmp_path / "a"))
     settings = replace(settings, rate=replace(settings.rate, learning_rate=float("inf")))
@@ -319,3 +324,29 @@ def test_a_task_may_be_anything_with_a_loss(tmp_path: Path) -> None:
     assert trainer.fit().finished
     trainer.export()
     assert float(load_file(tmp_path / "model/model.safetensors")["value"]) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_two_processes_train_both_parts_in_mixed_precision_and_resume_to_the_bit(tmp_path: Path) -> None:
+    script = [str(ROOT / "train/train_c2f_seg.py"), "--config", str(ROOT / "configs/debug_c2f_seg.yaml")]
+    script += ["--loop.tracker", "none", "--data.clips", "4"]
+    launch(*script, "--part", "autoencoder", "--loop.output", str(tmp_path / "autoencoder"), "--loop.steps", "1")
+    second = [*script, "--autoencoder", str(tmp_path / "autoencoder/model"), "--loop.mixed_precision", "bf16"]
+    launch(*second, "--loop.output", str(tmp_path / "once"))
+    launch(*second, "--loop.output", str(tmp_path / "parted"), "--loop.steps", "2")
+    printed = launch(*second, "--loop.output", str(tmp_path / "parted"))
+    assert "2 processes" in printed
+    assert "step 2 of 4, from" in printed
+    one, other = (load_file(tmp_path / name / "model/model.safetensors") for name in ("once", "parted"))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_settings_that_do_not_fit_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = read_settings(["--config", str(CONFIGS / "debug_c2f_seg.yaml"), "--rate.warmup_steps", "7"])
+    assert (settings.rate.warmup_steps, settings.networks.transformer.window) == (7, (4, 2, 2))
+    with pytest.raises(SystemExit) as stop:
+        read_settings(["--data.frames", "5"])
+    assert stop.value.code == 2
+    (line,) = [text for text in capsys.readouterr().err.splitlines() if text.startswith("error: ")]
+    assert "data.frames: expected a multiple of the attention window of 24 frames, got 5" in line

@@ -56,13 +56,11 @@ class CroppedClips(Dataset[CropBatch]):
     Args:
         samples: clips with RGB.
         rule: where the crops are.
-        workers: number of processes that prefetch clips.
     """
 
-    def __init__(self, samples: Clips[AmodalSample], rule: CropRule, *, workers: int = 0) -> None:
+    def __init__(self, samples: Clips[AmodalSample], rule: CropRule) -> None:
         self.samples = samples
         self.rule = rule
-        self.workers = workers
 
     def __len__(self) -> int:
         """Number of clips."""
@@ -165,7 +163,7 @@ def training_clips(settings: C2FTrainingSettings) -> CroppedClips:
     """
     data = settings.data
     samples = _samples(data, with_rgb=settings.part == "segmentation")
-    return CroppedClips(samples, CropRule.of(settings), workers=data.workers)
+    return CroppedClips(samples, CropRule.of(settings))
 
 
 def _samples(data: ClipSettings, *, with_rgb: bool) -> Clips[AmodalSample]:

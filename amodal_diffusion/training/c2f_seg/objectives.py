@@ -147,7 +147,8 @@ class SegmentationObjective(nn.Module):
         modal, amodal = batch.modal.flatten(0, 1), batch.amodal.flatten(0, 1)
         modal_ids, amodal_ids = autoencoder.encode(batch.seen.flatten(0, 1)), autoencoder.encode(amodal)
         ratio = mask_ratio(self.settings.mask_schedule, generator=generator)
-        masked = random_masking(*amodal_ids.shape, ratio, generator=generator).to(amodal_ids.device)
+        count, length = amodal_ids.shape
+        masked = random_masking(count, length, ratio, generator=generator).to(amodal_ids.device)
         output = self.model(batch.images, modal_ids, amodal_ids, masked, decoded=self.decoded, generator=generator)
         tokens = token_loss(
             output.logits,

@@ -82,6 +82,7 @@ def autoencoder_task(
         groups=parameter_groups(objective, weight_decay=settings.rate.weight_decay),
         export=lambda folder: save_autoencoder(autoencoder, folder),
         text=dump_settings(settings),
+        workers=settings.data.workers,
     )
 
 
@@ -95,6 +96,7 @@ def segmentation_task(settings: C2FTrainingSettings, model: C2FSeg, clips: Cropp
         groups=parameter_groups(objective, weight_decay=settings.rate.weight_decay),
         export=lambda folder: save_c2f_seg(model, folder, sampling=settings.sampling),
         text=dump_settings(settings),
+        workers=settings.data.workers,
     )
 
 
