@@ -156,7 +156,11 @@ def test_a_short_clip_is_padded_to_the_window_and_the_autoencoder_needs_no_color
     video = CroppedClips(One(), CropRule(SMALL, (2.0, 2.0)))[0]  # type: ignore[arg-type]
     assert video.images.shape == (1, 4, 3, 32, 32)
     assert torch.equal(video.amodal[:, 3], video.amodal[:, 2])
-    rule = CropRule(SMALL, (1.5, 3.0), around_amodal=True, frames=2)
+    longer = CroppedClips(One(), CropRule(SMALL, (2.0, 2.0), length=8))[0]  # type: ignore[arg-type]
+    assert longer.images.shape == (1, 8, 3, 32, 32)
+    rule = CropRule(SMALL, (1.5, 3.0), around_amodal=True, frames=5, length=5)
+    assert CroppedClips(One(), rule).draw(0, generator=generator()).amodal.shape[1] == 5  # type: ignore[arg-type]
+    rule = CropRule(SMALL, (1.5, 3.0), around_amodal=True, frames=2, length=2)
     drawn = [CroppedClips(One(), rule).draw(0, generator=generator(seed)).amodal for seed in (0, 0, 1)]  # type: ignore[arg-type]
     assert drawn[0].shape == (1, 2, 1, 32, 32)
     assert torch.equal(drawn[0], drawn[1])

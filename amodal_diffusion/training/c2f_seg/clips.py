@@ -31,6 +31,8 @@ class CropRule:
         around_amodal: crop around the amodal mask, for the autoencoder, which sees no other; otherwise around the modal
             mask, as in inference.
         frames: number of frames to draw from a clip; None takes all.
+        length: clips are padded to a multiple of this many frames, so that a batch can be joined; by default the
+            attention window.
         augmentation: random changes of the modal mask; None leaves it.
     """
 
@@ -38,6 +40,7 @@ class CropRule:
     scale: tuple[float, float]
     around_amodal: bool = False
     frames: int | None = None
+    length: int | None = None
     augmentation: AugmentationSettings | None = None
 
     @classmethod
@@ -45,9 +48,11 @@ class CropRule:
         """The rule of a run's part."""
         if settings.part == "autoencoder":
             losses = settings.autoencoder_loss
-            return cls(settings.networks, losses.crop_scale, around_amodal=True, frames=losses.masks_per_clip)
+            frames = losses.masks_per_clip
+            length = frames or settings.data.frames
+            return cls(settings.networks, losses.crop_scale, around_amodal=True, frames=frames, length=length)
         scale = settings.sampling.crop_scale
-        return cls(settings.networks, (scale, scale), augmentation=settings.augmentation)
+        return cls(settings.networks, (scale, scale), length=settings.data.frames, augmentation=settings.augmentation)
 
 
 class CroppedClips(Dataset[CropBatch]):
@@ -92,7 +97,7 @@ class CroppedClips(Dataset[CropBatch]):
 def crop_clip(sample: AmodalSample, rule: CropRule, scales: list[float]) -> CropBatch:
     """Crop one clip; where the crops are depends on the amodal mask only if the rule says so.
 
-    A clip shorter than the attention window is padded with its last frame. The autoencoder's clips have no images.
+    A clip shorter than ``rule.length`` is padded with its last frame. The autoencoder's clips have no images.
 
     Args:
         sample: a clip with RGB.
@@ -106,19 +111,22 @@ def crop_clip(sample: AmodalSample, rule: CropRule, scales: list[float]) -> Crop
     crops = crops_around(around, rule.networks, crop_scale=scales if len(scales) > 1 else scales[0])
     modal, amodal = crop_masks(sample.modal, crops)[None], crop_masks(sample.amodal, crops)[None]
     if rule.around_amodal:
-        return CropBatch(modal.new_zeros(*modal.shape[:2], 3, 1, 1), modal, modal, amodal)
-    if sample.rgb is None:
+        images = modal.new_zeros(*modal.shape[:2], 3, 1, 1)
+    elif sample.rgb is None:
         raise InputError(f"{sample.name}: C2F-Seg needs rgb, got a clip without; load it with RGB")
-    images = crop_images(sample.rgb, crops)[None]
-    images, modal, amodal = (pad_frames(part, rule.networks.window_frames) for part in (images, modal, amodal))
+    else:
+        images = crop_images(sample.rgb, crops)[None]
+    length = rule.length or rule.networks.window_frames
+    images, modal, amodal = (pad_frames(part, length) for part in (images, modal, amodal))
     return CropBatch(images, modal, modal, amodal)
 
 
 def _drawn_frames(sample: AmodalSample, count: int, generator: torch.Generator) -> AmodalSample:
-    """Masks of ``count`` frames that show something of the object's amodal mask, of all if there are fewer."""
+    """Masks of ``count`` frames with a part of the object inside the picture; repeats frames if there are fewer."""
     there = torch.from_numpy(sample.amodal.any(axis=(1, 2)))
     weights = there.double() if bool(there.any()) else torch.ones(len(there), dtype=torch.float64)
-    drawn = torch.multinomial(weights, min(count, int(weights.sum())), generator=generator).numpy()
+    repeated = int(weights.sum()) < count
+    drawn = torch.multinomial(weights, count, replacement=repeated, generator=generator).numpy()
     return replace(sample, modal=sample.modal[drawn], amodal=sample.amodal[drawn], depth=None, rgb=None, whole_rgb=None)
 
 
