@@ -240,7 +240,7 @@ class ObjectiveTrainer(Generic[T]):
         self._ends = time.monotonic() + 60 * settings.max_minutes if settings.max_minutes > 0 else math.inf
 
     def resume(self) -> None:
-        """Load the checkpoint that ``settings.resume`` selects, if any; then note the settings of the run.
+        """Load the checkpoint that ``settings.resume`` selects, if any; then write ``settings.yaml``.
 
         Raises:
             InputError: if the checkpoint does not fit, is damaged or does not exist.
