@@ -11,6 +11,7 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, pa
 from accelerate.utils.launch import prepare_multi_gpu_env
 
 from amodal_diffusion.config import load_settings, parse_settings, save_settings
+from amodal_diffusion.training.c2f_seg.settings import C2FTrainingSettings
 from amodal_diffusion.training.precompute import PrecomputeSettings
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import InputError
@@ -28,6 +29,8 @@ LAUNCHES = sorted((CONFIGS / "accelerate").glob("*.yaml"))
 def test_every_run_loads_and_saves(path: Path, tmp_path: Path) -> None:
     kinds = {"distilled_autoencoder": DistillationSettings, "autoencoder": AutoencoderSettings}
     settings_class = next((kind for name, kind in kinds.items() if name in path.stem), TrainingSettings)
+    if "c2f_seg" in f"{path.parent.name}/{path.stem}":
+        settings_class = C2FTrainingSettings
     settings = load_settings(settings_class, path)
     save_settings(settings, tmp_path / "again.yaml")
     assert load_settings(settings_class, tmp_path / "again.yaml") == settings

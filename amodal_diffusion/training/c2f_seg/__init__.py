@@ -1,0 +1,1 @@
+"""Training of C2F-Seg: the mask autoencoder, then transformer and refinement together."""
