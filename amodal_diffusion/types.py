@@ -10,10 +10,13 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
@@ -300,14 +303,14 @@ class AmodalSegmenter(Protocol):
     """Predicts the amodal mask of a clip's object: a baseline or a model."""
 
     def __call__(
-        self, clip: VideoClip, depth: FloatArray | None = None, *, generator: np.random.Generator | None = None
+        self, clip: VideoClip, depth: FloatArray | None = None, *, generator: torch.Generator | None = None
     ) -> Segmentation:
         """Predict the amodal mask.
 
         Args:
             clip: frames and modal mask.
             depth: any scale, nearer is larger, float32 ``[F, H, W]``; None where there is none.
-            generator: source of randomness; None is one with a fixed seed. A method without randomness ignores it.
+            generator: source of randomness; None is a new one with a fixed seed. A method without randomness ignores it.
 
         Returns:
             masks, probabilities, validity and scores of all frames.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from itertools import starmap
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from numpy.random import Generator
 
 from amodal_diffusion.frames.cuts import clip_cuts, shots_of
 from amodal_diffusion.frames.masks import nearer_pixels
@@ -14,12 +14,15 @@ from amodal_diffusion.propagation.mask_prior import ELSEWHERE_WEIGHT, mask_votes
 from amodal_diffusion.propagation.motion import background_evidence, estimate_motion
 from amodal_diffusion.types import AmodalSegmenter, BoolArray, FloatArray, InputError, Segmentation, VideoClip
 
+if TYPE_CHECKING:
+    import torch
+
 
 class ModalSegmenter:
     """Returns the modal mask: the lower bound of every comparison."""
 
     def __call__(
-        self, clip: VideoClip, depth: FloatArray | None = None, *, generator: Generator | None = None
+        self, clip: VideoClip, depth: FloatArray | None = None, *, generator: torch.Generator | None = None
     ) -> Segmentation:
         """See `AmodalSegmenter`."""
         return Segmentation.certain(clip.modal_mask.copy())
@@ -29,7 +32,7 @@ class HullSegmenter:
     """Returns the convex hull of the modal mask, frame by frame; a frame without a visible pixel stays empty."""
 
     def __call__(
-        self, clip: VideoClip, depth: FloatArray | None = None, *, generator: Generator | None = None
+        self, clip: VideoClip, depth: FloatArray | None = None, *, generator: torch.Generator | None = None
     ) -> Segmentation:
         """See `AmodalSegmenter`."""
         return Segmentation.certain(convex_hulls(clip.modal_mask))
@@ -87,7 +90,7 @@ class TemporalSegmenter:
     """
 
     def __call__(
-        self, clip: VideoClip, depth: FloatArray | None = None, *, generator: Generator | None = None
+        self, clip: VideoClip, depth: FloatArray | None = None, *, generator: torch.Generator | None = None
     ) -> Segmentation:
         """See `AmodalSegmenter`; only frames of one shot are aligned."""
         whole = clip.modal_mask.copy()
@@ -109,7 +112,7 @@ class UnionSegmenter:
         self._parts = parts
 
     def __call__(
-        self, clip: VideoClip, depth: FloatArray | None = None, *, generator: Generator | None = None
+        self, clip: VideoClip, depth: FloatArray | None = None, *, generator: torch.Generator | None = None
     ) -> Segmentation:
         """See `AmodalSegmenter`."""
         whole = clip.modal_mask.copy()
@@ -126,7 +129,7 @@ class NearerSegmenter:
         self._inner = inner
 
     def __call__(
-        self, clip: VideoClip, depth: FloatArray | None = None, *, generator: Generator | None = None
+        self, clip: VideoClip, depth: FloatArray | None = None, *, generator: torch.Generator | None = None
     ) -> Segmentation:
         """See `AmodalSegmenter`.
 

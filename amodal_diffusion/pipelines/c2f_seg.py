@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,25 +17,7 @@ from amodal_diffusion.models.c2f_seg.config import C2FSampling, C2FSegConfig
 from amodal_diffusion.models.c2f_seg.network import C2FSeg
 from amodal_diffusion.models.c2f_seg.saving import load_c2f_seg
 from amodal_diffusion.models.weights import find_device
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array, VideoClip
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """Amodal masks of a clip.
-
-    Attributes:
-        mask: bool ``[F, H, W]``.
-        probability: of the amodal mask, float32 ``[F, H, W]`` in 0..1; 0 outside the crop.
-        valid: whether the method had evidence for a frame, bool ``[F]``; where it had not, the mask is empty. A video
-            model predicts a frame that hides the object from the other frames of its shot; an image model does not.
-        score: mean probability inside the mask, float32 ``[F]`` in 0..1; 0 where the mask is empty.
-    """
-
-    mask: BoolArray
-    probability: FloatArray
-    valid: BoolArray
-    score: FloatArray
+from amodal_diffusion.types import BoolArray, FloatArray, InputError, Segmentation, UInt8Array, VideoClip
 
 
 class C2FSegmenter:

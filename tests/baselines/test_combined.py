@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from amodal_diffusion.baselines import HullSegmenter, NearerSegmenter, UnionSegmenter
 from amodal_diffusion.types import FloatArray, InputError, Segmentation, VideoClip
@@ -18,7 +19,7 @@ class Guess:
     depth: FloatArray | None = None
 
     def __call__(
-        self, clip: VideoClip, depth: FloatArray | None = None, *, generator: np.random.Generator | None = None
+        self, clip: VideoClip, depth: FloatArray | None = None, *, generator: torch.Generator | None = None
     ) -> Segmentation:
         assert generator is None
         self.depth = depth
