@@ -310,7 +310,7 @@ class AmodalSegmenter(Protocol):
         Args:
             clip: frames and modal mask.
             depth: any scale, nearer is larger, float32 ``[F, H, W]``; None where there is none.
-            generator: source of randomness; None is a new one with a fixed seed. A method without randomness ignores it.
+            generator: source of randomness; by default one with a fixed seed. A method without randomness ignores it.
 
         Returns:
             masks, probabilities, validity and scores of all frames.
