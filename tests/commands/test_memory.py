@@ -32,15 +32,15 @@ def option(inputs: list[str], name: str) -> str:
 
 def run_out_of_memory(monkeypatch: pytest.MonkeyPatch, *, after: int) -> None:
     """Let the UNets run out of memory after so many calls."""
-    predict, calls = ConditionedVideoPipeline._predict, []
+    denoise, calls = ConditionedVideoPipeline._denoise, []
 
     def limited(pipeline: ConditionedVideoPipeline, *arguments: object) -> object:
         calls.append(pipeline.stage)
         if len(calls) > after:
             raise torch.OutOfMemoryError("tried to allocate 9 GiB")
-        return predict(pipeline, *arguments)  # type: ignore[arg-type]
+        return denoise(pipeline, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(ConditionedVideoPipeline, "_predict", limited)
+    monkeypatch.setattr(ConditionedVideoPipeline, "_denoise", limited)
 
 
 @pytest.mark.parametrize("after", [1, 3], ids=["stage 1", "stage 2"])
