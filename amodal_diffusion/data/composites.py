@@ -1,0 +1,212 @@
+"""Datasets of composites: clips made of cut-outs, and real clips with occluders pasted over whole objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from amodal_diffusion.data.occluders import OccludedTracks
+from amodal_diffusion.data.samples import AmodalSample
+from amodal_diffusion.synthetic.composites import frozen
+from amodal_diffusion.synthetic.composites.clips import Composer, CompositeBatch, WholeClips
+from amodal_diffusion.synthetic.composites.cutouts import COMPOSITE_SPLITS, CompositeSplit, CutoutSet
+from amodal_diffusion.synthetic.composites.made import made_cutouts
+from amodal_diffusion.synthetic.composites.tool_errors import ErrorShares
+from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+
+SEED_STRIDE = 1 << 32
+"""Series `s` starts at clip `s * SEED_STRIDE` of a split, so that different series share no clip."""
+TRAINING_ERRORS = ErrorShares(masks=0.15, depth=0.6)
+_MOST_REPLACED = 100  # unusable tracks in a row, after which the data must be at fault
+
+
+class CompositeDataset(Dataset[AmodalSample]):
+    """Clips composited from cut-outs; item i depends only on the folder's cut-outs, (split, seed, i) and the size.
+
+    Args:
+        folder: cut-outs, as recipes/tiny/collect_cutouts.py writes them.
+        length: number of clips; for ``test-v2`` the first ones.
+        frames: F.
+        height: H in pixels.
+        width: W in pixels.
+        seed: number of the series of clips; different series share no clip.
+        split: ``train``, ``validation`` or ``test-v2``; no category of cut-outs is in two of them.
+        errors: shares of clips with errors of tools in masks and depth; by default those of training for ``train``
+            and none for the others.
+        made: number of made-up cut-outs of each role.
+
+    Raises:
+        InputError: if the folder cannot be used, or `test-v2` does not have the clips.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        length: int,
+        frames: int,
+        height: int,
+        width: int,
+        seed: int = 0,
+        split: CompositeSplit = "train",
+        *,
+        errors: ErrorShares | None = None,
+        made: int = frozen.MADE,
+    ) -> None:
+        if split not in COMPOSITE_SPLITS:
+            raise InputError(f"split: expected one of {', '.join(COMPOSITE_SPLITS)}, got {split!r}")
+        if length < 1 or seed < 0:
+            raise InputError(
+                f"length, seed: expected at least 1 clip and a seed of at least 0, got {length} and {seed}"
+            )
+        self.split, self.length, self.seed = split, length, seed
+        if split == "test-v2":
+            _check_frozen(length, (frames, height, width), seed)
+            self.composer = frozen.composer_of(frozen.frozen_cutouts(folder))
+            return
+        errors = errors or (TRAINING_ERRORS if split == "train" else ErrorShares())
+        cutouts = CutoutSet.read(folder, split).joined(made_cutouts(split, made))
+        self.composer = Composer(cutouts, split, frames=frames, height=height, width=width, errors=errors)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def name(self, index: int) -> str:
+        """Name of a clip, without making it."""
+        return f"composite-{self.split}-{self._seed_of(index):06d}"
+
+    def __getitem__(self, index: int) -> AmodalSample:
+        """Make one clip.
+
+        Raises:
+            IndexError: if the index is out of range.
+            InputError: if a clip of ``test-v2`` is not the frozen one.
+        """
+        if self.split == "test-v2":
+            self._seed_of(index)  # checks the range
+            return to_samples(frozen.checked(self.composer, frozen.frozen_split().clips[index]), [self.name(index)])[0]
+        return to_samples(self.composer([self._seed_of(index)]), [self.name(index)])[0]
+
+    def _seed_of(self, index: int) -> int:
+        if not 0 <= index < self.length:
+            raise IndexError(f"index: expected 0 to {self.length - 1}, got {index}")
+        if self.split == "test-v2":
+            return frozen.frozen_split().clips[index].seed
+        return self.seed * SEED_STRIDE + index
+
+
+def _check_frozen(length: int, size: tuple[int, int, int], seed: int) -> None:
+    fixed = (frozen.FRAMES, frozen.HEIGHT, frozen.WIDTH)
+    if length > frozen.CLIPS:
+        raise InputError(f"length: test-v2 has {frozen.CLIPS} clips, got {length}; ask for fewer or another split")
+    if size != fixed or seed != 0:
+        raise InputError(
+            f"test-v2 is fixed: expected frames, height and width {fixed} and seed 0, got {size} and seed {seed}; "
+            "leave them at these values or choose another split"
+        )
+
+
+class PastedOccluders(Dataset[AmodalSample]):
+    """Real clips with moving cut-outs pasted over whole objects: RGB shows the paste, and what is under it is known.
+
+    Unlike :class:`~amodal_diffusion.data.occluders.OccludedTracks`, which hides parts of masks alone, the occluders are
+    in the frames and in the depth, so that neither gives the hidden part away. That serves both stages.
+
+    Args:
+        targets: tracks with RGB, of SAIL-VOS, of folders like those of DAVIS after ``amodal-diffusion prepare``, or own
+            ones; those whose object is not complete are replaced by others.
+        cutouts: the occluders.
+        seed: number of the series; different series paste different occluders.
+        split: of the cut-outs.
+        length: number of clips; more than there are tracks repeat these with other occluders.
+        errors: see :class:`CompositeDataset`.
+    """
+
+    def __init__(
+        self,
+        targets: OccludedTracks,
+        cutouts: CutoutSet,
+        *,
+        seed: int = 0,
+        split: CompositeSplit = "train",
+        length: int | None = None,
+        errors: ErrorShares | None = None,
+    ) -> None:
+        self.targets, self.cutouts, self.seed, self.split = targets, cutouts, seed, split
+        self.length = len(targets) if length is None else length
+        self.errors = errors or (TRAINING_ERRORS if split == "train" else ErrorShares())
+
+    def __len__(self) -> int:
+        return self.length
+
+    def name(self, index: int) -> str:
+        """Name of a clip in messages, without reading it; another track may replace its own."""
+        return f"{self.targets.name(index % len(self.targets))}, paste {self.seed * SEED_STRIDE + index}"
+
+    def __getitem__(self, index: int) -> AmodalSample:
+        """Paste occluders that are the same at every call.
+
+        Raises:
+            IndexError: if the index is out of range.
+            InputError: if a track is invalid or has no RGB, or too many in a row are not complete.
+        """
+        if not 0 <= index < self.length:
+            raise IndexError(f"index: expected 0 to {self.length - 1}, got {index}")
+        for step in range(_MOST_REPLACED):
+            whole = self.targets.whole((index + step) % len(self.targets))
+            if whole is not None:
+                return self.paste(whole, self.seed * SEED_STRIDE + index, self.name(index))
+        raise InputError(
+            f"{self.targets.name(0)}: {_MOST_REPLACED} tracks in a row are hidden in part or empty; use complete ones"
+        )
+
+    def paste(self, whole: AmodalSample, seed: int, name: str) -> AmodalSample:
+        """Paste occluders over the object of a clip, none of which is hidden.
+
+        Args:
+            whole: clip with RGB, whose `amodal` is all visible.
+            seed: decides the occluders.
+            name: of the result.
+        """
+        if whole.rgb is None:
+            raise InputError(f"{whole.name}: occluders are pasted into frames, got a clip without; load it with RGB")
+        frames, height, width = whole.amodal.shape
+        composer = Composer(self.cutouts, self.split, frames=frames, height=height, width=width, errors=self.errors)
+        depth = np.zeros(whole.amodal.shape, np.float32) if whole.depth is None else whole.depth
+        clips = WholeClips(
+            rgb=rearrange(torch.from_numpy(whole.rgb), "f h w c -> 1 f c h w"),
+            masks=torch.from_numpy(whole.amodal)[None],
+            depth=torch.from_numpy(depth)[None],
+        )
+        sample = to_samples(composer.paste(clips, [seed]), [name])[0]
+        if whole.depth is not None:
+            return sample
+        return AmodalSample(name, sample.modal, sample.amodal, None, sample.rgb, sample.whole_rgb)
+
+
+def to_samples(batch: CompositeBatch, names: Sequence[str]) -> list[AmodalSample]:
+    """The clips of a batch as samples."""
+    return [
+        AmodalSample(
+            name=name,
+            modal=_mask(batch.modal[row]),
+            amodal=_mask(batch.amodal[row]),
+            depth=batch.depth[row].cpu().numpy(),
+            rgb=_video(batch.rgb[row]),
+            whole_rgb=_video(batch.whole_rgb[row]),
+        )
+        for row, name in enumerate(names)
+    ]
+
+
+def _mask(mask: Tensor) -> BoolArray:
+    return np.asarray(mask.cpu().numpy(), dtype=np.bool_)
+
+
+def _video(video: Tensor) -> UInt8Array:
+    return np.ascontiguousarray(rearrange(video.cpu().numpy(), "f c h w -> f h w c"))
