@@ -91,6 +91,7 @@ def test_a_batch_counts_too_little_memory_as_a_failed_clip(
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_dry_run_prints_the_plan_and_touches_nothing(
     tmp_path: Path, inputs: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,6 +76,7 @@ def test_a_model_of_both_stages_shares_what_lies_beside_them(tmp_path: Path) -> 
     assert bundled[FIRST].vae is not bundled[SECOND].vae  # stage 2 has its own
 
 
+@pytest.mark.slow
 def test_models_that_are_not_here_have_the_networks_of_stable_video_diffusion() -> None:
     built = empty_stages(dict.fromkeys(STAGES), dtype=torch.bfloat16)[FIRST]
     with torch.device("meta"):

@@ -62,6 +62,7 @@ def test_the_plan_is_within_a_tenth_of_what_is_allocated(
     assert max(steps.values()) == pytest.approx(found, rel=0.1)
 
 
+@pytest.mark.slow
 def test_peaks_by_where_weights_wait(folders: dict[Stage, Path]) -> None:
     stages = list(empty_stages(folders, dtype=torch.float32).values())
     works = [Work.of(SAMPLING)] * 2
