@@ -65,7 +65,7 @@ class SamShape:
         """
         if self.image_size % self.patch_size or self.hidden_size % self.heads or self.prompt_size % 2:
             raise InputError(
-                "sam: expected image_size a multiple of patch_size, hidden_size one of heads, and prompt_size even, got "
+                "sam: expected image_size a multiple of patch_size, hidden_size one of heads, prompt_size even, got "
                 f"{self.image_size} and {self.patch_size}, {self.hidden_size} and {self.heads}, {self.prompt_size}"
             )
 

@@ -184,6 +184,6 @@ def _check_frame(number: int, rgb: UInt8Array, modal: BoolArray, size: tuple[int
     good = rgb.ndim == 3 and rgb.shape == size and rgb.shape[-1] == 3 and rgb.dtype == np.uint8
     if not (good and modal.shape == rgb.shape[:2] and modal.dtype == np.bool_):
         raise InputError(
-            f"frames: expected uint8 {list(size)} with three channels and bool {list(size[:2])}, as the first frame, got "
+            f"frames: expected uint8 {list(size)}, three channels last, and bool {list(size[:2])}, as the first, got "
             f"{rgb.dtype} {list(rgb.shape)} and {modal.dtype} {list(modal.shape)} in frame {number}"
         )

@@ -104,12 +104,12 @@ class _Followed:
         if not (np.isfinite(point).all() and 0 <= point[0] <= width - 1 and 0 <= point[1] <= height - 1):
             return point
         reach = self._tracker.reach
-        column, row = (int(round(value)) for value in point)
+        column, row = (round(float(value)) for value in point)
         window = (slice(max(0, row - reach), row + reach + 1), slice(max(0, column - reach), column + reach + 1))
         before, after = self._gray[window], gray[window]
         if min(before.shape) < 3:
             return point  # nothing to compare
-        down, right = optical_flow_ilk(before, after, radius=self._tracker.radius)
+        down, right = optical_flow_ilk(before, after, radius=self._tracker.radius)  # type: ignore[no-untyped-call]
         place = [[point[1] - window[0].start], [point[0] - window[1].start]]
         move = [float(ndimage.map_coordinates(flow, place, order=1, mode="nearest")[0]) for flow in (right, down)]
         return np.asarray(point + move)

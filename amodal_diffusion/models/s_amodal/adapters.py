@@ -29,10 +29,10 @@ class Adapters(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
+            elif isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=math.sqrt(2 / (inside * shape.patch_size**2)))
+            if isinstance(module, (nn.Linear, nn.Conv2d)) and module.bias is not None:
                 nn.init.zeros_(module.bias)
-        fan = inside * shape.patch_size**2
-        nn.init.normal_(self.frequency_projection.weight, std=math.sqrt(2 / fan))
-        nn.init.zeros_(self.frequency_projection.bias)
 
     def forward(self, pixels: Tensor, tokens: Tensor) -> list[Tensor]:
         """What to add to the tokens before each block; it depends on the image alone.
