@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from amodal_diffusion.data.sailvos import SailVosDataset
+from amodal_diffusion.data.sailvos import SailVosDataset, read_frame
 from amodal_diffusion.data.samples import AmodalSample, SceneCorruption, SceneDataset
 from amodal_diffusion.models.s_amodal.config import SAModalSampling
 from amodal_diffusion.models.s_amodal.prompts import select_points
@@ -17,7 +18,7 @@ from amodal_diffusion.models.sam import SamFrame
 from amodal_diffusion.training.batches import Clips
 from amodal_diffusion.training.c2f_seg.clips import AmodalImages
 from amodal_diffusion.training.s_amodal.settings import ImageSettings, SAModalTrainingSettings
-from amodal_diffusion.types import InputError
+from amodal_diffusion.types import InputError, UInt8Array
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class PromptedImages(Dataset[PromptBatch]):
     """Frames of clips, drawn among those that show the object, with points drawn as in inference.
 
     Args:
-        samples: clips with RGB.
+        samples: clips with RGB, or with files, of which only the drawn frames are read.
         sampling: how the points are drawn.
         size: side of SAM's input.
         drawn: number of frames from each clip.
@@ -81,24 +82,33 @@ class PromptedImages(Dataset[PromptBatch]):
         """Read one clip, and draw frames (with repeats if fewer show the object) and points.
 
         Raises:
-            InputError: if the clip has no RGB, or no frame shows the object.
+            InputError: if a frame cannot be read, or none shows the object.
         """
         sample = self.samples[index]
-        if sample.rgb is None:
-            raise InputError(f"{sample.name}: S-AModal needs rgb, got a clip without; load it with RGB")
         shown = np.flatnonzero(sample.modal.any(axis=(1, 2)))
         if not len(shown):
             raise InputError(f"{sample.name}: no frame shows the object, so there is no point to ask with")
         order = torch.randperm(len(shown), generator=generator).numpy()
         frames = shown[np.resize(order, self.drawn)]
-        geometry = SamFrame((sample.rgb.shape[1], sample.rgb.shape[2]), self.size)
+        height, width = sample.modal.shape[1:]
+        geometry = SamFrame((height, width), self.size)
         points = [select_points(sample.modal[frame], self.sampling, generator=generator) for frame in frames]
         return PromptBatch(
-            geometry.apply(sample.rgb[frames]),
+            geometry.apply(_read(sample, frames)),
             geometry.points(torch.stack(points))[:, None],
             tuple(torch.from_numpy(sample.amodal[frame].astype(np.float32)) for frame in frames),
             (geometry,) * self.drawn,
         )
+
+
+def _read(sample: AmodalSample, frames: npt.NDArray[np.intp]) -> UInt8Array:
+    """Frames of a clip, uint8 ``[N, H, W, 3]``."""
+    if sample.rgb is not None:
+        return np.asarray(sample.rgb[frames])
+    if not sample.files:
+        raise InputError(f"{sample.name}: S-AModal needs rgb, got a clip without RGB and files")
+    height, width = sample.modal.shape[1:]
+    return np.stack([read_frame(sample.files[frame], (height, width)) for frame in frames])
 
 
 def training_images(settings: SAModalTrainingSettings) -> PromptedImages:
@@ -116,7 +126,7 @@ def _samples(data: ImageSettings) -> Clips[AmodalSample]:
         return AmodalImages(data.amodal_images, data.images, index_folder=data.index_folder)
     if data.annotations is not None:
         return SailVosDataset(
-            data.annotations, data.images, frames=data.frames, with_rgb=True, index_folder=data.index_folder
+            data.annotations, data.images, frames=data.frames, with_rgb=False, index_folder=data.index_folder
         )
     return SceneDataset(
         "train",
