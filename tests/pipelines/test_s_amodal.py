@@ -102,7 +102,7 @@ def test_what_was_never_seen_or_has_left_is_not_valid(segmenter: SAModalSegmente
 
     alone = np.zeros((4, 33, 47), dtype=np.bool_)
     alone[0, 5:9, :4] = alone[3, 5:9, 20:24] = True  # hidden at the left border, then seen again
-    known = SAModalSegmenter(Knowing(alone[[0, 3]].repeat(2, axis=1)[:, :64, :].repeat(2, axis=2)[:, :, :64]))
+    known = SAModalSegmenter(Knowing(np.zeros((2, 64, 64))))  # the masks are the modal ones
     assert known(VideoClip(clip.rgb[:4], alone, cuts="none")).valid.tolist() == [True, False, False, True]
 
 
