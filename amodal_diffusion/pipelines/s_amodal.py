@@ -71,11 +71,26 @@ class SAModalSegmenter:
 
     @classmethod
     def from_folder(
-        cls, folder: Path, *, sam: str | Path | None = None, device: str | torch.device = "cpu"
+        cls,
+        folder: Path,
+        *,
+        sam: str | Path | None = None,
+        tracker: PointTracker | None = None,
+        device: str | torch.device = "cpu",
     ) -> SAModalSegmenter:
-        """Load a checkpoint, which is sampled as it says; arguments and errors as `load_s_amodal`."""
+        """Load a checkpoint, which is sampled as it says.
+
+        Args:
+            folder: as `save_s_amodal` writes it.
+            sam: folder or hub id of the pretrained SAM, if it is elsewhere than the checkpoint says.
+            tracker: in place of the one that the checkpoint names.
+            device: as for the class.
+
+        Raises:
+            InputError: as `load_s_amodal` and the class.
+        """
         model, sampling = load_s_amodal(folder, sam=sam)
-        return cls(model, sampling, device=device)
+        return cls(model, sampling, tracker=tracker, device=device)
 
     def __call__(
         self, clip: VideoClip, depth: FloatArray | None = None, *, generator: torch.Generator | None = None
