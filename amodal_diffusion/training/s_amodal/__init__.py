@@ -1,0 +1,1 @@
+"""Training of S-AModal: adapters and mask decoder, on single frames."""
