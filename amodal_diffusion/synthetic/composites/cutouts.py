@@ -16,6 +16,8 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
+from amodal_diffusion.io.images import open_picture
+from amodal_diffusion.io.picture_formats import decoding
 from amodal_diffusion.types import InputError, UInt8Array
 
 SIDE = 128
@@ -160,7 +162,7 @@ def read_pictures(folder: Path, cutout: Cutout) -> list[UInt8Array]:
     pictures = []
     for name in cutout.files:
         try:
-            with Image.open(folder / name) as picture:
+            with open_picture(folder / name) as picture, decoding(folder / name):
                 pixels = np.asarray(picture)
         except OSError as error:
             raise InputError(f"{folder / name}: {error}; collect the folder again") from error
