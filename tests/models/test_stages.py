@@ -68,6 +68,7 @@ def test_other_weights_or_settings_are_not_shared(tmp_path: Path, released: dict
     assert shared_parts({**released, SECOND: other}) == []
 
 
+@pytest.mark.slow
 def test_a_model_of_both_stages_shares_what_lies_beside_them(tmp_path: Path) -> None:
     folder = tiny_completer_folder(tmp_path / "model")
     assert shared_parts(dict.fromkeys(STAGES, folder)) == ["vae", "image_encoder"]

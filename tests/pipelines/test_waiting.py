@@ -59,8 +59,10 @@ def pipeline() -> ConditionedVideoPipeline:
     return made
 
 
-@pytest.mark.parametrize("scheduler", [None, "euler", "heun", "dpmpp"])
-@pytest.mark.parametrize("conditioning", ["corrected", "released"])
+@pytest.mark.parametrize(
+    ("scheduler", "conditioning"),
+    [(None, "corrected"), ("euler", "released"), ("heun", "corrected"), ("dpmpp", "corrected")],
+)
 def test_no_step_reads_from_the_device_or_copies_to_it(
     pipeline: ConditionedVideoPipeline, scheduler: Scheduler | None, conditioning: Conditioning
 ) -> None:

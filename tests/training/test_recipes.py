@@ -262,6 +262,7 @@ def test_without_a_tracker_the_log_is_all(make_recipe: MakeSettings) -> None:
     assert not (settings.output / "tensorboard").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_same_step_as_one(make_recipe: MakeSettings, tmp_path: Path) -> None:
     settings = make_recipe(
         output=tmp_path / "two",
