@@ -1,4 +1,4 @@
-"""SAMEO's network: a frozen image and prompt encoder, and a mask decoder that is trained to answer with amodal masks."""
+"""SAMEO's network: a frozen image and prompt encoder, and a mask decoder trained for amodal masks."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class Sameo(nn.Module):
         """Load pretrained weights of the backend.
 
         Args:
-            folder: with ``model.safetensors``: a download such as ``facebook/sam-vit-base``, or EfficientSAM's published
-                file after conversion to safetensors.
+            folder: with ``model.safetensors``: a download such as ``facebook/sam-vit-base``, or EfficientSAM's
+                published file after conversion to safetensors.
 
         Raises:
             InputError: if a weight is missing, unknown or has another shape.
@@ -81,7 +81,7 @@ class Sameo(nn.Module):
             value.requires_grad_(trained)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Image embeddings, float ``[B, C, h, w]``, of normalized images ``[B, 3, S, S]`` from :func:`prepare_images`."""
+        """Image embeddings, float ``[B, C, h, w]``, of images ``[B, 3, S, S]`` from :func:`prepare_images`."""
         if isinstance(self.network, EfficientSam):
             return self.network.encode(images)
         found: Tensor = self.network.vision_encoder(images).last_hidden_state
@@ -95,8 +95,8 @@ class Sameo(nn.Module):
             boxes: float ``[B, Q, 4]``: left, top, right, bottom in pixels of the square, see :func:`network_boxes`.
 
         Returns:
-            logits, float ``[B, Q, M, M]`` with ``M`` of ``config.shape.mask_size``, and predicted IoU, float ``[B, Q]``,
-            which may leave [0, 1].
+            logits, float ``[B, Q, M, M]`` with ``M`` of ``config.shape.mask_size``, and predicted IoU, float
+            ``[B, Q]``, which may leave [0, 1].
         """
         if isinstance(self.network, EfficientSam):
             return self.network.decode(embeddings, boxes)
