@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from amodal_diffusion.data.amodal_lvis import Predictor, SynthesisSettings, complete_objects, read_lvis, synthesize
 from amodal_diffusion.data.detections import DetectedImage, read_detections
 from amodal_diffusion.data.sailvos import read_frame
 from amodal_diffusion.frames.masks import encode_rle, rle_box
 from amodal_diffusion.io.atomic import write_text
 from amodal_diffusion.pipelines.sameo import SameoSegmenter, combined_score
-from amodal_diffusion.types import InputError
+from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
 
 
 def refine_file(
@@ -88,3 +90,39 @@ def refine_image(image: DetectedImage, segmenter: SameoSegmenter) -> list[dict[s
             }
         )
     return results
+
+
+def mask_predictor(segmenter: SameoSegmenter) -> Predictor:
+    """A segmenter as the Amodal-LVIS builder takes it, see `data.amodal_lvis.complete_objects`."""
+
+    def predict(rgb: UInt8Array, boxes: FloatArray) -> Iterator[tuple[BoolArray, float]]:
+        for answer in segmenter.segment(rgb, boxes):
+            yield answer.probability > segmenter.sampling.mask_threshold, answer.iou
+
+    return predict
+
+
+def synthesize_file(
+    annotations: Path,
+    images: Path,
+    output: Path,
+    segmenter: SameoSegmenter,
+    settings: SynthesisSettings | None = None,
+) -> dict[str, Counter[str]]:
+    """Build occluded images from an LVIS or COCO file; the work of ``amodal-diffusion synthesize``.
+
+    Args:
+        annotations: LVIS or COCO file.
+        images: root of its images.
+        output: folder for images and ``annotations.json``.
+        segmenter: finds the complete objects.
+        settings: what is made.
+
+    Returns:
+        number of objects left out of the pool, and of rejected pairs, by reason.
+
+    Raises:
+        InputError: as `data.amodal_lvis.synthesize`.
+    """
+    pool = complete_objects(read_lvis(annotations), images, mask_predictor(segmenter))
+    return {"objects": pool.reasons, "pairs": synthesize(pool, images, output, settings)}
