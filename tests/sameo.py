@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.models.sameo import EfficientSamShape, Sameo, SameoConfig, SamShape
+from amodal_diffusion.synthetic.occlusion import (
+    OcclusionRule,
+    cut_out,
+    paste,
+    place_occluder,
+    scale_cutout,
+    shift_mask,
+)
+from amodal_diffusion.synthetic.rng import Rng
 from amodal_diffusion.training.sameo.images import prompt_image
 from amodal_diffusion.training.sameo.objective import PromptBatch, SameoObjective, join, mask_iou
 from tests.c2f_seg import moving_shape
@@ -48,26 +58,45 @@ EFFICIENT = SameoConfig(
 
 def shapes(count: int, *, first: int = 0) -> list[AmodalSample]:
     """Images of 64 x 64 pixels, each with a shape that is partly behind a bar."""
-    samples = [moving_shape(seed, frames=4) for seed in range(first, first + count)]
-    return [replace(sample, **_frame(sample, seed % 4)) for seed, sample in enumerate(samples)]
+    samples = []
+    for seed in range(first, first + count):
+        sample, part = moving_shape(seed, frames=4), slice(seed % 4, seed % 4 + 1)
+        assert sample.rgb is not None
+        samples.append(replace(sample, modal=sample.modal[part], amodal=sample.amodal[part], rgb=sample.rgb[part]))
+    return samples
 
 
-def _frame(sample: AmodalSample, frame: int) -> dict[str, object]:
+def plain_shape(seed: int, *, size: int = 64) -> AmodalSample:
+    """An ellipse, rectangle or triangle that nothing occludes, as a clip of one frame."""
+    rng = np.random.default_rng(seed)
+    down, right = (np.mgrid[:size, :size] - size * rng.uniform(0.4, 0.6, (2, 1, 1))) / (
+        size * rng.uniform(0.16, 0.24, (2, 1, 1))
+    )
+    inside = (
+        down**2 + right**2 < 1,
+        (abs(down) < 1) & (abs(right) < 1),
+        (abs(down) < 1) & (abs(right) < (1 + down) / 2),
+    )
+    mask = inside[seed % 3]
+    noise = rng.integers(0, 40, (size, size, 3))
+    rgb = (np.where(mask[..., None], rng.integers(20, 200, 3), rng.integers(20, 200, 3)) + noise).astype(np.uint8)
+    return AmodalSample(f"plain {seed}", mask[None], mask[None], None, rgb[None], None)
+
+
+def occluded_twin(sample: AmodalSample, occluder: AmodalSample, *, seed: int) -> AmodalSample | None:
+    """The sample behind another one's object; None if they do not fit."""
     assert sample.rgb is not None
-    part = slice(frame, frame + 1)
-    return {"modal": sample.modal[part], "amodal": sample.amodal[part], "rgb": sample.rgb[part]}
-
-
-def unoccluded(sample: AmodalSample) -> AmodalSample:
-    """The same picture with the bar's pixels counted as the object's, that is, a sample of a plainly visible object."""
-    assert sample.rgb is not None
-    rgb = sample.rgb.copy()
-    color = sample.rgb[sample.modal].mean(axis=0).astype(rgb.dtype)
-    background = sample.rgb[:, :1, :1].repeat(rgb.shape[1], axis=1).repeat(rgb.shape[2], axis=2)
-    bar = (rgb == 40).all(axis=-1)
-    rgb[bar] = background[bar]
-    rgb[bar & sample.amodal] = color
-    return replace(sample, modal=sample.amodal, rgb=rgb)
+    assert occluder.rgb is not None
+    rule, rng = OcclusionRule(rate=(0.2, 0.6)), Rng(seed)
+    area = int(sample.amodal.sum())
+    cutout = scale_cutout(cut_out(occluder.rgb[0], occluder.amodal[0]), area, rng.uniform(0.8, 1.2), rule)
+    assert cutout is not None
+    found = place_occluder(sample.amodal[0], cutout.mask, rule, rng=rng)
+    if found is None:
+        return None
+    front = shift_mask(cutout.mask, found.row, found.column, (sample.amodal.shape[1], sample.amodal.shape[2]))
+    rgb = paste(sample.rgb[0], cutout, found)
+    return replace(sample, name=f"{sample.name} occluded", modal=sample.amodal & ~front, rgb=rgb[None])
 
 
 def batch_of(samples: Sequence[AmodalSample], config: SameoConfig = TINY) -> PromptBatch:

@@ -37,8 +37,8 @@ from amodal_diffusion.synthetic.rng import Rng
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
 
 Predictor = Callable[[UInt8Array, FloatArray], Iterable[tuple[BoolArray, float]]]
-"""Amodal mask, bool ``[H, W]``, and confidence in [0, 1] of each box, float ``[Q, 4]`` of left, top, right, bottom, in an
-image, uint8 ``[H, W, 3]``."""
+"""Takes an image, uint8 ``[H, W, 3]``, and boxes, float ``[Q, 4]`` of left, top, right, bottom; gives the amodal mask,
+bool ``[H, W]``, and a confidence in [0, 1] of each box."""
 
 ANNOTATIONS = "annotations.json"
 _TRIES = 20  # pairs drawn for one image

@@ -55,11 +55,11 @@ class Sameo(nn.Module):
             trained: ``decoder`` freezes both encoders, as published. ``all`` freezes only the random Fourier
                 frequencies and what box prompts do not use; for a network without pretrained weights.
         """
-        self.requires_grad_(trained == "all")
+        self.requires_grad_(requires_grad=trained == "all")
         self.mask_decoder.requires_grad_()
         for name, parameter in self.network.named_parameters():
             if any(part in name for part in _NEVER_TRAINED):
-                parameter.requires_grad_(requires_grad=False)
+                parameter.requires_grad = False
 
     def load_base(self, folder: Path) -> None:
         """Load pretrained weights of the backend.
@@ -78,7 +78,7 @@ class Sameo(nn.Module):
             state["prompt_encoder.shared_embedding.positional_embedding"] = state[shared]
         load_strictly(self.network, state, source=folder)
         for value, trained in zip(self.parameters(), wanted, strict=True):
-            value.requires_grad_(trained)
+            value.requires_grad = trained
 
     def encode(self, images: Tensor) -> Tensor:
         """Image embeddings, float ``[B, C, h, w]``, of images ``[B, 3, S, S]`` from :func:`prepare_images`."""
