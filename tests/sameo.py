@@ -104,14 +104,14 @@ def batch_of(samples: Sequence[AmodalSample], config: SameoConfig = TINY) -> Pro
     return join([prompt_image(sample, 0, config) for sample in samples])
 
 
-def fit(model: Sameo, batch: PromptBatch, *, steps: int, seed: int = 0, rows: int = 8) -> SameoObjective:
-    """Train on a batch with AdamW at 3e-3, ``rows`` images a step."""
+def fit(model: Sameo, batch: PromptBatch, *, steps: int, rate: float = 3e-3, seed: int = 0) -> SameoObjective:
+    """Train on a batch with AdamW, 8 images a step."""
     objective = SameoObjective(model, cache=len(batch.images))
     trained = [value for value in objective.parameters() if value.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=3e-3)
+    optimizer = torch.optim.AdamW(trained, lr=rate)
     generator = torch.Generator().manual_seed(seed)
     for step in range(steps):
-        chosen = torch.randperm(len(batch.images), generator=generator)[:rows]
+        chosen = torch.randperm(len(batch.images), generator=generator)[:8]
         part = PromptBatch(
             batch.images[chosen], batch.boxes[chosen], batch.amodal[chosen], tuple(batch.keys[i] for i in chosen)
         )

@@ -13,7 +13,7 @@ import numpy as np
 from amodal_diffusion.data.amodal_lvis import Predictor, SynthesisSettings, complete_objects, read_lvis, synthesize
 from amodal_diffusion.data.detections import DetectedImage, read_detections
 from amodal_diffusion.data.sailvos import read_frame
-from amodal_diffusion.frames.masks import encode_rle, rle_box
+from amodal_diffusion.frames.masks import encode_rle
 from amodal_diffusion.io.atomic import write_text
 from amodal_diffusion.pipelines.sameo import SameoSegmenter, combined_score
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
@@ -63,8 +63,9 @@ def refine_image(image: DetectedImage, segmenter: SameoSegmenter) -> list[dict[s
         segmenter: predicts the masks; boxes are clipped to the image for the prompt.
 
     Returns:
-        for each detection a COCO result with ``segmentation`` (run lengths), ``bbox`` of the mask, ``score`` (front
-        end's times predicted IoU) and the parts ``front_score``, ``front_bbox`` and ``predicted_iou``.
+        for each detection a COCO result with ``segmentation`` (run lengths), ``score`` (front end's times predicted
+        IoU), and ``front_score``, ``front_bbox`` and ``predicted_iou``. There is no ``bbox``, as pycocotools would
+        take its area for that of the mask.
 
     Raises:
         InputError: if the image cannot be read.
@@ -82,7 +83,6 @@ def refine_image(image: DetectedImage, segmenter: SameoSegmenter) -> list[dict[s
                 "category_id": found.category_id,
                 **found.extra,
                 "segmentation": rle,
-                "bbox": list(rle_box(rle)),
                 "score": combined_score(found.score, answer.iou),
                 "front_score": found.score,
                 "front_bbox": list(found.box),
