@@ -1,0 +1,86 @@
+"""Setup of a SAMEO training run: network, task and exit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from amodal_diffusion.config import dump_settings, parse_settings
+from amodal_diffusion.models.c2f_seg.network import parameter_groups
+from amodal_diffusion.models.sameo.network import Sameo
+from amodal_diffusion.models.sameo.saving import load_sameo, save_sameo
+from amodal_diffusion.training.distributed import Termination
+from amodal_diffusion.training.objective_trainer import ObjectiveTrainer, Task
+from amodal_diffusion.training.sameo.images import MixedImages, training_images
+from amodal_diffusion.training.sameo.objective import PromptBatch, SameoObjective, join
+from amodal_diffusion.training.sameo.settings import SameoTrainingSettings
+from amodal_diffusion.training.setup import end
+from amodal_diffusion.training.trainer import TrainingResult
+from amodal_diffusion.types import InputError
+
+
+def read_settings(args: Sequence[str]) -> SameoTrainingSettings:
+    """Parse a command line; options override ``--config FILE``, which overrides the defaults.
+
+    Args:
+        args: the command line without the program's name.
+    """
+    return parse_settings(SameoTrainingSettings, args, description="Train SAMEO's mask decoder.")
+
+
+def build_model(settings: SameoTrainingSettings) -> Sameo:
+    """The network of ``start``, or a new one over ``base``, or one of random weights.
+
+    Raises:
+        InputError: if the model of ``start`` has another shape than the settings say, or weights cannot be read.
+    """
+    if settings.start is not None:
+        model = load_sameo(settings.start)[0]
+        if model.config != settings.networks:
+            raise InputError(
+                f"networks: {settings.networks} differs from that of {settings.start}, {model.config}; give the "
+                "settings that it was trained with"
+            )
+    else:
+        model = Sameo(settings.networks, seed=settings.loop.seed)
+        if settings.base is not None:
+            model.load_base(settings.base)
+    model.train_parts(settings.trained)
+    return model
+
+
+def sameo_task(settings: SameoTrainingSettings, model: Sameo, images: MixedImages) -> Task[PromptBatch]:
+    """Training of the mask decoder, or of all networks."""
+    objective = SameoObjective(model, settings.loss, cache=settings.embedding_cache)
+    # Only over a frozen base is the decoder alone enough to have the model again.
+    base = settings.base if settings.trained == "decoder" else None
+    return Task(
+        objective=objective,
+        clips=images,
+        join=join,
+        groups=parameter_groups(objective, weight_decay=settings.rate.weight_decay),
+        export=lambda folder: save_sameo(model, folder, sampling=settings.sampling, base=base),
+        text=dump_settings(settings),
+        workers=settings.data.workers,
+    )
+
+
+def train(settings: SameoTrainingSettings) -> TrainingResult:
+    """Train; the Python equivalent of ``train/train_sameo.py``.
+
+    Args:
+        settings: training settings; ``dry_run`` is ignored.
+
+    Raises:
+        InputError: if settings, network, images or checkpoint do not fit each other.
+    """
+    with Termination() as termination:
+        accelerator = settings.loop.accelerator()
+        task = sameo_task(settings, build_model(settings), training_images(settings))
+        trainer = ObjectiveTrainer(task, settings.loop, settings.rate, accelerator, termination=termination)
+        trainer.resume()
+        result = trainer.fit()
+        if not result.terminated:
+            trainer.export()
+        del trainer, task
+        end(accelerator)
+        return result
