@@ -14,6 +14,7 @@ from amodal_diffusion.config import load_settings, parse_settings, save_settings
 from amodal_diffusion.training.c2f_seg.settings import C2FTrainingSettings
 from amodal_diffusion.training.precompute import PrecomputeSettings
 from amodal_diffusion.training.s_amodal.settings import SAModalTrainingSettings
+from amodal_diffusion.training.sameo.settings import SameoTrainingSettings
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import InputError
 from recipes.tiny.autoencoder import AutoencoderSettings
@@ -34,6 +35,8 @@ def test_every_run_loads_and_saves(path: Path, tmp_path: Path) -> None:
         settings_class = C2FTrainingSettings
     if "s_amodal" in f"{path.parent.name}/{path.stem}":
         settings_class = SAModalTrainingSettings
+    if "sameo" in f"{path.parent.name}/{path.stem}":
+        settings_class = SameoTrainingSettings
     settings = load_settings(settings_class, path)
     save_settings(settings, tmp_path / "again.yaml")
     assert load_settings(settings_class, tmp_path / "again.yaml") == settings

@@ -32,7 +32,11 @@ from tests.training.conftest import MakeSettings
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
 RUNS = [
-    *sorted(path for path in CONFIGS.glob("*.yaml") if "c2f_seg" not in path.stem and "s_amodal" not in path.stem),
+    *sorted(
+        path
+        for path in CONFIGS.glob("*.yaml")
+        if "c2f_seg" not in path.stem and "s_amodal" not in path.stem and "sameo" not in path.stem
+    ),
     *(ROOT / f"recipes/tiny/{name}.yaml" for name in ("06_segmentation", "11_content")),
 ]
 COUNTED = "sailvos_stage1_depth"  # a step without numbers takes seconds
