@@ -71,14 +71,14 @@ class Sameo(nn.Module):
         Raises:
             InputError: if a weight is missing, unknown or has another shape.
         """
-        wanted = [value.requires_grad for value in self.parameters()]
+        trained = {name for name, value in self.network.named_parameters() if value.requires_grad}
         state = read_state_dict(folder, "model")
         shared = "shared_image_embedding.positional_embedding"
         if shared in state:  # one tensor under two names, of which some files hold one
             state["prompt_encoder.shared_embedding.positional_embedding"] = state[shared]
         load_strictly(self.network, state, source=folder)
-        for value, trained in zip(self.parameters(), wanted, strict=True):
-            value.requires_grad = trained
+        for name, value in self.network.named_parameters():
+            value.requires_grad = name in trained
 
     def encode(self, images: Tensor) -> Tensor:
         """Image embeddings, float ``[B, C, h, w]``, of images ``[B, 3, S, S]`` from :func:`prepare_images`."""
