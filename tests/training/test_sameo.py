@@ -167,6 +167,7 @@ def settings_of(output: Path) -> SameoTrainingSettings:
     return replace(settings, loop=loop, data=replace(settings.data, clips=2, frames=1))
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_a_base_or_an_export_and_writes_what_was_trained(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
