@@ -111,7 +111,8 @@ def _centers_of_shot(boxes: Sequence[_Box | None], size: tuple[int, int]) -> lis
     for index in range(len(boxes)):
         first, last = np.searchsorted(times, (index - _HORIZON, index + _HORIZON + 1)).tolist()
         weights = areas[first:last] / (1 + ((times[first:last] - index) / _MEMORY) ** 2) ** 2
-        if last - first < len(times) and beyond * extent > _NEGLIGIBLE * weights.sum():
+        near = float(weights.sum())  # 0 where no frame within the horizon shows the object
+        if last - first < len(times) and (near == 0.0 or beyond * extent > _NEGLIGIBLE * near):
             first, last = 0, len(times)
             weights = areas / (1 + ((times - index) / _MEMORY) ** 2) ** 2
         row, column = weights @ centers[first:last] / weights.sum()

@@ -94,3 +94,10 @@ def test_outside_the_frame_is_filled() -> None:
     cropped = part.apply(torch.ones(1, 1, 40, 80), -1.0)
     assert (cropped[..., :9, :] == -1).all()
     assert (cropped[..., 11:, 11:] == 1).all()
+
+
+def test_an_object_that_is_seen_once_is_cropped_where_it_was() -> None:
+    masks = np.zeros((700, 20, 30), dtype=np.bool_)
+    masks[0, 5:9, 5:9] = True
+    centers = crop_centers(masks)
+    assert {(round(center.row, 6), round(center.column, 6)) for center in centers} == {(7.0, 7.0)}
