@@ -54,7 +54,6 @@ def main() -> TrainingResult | None:
             validate=Validator(settings, accelerator, termination, depth=depth) if settings.validation.every else None,
             termination=termination,
             cache=open_latents(settings, components, cache),
-            teacher=teacher,
         )
         trainer.resume()
         note_start(settings, accelerator)

@@ -52,7 +52,6 @@ def main() -> TrainingResult | None:
             validate=Validator(settings, accelerator, termination) if settings.validation.every else None,
             termination=termination,
             cache=open_latents(settings, components, cache),
-            teacher=teacher,
         )
         trainer.resume()
         note_start(settings, accelerator)

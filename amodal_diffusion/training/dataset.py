@@ -44,6 +44,8 @@ class TaskBatch:
         amodal: the target, shape and range as ``modal``.
         guide_present: whether each clip has a guide, bool ``[B]``; always on the CPU, where it is read.
         occlusions: the occlusion of each clip, if occluders were pasted over its object; else empty.
+        samples: with a teacher, its sample of each clip, scaled latents ``[F, 4, h, w]`` to learn in place of those of
+            the amodal video, or None; else empty.
     """
 
     modal: Tensor
@@ -51,6 +53,7 @@ class TaskBatch:
     amodal: Tensor
     guide_present: Tensor
     occlusions: tuple[Occlusion, ...] = ()
+    samples: tuple[Tensor | None, ...] = ()
 
     def to(self, device: torch.device | str) -> TaskBatch:
         """Move the videos to a device."""
@@ -207,7 +210,12 @@ def join(batches: Sequence[TaskBatch]) -> TaskBatch:
         amodal=torch.cat([batch.amodal for batch in batches]),
         guide_present=torch.cat([batch.guide_present for batch in batches]),
         occlusions=tuple(itertools.chain.from_iterable(batch.occlusions for batch in batches)),
+        samples=tuple(itertools.chain.from_iterable(batch.samples for batch in batches)),
     )
+
+
+ReadSample = Callable[[TaskBatch], Tensor | None]
+"""Reads the teacher's sample of a clip, a batch of one; None if the clip keeps its true target."""
 
 
 class TaskClips(Dataset[TaskBatch]):
@@ -216,19 +224,28 @@ class TaskClips(Dataset[TaskBatch]):
     Args:
         samples: the clips.
         preprocess: preprocessing of the stage.
+        teach: reads the teacher's sample of a clip; None for runs without a teacher.
     """
 
-    def __init__(self, samples: Clips[AmodalSample], preprocess: ClipPreprocessing) -> None:
+    def __init__(
+        self, samples: Clips[AmodalSample], preprocess: ClipPreprocessing, teach: ReadSample | None = None
+    ) -> None:
         self.samples = samples
         self.preprocess = preprocess
+        self._teach = teach
 
     def __len__(self) -> int:
         """Number of clips."""
         return len(self.samples)
 
     def __getitem__(self, index: int) -> TaskBatch:
-        """Read and preprocess one clip."""
-        return self.preprocess(self.samples[index])
+        """Read and preprocess one clip.
+
+        Raises:
+            InputError: if it cannot be read, or lacks its sample of the teacher.
+        """
+        clip = self.preprocess(self.samples[index])
+        return clip if self._teach is None else replace(clip, samples=(self._teach(clip),))
 
     def read(self, index: int) -> AmodalSample:
         """Read one clip at full size; missing depth is estimated at the network's size and resized to the frames."""
@@ -252,12 +269,15 @@ class TaskClips(Dataset[TaskBatch]):
         return self.samples.name(index)
 
 
-def training_clips(settings: TrainingSettings, *, depth: ClipDepth | None = None) -> TaskClips:
+def training_clips(
+    settings: TrainingSettings, *, depth: ClipDepth | None = None, teach: ReadSample | None = None
+) -> TaskClips:
     """Training clips: the tracks of the annotation file, or generated scenes of the training split.
 
     Args:
         settings: resolved training settings.
         depth: estimates the depth of tracks.
+        teach: reads the teacher's samples of tracks.
 
     Raises:
         InputError: if a file cannot be used.
@@ -265,7 +285,7 @@ def training_clips(settings: TrainingSettings, *, depth: ClipDepth | None = None
     preprocess, data = ClipPreprocessing.of(settings, depth), settings.data
     if data.annotations is None:
         return TaskClips(scenes(data, preprocess, split="train", length=data.clips), preprocess)
-    return TaskClips(tracks(data, preprocess, data.annotations, data.images), preprocess)
+    return TaskClips(tracks(data, preprocess, data.annotations, data.images), preprocess, teach)
 
 
 def validation_clips(

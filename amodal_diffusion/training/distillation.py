@@ -6,8 +6,7 @@ whether the teacher's sample or the true amodal video is its target, so that eve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from typing import NoReturn, Self
 
 import torch
@@ -18,7 +17,6 @@ from amodal_diffusion.models.hub import load_stage
 from amodal_diffusion.models.weights import fingerprint
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
 from amodal_diffusion.training.dataset import TaskBatch
-from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import InputError
 
@@ -43,6 +41,7 @@ class Teacher:
             "networks": ",".join(fingerprint(net) for net in (pipeline.unet, pipeline.vae, pipeline.image_encoder)),
             "sampling": repr(pipeline.settings.sampling),
             "guided": str(self._guided),
+            "precision": settings.mixed_precision,
         }
 
     @classmethod
@@ -88,21 +87,17 @@ class Teacher:
             content_key("teacher", self._made_by, clip.modal, clip.guide, clip.guide_present), lambda: clip
         )
 
-    def replace_target(self, latents: LatentBatch, entries: Sequence[Entry | None]) -> LatentBatch:
-        """Set the targets of encoded clips to the teacher's samples.
-
-        Args:
-            latents: ``B`` clips.
-            entries: the sample of each clip, or None if it keeps its target.
+    def read_sample(self, entry: Entry | None) -> Tensor | None:
+        """The stored sample of an entry; None for None.
 
         Raises:
-            InputError: if a sample is missing or damaged.
+            InputError: if it is missing or damaged.
         """
-        targets = [
-            target if entry is None else self.storage.get(Entry(entry.key, self._refuse)).to(target)
-            for target, entry in zip(latents.target, entries, strict=True)
-        ]
-        return replace(latents, target=torch.stack(targets))
+        return None if entry is None else self.storage.get(Entry(entry.key, self._refuse))
+
+    def read_sample_of_track(self, clip: TaskBatch) -> Tensor | None:
+        """The stored sample of a track; errors as :meth:`read_sample`."""
+        return self.read_sample(self.entry_of_track(clip))
 
     def _entry(self, key: str, read: Callable[[], TaskBatch]) -> Entry | None:
         if _number(key) >= self._share * 2**_KEY_BITS:

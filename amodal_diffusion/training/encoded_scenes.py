@@ -23,7 +23,7 @@ from amodal_diffusion.synthetic.catalogue import TRAIN_VERSION
 from amodal_diffusion.training.batches import seeded_generator
 from amodal_diffusion.training.dataset import TaskClips, training_clips
 from amodal_diffusion.training.distillation import Teacher
-from amodal_diffusion.training.latents import LatentBatch, encode_batch
+from amodal_diffusion.training.latents import LatentBatch, encode_batch, take_samples
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import InputError
 
@@ -76,7 +76,7 @@ class EncodedScenes(Dataset[LatentBatch]):
         scene = _unpack(self.storage.get(Entry(self.key(index), self._refuse)), self._shape)
         if self.teacher is None:
             return scene
-        return self.teacher.replace_target(scene, [self.teacher_entry(index)])
+        return take_samples(scene, [self.teacher.read_sample(self.teacher_entry(index))])
 
     def check(self) -> None:
         """Check that every scene has a file.

@@ -102,6 +102,19 @@ def encode_batch(
     )
 
 
+def take_samples(batch: LatentBatch, samples: Sequence[Tensor | None]) -> LatentBatch:
+    """Set the targets of clips to a teacher's samples.
+
+    Args:
+        batch: ``B`` clips.
+        samples: for each clip scaled latents ``[F, 4, h, w]``, or None if it keeps its target; empty for none.
+    """
+    if not samples:
+        return batch
+    pairs = zip(batch.target, samples, strict=True)
+    return replace(batch, target=torch.stack([own if taught is None else taught.to(own) for own, taught in pairs]))
+
+
 def drop_guide(batch: LatentBatch, share: float, *, generators: Sequence[torch.Generator]) -> LatentBatch:
     """Drop the guide of a random share of the clips, so that the model also learns to work without one.
 

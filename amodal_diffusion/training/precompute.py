@@ -207,7 +207,8 @@ class Tracks:
         self._latents = latent_cache(settings, storage, components)
         self._teacher = _teacher(settings, storage, components)
         self._depth = frame_depth(settings, storage, components.vae.device)
-        self._parts = [training_clips(settings)]
+        # The teacher sees the guide as the student does; latents and tokens need no depth.
+        self._parts = [training_clips(settings, depth=None if self._teacher is None else self._depth)]
         validated = settings.validation.every and settings.data.validation_annotations is not None
         if validated and self._depth is not None:  # validation clips need only their depth
             self._parts.append(validation_clips(settings))
@@ -236,16 +237,16 @@ class Tracks:
             yield from self._occluded(part, part.samples, index)
             return
         sample, trained = part.samples[index], part is self._parts[0]
+        if self._depth is not None:  # first, so that the clip below finds it stored
+            for view in part.preprocess.frame_views(sample) if trained else part.preprocess.whole_frame_views(sample):
+                yield self._depth.entry(view)
         if trained:
             clip = part.preprocess(sample)
             yield self._latents.latents_entry(clip.amodal[0])
             yield self._latents.tokens_entry(clip.modal[0])
-            sample_of_teacher = None if self._teacher is None else self._teacher.entry_of_track(clip)
-            if sample_of_teacher is not None:
-                yield sample_of_teacher
-        if self._depth is not None:
-            for view in part.preprocess.frame_views(sample) if trained else part.preprocess.whole_frame_views(sample):
-                yield self._depth.entry(view)
+            taught = None if self._teacher is None else self._teacher.entry_of_track(clip)
+            if taught is not None:
+                yield taught
 
     def _occluded(self, part: TaskClips, samples: OccludedTracks, index: int) -> Iterator[Entry]:
         """Entry of the amodal target only, because random occluders change the modal video each time."""

@@ -293,8 +293,12 @@ class OneStepSettings:
             raise InputError(
                 f"one_step.frame_stages: expected pairs [frames, steps] of at least 1, got {list(self.frame_stages)}"
             )
-        if self.teacher is not None and not self.enabled:
-            raise InputError("one_step.teacher: expected one_step.enabled beside it, which trains on its samples")
+        unused = {"teacher": self.teacher is not None, "frame_stages": bool(self.frame_stages)}
+        if not self.enabled and any(unused.values()):
+            name = next(name for name, given in unused.items() if given)
+            raise InputError(
+                f"one_step.{name}: expected one_step.enabled beside it, got false; enable it, or leave it out"
+            )
 
     def frames_at(self, step: int) -> int | None:
         """Number of frames that clips are cut to in an optimizer step, counted from 0; None for whole clips."""
@@ -481,6 +485,11 @@ class TrainingSettings:
         """Check that a run to one step exports a checkpoint of one step, and that its teacher's samples can be made."""
         one_step = self.one_step
         if not one_step.enabled:
+            if self.sampling.initial_noise == "zero":
+                raise InputError(
+                    "sampling.initial_noise: expected random, as a run without one_step.enabled does not train the "
+                    "step from noise of zero; got zero"
+                )
             return
         if self.conditioning_dropout > 0:
             raise InputError(

@@ -109,7 +109,7 @@ def open_clips(
         InputError: if a file cannot be used, or the cache lacks scenes for these settings and networks.
     """
     if cache is None or not settings.data.encoded:
-        return training_clips(settings, depth=depth)
+        return training_clips(settings, depth=depth, teach=None if teacher is None else teacher.read_sample_of_track)
     scenes = EncodedScenes(settings, cache, components, teacher)
     scenes.check()
     return scenes
@@ -172,7 +172,6 @@ def train(settings: TrainingSettings) -> TrainingResult:
             validate=Validator(settings, accelerator, termination, depth=depth) if settings.validation.every else None,
             termination=termination,
             cache=open_latents(settings, components, cache),
-            teacher=teacher,
         )
         trainer.resume()
         note_start(settings, accelerator)

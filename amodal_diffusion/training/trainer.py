@@ -32,7 +32,6 @@ from amodal_diffusion.training.batches import (
 )
 from amodal_diffusion.training.checkpoints import Checkpoints, Progress, averaged_weights, export, find_checkpoint
 from amodal_diffusion.training.dataset import TaskBatch, join
-from amodal_diffusion.training.distillation import Teacher
 from amodal_diffusion.training.distributed import (
     Termination,
     Verdict,
@@ -53,6 +52,7 @@ from amodal_diffusion.training.latents import (
     encode_batch,
     join_latents,
     reverse_time,
+    take_samples,
 )
 from amodal_diffusion.training.log import RunLog
 from amodal_diffusion.training.loss import PixelLoss, one_step_loss, training_loss
@@ -109,7 +109,6 @@ class Trainer:
             step. It returns its findings, or None if SIGTERM interrupted it.
         termination: records SIGTERM.
         cache: cached latents and tokens of the clips; missing ones are computed in each step.
-        teacher: teacher whose samples are the target of a share of the clips that come as pixels.
     """
 
     def __init__(
@@ -122,7 +121,6 @@ class Trainer:
         validate: Validate | None = None,
         termination: Termination | None = None,
         cache: LatentCache | None = None,
-        teacher: Teacher | None = None,
     ) -> None:
         self.settings = settings
         self.accelerator = accelerator
@@ -130,7 +128,6 @@ class Trainer:
         self.clips = clips
         self.validate = validate
         self.cache = cache
-        self.teacher = teacher
         self.termination = termination or Termination()
         self.progress = Progress()
         unet = components.unet.train()
@@ -323,9 +320,7 @@ class Trainer:
                     generators=generators,
                     cache=self.cache,
                 )
-            if self.teacher is not None:
-                samples = [self.teacher.entry_of_track(clip) for clip in batch.clips]
-                latents = self.teacher.replace_target(latents, samples)
+            latents = take_samples(latents, clips.samples)
         latents = drop_guide(latents, settings.data.guide_dropout, generators=generators)
         latents = reverse_time(latents, settings.data.reversed_share, generators=generators)
         if settings.one_step.enabled:

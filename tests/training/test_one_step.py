@@ -17,17 +17,19 @@ from amodal_diffusion.models.hub import load_stage
 from amodal_diffusion.models.saving import save_model
 from amodal_diffusion.models.schedulers import highest_noise_level
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
+from amodal_diffusion.training import trainer
 from amodal_diffusion.training.batches import ClipOrder, seeded_generator
 from amodal_diffusion.training.dataset import TaskBatch, training_clips
 from amodal_diffusion.training.distillation import Teacher
 from amodal_diffusion.training.encoded_scenes import EncodedScenes
-from amodal_diffusion.training.latents import LatentBatch, cut_frames, encode_batch
+from amodal_diffusion.training.latent_cache import frame_depth
+from amodal_diffusion.training.latents import LatentBatch, cut_frames, encode_batch, take_samples
 from amodal_diffusion.training.loss import PixelLoss, one_step_loss
 from amodal_diffusion.training.networks import build_components
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
 from amodal_diffusion.training.settings import DataSettings, NoiseSettings, OneStepSettings, TrainingSettings
 from amodal_diffusion.types import InputError
-from tests.factories import tiny_components
+from tests.factories import tiny_components, tiny_depth_folder
 from tests.tracks import write_tracks
 from tests.training.conftest import MakeSettings, fit, reset_accelerate
 
@@ -116,7 +118,7 @@ def test_clips_are_cut_to_neighboring_frames_of_their_own() -> None:
 
 
 def test_stages_follow_each_other() -> None:
-    stages = OneStepSettings(frame_stages=((1, 2), (4, 3)))
+    stages = OneStepSettings(enabled=True, frame_stages=((1, 2), (4, 3)))
     assert [stages.frames_at(step) for step in range(7)] == [1, 1, 4, 4, 4, None, None]
 
 
@@ -158,36 +160,44 @@ def test_scenes_are_taught_by_share_and_the_checkpoint_takes_one_step(
         scenes.check()
 
 
+@pytest.mark.parametrize("with_depth", [False, True], ids=["without depth", "with depth"])
 def test_tracks_are_taught_by_their_content(
-    make_run: Callable[..., TrainingSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    with_depth: bool, make_run: Callable[..., TrainingSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = make_run()
     data = replace(settings.data, annotations=write_tracks(tmp_path / "scenes", 1))
     one_step = replace(settings.one_step, teacher_share=1.0, frame_stages=())
+    model = replace(settings.model, depth_model=str(tiny_depth_folder(tmp_path / "depth")) if with_depth else None)
     validation = replace(settings.validation, every=0)
-    settings = replace(settings, data=data, one_step=one_step, validation=validation, steps=1, batch_size=1)
-    with pytest.raises(InputError, match="lacks a sample of the teacher"):
+    changes = {"data": data, "one_step": one_step, "model": model, "validation": validation}
+    settings = replace(settings, steps=1, batch_size=1, **changes)
+    with pytest.raises(InputError, match=r"data: .*lacks a sample of the teacher"):
         fit(settings)
-    reset_accelerate()
     assert _filled(settings)
     seen: list[LatentBatch] = []
-    replaced = Teacher.replace_target
 
-    def spy(self: Teacher, *args: Any) -> LatentBatch:
-        seen.append(replaced(self, *args))
+    def spy(*arguments: Any) -> LatentBatch:
+        seen.append(take_samples(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr(Teacher, "replace_target", spy)
+    monkeypatch.setattr(trainer, "take_samples", spy)
     reset_accelerate()
     assert fit(settings).finished
     assert data.cache is not None
-    teacher = Teacher.of(settings, TensorCache(data.cache))
+    storage = TensorCache(data.cache)
+    teacher = Teacher.of(settings, storage)
     assert teacher is not None
-    clips = training_clips(settings)
+    clips = training_clips(settings, depth=frame_depth(settings, storage, "cpu"))
     clip = clips[ClipOrder(len(clips), settings.seed).clip_at(0)]
+    assert bool(clip.guide_present.all()) == with_depth
     entry = teacher.entry_of_track(clip)
     assert entry is not None
     assert torch.equal(seen[0].target.half(), _sample(str(one_step.teacher), clip, int(entry.key[:15], 16)))
+    other = Teacher.of(replace(settings, mixed_precision="bf16"), storage)
+    assert other is not None
+    found = other.entry_of_track(clip)
+    assert found is not None
+    assert found.key != entry.key  # made under another precision
 
 
 @pytest.mark.parametrize(
@@ -195,6 +205,7 @@ def test_tracks_are_taught_by_their_content(
     [
         ({"conditioning_dropout": 0.1}, "conditioning_dropout: expected 0 beside one_step.enabled"),
         ({"sampling": SamplingConfig()}, "sampling.num_inference_steps, sampling.initial_noise: expected 1 and zero"),
+        ({"one_step": OneStepSettings()}, "sampling.initial_noise: expected random"),
         ({"steps": 1}, "one_step.frame_stages: expected stages of less than 1 steps"),
         ({"data": DataSettings()}, "data.cache: expected a folder beside one_step.teacher"),
         ({"data": DataSettings(guide_dropout=0.5, cache=Path("cache"))}, "data.guide_dropout: expected 0 or 1"),
@@ -211,6 +222,7 @@ def test_settings_that_do_not_fit_are_one_line(
     ("make", "message"),
     [
         (lambda: OneStepSettings(teacher="tiny"), "one_step.teacher: expected one_step.enabled"),
+        (lambda: OneStepSettings(frame_stages=((1, 2),)), "one_step.frame_stages: expected one_step.enabled"),
         (lambda: OneStepSettings(teacher_share=0.0), "one_step.teacher_share"),
         (lambda: OneStepSettings(frame_stages=((0, 1),)), "one_step.frame_stages"),
         (lambda: SamplingConfig(initial_noise="zero"), "num_inference_steps: expected at most 1"),
