@@ -120,7 +120,7 @@ class SamplingConfig:
         fps: frame rate the network is told, whatever the clip's own.
         motion_bucket_id: amount of motion the network is told.
         decode_chunk_size: frames the VAE decodes together; part of the result with a temporal decoder.
-        encode_chunk_size: frames the VAE encodes together, which does not change the result; None chooses by the free
+        encode_chunk_size: frames the VAE encodes together, which changes latents by rounding; None chooses by the free
             memory of a GPU.
         beyond: what goes beyond the paper.
 

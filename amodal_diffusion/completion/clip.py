@@ -180,6 +180,7 @@ def _summary(
         **_origin(request, inputs, networks),
         "settings": request.settings(),
         "sampling": networks.config(request).to_json(),
+        "halved_decode_chunks": networks.completer.halved_chunks(),
         "depth": kind,
         "depth_model": model if kind == "estimated" else None,
         "clip": _describe(inputs.clip),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from amodal_diffusion.models.downloads import Wanted
     from amodal_diffusion.models.stages import EmptyStage
     from amodal_diffusion.pipelines.sampling_memory import Work
+
+logger = logging.getLogger(__name__)
 
 GIB = 2**30
 GPUS = (8, 12, 16, 24)
@@ -75,6 +79,7 @@ def memory_report(request: CompletionRequest) -> str:
     Raises:
         InputError: if an input or an option is wrong, or the command uses no network.
     """
+    _check_device(request)
     inputs = open_inputs(request)
     names = stage_names(request)
     if not names:
@@ -92,7 +97,8 @@ def _plan(request: CompletionRequest, names: dict[Stage, str], objects: int, dty
     from amodal_diffusion.pipelines.sampling_memory import Work
 
     on_cpu = request.model.device == "cpu"
-    stages = empty_stages({stage: _local_folder(name, stage) for stage, name in names.items()}, dtype=dtype)
+    folders = {stage: _local_folder(name, stage) for stage, name in names.items()}
+    stages = empty_stages(folders, dtype=dtype, vae=_light_vae(request))
     works = {}
     for stage, networks in stages.items():
         changes = request.sampling.changes()
@@ -105,16 +111,45 @@ def _plan(request: CompletionRequest, names: dict[Stage, str], objects: int, dty
 
 def _local_folder(name: str, stage: Stage) -> Path | None:
     """Folder of a model that is bundled, the user's own or downloaded before; None if it is not here."""
-    from amodal_diffusion.models.downloads import fetch, folder_of
     from amodal_diffusion.models.hub import locate_model
 
-    place = locate_model(name, stage=stage)
+    return _if_here(locate_model(name, stage=stage))
+
+
+def _light_vae(request: CompletionRequest) -> Path | None:
+    """Folder of the light autoencoder that is counted; None without one, and with a notice if it is not here."""
+    from amodal_diffusion.models.light_vae import locate_vae
+
+    if request.model.vae is None:
+        return None
+    folder = _if_here(locate_vae(request.model.vae))
+    if folder is None:
+        logger.warning("vae %s: not here; the model's own autoencoder is counted, which takes more", request.model.vae)
+    return folder
+
+
+def _if_here(place: Path | Wanted) -> Path | None:
+    from amodal_diffusion.models.downloads import fetch, folder_of
+
     if isinstance(place, Path):
         return place
     try:
         return folder_of(place, fetch([place], download=False))
     except InputError:
         return None
+
+
+def _check_device(request: CompletionRequest) -> None:
+    """Check options of the device as the command itself does; ``auto`` on a machine without a GPU plans for one."""
+    import torch
+
+    from amodal_diffusion.models.acceleration import Acceleration
+    from amodal_diffusion.models.offloading import check_offload
+
+    model = request.model
+    device = torch.device("cuda" if model.device == "auto" else model.device)
+    check_offload(device, model.offload, option="--offload")
+    Acceleration(model.compile, model.cuda_graphs, model.channels_last).check(device, model.offload)
 
 
 def _dtype(request: CompletionRequest) -> torch.dtype:
@@ -290,14 +325,14 @@ def out_of_memory_explained(request: CompletionRequest) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        import torch
+        from amodal_diffusion.models.memory import is_out_of_memory
 
-        if not isinstance(error, torch.OutOfMemoryError):
+        if not is_out_of_memory(error):
             raise
         raise InputError(
             f"out of memory on the device; {', '.join(_remedies(request))} need less, and --dry-run prints how much; "
             "what is finished is kept, and the same command goes on with it, also with another --offload or "
-            "--object-batch"
+            "--object-batch; with other options give --overwrite, which begins anew"
         ) from error
 
 
@@ -306,7 +341,9 @@ def _remedies(request: CompletionRequest) -> Iterator[str]:
     model, sampling = request.model, request.sampling
     if sampling.object_batch > 1:
         yield "--object-batch 1"
-    if model.offload != "sequential":
+    if model.cuda_graphs:
+        yield "no --cuda-graphs"
+    if model.offload != "sequential" and not model.cuda_graphs:
         yield f"--offload {'model' if model.offload == 'none' else 'sequential'}"
     if sampling.decode_chunk_size != 1:
         yield f"--decode-chunk-size {max(1, (sampling.decode_chunk_size or 8) // 4)}"

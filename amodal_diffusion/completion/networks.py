@@ -61,11 +61,12 @@ class Places:
         self.vae = found.get(vae) if isinstance(vae, Wanted) else vae
 
     def sources(self) -> dict[str, Source]:
-        """Where the models come from, by stage; a user's own are left out."""
+        """Where the networks come from: the models by stage, and ``vae``; a user's own are left out."""
         from amodal_diffusion.models.downloads import read_source
         from amodal_diffusion.models.hub import stage_folder
 
-        found: dict[str, Source] = {}
+        light = None if self.vae is None else read_source(self.vae)
+        found: dict[str, Source] = {} if light is None else {"vae": light}
         for stage, model in self.stages.items():
             source = read_source(stage_folder(model, stage) or model) or read_source(model)
             if source is not None:

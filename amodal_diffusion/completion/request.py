@@ -51,6 +51,7 @@ RENAMED: Renamed = {
     "--guards": "--mask-filters",
 }
 """Options of version 0.1, by their old names."""
+_OF_NETWORKS = ("vae", "compile", "cuda_graphs", "channels_last", "offload")  # what says nothing without networks
 _CUT_ANEW = ("mask_threshold", "mask_filters", "object_batch")  # what counts for masks that are cut from scores
 _OLD_FILTERS = {"behind": "depth", "attached": "components", "growth": "area"}
 
@@ -278,8 +279,8 @@ class SamplingChoice:
         object_batch: number of objects that are completed in one network call; memory use grows with it
         decode_chunk_size: frames that the VAE decodes together; memory use grows with it, and hidden pixels depend on
             it slightly. By default as the preset says
-        encode_chunk_size: frames that the VAE encodes together, which does not change the result; by default as many as
-            the free memory of the GPU allows
+        encode_chunk_size: frames that the VAE encodes together, which changes the result by rounding alone; by
+            default as many as the free memory of the GPU allows
     """
 
     preset: Preset | None = option(None, choices=get_args(Preset))
@@ -336,8 +337,7 @@ class CompletionRequest:
     def settings(self) -> dict[str, object]:
         """All settings that the results depend on, as JSON values; input files are not included."""
         files = ("clip", "masks", "amodal_masks", "from_scores", "out")
-        without_effect = ("allow_truncated", "dry_run", "overwrite", "quiet", "yes", "offload", "object_batch",
-                          "encode_chunk_size")  # fmt: skip
+        without_effect = ("allow_truncated", "dry_run", "overwrite", "quiet", "yes", "offload", "object_batch")
         groups = (self.source, self.output, self.clicks, self.model, self.depth, self.sampling)
         given = {name: value for group in groups for name, value in asdict(group).items()}
         values = {name: value for name, value in given.items() if name not in (*files, *without_effect)}
@@ -354,6 +354,7 @@ class CompletionRequest:
             "segmenter": model_folder(self.clicks.segmenter),
             "model": model_folder(self.model.model),
             "content_model": model_folder(self.model.content_model),
+            "vae": model_folder(self.model.vae),
             "depth_model": model_folder(self.depth.depth_model),
         }
         return {name: InputRecord.of(path) for name, path in paths.items() if path is not None}
@@ -496,8 +497,9 @@ def _check_known(request: CompletionRequest) -> None:
         return
     if source.amodal_masks is not None:
         raise InputError("--from-scores: makes the masks that --amodal-masks gives; leave one of them out")
-    for name, default in asdict(SamplingChoice()).items():
-        value = getattr(request.sampling, name)
+    unused = {name: (value, getattr(SamplingChoice(), name)) for name, value in asdict(request.sampling).items()}
+    unused |= {name: (getattr(request.model, name), getattr(ModelChoice(), name)) for name in _OF_NETWORKS}
+    for name, (value, default) in unused.items():
         if name not in _CUT_ANEW and value != default:
             raise InputError(
                 f"--{name.replace('_', '-')}: nothing is sampled with --from-scores, got {value}; leave one of them out"

@@ -23,7 +23,7 @@ from amodal_diffusion.config import Preset
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget, ReferenceProtocol, Target
 from amodal_diffusion.models.downloads import Wanted, fetch, folder_of, read_source
 from amodal_diffusion.models.hub import locate_model
-from amodal_diffusion.models.light_vae import find_vae
+from amodal_diffusion.models.light_vae import locate_vae
 from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig
 from amodal_diffusion.pipelines.postprocessing import cut_resized
 from amodal_diffusion.types import STAGES, AmodalSegmenter, BoolArray, FloatArray, InputError, Stage, UInt8Array
@@ -258,11 +258,10 @@ def build_methods(names: Sequence[str], how: ModelOptions | None = None) -> list
     if twice or not names:
         raise InputError(f"methods: expected each method once, got {', '.join(twice) or 'none'}")
     how = how or ModelOptions()
-    found = find_models(names, how)
-    light = None if how.vae is None else find_vae(how.vae, yes=how.yes)
+    folders, light = find_models(names, how)
     models = {
-        model: LoadedModel(folders, how, light if model.endswith(VAE_SUFFIX) else None)
-        for model, folders in found.items()
+        model: LoadedModel(found, how, light if model.endswith(VAE_SUFFIX) else None)
+        for model, found in folders.items()
     }
     methods: list[Method] = []
     for name in names:
@@ -274,7 +273,7 @@ def build_methods(names: Sequence[str], how: ModelOptions | None = None) -> list
     return methods
 
 
-def find_models(names: Sequence[str], how: ModelOptions) -> dict[str, dict[Stage, Path]]:
+def find_models(names: Sequence[str], how: ModelOptions) -> tuple[dict[str, dict[Stage, Path]], Path | None]:
     """The folders of all models of a list of names, after one question for everything that has to be downloaded.
 
     Args:
@@ -282,7 +281,8 @@ def find_models(names: Sequence[str], how: ModelOptions) -> dict[str, dict[Stage
         how: which stages are needed, and the answer.
 
     Returns:
-        by model, without ``@depth``, and stage. A model with ``+vae`` is an entry of its own.
+        folders by model, without ``@depth``, and stage, where a model with ``+vae`` is an entry of its own; and the
+        folder of the light autoencoder, None without one.
 
     Raises:
         InputError: if a name is no model, or a model is not here and cannot or may not be downloaded.
@@ -300,11 +300,17 @@ def find_models(names: Sequence[str], how: ModelOptions) -> dict[str, dict[Stage
             )
         own = model.removesuffix(VAE_SUFFIX)
         places |= {(model, stage): locate_model(own, stage=stage) for stage in how.stages}
-    found = fetch([place for place in places.values() if isinstance(place, Wanted)], yes=how.yes)
+    light = None if how.vae is None else locate_vae(how.vae)
+    if light is not None and not any(model.endswith(VAE_SUFFIX) for model, _ in places):
+        raise InputError(
+            f"--vae {how.vae}: expected a method that ends in {VAE_SUFFIX}, such as tiny{VAE_SUFFIX}, got "
+            f"{', '.join(names)}; add one, or leave out --vae"
+        )
+    found = fetch([place for place in (*places.values(), light) if isinstance(place, Wanted)], yes=how.yes)
     folders: dict[str, dict[Stage, Path]] = {}
     for (model, stage), place in places.items():
         folders.setdefault(model, {})[stage] = folder_of(place, found)
-    return folders
+    return folders, None if light is None else folder_of(light, found)
 
 
 def _source(folder: Path) -> dict[str, str] | None:

@@ -240,9 +240,8 @@ class VideoWriter:
     ) -> None:
         """Flush the encoders, unless an error was raised, and close the file."""
         try:
-            with self._encoder:
-                if kind is None:
-                    self._encoder.wait()
+            # An error that is on its way stays the one that is raised, whatever the encoder finds.
+            self._encoder.__exit__(kind, error, trace)
             if kind is None:
                 self._container.mux(self._stream.encode(None))
                 if self._sound is not None:

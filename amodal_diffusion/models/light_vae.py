@@ -72,7 +72,8 @@ def load_light_vae(folder: Path, *, replaced: Path, dtype: torch.dtype) -> Autoe
     vae = load_vae(folder, dtype=dtype)
     own: dict[str, Any] = read_json(replaced / "config.json")
     channels = own.get("latent_channels", 4)
-    factor = 2 ** (len(own.get("block_out_channels", ())) - 1)
+    levels = own.get("block_out_channels") or own.get("encoder_block_out_channels") or ()
+    factor = 2 ** (len(levels) - 1)
     if (vae.config.latent_channels, spatial_factor(vae)) != (channels, factor):
         raise InputError(
             f"vae {folder}: expected latents of {channels} channels at 1/{factor} of the size, as those of {replaced}, "

@@ -17,6 +17,8 @@ MOST_FRAMES = 32
 """Frames that a frame-wise network sees at once where memory does not limit them; more gain no speed."""
 
 _LIVE_FEATURE_MAPS = 5  # of the widest level, at the peak of an encoder or decoder: input, residual, result, temporary
+_OUT_OF_MEMORY = ("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+                  "CUDNN_STATUS_ALLOC_FAILED", "MPS backend out of memory")  # fmt: skip
 _SHARE = 0.5  # of free memory that one chunk may take: the rest is for workspaces and fragmentation
 
 
@@ -32,6 +34,13 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
     return None
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error says that the memory of a device ran out; libraries below torch have errors of their own."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def frames_that_fit(

@@ -30,10 +30,7 @@ def place_networks(
     Raises:
         InputError: if the device is the CPU, which has all weights at hand.
     """
-    if offload != "none" and device.type == "cpu":
-        raise InputError(
-            f"{option}: {offload} moves weights to a GPU when it needs them, and this runs on the CPU; leave it out"
-        )
+    check_offload(device, offload, option=option)
     if offload == "model":
         take_turns(pipelines, device)
         return
@@ -42,6 +39,14 @@ def place_networks(
             pipeline.to(device)
         else:
             pipeline.enable_sequential_cpu_offload(device=device)
+
+
+def check_offload(device: torch.device, offload: Offload, *, option: str) -> None:
+    """Refuse to offload from the CPU; arguments and errors as for :func:`place_networks`."""
+    if offload != "none" and device.type == "cpu":
+        raise InputError(
+            f"{option}: {offload} moves weights to a GPU when it needs them, and this runs on the CPU; leave it out"
+        )
 
 
 def take_turns(pipelines: Sequence[DiffusionPipeline], device: torch.device) -> None:

@@ -110,13 +110,16 @@ class EmptyStage:
         return self.unet, self.vae, self.image_encoder
 
 
-def empty_stages(folders: Mapping[Stage, Path | None], *, dtype: torch.dtype) -> dict[Stage, EmptyStage]:
+def empty_stages(
+    folders: Mapping[Stage, Path | None], *, dtype: torch.dtype, vae: Path | None = None
+) -> dict[Stage, EmptyStage]:
     """Build the networks of stages from their configurations, without reading weights.
 
     Args:
         folders: the model of each stage; None for a checkpoint in the released layout that is not here, whose networks
             are Stable Video Diffusion's.
         dtype: as for :func:`~amodal_diffusion.models.hub.load_stage`.
+        vae: light autoencoder in place of the stages' own.
 
     Raises:
         InputError: if a configuration is missing or damaged, or the folder does not have the stage.
@@ -129,7 +132,9 @@ def empty_stages(folders: Mapping[Stage, Path | None], *, dtype: torch.dtype) ->
         parts: dict[str, Any] = {}
         for name in ("unet", *SHARED_PARTS):
             same = [other for other in built if _is_planned_shared(name, folders, other, stage)]
-            parts[name] = getattr(built[same[0]], name) if same else _empty(name, folder, dtype)
+            own = folder if folder is None else part_folder(folder, name)
+            source = vae if name == "vae" and vae is not None else own
+            parts[name] = getattr(built[same[0]], name) if same else _empty(name, source, dtype)
         settings = settings_of_released(stage) if folder is None else stage_settings(folder, stage)
         built[stage] = EmptyStage(**parts, settings=settings)
     return built
@@ -152,11 +157,10 @@ def svd_config(part: str) -> dict[str, Any]:
 
 
 def _empty(part: str, folder: Path | None, dtype: torch.dtype) -> nn.Module:
-    """One network on fake tensors, from the configuration in a stage's folder or from Stable Video Diffusion's."""
-    source = Path("svd") if folder is None else part_folder(folder, part)
-    config = svd_config(part) if folder is None else read_json(source / "config.json")
+    """One network on fake tensors, from the configuration in its folder or from Stable Video Diffusion's."""
+    config = svd_config(part) if folder is None else read_json(folder / "config.json")
     network: Any
-    with torch.device("meta"), building(source, nn.Module):
+    with torch.device("meta"), building(folder or Path("svd"), nn.Module):
         if part == "unet":
             network = UNetSpatioTemporalConditionModel.from_config({**config, "in_channels": AMODAL_CHANNELS})
         elif part == "vae":

@@ -237,6 +237,11 @@ class AmodalCompleter:
             _stage_config(self._segmentation, preset, changes), _stage_config(self._content, preset, changes)
         )
 
+    def halved_chunks(self) -> dict[Stage, int]:
+        """By stage, how many frames of the last clip were decoded together where memory ran out; else nothing."""
+        chunks = {stage: pipeline.relief.decode_chunk_size for stage, pipeline in self._pipelines.items()}
+        return {stage: chunk for stage, chunk in chunks.items() if chunk is not None}
+
     def __call__(
         self,
         clip: VideoClip,
@@ -317,6 +322,8 @@ class AmodalCompleter:
                 another clip.
         """
         config = config or self.config()
+        for pipeline in self._pipelines.values():
+            pipeline.relief.reset()
         for first, shot in _shots(_checked(frames, objects)):
             segmentation, content = self._open_stages(objects, config, first=first, seed=seed)
             left = [max(0, entry.done - first) for entry in objects]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from amodal_diffusion.models.latents import Autoencoder, decode_latents
+from amodal_diffusion.models.memory import is_out_of_memory
 
 Item = TypeVar("Item")
 
@@ -36,20 +37,29 @@ class Attempt(Generic[Item]):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
         """Note that memory ran out; the error, whose traceback keeps tensors alive, ends here."""
-        self.out_of_memory = isinstance(error, torch.OutOfMemoryError) and not self._final
+        self.out_of_memory = is_out_of_memory(error) and not self._final
         return self.out_of_memory
 
 
 class MemoryRelief:
     """What a pipeline computes at once: all that it is asked to, and half as much once memory has run out.
 
-    Objects and chunk are halved once each, with a notice, and stay halved for later calls. The error of torch gets
-    through where memory runs out once more.
+    Objects and chunk are halved once each, with a notice, and stay halved until :meth:`reset`, which begins a clip. The
+    error of torch gets through where memory runs out once more.
     """
 
     def __init__(self) -> None:
         self._most_objects: int | None = None
         self._most_frames: int | None = None
+
+    @property
+    def decode_chunk_size(self) -> int | None:
+        """Frames that are decoded together since memory ran out; None if it did not."""
+        return self._most_frames
+
+    def reset(self) -> None:
+        """Begin anew with all objects and frames that are asked for, so that no clip's result depends on another's."""
+        self._most_objects = self._most_frames = None
 
     def parts(self, items: Sequence[Item]) -> Iterator[Attempt[Item]]:
         """Cut items into parts that a call of the network takes together, each an attempt that may be repeated.
@@ -95,8 +105,8 @@ class MemoryRelief:
         chunk = min(decode_chunk_size, latents.shape[1], self._most_frames or decode_chunk_size)
         try:
             return decode_latents(vae, latents, decode_chunk_size=chunk)
-        except torch.OutOfMemoryError:
-            if self._most_frames is not None or chunk == 1:
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or self._most_frames is not None or chunk == 1:
                 raise
         self._most_frames = chunk // 2
         logger.warning(

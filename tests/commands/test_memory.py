@@ -91,6 +91,21 @@ def test_a_batch_counts_too_little_memory_as_a_failed_clip(
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--offload", "model"], "--offload: model moves weights to a GPU when it needs them"),
+        (["--cuda-graphs"], "--cuda-graphs: needs a CUDA device, and this runs on cpu"),
+        (["--vae", "nothing"], "vae nothing: expected tiny, a folder or a hub id"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_command_refuses(
+    options: list[str], message: str, tmp_path: Path, inputs: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert complete(inputs, tmp_path / "out", "--dry-run", *options) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_dry_run_prints_the_plan_and_touches_nothing(
     tmp_path: Path, inputs: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -211,3 +211,11 @@ def test_scores_in_python(model: Path) -> None:
     assert several.shape == result.score.shape
     content = AmodalCompleter.from_pretrained(model, stages=["content_completion"], device="cpu")
     assert content(clip, amodal_mask=modal).score is None
+
+
+@pytest.mark.parametrize("options", [["--vae", "light"], ["--compile"], ["--cuda-graphs"], ["--offload", "model"]])
+def test_options_of_networks_are_refused_beside_scores(
+    options: list[str], kept: Path, clip: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["complete", *clip, "--from-scores", str(kept), *options, "--out", str(tmp_path / "out"), "-q"]) == 2
+    assert f"{options[0]}: nothing is sampled with --from-scores" in capsys.readouterr().err

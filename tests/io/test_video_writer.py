@@ -273,3 +273,13 @@ def test_sound_whose_times_go_back_is_left_out(tmp_path: Path, caplog: pytest.Lo
     path = written(tmp_path / "out.mp4", "mp4", pixels("mp4", layer(24)), steady(24, 48, 64), sound_of=source)
     assert has_sound(path)
     assert "its sound has times that go back; 23 pieces are left out" in caplog.text
+
+
+def test_an_error_on_its_way_stays_the_one_that_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(VideoWriter, "_encode", fail)
+    video = VideoWriter(tmp_path / "clip.mp4", "mp4", steady(1, 8, 8))
+    video.write(np.zeros((8, 8, 3), np.uint8))
+    video.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)  # the encoder's error does not take its place

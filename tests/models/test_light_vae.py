@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from amodal_diffusion import AmodalCompleter
+from amodal_diffusion.completion.request import CompletionRequest, ModelChoice, Output, Source
 from amodal_diffusion.evaluation.methods import ModelOptions, build_methods
 from amodal_diffusion.models.downloads import Wanted
 from amodal_diffusion.models.latents import decode_latents, encode_video
@@ -42,6 +44,13 @@ def test_scaled_latents_are_its_own(model: Path, light: Path) -> None:
         assert torch.equal(decode_latents(vae, scaled[None], decode_chunk_size=8)[0], vae.decode(scaled).sample)
 
 
+def test_it_replaces_a_light_one_too(light: Path, tmp_path: Path) -> None:
+    own = tiny_distilled_vae(seed=5)
+    own.register_to_config(scaling_factor=0.25)
+    own.save_pretrained(tmp_path)
+    assert load_light_vae(light, replaced=tmp_path, dtype=torch.float32).config.scaling_factor == 0.25
+
+
 def test_both_stages_share_it_and_the_masks_change(model: Path, light: Path) -> None:
     completer = AmodalCompleter.from_pretrained(model, vae=light)
     pipelines = [completer._pipelines[stage] for stage in STAGES]
@@ -55,6 +64,17 @@ def test_both_stages_share_it_and_the_masks_change(model: Path, light: Path) -> 
     assert not np.array_equal(one, other)
 
 
+def test_a_resumed_command_notices_other_weights(model: Path, light: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(light, tmp_path / "light")
+    source = Source(clip=folder / "config.json")  # any file: it is recorded, not opened
+    request = CompletionRequest(source, Output(out=tmp_path / "out"), model=ModelChoice(str(model), vae=str(folder)))
+    before = request.inputs()["vae"]
+    weights = folder / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    assert request.inputs()["vae"] != before
+    assert request.settings()["vae"] == str(folder)
+
+
 def test_a_report_measures_it_beside_the_own(model: Path, light: Path) -> None:
     names = [str(model), f"{model}+vae@depth"]
     own, replaced = build_methods(names, ModelOptions(vae=str(light), stages=STAGES[:1]))
@@ -63,6 +83,8 @@ def test_a_report_measures_it_beside_the_own(model: Path, light: Path) -> None:
     assert told[0] != told[1]
     with pytest.raises(InputError, match=r"expected --vae NAME beside a method that ends in \+vae"):
         build_methods(names, ModelOptions(stages=STAGES[:1]))
+    with pytest.raises(InputError, match=r"expected a method that ends in \+vae, such as tiny\+vae"):
+        build_methods(["modal", str(model)], ModelOptions(vae=str(light), stages=STAGES[:1]))
 
 
 def test_what_does_not_fit_is_one_line(model: Path, light: Path, tmp_path: Path) -> None:

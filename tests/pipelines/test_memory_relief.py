@@ -48,6 +48,45 @@ def test_objects_are_halved_once(caplog: pytest.LogCaptureFixture) -> None:
         work(MemoryRelief(), [1], most=0)
 
 
+@pytest.mark.parametrize(
+    ("error", "halves"),
+    [
+        (torch.OutOfMemoryError("tried to allocate 9 GiB"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("CUDA out of memory"), False),
+    ],
+)
+def test_what_counts_as_too_little_memory(error: Exception, halves: bool) -> None:
+    taken: list[int] = []
+    relief = MemoryRelief()
+
+    def work() -> None:
+        for attempt in relief.parts([1, 2]):
+            with attempt:
+                taken.append(len(attempt.items))
+                if len(taken) == 1:
+                    raise error
+
+    if halves:
+        work()
+        assert taken == [2, 1, 1]
+    else:
+        with pytest.raises(type(error)):
+            work()
+
+
+def test_the_next_clip_begins_with_all_that_is_asked_for() -> None:
+    relief = MemoryRelief()
+    for attempt in relief.parts([1, 2]):
+        with attempt:
+            if len(attempt.items) == 2:
+                raise torch.OutOfMemoryError
+    relief.reset()
+    assert [len(attempt.items) for attempt in relief.parts([1, 2])] == [2]
+    assert relief.decode_chunk_size is None
+
+
 @torch.no_grad()
 def test_the_decode_chunk_is_halved_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     vae, latents, relief = tiny_vae(), torch.rand(1, 4, 4, 8, 16), MemoryRelief()
