@@ -5,21 +5,13 @@ Over a pretrained base the weights are those of the mask decoder alone; otherwis
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-
-from amodal_diffusion.io.atomic import DIGESTS, find_damage, write_digests
-from amodal_diffusion.models.c2f_seg.saving import from_json
-from amodal_diffusion.models.checkpoint import FORMAT, SETTINGS_FILE
+from amodal_diffusion.models.method_folder import digest_of_weights, from_json, open_method, write_method
 from amodal_diffusion.models.sameo.config import SameoConfig, SameoSampling
 from amodal_diffusion.models.sameo.network import Sameo
-from amodal_diffusion.models.weights import load_strictly, read_json, read_state_dict
+from amodal_diffusion.models.weights import load_strictly, read_state_dict
 from amodal_diffusion.types import InputError
 
 METHOD = "sameo"
@@ -40,24 +32,14 @@ def save_sameo(
     Raises:
         InputError: if the folder holds something already, or the disk is full.
     """
-    if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"{folder}: not empty; choose another folder, nothing is overwritten")
-    folder.mkdir(parents=True, exist_ok=True)
-    part = model.network if base is None else model.mask_decoder
-    state = {name: value.detach().cpu().clone().contiguous() for name, value in part.state_dict().items()}
-    try:
-        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    except SafetensorError as error:
-        raise InputError(f"{folder}: cannot be written ({error}); make room and give the same command again") from error
-    about = {"format": FORMAT, "method": METHOD, "part": "model" if base is None else "decoder"}
+    written = model.network if base is None else model.mask_decoder
     config = {
         "networks": asdict(model.config),
         "sampling": asdict(sampling or SameoSampling()),
-        "base": None if base is None else {"source": str(base), "fingerprint": _frozen_fingerprint(model)},
+        "base": None if base is None else {"source": str(base), "fingerprint": _frozen_digest(model)},
     }
-    for name, values in ((SETTINGS_FILE, about), ("config.json", config)):
-        (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    write_digests(folder)
+    part = "model" if base is None else "decoder"
+    write_method(folder, written.state_dict(), method=METHOD, part=part, config=config)
 
 
 def load_sameo(folder: Path, *, base: Path | None = None) -> tuple[Sameo, SameoSampling]:
@@ -74,7 +56,7 @@ def load_sameo(folder: Path, *, base: Path | None = None) -> tuple[Sameo, SameoS
         InputError: if the folder holds another method's checkpoint, or a file is missing, damaged or does not fit, or
             the base is missing or not the one that the decoder was trained on.
     """
-    config = _open(folder)
+    config = open_method(folder, method=METHOD, parts=("model", "decoder"))
     path = folder / "config.json"
     model = Sameo(from_json(SameoConfig, config.get("networks"), f"{path}: networks"))
     sampling = from_json(SameoSampling, config.get("sampling"), f"{path}: sampling")
@@ -93,37 +75,14 @@ def load_sameo(folder: Path, *, base: Path | None = None) -> tuple[Sameo, SameoS
             "no folder; download them there, or say where they are with base"
         )
     model.load_base(source)
-    if _frozen_fingerprint(model) != under.get("fingerprint"):
+    if _frozen_digest(model) != under.get("fingerprint"):
         raise InputError(f"{source}: not the pretrained weights that the decoder in {folder} was trained on")
     load_strictly(model.mask_decoder, state, source=folder)
     model.train_parts("decoder")
     return model.eval(), sampling
 
 
-def _frozen_fingerprint(model: Sameo) -> str:
-    """SHA-256 of all weights but the mask decoder's, by name; 64 hex digits."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.network.state_dict().items()):
-        if not name.startswith("mask_decoder."):
-            digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _open(folder: Path) -> dict[str, object]:
-    """Check that a folder holds this method's checkpoint, undamaged; what its ``config.json`` says."""
-    about = read_json(folder / SETTINGS_FILE)
-    method = about.get("method", "diffusion" if "stage" in about else None)
-    if method != METHOD:
-        raise InputError(
-            f"{folder}: holds a checkpoint of {method or 'an unknown method'}, not of {METHOD}"
-            + (f"; --method {method} reads it" if method else "")
-        )
-    if about.get("format") != FORMAT:
-        raise InputError(f"{folder}: format {about.get('format')}, this version of the package reads {FORMAT}")
-    damage = find_damage(folder, below=["model.safetensors"])
-    if damage is not None:
-        raise InputError(
-            f"{folder}: {damage}; restore the file, or delete {folder / DIGESTS} if it was changed on purpose"
-        )
-    return read_json(folder / "config.json")
+def _frozen_digest(model: Sameo) -> str:
+    """Digest of all weights but the mask decoder's."""
+    state = model.network.state_dict()
+    return digest_of_weights({name: value for name, value in state.items() if not name.startswith("mask_decoder.")})
