@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -13,9 +15,21 @@ from torch.nn import functional
 
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
 
+CPU = torch.device("cpu")
 
-def to_unit(rgb: UInt8Array) -> Tensor:
-    """Convert 8-bit frames to network input.
+
+def on_device(array: npt.NDArray[Any], device: torch.device = CPU) -> Tensor:
+    """An array of any strides as a tensor; on a CPU they may share memory.
+
+    Args:
+        array: of a dtype that torch has.
+        device: where the tensor goes.
+    """
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+
+def to_unit(rgb: UInt8Array | Tensor) -> Tensor:
+    """Convert 8-bit frames to network input, on the device of a tensor.
 
     The range follows from the dtype, never from the values: a bright frame is not mistaken for a scaled one.
 
@@ -28,10 +42,11 @@ def to_unit(rgb: UInt8Array) -> Tensor:
     Raises:
         InputError: if ``rgb`` is not uint8 with 3 channels last.
     """
-    if rgb.dtype != np.uint8 or rgb.ndim < 4 or rgb.shape[-1] != 3:
+    if rgb.dtype not in (np.uint8, torch.uint8) or rgb.ndim < 4 or rgb.shape[-1] != 3:
         raise InputError(f"rgb: expected uint8 [..., F, H, W, 3], got {rgb.dtype} {list(rgb.shape)}")
-    channels_first = np.ascontiguousarray(np.moveaxis(rgb, -1, -3))  # [..., F, 3, H, W]
-    return torch.from_numpy(channels_first).to(torch.float32) / 127.5 - 1.0
+    channels_last = rgb if isinstance(rgb, Tensor) else on_device(rgb)
+    channels_first = channels_last.movedim(-1, -3).contiguous()  # [..., F, 3, H, W]
+    return channels_first.to(torch.float32) / 127.5 - 1.0
 
 
 def to_uint8(video: Tensor) -> UInt8Array:
@@ -53,8 +68,8 @@ def to_uint8(video: Tensor) -> UInt8Array:
     return frames
 
 
-def mask_to_unit(mask: BoolArray) -> Tensor:
-    """Convert masks to network input.
+def mask_to_unit(mask: BoolArray | Tensor) -> Tensor:
+    """Convert masks to network input, on the device of a tensor.
 
     Args:
         mask: bool ``[..., F, H, W]``.
@@ -65,9 +80,10 @@ def mask_to_unit(mask: BoolArray) -> Tensor:
     Raises:
         InputError: if ``mask`` is not bool.
     """
-    if mask.dtype != np.bool_ or mask.ndim < 3:
+    if mask.dtype not in (np.bool_, torch.bool) or mask.ndim < 3:
         raise InputError(f"mask: expected bool [..., F, H, W], got {mask.dtype} {list(mask.shape)}")
-    return torch.from_numpy(mask.astype(np.float32)).unsqueeze(-3) * 2.0 - 1.0
+    inside = mask if isinstance(mask, Tensor) else on_device(mask)
+    return inside.float().unsqueeze(-3) * 2.0 - 1.0
 
 
 def depth_to_unit(depth: FloatArray, *, limits: tuple[float, float] | None = None) -> Tensor:
@@ -253,3 +269,50 @@ def resize_picture(pixels: UInt8Array, size: tuple[int, int], *, antialias: bool
     values = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(pixels))).permute(2, 0, 1)[None].float()
     scaled = resize(values, size, antialias=False).round().clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).numpy()
     return np.ascontiguousarray(scaled if pixels.ndim == 3 else scaled[..., 0])
+
+
+_FRACTION_BITS = 22
+"""Bits behind the point of PIL's 8-bit weights."""
+
+
+def resize_levels(levels: Tensor, size: tuple[int, int], *, antialias: bool = True) -> Tensor:
+    """:func:`resize_picture` on the device of a tensor; antialiased, with PIL's result to the bit.
+
+    PIL resizes along the width, then along the height, with weights of 22 bits and a result of 8 bits each time. These
+    are products of integers below 2^53, so a product of float64 matrices is exact in any order of summation.
+
+    Args:
+        levels: uint8 ``[C, H, W]``.
+        size: height and width of the result, in pixels.
+        antialias: as for :func:`resize`.
+
+    Returns:
+        uint8 ``[C, *size]``.
+    """
+    if tuple(levels.shape[-2:]) == tuple(size):
+        return levels
+    if not antialias:
+        return resize(levels[None].float(), size, antialias=False)[0].round().clamp(0, 255).to(torch.uint8)
+    values, one = levels.double(), float(1 << _FRACTION_BITS)
+    if values.shape[-1] != size[1]:
+        weights = _pil_weights(values.shape[-1], size[1], levels.device)
+        values = ((values @ weights.T + one / 2) / one).floor().clamp(0, 255)
+    if values.shape[-2] != size[0]:
+        weights = _pil_weights(values.shape[-2], size[0], levels.device)
+        values = ((weights @ values + one / 2) / one).floor().clamp(0, 255)
+    return values.to(torch.uint8)
+
+
+@lru_cache(maxsize=16)
+def _pil_weights(source: int, target: int, device: torch.device) -> Tensor:
+    """Weights of PIL's bilinear filter for 8-bit pictures, whole numbers of 2^-22, float64 ``[target, source]``."""
+    scale = source / target
+    reach = max(scale, 1.0)
+    centers = (np.arange(target) + 0.5) * scale
+    first = np.maximum((centers - reach + 0.5).astype(np.int64), 0)[:, None]
+    stop = np.minimum((centers + reach + 0.5).astype(np.int64), source)[:, None]
+    places = np.arange(source)[None]
+    distance = np.abs((places - centers[:, None] + 0.5) * (1.0 / reach))
+    weights = np.where((places >= first) & (places < stop), np.maximum(1.0 - distance, 0.0), 0.0)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return torch.from_numpy(np.floor(weights * (1 << _FRACTION_BITS) + 0.5)).to(device)

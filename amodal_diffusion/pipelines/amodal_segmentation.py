@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from amodal_diffusion.config import SamplingConfig
+from amodal_diffusion.frames.transforms import CPU
 from amodal_diffusion.frames.windows import WindowStream
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline, WindowRequest, sample_windows
 from amodal_diffusion.pipelines.occlusion_intervals import OcclusionIntervals, occluded_part, open_windows
@@ -24,7 +25,7 @@ from amodal_diffusion.pipelines.postprocessing import (
     score_levels,
     score_of_levels,
 )
-from amodal_diffusion.pipelines.preprocessing import FrameInput, preprocess_segmentation
+from amodal_diffusion.pipelines.preprocessing import FrameInput, frame_device, preprocess_segmentation
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, Stage
 
 TTA_FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (0,), (0, -1))
@@ -97,6 +98,7 @@ class SegmentationStream:
         first: int = 0,
     ) -> None:
         self._pipeline, self._config, self._seed, self._first = pipeline, config, seed, first
+        self._device = CPU if pipeline is None else frame_device(pipeline.unet)
         self._objects = [_Object(open_windows(config, found), found) for found in intervals]
 
     def push(self, frames: Sequence[FrameInput] | None) -> list[list[SegmentedFrame]]:
@@ -126,7 +128,7 @@ class SegmentationStream:
             tracked.statistics, depths = object_statistics(window.items, tracked.statistics)
             tracked.depths.update(enumerate(depths, start=window.start))
             if any(frame.amodal is None and frame.score is None for frame in window.items):
-                modal, guide = preprocess_segmentation(window.items, config)
+                modal, guide = preprocess_segmentation(window.items, config, self._device)
                 decoded = occluded_part(tracked.intervals, window)
                 requests[number] = WindowRequest(self._first + window.start, modal, guide, decoded)
 
@@ -163,8 +165,9 @@ class SegmentationStream:
         masks, removed = [], Counter[str]()
         for score in torch.from_numpy(kept):
             mask, counts = postprocess_mask(
-                score, frame, self._config, depth=depth, largest_visible=tracked.statistics.largest_visible
-            )
+                score, frame, self._config,
+                depth=depth, largest_visible=tracked.statistics.largest_visible, device=self._device,
+            )  # fmt: skip
             masks.append(mask)
             removed.update(counts)
         samples = np.stack(masks)
@@ -197,12 +200,12 @@ def predict_scores(
         seed: as for :func:`~amodal_diffusion.pipelines.denoising.sample_windows`.
 
     Returns:
-        for each window, float32 ``[F, K, h, w]`` in [0, 1].
+        for each window, float32 ``[F, K, h, w]`` in [0, 1] on the CPU.
     """
-    passes = []  # [tta][window] of [K, F, h, w]
-    for flip in TTA_FLIPS[: config.beyond.tta]:
-        videos = sample_windows(pipeline, requests, config, seed=seed, flip=flip)
-        passes.append([mask_score(video) for video in videos])
+    passes = [  # [tta][window] of [K, F, h, w]
+        sample_windows(pipeline, requests, config, seed=seed, flip=flip, keep=mask_score)
+        for flip in TTA_FLIPS[: config.beyond.tta]
+    ]
     scores = [torch.stack(same).mean(dim=0).transpose(0, 1) for same in zip(*passes, strict=True)]
     weight = config.beyond.temporal_prior_weight
     if weight == 0:

@@ -18,7 +18,7 @@ from amodal_diffusion.frames.windows import Window, WindowStream
 from amodal_diffusion.pipelines.amodal_segmentation import SegmentedFrame
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline, WindowRequest, sample_windows
 from amodal_diffusion.pipelines.occlusion_intervals import OcclusionIntervals, occluded_part, open_windows
-from amodal_diffusion.pipelines.preprocessing import preprocess_content
+from amodal_diffusion.pipelines.preprocessing import frame_device, preprocess_content
 from amodal_diffusion.propagation.colors import HiddenColors, blend_colors, fade_colors, propagated_colors
 from amodal_diffusion.types import AmodalResult, Stage
 
@@ -89,6 +89,7 @@ class ContentStream:
         first: int = 0,
     ) -> None:
         self._pipeline, self._config, self._seed, self._first = pipeline, config, seed, first
+        self._device = frame_device(pipeline.unet)
         self._objects = [
             _Object(open_windows(config, found), found, count) for found, count in zip(intervals, done, strict=True)
         ]
@@ -120,7 +121,7 @@ class ContentStream:
             if self._needs_painting(tracked, window) and decoded[0] < decoded[1]:
                 entries = window.items
                 modal, guide = preprocess_content(
-                    [entry.frame for entry in entries], [entry.amodal for entry in entries], config
+                    [entry.frame for entry in entries], [entry.amodal for entry in entries], config, self._device
                 )
                 requests[number] = WindowRequest(self._first + window.start, modal, guide, decoded)
 
@@ -165,7 +166,7 @@ class ContentStream:
         whole, hidden, propagated = rgb, 0.0, 0.0
         if painted is not None:
             geometry = entry.frame.geometry(self._config)
-            inverted = geometry.invert(painted[None].cpu(), outside=1.0)[0]  # [3, H, W]
+            inverted = geometry.invert(painted[None].to(self._device), outside=1.0)[0]  # [3, H, W]
             full = to_uint8(inverted[:, *box])
             if self._config.beyond.color_propagation:
                 missing = amodal & ~modal

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -345,6 +345,7 @@ def sample_windows(
     *,
     seed: int,
     flip: tuple[int, ...] = (),
+    keep: Callable[[Tensor], Tensor] = torch.Tensor.detach,
 ) -> list[Tensor]:
     """Sample windows; those of equal shapes are rows of one network call.
 
@@ -358,9 +359,12 @@ def sample_windows(
         seed: the same seed gives the same videos.
         flip: axes of ``[F, C, h, w]`` along which the network sees the windows mirrored, for test-time augmentation: 0
             is time, in which each frame keeps its own noise, and -1 the width. The videos are mirrored back.
+        keep: what is kept of a video, ``[samples, F, 3, h, w]`` to ``[samples, F, ..., w]``, computed where the network
+            runs; all of it by default.
 
     Returns:
-        for each window, float32 ``[samples, F, 3, h, w]`` in [-1, 1] on the CPU; 0 in frames that are not decoded.
+        for each window, float32 ``[samples, F, 3, h, w]`` in [-1, 1], 0 in frames that are not decoded, or what is kept
+        of it; on the CPU.
     """
     videos: dict[int, Tensor] = {}
     shapes = [(tuple(request.modal.shape), request.guide is not None) for request in requests]
@@ -380,8 +384,8 @@ def sample_windows(
                     decoded=[row.decoded for row in rows for _ in row.generators],
                     guide_rows=_shared_guides(together, sampling.samples) if guides else None,
                 )
-                for number, video in zip(attempt.items, output.video.cpu().split(sampling.samples), strict=True):
-                    videos[number] = video.flip([axis + 1 if axis >= 0 else axis for axis in flip])
+                for number, video in zip(attempt.items, output.video.split(sampling.samples), strict=True):
+                    videos[number] = keep(video).cpu().flip([axis + 1 if axis >= 0 else axis for axis in flip])
     return [videos[number] for number in range(len(requests))]
 
 

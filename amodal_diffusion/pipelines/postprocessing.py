@@ -14,7 +14,7 @@ from torch import Tensor
 from amodal_diffusion.config import HIGHEST_THRESHOLD, MASK_FILTERS, MaskFilter, SamplingConfig
 from amodal_diffusion.frames.crop import Geometry, ObjectCrop, invert_part
 from amodal_diffusion.frames.masks import bounds, nearest_known, object_depth
-from amodal_diffusion.frames.transforms import resize
+from amodal_diffusion.frames.transforms import CPU, resize
 from amodal_diffusion.pipelines.preprocessing import FrameInput, preprocess_mask
 from amodal_diffusion.types import BoolArray, FloatArray
 
@@ -111,6 +111,7 @@ def postprocess_mask(
     *,
     depth: float | None = None,
     largest_visible: int = 0,
+    device: torch.device = CPU,
 ) -> tuple[BoolArray, dict[MaskFilter, int]]:
     """Cut the amodal mask of a frame from its score.
 
@@ -123,18 +124,21 @@ def postprocess_mask(
         config: threshold and filters.
         depth: of the object, from :func:`object_statistics`, for the filter ``depth``.
         largest_visible: largest visible area of the object, for the filter ``area``.
+        device: where to scale the score and compare it with the threshold, see
+            :func:`~amodal_diffusion.pipelines.preprocessing.frame_device`.
 
     Returns:
         bool ``[H, W]``, contains the modal mask; and the pixels that each filter removed.
     """
     geometry = frame.geometry(config)
     if config.conditioning == "released":
-        inside = (score > config.mask_threshold).float()
-        whole = geometry.invert(inside[None, None].cpu(), outside=0.0)[0, 0].numpy()
-        free, hidden = whole, (whole >= 0.5) & ~frame.modal
+        inside = (score.to(device) > config.mask_threshold).float()
+        free = geometry.invert(inside[None, None], outside=0.0)[0, 0]
+        found = free >= 0.5
     else:
-        free = hidden_score(score, frame.modal, geometry)
-        hidden = (free > frame_threshold(free, frame.modal, config)) & ~frame.modal
+        free = hidden_score(score.to(device), frame.modal, geometry)
+        found = free > frame_threshold(free, frame.modal, config)
+    hidden = found.cpu().numpy() & ~frame.modal
     hidden, removed = filter_mask(
         hidden, frame, free, config.beyond.mask_filters,
         depth=depth, largest_visible=largest_visible, reach=_cell(geometry),
@@ -160,8 +164,8 @@ def cut_resized(score: FloatArray, size: tuple[int, ...], threshold: float) -> B
     return torch.stack([levels / _SUMS > threshold for levels in sums]).numpy()
 
 
-def hidden_score(score: Tensor, modal: BoolArray, geometry: Geometry) -> FloatArray:
-    """How surely the object goes on beyond its visible part, float32 ``[H, W]``, 1 for certain.
+def hidden_score(score: Tensor, modal: BoolArray, geometry: Geometry) -> Tensor:
+    """How surely the object goes on beyond its visible part, float32 ``[H, W]``, 1 for certain, on the score's device.
 
     Scaling blurs the edge of the visible part over its neighbors. A pixel is judged by the share of it that the visible
     part leaves free, or that blur would become a rim around every object.
@@ -171,14 +175,14 @@ def hidden_score(score: Tensor, modal: BoolArray, geometry: Geometry) -> FloatAr
         modal: visible part, bool ``[H, W]``.
         geometry: how the network sees the frame.
     """
-    whole, box = invert_part(geometry, score[None, None].cpu())
-    visible, _ = invert_part(geometry, (preprocess_mask(modal, geometry) + 1) / 2)
-    share = np.zeros(modal.shape, np.float32)
-    share[box] = ((whole - visible) / (1 - visible).clamp(min=1e-6))[0, 0].numpy()
+    whole, box = invert_part(geometry, score[None, None])
+    visible, _ = invert_part(geometry, (preprocess_mask(modal, geometry, score.device) + 1) / 2)
+    share = torch.zeros(modal.shape, device=score.device)
+    share[box] = ((whole - visible) / (1 - visible).clamp(min=1e-6))[0, 0]
     return share
 
 
-def frame_threshold(free: FloatArray, modal: BoolArray, config: SamplingConfig) -> float:
+def frame_threshold(free: Tensor, modal: BoolArray, config: SamplingConfig) -> float:
     """Threshold of a frame: ``mask_threshold``, or with ``expected_iou_weight`` that of the largest expected IoU.
 
     Args:
@@ -189,7 +193,7 @@ def frame_threshold(free: FloatArray, modal: BoolArray, config: SamplingConfig) 
     weight = config.beyond.expected_iou_weight
     if weight is None:
         return config.mask_threshold
-    likely = np.clip(free[~modal], 0.0, 1.0)
+    likely = np.clip(free.cpu().numpy()[~modal], 0.0, 1.0)
     return best_threshold(likely, int(modal.sum()), weight=weight, least=config.mask_threshold)
 
 
@@ -225,7 +229,7 @@ def best_threshold(likely: FloatArray, visible: int, *, weight: float, least: fl
 def filter_mask(
     hidden: BoolArray,
     frame: FrameInput,
-    score: FloatArray,
+    score: Tensor,
     filters: Sequence[MaskFilter],
     *,
     depth: float | None,
@@ -259,7 +263,8 @@ def filter_mask(
         hidden = keep("components", _connected(hidden, frame.modal, reach))
     limit = int(LARGEST_GROWTH * largest_visible)
     if "area" in filters and hidden.sum() > limit:
-        hidden = keep("area", score >= (np.sort(score[hidden])[-limit] if limit else np.inf))
+        sure = score.cpu().numpy()
+        hidden = keep("area", sure >= (np.sort(sure[hidden])[-limit] if limit else np.inf))
     return hidden, removed
 
 

@@ -10,13 +10,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.frames.crop import CropCenter, Geometry, crop_centers, frame_geometry
 from amodal_diffusion.frames.cuts import clip_cuts, shots_of
 from amodal_diffusion.frames.masks import cut_out_on_white
-from amodal_diffusion.frames.transforms import Stretch, depth_to_unit, mask_to_unit, resize_picture, to_unit
+from amodal_diffusion.frames.transforms import (
+    CPU,
+    Stretch,
+    depth_to_unit,
+    mask_to_unit,
+    on_device,
+    resize_levels,
+    resize_picture,
+    to_unit,
+)
+from amodal_diffusion.models.offloading import execution_device
 from amodal_diffusion.propagation.mask_prior import apply_temporal_prior
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array, VideoClip
 
@@ -90,12 +100,27 @@ def clip_frames(
     )
 
 
-def preprocess_segmentation(frames: Sequence[FrameInput], config: SamplingConfig) -> tuple[Tensor, Tensor | None]:
+def frame_device(network: nn.Module) -> torch.device:
+    """Where frames and masks are scaled for a network: on its GPU, so that the GPU does not wait for a CPU, or a CPU.
+
+    Other devices lack float64 or antialiasing.
+
+    Args:
+        network: with parameters.
+    """
+    device = execution_device(network)
+    return device if device.type == "cuda" else CPU
+
+
+def preprocess_segmentation(
+    frames: Sequence[FrameInput], config: SamplingConfig, device: torch.device = CPU
+) -> tuple[Tensor, Tensor | None]:
     """The conditions of stage 1.
 
     Args:
         frames: of a window, of one size.
         config: geometry, and whether the modal mask carries the temporal mask prior.
+        device: where to scale them, see :func:`frame_device`.
 
     Returns:
         modal mask, float32 ``[F, 1, h, w]`` in [-1, 1]; depth, likewise, or None if a frame has none. In a crop, depth
@@ -103,26 +128,27 @@ def preprocess_segmentation(frames: Sequence[FrameInput], config: SamplingConfig
     """
     geometries = [frame.geometry(config) for frame in frames]
     modal = torch.cat(
-        [preprocess_mask(frame.modal, geometry) for frame, geometry in zip(frames, geometries, strict=True)]
+        [preprocess_mask(frame.modal, geometry, device) for frame, geometry in zip(frames, geometries, strict=True)]
     )
     maps = [frame.depth for frame in frames if frame.depth is not None]
     guide = None
     if len(maps) == len(frames):
         cropped = (
-            geometry.apply(torch.from_numpy(depth)[None, None], "edge")
+            geometry.apply(on_device(depth, device)[None, None], "edge")
             for depth, geometry in zip(maps, geometries, strict=True)
         )
         guide = torch.cat(list(cropped))  # [F, 1, h, w]
         if config.fit == "crop":
-            guide = depth_to_unit(guide[:, 0].numpy())
+            guide = depth_to_unit(guide[:, 0].cpu().numpy()).to(device)
     if config.beyond.temporal_prior:
         rgb, visible = np.stack([frame.rgb for frame in frames]), np.stack([frame.modal for frame in frames])
-        modal = apply_temporal_prior(rgb, visible, None if guide is None else np.stack(maps), geometries, modal)
+        depth = None if guide is None else np.stack(maps)
+        modal = apply_temporal_prior(rgb, visible, depth, geometries, modal.cpu()).to(device)
     return modal, guide
 
 
 def preprocess_content(
-    frames: Sequence[FrameInput], amodal: Sequence[BoolArray], config: SamplingConfig
+    frames: Sequence[FrameInput], amodal: Sequence[BoolArray], config: SamplingConfig, device: torch.device = CPU
 ) -> tuple[Tensor, Tensor]:
     """The conditions of stage 2.
 
@@ -130,42 +156,62 @@ def preprocess_content(
         frames: of a window, of one size.
         amodal: the whole object in each, bool ``[H, W]``.
         config: geometry.
+        device: where to scale them, see :func:`frame_device`.
 
     Returns:
         visible part on white, float32 ``[F, 3, h, w]`` in [-1, 1]; amodal mask, float32 ``[F, 1, h, w]`` in [-1, 1].
     """
     geometries = [frame.geometry(config) for frame in frames]
     modal = [
-        preprocess_on_white(frame.rgb, frame.modal, geometry)
+        preprocess_on_white(frame.rgb, frame.modal, geometry, device)
         for frame, geometry in zip(frames, geometries, strict=True)
     ]
-    guide = [preprocess_mask(mask, geometry) for mask, geometry in zip(amodal, geometries, strict=True)]
+    guide = [preprocess_mask(mask, geometry, device) for mask, geometry in zip(amodal, geometries, strict=True)]
     return torch.cat(modal), torch.cat(guide)
 
 
-def preprocess_mask(mask: BoolArray, geometry: Geometry) -> Tensor:
-    """A mask of a frame, bool ``[H, W]``, as the network sees it.
+def preprocess_mask(mask: BoolArray, geometry: Geometry, device: torch.device = CPU) -> Tensor:
+    """A mask of a frame as the network sees it.
+
+    Args:
+        mask: bool ``[H, W]``.
+        geometry: how the network sees the frame.
+        device: where to scale it.
 
     Returns:
         float32 ``[1, 1, h, w]``, -1 outside and 1 inside; a stretched mask is an 8-bit picture with gray edges, as the
         reference gives it to the network.
     """
     if isinstance(geometry, Stretch):
-        levels = resize_picture(mask.astype(np.uint8) * np.uint8(255), geometry.target_hw, antialias=geometry.antialias)
-        return torch.tensor(levels)[None, None].float() / 127.5 - 1.0
-    inside = geometry.apply(mask_to_unit(mask[None]), -1.0) >= 0
+        levels = _stretched(mask.astype(np.uint8) * np.uint8(255), geometry, device)
+        return levels[None, None].float() / 127.5 - 1.0
+    inside = geometry.apply(mask_to_unit(on_device(mask[None], device)), -1.0) >= 0
     return inside.float() * 2 - 1
 
 
-def preprocess_on_white(rgb: UInt8Array, mask: BoolArray, geometry: Geometry) -> Tensor:
-    """A frame inside a mask, white elsewhere, as the network sees it; float32 ``[1, 3, h, w]`` in [-1, 1].
+def preprocess_on_white(rgb: UInt8Array, mask: BoolArray, geometry: Geometry, device: torch.device = CPU) -> Tensor:
+    """A frame inside a mask, white elsewhere, as the network sees it.
 
     Args:
         rgb: uint8 ``[H, W, 3]``.
         mask: bool ``[H, W]``.
         geometry: how the network sees the frame.
+        device: where to scale it.
+
+    Returns:
+        float32 ``[1, 3, h, w]`` in [-1, 1].
     """
     visible = cut_out_on_white(rgb[None], mask[None])
     if isinstance(geometry, Stretch):
-        return to_unit(resize_picture(visible[0], geometry.target_hw, antialias=geometry.antialias)[None])
-    return geometry.apply(to_unit(visible), 1.0)
+        return to_unit(_stretched(visible[0], geometry, device)[None])
+    return geometry.apply(to_unit(on_device(visible, device)), 1.0)
+
+
+def _stretched(pixels: UInt8Array, geometry: Stretch, device: torch.device) -> Tensor:
+    """An 8-bit picture, uint8 ``[H, W]`` or ``[H, W, 3]``, at the network's size, with the same bytes on any device."""
+    size, antialias = geometry.target_hw, geometry.antialias
+    if device == CPU:
+        return torch.from_numpy(resize_picture(pixels, size, antialias=antialias))
+    planes = on_device(np.atleast_3d(pixels), device).movedim(-1, 0)
+    scaled = resize_levels(planes, size, antialias=antialias).movedim(0, -1)
+    return scaled if pixels.ndim == 3 else scaled[..., 0]

@@ -11,6 +11,7 @@ from amodal_diffusion.frames.transforms import (
     Stretch,
     depth_to_unit,
     mask_to_unit,
+    resize_levels,
     resize_picture,
     to_uint8,
     to_unit,
@@ -136,3 +137,12 @@ def test_8_bit_pictures_are_rounded_once_and_keep_their_channels() -> None:
             assert np.abs(gray[1:-1] - middle[1:-1]).max() <= 0.5
             same = resize_picture(pixels, (52, 40), antialias=antialias)
             np.testing.assert_array_equal(same, pixels)
+
+
+@pytest.mark.parametrize("size", [(13, 20), (52, 9), (7, 40), (120, 61), (1, 1), (52, 40)])
+@pytest.mark.parametrize("antialias", [True, False])
+def test_a_device_gives_8_bit_pictures_the_bytes_of_pil(size: tuple[int, int], antialias: bool) -> None:
+    pixels = np.random.default_rng(0).integers(256, size=(52, 40, 3), dtype=np.uint8)
+    pixels[:, 20:] = np.where(pixels[:, 20:] < 128, 0, 255)
+    scaled = resize_levels(torch.from_numpy(pixels).movedim(-1, 0), size, antialias=antialias)
+    assert np.array_equal(scaled.movedim(0, -1).numpy(), resize_picture(pixels, size, antialias=antialias))

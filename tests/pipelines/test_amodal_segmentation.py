@@ -37,11 +37,17 @@ def with_network(monkeypatch: pytest.MonkeyPatch, answer: Answer) -> list[tuple[
     asked: list[tuple[WindowRequest, tuple[int, ...]]] = []
 
     def sample(
-        _: object, requests: Sequence[WindowRequest], __: object, *, seed: int, flip: tuple[int, ...] = ()
+        _: object,
+        requests: Sequence[WindowRequest],
+        __: object,
+        *,
+        seed: int,
+        keep: Callable[[Tensor], Tensor],
+        flip: tuple[int, ...] = (),
     ) -> list[Tensor]:
         assert isinstance(seed, int)
         asked.extend((request, flip) for request in requests)
-        return [answer(request, flip) for request in requests]
+        return [keep(answer(request, flip)) for request in requests]
 
     monkeypatch.setattr(amodal_segmentation, "sample_windows", sample)
     return asked

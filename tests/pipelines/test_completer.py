@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from amodal_diffusion.config import MASK_FILTERS, Conditioning, SamplingConfig
+from amodal_diffusion.config import MASK_FILTERS, Conditioning, Preset, SamplingConfig
 from amodal_diffusion.models.checkpoint import FEW_STEPS, PAPER, SETTINGS_FILE, CheckpointSettings, released_settings
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.saving import convert
+from amodal_diffusion.pipelines import amodal_segmentation, content_completion
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.completer import AmodalCompleter, FrameInput, ObjectStream
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
@@ -58,6 +59,19 @@ def test_the_seed_decides(completer: AmodalCompleter) -> None:
     first, again, other = (completer(clip, config, seed=seed).amodal_rgb for seed in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_scaling_on_a_device_of_its_own_changes_no_byte(
+    completer: AmodalCompleter, preset: Preset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CPU by another name takes the path of a GPU."""
+    clip = moving_square()
+    config = completer.config(preset=preset, fit="stretch" if preset == "paper" else None, **SMALL)
+    expected = completer(clip, config)
+    for stage in (amodal_segmentation, content_completion):
+        monkeypatch.setattr(stage, "frame_device", lambda _: torch.device("cpu", 0))
+    assert_same_bytes(completer(clip, config), expected)
 
 
 def test_a_stream_gives_the_same_as_the_whole_clip_and_reads_little_ahead(completer: AmodalCompleter) -> None:

@@ -49,7 +49,7 @@ def filtered(
 ) -> list[str]:
     """What filters leave of the hidden parts of a window; the removed pixels must be those that were counted."""
     statistics, depths = object_statistics(frames, ObjectStatistics())
-    sure = np.array([score or [1.0] * len(hidden[0])], np.float32)
+    sure = torch.tensor([score or [1.0] * len(hidden[0])])
     left = []
     for now, text, known in zip(frames, hidden, depths, strict=True):
         kept, removed = filter_mask(
@@ -161,7 +161,7 @@ def test_a_hidden_score_is_the_share_of_what_the_visible_part_leaves_free() -> N
 def test_each_frame_may_have_its_own_threshold(least: float) -> None:
     visible = np.zeros((2, 10), np.bool_)
     visible[0] = True
-    free = np.full((2, 10), 0.35, np.float32)
+    free = torch.full((2, 10), 0.35)
     given = replace(CONFIG, mask_threshold=least)
     own = replace(given, beyond=BeyondPaper(expected_iou_weight=0.0))
     assert frame_threshold(free, visible, given) == least

@@ -12,10 +12,13 @@ from PIL import Image
 from amodal_diffusion.config import BeyondPaper, Fit, Resample, SamplingConfig
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.frames.transforms import depth_to_unit
+from amodal_diffusion.pipelines.postprocessing import hidden_score
 from amodal_diffusion.pipelines.preprocessing import (
     FrameInput,
     clip_frames,
     preprocess_content,
+    preprocess_mask,
+    preprocess_on_white,
     preprocess_segmentation,
 )
 from amodal_diffusion.synthetic.scenes import make_scene
@@ -141,3 +144,17 @@ def test_crops_follow_the_visible_part_and_the_known_whole() -> None:
     frame = FrameInput(clip.rgb[0], clip.modal_mask[0])
     with pytest.raises(InputError, match="center: fit is crop"):
         preprocess_segmentation([frame], replace(CONFIG, fit="crop"))
+
+
+@pytest.mark.parametrize("fit", ["stretch", "letterbox", "crop"])
+def test_frames_and_masks_are_scaled_on_the_device_that_is_asked_for(fit: Fit) -> None:
+    """Tensors of the meta device cannot come back from it."""
+    meta, clip = torch.device("meta"), moving_square()
+    geometry = next(iter(clip_frames(clip))).geometry(replace(CONFIG, fit=fit))
+    mask = preprocess_mask(clip.modal_mask[0], geometry, meta)
+    white = preprocess_on_white(clip.rgb[0], clip.modal_mask[0], geometry, meta)
+    free = hidden_score(torch.zeros(geometry.target_hw, device=meta), clip.modal_mask[0], geometry)
+    assert {mask.device, white.device, free.device} == {meta}
+    assert (mask.shape, white.shape, free.shape) == (
+        (1, 1, *geometry.target_hw), (1, 3, *geometry.target_hw), clip.modal_mask.shape[1:],
+    )  # fmt: skip
