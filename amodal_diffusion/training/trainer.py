@@ -137,9 +137,8 @@ class Trainer:
         self.unet, self.optimizer = accelerator.prepare(unet, make_optimizer(self.parameters, optimizer))
         self.parameters = list(trained_parameters(unet).values())  # FSDP has replaced them with sharded ones
         if settings.model.compile:
-            unet.compile(
-                mode=settings.model.compile_mode
-            )  # in place, which keeps the names of the weights and the class of the network
+            # In place, which keeps the names of the weights and the class of the network
+            unet.compile(mode=settings.model.compile_mode)
         needed = not settings.data.encoded or settings.pixel_weight > 0
         self._move_encoders(accelerator.device if needed else "cpu")
         decay = optimizer.ema_decay
