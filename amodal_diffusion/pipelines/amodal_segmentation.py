@@ -202,10 +202,10 @@ def predict_scores(
     Returns:
         for each window, float32 ``[F, K, h, w]`` in [0, 1] on the CPU.
     """
-    passes = [  # [tta][window] of [K, F, h, w]
-        sample_windows(pipeline, requests, config, seed=seed, flip=flip, keep=mask_score)
-        for flip in TTA_FLIPS[: config.beyond.tta]
-    ]
+    passes = []  # [tta][window] of [K, F, h, w]
+    for flip in TTA_FLIPS[: config.beyond.tta]:
+        seen = sample_windows(pipeline, requests, config, seed=seed, flip=flip, keep=mask_score)
+        passes.append(seen)
     scores = [torch.stack(same).mean(dim=0).transpose(0, 1) for same in zip(*passes, strict=True)]
     weight = config.beyond.temporal_prior_weight
     if weight == 0:

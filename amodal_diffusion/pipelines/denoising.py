@@ -25,6 +25,7 @@ from amodal_diffusion.models.checkpoint import CheckpointSettings
 from amodal_diffusion.models.conditioning import Conditions, Generators, build_conditions, unconditional
 from amodal_diffusion.models.hub import StageComponents, find_model, load_stage, stage_folder, stage_settings
 from amodal_diffusion.models.latents import Autoencoder, spatial_factor
+from amodal_diffusion.models.offloading import execution_device
 from amodal_diffusion.models.schedulers import make_scheduler, set_noise_levels
 from amodal_diffusion.models.unet import one_token_per_frame
 from amodal_diffusion.pipelines.memory_relief import MemoryRelief
@@ -169,7 +170,7 @@ class ConditionedVideoPipeline(DiffusionPipeline):
 
         # 1. Check what came in
         self._check_inputs(modal, guide, latents)
-        device = self._execution_device
+        device = execution_device(self.unet)
         batch, frames = modal.shape[:2]
         runs = _frames_to_decode(decoded, batch=batch, frames=frames)
         modal = modal.to(device, torch.float32)
