@@ -20,6 +20,7 @@ from amodal_diffusion.completion.request import (
 from amodal_diffusion.completion.shots import open_shots
 from amodal_diffusion.config import Preset
 from amodal_diffusion.frames.cuts import shots_of
+from amodal_diffusion.pipelines.methods import DIFFUSION
 from amodal_diffusion.types import Stage
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ class PageCompleter:
     @property
     def description(self) -> str:
         """The model and its device, such as ``tiny on cpu``."""
-        return f"{self._request.model.model} on {self._networks.completer.device}"
+        method = "" if self._networks.method == DIFFUSION else f"{self._networks.method}, "
+        return f"{method}{self._request.model.model} on {self._networks.completer.device}"
 
     @property
     def samples(self) -> int:
@@ -111,7 +113,7 @@ class PageCompleter:
 
         def count(_: Stage) -> None:
             nonlocal done
-            on_step(min(done / total, 1.0))
+            on_step(min(done / max(total, 1), 1.0))
             done += 1
 
         with completer.watched(count):
