@@ -22,6 +22,7 @@ from amodal_diffusion.models.checkpoint import CheckpointSettings
 from amodal_diffusion.models.hub import check_names_stages
 from amodal_diffusion.models.latents import Autoencoder, spatial_factor
 from amodal_diffusion.models.light_vae import find_vae
+from amodal_diffusion.models.method_folder import digest_of_weights
 from amodal_diffusion.models.offloading import execution_device, place_networks
 from amodal_diffusion.models.schedulers import make_scheduler
 from amodal_diffusion.models.stages import load_stages
@@ -475,7 +476,7 @@ class AmodalCompleter:
                 self._fingerprints[stage] = joined_fingerprint(networks)
         network = network_of(self.segmenter)
         if network is not None and "amodal_segmentation" not in self._fingerprints:
-            self._fingerprints["amodal_segmentation"] = joined_fingerprint([network])
+            self._fingerprints["amodal_segmentation"] = digest_of_weights(network.state_dict())
         return dict(self._fingerprints)
 
     @property

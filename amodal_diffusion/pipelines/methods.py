@@ -75,7 +75,8 @@ class Method:
         folder = _weights(self.weights)
         if not folder.is_dir():
             raise InputError(
-                f"method {self.name}: no weights of it are bundled; name a folder or a hub id of a checkpoint (--model)"
+                f"method {self.name}: no weights of it are bundled; name the folder or hub id of a checkpoint "
+                "(--model, --methods)"
             )
         if self.name != DIFFUSION:
             logger.warning(
