@@ -87,10 +87,12 @@ def memory_report(request: CompletionRequest) -> str:
     quieten_libraries(quiet=True)
     folders = {stage: _if_here(place) for stage, place in names.places().items()}
     method = names.known_method
-    if method != DIFFUSION and folders.pop("amodal_segmentation", None) is not None:
-        logger.warning("method %s: its memory is not counted; it grows with the length of a shot", method)
+    if method != DIFFUSION:
+        folders.pop("amodal_segmentation", None)
     if not folders:
         raise InputError(f"--dry-run: plans diffusion, and --stages masks with {method} uses none; leave --dry-run out")
+    if len(folders) < len(names.stages):
+        logger.warning("method %s: its memory is not counted; it grows with the length of a shot", method)
     objects = min(request.sampling.object_batch, len(inputs.tracks) or request.sampling.object_batch)
     plan = _plan(request, folders, objects, _dtype(request))
     return "\n".join([*_heading(request, plan, objects), *_weights(plan), *_steps(plan), *_sizes(plan),

@@ -66,14 +66,18 @@ class Method:
         opened: AmodalSegmenter = segmenter.from_folder(folder, device=device, **answers)
         return opened
 
+    @property
+    def is_bundled(self) -> bool:
+        """Whether weights of it come with the package."""
+        return _weights(self.weights).is_dir()
+
     def bundled(self) -> Path:
         """Folder of the bundled weights; a notice says that they are tiny.
 
         Raises:
             InputError: if none are bundled.
         """
-        folder = _weights(self.weights)
-        if not folder.is_dir():
+        if not self.is_bundled:
             raise InputError(
                 f"method {self.name}: no weights of it are bundled; name the folder or hub id of a checkpoint "
                 "(--model, --methods)"
@@ -83,7 +87,7 @@ class Method:
                 "method %s: its bundled weights are tiny and were trained on generated clips; --model names others",
                 self.name,
             )
-        return folder
+        return _weights(self.weights)
 
 
 METHODS: dict[str, Method] = {
