@@ -302,6 +302,7 @@ def find_models(names: Sequence[str], how: ModelOptions) -> tuple[dict[str, dict
                 f"methods: {name}: expected --vae NAME beside a method that ends in {VAE_SUFFIX}, got none"
             )
         chosen[model] = StageNames(model.removesuffix(VAE_SUFFIX), stages=how.stages)
+        _check_suffixes(model, chosen[model].known_method, names)
         places |= {(model, stage): place for stage, place in chosen[model].places().items()}
     light = None if how.vae is None else locate_vae(how.vae)
     if light is not None and not any(model.endswith(VAE_SUFFIX) for model, _ in places):
@@ -314,11 +315,16 @@ def find_models(names: Sequence[str], how: ModelOptions) -> tuple[dict[str, dict
     for model, stages in chosen.items():
         own = {stage: folder_of(place, found) for (name, stage), place in places.items() if name == model}
         method, folders[model] = stages.settle(own)
-        if f"{model}{DEPTH_SUFFIX}" in names and not METHODS[method].uses_depth:
-            raise InputError(f"methods: {model}{DEPTH_SUFFIX}: {method} uses no depth; leave out {DEPTH_SUFFIX}")
-        if model.endswith(VAE_SUFFIX) and method != DIFFUSION:
-            raise InputError(f"methods: {model}: {method} has no autoencoder to replace; leave out {VAE_SUFFIX}")
+        _check_suffixes(model, method, names)  # of a hub id the download tells the method
     return folders, None if light is None else folder_of(light, found)
+
+
+def _check_suffixes(model: str, method: str, names: Sequence[str]) -> None:
+    """Refuse depth and autoencoder for a model whose method has no use for them."""
+    if f"{model}{DEPTH_SUFFIX}" in names and not METHODS[method].uses_depth:
+        raise InputError(f"methods: {model}{DEPTH_SUFFIX}: {method} uses no depth; leave out {DEPTH_SUFFIX}")
+    if model.endswith(VAE_SUFFIX) and method != DIFFUSION:
+        raise InputError(f"methods: {model}: {method} has no autoencoder to replace; leave out {VAE_SUFFIX}")
 
 
 def _source(folder: Path) -> dict[str, str] | None:

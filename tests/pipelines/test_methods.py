@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from amodal_diffusion.models.checkpoint import read_settings
 from amodal_diffusion.pipelines import methods
 from amodal_diffusion.pipelines.completer import AmodalCompleter, ObjectStream
 from amodal_diffusion.pipelines.diffusion_segmenter import DiffusionSegmenter
-from amodal_diffusion.pipelines.methods import METHODS, StageNames, method_of
+from amodal_diffusion.pipelines.methods import METHODS, Method, StageNames, method_of
 from amodal_diffusion.pipelines.preprocessing import clip_frames
 from amodal_diffusion.types import AmodalSegmenter, FloatArray, InputError, Segmentation, VideoClip
 from tests.methods import WRITE
@@ -205,3 +207,28 @@ def test_bundled_weights_are_named_by_the_method(
     assert "method sameo: its bundled weights are tiny" in caplog.text
     with pytest.raises(InputError, match="holds a checkpoint of sameo, not of c2f-seg"):
         StageNames("sameo", method="c2f-seg").places()
+
+
+def test_a_new_method_is_an_entry_and_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        """Says that the object fills the frame."""
+
+        @classmethod
+        def from_folder(cls, folder: Path, *, device: object) -> Full:
+            assert (folder / "checkpoint.json").is_file()
+            assert device == torch.device("cpu")
+            return cls()
+
+        def __call__(
+            self, clip: VideoClip, depth: FloatArray | None = None, *, generator: torch.Generator | None = None
+        ) -> Segmentation:
+            del depth, generator
+            return Segmentation.certain(np.ones_like(clip.modal_mask))
+
+    monkeypatch.setitem(sys.modules, "amodal_diffusion.pipelines.full", SimpleNamespace(Full=Full))
+    monkeypatch.setitem(METHODS, "full", Method("full", "full:Full", weights="full"))
+    (tmp_path / "checkpoint.json").write_text('{"format": 2, "method": "full"}')
+    completer = AmodalCompleter.from_pretrained(tmp_path, stages=("amodal_segmentation",), device="cpu")
+    assert completer(clip_of()).amodal_mask.all()
+    assert (completer.device, completer.fingerprints()) == ("cpu", {})
+    assert completer.settings(completer.config()) == {"amodal_segmentation": {}}
