@@ -12,6 +12,7 @@ from PIL import Image
 
 from amodal_diffusion.cli import main
 from amodal_diffusion.commands.synthesize import read_range
+from amodal_diffusion.completion import objects
 from amodal_diffusion.evaluation.benchmarks.registry import open_benchmark
 from amodal_diffusion.evaluation.methods import ModelOptions, build_methods
 from amodal_diffusion.models.hub import bundled_models
@@ -19,7 +20,7 @@ from amodal_diffusion.models.sameo import Sameo
 from amodal_diffusion.pipelines import methods
 from amodal_diffusion.pipelines.methods import METHODS
 from amodal_diffusion.types import InputError, VideoClip
-from tests.commands.folders import amodal_masks, discs_behind_a_bar, pictures
+from tests.commands.folders import amodal_masks, contents, discs_behind_a_bar, fail_at, pictures
 from tests.methods import WRITE
 
 OTHERS = tuple(name for name in METHODS if name != "diffusion")
@@ -101,6 +102,18 @@ def test_a_finished_result_stays_and_another_method_is_other_settings(
     assert "made with sameo; masks are cut anew from scores of diffusion alone" in failed(
         capfd, "complete", *first, *(str(part) for part in again if part != "--formats" and part != "scores")
     )
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = discs_behind_a_bar(tmp_path, folders["s-amodal"], 9, {"cup": 0})
+    rest = ("--stages", "masks", "--formats", "scores", "-q", "--out")
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "write_mask_png", fail_at("cup", 6, KeyboardInterrupt()))
+        assert main(["complete", *inputs, *rest, str(tmp_path / "out")]) == 130
+    assert not (tmp_path / "out").exists()
+    for out in ("out", "whole"):
+        assert main(["complete", *inputs, *rest, str(tmp_path / out)]) == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
