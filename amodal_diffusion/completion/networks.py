@@ -157,6 +157,7 @@ class Networks:
             attention=request.model.attention,
             offload=request.model.offload,
             acceleration=acceleration,
+            yes=request.model.yes,  # the checkpoint of another method may name pretrained weights
         )
         self.sources = self._places.sources()
         self.config(request)  # checks the settings

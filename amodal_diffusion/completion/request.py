@@ -39,7 +39,7 @@ from amodal_diffusion.io.prompts import Prompts
 from amodal_diffusion.io.result_folder import InputRecord
 from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.options import Renamed, option
-from amodal_diffusion.pipelines.methods import DEFAULT_MODEL, DIFFUSION, METHODS, StageNames
+from amodal_diffusion.pipelines.methods import DEFAULT_MODEL, DIFFUSION, METHODS, OF_DIFFUSION, StageNames
 from amodal_diffusion.types import Cuts, InputError, Stage
 
 PACKAGE = "amodal-diffusion"
@@ -53,7 +53,6 @@ RENAMED: Renamed = {
 }
 """Options of version 0.1, by their old names."""
 _OF_NETWORKS = ("vae", "compile", "cuda_graphs", "channels_last", "offload")  # what says nothing without networks
-_OF_STAGE_1 = ("samples", "tta", "mask_threshold", "mask_filters")  # what is diffusion's own in stage 1
 _OF_ALL_METHODS = ("seed", "object_batch")
 _CUT_ANEW = ("mask_threshold", "mask_filters", "object_batch")  # what counts for masks that are cut from scores
 _OLD_FILTERS = {"behind": "depth", "attached": "components", "growth": "area"}
@@ -545,7 +544,7 @@ def check_method(request: CompletionRequest, method: str) -> None:
     }
     if given.get("samples") == 1:
         del given["samples"]
-    for name in _OF_STAGE_1:
+    for name in OF_DIFFUSION:
         if name in given:
             raise InputError(f"{_flag(name)}: is for the masks of diffusion, and {method} predicts them; leave it out")
     given |= {name: model[name] for name in idle if model[name] != getattr(ModelChoice(), name)}

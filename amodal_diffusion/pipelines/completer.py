@@ -36,7 +36,7 @@ from amodal_diffusion.pipelines.amodal_segmentation import (
 )
 from amodal_diffusion.pipelines.content_completion import CompletedFrame, ContentCompletionPipeline, ContentStream
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
-from amodal_diffusion.pipelines.methods import DIFFUSION, METHODS, StageNames, segmenter_settings
+from amodal_diffusion.pipelines.methods import DIFFUSION, METHODS, OF_DIFFUSION, StageNames, segmenter_settings
 from amodal_diffusion.pipelines.occlusion_intervals import OcclusionIntervals, clip_intervals
 from amodal_diffusion.pipelines.preprocessing import FrameInput, clip_frames
 from amodal_diffusion.pipelines.shot_segmentation import ShotSegmentation, network_of
@@ -251,8 +251,13 @@ class AmodalCompleter:
 
         Raises:
             InputError: if there is no such preset or setting, or a value does not fit a checkpoint: the VAE does not
-                divide height or width, or the scheduler has other noise levels.
+                divide height or width, the scheduler has other noise levels, or stage 1 is of a method without it.
         """
+        idle = [name for name in OF_DIFFUSION if changes.get(name) not in (None, 1)]
+        if self.segmenter is not None and idle:
+            raise InputError(
+                f"{idle[0]}: is for the masks of diffusion, and another method predicts them; leave it out"
+            )
         return CompletionConfig(
             _stage_config(self._segmentation, preset, changes), _stage_config(self._content, preset, changes)
         )

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 DIFFUSION = "diffusion"
 DEFAULT_MODEL = "tiny"
 """Name of the bundled weights: both stages of the diffusion model, or stage 1 of the method that is named beside it."""
+OF_DIFFUSION = ("samples", "tta", "mask_threshold", "mask_filters")
+"""Settings of masks that diffusion alone has."""
 _ABOUT = "checkpoint.json"
 
 logger = logging.getLogger(__name__)

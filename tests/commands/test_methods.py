@@ -105,10 +105,10 @@ def test_a_finished_result_stays_and_another_method_is_other_settings(
 
 
 def test_an_interrupted_run_goes_on(tmp_path: Path, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    inputs = discs_behind_a_bar(tmp_path, folders["s-amodal"], 9, {"cup": 0})
+    inputs = discs_behind_a_bar(tmp_path, folders["sameo"], 6, {"cup": 0})
     rest = ("--stages", "masks", "--formats", "scores", "-q", "--out")
     with monkeypatch.context() as patch:
-        patch.setattr(objects, "write_mask_png", fail_at("cup", 6, KeyboardInterrupt()))
+        patch.setattr(objects, "write_mask_png", fail_at("cup", 5, KeyboardInterrupt()))
         assert main(["complete", *inputs, *rest, str(tmp_path / "out")]) == 130
     assert not (tmp_path / "out").exists()
     for out in ("out", "whole"):
