@@ -87,9 +87,9 @@ def test_what_a_method_says_of_all_frames(opened: dict[str, AmodalSegmenter], na
 def test_clips_one_after_the_other_share_nothing(opened: dict[str, AmodalSegmenter], name: str) -> None:
     method, first, second = opened[name], clip_of(), clip_of(frames=3, hidden=0, seed=1)
     alone = drawn(method, first)
-    other = method(second)  # without a generator
+    other = method(second, depth_of(second))  # without a generator
     assert_equal(drawn(method, first), alone)
-    assert_equal(method(second), other)
+    assert_equal(method(second, depth_of(second)), other)
 
 
 @pytest.mark.parametrize("name", LEARNED)
@@ -166,7 +166,7 @@ def test_the_method_is_read_from_the_checkpoint(folders: dict[str, Path]) -> Non
     assert (completer.device, completer.dtype) == ("cpu", "float32")
     assert len(completer.fingerprints()["amodal_segmentation"]) == 64
     assert completer.config(num_inference_steps=3, samples=1) == completer.config()
-    with pytest.raises(InputError, match="tta: is for masks of diffusion, and another method predicts them"):
+    with pytest.raises(InputError, match="tta: is for the masks of diffusion, and another method predicts them"):
         completer.config(tta=2)
     assert StageNames(folders["sameo"]).known_method == "sameo"
     places = StageNames(folders["sameo"]).places()
