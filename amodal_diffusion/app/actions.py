@@ -171,7 +171,15 @@ class Actions:
             session.check()
             return self._show_masks(session, clip, _size(clip), folder)
 
-    def complete(self, session: Session, on_share: Callable[[float], None], *, seed: int, samples: int = 1) -> View:
+    def complete(
+        self,
+        session: Session,
+        on_share: Callable[[float], None],
+        *,
+        seed: int,
+        samples: int = 1,
+        method: str | None = None,
+    ) -> View:
         """Complete the objects.
 
         Args:
@@ -179,6 +187,7 @@ class Actions:
             on_share: called with the progress, from 0 to 1.
             seed: random seed; the same seed gives the same result.
             samples: number of samples of each amodal mask; if above 1, a pane shows where they differ.
+            method: of stage 1; the page's when None.
 
         Raises:
             InputError: if the clip or the masks are missing, or a task of the page is already running.
@@ -198,6 +207,7 @@ class Actions:
                 num_objects=len(tracks),
                 seed=seed,
                 samples=samples,
+                method=method,
             )
             with self._networks:
                 self._completer(task, on_step)

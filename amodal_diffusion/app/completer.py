@@ -20,7 +20,8 @@ from amodal_diffusion.completion.request import (
 from amodal_diffusion.completion.shots import open_shots
 from amodal_diffusion.config import Preset
 from amodal_diffusion.frames.cuts import shots_of
-from amodal_diffusion.types import Stage
+from amodal_diffusion.pipelines.methods import DEFAULT_MODEL, DIFFUSION, METHODS
+from amodal_diffusion.types import InputError, Stage
 
 if TYPE_CHECKING:
     from amodal_diffusion.pipelines.completer import CompletionConfig
@@ -39,6 +40,7 @@ class PageTask:
         num_objects: number of objects in the masks, at least 1.
         seed: random seed; the same seed gives the same result.
         samples: number of samples of each amodal mask, at least 1; if above 1, the results show where they differ.
+        method: of stage 1, one of :attr:`PageCompleter.methods`; the first of them when None.
     """
 
     clip: Path
@@ -49,6 +51,7 @@ class PageTask:
     num_objects: int
     seed: int
     samples: int
+    method: str | None = None
 
 
 class PageCompleter:
@@ -57,6 +60,10 @@ class PageCompleter:
     Args:
         model: the networks, their device and precision.
         preset: sampling preset; None uses the checkpoint's default.
+
+    Attributes:
+        methods: of stage 1: the one that `model` names, then the others whose weights are bundled, which are loaded
+            when they are first asked for.
 
     Raises:
         InputError: if the networks cannot be loaded.
@@ -70,11 +77,30 @@ class PageCompleter:
             sampling=SamplingChoice(preset=preset),
         )
         self._networks = Networks(self._request)
+        served = self._networks.method
+        others = (name for name, method in METHODS.items() if name != served and method.is_bundled)
+        self.methods: tuple[str, ...] = (served, *others)
+        self._others: dict[str, tuple[CompletionRequest, Networks]] = {}
 
     @property
     def description(self) -> str:
         """The model and its device, such as ``tiny on cpu``."""
-        return f"{self._request.model.model} on {self._networks.completer.device}"
+        method = "" if self._networks.method == DIFFUSION else f"{self._networks.method}, "
+        return f"{method}{self._request.model.model} on {self._networks.completer.device}"
+
+    def _loaded(self, method: str | None) -> tuple[CompletionRequest, Networks]:
+        """The request and the networks of a method; stage 2 is the same for all."""
+        if method in (None, self._networks.method):
+            return self._request, self._networks
+        if method not in self.methods:
+            raise InputError(f"method: expected one of {', '.join(self.methods)}, got {method}")
+        if method not in self._others:
+            served = self._request.model
+            content = served.content_model or (served.model if self._networks.method == DIFFUSION else None)
+            model = replace(served, model=DEFAULT_MODEL, content_model=content, method=method)
+            request = replace(self._request, model=model)
+            self._others[method] = request, Networks(request)
+        return self._others[method]
 
     @property
     def samples(self) -> int:
@@ -93,29 +119,30 @@ class PageCompleter:
         Raises:
             InputError: if an input is wrong.
         """
+        base, networks = self._loaded(task.method)
         request = replace(
-            self._request,
+            base,
             source=Source(clip=task.clip, masks=task.masks),
             output=Output(out=task.out, quiet=True),
             depth=DepthChoice(depth="auto" if task.depth is None else str(task.depth)),
-            sampling=replace(self._request.sampling, seed=task.seed, samples=task.samples),
+            sampling=replace(base.sampling, seed=task.seed, samples=task.samples),
         )
-        completer = self._networks.completer
+        completer = networks.completer
         # On a CPU each sample of a window takes its own pass; on other devices the samples are rows of one pass.
         samples = task.samples if completer.device == "cpu" else 1
         _, cuts = open_shots(task.clip, request.source.cuts)
         lengths = [stop - start for start, stop in shots_of(task.num_frames, cuts)]
-        config = self._networks.config(request)
+        config = networks.config(request)
         total = task.num_objects * samples * sum(count_passes(config, length) for length in lengths)
         done = 0
 
         def count(_: Stage) -> None:
             nonlocal done
-            on_step(min(done / total, 1.0))
+            on_step(min(done / max(total, 1), 1.0))
             done += 1
 
         with completer.watched(count):
-            complete_clip(request, networks=self._networks)
+            complete_clip(request, networks=networks)
 
 
 def count_passes(config: CompletionConfig, num_frames: int) -> int:

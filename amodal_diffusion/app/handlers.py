@@ -121,10 +121,15 @@ class Handlers:
         return self._work(request, progress, "Finding", self._actions.use_clicks)
 
     def complete(
-        self, seed: float, samples: float, request: gr.Request, progress: gr.Progress = _PROGRESS
+        self,
+        seed: float,
+        samples: float,
+        method: str | None,
+        request: gr.Request,
+        progress: gr.Progress = _PROGRESS,
     ) -> list[Update]:
         """Complete the objects."""
-        action = partial(self._actions.complete, seed=int(seed or 0), samples=int(samples or 1))
+        action = partial(self._actions.complete, seed=int(seed or 0), samples=int(samples or 1), method=method)
         return self._work(request, progress, "Completing", action)
 
     def stop(self, request: gr.Request) -> None:

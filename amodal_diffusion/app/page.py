@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,7 @@ the object" and click there."""
 _NO_SEGMENTER = """Clicks need a segmenter, and none comes with this program: `hf download facebook/sam2.1-hiera-tiny
 --local-dir sam2.1-hiera-tiny`, then start the page with `--segmenter sam2.1-hiera-tiny`. Painting and uploading always
 work."""
+_METHODS = "How amodal masks are predicted; colors are painted by the same model. Samples are of diffusion alone."
 _WAITING = (
     '<p class="amodal-note">The clip appears here: first its visible part, then the completed object beside it.</p>'
 )
@@ -38,7 +39,9 @@ _WAITING = (
 _MOST_PICTURES, _MOST_LAYERS = 16, 8  # that the editor keeps for all visitors, and of one picture
 
 
-def build_page(actions: Actions, sessions: Sessions, *, model: str, samples: int, limits: Limits) -> gr.Blocks:
+def build_page(
+    actions: Actions, sessions: Sessions, *, model: str, samples: int, methods: Sequence[str], limits: Limits
+) -> gr.Blocks:
     """Lay out the page.
 
     Args:
@@ -46,6 +49,7 @@ def build_page(actions: Actions, sessions: Sessions, *, model: str, samples: int
         sessions: sessions of all open pages.
         model: name of the model and its device.
         samples: predictions of each amodal mask unless the visitor asks for another number.
+        methods: of stage 1 that visitors choose from, the default first.
         limits: largest uploads that the page accepts.
     """
     handlers = Handlers(actions, sessions)
@@ -66,7 +70,7 @@ def build_page(actions: Actions, sessions: Sessions, *, model: str, samples: int
                         clicks = _ClickPart(ready=actions.segmenter is not None)
             with gr.Column(scale=6, min_width=380):
                 gr.Markdown("### 3 · Complete")
-                results = _ResultsPart(samples)
+                results = _ResultsPart(samples, methods)
         changed = [*results.view, *easel.all, *clicks.all, upload]
         for example, button in clip.examples:
             _on(button.click, handlers.loading(example), None, changed)
@@ -197,7 +201,7 @@ class _ClickPart:
 class _ResultsPart:
     """Buttons to start and stop, images of the results, and downloads."""
 
-    def __init__(self, samples: int) -> None:
+    def __init__(self, samples: int, methods: Sequence[str]) -> None:
         with gr.Row():
             self.complete = gr.Button("Complete", variant="primary", elem_id="complete", scale=3)
             self.stop = gr.Button("Stop", variant="stop", elem_id="stop", scale=1)
@@ -205,13 +209,17 @@ class _ResultsPart:
             self.samples = gr.Number(
                 samples, label="Samples", precision=0, minimum=1, maximum=8, scale=1, min_width=90, elem_id="samples"
             )
+        with gr.Accordion("Advanced settings", open=False, visible=len(methods) > 1):
+            self.method = gr.Dropdown(
+                list(methods), value=methods[0], label="Method", info=_METHODS, elem_id="method", filterable=False
+            )
         status = gr.Markdown("Load an example or upload a clip to begin.", elem_id="status")
         viewer = gr.HTML(_WAITING, elem_id="viewer", js_on_load=None)
         files = gr.HTML("", elem_id="files", js_on_load=None)
         self.view = [status, viewer, files]
 
     def connect(self, handlers: Handlers) -> None:
-        _on_networks(self.complete.click, handlers.complete, [self.seed, self.samples], self.view)
+        _on_networks(self.complete.click, handlers.complete, [self.seed, self.samples, self.method], self.view)
         _on(self.stop.click, handlers.stop, None, None)
 
 

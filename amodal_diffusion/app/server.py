@@ -140,7 +140,14 @@ def serving(
             upload_bytes=limits.megabytes * 2**20,
         )
         actions = Actions(sessions, completer, limits, segmenter=segmenter)
-        page = build_page(actions, sessions, model=completer.description, samples=completer.samples, limits=limits)
+        page = build_page(
+            actions,
+            sessions,
+            model=completer.description,
+            samples=completer.samples,
+            methods=completer.methods,
+            limits=limits,
+        )
         page.queue(max_size=_QUEUE, api_open=False)  # calls that pass the queue by would run at the same time
         with _named_pictures(), _expiring(sessions):
             try:

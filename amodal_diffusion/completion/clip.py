@@ -179,7 +179,7 @@ def _summary(
         "versions": _versions(),
         **_origin(request, inputs, networks),
         "settings": request.settings(),
-        "sampling": networks.config(request).to_json(),
+        "sampling": networks.completer.settings(networks.config(request)),
         "halved_decode_chunks": networks.completer.halved_chunks(),
         "depth": kind,
         "depth_model": model if kind == "estimated" else None,
@@ -200,6 +200,7 @@ def _origin(request: CompletionRequest, inputs: CompletionInputs, networks: Netw
         return {**inputs.scores.origin, "from_scores": str(inputs.scores.folder)}
     return {
         "model": request.model.model,
+        "method": networks.method,
         "seed": request.sampling.seed,
         "preset": request.sampling.preset,
         "device": networks.completer.device,

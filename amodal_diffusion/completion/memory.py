@@ -10,10 +10,10 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amodal_diffusion.completion.networks import stage_names
 from amodal_diffusion.completion.request import CompletionRequest, open_inputs
 from amodal_diffusion.config import Offload
 from amodal_diffusion.models.libraries import quieten_libraries
+from amodal_diffusion.pipelines.methods import DIFFUSION
 from amodal_diffusion.types import InputError, Stage
 
 if TYPE_CHECKING:
@@ -81,23 +81,30 @@ def memory_report(request: CompletionRequest) -> str:
     """
     _check_device(request)
     inputs = open_inputs(request)
-    names = stage_names(request)
-    if not names:
+    names = request.stage_names
+    if not names.stages:
         raise InputError("--dry-run: --from-scores uses no network; leave one of them out")
     quieten_libraries(quiet=True)
+    folders = {stage: _if_here(place) for stage, place in names.places().items()}
+    method = names.known_method
+    if method != DIFFUSION:
+        folders.pop("amodal_segmentation", None)
+    if not folders:
+        raise InputError(f"--dry-run: plans diffusion, and --stages masks with {method} uses none; leave --dry-run out")
+    if len(folders) < len(names.stages):
+        logger.warning("method %s: its memory is not counted; it grows with the length of a shot", method)
     objects = min(request.sampling.object_batch, len(inputs.tracks) or request.sampling.object_batch)
-    plan = _plan(request, names, objects, _dtype(request))
+    plan = _plan(request, folders, objects, _dtype(request))
     return "\n".join([*_heading(request, plan, objects), *_weights(plan), *_steps(plan), *_sizes(plan),
-                      *_fitting(request, names, plan, objects)])  # fmt: skip
+                      *_fitting(request, folders, plan, objects)])  # fmt: skip
 
 
-def _plan(request: CompletionRequest, names: dict[Stage, str], objects: int, dtype: torch.dtype) -> _Plan:
+def _plan(request: CompletionRequest, folders: dict[Stage, Path | None], objects: int, dtype: torch.dtype) -> _Plan:
     from amodal_diffusion.models.stages import empty_stages
     from amodal_diffusion.pipelines.completer import stage_sampling
     from amodal_diffusion.pipelines.sampling_memory import Work
 
     on_cpu = request.model.device == "cpu"
-    folders = {stage: _local_folder(name, stage) for stage, name in names.items()}
     stages = empty_stages(folders, dtype=dtype, vae=_light_vae(request))
     works = {}
     for stage, networks in stages.items():
@@ -107,13 +114,6 @@ def _plan(request: CompletionRequest, names: dict[Stage, str], objects: int, dty
             sampling = sampling.changed({"samples": 1})  # all samples of stage 1 share one painting
         works[stage] = Work.of(sampling, objects=objects, on_cpu=on_cpu)
     return _Plan(stages, works, _depth_bytes(request, stages))
-
-
-def _local_folder(name: str, stage: Stage) -> Path | None:
-    """Folder of a model that is bundled, the user's own or downloaded before; None if it is not here."""
-    from amodal_diffusion.models.hub import locate_model
-
-    return _if_here(locate_model(name, stage=stage))
 
 
 def _light_vae(request: CompletionRequest) -> Path | None:
@@ -129,6 +129,7 @@ def _light_vae(request: CompletionRequest) -> Path | None:
 
 
 def _if_here(place: Path | Wanted) -> Path | None:
+    """Folder of a model that is bundled, the user's own or downloaded before; None if it is not here."""
     from amodal_diffusion.models.downloads import fetch, folder_of
 
     if isinstance(place, Path):
@@ -246,12 +247,12 @@ def _sizes(plan: _Plan) -> Iterator[str]:
         yield f"  {f'{sized.height}x{sized.width}':<10}" + "".join(f"{format_bytes(size):>18}" for size in sizes)
 
 
-def _fitting(request: CompletionRequest, names: dict[Stage, str], plan: _Plan, objects: int) -> Iterator[str]:
+def _fitting(request: CompletionRequest, folders: dict[Stage, Path | None], plan: _Plan, objects: int) -> Iterator[str]:
     """For each size of GPU, the options with which the command fits; of several choices, the one that costs least."""
     if plan.on_cpu:
         return
     yield f"what fits, with {RESERVE / GIB:g} GiB left to the driver, library workspaces and fragmentation"
-    ways = sorted(_ways(request, names, plan, objects), key=lambda way: way.cost)
+    ways = sorted(_ways(request, folders, plan, objects), key=lambda way: way.cost)
     for size in GPUS:
         fitting = next((way for way in ways if way.plan.peak(way.offload) + RESERVE <= size * GIB), None)
         if fitting is None:
@@ -278,7 +279,7 @@ class _Way:
     options: tuple[str, ...]
 
 
-def _ways(request: CompletionRequest, names: dict[Stage, str], plan: _Plan, objects: int) -> Iterator[_Way]:
+def _ways(request: CompletionRequest, folders: dict[Stage, Path | None], plan: _Plan, objects: int) -> Iterator[_Way]:
     """All combinations of options that take less memory, the command as it is among them."""
     import torch
 
@@ -286,7 +287,7 @@ def _ways(request: CompletionRequest, names: dict[Stage, str], plan: _Plan, obje
     chunks = [longest, *(chunk for chunk in (4, 2, 1) if chunk < longest)]
     plans = {"": plan}
     if plan.dtype != torch.bfloat16:
-        plans["--dtype bfloat16"] = _plan(request, names, objects, torch.bfloat16)
+        plans["--dtype bfloat16"] = _plan(request, folders, objects, torch.bfloat16)
     offloads = _OFFLOADS[_OFFLOADS.index(request.model.offload) :]
     guidance = [True, False] if any(work.guided for work in plan.works.values()) else [True]
     for dtype, offload, guided, fewer, chunk in product(plans, offloads, guidance, {objects, 1}, chunks):

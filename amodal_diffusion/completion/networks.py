@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amodal_diffusion.completion.depth import load_estimator
-from amodal_diffusion.completion.request import CompletionRequest
+from amodal_diffusion.completion.request import CompletionRequest, check_method
 from amodal_diffusion.completion.scores import KeptScores
 from amodal_diffusion.completion.segmentation import open_segmenter
 from amodal_diffusion.models.libraries import quieten_libraries
-from amodal_diffusion.types import Stage
+from amodal_diffusion.pipelines.methods import DIFFUSION
 
 if TYPE_CHECKING:
     from amodal_diffusion.models.depth import DepthEstimator
@@ -27,6 +27,7 @@ class Places:
     """The folders of the networks that a request needs, after one question for everything that has to be downloaded.
 
     Attributes:
+        method: of stage 1.
         stages: folder of the model of each stage that runs.
         depth: folder of the depth network that the request names, or a released model has by default; None if neither
             does, or the latter is not here.
@@ -41,21 +42,23 @@ class Places:
             request: names the models, and may answer the question.
 
         Raises:
-            InputError: if a name is unknown, or a network is not here and cannot or may not be downloaded.
+            InputError: if a name is unknown, a checkpoint is of another method, an option does nothing beside its
+                method, or a network is not here and cannot or may not be downloaded.
         """
         quieten_libraries(quiet=request.output.quiet)
         from amodal_diffusion.models.downloads import Wanted, fetch, folder_of
-        from amodal_diffusion.models.hub import locate_model
         from amodal_diffusion.models.light_vae import locate_vae
 
         model, given = request.model, request.source.amodal_masks is not None
-        stages = {stage: locate_model(name, stage=stage) for stage, name in stage_names(request).items()}
+        names = request.stage_names
+        stages = names.places()
         depth = None if given or request.depth.depth != "auto" else _depth_place(request)
         segmenter = _segmenter_place(request)
         vae = None if model.vae is None or not stages else locate_vae(model.vae)
         places = [place for place in (*stages.values(), depth, segmenter, vae) if isinstance(place, Wanted)]
         found = fetch(places, yes=model.yes)
-        self.stages: dict[Stage, Path] = {stage: folder_of(place, found) for stage, place in stages.items()}
+        self.method, self.stages = names.settle({stage: folder_of(place, found) for stage, place in stages.items()})
+        check_method(request, self.method)  # of a hub id the download tells
         self.depth = found.get(depth) if isinstance(depth, Wanted) else depth
         self.segmenter = found.get(segmenter) if isinstance(segmenter, Wanted) else segmenter
         self.vae = found.get(vae) if isinstance(vae, Wanted) else vae
@@ -68,26 +71,12 @@ class Places:
         light = None if self.vae is None else read_source(self.vae)
         found: dict[str, Source] = {} if light is None else {"vae": light}
         for stage, model in self.stages.items():
-            source = read_source(stage_folder(model, stage) or model) or read_source(model)
+            other = stage == "amodal_segmentation" and self.method != DIFFUSION
+            own = None if other else stage_folder(model, stage)
+            source = read_source(own or model) or read_source(model)
             if source is not None:
                 found[stage] = source
         return found
-
-
-def stage_names(request: CompletionRequest) -> dict[Stage, str]:
-    """The model of each stage that runs, as the user named it; none where masks are cut from scores.
-
-    Args:
-        request: the options of `complete`.
-    """
-    if request.source.from_scores is not None:
-        return {}
-    names: dict[Stage, str] = {}
-    if request.source.amodal_masks is None:
-        names["amodal_segmentation"] = request.model.model
-    if request.painted:
-        names["content_completion"] = request.model.content_model or request.model.model
-    return names
 
 
 def _depth_place(request: CompletionRequest) -> Path | Wanted | None:
@@ -122,6 +111,7 @@ class Networks:
     They can be reused for requests that differ only in clip, masks, objects, depth files and result folder.
 
     Attributes:
+        method: of stage 1.
         completer: the stages that the request needs.
         sources: repository and commit of downloaded models, see :meth:`Places.sources`.
     """
@@ -143,6 +133,7 @@ class Networks:
         acceleration = Acceleration(chosen.compile, chosen.cuda_graphs, chosen.channels_last)
         acceleration.check(find_device(chosen.device), chosen.offload)  # before anything is downloaded
         self._places = Places(request)
+        self.method = self._places.method
         from amodal_diffusion.pipelines.completer import AmodalCompleter
 
         self._request = request
@@ -166,10 +157,12 @@ class Networks:
             attention=request.model.attention,
             offload=request.model.offload,
             acceleration=acceleration,
+            yes=request.model.yes,  # the checkpoint of another method may name pretrained weights
         )
         self.sources = self._places.sources()
         self.config(request)  # checks the settings
-        if request.sampling.preset is None and self.completer.config() == self.completer.config(preset="paper"):
+        asked = request.sampling.preset is not None or self.method != DIFFUSION
+        if not asked and self.completer.config() == self.completer.config(preset="paper"):
             logger.warning(
                 "model %s: sampled as in the paper; --preset default (corrected conditioning, fewer network rows) is "
                 "faster, but was never measured with these weights",

@@ -39,7 +39,8 @@ from amodal_diffusion.io.prompts import Prompts
 from amodal_diffusion.io.result_folder import InputRecord
 from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.options import Renamed, option
-from amodal_diffusion.types import Cuts, InputError
+from amodal_diffusion.pipelines.methods import DEFAULT_MODEL, DIFFUSION, METHODS, OF_DIFFUSION, StageNames
+from amodal_diffusion.types import Cuts, InputError, Stage
 
 PACKAGE = "amodal-diffusion"
 RENAMED: Renamed = {
@@ -52,6 +53,7 @@ RENAMED: Renamed = {
 }
 """Options of version 0.1, by their old names."""
 _OF_NETWORKS = ("vae", "compile", "cuda_graphs", "channels_last", "offload")  # what says nothing without networks
+_OF_ALL_METHODS = ("seed", "object_batch")
 _CUT_ANEW = ("mask_threshold", "mask_filters", "object_batch")  # what counts for masks that are cut from scores
 _OLD_FILTERS = {"behind": "depth", "attached": "components", "growth": "area"}
 
@@ -204,7 +206,9 @@ class ModelChoice:
 
     Attributes:
         model: bundled model, folder, Hugging Face Hub ID, or diffusion-vas for the paper's released checkpoints
-        content_model: model of stage 2, if it differs from --model
+        content_model: model of stage 2, if it differs from --model; tiny beside another method than diffusion
+        method: method of stage 1, see docs/methods.md. With --model the checkpoint tells it, and another one is an
+            error; without, the method's bundled weights are used, which are tiny
         vae: light autoencoder (AutoencoderTiny) in place of the model's own, for the same latents: tiny (for those of
             Stable Video Diffusion), a folder or a Hub ID; faster and less exact
         device: auto, cpu, cuda, cuda:1 or mps; auto prefers a GPU
@@ -220,8 +224,9 @@ class ModelChoice:
         yes: download what is not in the local cache without asking
     """
 
-    model: str = option("tiny", metavar="NAME")
+    model: str = option(DEFAULT_MODEL, metavar="NAME")
     content_model: str | None = option(None, metavar="NAME")
+    method: str | None = option(None, choices=tuple(METHODS), advanced=True)
     vae: str | None = option(None, metavar="NAME", advanced=True)
     device: str = option("auto", metavar="NAME")
     dtype: str = option("auto", metavar="NAME", advanced=True)
@@ -334,6 +339,16 @@ class CompletionRequest:
         """Whether stage 2 runs."""
         return self.output.stages == "all" and self.source.from_scores is None
 
+    @property
+    def stage_names(self) -> StageNames:
+        """The models of the stages that run; of none where masks are cut from scores."""
+        stages: list[Stage] = []
+        if self.source.amodal_masks is None and self.source.from_scores is None:
+            stages.append("amodal_segmentation")
+        if self.painted:
+            stages.append("content_completion")
+        return StageNames(self.model.model, self.model.content_model, self.model.method, stages)
+
     def settings(self) -> dict[str, object]:
         """All settings that the results depend on, as JSON values; input files are not included."""
         files = ("clip", "masks", "amodal_masks", "from_scores", "out")
@@ -352,7 +367,7 @@ class CompletionRequest:
             "from_scores": self.source.from_scores,
             "depth": None if self.depth.depth in ("auto", "none") else Path(self.depth.depth),
             "segmenter": model_folder(self.clicks.segmenter),
-            "model": model_folder(self.model.model),
+            "model": self.stage_names.local(),
             "content_model": model_folder(self.model.content_model),
             "vae": model_folder(self.model.vae),
             "depth_model": model_folder(self.depth.depth_model),
@@ -421,6 +436,7 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
             raise InputError(f"out: {request.output.out}: lies in {folder}, which is input; choose another folder")
     _check_source(request)
     _check_known(request)
+    check_method(request, request.stage_names.known_method)
     check_formats(request.output.formats, painted=request.painted, sound=request.output.audio)
     clip, cuts = open_shots(
         request.source.clip,
@@ -502,8 +518,45 @@ def _check_known(request: CompletionRequest) -> None:
     for name, (value, default) in unused.items():
         if name not in _CUT_ANEW and value != default:
             raise InputError(
-                f"--{name.replace('_', '-')}: nothing is sampled with --from-scores, got {value}; leave one of them out"
+                f"{_flag(name)}: nothing is sampled with --from-scores, got {value}; leave one of them out"
             )
+
+
+def check_method(request: CompletionRequest, method: str) -> None:
+    """Refuse options that do nothing beside a method of stage 1.
+
+    Args:
+        request: the options of `complete`.
+        method: that predicts the masks, whether it is named or the checkpoint tells.
+
+    Raises:
+        InputError: names the first option.
+    """
+    replaced = {"--amodal-masks": request.source.amodal_masks, "--from-scores": request.source.from_scores}
+    for name, value in replaced.items():
+        if value is not None and request.model.method is not None:
+            raise InputError(f"--method: chooses stage 1, which {name} replaces; leave one of them out")
+    if method == DIFFUSION or "amodal_segmentation" not in request.stage_names.stages:
+        return
+    model, idle = asdict(request.model), ("dtype", "attention", *_OF_NETWORKS)
+    given = {
+        name: value for name, value in asdict(request.sampling).items() if value != getattr(SamplingChoice(), name)
+    }
+    if given.get("samples") == 1:
+        del given["samples"]
+    for name in OF_DIFFUSION:
+        if name in given:
+            raise InputError(f"{_flag(name)}: is for the masks of diffusion, and {method} predicts them; leave it out")
+    given |= {name: model[name] for name in idle if model[name] != getattr(ModelChoice(), name)}
+    for name in given:
+        if not request.painted and name not in _OF_ALL_METHODS:
+            raise InputError(
+                f"{_flag(name)}: is for diffusion, which --stages masks with {method} does not use; leave it out"
+            )
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def package_version() -> str:

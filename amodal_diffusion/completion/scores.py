@@ -13,6 +13,7 @@ from amodal_diffusion.completion.layout import SCORES, SUMMARY, record_path, sco
 from amodal_diffusion.config import BeyondPaper, SamplingConfig
 from amodal_diffusion.io.images import read_integers
 from amodal_diffusion.io.mask_files import MaskTrack
+from amodal_diffusion.pipelines.methods import DIFFUSION
 from amodal_diffusion.types import FloatArray, InputError
 
 _TOP = 65535  # of a picture of 16 bits
@@ -44,11 +45,19 @@ class KeptScores:
         """
         try:
             summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+            method = summary.get("method", DIFFUSION)
+            if method != DIFFUSION:
+                raise InputError(
+                    f"--from-scores: {folder}: made with {method}; masks are cut anew from scores of diffusion alone; "
+                    "leave it out"
+                )
             values = summary["sampling"]["amodal_segmentation"]
             sampling = SamplingConfig(**{**values, "beyond": BeyondPaper(**values["beyond"])})
             kept = cls(folder, summary, sampling)
             _ = kept._facts(), summary["objects"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except InputError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"--from-scores: {folder}: no result with stage 1 that this version of `complete` wrote ({SUMMARY}: "
                 f"{type(error).__name__}); give the folder that --out named"
@@ -129,7 +138,7 @@ class KeptScores:
     @property
     def origin(self) -> dict[str, Any]:
         """What the summary says of the networks and the seed, which holds for masks that are cut anew."""
-        return {name: self.summary.get(name) for name in ("model", "seed", "preset", "device", "dtype")}
+        return {name: self.summary.get(name) for name in ("model", "method", "seed", "preset", "device", "dtype")}
 
     def of(self, track: MaskTrack) -> Iterator[FloatArray]:
         """Read the scores of an object, float32 ``[h, w]`` in [0, 1] for each frame.

@@ -22,9 +22,9 @@ from amodal_diffusion.baselines import (
 from amodal_diffusion.config import Preset
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget, ReferenceProtocol, Target
 from amodal_diffusion.models.downloads import Wanted, fetch, folder_of, read_source
-from amodal_diffusion.models.hub import locate_model
 from amodal_diffusion.models.light_vae import locate_vae
 from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig
+from amodal_diffusion.pipelines.methods import DIFFUSION, METHODS, StageNames
 from amodal_diffusion.pipelines.postprocessing import cut_resized
 from amodal_diffusion.types import STAGES, AmodalSegmenter, BoolArray, FloatArray, InputError, Stage, UInt8Array
 
@@ -177,7 +177,7 @@ class LoadedModel:
                 "downloaded": _source(self._folders[stage]),
                 "fingerprint": completer.fingerprints()[stage],
                 "preset": self._how.preset,
-                "sampling": config.to_json()[stage],
+                "sampling": completer.settings(config)[stage],
             }
             for stage, (completer, config) in loaded.items()
         }
@@ -247,8 +247,9 @@ def build_methods(names: Sequence[str], how: ModelOptions | None = None) -> list
     """Make the methods of a list of names.
 
     Args:
-        names: baselines (`BASELINES`) or models; a model's name followed by ``@depth`` is given the depth, and one
-            followed by ``+vae`` (before ``@depth``) encodes and decodes with the light autoencoder ``how.vae``.
+        names: baselines (`BASELINES`) or models, of any method of stage 1; a model's name followed by ``@depth`` is
+            given the depth, and one followed by ``+vae`` (before ``@depth``) encodes and decodes with the light
+            autoencoder ``how.vae``.
         how: models are loaded.
 
     Raises:
@@ -285,8 +286,10 @@ def find_models(names: Sequence[str], how: ModelOptions) -> tuple[dict[str, dict
         folder of the light autoencoder, None without one.
 
     Raises:
-        InputError: if a name is no model, or a model is not here and cannot or may not be downloaded.
+        InputError: if a name is no model, a model is not here and cannot or may not be downloaded, or its method uses
+            no depth or no autoencoder.
     """
+    chosen: dict[str, StageNames] = {}
     places: dict[tuple[str, Stage], Path | Wanted] = {}
     for name in names:
         model = name.removesuffix(DEPTH_SUFFIX)
@@ -298,8 +301,9 @@ def find_models(names: Sequence[str], how: ModelOptions) -> tuple[dict[str, dict
             raise InputError(
                 f"methods: {name}: expected --vae NAME beside a method that ends in {VAE_SUFFIX}, got none"
             )
-        own = model.removesuffix(VAE_SUFFIX)
-        places |= {(model, stage): locate_model(own, stage=stage) for stage in how.stages}
+        chosen[model] = StageNames(model.removesuffix(VAE_SUFFIX), stages=how.stages)
+        _check_suffixes(model, chosen[model].known_method, names)
+        places |= {(model, stage): place for stage, place in chosen[model].places().items()}
     light = None if how.vae is None else locate_vae(how.vae)
     if light is not None and not any(model.endswith(VAE_SUFFIX) for model, _ in places):
         raise InputError(
@@ -308,9 +312,19 @@ def find_models(names: Sequence[str], how: ModelOptions) -> tuple[dict[str, dict
         )
     found = fetch([place for place in (*places.values(), light) if isinstance(place, Wanted)], yes=how.yes)
     folders: dict[str, dict[Stage, Path]] = {}
-    for (model, stage), place in places.items():
-        folders.setdefault(model, {})[stage] = folder_of(place, found)
+    for model, stages in chosen.items():
+        own = {stage: folder_of(place, found) for (name, stage), place in places.items() if name == model}
+        method, folders[model] = stages.settle(own)
+        _check_suffixes(model, method, names)  # of a hub id the download tells the method
     return folders, None if light is None else folder_of(light, found)
+
+
+def _check_suffixes(model: str, method: str, names: Sequence[str]) -> None:
+    """Refuse depth and autoencoder for a model whose method has no use for them."""
+    if f"{model}{DEPTH_SUFFIX}" in names and not METHODS[method].uses_depth:
+        raise InputError(f"methods: {model}{DEPTH_SUFFIX}: {method} uses no depth; leave out {DEPTH_SUFFIX}")
+    if model.endswith(VAE_SUFFIX) and method != DIFFUSION:
+        raise InputError(f"methods: {model}: {method} has no autoencoder to replace; leave out {VAE_SUFFIX}")
 
 
 def _source(folder: Path) -> dict[str, str] | None:

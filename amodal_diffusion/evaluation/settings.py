@@ -33,8 +33,9 @@ class EvaluationSettings:
         track_ids: TAO-Amodal: first track of each video, where the prediction file is to number the tracks of a video
             from 1
         split: of scenes: test-v1, validation or train
-        methods: baselines (modal, hull, temporal, temporal-hull, and with -nearer all but the first) and models, with
-            commas; MODEL@depth is given the depth
+        methods: baselines (modal, hull, temporal, temporal-hull, and with -nearer all but the first), and models: tiny,
+            c2f-seg, s-amodal and sameo, which are bundled, folders and hub ids, with commas; MODEL@depth is given the
+            depth
         top_k: predictions of each model: their mean, the best of them, and how well they are calibrated
         out: folder of the results
         limit: score the first N tracks only

@@ -143,6 +143,11 @@ def read_settings(folder: Path) -> CheckpointSettings:
     path = folder / SETTINGS_FILE
     values = read_json(path)
     version = values.pop("format", None)
+    if "method" in values:
+        raise InputError(
+            f"{path}: a checkpoint of {values['method']}, expected a stage of diffusion; --method {values['method']} "
+            "reads it as stage 1"
+        )
     if version not in (1, FORMAT):
         raise InputError(f"{path}: format {version}, this version of the package reads 1 and {FORMAT}; upgrade it")
     if values.get("stage") not in STAGES:

@@ -23,7 +23,7 @@ from amodal_diffusion.models.checkpoint import (
     read_settings,
     released_settings,
 )
-from amodal_diffusion.models.downloads import Wanted, fetch, folder_of
+from amodal_diffusion.models.downloads import Wanted, fetch
 from amodal_diffusion.models.hub_ids import HubId, split_revision
 from amodal_diffusion.models.latents import Autoencoder
 from amodal_diffusion.models.unet import AMODAL_CHANNELS, STEM, load_amodal_unet, load_svd_unet
@@ -139,21 +139,6 @@ def find_model(
     """
     place = locate_model(name, stage=stage, half=half)
     return place if isinstance(place, Path) else fetch([place], yes=yes, download=download)[place]
-
-
-def find_stages(names: Mapping[Stage, str | Path], *, yes: bool = False) -> dict[Stage, Path]:
-    """The folders of models for several stages, after one question for everything that has to be downloaded.
-
-    Args:
-        names: the model of each stage, as for :func:`locate_model`.
-        yes: download without asking.
-
-    Raises:
-        InputError: as :func:`find_model`.
-    """
-    places = {stage: locate_model(name, stage=stage) for stage, name in names.items()}
-    found = fetch([place for place in places.values() if isinstance(place, Wanted)], yes=yes)
-    return {stage: folder_of(place, found) for stage, place in places.items()}
 
 
 def locate_model(name: str | Path, *, stage: Stage | None = None, half: bool = True) -> Path | Wanted:

@@ -46,7 +46,7 @@ def load_stages(
     """Load stages; a VAE or an image encoder whose files equal those of an earlier stage is taken from that one.
 
     Args:
-        folders: the model of each stage, see :func:`~amodal_diffusion.models.hub.find_stages`.
+        folders: the model of each stage, see :func:`~amodal_diffusion.models.hub.find_model`.
         dtype: as for :func:`~amodal_diffusion.models.hub.load_stage`.
         vae: light autoencoder in place of the stages' own.
         share: False gives each stage networks of its own, for ``sequential`` offload: its hooks can be in one pipeline.

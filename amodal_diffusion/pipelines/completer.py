@@ -19,9 +19,10 @@ from amodal_diffusion.config import MASK_FILTERS, Attention, Offload, Preset, Sa
 from amodal_diffusion.frames.cuts import say_cuts
 from amodal_diffusion.models.acceleration import Acceleration, accelerate_networks
 from amodal_diffusion.models.checkpoint import CheckpointSettings
-from amodal_diffusion.models.hub import check_names_stages, find_stages
+from amodal_diffusion.models.hub import check_names_stages
 from amodal_diffusion.models.latents import Autoencoder, spatial_factor
 from amodal_diffusion.models.light_vae import find_vae
+from amodal_diffusion.models.method_folder import digest_of_weights
 from amodal_diffusion.models.offloading import execution_device, place_networks
 from amodal_diffusion.models.schedulers import make_scheduler
 from amodal_diffusion.models.stages import load_stages
@@ -35,11 +36,14 @@ from amodal_diffusion.pipelines.amodal_segmentation import (
 )
 from amodal_diffusion.pipelines.content_completion import CompletedFrame, ContentCompletionPipeline, ContentStream
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
+from amodal_diffusion.pipelines.methods import DIFFUSION, METHODS, OF_DIFFUSION, StageNames, segmenter_settings
 from amodal_diffusion.pipelines.occlusion_intervals import OcclusionIntervals, clip_intervals
 from amodal_diffusion.pipelines.preprocessing import FrameInput, clip_frames
+from amodal_diffusion.pipelines.shot_segmentation import ShotSegmentation, network_of
 from amodal_diffusion.types import (
     STAGES,
     AmodalResult,
+    AmodalSegmenter,
     ArrayInput,
     BoolArray,
     FloatArray,
@@ -123,15 +127,19 @@ class AmodalCompleter:
 
     Attributes:
         default_depth_model: the depth network that stage 1 was trained on, if any.
+        segmenter: stage 1 if it is another method than diffusion; else None.
     """
 
     def __init__(
-        self, segmentation: AmodalSegmentationPipeline | None, content: ContentCompletionPipeline | None
+        self,
+        segmentation: AmodalSegmentationPipeline | AmodalSegmenter | None,
+        content: ContentCompletionPipeline | None,
     ) -> None:
         """Take loaded pipelines.
 
         Args:
-            segmentation: stage 1; None if amodal masks will be given.
+            segmentation: stage 1: the diffusion pipeline, or any other method, which sees each shot of an object at
+                once; None if amodal masks will be given.
             content: stage 2; None if only masks are wanted.
 
         Raises:
@@ -139,9 +147,14 @@ class AmodalCompleter:
         """
         if segmentation is None and content is None:
             raise InputError("stages: expected at least one of amodal_segmentation and content_completion")
-        self._segmentation, self._content = segmentation, content
+        self._segmentation, self._content = None, content
+        self.segmenter: AmodalSegmenter | None = None
+        if isinstance(segmentation, AmodalSegmentationPipeline):
+            self._segmentation = segmentation
+        else:
+            self.segmenter = segmentation
         self._fingerprints: dict[Stage, str] = {}
-        self.default_depth_model = None if segmentation is None else segmentation.settings.depth_model
+        self.default_depth_model = None if self._segmentation is None else self._segmentation.settings.depth_model
 
     @classmethod
     def from_pretrained(
@@ -149,6 +162,7 @@ class AmodalCompleter:
         model: str | Path = "tiny",
         *,
         content_model: str | Path | None = None,
+        method: str | None = None,
         vae: str | Path | None = None,
         stages: Sequence[Stage] = STAGES,
         device: str | torch.device = "auto",
@@ -162,8 +176,11 @@ class AmodalCompleter:
 
         Args:
             model: a bundled name, a folder, or a hub id (``owner/name``, ``owner/name@REVISION``), with both stages or
-                with the wanted one; ``"diffusion-vas"`` is both released checkpoints.
-            content_model: where stage 2 is, if not in ``model``.
+                with the wanted one; ``"diffusion-vas"`` is both released checkpoints. A checkpoint of another method is
+                stage 1 alone.
+            content_model: where stage 2 is, if not in ``model``; ``"tiny"`` beside another method.
+            method: of stage 1, a name of :data:`~amodal_diffusion.pipelines.methods.METHODS`; with ``"tiny"`` its
+                bundled weights. None takes the one that the checkpoint is of.
             vae: light autoencoder (``AutoencoderTiny``) in place of the model's own, for the same latents: a folder, a
                 hub id, or ``"tiny"``, see :data:`~amodal_diffusion.models.light_vae.LIGHT_VAES`.
             stages: which to load.
@@ -185,13 +202,16 @@ class AmodalCompleter:
         acceleration = acceleration or Acceleration()
         acceleration.check(where, offload)
         precision = choose_dtype(dtype, where)
-        names: dict[Stage, str | Path] = {"amodal_segmentation": model, "content_completion": content_model or model}
-        folders = find_stages({stage: names[stage] for stage in STAGES if stage in stages}, yes=yes)
+        wanted = [stage for stage in STAGES if stage in stages]
+        found, folders = StageNames(model, content_model, method, wanted).find(yes=yes)
         if len(folders) > 1 and content_model is None and len(set(folders.values())) == 1:
             check_names_stages(folders["content_completion"])
         light = None if vae is None else find_vae(vae, yes=yes)
+        segmentation: AmodalSegmentationPipeline | AmodalSegmenter | None = None
+        content = None
+        if found != DIFFUSION:
+            segmentation = METHODS[found].open(folders.pop("amodal_segmentation"), device=where, yes=yes)
         loaded = load_stages(folders, dtype=precision, vae=light, share=offload != "sequential")
-        segmentation = content = None
         if "amodal_segmentation" in loaded:
             segmentation = AmodalSegmentationPipeline.from_components(loaded["amodal_segmentation"])
         if "content_completion" in loaded:
@@ -214,7 +234,7 @@ class AmodalCompleter:
             depth_model: becomes ``default_depth_model``.
         """
         completer = cls.__new__(cls)
-        completer._segmentation = completer._content = None
+        completer._segmentation = completer._content = completer.segmenter = None
         completer.default_depth_model = depth_model
         return completer
 
@@ -231,11 +251,25 @@ class AmodalCompleter:
 
         Raises:
             InputError: if there is no such preset or setting, or a value does not fit a checkpoint: the VAE does not
-                divide height or width, or the scheduler has other noise levels.
+                divide height or width, the scheduler has other noise levels, or stage 1 is of a method without it.
         """
+        idle = [name for name in OF_DIFFUSION if changes.get(name) not in (None, 1)]
+        if self.segmenter is not None and idle:
+            raise InputError(
+                f"{idle[0]}: is for the masks of diffusion, and another method predicts them; leave it out"
+            )
         return CompletionConfig(
             _stage_config(self._segmentation, preset, changes), _stage_config(self._content, preset, changes)
         )
+
+    def settings(self, config: CompletionConfig) -> dict[str, Any]:
+        """How each loaded stage is sampled, by name, as JSON values; of another method what its checkpoint says.
+
+        Args:
+            config: from :meth:`config`.
+        """
+        own = {} if self.segmenter is None else {"amodal_segmentation": segmenter_settings(self.segmenter)}
+        return own | config.to_json()
 
     def halved_chunks(self) -> dict[Stage, int]:
         """By stage, how many frames of the last clip were decoded together where memory ran out; else nothing."""
@@ -349,12 +383,15 @@ class AmodalCompleter:
 
     def _open_stages(
         self, objects: Sequence[ObjectStream], config: CompletionConfig, *, first: int, seed: int
-    ) -> tuple[SegmentationStream | None, ContentStream | None]:
+    ) -> tuple[SegmentationStream | ShotSegmentation | None, ContentStream | None]:
         """Stages for the shot that begins at a frame of the stream; None for a stage that is not loaded."""
         intervals = [None if entry.intervals is None else entry.intervals.shot(first) for entry in objects]
         done = [max(0, entry.done - first) for entry in objects]
-        segmentation = content = None
-        if config.amodal_segmentation is not None:
+        segmentation: SegmentationStream | ShotSegmentation | None = None
+        content = None
+        if self.segmenter is not None:
+            segmentation = ShotSegmentation(self.segmenter, len(objects), seed=seed)
+        elif config.amodal_segmentation is not None:
             segmentation = SegmentationStream(
                 self._segmentation, config.amodal_segmentation, intervals, seed=seed, first=first
             )
@@ -442,21 +479,29 @@ class AmodalCompleter:
             if stage not in self._fingerprints:
                 networks = [pipeline.unet, pipeline.vae, pipeline.image_encoder]
                 self._fingerprints[stage] = joined_fingerprint(networks)
+        network = network_of(self.segmenter)
+        if network is not None and "amodal_segmentation" not in self._fingerprints:
+            self._fingerprints["amodal_segmentation"] = digest_of_weights(network.state_dict())
         return dict(self._fingerprints)
 
     @property
     def device(self) -> str:
         """Where the networks run, such as ``cpu`` or ``cuda:0``."""
-        return str(execution_device(next(iter(self._pipelines.values())).unet))
+        pipelines, network = list(self._pipelines.values()), network_of(self.segmenter)
+        if pipelines:
+            return str(execution_device(pipelines[0].unet))
+        return "cpu" if network is None else str(next(network.parameters()).device)
 
     @property
     def dtype(self) -> str:
         """Precision of the networks, such as ``float32``."""
-        return str(next(iter(self._pipelines.values())).unet.dtype).removeprefix("torch.")
+        networks = [pipeline.unet for pipeline in self._pipelines.values()]
+        dtype = networks[0].dtype if networks else torch.float32
+        return str(dtype).removeprefix("torch.")
 
     @property
     def _pipelines(self) -> dict[Stage, ConditionedVideoPipeline]:
-        """The loaded stages, at least one."""
+        """The loaded stages that are diffusion."""
         stages: dict[Stage, ConditionedVideoPipeline | None] = {
             "amodal_segmentation": self._segmentation,
             "content_completion": self._content,

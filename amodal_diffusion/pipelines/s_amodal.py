@@ -77,6 +77,7 @@ class SAModalSegmenter:
         sam: str | Path | None = None,
         tracker: PointTracker | None = None,
         device: str | torch.device = "cpu",
+        yes: bool = False,
     ) -> SAModalSegmenter:
         """Load a checkpoint, which is sampled as it says.
 
@@ -85,11 +86,12 @@ class SAModalSegmenter:
             sam: folder or hub id of the pretrained SAM, if it is elsewhere than the checkpoint says.
             tracker: in place of the one that the checkpoint names.
             device: as for the class.
+            yes: download the pretrained SAM without asking.
 
         Raises:
             InputError: as `load_s_amodal` and the class.
         """
-        model, sampling = load_s_amodal(folder, sam=sam)
+        model, sampling = load_s_amodal(folder, sam=sam, yes=yes)
         return cls(model, sampling, tracker=tracker, device=device)
 
     def __call__(

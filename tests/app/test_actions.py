@@ -30,10 +30,12 @@ from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.io.prompts import Point, Prompts
 from amodal_diffusion.models.saving import save_model
 from amodal_diffusion.models.segmenters.protocol import ObjectMask
+from amodal_diffusion.pipelines import methods
 from amodal_diffusion.pipelines.completer import CompletionConfig
 from amodal_diffusion.types import STAGES, InputError, UInt8Array
 from tests.factories import SAMPLING, tiny_components
 from tests.media import moving_disc, write_frames, write_masks
+from tests.methods import WRITE
 
 FRAMES = 6
 RGB, MASK = moving_disc(FRAMES, 24, 40)
@@ -291,3 +293,18 @@ def test_progress_counts_the_windows_of_each_shot(completer: PageCompleter, tmp_
 def test_completer_says_what_it_runs(completer: PageCompleter, model: Path) -> None:
     assert completer.description == f"{model} on cpu"
     assert completer.samples == SAMPLING.samples
+
+
+def test_a_visitor_chooses_among_the_bundled_methods(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    WRITE["sameo"](tmp_path / "weights/sameo")
+    monkeypatch.setattr(methods, "_weights", lambda name: tmp_path / "weights" / name)
+    completer = PageCompleter(ModelChoice(model=str(model), device="cpu"))
+    assert completer.methods == ("diffusion", "sameo")
+    frames, masks = write_frames(tmp_path / "frames", RGB[:3]), write_masks(tmp_path / "masks", MASK[:3])
+    task = PageTask(frames, masks, None, tmp_path / "out", 3, 1, seed=0, samples=1, method="sameo")
+    completer(task, lambda _: None)
+    assert json.loads((tmp_path / "out/summary.json").read_text())["method"] == "sameo"
+    with pytest.raises(InputError, match="method: expected one of diffusion, sameo, got c2f-seg"):
+        completer(replace(task, method="c2f-seg"), lambda _: None)

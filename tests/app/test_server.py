@@ -34,6 +34,7 @@ class Nothing:
 
     description = "nothing"
     samples = 1
+    methods = ("diffusion",)
 
     def __call__(self, task: PageTask, on_step: Any) -> None:
         raise AssertionError(f"asked to complete {task}, {on_step}")

@@ -25,9 +25,11 @@ from amodal_diffusion.completion.request import ModelChoice
 from amodal_diffusion.evaluation.methods import ModelOptions, build_methods
 from amodal_diffusion.models.checkpoint import read_settings
 from amodal_diffusion.models.hub import DEPTH_MODELS, RELEASED, load_stage
+from amodal_diffusion.pipelines.methods import StageNames
 from amodal_diffusion.types import STAGES, InputError
 from tests.factories import tiny_depth_folder, tiny_released_folder
 from tests.media import moving_disc, write_frames, write_masks
+from tests.methods import WRITE
 from tests.small_hub import Repository, SmallHub
 
 Files = dict[str, bytes]
@@ -424,6 +426,27 @@ def test_what_the_hub_does_not_have_is_one_line(
     hub.repositories[FIRST].gated = True
     error = refused(capsys, "complete", *clip, "--out", "out", "--model", FIRST, "--content-model", SECOND, "--yes")
     assert "if it is private or gated, ask for access on its page and log in with `hf auth login`" in error
+
+
+def test_a_download_tells_the_method(
+    hub: SmallHub, clip: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    WRITE["sameo"](tmp_path / "sameo")
+    hub.repositories["lab/sameo"] = Repository()
+    commit = hub.repositories["lab/sameo"].commit(files_of(tmp_path / "sameo"))
+    bare = [*clip[:3], "--device", "cpu", "-q", "--stages", "masks", "--model", "lab/sameo", "--yes"]
+    assert main(["complete", *bare, "--out", str(tmp_path / "out")]) == 0
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["method"] == "sameo"
+    assert summary["downloaded"] == {"amodal_segmentation": {"repository": "lab/sameo", "commit": commit}}
+    wrong = refused(capsys, "complete", *bare, "--out", "other", "--method", "c2f-seg")
+    assert "holds a checkpoint of sameo, not of c2f-seg; --method sameo reads it" in wrong
+    idle = refused(capsys, "complete", *bare, "--out", "other", "--steps", "1")
+    assert "--steps: is for diffusion, which --stages masks with sameo does not use" in idle
+    assert not (tmp_path / "other").exists()
+    assert not (tmp_path / "other.partial").exists()
+    method, folders = StageNames("lab/sameo").find()
+    assert (method, folders["content_completion"].name) == ("sameo", "tiny")  # a checkpoint of SAMEO has no stage 2
 
 
 @pytest.mark.slow  # two processes that import torch

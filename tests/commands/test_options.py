@@ -41,6 +41,7 @@ VALUES: dict[str, Any] = {
     "quiet": True,
     "model": "mine",
     "content_model": "other",
+    "method": "sameo",
     "vae": "light",
     "device": "cuda:1",
     "dtype": "bfloat16",

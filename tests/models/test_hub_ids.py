@@ -103,11 +103,12 @@ def test_a_folder_whose_name_is_an_id_counts_before(tmp_path: Path, monkeypatch:
 def test_in_methods_a_final_depth_is_the_depth(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def locate(name: str, **_: Any) -> Path:
-        asked.append(name)
+    def locate(name: str | Path, **_: Any) -> Path:
+        if isinstance(name, str):  # no folder that is known already
+            asked.append(name)
         return hub.bundled_models()["tiny"]
 
-    monkeypatch.setattr(methods, "locate_model", locate)
+    monkeypatch.setattr(hub, "locate_model", locate)
     built = methods.build_methods(["owner/name@v2@depth", "owner/name@v2", "owner/name@depth"])
     assert [method.uses_depth for method in built] == [True, False, True]
     assert set(asked) == {"owner/name@v2", "owner/name"}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from amodal_diffusion.models.c2f_seg import C2FSampling, C2FSeg, C2FSegConfig, save_c2f_seg
+from amodal_diffusion.models.c2f_seg import C2FSampling, C2FSeg, C2FSegConfig
 from amodal_diffusion.pipelines.c2f_seg import C2FSegmenter, crops_around, network_windows
 from amodal_diffusion.training.c2f_seg.clips import CropRule, crop_clip
 from amodal_diffusion.types import InputError, VideoClip
@@ -49,6 +48,13 @@ def test_any_size_and_length_gives_masks_of_the_frames(video: C2FSegmenter, size
     assert 0 <= found.probability.min() <= found.probability.max() <= 1
     assert (found.mask >= modal).all()
     assert ((found.score >= 0) & (found.score <= 1)).all()
+
+
+def test_three_frames_fill_a_window_of_24() -> None:
+    wide = replace(SMALL, transformer=replace(SMALL.transformer, window=(24, 2, 2)))
+    found = C2FSegmenter(C2FSeg(wide))(clip_of(3))
+    assert found.mask.shape == (3, 33, 47)
+    assert found.valid.all()
 
 
 def test_a_hidden_frame_is_predicted_from_its_window_by_a_video_model_alone(
@@ -127,9 +133,3 @@ def test_what_the_networks_see_does_not_depend_on_the_truth(config: C2FSegConfig
     assert torch.equal(one.images, other.images)
     assert torch.equal(one.modal, other.modal)
     assert not torch.equal(one.amodal, other.amodal)
-
-
-def test_a_folder_is_a_segmenter(tmp_path: Path, video: C2FSegmenter) -> None:
-    save_c2f_seg(video.model, tmp_path / "model")
-    clip = clip_of(2)
-    assert np.array_equal(C2FSegmenter.from_folder(tmp_path / "model")(clip).probability, video(clip).probability)

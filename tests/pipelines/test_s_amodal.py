@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
 
-from amodal_diffusion.models.s_amodal import SAModal, SAModalSampling, save_s_amodal
+from amodal_diffusion.models.s_amodal import SAModal, SAModalSampling
 from amodal_diffusion.pipelines.s_amodal import SAModalSegmenter
 from amodal_diffusion.propagation.point_tracking import LucasKanade
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array, VideoClip
@@ -131,13 +130,6 @@ def test_frames_of_another_size_and_a_missing_tracker_are_one_line(segmenter: SA
         SAModalSegmenter(segmenter.model, SAModalSampling(tracker="cotracker"))
     with pytest.raises(InputError, match="vanish_margin, mask_threshold"):
         SAModalSampling(vanish_margin=0.5)
-
-
-def test_a_folder_is_a_segmenter(tmp_path: Path, segmenter: SAModalSegmenter) -> None:
-    save_s_amodal(segmenter.model, tmp_path / "model")
-    clip = clip_of(3, hidden=(1,))
-    found = SAModalSegmenter.from_folder(tmp_path / "model")(clip)
-    assert np.array_equal(found.probability, segmenter(clip).probability)
 
 
 def test_lucas_kanade_follows_a_moving_texture_and_stops_outside() -> None:

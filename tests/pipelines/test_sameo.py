@@ -12,8 +12,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from amodal_diffusion.data.amodal_lvis import SynthesisSettings
-from amodal_diffusion.models.sameo import Sameo, SameoSampling, save_sameo
-from amodal_diffusion.pipelines.refinement import refine_file, synthesize_file
+from amodal_diffusion.models.sameo import Sameo, SameoSampling
+from amodal_diffusion.pipelines.refinement import check_refinement, check_synthesis, refine_images, synthesize_images
 from amodal_diffusion.pipelines.sameo import SameoSegmenter, combined_score
 from amodal_diffusion.types import InputError, VideoClip
 from tests.sameo import EFFICIENT, TINY
@@ -91,12 +91,6 @@ def test_another_methods_masks_give_the_boxes(segmenter: SameoSegmenter) -> None
         refining(clip)
 
 
-def test_a_folder_is_a_segmenter(tmp_path: Path, segmenter: SameoSegmenter) -> None:
-    save_sameo(segmenter.model, tmp_path / "model")
-    clip = clip_of(2)
-    assert np.array_equal(SameoSegmenter.from_folder(tmp_path / "model")(clip).probability, segmenter(clip).probability)
-
-
 def test_the_score_is_the_product_of_both_cut_to_the_unit_range() -> None:
     assert combined_score(0.5, 0.5) == 0.25
     assert combined_score(0.5, 1.7) == 0.5
@@ -138,7 +132,8 @@ def test_detections_become_results_that_pycocotools_reads(
     output = tmp_path / "out/results.json"
     told: list[tuple[int, int]] = []
     path = detections(tmp_path, entries)
-    assert refine_file(path, pictures, output, segmenter, progress=lambda done, of: told.append((done, of))) == 3
+    checked = check_refinement(path, pictures, output)
+    assert refine_images(checked, output, segmenter, progress=lambda done, of: told.append((done, of))) == 3
     assert told == [(1, 2), (2, 2)]
     results = json.loads(output.read_text())
     assert [result["front_bbox"] for result in results] == [[5, 6, 20, 10], [-4, 30, 30, 20.5], [1, 1, 9, 9]]
@@ -155,11 +150,12 @@ def test_detections_become_results_that_pycocotools_reads(
     for found in loaded.dataset["annotations"]:
         assert int(loaded.annToMask(found).sum()) == int(found["area"])
     with pytest.raises(InputError, match="exists; choose another file"):
-        refine_file(path, pictures, output, segmenter)
+        check_refinement(path, pictures, output)
     again = detections(
         tmp_path, {"images": images, "annotations": [{**result, "bbox": [2, 2, 9, 9]} for result in results]}
     )
-    assert refine_file(again, pictures, tmp_path / "again.json", segmenter) == 3
+    output = tmp_path / "again.json"
+    assert refine_images(check_refinement(again, pictures, output), output, segmenter) == 3
 
 
 @pytest.mark.parametrize(
@@ -183,12 +179,11 @@ def test_detections_become_results_that_pycocotools_reads(
     ],
 )
 def test_a_wrong_box_is_one_line_that_names_the_first(
-    tmp_path: Path, pictures: Path, segmenter: SameoSegmenter, entries: object, message: str
+    tmp_path: Path, pictures: Path, entries: object, message: str
 ) -> None:
     with pytest.raises(InputError, match=message) as error:
-        refine_file(detections(tmp_path, entries), pictures, tmp_path / "results.json", segmenter)
+        check_refinement(detections(tmp_path, entries), pictures, tmp_path / "results.json")
     assert "\n" not in str(error.value)
-    assert not (tmp_path / "results.json").exists()
 
 
 def test_the_builder_takes_the_segmenter(tmp_path: Path, pictures: Path, segmenter: SameoSegmenter) -> None:
@@ -198,9 +193,10 @@ def test_the_builder_takes_the_segmenter(tmp_path: Path, pictures: Path, segment
     path = detections(
         tmp_path, {"images": images, "annotations": [{**square, "id": n, "image_id": n} for n in (7, 12)]}
     )
+    sources = check_synthesis(path, pictures, tmp_path / "made")
     # The random network agrees with no mask, or the squares are too small: nothing is left to pair.
     with pytest.raises(InputError, match="pool: expected complete objects of at least 2 images, got 0 of 0"):
-        synthesize_file(path, pictures, tmp_path / "made", segmenter, SynthesisSettings(count=1))
+        synthesize_images(sources, pictures, tmp_path / "made", segmenter, SynthesisSettings(count=1))
 
 
 def test_many_boxes_are_answered_in_parts(segmenter: SameoSegmenter) -> None:
