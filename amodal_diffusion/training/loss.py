@@ -62,7 +62,7 @@ def training_loss(
     Args:
         unet: the network ``F``, or a wrapper with the same call.
         batch: ``B`` clips, float32.
-        noise: mean and standard deviation of ``ln sigma``.
+        noise: distribution of the noise levels.
         conditioning_dropout: ``p``, see :func:`~amodal_diffusion.models.conditioning.drop_conditions`.
         generators: one per clip.
         pixels: pixel loss to add; None for none.
@@ -128,7 +128,12 @@ def _denoised(unet: nn.Module, noisy: Tensor, sigma: Tensor, conditions: Conditi
 
 def _draw(shape: Sequence[int], noise: NoiseSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Noise level ``[1]`` and unit noise of one clip."""
-    sigma = edm.sample_sigma(1, log_mean=noise.sigma_log_mean, log_std=noise.sigma_log_std, generator=generator)
+    sigma = edm.sample_mixed_sigma(
+        edm.sample_sigma(1, log_mean=noise.sigma_log_mean, log_std=noise.sigma_log_std, generator=generator),
+        highest_share=noise.highest_share,
+        uniform_share=noise.uniform_share,
+        generator=generator,
+    )
     return sigma, torch.randn(tuple(shape), generator=generator, device=generator.device)
 
 

@@ -157,8 +157,58 @@ class OccluderSettings:
 
 
 @dataclass(frozen=True)
+class CompositeSettings:
+    """Composites, which are made while the run trains: pictures with alpha that move and hide each other.
+
+    Each clip's kind is drawn from its number: a composite, a track with cut-outs pasted over its whole object, or else
+    a generated scene (without ``data.annotations``) or a track as it is. Validation has the kinds in the same shares,
+    from the validation split of the cut-outs. Without ``data.workers``, composites are made on the accelerator, if
+    there is one; the workers make them on the CPU.
+
+    Attributes:
+        folder: cut-outs, as `recipes/tiny/collect_cutouts.py` writes them; None for no composites.
+        share: share of the clips that are composites.
+        pasted_share: share of the clips that are complete tracks of ``data.annotations`` with pasted cut-outs.
+        height: height in pixels of composites that are cropped (``sampling.fit: crop``); others have ``data.height``.
+        width: width in pixels of composites that are cropped; others have ``data.width``.
+        seed: number of the series of composites and pastes; different seeds share none.
+        made: number of made-up cut-outs of each role, beside those of the folder.
+        mask_errors: share of the training clips whose masks have the errors of a segmenter.
+        depth_errors: share of the training clips whose depth has the errors of a depth network.
+    """
+
+    folder: Path | None = None
+    share: float = 1.0
+    pasted_share: float = 0.0
+    height: int = 128
+    width: int = 192
+    seed: int = 0
+    made: int = 32
+    mask_errors: float = 0.15
+    depth_errors: float = 0.6
+
+    def __post_init__(self) -> None:
+        """Check the shares and the numbers.
+
+        Raises:
+            InputError: if one is out of range, or the two kinds are more than all clips.
+        """
+        for name in ("share", "pasted_share", "mask_errors", "depth_errors"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise InputError(f"data.composites.{name}: expected a share from 0 to 1, got {getattr(self, name)}")
+        if not 0.0 < self.share + self.pasted_share <= 1.0:
+            raise InputError(
+                "data.composites.share, data.composites.pasted_share: expected more than 0 and at most 1 together, got "
+                f"{self.share} and {self.pasted_share}; leave out data.composites.folder for no composites"
+            )
+        for name, least in (("height", 16), ("width", 16), ("seed", 0), ("made", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"data.composites.{name}: expected at least {least}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
 class DataSettings:
-    """Training and validation clips: generated scenes, or tracks of annotation files (docs/data.md).
+    """Training and validation clips: generated scenes, composites, or tracks of annotation files (docs/data.md).
 
     Attributes:
         annotations: annotation file with the training tracks, in the layout of SAIL-VOS sequences; None trains on
@@ -168,7 +218,8 @@ class DataSettings:
         validation_images: root of its frames; by default the folder of the file.
         index_folder: folder for the indices of annotation files; by default next to the files.
         occluders: synthetic occluders, for stage 2 with an annotation file.
-        clips: number of generated training scenes.
+        composites: clips made of cut-outs, alone or beside scenes or tracks.
+        clips: number of generated training scenes; with composites, of training clips of all kinds.
         frames: number of frames ``F`` of a clip.
         height: height ``H`` of the network input in pixels.
         width: width ``W`` of the network input in pixels.
@@ -178,7 +229,7 @@ class DataSettings:
         seed: random seed of the generated scenes; different seeds share no scene.
         degraded_share: share of the generated scenes with corrupted masks (ragged borders, holes, a missing frame) and
             corrupted depth (noise, blur, another scale). Validation scenes are never corrupted.
-        depthless_share: share of the generated scenes without depth.
+        depthless_share: share of the generated scenes and composites without depth.
         guide_dropout: share of clips whose guide is dropped (its latents are set to zero).
         reversed_share: share of clips that are reversed in time.
         cache: folder that `train/precompute.py` has filled (docs/training.md). For tracks, missing entries are computed
@@ -192,6 +243,7 @@ class DataSettings:
     validation_images: Path | None = None
     index_folder: Path | None = None
     occluders: OccluderSettings = field(default_factory=OccluderSettings)
+    composites: CompositeSettings = field(default_factory=CompositeSettings)
     clips: int = 20_000
     frames: int = 25
     height: int = 128
@@ -226,11 +278,39 @@ class DataSettings:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InputError(f"data.{name}: expected a share from 0 to 1, got {getattr(self, name)}")
         for name in ("degraded_share", "depthless_share"):
-            if self.annotations is not None and getattr(self, name) > 0.0:
+            of_composites = name == "depthless_share" and self.composites.folder is not None
+            if self.annotations is not None and getattr(self, name) > 0.0 and not of_composites:
                 raise InputError(
                     f"data.{name}: changes generated scenes, but data.annotations is given; expected 0 beside it, got "
                     f"{getattr(self, name)}"
                 )
+        self._check_composites()
+
+    def _check_composites(self) -> None:
+        composites = self.composites
+        if composites.folder is None:
+            if composites != CompositeSettings():
+                raise InputError("data.composites: expected data.composites.folder beside its other settings, got none")
+            return
+        if self.cache is not None:
+            raise InputError(
+                f"data.cache: expected none beside data.composites.folder, as every composite is a new clip; got "
+                f"{self.cache}"
+            )
+        if composites.pasted_share > 0.0 and self.annotations is None:
+            raise InputError(
+                "data.composites.pasted_share: expected data.annotations beside it, whose objects the cut-outs hide; "
+                f"got none and a share of {composites.pasted_share}"
+            )
+
+    @property
+    def plain_share(self) -> float:
+        """Share of the clips that are generated scenes, or tracks as they are."""
+        composites = self.composites
+        if composites.folder is None:
+            return 1.0
+        rest = 1.0 - composites.share - composites.pasted_share
+        return rest if rest > 1e-9 else 0.0
 
     @property
     def encoded(self) -> bool:
@@ -248,19 +328,36 @@ OnBadSample = Literal["stop", "skip"]
 
 @dataclass(frozen=True)
 class NoiseSettings:
-    """Log-normal distributions of the training noise (docs/method.md, section 3).
+    """Distributions of the training noise; the paper's are log-normal (docs/method.md, section 3).
 
     Attributes:
         sigma_log_mean: mean of ``ln sigma``, the noise level of the latents.
         sigma_log_std: standard deviation of ``ln sigma``.
+        highest_share: share of the clips at the sampler's highest level, 700, which a single step starts from.
+        uniform_share: share of the clips whose ``ln sigma`` is uniform over the sampler's levels, 0.002 to 700.
         condition_log_mean: mean of ``ln s``, the strength of the noise on the condition pixels.
         condition_log_std: standard deviation of ``ln s``.
     """
 
     sigma_log_mean: float = 0.7
     sigma_log_std: float = 1.6
+    highest_share: float = 0.0
+    uniform_share: float = 0.0
     condition_log_mean: float = -3.0
     condition_log_std: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the shares.
+
+        Raises:
+            InputError: if they are out of range.
+        """
+        shares = (self.highest_share, self.uniform_share)
+        if min(shares) < 0.0 or sum(shares) > 1.0:
+            raise InputError(
+                "noise.highest_share, noise.uniform_share: expected at least 0 and at most 1 together, got "
+                f"{shares[0]} and {shares[1]}"
+            )
 
 
 @dataclass(frozen=True)
@@ -534,7 +631,9 @@ class TrainingSettings:
                 "data.validation_annotations: expected an annotation file of other clips than data.annotations, got "
                 "none; name one, or give --validation.every 0"
             )
-        needed = self.stage == "content_completion"
+        needed = self.stage == "content_completion" and data.plain_share > 0.0
         if needed != (data.occluders.annotations is not None):
-            expected = "a file of tracks to hide the objects behind" if needed else "none in stage 1"
+            expected = "none in stage 1, nor where cut-outs are pasted over all tracks"
+            if needed:
+                expected = "a file of tracks to hide the objects behind"
             raise InputError(f"data.occluders.annotations: expected {expected}, got {data.occluders.annotations}")
