@@ -135,12 +135,12 @@ def tiny_completer_folder(folder: Path) -> Path:
 
 
 def tiny_cutouts_folder(folder: Path) -> Path:
-    """Write thirty cut-outs of one drawn picture; their categories fall into all three splits."""
+    """Write forty-four cut-outs of one drawn picture; their categories fall into all three splits."""
     folder.mkdir(parents=True, exist_ok=True)
     picture = np.zeros((20, 20, 4), np.uint8)
     picture[2:18, 4:16] = (200, 90, 30, 255)
     Image.fromarray(prepare_pictures([picture])[0]).save(folder / "0.png")
-    things = [Cutout(f"{k}", f"word-{k}", "drawn 1", "own", f"{k:064d}", ("0.png",)) for k in range(30)]
+    things = [Cutout(f"{k}", f"word-{k}", "drawn 1", "own", f"{k:064d}", ("0.png",)) for k in range(44)]
     write_cutouts(folder, things, {"drawn": "1"})
     return folder
 

@@ -25,6 +25,12 @@ from amodal_diffusion.types import BoolArray, InputError, UInt8Array
 
 SEED_STRIDE = 1 << 32
 """Series `s` starts at clip `s * SEED_STRIDE` of a split, so that different series share no clip."""
+COMPOSITE_NAMES: dict[str, CompositeSplit] = {
+    "composites-train": "train",
+    "composites-validation": "validation",
+    "test-v2": "test-v2",
+}
+"""Splits of composites by their names on the command line, beside those of generated scenes."""
 TRAINING_ERRORS = ErrorShares(masks=0.15, depth=0.6)
 _KIND_STREAM, _DEPTHLESS_STREAM = 1803, 1804  # after the keys of the splits of composites
 _MOST_REPLACED = 100  # unusable tracks in a row, after which the data must be at fault
@@ -154,6 +160,36 @@ def _check_frozen(length: int, size: tuple[int, int, int], seed: int) -> None:
             f"test-v2 is fixed: expected frames, height and width {fixed} and seed 0, got {size} and seed {seed}; "
             "leave them at these values or choose another split"
         )
+
+
+def open_composites(
+    name: str,
+    folder: Path | None,
+    *,
+    length: int,
+    size: tuple[int, int, int] = (frozen.FRAMES, frozen.HEIGHT, frozen.WIDTH),
+    seed: int = 0,
+) -> CompositeDataset:
+    """Open a split by its name on the command line, without errors of tools.
+
+    Args:
+        name: one of `COMPOSITE_NAMES`.
+        folder: cut-outs; None is an error that says what is needed.
+        length: number of clips.
+        size: F, H and W.
+        seed: number of the series.
+
+    Raises:
+        InputError: if the folder is missing or lacks pictures, or the clips are not those of ``test-v2``.
+    """
+    if folder is None:
+        needed = f" with {frozen.describe_sources()}" if name == "test-v2" else ""
+        raise InputError(
+            f"cutouts: expected a folder of cut-outs for {name}{needed}, got none; make it with "
+            "recipes/tiny/collect_cutouts.py, see recipes/tiny/README.md"
+        )
+    options = CompositeOptions(errors=ErrorShares())
+    return CompositeDataset(folder, length, *size, seed, COMPOSITE_NAMES[name], options=options)
 
 
 class PastedOccluders(Dataset[AmodalSample]):
