@@ -13,6 +13,10 @@ from amodal_diffusion.models.conditioning import Conditions, conditions_from_lat
 from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.settings import NoiseSettings
 
+MOST_PIXEL_WEIGHT = 4.0
+"""Largest weight of a noise level in the pixel loss. At low levels the exact weight, 1 / sigma^2, would multiply the
+rounding of frames that are decoded in bfloat16."""
+
 
 @dataclass(frozen=True)
 class PixelLoss:
@@ -79,7 +83,7 @@ def training_loss(
     weight = edm.loss_weight(sigma)
     loss = (weight * (denoised - target).square()).mean()
     if pixels is not None:
-        loss = loss + (weight * pixels(denoised, target, generators)).mean()
+        loss = loss + (weight.clamp(max=MOST_PIXEL_WEIGHT) * pixels(denoised, target, generators)).mean()
     return loss
 
 

@@ -31,6 +31,8 @@ from recipes.tiny.shared_autoencoder import SharedAutoencoderSettings
 from recipes.tiny.start_weights import model_folder
 
 ROOT = Path(__file__).resolve().parents[2]
+NOTICE = ROOT / "recipes/tiny/NOTICE.md"
+"""Licenses of the pictures, which go with the weights."""
 MEASURED = 20
 """Steps of each stage that an estimate measures."""
 _SCRIPTS: dict[Stage, str] = {
@@ -180,13 +182,14 @@ def _run(name: str, command: Sequence[str], out: Path) -> None:
 
 
 def bundle(maker: Maker) -> Path | None:
-    """Write what both stages have learned so far as one model; None if one of them has no export yet."""
+    """Write what both stages have learned so far, with the notices of the pictures; None while one has no export."""
     exported = {stage: maker.settings.out / stage / "model" for stage in STAGES}
     if not all(folder.is_dir() for folder in exported.values()):
         return None
     model, fresh = maker.settings.out / "model", maker.settings.out / "model.partial"
     shutil.rmtree(fresh, ignore_errors=True)
     save_model([load_stage(exported[stage], stage=stage) for stage in STAGES], fresh, dtype="float16")
+    shutil.copy(NOTICE, fresh / NOTICE.name)
     shutil.rmtree(model, ignore_errors=True)
     fresh.rename(model)
     return model
