@@ -633,7 +633,9 @@ class TrainingSettings:
             )
         needed = self.stage == "content_completion" and data.plain_share > 0.0
         if needed != (data.occluders.annotations is not None):
-            expected = "none in stage 1, nor where cut-outs are pasted over all tracks"
-            if needed:
+            expected = "none where no track stays as it is"
+            if self.stage == "amodal_segmentation":
+                expected = "none in stage 1"
+            elif needed:
                 expected = "a file of tracks to hide the objects behind"
             raise InputError(f"data.occluders.annotations: expected {expected}, got {data.occluders.annotations}")
