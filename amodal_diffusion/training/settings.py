@@ -470,6 +470,8 @@ class TrainingSettings:
         pixel_weight: weight of the squared error of decoded frames, added to that of the latents; 0 disables it. It is
             cheap with a distilled autoencoder.
         pixel_frames: number of consecutive frames of each clip that are decoded for the pixel loss.
+        hidden_weight: weight in both losses of what the modal condition does not show, beside 1 for everything; 0
+            weighs all alike.
         seed: random seed of new weights, the order of the clips and all noise.
         resume: ``auto`` resumes from the newest checkpoint in ``output``, if any; ``none`` starts anew and refuses a
             folder with checkpoints; any other value is the folder of the checkpoint to resume from.
@@ -510,6 +512,7 @@ class TrainingSettings:
     conditioning_dropout: float = 0.1
     pixel_weight: float = 0.0
     pixel_frames: int = 2
+    hidden_weight: float = 0.0
     seed: int = 0
     resume: str = "auto"
     checkpoint_every: int = 500
@@ -548,8 +551,9 @@ class TrainingSettings:
             )
         self._check_tracks()
         self._check_one_step()
-        if self.pixel_weight < 0:
-            raise InputError(f"pixel_weight: expected at least 0, got {self.pixel_weight}")
+        for name in ("pixel_weight", "hidden_weight"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name}: expected at least 0, got {getattr(self, name)}")
         if not 0.0 <= self.conditioning_dropout <= 1 / 3:
             raise InputError(f"conditioning_dropout: expected 0 to 1/3, got {self.conditioning_dropout}")
         if self.global_batch_size is not None and self.gradient_accumulation_steps != 1:
@@ -592,6 +596,11 @@ class TrainingSettings:
             raise InputError(
                 "conditioning_dropout: expected 0 beside one_step.enabled, as one step is sampled without guidance, "
                 f"got {self.conditioning_dropout}"
+            )
+        if self.hidden_weight > 0:
+            raise InputError(
+                "hidden_weight: expected 0 beside one_step.enabled, whose loss weighs all alike, got "
+                f"{self.hidden_weight}"
             )
         if (self.sampling.num_inference_steps, self.sampling.initial_noise) != (1, "zero"):
             raise InputError(
