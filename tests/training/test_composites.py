@@ -19,6 +19,7 @@ from amodal_diffusion.data.records import write_records
 from amodal_diffusion.data.samples import SceneDataset
 from amodal_diffusion.training.batches import BatchCounts, ClipOrder, endless_batches
 from amodal_diffusion.training.dataset import TaskClips, training_clips, validation_clips
+from amodal_diffusion.training.precompute import PrecomputeSettings, open_output
 from amodal_diffusion.training.settings import (
     CompositeSettings,
     DataSettings,
@@ -162,6 +163,8 @@ def test_wrong_settings_are_named(tmp_path: Path, change: dict[str, Any], messag
 def test_composites_are_not_cached(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"data\.cache: expected none beside data\.composites\.folder"):
         DataSettings(composites=CompositeSettings(tmp_path), cache=tmp_path)
+    with pytest.raises(InputError, match="composites are made while the run trains"):
+        open_output(PrecomputeSettings(data=DataSettings(composites=CompositeSettings(tmp_path)), out=tmp_path))
 
 
 def test_a_folder_without_cut_outs_ends_the_run_before_the_first_step(
