@@ -40,7 +40,8 @@ from amodal_diffusion.synthetic.composites.cutouts import CutoutSet
 from amodal_diffusion.synthetic.composites.made import made_cutouts
 from amodal_diffusion.synthetic.composites.tool_errors import ErrorShares
 from amodal_diffusion.training.batches import Clips, PreparedClips
-from amodal_diffusion.training.settings import DataSettings, TrainingSettings
+from amodal_diffusion.training.data_settings import DataSettings
+from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import FloatArray, InputError, Stage, UInt8Array
 
 

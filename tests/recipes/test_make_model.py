@@ -17,8 +17,9 @@ from amodal_diffusion import AmodalCompleter
 from amodal_diffusion.config import SamplingConfig, save_settings
 from amodal_diffusion.data.composites import CompositeDataset, CompositeOptions
 from amodal_diffusion.models.hub import load_stage
+from amodal_diffusion.training.data_settings import CompositeSettings, DataSettings
 from amodal_diffusion.training.networks import build_unet
-from amodal_diffusion.training.settings import CompositeSettings, DataSettings, TrainingSettings
+from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import STAGES, InputError, VideoClip
 from recipes.tiny.make_model import Maker, MakeSettings, main
 from recipes.tiny.shared_autoencoder import SharedAutoencoderSettings, build_autoencoder
