@@ -3,7 +3,7 @@
 A check on two scenes, not a benchmark of real video. `--clips` (or AMODAL_SHARED/clips) has folders with `clip.mp4`
 and `masks`. For each clip and each of the seeds 0 to 5, the seed's generator draws an occluder and its path again until
 25 to 60 % of the visible mask is covered on average over the frames. Nothing is drawn again because of a result.
-Occluders are cut-outs of test-v2's categories, which no training shows.
+Occluders are the cut-outs of test-v2, whose categories no training shows.
 
 What the paste covers of the visible mask is the truth. Per clip:
 
@@ -33,6 +33,7 @@ from amodal_diffusion.baselines import HullSegmenter, TemporalSegmenter, copy_be
 from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.io.video_reader import read_clip
 from amodal_diffusion.metrics import psnr
+from amodal_diffusion.synthetic.composites import frozen
 from amodal_diffusion.synthetic.composites.cutouts import CONTENT, SIDE, Cutout, read_index, read_pictures, split_of
 from amodal_diffusion.synthetic.rng import Rng
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array
@@ -86,14 +87,24 @@ class Occluders:
 
     Args:
         folder: as recipes/tiny/collect_cutouts.py writes it.
+        own: take what the folder has of the categories, for a trial; else exactly the cut-outs of test-v2.
 
     Raises:
-        InputError: if the folder cannot be used or has none of them.
+        InputError: if the folder cannot be used or lacks some of them.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, own: bool = False) -> None:
         self.folder = folder
         found = [cutout for cutout in read_index(folder)[0] if split_of(cutout.category) == "test-v2"]
+        if not own:
+            missing = frozen.missing_sources(folder)
+            if missing:
+                raise InputError(
+                    f"{folder}: lacks {len(missing)} of test-v2's cut-outs, such as {missing[0]}; collect all packages "
+                    "(recipes/tiny/README.md), or give --own-cutouts for a trial"
+                )
+            known = set(frozen.frozen_split().cutouts)
+            found = [cutout for cutout in found if (cutout.source, cutout.name, cutout.sha256) in known]
         self.by_category: dict[str, list[Cutout]] = {}
         for cutout in sorted(found, key=lambda cutout: (cutout.source, cutout.name)):
             self.by_category.setdefault(cutout.category, []).append(cutout)
@@ -278,19 +289,25 @@ def main() -> None:
     shared = os.environ.get("AMODAL_SHARED")
     parser.add_argument("--clips", type=Path, default=Path(shared) / "clips" if shared else None)
     parser.add_argument("--cutouts", type=Path, required=True, help="cut-outs, see recipes/tiny/README.md")
+    parser.add_argument("--own-cutouts", action="store_true", help="for a trial: whatever cut-outs the folder has")
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="seeds of each clip, from 0")
     parser.add_argument("--out", type=Path, help="JSON file with all figures")
     given = parser.parse_args()
     if given.clips is None:
         parser.error("expected --clips FOLDER, as AMODAL_SHARED is not set")
-    occluders = Occluders(given.cutouts)
+    occluders = Occluders(given.cutouts, own=given.own_cutouts)
     completer = AmodalCompleter.from_pretrained(given.model)
     rows = list(rows_of(given.clips, occluders, completer, given.seeds))
     print(table(rows))
     print("\n".join(verdicts(rows)))
     if given.out is not None:
-        kept = {"model": given.model, "rows": [asdict(row) for row in rows], "verdicts": verdicts(rows)}
+        kept = {
+            "model": given.model,
+            "own_cutouts": given.own_cutouts,
+            "rows": [asdict(row) for row in rows],
+            "verdicts": verdicts(rows),
+        }
         given.out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 

@@ -27,7 +27,7 @@ def _clip(size: int = 64) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_an_occluder_is_drawn_until_it_covers_enough_and_follows_from_the_seed(tmp_path: Path) -> None:
-    occluders = Occluders(tiny_cutouts_folder(tmp_path))
+    occluders = Occluders(tiny_cutouts_folder(tmp_path), own=True)
     rgb, mask = _clip()
     for seed in range(4):
         pasted = paste_occluder(rgb, mask, occluders, seed)
@@ -37,9 +37,11 @@ def test_an_occluder_is_drawn_until_it_covers_enough_and_follows_from_the_seed(t
         again = paste_occluder(rgb, mask, occluders, seed)
         np.testing.assert_array_equal(pasted.rgb, again.rgb)
         assert pasted.drawn == again.drawn
+    with pytest.raises(InputError, match=r"lacks \d+ of test-v2's cut-outs, such as .*give --own-cutouts"):
+        Occluders(tmp_path)
     (tmp_path / "index.json").write_text('{"cutouts": [], "versions": {}}')
     with pytest.raises(InputError, match="no cut-out of test-v2's categories"):
-        Occluders(tmp_path)
+        Occluders(tmp_path, own=True)
 
 
 def test_hidden_parts_are_scored_under_the_paste() -> None:
@@ -78,6 +80,7 @@ def test_the_script_on_a_tiny_clip(tmp_path: Path) -> None:
     write_masks(folder / "masks", mask)
     model, cutouts = tiny_completer_folder(tmp_path / "model"), tiny_cutouts_folder(tmp_path / "cutouts")
     command = ["--clips", str(tmp_path / "clips"), "--cutouts", str(cutouts), "--model", str(model), "--seeds", "2"]
+    command.append("--own-cutouts")
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks/real_clips.py"), *command, "--out", str(tmp_path / "out.json")],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
