@@ -10,6 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+SIGMA_MIN, SIGMA_MAX = 0.002, 700.0
+"""Lowest and highest noise level of Stable Video Diffusion's sampler."""
+
 
 def sample_sigma(batch: int, *, log_mean: float, log_std: float, generator: torch.Generator) -> Tensor:
     """Draw one noise level a clip, ``ln sigma ~ N(log_mean, log_std^2)``.
@@ -25,6 +28,28 @@ def sample_sigma(batch: int, *, log_mean: float, log_std: float, generator: torc
     """
     normal = torch.randn(batch, generator=generator, device=generator.device)
     return torch.exp(log_mean + log_std * normal)
+
+
+def sample_mixed_sigma(
+    drawn: Tensor, *, highest_share: float, uniform_share: float, generator: torch.Generator
+) -> Tensor:
+    """Replace some noise levels by the sampler's highest one, and some by levels with uniform ``ln sigma``.
+
+    Args:
+        drawn: levels of :func:`sample_sigma`, float32 ``[B]``.
+        highest_share: probability of the level `SIGMA_MAX`.
+        uniform_share: probability of a level with ``ln sigma`` uniform from ``ln SIGMA_MIN`` to ``ln SIGMA_MAX``.
+        generator: source of randomness; nothing is drawn if both shares are 0.
+
+    Returns:
+        float32 ``[B]``, positive.
+    """
+    if highest_share == uniform_share == 0.0:
+        return drawn
+    kind, place = torch.rand(2, *drawn.shape, generator=generator, device=generator.device).to(drawn)
+    uniform = SIGMA_MIN * (SIGMA_MAX / SIGMA_MIN) ** place
+    others = torch.where(kind < highest_share + uniform_share, uniform, drawn)
+    return torch.where(kind < highest_share, SIGMA_MAX, others)
 
 
 def c_skip(sigma: Tensor) -> Tensor:

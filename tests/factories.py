@@ -13,6 +13,7 @@ from diffusers import (
     EulerDiscreteScheduler,
     UNetSpatioTemporalConditionModel,
 )
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import (
     CLIPVisionConfig,
@@ -29,6 +30,7 @@ from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.models.checkpoint import CheckpointSettings
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.saving import save_model
+from amodal_diffusion.synthetic.composites.cutouts import Cutout, prepare_pictures, write_cutouts
 from amodal_diffusion.types import STAGES, Stage, VideoClip
 
 TOKEN_WIDTH = 32
@@ -129,6 +131,17 @@ def tiny_components(stage: Stage = "amodal_segmentation", seed: int = 0) -> Stag
 def tiny_completer_folder(folder: Path) -> Path:
     """Write a checkpoint of both stages in the package's own layout, sharing VAE, image encoder and scheduler."""
     save_model([tiny_components(stage) for stage in STAGES], folder)
+    return folder
+
+
+def tiny_cutouts_folder(folder: Path) -> Path:
+    """Write forty-four cut-outs of one drawn picture; their categories fall into all three splits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = np.zeros((20, 20, 4), np.uint8)
+    picture[2:18, 4:16] = (200, 90, 30, 255)
+    Image.fromarray(prepare_pictures([picture])[0]).save(folder / "0.png")
+    things = [Cutout(f"{k}", f"word-{k}", "drawn 1", "own", f"{k:064d}", ("0.png",)) for k in range(44)]
+    write_cutouts(folder, things, {"drawn": "1"})
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +12,46 @@ from einops import rearrange
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from amodal_diffusion.data.occluders import OccludedTracks
-from amodal_diffusion.data.samples import AmodalSample
+from amodal_diffusion.data.occluders import OccludedTracks, whole_sample
+from amodal_diffusion.data.sailvos import SailVosDataset
+from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.synthetic.composites import frozen
 from amodal_diffusion.synthetic.composites.clips import Composer, CompositeBatch, WholeClips
 from amodal_diffusion.synthetic.composites.cutouts import COMPOSITE_SPLITS, CompositeSplit, CutoutSet
 from amodal_diffusion.synthetic.composites.made import made_cutouts
 from amodal_diffusion.synthetic.composites.tool_errors import ErrorShares
+from amodal_diffusion.synthetic.rng import Rng
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array
 
 SEED_STRIDE = 1 << 32
 """Series `s` starts at clip `s * SEED_STRIDE` of a split, so that different series share no clip."""
+COMPOSITE_NAMES: dict[str, CompositeSplit] = {
+    "composites-train": "train",
+    "composites-validation": "validation",
+    "test-v2": "test-v2",
+}
+"""Splits of composites by their names on the command line, beside those of generated scenes."""
 TRAINING_ERRORS = ErrorShares(masks=0.15, depth=0.6)
+_KIND_STREAM, _DEPTHLESS_STREAM = 1803, 1804  # after the keys of the splits of composites
 _MOST_REPLACED = 100  # unusable tracks in a row, after which the data must be at fault
+
+
+@dataclass(frozen=True)
+class CompositeOptions:
+    """How the clips of a split are made.
+
+    Attributes:
+        errors: shares of clips with errors of tools in masks and depth; by default those of training for ``train`` and
+            none for the others.
+        depthless_share: share of the clips that come without depth.
+        made: number of made-up cut-outs of each role.
+        device: where clips are composited; the bytes are the same on every device.
+    """
+
+    errors: ErrorShares | None = None
+    depthless_share: float = 0.0
+    made: int = frozen.MADE
+    device: torch.device | str = "cpu"
 
 
 class CompositeDataset(Dataset[AmodalSample]):
@@ -37,9 +65,7 @@ class CompositeDataset(Dataset[AmodalSample]):
         width: W in pixels.
         seed: number of the series of clips; different series share no clip.
         split: ``train``, ``validation`` or ``test-v2``; no category of cut-outs is in two of them.
-        errors: shares of clips with errors of tools in masks and depth; by default those of training for ``train``
-            and none for the others.
-        made: number of made-up cut-outs of each role.
+        options: errors, depth and device; ``test-v2`` takes none.
 
     Raises:
         InputError: if the folder cannot be used, or `test-v2` does not have the clips.
@@ -55,9 +81,11 @@ class CompositeDataset(Dataset[AmodalSample]):
         seed: int = 0,
         split: CompositeSplit = "train",
         *,
-        errors: ErrorShares | None = None,
-        made: int = frozen.MADE,
+        options: CompositeOptions | None = None,
     ) -> None:
+        options = options or CompositeOptions()
+        self._depthless_share = options.depthless_share
+        self._prepared: dict[int, AmodalSample] = {}
         if split not in COMPOSITE_SPLITS:
             raise InputError(f"split: expected one of {', '.join(COMPOSITE_SPLITS)}, got {split!r}")
         if length < 1 or seed < 0:
@@ -69,12 +97,18 @@ class CompositeDataset(Dataset[AmodalSample]):
             _check_frozen(length, (frames, height, width), seed)
             self.composer = frozen.composer_of(frozen.frozen_cutouts(folder))
             return
-        errors = errors or (TRAINING_ERRORS if split == "train" else ErrorShares())
-        cutouts = CutoutSet.read(folder, split).joined(made_cutouts(split, made))
-        self.composer = Composer(cutouts, split, frames=frames, height=height, width=width, errors=errors)
+        errors = options.errors or (TRAINING_ERRORS if split == "train" else ErrorShares())
+        cutouts = CutoutSet.read(folder, split).joined(made_cutouts(split, options.made))
+        size = {"frames": frames, "height": height, "width": width}
+        self.composer = Composer(cutouts, split, device=options.device, errors=errors, **size)
 
     def __len__(self) -> int:
         return self.length
+
+    @property
+    def on_accelerator(self) -> bool:
+        """Whether clips are made on another device than the CPU."""
+        return self.composer.device.type != "cpu"
 
     def name(self, index: int) -> str:
         """Name of a clip, without making it."""
@@ -90,7 +124,24 @@ class CompositeDataset(Dataset[AmodalSample]):
         if self.split == "test-v2":
             self._seed_of(index)  # checks the range
             return to_samples(frozen.checked(self.composer, frozen.frozen_split().clips[index]), [self.name(index)])[0]
-        return to_samples(self.composer([self._seed_of(index)]), [self.name(index)])[0]
+        seed = self._seed_of(index)
+        sample = self._prepared.pop(index, None)
+        if sample is None:
+            sample = to_samples(self.composer([seed]), [self.name(index)])[0]
+        without = self._depthless_share > 0.0 and Rng(_DEPTHLESS_STREAM, seed).chance(self._depthless_share)
+        return replace(sample, depth=None) if without else sample
+
+    def prepare(self, indices: Sequence[int]) -> None:
+        """Make clips all at once, which an accelerator does faster than one by one; the next read of each takes it.
+
+        On the CPU nothing is gained, and nothing is made.
+        """
+        if not self.on_accelerator:
+            return
+        wanted = sorted(set(indices) - self._prepared.keys())
+        batch = self.composer([self._seed_of(index) for index in wanted])
+        samples = to_samples(batch, [self.name(index) for index in wanted])
+        self._prepared |= dict(zip(wanted, samples, strict=True))
 
     def _seed_of(self, index: int) -> int:
         if not 0 <= index < self.length:
@@ -111,6 +162,36 @@ def _check_frozen(length: int, size: tuple[int, int, int], seed: int) -> None:
         )
 
 
+def open_composites(
+    name: str,
+    folder: Path | None,
+    *,
+    length: int,
+    size: tuple[int, int, int] = (frozen.FRAMES, frozen.HEIGHT, frozen.WIDTH),
+    seed: int = 0,
+) -> CompositeDataset:
+    """Open a split by its name on the command line, without errors of tools.
+
+    Args:
+        name: one of `COMPOSITE_NAMES`.
+        folder: cut-outs; None is an error that says what is needed.
+        length: number of clips.
+        size: F, H and W.
+        seed: number of the series.
+
+    Raises:
+        InputError: if the folder is missing or lacks pictures, or the clips are not those of ``test-v2``.
+    """
+    if folder is None:
+        needed = f" with {frozen.describe_sources()}" if name == "test-v2" else ""
+        raise InputError(
+            f"cutouts: expected a folder of cut-outs for {name}{needed}, got none; make it with "
+            "recipes/tiny/collect_cutouts.py, see recipes/tiny/README.md"
+        )
+    options = CompositeOptions(errors=ErrorShares())
+    return CompositeDataset(folder, length, *size, seed, COMPOSITE_NAMES[name], options=options)
+
+
 class PastedOccluders(Dataset[AmodalSample]):
     """Real clips with moving cut-outs pasted over whole objects: RGB shows the paste, and what is under it is known.
 
@@ -129,7 +210,7 @@ class PastedOccluders(Dataset[AmodalSample]):
 
     def __init__(
         self,
-        targets: OccludedTracks,
+        targets: SailVosDataset,
         cutouts: CutoutSet,
         *,
         seed: int = 0,
@@ -158,7 +239,7 @@ class PastedOccluders(Dataset[AmodalSample]):
         if not 0 <= index < self.length:
             raise IndexError(f"index: expected 0 to {self.length - 1}, got {index}")
         for step in range(_MOST_REPLACED):
-            whole = self.targets.whole((index + step) % len(self.targets))
+            whole = whole_sample(self.targets, (index + step) % len(self.targets))
             if whole is not None:
                 return self.paste(whole, self.seed * SEED_STRIDE + index, self.name(index))
         raise InputError(
@@ -187,6 +268,63 @@ class PastedOccluders(Dataset[AmodalSample]):
         if whole.depth is not None:
             return sample
         return AmodalSample(name, sample.modal, sample.amodal, None, sample.rgb, sample.whole_rgb)
+
+
+ClipKind = CompositeDataset | PastedOccluders | SceneDataset | SailVosDataset | OccludedTracks
+
+
+class MixedClips(Dataset[AmodalSample]):
+    """Clips of several kinds in given shares; a clip's number decides its kind and what it shows.
+
+    Args:
+        parts: share and clips of each kind; a kind with fewer clips than `length` repeats them.
+        length: number of clips.
+        seed: of the kinds.
+    """
+
+    def __init__(self, parts: Sequence[tuple[float, ClipKind]], length: int, *, seed: int = 0) -> None:
+        self.parts, self.length, self.seed = tuple(parts), length, seed
+
+    def __len__(self) -> int:
+        return self.length
+
+    def name(self, index: int) -> str:
+        """Name of a clip in messages, without reading it."""
+        part = self.part(index)
+        return part.name(index % len(part))
+
+    def __getitem__(self, index: int) -> AmodalSample:
+        """Read or make a clip; a track behind other tracks is hidden anew each time that it repeats.
+
+        Raises:
+            IndexError: if the index is out of range.
+            InputError: if the clip cannot be read.
+        """
+        part = self.part(index)
+        if isinstance(part, OccludedTracks):
+            return part.draw(index % len(part), generator=torch.Generator().manual_seed(index)).sample
+        return part[index % len(part)]
+
+    def prepare(self, indices: Sequence[int]) -> None:
+        """Make the composites among some clips all at once, see :meth:`CompositeDataset.prepare`."""
+        for _, part in self.parts:
+            if isinstance(part, CompositeDataset):
+                part.prepare([index % len(part) for index in indices if self.part(index) is part])
+
+    def part(self, index: int) -> ClipKind:
+        """The kind of a clip.
+
+        Raises:
+            IndexError: if the index is out of range.
+        """
+        if not 0 <= index < self.length:
+            raise IndexError(f"index: expected 0 to {self.length - 1}, got {index}")
+        drawn = Rng(_KIND_STREAM, self.seed, index).uniform(0.0, sum(share for share, _ in self.parts))
+        for share, part in self.parts[:-1]:
+            if drawn < share:
+                return part
+            drawn -= share
+        return self.parts[-1][1]
 
 
 def to_samples(batch: CompositeBatch, names: Sequence[str]) -> list[AmodalSample]:

@@ -135,10 +135,7 @@ class OccludedTracks(Dataset[AmodalSample]):
         Raises:
             InputError: if the track is invalid.
         """
-        track = self.targets.load(index)
-        if not _is_complete(track):
-            return None
-        return self.targets.sample(track, modal=track.modal, amodal=track.modal, whole_is_visible=True)
+        return whole_sample(self.targets, index)
 
     def draw(self, index: int, *, generator: torch.Generator) -> OccludedSample:
         """Occlude a track; an unusable track is replaced by a random one of the file.
@@ -168,6 +165,18 @@ class OccludedTracks(Dataset[AmodalSample]):
             f"and {no_occluder} found no occluder; use complete tracks, as `amodal-diffusion prepare` writes, and a "
             "range of occlusion that the occluders can reach"
         )
+
+
+def whole_sample(targets: SailVosDataset, index: int) -> AmodalSample | None:
+    """Read a track without occluders; None if the object is hidden in part or absent, so that it cannot be a target.
+
+    Raises:
+        InputError: if the track is invalid.
+    """
+    track = targets.load(index)
+    if not _is_complete(track):
+        return None
+    return targets.sample(track, modal=track.modal, amodal=track.modal, whole_is_visible=True)
 
 
 def _is_complete(track: Track) -> bool:

@@ -1,20 +1,22 @@
-"""Export of generated scenes: an annotation file, and frames, depth, complete objects and masks as PNG."""
+"""Export of generated scenes and composites: an annotation file; frames, depth, complete objects and masks as PNG."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from amodal_diffusion.data.composites import CompositeDataset
 from amodal_diffusion.data.records import TrackRecord, read_records, write_records
 from amodal_diffusion.io.images import write_mask_png
 from amodal_diffusion.io.result_folder import OutputFolder
-from amodal_diffusion.synthetic.scenes import Scene
-from amodal_diffusion.synthetic.splits import SceneSeries
-from amodal_diffusion.types import FloatArray
+from amodal_diffusion.synthetic.scenes import Scene, SceneTrack
+from amodal_diffusion.types import FloatArray, UInt8Array
 
 ANNOTATIONS = "annotations.json"
 DEPTH_STEPS = 65535
@@ -22,7 +24,77 @@ _STEPS = 16
 """Number of export steps. An interrupted export resumes at a step; each step rewrites the whole manifest."""
 
 
-def export_scenes(series: SceneSeries, folder: OutputFolder, *, masks: bool, quiet: bool) -> int:
+@dataclass(frozen=True)
+class CompositeScene:
+    """A composite as a scene of one object.
+
+    Attributes:
+        name: split and seed.
+        rgb: frames, uint8 ``[F, H, W, 3]``.
+        depth: true depth, float32 ``[F, H, W]``, nearer is larger.
+        tracks: the target alone; what hides it has no masks of its own.
+    """
+
+    name: str
+    rgb: UInt8Array | None
+    depth: FloatArray
+    tracks: tuple[SceneTrack, ...]
+
+
+class ExportedSeries(Protocol):
+    """Clips that can be written, such as a `SceneSeries`."""
+
+    @property
+    def length(self) -> int:
+        """Number of clips."""
+
+    @property
+    def frames(self) -> int:
+        """F, frames of a clip."""
+
+    def name(self, index: int) -> str:
+        """Name of a clip, without making it."""
+
+    def scene(self, index: int, *, with_rgb: bool) -> Scene | CompositeScene:
+        """Make one clip."""
+
+
+@dataclass(frozen=True)
+class CompositeSeries:
+    """Composites without errors of tools, as scenes.
+
+    Attributes:
+        clips: the composites; those of ``test-v2`` are compared with their frozen digests when they are made.
+        frames: F, frames of a clip.
+    """
+
+    clips: CompositeDataset
+    frames: int
+
+    @property
+    def length(self) -> int:
+        """Number of clips."""
+        return len(self.clips)
+
+    def name(self, index: int) -> str:
+        """Name of a clip, without making it."""
+        return self.clips.name(index)
+
+    def scene(self, index: int, *, with_rgb: bool) -> CompositeScene:
+        """Make one clip.
+
+        Raises:
+            IndexError: if the index is out of range.
+            InputError: if a clip of ``test-v2`` is not the frozen one.
+        """
+        sample = self.clips[index]
+        if sample.depth is None:
+            raise RuntimeError(f"{sample.name}: composites for export are made with depth")
+        target = SceneTrack(1, sample.modal, sample.amodal, sample.whole_rgb if with_rgb else None)
+        return CompositeScene(sample.name, sample.rgb if with_rgb else None, sample.depth, (target,))
+
+
+def export_scenes(series: ExportedSeries, folder: OutputFolder, *, masks: bool, quiet: bool) -> int:
     """Write a series of scenes into an open result folder; steps that were finished before are skipped.
 
     Args:
@@ -59,7 +131,7 @@ def export_scenes(series: SceneSeries, folder: OutputFolder, *, masks: bool, qui
     return sum(map(len, objects.values()))
 
 
-def _annotate(series: SceneSeries, path: Path, *, quiet: bool) -> None:
+def _annotate(series: ExportedSeries, path: Path, *, quiet: bool) -> None:
     numbers = tqdm(range(series.length), desc="masks", unit="clip", disable=quiet)
     scenes = ((number, series.scene(number, with_rgb=False)) for number in numbers)
     write_records(path, (record for number, scene in scenes for record in scene_records(scene, number=number)))
@@ -73,7 +145,7 @@ def _objects_by_scene(path: Path) -> dict[str, list[int]]:
     return objects
 
 
-def scene_records(scene: Scene, *, number: int) -> list[TrackRecord]:
+def scene_records(scene: Scene | CompositeScene, *, number: int) -> list[TrackRecord]:
     """Records of all objects of a scene that are visible in some frame, the target first.
 
     Args:
@@ -108,7 +180,7 @@ def scene_files(name: str, *, frames: int, object_ids: Sequence[int], masks: boo
     return [f"{name}/{folder}/{frame:05d}.png" for folder in folders for frame in range(frames)]
 
 
-def write_scene(scene: Scene, folder: Path, *, object_ids: Sequence[int], masks: bool = False) -> None:
+def write_scene(scene: Scene | CompositeScene, folder: Path, *, object_ids: Sequence[int], masks: bool = False) -> None:
     """Write the images of a scene into existing folders.
 
     ``NAME/images`` has the frames, ``NAME/depth`` 16-bit depth from 0 (farthest in the clip) to 65535 (nearest),

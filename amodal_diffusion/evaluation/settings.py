@@ -25,14 +25,14 @@ class EvaluationSettings:
 
     Attributes:
         benchmark: scenes (generated), sailvos, tao-amodal, movi, fishbowl, coco-amodal, or folder (own clips)
-        data: file or folder of the benchmark; not for scenes
+        data: file or folder of the benchmark; of scenes, the folder of cut-outs for test-v2 and composites
         images: root of the frames, if not beside the data
         depth: root of depth pictures, nearer is larger
         depth_model: small or large (Depth Anything V2), folder or hub id: estimates the depth of tracks that have none
         index_folder: folder of the index of an annotation file, if not beside it
         track_ids: TAO-Amodal: first track of each video, where the prediction file is to number the tracks of a video
             from 1
-        split: of scenes: test-v1, validation or train
+        split: of scenes: test-v1, validation or train; of cut-outs: test-v2, composites-validation or composites-train
         methods: baselines (modal, hull, temporal, temporal-hull, and with -nearer all but the first), and models: tiny,
             c2f-seg, s-amodal and sameo, which are bundled, folders and hub ids, with commas; MODEL@depth is given the
             depth

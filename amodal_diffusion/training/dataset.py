@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -15,6 +15,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from amodal_diffusion.config import SamplingConfig
+from amodal_diffusion.data.composites import (
+    ClipKind,
+    CompositeDataset,
+    CompositeOptions,
+    MixedClips,
+    PastedOccluders,
+)
 from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.data.occluders import OccludedTracks, OccluderBank, Occlusion
 from amodal_diffusion.data.sailvos import SailVosDataset, read_frame
@@ -29,8 +36,12 @@ from amodal_diffusion.pipelines.preprocessing import (
     preprocess_segmentation,
 )
 from amodal_diffusion.synthetic import Split
-from amodal_diffusion.training.batches import Clips
-from amodal_diffusion.training.settings import DataSettings, TrainingSettings
+from amodal_diffusion.synthetic.composites.cutouts import CutoutSet
+from amodal_diffusion.synthetic.composites.made import made_cutouts
+from amodal_diffusion.synthetic.composites.tool_errors import ErrorShares
+from amodal_diffusion.training.batches import Clips, PreparedClips
+from amodal_diffusion.training.data_settings import DataSettings
+from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import FloatArray, InputError, Stage, UInt8Array
 
 
@@ -257,6 +268,11 @@ class TaskClips(Dataset[TaskBatch]):
         maps = torch.from_numpy(depth(views))[:, None]  # [F, 1, h, w]
         return replace(sample, depth=views[0].geometry.invert(maps, outside=0.0)[:, 0].numpy())
 
+    def prepare(self, indices: Sequence[int]) -> None:
+        """Make clips all at once where that is faster, see `PreparedClips`."""
+        if isinstance(self.samples, PreparedClips):
+            self.samples.prepare(indices)
+
     def draw(self, index: int, *, generator: torch.Generator) -> TaskBatch:
         """Read and preprocess one clip; the generator draws the occluders, if any are pasted over its object."""
         if not isinstance(self.samples, OccludedTracks):
@@ -272,7 +288,7 @@ class TaskClips(Dataset[TaskBatch]):
 def training_clips(
     settings: TrainingSettings, *, depth: ClipDepth | None = None, teach: ReadSample | None = None
 ) -> TaskClips:
-    """Training clips: the tracks of the annotation file, or generated scenes of the training split.
+    """Training clips: the tracks of the annotation file, or generated scenes of the training split, or composites.
 
     Args:
         settings: resolved training settings.
@@ -283,6 +299,11 @@ def training_clips(
         InputError: if a file cannot be used.
     """
     preprocess, data = ClipPreprocessing.of(settings, depth), settings.data
+    if data.composites.folder is not None:
+        device = "cpu"
+        if torch.accelerator.is_available() and not settings.cpu and data.workers == 0:
+            device = str(torch.accelerator.current_accelerator())
+        return TaskClips(composites(data, preprocess, split="train", length=data.clips, device=device), preprocess)
     if data.annotations is None:
         return TaskClips(scenes(data, preprocess, split="train", length=data.clips), preprocess)
     return TaskClips(tracks(data, preprocess, data.annotations, data.images), preprocess, teach)
@@ -291,7 +312,7 @@ def training_clips(
 def validation_clips(
     settings: TrainingSettings, *, depth: ClipDepth | None = None, depthless: bool = False
 ) -> TaskClips:
-    """The clips of a run's validation: tracks of its annotation file, or the first scenes; none is corrupted.
+    """The clips of a run's validation, of the kinds of training; masks and depth have no errors.
 
     Args:
         settings: resolved training settings.
@@ -303,11 +324,65 @@ def validation_clips(
     """
     preprocess = ClipPreprocessing.of(settings, None if depthless else depth)
     data, length = settings.data, settings.validation.clips
+    exact = replace(data, seed=0, degraded_share=0.0, depthless_share=float(depthless))
+    if data.composites.folder is not None:
+        clips = composites(exact, preprocess, split="validation", length=length)
+        return TaskClips(clips, preprocess)
     if data.validation_annotations is None:
-        exact = replace(data, seed=0, degraded_share=0.0, depthless_share=float(depthless))
         return TaskClips(scenes(exact, preprocess, split="validation", length=length), preprocess)
     annotations, images = data.validation_annotations, data.validation_images
     return TaskClips(tracks(data, preprocess, annotations, images, limit=length), preprocess)
+
+
+def composites(
+    settings: DataSettings,
+    preprocess: ClipPreprocessing,
+    *,
+    split: Literal["train", "validation"],
+    length: int,
+    device: str = "cpu",
+) -> ClipKind | MixedClips:
+    """Composites, alone or mixed with pasted cut-outs, scenes or tracks in the shares of the settings.
+
+    Args:
+        settings: shares, sizes and files.
+        preprocess: preprocessing of the stage.
+        split: of cut-outs and scenes; ``validation`` has no errors of tools and takes the validation tracks.
+        length: number of clips.
+        device: where composites are made.
+
+    Raises:
+        InputError: if a file or the folder of cut-outs cannot be used.
+    """
+    given, cropped, training = settings.composites, preprocess.config.fit == "crop", split == "train"
+    if given.folder is None:
+        raise InputError("data.composites.folder: expected a folder of cut-outs, got none")
+    seed = given.seed if training else 0
+    errors = ErrorShares(given.mask_errors, given.depth_errors) if training else ErrorShares()
+    annotations, images = settings.annotations, settings.images
+    if not training:
+        annotations, images = settings.validation_annotations, settings.validation_images
+    parts: list[tuple[float, ClipKind]] = []
+    if given.share > 0.0:
+        size = (given.height, given.width) if cropped else (settings.height, settings.width)
+        options = CompositeOptions(errors, settings.depthless_share, given.made, device)
+        made = CompositeDataset(given.folder, length, settings.frames, *size, seed, split, options=options)
+        parts.append((given.share, made))
+    if given.pasted_share > 0.0 and annotations is not None:
+        targets = SailVosDataset(
+            annotations, images, frames=settings.frames, with_rgb=True, index_folder=settings.index_folder
+        )
+        cutouts = CutoutSet.read(given.folder, split).joined(made_cutouts(split, given.made))
+        pasted = PastedOccluders(targets, cutouts, seed=seed, split=split, length=length, errors=errors)
+        parts.append((given.pasted_share, pasted))
+    if settings.plain_share > 0.0:
+        plain: ClipKind
+        if annotations is None:
+            plain = scenes(settings, preprocess, split=split, length=length)
+        else:
+            plain = tracks(settings, preprocess, annotations, images)
+        parts.append((settings.plain_share, plain))
+    return parts[0][1] if len(parts) == 1 else MixedClips(parts, length, seed=seed)
 
 
 def scenes(settings: DataSettings, preprocess: ClipPreprocessing, *, split: Split, length: int) -> SceneDataset:

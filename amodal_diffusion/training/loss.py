@@ -7,11 +7,17 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from amodal_diffusion import edm
 from amodal_diffusion.models.conditioning import Conditions, conditions_from_latents, drop_conditions
 from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.settings import NoiseSettings
+
+_HIDDEN_DIFFERENCE = 0.5  # scaled latents have a deviation of about 1; condition noise moves them by less than 0.1
+MOST_PIXEL_WEIGHT = 4.0
+"""Largest weight of a noise level in the pixel loss. At low levels the exact weight, 1 / sigma^2, would multiply the
+rounding of frames that are decoded in bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,22 @@ class PixelLoss:
     weight: float
     frames: int
 
-    def __call__(self, denoised: Tensor, target: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """Weighted squared errors ``[B, n, 3, H, W]`` of ``n`` frames per clip; its generator draws the first one."""
+    def __call__(
+        self,
+        denoised: Tensor,
+        target: Tensor,
+        generators: Sequence[torch.Generator],
+        *,
+        cells: Tensor | None = None,
+    ) -> Tensor:
+        """Weighted squared errors ``[B, n, 3, H, W]`` of ``n`` frames per clip; its generator draws the first one.
+
+        Args:
+            denoised: latents of the network, scaled, ``[B, F, 4, h, w]``.
+            target: the true ones.
+            generators: one per clip.
+            cells: weight of each latent cell's pixels, ``[B, F, 1, h, w]``; None for 1.
+        """
         total = target.shape[1]
         count = min(self.frames, total)
         starts = [torch.randint(total - count + 1, (1,), generator=g, device=g.device) for g in generators]
@@ -41,7 +61,33 @@ class PixelLoss:
         rows = torch.arange(len(target), device=target.device)[:, None]
         with torch.no_grad():
             wanted = self.decode(target[rows, places])
-        return self.weight * (self.decode(denoised[rows, places]) - wanted).square()
+        error = self.weight * (self.decode(denoised[rows, places]) - wanted).square()
+        if cells is None:
+            return error
+        chosen = functional.interpolate(cells[rows, places].flatten(0, 1), size=error.shape[-2:], mode="nearest")
+        return error * chosen.unflatten(0, error.shape[:2])
+
+
+@dataclass(frozen=True)
+class HiddenWeight:
+    """Weights latent cells by what the modal condition does not show of them, as most of a clip is visible or empty.
+
+    A cell is hidden as far as the target's latents differ from those of the modal video, fully from a mean difference
+    of `_HIDDEN_DIFFERENCE` on. The weights of a clip have a mean of 1.
+
+    Attributes:
+        weight: weight of a hidden cell beside 1 for every cell.
+        scaling_factor: of the VAE, by which the target's latents are multiplied and the condition's are not.
+    """
+
+    weight: float
+    scaling_factor: float
+
+    def __call__(self, batch: LatentBatch) -> Tensor:
+        """Weights of the cells of a batch, ``[B, F, 1, h, w]``."""
+        difference = (batch.target - self.scaling_factor * batch.modal).abs().mean(dim=2, keepdim=True)
+        cells = 1.0 + self.weight * (difference / _HIDDEN_DIFFERENCE).clamp(max=1.0)
+        return cells / cells.mean(dim=(1, 2, 3, 4), keepdim=True)
 
 
 def training_loss(
@@ -52,6 +98,7 @@ def training_loss(
     conditioning_dropout: float,
     generators: Sequence[torch.Generator],
     pixels: PixelLoss | None = None,
+    hidden: HiddenWeight | None = None,
 ) -> Tensor:
     """Mean over clips of the weighted squared error of the denoised latents.
 
@@ -62,24 +109,28 @@ def training_loss(
     Args:
         unet: the network ``F``, or a wrapper with the same call.
         batch: ``B`` clips, float32.
-        noise: mean and standard deviation of ``ln sigma``.
+        noise: distribution of the noise levels.
         conditioning_dropout: ``p``, see :func:`~amodal_diffusion.models.conditioning.drop_conditions`.
         generators: one per clip.
         pixels: pixel loss to add; None for none.
+        hidden: weights of hidden parts in both losses; None weighs all alike.
 
     Returns:
         float32 scalar.
     """
     target = batch.target  # y, [B, F, 4, h, w]
+    cells = None if hidden is None else hidden(batch)
     draws = [_draw(target.shape[1:], noise, generator) for generator in generators]
     sigma = torch.cat([draw[0] for draw in draws]).to(target)[:, None, None, None, None]  # [B, 1, 1, 1, 1]
     noisy = target + sigma * torch.stack([draw[1] for draw in draws]).to(target)
     conditions = _conditions(batch, conditioning_dropout, generators)
     denoised = _denoised(unet, noisy, sigma, conditions)
     weight = edm.loss_weight(sigma)
-    loss = (weight * (denoised - target).square()).mean()
+    error = (denoised - target).square()
+    loss = (weight * (error if cells is None else cells * error)).mean()
     if pixels is not None:
-        loss = loss + (weight * pixels(denoised, target, generators)).mean()
+        shown = pixels(denoised, target, generators, cells=cells)
+        loss = loss + (weight.clamp(max=MOST_PIXEL_WEIGHT) * shown).mean()
     return loss
 
 
@@ -128,7 +179,12 @@ def _denoised(unet: nn.Module, noisy: Tensor, sigma: Tensor, conditions: Conditi
 
 def _draw(shape: Sequence[int], noise: NoiseSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Noise level ``[1]`` and unit noise of one clip."""
-    sigma = edm.sample_sigma(1, log_mean=noise.sigma_log_mean, log_std=noise.sigma_log_std, generator=generator)
+    sigma = edm.sample_mixed_sigma(
+        edm.sample_sigma(1, log_mean=noise.sigma_log_mean, log_std=noise.sigma_log_std, generator=generator),
+        highest_share=noise.highest_share,
+        uniform_share=noise.uniform_share,
+        generator=generator,
+    )
     return sigma, torch.randn(tuple(shape), generator=generator, device=generator.device)
 
 

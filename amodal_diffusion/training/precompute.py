@@ -105,8 +105,13 @@ def open_output(settings: PrecomputeSettings) -> TensorCache:
     """Open the folder for the encoded clips: ``out``, else ``data.cache``.
 
     Raises:
-        InputError: if neither is given.
+        InputError: if neither is given, or the run's clips cannot be encoded before it.
     """
+    if settings.data.composites.folder is not None:
+        raise InputError(
+            "data.composites.folder: composites are made while the run trains, so none can be encoded before; train "
+            "without precompute.py"
+        )
     out = settings.out or settings.data.cache
     if out is None:
         raise InputError("out: expected a folder, as data.cache names none; give --out DIR")

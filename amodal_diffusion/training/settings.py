@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 from amodal_diffusion.config import Attention, SamplingConfig
 from amodal_diffusion.models.unet import Trainable
+from amodal_diffusion.training.data_settings import DataSettings
 from amodal_diffusion.types import InputError, Stage
 
 
@@ -141,103 +142,6 @@ class ModelSettings:
     depth_model: str | None = None
 
 
-@dataclass(frozen=True)
-class OccluderSettings:
-    """Synthetic occluders pasted over complete objects, for stage 2 training without ground truth of hidden colors.
-
-    Attributes:
-        annotations: annotation file whose tracks serve as occluders; it may be the file of the clips.
-        occlusion: range of the share of an object that is occluded.
-        tries: number of occluders to try per clip; if none fits, another clip replaces it.
-    """
-
-    annotations: Path | None = None
-    occlusion: tuple[float, float] = (0.3, 0.9)
-    tries: int = 5
-
-
-@dataclass(frozen=True)
-class DataSettings:
-    """Training and validation clips: generated scenes, or tracks of annotation files (docs/data.md).
-
-    Attributes:
-        annotations: annotation file with the training tracks, in the layout of SAIL-VOS sequences; None trains on
-            generated scenes.
-        images: root of its frames; by default the folder of the file.
-        validation_annotations: annotation file with the validation tracks, of which the first are used.
-        validation_images: root of its frames; by default the folder of the file.
-        index_folder: folder for the indices of annotation files; by default next to the files.
-        occluders: synthetic occluders, for stage 2 with an annotation file.
-        clips: number of generated training scenes.
-        frames: number of frames ``F`` of a clip.
-        height: height ``H`` of the network input in pixels.
-        width: width ``W`` of the network input in pixels.
-        scene_height: height in pixels of generated scenes that are cropped (``sampling.fit: crop``); others have
-            ``height``.
-        scene_width: width in pixels of generated scenes that are cropped; others have ``width``.
-        seed: random seed of the generated scenes; different seeds share no scene.
-        degraded_share: share of the generated scenes with corrupted masks (ragged borders, holes, a missing frame) and
-            corrupted depth (noise, blur, another scale). Validation scenes are never corrupted.
-        depthless_share: share of the generated scenes without depth.
-        guide_dropout: share of clips whose guide is dropped (its latents are set to zero).
-        reversed_share: share of clips that are reversed in time.
-        cache: folder that `train/precompute.py` has filled (docs/training.md). For tracks, missing entries are computed
-            during training. For generated scenes, it must contain all. None computes everything during training.
-        workers: number of processes that prefetch clips; 0 loads clips in the training process.
-    """
-
-    annotations: Path | None = None
-    images: Path | None = None
-    validation_annotations: Path | None = None
-    validation_images: Path | None = None
-    index_folder: Path | None = None
-    occluders: OccluderSettings = field(default_factory=OccluderSettings)
-    clips: int = 20_000
-    frames: int = 25
-    height: int = 128
-    width: int = 256
-    scene_height: int = 64
-    scene_width: int = 128
-    seed: int = 0
-    degraded_share: float = 0.0
-    depthless_share: float = 0.0
-    guide_dropout: float = 0.0
-    reversed_share: float = 0.0
-    cache: Path | None = None
-    workers: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the shares, and that settings of an annotation file are given only with one.
-
-        Raises:
-            InputError: if a setting is wrong; the message names the first.
-        """
-        if self.annotations is None:
-            files = {
-                "images": self.images,
-                "validation_annotations": self.validation_annotations,
-                "validation_images": self.validation_images,
-                "occluders.annotations": self.occluders.annotations,
-            }
-            given = [name for name, path in files.items() if path is not None]
-            if given:
-                raise InputError(f"data.{given[0]}: expected data.annotations beside it, got none; name the clips too")
-        for name in ("degraded_share", "depthless_share", "guide_dropout", "reversed_share"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise InputError(f"data.{name}: expected a share from 0 to 1, got {getattr(self, name)}")
-        for name in ("degraded_share", "depthless_share"):
-            if self.annotations is not None and getattr(self, name) > 0.0:
-                raise InputError(
-                    f"data.{name}: changes generated scenes, but data.annotations is given; expected 0 beside it, got "
-                    f"{getattr(self, name)}"
-                )
-
-    @property
-    def encoded(self) -> bool:
-        """Whether clips are read as latents, that is, generated scenes from ``cache``."""
-        return self.cache is not None and self.annotations is None
-
-
 Precision = Literal["no", "bf16", "fp16"]
 CommHook = Literal["none", "bf16"]
 Schedule = Literal["constant", "cosine"]
@@ -248,19 +152,36 @@ OnBadSample = Literal["stop", "skip"]
 
 @dataclass(frozen=True)
 class NoiseSettings:
-    """Log-normal distributions of the training noise (docs/method.md, section 3).
+    """Distributions of the training noise; the paper's are log-normal (docs/method.md, section 3).
 
     Attributes:
         sigma_log_mean: mean of ``ln sigma``, the noise level of the latents.
         sigma_log_std: standard deviation of ``ln sigma``.
+        highest_share: share of the clips at the sampler's highest level, 700, which a single step starts from.
+        uniform_share: share of the clips whose ``ln sigma`` is uniform over the sampler's levels, 0.002 to 700.
         condition_log_mean: mean of ``ln s``, the strength of the noise on the condition pixels.
         condition_log_std: standard deviation of ``ln s``.
     """
 
     sigma_log_mean: float = 0.7
     sigma_log_std: float = 1.6
+    highest_share: float = 0.0
+    uniform_share: float = 0.0
     condition_log_mean: float = -3.0
     condition_log_std: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the shares.
+
+        Raises:
+            InputError: if they are out of range.
+        """
+        shares = (self.highest_share, self.uniform_share)
+        if min(shares) < 0.0 or sum(shares) > 1.0:
+            raise InputError(
+                "noise.highest_share, noise.uniform_share: expected at least 0 and at most 1 together, got "
+                f"{shares[0]} and {shares[1]}"
+            )
 
 
 @dataclass(frozen=True)
@@ -373,6 +294,8 @@ class TrainingSettings:
         pixel_weight: weight of the squared error of decoded frames, added to that of the latents; 0 disables it. It is
             cheap with a distilled autoencoder.
         pixel_frames: number of consecutive frames of each clip that are decoded for the pixel loss.
+        hidden_weight: weight in both losses of what the modal condition does not show, beside 1 for everything; 0
+            weighs all alike.
         seed: random seed of new weights, the order of the clips and all noise.
         resume: ``auto`` resumes from the newest checkpoint in ``output``, if any; ``none`` starts anew and refuses a
             folder with checkpoints; any other value is the folder of the checkpoint to resume from.
@@ -413,6 +336,7 @@ class TrainingSettings:
     conditioning_dropout: float = 0.1
     pixel_weight: float = 0.0
     pixel_frames: int = 2
+    hidden_weight: float = 0.0
     seed: int = 0
     resume: str = "auto"
     checkpoint_every: int = 500
@@ -451,8 +375,9 @@ class TrainingSettings:
             )
         self._check_tracks()
         self._check_one_step()
-        if self.pixel_weight < 0:
-            raise InputError(f"pixel_weight: expected at least 0, got {self.pixel_weight}")
+        for name in ("pixel_weight", "hidden_weight"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name}: expected at least 0, got {getattr(self, name)}")
         if not 0.0 <= self.conditioning_dropout <= 1 / 3:
             raise InputError(f"conditioning_dropout: expected 0 to 1/3, got {self.conditioning_dropout}")
         if self.global_batch_size is not None and self.gradient_accumulation_steps != 1:
@@ -496,6 +421,11 @@ class TrainingSettings:
                 "conditioning_dropout: expected 0 beside one_step.enabled, as one step is sampled without guidance, "
                 f"got {self.conditioning_dropout}"
             )
+        if self.hidden_weight > 0:
+            raise InputError(
+                "hidden_weight: expected 0 beside one_step.enabled, whose loss weighs all alike, got "
+                f"{self.hidden_weight}"
+            )
         if (self.sampling.num_inference_steps, self.sampling.initial_noise) != (1, "zero"):
             raise InputError(
                 "sampling.num_inference_steps, sampling.initial_noise: expected 1 and zero beside one_step.enabled, "
@@ -534,7 +464,11 @@ class TrainingSettings:
                 "data.validation_annotations: expected an annotation file of other clips than data.annotations, got "
                 "none; name one, or give --validation.every 0"
             )
-        needed = self.stage == "content_completion"
+        needed = self.stage == "content_completion" and data.plain_share > 0.0
         if needed != (data.occluders.annotations is not None):
-            expected = "a file of tracks to hide the objects behind" if needed else "none in stage 1"
+            expected = "none where no track stays as it is"
+            if self.stage == "amodal_segmentation":
+                expected = "none in stage 1"
+            elif needed:
+                expected = "a file of tracks to hide the objects behind"
             raise InputError(f"data.occluders.annotations: expected {expected}, got {data.occluders.annotations}")

@@ -55,7 +55,7 @@ from amodal_diffusion.training.latents import (
     take_samples,
 )
 from amodal_diffusion.training.log import RunLog
-from amodal_diffusion.training.loss import PixelLoss, one_step_loss, training_loss
+from amodal_diffusion.training.loss import HiddenWeight, PixelLoss, one_step_loss, training_loss
 from amodal_diffusion.training.networks import make_optimizer, prepare_unet
 from amodal_diffusion.training.settings import OptimizerSettings, TrainingSettings
 from amodal_diffusion.training.validation import Findings
@@ -331,7 +331,12 @@ class Trainer:
             conditioning_dropout=settings.conditioning_dropout,
             generators=generators,
             pixels=self._pixels(),
+            hidden=self._hidden(),
         )
+
+    def _hidden(self) -> HiddenWeight | None:
+        weight = self.settings.hidden_weight
+        return HiddenWeight(weight, self.components.vae.config.scaling_factor) if weight > 0 else None
 
     def _one_step_loss(self, latents: LatentBatch, generators: Sequence[torch.Generator]) -> Tensor:
         frames = self.settings.one_step.frames_at(self.progress.step)

@@ -1,11 +1,13 @@
-"""The training loop of the two autoencoders: cosine schedule, checkpoints, exact resume."""
+"""The training loop of the autoencoders: cosine schedule, checkpoints, exact resume."""
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -44,7 +46,22 @@ class LoopSettings(Protocol):
     def seed(self) -> int: ...  # noqa: D102
 
 
-def train_steps(accelerator: Accelerator, objective: nn.Module, settings: LoopSettings, *, draw: Draw) -> None:
+@dataclass(frozen=True)
+class Loop:
+    """Limits and log of one piece of a run.
+
+    Attributes:
+        ends: time of `time.monotonic` after which the piece ends with a checkpoint; None for the last step alone.
+        log: JSON lines, one a piece: first and last step, and seconds; None for none.
+    """
+
+    ends: float | None = None
+    log: Path | None = None
+
+
+def train_steps(
+    accelerator: Accelerator, objective: nn.Module, settings: LoopSettings, *, draw: Draw, loop: Loop | None = None
+) -> bool:
     """Train from the run's newest checkpoint, or from the start, to the last step.
 
     Args:
@@ -52,6 +69,10 @@ def train_steps(accelerator: Accelerator, objective: nn.Module, settings: LoopSe
         objective: network and loss in one module: a batch in, a scalar loss out.
         settings: settings of the run.
         draw: gives the batch of a step, from its number and its source of randomness.
+        loop: limits and log of this piece; none by default.
+
+    Returns:
+        whether the last step was reached.
 
     Raises:
         InputError: if the loss becomes infinite or NaN.
@@ -61,7 +82,8 @@ def train_steps(accelerator: Accelerator, objective: nn.Module, settings: LoopSe
     objective, optimizer = accelerator.prepare(objective, optimizer)
     accelerator.register_for_checkpointing(schedule)
     first = load_newest_state(accelerator, settings.out)
-    started = time.monotonic()
+    loop = loop or Loop()
+    started, step = time.monotonic(), first - 1
     for step in range(first, settings.steps):
         rng = np.random.default_rng([settings.seed, accelerator.process_index, step])
         loss = objective(*draw(step, rng))
@@ -75,9 +97,22 @@ def train_steps(accelerator: Accelerator, objective: nn.Module, settings: LoopSe
         if (step + 1) % 100 == 0 and accelerator.is_main_process:
             speed = (step + 1 - first) / (time.monotonic() - started)
             logger.info("step %d of %d, loss %.4f, %.2f steps/s", step + 1, settings.steps, loss.item(), speed)
-        if (step + 1) % settings.save_every == 0:
+        late = loop.ends is not None and _agreed(accelerator, late=time.monotonic() > loop.ends)
+        if (step + 1) % settings.save_every == 0 or late:
             save_state(accelerator, settings.out, step + 1)
+        if late:
+            break
+    if loop.log is not None and accelerator.is_main_process:
+        seconds = round(time.monotonic() - started, 1)
+        with loop.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"from": first, "to": step + 1, "seconds": seconds}) + "\n")
     accelerator.wait_for_everyone()
+    return step + 1 >= settings.steps
+
+
+def _agreed(accelerator: Accelerator, *, late: bool) -> bool:
+    """Whether any process is late: all then end at the same step."""
+    return bool(accelerator.reduce(torch.tensor(float(late), device=accelerator.device), reduction="sum") > 0)
 
 
 def end(accelerator: Accelerator) -> None:

@@ -53,7 +53,9 @@ def walkers(count: int) -> Iterator[Found]:
     """
     import anny
 
-    model = anny.Anny().to(dtype=torch.float64)
+    model = anny.Anny()
+    model.set_skinning_method("lbs")  # the default is another one where warp-lang is installed, with other pictures
+    model = model.to(dtype=torch.float64)
     body = _Body(model)
     for number in range(count):
         pictures, facing = body.render(Rng(1800, number))

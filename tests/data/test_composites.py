@@ -10,34 +10,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from amodal_diffusion.data.composites import CompositeDataset, PastedOccluders
-from amodal_diffusion.data.index import TrackIndex
-from amodal_diffusion.data.occluders import OccludedTracks, OccluderBank
+from amodal_diffusion.data.composites import CompositeDataset, CompositeOptions, PastedOccluders
 from amodal_diffusion.data.records import write_records
 from amodal_diffusion.data.sailvos import SailVosDataset
 from amodal_diffusion.synthetic.composites import frozen
-from amodal_diffusion.synthetic.composites.cutouts import Cutout, CutoutSet, prepare_pictures, write_cutouts
+from amodal_diffusion.synthetic.composites.cutouts import CutoutSet
 from amodal_diffusion.training.dataset import ClipPreprocessing, TaskClips
 from amodal_diffusion.types import STAGES, InputError, Stage
-from tests.factories import SAMPLING
+from tests.factories import SAMPLING, tiny_cutouts_folder
 from tests.tracks import record_of, square
 
+FEW = CompositeOptions(made=2)
 CUTOUTS = os.environ.get("AMODAL_CUTOUTS")
 
 
-def _folder(folder: Path) -> Path:
-    picture = np.zeros((20, 20, 4), np.uint8)
-    picture[2:18, 4:16] = (200, 90, 30, 255)
-    Image.fromarray(prepare_pictures([picture])[0]).save(folder / "0.png")
-    things = [Cutout(f"{k}", f"word-{k}", "drawn 1", "own", f"{k:064d}", ("0.png",)) for k in range(30)]
-    write_cutouts(folder, things, {"drawn": "1"})
-    return folder
-
-
 def test_an_item_depends_on_split_seed_and_index_alone(tmp_path: Path) -> None:
-    folder = _folder(tmp_path)
-    first, second = (CompositeDataset(folder, length, 4, 32, 48, made=2) for length in (3, 9))
-    other = CompositeDataset(folder, 3, 4, 32, 48, seed=1, made=2)
+    folder = tiny_cutouts_folder(tmp_path)
+    first, second = (CompositeDataset(folder, length, 4, 32, 48, options=FEW) for length in (3, 9))
+    other = CompositeDataset(folder, 3, 4, 32, 48, seed=1, options=FEW)
     late, sample = second[2], first[2]
     for name in ("modal", "amodal", "depth", "rgb", "whole_rgb"):
         np.testing.assert_array_equal(getattr(sample, name), getattr(late, name))
@@ -54,7 +44,7 @@ def test_an_item_depends_on_split_seed_and_index_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_clips_are_preprocessed_as_any_other(tmp_path: Path, stage: Stage) -> None:
-    dataset = CompositeDataset(_folder(tmp_path), 2, 4, 32, 48, made=2)
+    dataset = CompositeDataset(tiny_cutouts_folder(tmp_path), 2, 4, 32, 48, options=FEW)
     clips = TaskClips(dataset, ClipPreprocessing(stage, replace(SAMPLING, fit="crop", height=32, width=32)))
     batch = clips[1]
     channels = 1 if stage == "amodal_segmentation" else 3
@@ -71,9 +61,8 @@ def test_occluders_are_pasted_over_complete_tracks(tmp_path: Path) -> None:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((32, 32, 3), 90, np.uint8)).save(tmp_path / file)
     tracks = SailVosDataset(annotations, tmp_path, frames=3, with_rgb=True)
-    bank = OccluderBank(TrackIndex(annotations), occlusion=(0.1, 0.9), tries=1)
-    cutouts = CutoutSet.read(_folder(tmp_path), "train")
-    pasted = PastedOccluders(OccludedTracks(tracks, bank), cutouts, length=6, split="validation")
+    cutouts = CutoutSet.read(tiny_cutouts_folder(tmp_path), "train")
+    pasted = PastedOccluders(tracks, cutouts, length=6, split="validation")
     samples = [pasted[index] for index in range(6)]
     assert all(sample.depth is None for sample in samples)
     assert sum((sample.modal != sample.amodal).any() for sample in samples) >= 2
@@ -88,7 +77,7 @@ def test_test_v2_is_fixed_and_says_what_is_missing(tmp_path: Path) -> None:
     assert len({clip.sha256 for clip in split.clips}) == frozen.CLIPS
     assert all(clip.shows[0] is not None for clip in split.clips)
     with pytest.raises(InputError, match=r"test-v2 needs pictures that are missing here: .* of openclipart-png"):
-        CompositeDataset(_folder(tmp_path), 4, frozen.FRAMES, frozen.HEIGHT, frozen.WIDTH, split="test-v2")
+        CompositeDataset(tiny_cutouts_folder(tmp_path), 4, frozen.FRAMES, frozen.HEIGHT, frozen.WIDTH, split="test-v2")
     with pytest.raises(InputError, match="test-v2 is fixed"):
         CompositeDataset(tmp_path, 4, 8, 64, 64, split="test-v2")
     assert len(frozen.missing_sources(tmp_path)) == len(split.cutouts)

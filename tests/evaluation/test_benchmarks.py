@@ -11,9 +11,11 @@ import pytest
 from amodal_diffusion.evaluation.benchmarks import registry
 from amodal_diffusion.evaluation.benchmarks.base import FileBenchmark, MaskTarget
 from amodal_diffusion.evaluation.benchmarks.registry import open_benchmark
+from amodal_diffusion.synthetic.composites.made import made_cutouts
 from amodal_diffusion.types import InputError, VideoClip
 from tests.documents import ROOT
 from tests.evaluation import samples
+from tests.factories import tiny_cutouts_folder
 
 
 def test_scenes_are_the_fixed_split_unless_another_is_named() -> None:
@@ -23,12 +25,41 @@ def test_scenes_are_the_fixed_split_unless_another_is_named() -> None:
     assert (benchmark.name, len(benchmark)) == ("scenes/validation", 3)
 
 
+def test_composites_of_the_validation_split_come_from_a_folder_of_cut_outs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amodal_diffusion.data.composites.made_cutouts", lambda split, _: made_cutouts(split, 1))
+    folder = tiny_cutouts_folder(tmp_path)
+    benchmark = open_benchmark("scenes", split="composites-validation", data=folder, limit=2)
+    assert (benchmark.name, len(benchmark)) == ("scenes/composites-validation", 2)
+    assert benchmark.inputs == {"data": folder}
+    track = benchmark.track(1)
+    assert isinstance(track, MaskTarget)
+    assert track.identity == benchmark.identity(1) == "scenes/composite-validation-000001"
+    assert track.clip.rgb.shape == (25, 128, 256, 3)
+    assert track.depth is not None
+    assert track.amodal_rgb is not None
+    assert not (track.clip.modal_mask & ~track.amodal_mask).any()
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
         ("lvis", {}, "benchmark: expected one of scenes"),
-        ("scenes", {"split": "test"}, "split: expected one of train, validation, test-v1, got test"),
+        (
+            "scenes",
+            {"split": "test"},
+            "split: expected one of train, validation, test-v1, .*, test-v2, got test",
+        ),
         ("scenes", {"data": Path("here")}, "data: expected none for the benchmark scenes, got here"),
+        ("scenes", {"split": "composites-validation"}, "cutouts: expected a folder of cut-outs for composites-valid"),
+        ("scenes", {"split": "test-v2"}, r"for test-v2 with \d+ of @lobehub/fluent-emoji-3d 1\.1\.0, .*, got none"),
+        ("scenes", {"split": "test-v2", "data": Path("empty")}, "empty: test-v2 needs pictures that are missing here"),
+        (
+            "scenes",
+            {"split": "test-v2", "data": Path("empty"), "limit": 201},
+            "limit: expected 1 to 200 clips, got 201",
+        ),
         ("scenes", {"limit": 0}, "limit: expected 1 to 200"),
         ("scenes", {"depth": Path("here")}, "depth: expected none for the benchmark scenes, got here; leave it out"),
         ("sailvos", {}, "data: expected the file or folder of the benchmark sailvos, got none"),

@@ -19,11 +19,14 @@ from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import InputError
 from recipes.tiny.autoencoder import AutoencoderSettings
 from recipes.tiny.distilled_autoencoder import DistillationSettings
+from recipes.tiny.shared_autoencoder import SharedAutoencoderSettings
 from tests.factories import tiny_unet
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS, RECIPE = ROOT / "configs", ROOT / "recipes/tiny"
-RUNS = sorted([*CONFIGS.glob("*.yaml"), *(ROOT / "recipes").glob("*/*.yaml")])
+RUNS = sorted(
+    [*CONFIGS.glob("*.yaml"), *(ROOT / "recipes").glob("*/*.yaml"), *(ROOT / "recipes/tiny/composites").glob("*.yaml")]
+)
 LAUNCHES = sorted((CONFIGS / "accelerate").glob("*.yaml"))
 
 
@@ -31,6 +34,8 @@ LAUNCHES = sorted((CONFIGS / "accelerate").glob("*.yaml"))
 def test_every_run_loads_and_saves(path: Path, tmp_path: Path) -> None:
     kinds = {"distilled_autoencoder": DistillationSettings, "autoencoder": AutoencoderSettings}
     settings_class = next((kind for name, kind in kinds.items() if name in path.stem), TrainingSettings)
+    if path.parent.name == "composites" and path.stem == "autoencoder":
+        settings_class = SharedAutoencoderSettings
     if "c2f_seg" in f"{path.parent.name}/{path.stem}":
         settings_class = C2FTrainingSettings
     if "s_amodal" in f"{path.parent.name}/{path.stem}":

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from amodal_diffusion import edm
 from amodal_diffusion.training.batches import seeded_generator
 from amodal_diffusion.training.latents import LatentBatch
-from amodal_diffusion.training.loss import PixelLoss, training_loss
+from amodal_diffusion.training.loss import HiddenWeight, PixelLoss, training_loss
 from amodal_diffusion.training.settings import NoiseSettings
 from tests.factories import TOKEN_WIDTH, tiny_scheduler, tiny_unet
 
@@ -158,6 +158,32 @@ def test_pixels_count_in_the_loss_clip_by_clip() -> None:
     twice = loss(slice(0, 2), (5, 6), replace(pixels, weight=1.0)) - loss(slice(0, 2), (5, 6), None)
     assert float(added) > 0
     torch.testing.assert_close(twice, 2 * added)
+
+
+def test_what_the_condition_does_not_show_weighs_more() -> None:
+    batch = latents()
+    modal = batch.target / 0.5
+    modal[:, :, :, 0] += 8.0  # the first row of cells is hidden
+    batch = replace(batch, modal=modal)
+    cells = HiddenWeight(3.0, 0.5)(batch)
+    assert cells.shape == (2, FRAMES, 1, HEIGHT, WIDTH)
+    torch.testing.assert_close(cells.mean(dim=(1, 2, 3, 4)), torch.ones(2))
+    torch.testing.assert_close(cells[:, :, :, 0] / cells[:, :, :, 1], torch.full((2, FRAMES, 1, WIDTH), 4.0))
+    known = PixelLoss(decode=lambda values: values[:, :, :3].repeat_interleave(2, -1), weight=1.0, frames=1)
+    off = batch.target.clone()
+    off[:, :, :, 0] += 1.0
+    plain = known(off, batch.target, generators(0, 1))
+    weighted = known(off, batch.target, generators(0, 1), cells=cells)
+    torch.testing.assert_close(
+        weighted[:, :, :, 0] / plain[:, :, :, 0], cells[0, 0, 0, 0, 0].expand(2, 1, 3, 2 * WIDTH)
+    )
+    loss = [
+        training_loss(
+            Spy(), batch, noise=NoiseSettings(), conditioning_dropout=0.0, generators=generators(0, 1), hidden=hidden
+        )
+        for hidden in (None, HiddenWeight(0.0, 0.5), HiddenWeight(3.0, 0.5))
+    ]
+    assert loss[0] == loss[1] != loss[2]
 
 
 def test_pixels_of_a_known_answer_cost_nothing_and_frames_are_drawn() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
+from amodal_diffusion.data.composites import COMPOSITE_NAMES
 from amodal_diffusion.evaluation.benchmarks.base import Benchmark, ReferenceProtocol
 from amodal_diffusion.evaluation.benchmarks.coco_amodal import open_coco_amodal
 from amodal_diffusion.evaluation.benchmarks.fishbowl import open_fishbowl
@@ -13,7 +14,7 @@ from amodal_diffusion.evaluation.benchmarks.folder import open_folder
 from amodal_diffusion.evaluation.benchmarks.movi import open_movi
 from amodal_diffusion.evaluation.benchmarks.sailvos import PROTOCOL as SAILVOS_PROTOCOL
 from amodal_diffusion.evaluation.benchmarks.sailvos import open_sailvos
-from amodal_diffusion.evaluation.benchmarks.scenes import CLIPS, ScenesBenchmark
+from amodal_diffusion.evaluation.benchmarks.scenes import CLIPS, CompositesBenchmark, ScenesBenchmark
 from amodal_diffusion.evaluation.benchmarks.tao_amodal import PROTOCOL as TAO_AMODAL_PROTOCOL
 from amodal_diffusion.evaluation.benchmarks.tao_amodal import open_tao_amodal
 from amodal_diffusion.synthetic import Split
@@ -52,13 +53,13 @@ def open_benchmark(
 
     Args:
         name: one of `BENCHMARKS`.
-        data: file or folder of the benchmark; None for ``scenes``, which are generated.
+        data: file or folder of the benchmark; of ``scenes``, the folder of cut-outs for the splits of composites.
         images: root of the frames that an annotation file names; its own folder by default.
         depth: root of depth, nearer is larger, for benchmarks that have none of their own: for those of annotation
             files a picture under the path of each frame, for ``fishbowl`` a folder of them or an array a video.
         index_folder: where the index of an annotation file is kept; its own folder by default.
         track_ids: of ``tao-amodal``: JSON of the first track of each video, for the keys of the prediction file.
-        split: split of ``scenes``: test-v1 (by default), validation or train.
+        split: split of ``scenes``: test-v1 (by default), validation or train, or one of `COMPOSITE_NAMES`.
         limit: number of tracks, from the first; None for all.
 
     Raises:
@@ -68,8 +69,12 @@ def open_benchmark(
         raise InputError(f"benchmark: expected one of {', '.join(BENCHMARKS)}, got {name}")
     folders = {"images": images, "depth": depth, "index_folder": index_folder, "track_ids": track_ids}
     if name == SCENES:
+        clips = CLIPS if limit is None else limit
+        if split in COMPOSITE_NAMES:
+            _refuse(name, **folders)
+            return CompositesBenchmark(str(split), data, clips)
         _refuse(name, data=data, **folders)
-        return ScenesBenchmark(_split(split), CLIPS if limit is None else limit)
+        return ScenesBenchmark(_split(split), clips)
     opener, accepted = FILE_BENCHMARKS[name]
     _refuse(name, split=split, **{key: value for key, value in folders.items() if key not in accepted})
     if data is None:
@@ -95,4 +100,4 @@ def _split(name: str | None) -> Split:
         if name in (split, None):
             found: Split = "test-v1" if name is None else split
             return found
-    raise InputError(f"split: expected one of {', '.join(get_args(Split))}, got {name}")
+    raise InputError(f"split: expected one of {', '.join((*get_args(Split), *COMPOSITE_NAMES))}, got {name}")

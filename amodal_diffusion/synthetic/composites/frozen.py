@@ -94,15 +94,23 @@ def frozen_cutouts(folder: Path) -> CutoutSet:
     """
     missing = _missing(folder)
     if missing:
-        sources = sorted({source for source, _, _ in missing})
-        numbers = ", ".join(f"{sum(s == source for s, _, _ in missing)} of {source}" for source in sources)
         raise InputError(
-            f"{folder}: test-v2 needs pictures that are missing here: {numbers}; install these packages and run "
-            "recipes/tiny/collect_cutouts.py, see recipes/tiny/README.md"
+            f"{folder}: test-v2 needs pictures that are missing here: {_counted(missing)}; install these packages and "
+            "run recipes/tiny/collect_cutouts.py, see recipes/tiny/README.md"
         )
     cutouts, _ = read_index(folder)
     known = {_key(cutout): cutout for cutout in cutouts}
     return _with_made(folder, [known[key] for key in frozen_split().cutouts])
+
+
+def describe_sources() -> str:
+    """How many pictures of which package the split is made of, for messages."""
+    return _counted(frozen_split().cutouts)
+
+
+def _counted(cutouts: Sequence[tuple[str, str, str]]) -> str:
+    sources = sorted({source for source, _, _ in cutouts})
+    return ", ".join(f"{sum(s == source for s, _, _ in cutouts)} of {source}" for source in sources)
 
 
 def make_test_v2(folder: Path, length: int = CLIPS) -> Iterator[CompositeBatch]:

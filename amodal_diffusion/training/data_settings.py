@@ -1,0 +1,185 @@
+"""Settings of the clips of a training run; part of `TrainingSettings`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from amodal_diffusion.types import InputError
+
+
+@dataclass(frozen=True)
+class OccluderSettings:
+    """Synthetic occluders pasted over complete objects, for stage 2 training without ground truth of hidden colors.
+
+    Attributes:
+        annotations: annotation file whose tracks serve as occluders; it may be the file of the clips.
+        occlusion: range of the share of an object that is occluded.
+        tries: number of occluders to try per clip; if none fits, another clip replaces it.
+    """
+
+    annotations: Path | None = None
+    occlusion: tuple[float, float] = (0.3, 0.9)
+    tries: int = 5
+
+
+@dataclass(frozen=True)
+class CompositeSettings:
+    """Composites, which are made while the run trains: pictures with alpha that move and hide each other.
+
+    Each clip's kind is drawn from its number: a composite, a track with cut-outs pasted over its whole object, or else
+    a generated scene (without ``data.annotations``) or a track as it is. Validation has the kinds in the same shares,
+    from the validation split of the cut-outs. Without ``data.workers``, composites are made on the accelerator, if
+    there is one; the workers make them on the CPU.
+
+    Attributes:
+        folder: cut-outs, as `recipes/tiny/collect_cutouts.py` writes them; None for no composites.
+        share: share of the clips that are composites.
+        pasted_share: share of the clips that are complete tracks of ``data.annotations`` with pasted cut-outs.
+        height: height in pixels of composites that are cropped (``sampling.fit: crop``); others have ``data.height``.
+        width: width in pixels of composites that are cropped; others have ``data.width``.
+        seed: number of the series of composites and pastes; different seeds share none.
+        made: number of made-up cut-outs of each role, beside those of the folder.
+        mask_errors: share of the training clips whose masks have the errors of a segmenter.
+        depth_errors: share of the training clips whose depth has the errors of a depth network.
+    """
+
+    folder: Path | None = None
+    share: float = 1.0
+    pasted_share: float = 0.0
+    height: int = 128
+    width: int = 192
+    seed: int = 0
+    made: int = 32
+    mask_errors: float = 0.15
+    depth_errors: float = 0.6
+
+    def __post_init__(self) -> None:
+        """Check the shares and the numbers.
+
+        Raises:
+            InputError: if one is out of range, or the two kinds are more than all clips.
+        """
+        for name in ("share", "pasted_share", "mask_errors", "depth_errors"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise InputError(f"data.composites.{name}: expected a share from 0 to 1, got {getattr(self, name)}")
+        if not 0.0 < self.share + self.pasted_share <= 1.0:
+            raise InputError(
+                "data.composites.share, data.composites.pasted_share: expected more than 0 and at most 1 together, got "
+                f"{self.share} and {self.pasted_share}; leave out data.composites.folder for no composites"
+            )
+        for name, least in (("height", 16), ("width", 16), ("seed", 0), ("made", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"data.composites.{name}: expected at least {least}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Training and validation clips: generated scenes, composites, or tracks of annotation files (docs/data.md).
+
+    Attributes:
+        annotations: annotation file with the training tracks, in the layout of SAIL-VOS sequences; None trains on
+            generated scenes.
+        images: root of its frames; by default the folder of the file.
+        validation_annotations: annotation file with the validation tracks, of which the first are used.
+        validation_images: root of its frames; by default the folder of the file.
+        index_folder: folder for the indices of annotation files; by default next to the files.
+        occluders: synthetic occluders, for stage 2 with an annotation file.
+        composites: clips made of cut-outs, alone or beside scenes or tracks.
+        clips: number of generated training scenes; with composites, of training clips of all kinds.
+        frames: number of frames ``F`` of a clip.
+        height: height ``H`` of the network input in pixels.
+        width: width ``W`` of the network input in pixels.
+        scene_height: height in pixels of generated scenes that are cropped (``sampling.fit: crop``); others have
+            ``height``.
+        scene_width: width in pixels of generated scenes that are cropped; others have ``width``.
+        seed: random seed of the generated scenes; different seeds share no scene.
+        degraded_share: share of the generated scenes with corrupted masks (ragged borders, holes, a missing frame) and
+            corrupted depth (noise, blur, another scale). Validation scenes are never corrupted.
+        depthless_share: share of the generated scenes and composites without depth.
+        guide_dropout: share of clips whose guide is dropped (its latents are set to zero).
+        reversed_share: share of clips that are reversed in time.
+        cache: folder that `train/precompute.py` has filled (docs/training.md). For tracks, missing entries are computed
+            during training. For generated scenes, it must contain all. None computes everything during training.
+        workers: number of processes that prefetch clips; 0 loads clips in the training process.
+    """
+
+    annotations: Path | None = None
+    images: Path | None = None
+    validation_annotations: Path | None = None
+    validation_images: Path | None = None
+    index_folder: Path | None = None
+    occluders: OccluderSettings = field(default_factory=OccluderSettings)
+    composites: CompositeSettings = field(default_factory=CompositeSettings)
+    clips: int = 20_000
+    frames: int = 25
+    height: int = 128
+    width: int = 256
+    scene_height: int = 64
+    scene_width: int = 128
+    seed: int = 0
+    degraded_share: float = 0.0
+    depthless_share: float = 0.0
+    guide_dropout: float = 0.0
+    reversed_share: float = 0.0
+    cache: Path | None = None
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the shares, and that settings of an annotation file are given only with one.
+
+        Raises:
+            InputError: if a setting is wrong; the message names the first.
+        """
+        if self.annotations is None:
+            files = {
+                "images": self.images,
+                "validation_annotations": self.validation_annotations,
+                "validation_images": self.validation_images,
+                "occluders.annotations": self.occluders.annotations,
+            }
+            given = [name for name, path in files.items() if path is not None]
+            if given:
+                raise InputError(f"data.{given[0]}: expected data.annotations beside it, got none; name the clips too")
+        for name in ("degraded_share", "depthless_share", "guide_dropout", "reversed_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise InputError(f"data.{name}: expected a share from 0 to 1, got {getattr(self, name)}")
+        for name in ("degraded_share", "depthless_share"):
+            of_composites = name == "depthless_share" and self.composites.folder is not None
+            if self.annotations is not None and getattr(self, name) > 0.0 and not of_composites:
+                raise InputError(
+                    f"data.{name}: changes generated scenes, but data.annotations is given; expected 0 beside it, got "
+                    f"{getattr(self, name)}"
+                )
+        self._check_composites()
+
+    def _check_composites(self) -> None:
+        composites = self.composites
+        if composites.folder is None:
+            if composites != CompositeSettings():
+                raise InputError("data.composites: expected data.composites.folder beside its other settings, got none")
+            return
+        if self.cache is not None:
+            raise InputError(
+                f"data.cache: expected none beside data.composites.folder, as every composite is a new clip; got "
+                f"{self.cache}"
+            )
+        if composites.pasted_share > 0.0 and self.annotations is None:
+            raise InputError(
+                "data.composites.pasted_share: expected data.annotations beside it, whose objects the cut-outs hide; "
+                f"got none and a share of {composites.pasted_share}"
+            )
+
+    @property
+    def plain_share(self) -> float:
+        """Share of the clips that are generated scenes, or tracks as they are."""
+        composites = self.composites
+        if composites.folder is None:
+            return 1.0
+        rest = 1.0 - composites.share - composites.pasted_share
+        return rest if rest > 1e-9 else 0.0
+
+    @property
+    def encoded(self) -> bool:
+        """Whether clips are read as latents, that is, generated scenes from ``cache``."""
+        return self.cache is not None and self.annotations is None
