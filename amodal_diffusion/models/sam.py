@@ -97,7 +97,7 @@ def build_sam(shape: SamShape, *, seed: int = 0) -> SamModel:
     """Create a `SamModel` with random weights.
 
     Transformers' own standard deviation of the image encoder's weights, 1e-10, makes an encoder that answers nothing;
-    0.02 is what its other parts have.
+    0.02 is what its other parts have. See also :func:`draw_frequencies`.
 
     Args:
         shape: of the network.
@@ -128,7 +128,23 @@ def build_sam(shape: SamShape, *, seed: int = 0) -> SamModel:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder))
+        sam = SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder))
+        draw_frequencies(sam)
+    return sam
+
+
+def draw_frequencies(sam: SamModel) -> None:
+    """Draw the random Fourier frequencies of positions anew, with the standard deviation 1 that SAM was trained with.
+
+    Transformers' own, half the channels of a token, makes the codes of neighboring tokens unrelated, so that a network
+    without pretraining cannot learn where a prompt is. The global generator draws them.
+
+    Args:
+        sam: a new network.
+    """
+    with torch.no_grad():
+        sam.shared_image_embedding.positional_embedding.normal_()
+        sam.prompt_encoder.shared_embedding.positional_embedding.copy_(sam.shared_image_embedding.positional_embedding)
 
 
 def load_sam(name: str | Path, *, download: bool = True, yes: bool = False) -> SamModel:

@@ -17,24 +17,28 @@ from amodal_diffusion.models.sameo.network import frame_geometry, network_boxes,
 from amodal_diffusion.pipelines.sameo import corners_of
 from amodal_diffusion.training.batches import Clips
 from amodal_diffusion.training.c2f_seg.clips import AmodalImages
-from amodal_diffusion.training.sameo.objective import PromptBatch
+from amodal_diffusion.training.sameo.objective import PromptBatch, join
 from amodal_diffusion.training.sameo.settings import LossSize, SameoTrainingSettings, SourceSettings
 from amodal_diffusion.types import InputError
 
 
 class PromptImages(Dataset[PromptBatch]):
-    """One frame of a clip with its object, as a batch of size one.
+    """Frames of a clip with its object, each clip as a batch.
 
     Args:
         samples: clips with RGB.
         config: gives backend and size.
         loss_at: size of the target masks, see `SameoLossSettings`.
+        drawn: number of frames from each clip.
     """
 
-    def __init__(self, samples: Clips[AmodalSample], config: SameoConfig, *, loss_at: LossSize = "decoder") -> None:
+    def __init__(
+        self, samples: Clips[AmodalSample], config: SameoConfig, *, loss_at: LossSize = "decoder", drawn: int = 1
+    ) -> None:
         self.samples = samples
         self.config = config
         self.loss_at: LossSize = loss_at
+        self.drawn = drawn
 
     def __len__(self) -> int:
         """Number of clips."""
@@ -50,11 +54,12 @@ class PromptImages(Dataset[PromptBatch]):
         return prompt_image(sample, _visible(sample)[0], self.config, loss_at=self.loss_at)
 
     def draw(self, index: int, *, generator: torch.Generator) -> PromptBatch:
-        """A random frame among those that show the object."""
+        """Random frames among those that show the object; with repeats if there are fewer."""
         sample = self.samples[index]
         frames = _visible(sample)
-        chosen = frames[int(torch.randint(len(frames), (1,), generator=generator))]
-        return prompt_image(sample, chosen, self.config, loss_at=self.loss_at)
+        order = torch.randperm(len(frames), generator=generator).tolist()
+        chosen = [frames[order[place % len(order)]] for place in range(self.drawn)]
+        return join([prompt_image(sample, frame, self.config, loss_at=self.loss_at) for frame in chosen])
 
 
 class MixedImages(Dataset[PromptBatch]):
@@ -162,8 +167,9 @@ def training_images(settings: SameoTrainingSettings) -> MixedImages:
     Raises:
         InputError: if a file cannot be used.
     """
+    data, loss_at = settings.data, settings.loss.loss_at
     return MixedImages(
-        [PromptImages(samples, settings.networks, loss_at=settings.loss.loss_at) for samples in _sources(settings.data)]
+        [PromptImages(part, settings.networks, loss_at=loss_at, drawn=data.drawn) for part in _sources(data)]
     )
 
 

@@ -27,6 +27,7 @@ class SourceSettings:
         index_folder: folder for the indexes of the annotation files; by default next to each file.
         clips: number of generated scenes, without an annotation file.
         frames: number of frames of a generated scene or a track.
+        drawn: number of frames drawn from a scene or track for a batch; only frames that show the object.
         height: height in pixels of generated scenes.
         width: width in pixels of generated scenes.
         seed: random seed of the generated scenes; different seeds share no scene.
@@ -41,6 +42,7 @@ class SourceSettings:
     index_folder: Path | None = None
     clips: int = 20_000
     frames: int = 8
+    drawn: int = 1
     height: int = 64
     width: int = 128
     seed: int = 0
@@ -58,6 +60,8 @@ class SourceSettings:
             given, wanted = len(getattr(self, roots)), len(getattr(self, files))
             if given and given != wanted:
                 raise InputError(f"data.{roots}: expected one for each of the {wanted} data.{files}, got {given}")
+        if self.frames < 1 or self.drawn < 1:
+            raise InputError(f"data.frames, data.drawn: expected at least 1, got {self.frames} and {self.drawn}")
 
 
 @dataclass(frozen=True)
