@@ -137,7 +137,7 @@ def _video(entry: object, *, where: str) -> tuple[str, tuple[int, int, int]]:
 
 
 def _of_track(entry: Any, sizes: Mapping[str, tuple[int, int, int]], *, where: str) -> Instance:  # noqa: ANN401 - JSON
-    group = str(entry.get("video_id")) if isinstance(entry, Mapping) else None
+    group = str(entry.get("video_id")) if isinstance(entry, Mapping) else ""
     if group not in sizes:
         raise InputError(f"{where}: expected an object with the video_id of one of the videos, got {entry!r:.60}")
     size = sizes[group]

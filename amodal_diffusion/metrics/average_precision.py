@@ -251,7 +251,7 @@ class _Table:
     def _size(self, instance: Instance) -> float:
         """Mean area over the frames that have the object, pixels."""
         areas = self._areas[id(instance)]
-        return float(areas.sum()) / max(1, np.count_nonzero(areas))
+        return float(areas.sum()) / max(1, int(np.count_nonzero(areas)))
 
     def _all(self) -> Sequence[Instance]:
         return (*self._truth, *self._predictions)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -39,7 +39,8 @@ from amodal_diffusion.training.distributed import (
     together,
 )
 from amodal_diffusion.training.log import RunLog, start_tracker
-from amodal_diffusion.training.settings import OnBadSample, Precision, Tracker, TrainingSettings
+from amodal_diffusion.training.run_settings import RateSettings, RunSettings
+from amodal_diffusion.training.setup import end
 from amodal_diffusion.training.trainer import TrainingResult
 from amodal_diffusion.types import InputError
 
@@ -47,108 +48,20 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class RateSettings:
-    """Optimizer and learning rate.
+class LoopSettings(RunSettings):
+    """Steps, checkpoints, precision and log of a run.
 
     Attributes:
-        optimizer: ``adamw`` with decoupled weight decay of weights, not of biases and norms; ``adam`` without.
-        learning_rate: peak learning rate.
-        betas: decay rates of the two moments.
-        epsilon: added to the root of the second moment.
-        weight_decay: of AdamW.
-        warmup_steps: number of steps over which the learning rate rises linearly from 0.
-        schedule: learning rate after the warmup: ``constant``; ``linear`` or ``cosine`` decay to 0 at the last step;
-            ``halving`` every ``halve_every`` steps.
-        halve_every: number of steps, for ``halving``.
-        max_grad_norm: gradients are clipped to this norm.
-    """
-
-    optimizer: Literal["adamw", "adam"] = "adamw"
-    learning_rate: float = 3e-4
-    betas: tuple[float, float] = (0.9, 0.95)
-    epsilon: float = 1e-6
-    weight_decay: float = 0.01
-    warmup_steps: int = 0
-    schedule: Literal["constant", "linear", "cosine", "halving"] = "linear"
-    halve_every: int = 30_000
-    max_grad_norm: float = 1.0
-
-    def at(self, step: int, *, steps: int) -> float:
-        """Learning rate of a step, a pure function of its number, so that checkpoints need no scheduler state.
-
-        Args:
-            step: number of earlier optimizer steps, from 0.
-            steps: total number of optimizer steps.
-        """
-        if step < self.warmup_steps:
-            return self.learning_rate * (step + 1) / self.warmup_steps
-        share = (step - self.warmup_steps) / max(1, steps - self.warmup_steps)
-        factors = {
-            "constant": 1.0,
-            "linear": 1.0 - share,
-            "cosine": 0.5 * (1.0 + math.cos(math.pi * share)),
-            "halving": 0.5 ** (step // self.halve_every),
-        }
-        return self.learning_rate * factors[self.schedule]
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    """Steps, checkpoints, precision and log of a run; fields as in `TrainingSettings`.
-
-    Attributes:
-        output: folder for checkpoints, log and exported model.
-        steps: total number of optimizer steps.
-        batch_size: number of clips per batch of a process.
-        gradient_accumulation_steps: number of batches per optimizer step of a process.
-        mixed_precision: ``no``, ``bf16`` or ``fp16``; trained weights and optimizer stay in float32.
-        cpu: train on the CPU even if there is a GPU.
-        seed: random seed of new weights, the order of the clips and all random choices.
-        resume: ``auto`` resumes from the newest checkpoint in ``output``, if any; ``none`` starts anew and refuses a
-            folder with checkpoints; any other value is the folder of the checkpoint to resume from.
-        checkpoint_every: number of steps between checkpoints.
-        keep_checkpoints: number of checkpoints to keep.
-        max_minutes: stop after this time, with a checkpoint and an export; 0 for no limit.
-        on_bad_sample: reaction to a clip that cannot be read: ``stop`` ends the run with an error that names it;
-            ``skip`` counts it and uses the next clip instead.
-        max_bad_steps: stop after this number of consecutive steps with a loss or gradient that is not finite.
-        log_every: number of steps between lines of the log.
-        tracker: tracker in addition to `log.jsonl`: ``tensorboard``, ``wandb`` or ``none``.
+        export_dtype: dtype of the exported weights; ``float16`` halves the files.
     """
 
     output: Path = Path("runs/objective")
-    steps: int = 10_000
-    batch_size: int = 1
-    gradient_accumulation_steps: int = 1
-    mixed_precision: Precision = "no"
-    cpu: bool = False
-    seed: int = 0
-    resume: str = "auto"
-    checkpoint_every: int = 500
-    keep_checkpoints: int = 2
-    max_minutes: float = 0.0
-    on_bad_sample: OnBadSample = "stop"
-    max_bad_steps: int = 10
-    log_every: int = 10
-    tracker: Tracker = "tensorboard"
+    export_dtype: Literal["float32", "float16"] = "float32"
 
-    def __post_init__(self) -> None:
-        """Check the counts, as `TrainingSettings` does.
-
-        Raises:
-            InputError: if one is below 1; the message names the first.
-        """
-        self.shared()
-
-    def shared(self) -> TrainingSettings:
-        """The same run as the log and the tracker know it."""
-        names = (
-            "output", "steps", "batch_size", "gradient_accumulation_steps", "mixed_precision", "cpu", "seed", "resume",
-            "checkpoint_every", "keep_checkpoints", "max_minutes", "on_bad_sample", "max_bad_steps", "log_every",
-            "tracker",
-        )  # fmt: skip
-        given: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return TrainingSettings(**given)
+    @property
+    def exported(self) -> torch.dtype:
+        """Dtype of the exported weights."""
+        return torch.float16 if self.export_dtype == "float16" else torch.float32
 
     def accelerator(self) -> Accelerator:
         """Join the other processes of the launch."""
@@ -234,7 +147,7 @@ class ObjectiveTrainer(Generic[T]):
         self.checkpoints = Checkpoints(
             settings.output, accelerator, unet=objective, ema=None, keep=settings.keep_checkpoints
         )
-        self._log = RunLog(settings.shared(), accelerator)
+        self._log = RunLog(settings, accelerator)
         self._origin: Path | None = None
         self._saved = 0
         self._ends = time.monotonic() + 60 * settings.max_minutes if settings.max_minutes > 0 else math.inf
@@ -250,7 +163,7 @@ class ObjectiveTrainer(Generic[T]):
             self.progress = self.checkpoints.load(self._origin)
             self._saved = self.progress.step
         together(self._note_settings)
-        start_tracker(self.settings.shared(), self.accelerator)
+        start_tracker(self.settings, self.accelerator)
 
     def fit(self) -> TrainingResult:
         """Train until the last step, the time limit or SIGTERM.
@@ -380,6 +293,46 @@ class ObjectiveTrainer(Generic[T]):
         if self.accelerator.is_main_process:
             self.settings.output.mkdir(parents=True, exist_ok=True)
             write_text(self.settings.output / "settings.yaml", self.task.text)
+
+
+S = TypeVar("S", bound="MethodSettings")
+
+
+class MethodSettings(Protocol):
+    """What the settings of every method have."""
+
+    @property
+    def loop(self) -> LoopSettings:
+        """Steps, checkpoints, precision and log."""
+        ...
+
+    @property
+    def rate(self) -> RateSettings:
+        """Optimizer and learning rate."""
+        ...
+
+
+def train_method(settings: S, prepare: Callable[[S, Accelerator], tuple[S, Task[Any]]]) -> TrainingResult:
+    """Train in Python as the scripts in ``train/`` do: prepare, go on from the newest checkpoint, train, export.
+
+    Args:
+        settings: of the method.
+        prepare: makes the task; called with the processes of the launch, whose number may complete the settings.
+
+    Raises:
+        InputError: if settings, networks, clips or checkpoint do not fit each other.
+    """
+    with Termination() as termination:
+        accelerator = settings.loop.accelerator()
+        settings, task = prepare(settings, accelerator)
+        trainer = ObjectiveTrainer(task, settings.loop, settings.rate, accelerator, termination=termination)
+        trainer.resume()
+        result = trainer.fit()
+        if not result.terminated:
+            trainer.export()
+        del trainer, task
+        end(accelerator)
+        return result
 
 
 def _optimizer(groups: list[dict[str, Any]], rate: RateSettings) -> torch.optim.Optimizer:

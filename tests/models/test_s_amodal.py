@@ -71,6 +71,17 @@ def test_a_folder_gives_the_same_network_and_another_one_is_refused(tmp_path: Pa
 # ---- adapters ----
 
 
+def test_a_new_sam_is_drawn_so_that_it_can_learn() -> None:
+    sam = build_sam(SAM)
+    codes = sam.shared_image_embedding(torch.tensor([[0.5, 0.5], [0.53, 0.5], [0.9, 0.5]]))  # shares of the image
+    near, far = (torch.cosine_similarity(codes[0], code, dim=0) for code in codes[1:])
+    assert near > 0.7 > far
+    assert all(layer.attn.qkv.weight.std() > 0.02 for layer in sam.vision_encoder.layers)
+    attention = sam.mask_decoder.transformer.final_attn_token_to_image
+    assert torch.equal(attention.q_proj.weight, attention.k_proj.weight)
+    assert not torch.equal(build_sam(SAM, seed=1).mask_decoder.iou_token.weight, sam.mask_decoder.iou_token.weight)
+
+
 def test_parameters_are_as_many_as_published() -> None:
     assert sum(value.numel() for value in Adapters(SamShape(), reduction=32).parameters()) == 63_312
     assert count_parameters(SAModal(TINY)) == {"trained": 46_368, "frozen": 95_907}
@@ -260,6 +271,13 @@ def test_checkpoints_hold_the_trained_parts_beside_a_pretrained_sam(tmp_path: Pa
         load_s_amodal(tmp_path / "model", sam=tmp_path / "other")
     with pytest.raises(InputError, match="not empty"):
         save_s_amodal(model, tmp_path / "model")
+
+
+def test_half_precision_halves_the_file_alone(tmp_path: Path) -> None:
+    save_s_amodal(SAModal(TINY), tmp_path / "model", dtype=torch.float16)
+    written = load_file(tmp_path / "model/model.safetensors").values()
+    assert {value.dtype for value in written} == {torch.float16}
+    assert {value.dtype for value in load_s_amodal(tmp_path / "model")[0].state_dict().values()} == {torch.float32}
 
 
 def test_checkpoints_without_a_pretrained_sam_are_whole(tmp_path: Path, pixels: torch.Tensor) -> None:

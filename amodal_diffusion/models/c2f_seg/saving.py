@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 from amodal_diffusion.models.c2f_seg.autoencoder import MaskAutoencoder
 from amodal_diffusion.models.c2f_seg.config import AutoencoderConfig, C2FSampling, C2FSegConfig
 from amodal_diffusion.models.c2f_seg.network import C2FSeg
@@ -14,19 +16,22 @@ from amodal_diffusion.models.weights import load_strictly, read_state_dict
 METHOD = "c2f-seg"
 
 
-def save_c2f_seg(model: C2FSeg, folder: Path, *, sampling: C2FSampling | None = None) -> None:
+def save_c2f_seg(
+    model: C2FSeg, folder: Path, *, sampling: C2FSampling | None = None, dtype: torch.dtype | None = None
+) -> None:
     """Write a model.
 
     Args:
-        model: its weights are written in their dtype.
+        model: the networks.
         folder: made if needed; must be empty or not exist.
         sampling: how the checkpoint is sampled by default.
+        dtype: of the written weights; None keeps theirs.
 
     Raises:
         InputError: if the folder holds something already, or the disk is full.
     """
     config = {"networks": asdict(model.config), "sampling": asdict(sampling or C2FSampling())}
-    write_method(folder, model.state_dict(), method=METHOD, part="model", config=config)
+    write_method(folder, model.state_dict(), method=METHOD, part="model", config=config, dtype=dtype)
 
 
 def load_c2f_seg(folder: Path) -> tuple[C2FSeg, C2FSampling]:

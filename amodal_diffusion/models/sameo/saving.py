@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 from amodal_diffusion.models.method_folder import digest_of_weights, from_json, open_method, write_method
 from amodal_diffusion.models.sameo.config import SameoConfig, SameoSampling
 from amodal_diffusion.models.sameo.network import Sameo
@@ -18,16 +20,22 @@ METHOD = "sameo"
 
 
 def save_sameo(
-    model: Sameo, folder: Path, *, sampling: SameoSampling | None = None, base: str | Path | None = None
+    model: Sameo,
+    folder: Path,
+    *,
+    sampling: SameoSampling | None = None,
+    base: str | Path | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write a model.
 
     Args:
-        model: its weights are written in their dtype.
+        model: the network.
         folder: made if needed; must be empty or not exist.
         sampling: how the checkpoint is sampled by default.
         base: folder of the pretrained weights under the trained decoder: only the decoder is written, with a digest of
             the frozen weights. None writes the whole network.
+        dtype: of the written weights; None keeps theirs.
 
     Raises:
         InputError: if the folder holds something already, or the disk is full.
@@ -39,7 +47,7 @@ def save_sameo(
         "base": None if base is None else {"source": str(base), "fingerprint": _frozen_digest(model)},
     }
     part = "model" if base is None else "decoder"
-    write_method(folder, written.state_dict(), method=METHOD, part=part, config=config)
+    write_method(folder, written.state_dict(), method=METHOD, part=part, config=config, dtype=dtype)
 
 
 def load_sameo(folder: Path, *, base: Path | None = None) -> tuple[Sameo, SameoSampling]:

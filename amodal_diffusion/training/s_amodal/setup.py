@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from accelerate import Accelerator
+
 from amodal_diffusion.config import dump_settings, parse_settings
 from amodal_diffusion.models.s_amodal.network import SAModal
 from amodal_diffusion.models.s_amodal.saving import load_s_amodal, save_s_amodal
 from amodal_diffusion.models.sam import load_sam
-from amodal_diffusion.training.distributed import Termination
-from amodal_diffusion.training.objective_trainer import ObjectiveTrainer, Task
+from amodal_diffusion.training.objective_trainer import Task, train_method
 from amodal_diffusion.training.s_amodal.images import PromptBatch, PromptedImages, join, training_images
 from amodal_diffusion.training.s_amodal.objective import SAModalObjective, parameter_groups
 from amodal_diffusion.training.s_amodal.settings import SAModalTrainingSettings
-from amodal_diffusion.training.setup import end
 from amodal_diffusion.training.trainer import TrainingResult
 from amodal_diffusion.types import InputError
 
@@ -53,10 +53,25 @@ def make_task(settings: SAModalTrainingSettings, model: SAModal, images: Prompte
         clips=images,
         join=join,
         groups=parameter_groups(objective, weight_decay=settings.rate.weight_decay),
-        export=lambda folder: save_s_amodal(model, folder, sam=settings.sam, sampling=settings.sampling),
+        export=lambda folder: save_s_amodal(
+            model, folder, sam=settings.sam, sampling=settings.sampling, dtype=settings.loop.exported
+        ),
         text=dump_settings(settings),
         workers=settings.data.workers,
     )
+
+
+def prepare(
+    settings: SAModalTrainingSettings, accelerator: Accelerator
+) -> tuple[SAModalTrainingSettings, Task[PromptBatch]]:
+    """Images, network and task; the number of steps follows from the epochs, if they are given.
+
+    Raises:
+        InputError: if settings, network and images do not fit each other.
+    """
+    images = training_images(settings)
+    settings = settings.with_epochs(len(images), accelerator.num_processes)
+    return settings, make_task(settings, build_model(settings), images)
 
 
 def train(settings: SAModalTrainingSettings) -> TrainingResult:
@@ -66,19 +81,6 @@ def train(settings: SAModalTrainingSettings) -> TrainingResult:
         settings: training settings; ``dry_run`` is ignored.
 
     Raises:
-        InputError: if settings, network, images or checkpoint do not fit each other.
+        InputError: if settings, networks, clips or checkpoint do not fit each other.
     """
-    with Termination() as termination:
-        accelerator = settings.loop.accelerator()
-        images = training_images(settings)
-        settings = settings.with_epochs(len(images), accelerator.num_processes)
-        model = build_model(settings)
-        task = make_task(settings, model, images)
-        trainer = ObjectiveTrainer(task, settings.loop, settings.rate, accelerator, termination=termination)
-        trainer.resume()
-        result = trainer.fit()
-        if not result.terminated:
-            trainer.export()
-        del trainer
-        end(accelerator)
-        return result
+    return train_method(settings, prepare)

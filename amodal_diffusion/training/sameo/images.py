@@ -10,13 +10,13 @@ import torch
 from torch.utils.data import Dataset
 
 from amodal_diffusion.data.sailvos import SailVosDataset
-from amodal_diffusion.data.samples import AmodalSample, SceneCorruption, SceneDataset
+from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.frames.boxes import tight_box
 from amodal_diffusion.models.sameo.config import SameoConfig
 from amodal_diffusion.models.sameo.network import frame_geometry, network_boxes, network_masks, prepare_images
 from amodal_diffusion.pipelines.sameo import corners_of
 from amodal_diffusion.training.batches import Clips
-from amodal_diffusion.training.c2f_seg.clips import AmodalImages
+from amodal_diffusion.training.object_clips import AmodalImages, training_scenes
 from amodal_diffusion.training.sameo.objective import PromptBatch, join
 from amodal_diffusion.training.sameo.settings import LossSize, SameoTrainingSettings, SourceSettings
 from amodal_diffusion.types import InputError
@@ -162,7 +162,7 @@ def _visible(sample: AmodalSample) -> list[int]:
 
 
 def training_images(settings: SameoTrainingSettings) -> MixedImages:
-    """The images of a run.
+    """The images of all data sets to train on.
 
     Raises:
         InputError: if a file cannot be used.
@@ -181,17 +181,4 @@ def _sources(data: SourceSettings) -> list[Clips[AmodalSample]]:
     for number, path in enumerate(data.annotations):
         root = data.annotation_roots[number] if data.annotation_roots else None
         found.append(SailVosDataset(path, root, frames=data.frames, with_rgb=True, index_folder=data.index_folder))
-    if found:
-        return found
-    change = SceneCorruption(data.degraded_share)
-    scenes = SceneDataset(
-        "train",
-        length=data.clips,
-        frames=data.frames,
-        height=data.height,
-        width=data.width,
-        with_rgb=True,
-        seed=data.seed,
-        change=change,
-    )
-    return [scenes]
+    return found or [training_scenes(data, with_rgb=True)]
