@@ -20,8 +20,8 @@ from amodal_diffusion.training.c2f_seg.objectives import (
     join,
 )
 from amodal_diffusion.training.c2f_seg.settings import C2FTrainingSettings
+from amodal_diffusion.training.loop import TrainingResult
 from amodal_diffusion.training.objective_trainer import Task, train_method
-from amodal_diffusion.training.trainer import TrainingResult
 from amodal_diffusion.types import InputError
 
 

@@ -10,11 +10,11 @@ from amodal_diffusion.config import dump_settings, parse_settings
 from amodal_diffusion.models.s_amodal.network import SAModal
 from amodal_diffusion.models.s_amodal.saving import load_s_amodal, save_s_amodal
 from amodal_diffusion.models.sam import load_sam
+from amodal_diffusion.training.loop import TrainingResult
 from amodal_diffusion.training.objective_trainer import Task, train_method
 from amodal_diffusion.training.s_amodal.images import PromptBatch, PromptedImages, join, training_images
 from amodal_diffusion.training.s_amodal.objective import SAModalObjective, parameter_groups
 from amodal_diffusion.training.s_amodal.settings import SAModalTrainingSettings
-from amodal_diffusion.training.trainer import TrainingResult
 from amodal_diffusion.types import InputError
 
 
