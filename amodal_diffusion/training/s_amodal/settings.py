@@ -89,8 +89,9 @@ class SAModalTrainingSettings:
     """All settings of an S-AModal training run.
 
     Attributes:
-        sam: folder or hub id of the pretrained SAM, such as ``facebook/sam-vit-base``; None starts from random weights,
-            which only a tiny network with ``networks.train_encoder`` learns anything from.
+        sam: folder or hub id of the pretrained SAM, such as ``facebook/sam-vit-base``, or folder of an exported SAMEO
+            model, to begin with its SAM; None starts from random weights, which only a tiny network with
+            ``networks.train_encoder`` learns anything from.
         base: folder of an exported S-AModal model to go on from.
         epochs: number of passes over the images, which sets ``loop.steps``; 0 leaves ``loop.steps`` as it is.
         dry_run: print the resolved settings, and exit.

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from accelerate import Accelerator
+from transformers import SamModel
 
 from amodal_diffusion.config import dump_settings, parse_settings
+from amodal_diffusion.models.checkpoint import SETTINGS_FILE
 from amodal_diffusion.models.s_amodal.network import SAModal
 from amodal_diffusion.models.s_amodal.saving import load_s_amodal, save_s_amodal
 from amodal_diffusion.models.sam import load_sam
+from amodal_diffusion.models.sameo.saving import load_sameo
 from amodal_diffusion.training.loop import TrainingResult
 from amodal_diffusion.training.objective_trainer import Task, train_method
 from amodal_diffusion.training.s_amodal.images import PromptBatch, PromptedImages, join, training_images
@@ -41,12 +45,32 @@ def build_model(settings: SAModalTrainingSettings) -> SAModal:
                 "settings that it was trained with"
             )
         return model
-    sam = None if settings.sam is None else load_sam(settings.sam)
-    return SAModal(settings.networks, sam=sam, seed=settings.loop.seed)
+    return SAModal(settings.networks, sam=_pretrained(settings), seed=settings.loop.seed)
+
+
+def _pretrained(settings: SAModalTrainingSettings) -> SamModel | None:
+    """The SAM to begin with; None draws one at random.
+
+    Raises:
+        InputError: if it cannot be loaded, or is another backend's.
+    """
+    if settings.sam is None:
+        return None
+    if not (Path(settings.sam) / SETTINGS_FILE).is_file():
+        return load_sam(settings.sam)
+    network = load_sameo(Path(settings.sam))[0].network
+    if not isinstance(network, SamModel):
+        raise InputError(f"sam: expected a SAMEO model of the backend sam, got another backend's in {settings.sam}")
+    return network
 
 
 def make_task(settings: SAModalTrainingSettings, model: SAModal, images: PromptedImages) -> Task[PromptBatch]:
-    """Training of adapters and mask decoder; the rest is frozen, as the configuration says."""
+    """Training of adapters and mask decoder; the rest is frozen, as the configuration says.
+
+    The exported model leaves the frozen weights out only if they are those of a pretrained SAM, which users have.
+    """
+    whole = settings.sam is None or settings.networks.train_encoder or (Path(settings.sam) / SETTINGS_FILE).is_file()
+    base = None if whole else settings.sam
     objective = SAModalObjective(model, settings.loss)
     return Task(
         objective=objective,
@@ -54,7 +78,7 @@ def make_task(settings: SAModalTrainingSettings, model: SAModal, images: Prompte
         join=join,
         groups=parameter_groups(objective, weight_decay=settings.rate.weight_decay),
         export=lambda folder: save_s_amodal(
-            model, folder, sam=settings.sam, sampling=settings.sampling, dtype=settings.loop.exported
+            model, folder, sam=base, sampling=settings.sampling, dtype=settings.loop.exported
         ),
         text=dump_settings(settings),
         workers=settings.data.workers,
