@@ -83,6 +83,21 @@ class Task(Generic[T]):
     workers: int = 0
 
 
+def parameter_groups(network: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups for AdamW: weights with decay; biases, norms, embeddings of position without.
+
+    Each trained parameter is in exactly one. (The released code leaves out biases and norms by accident.)
+
+    Args:
+        network: its parameters that require gradients are grouped.
+        weight_decay: of the first group.
+    """
+    trained = [value for value in network.parameters() if value.requires_grad]
+    matrices = [value for value in trained if value.ndim > 1]
+    rest = [value for value in trained if value.ndim <= 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+
+
 class _Buffers:
     """Statistics of batch normalization, which checkpoints would lack: they hold only trained weights."""
 

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 
 from amodal_diffusion.config import dump_settings, parse_settings
 from amodal_diffusion.models.c2f_seg.autoencoder import MaskAutoencoder
-from amodal_diffusion.models.c2f_seg.network import C2FSeg, parameter_groups
+from amodal_diffusion.models.c2f_seg.network import C2FSeg
 from amodal_diffusion.models.c2f_seg.saving import load_autoencoder, load_c2f_seg, save_autoencoder, save_c2f_seg
 from amodal_diffusion.models.perceptual import Lpips
 from amodal_diffusion.training.c2f_seg.clips import CroppedClips, training_clips
@@ -21,7 +21,7 @@ from amodal_diffusion.training.c2f_seg.objectives import (
 )
 from amodal_diffusion.training.c2f_seg.settings import C2FTrainingSettings
 from amodal_diffusion.training.loop import TrainingResult
-from amodal_diffusion.training.objective_trainer import Task, train_method
+from amodal_diffusion.training.objective_trainer import Task, parameter_groups, train_method
 from amodal_diffusion.types import InputError
 
 
