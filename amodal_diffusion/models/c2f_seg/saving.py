@@ -35,7 +35,7 @@ def save_c2f_seg(
 
 
 def load_c2f_seg(folder: Path) -> tuple[C2FSeg, C2FSampling]:
-    """Load a model, in evaluation mode.
+    """Load a model, in evaluation mode and in float32, whatever the file has.
 
     Args:
         folder: as :func:`save_c2f_seg` writes it.
@@ -51,7 +51,7 @@ def load_c2f_seg(folder: Path) -> tuple[C2FSeg, C2FSampling]:
     model = C2FSeg(from_json(C2FSegConfig, config.get("networks"), f"{path}: networks"))
     sampling = from_json(C2FSampling, config.get("sampling"), f"{path}: sampling")
     load_strictly(model, read_state_dict(folder, "model"), source=folder)
-    model.eval()
+    model.float().eval()
     model.autoencoder.requires_grad_(requires_grad=False)
     return model, sampling
 
@@ -69,4 +69,4 @@ def load_autoencoder(folder: Path) -> MaskAutoencoder:
         from_json(AutoencoderConfig, config.get("networks"), f"{folder / 'config.json'}: networks")
     )
     load_strictly(autoencoder, read_state_dict(folder, "model"), source=folder)
-    return autoencoder.eval()
+    return autoencoder.float().eval()

@@ -51,7 +51,7 @@ def save_sameo(
 
 
 def load_sameo(folder: Path, *, base: Path | None = None) -> tuple[Sameo, SameoSampling]:
-    """Load a model, in evaluation mode.
+    """Load a model, in evaluation mode and in float32, whatever the file has.
 
     Args:
         folder: as :func:`save_sameo` writes it.
@@ -73,7 +73,7 @@ def load_sameo(folder: Path, *, base: Path | None = None) -> tuple[Sameo, SameoS
     if under is None:
         load_strictly(model.network, state, source=folder)
         model.train_parts("decoder")
-        return model.eval(), sampling
+        return model.float().eval(), sampling
     if not isinstance(under, dict) or not isinstance(under.get("source"), str):
         raise InputError(f"{path}: base: expected null, or source and fingerprint, got {under!r:.60}")
     source = base or Path(under["source"])
@@ -87,7 +87,7 @@ def load_sameo(folder: Path, *, base: Path | None = None) -> tuple[Sameo, SameoS
         raise InputError(f"{source}: not the pretrained weights that the decoder in {folder} was trained on")
     load_strictly(model.mask_decoder, state, source=folder)
     model.train_parts("decoder")
-    return model.eval(), sampling
+    return model.float().eval(), sampling
 
 
 def _frozen_digest(model: Sameo) -> str:
