@@ -6,6 +6,7 @@
 import sys
 
 from amodal_diffusion.training.distributed import Termination
+from amodal_diffusion.training.loop import TrainingResult
 from amodal_diffusion.training.networks import build_components
 from amodal_diffusion.training.setup import (
     end,
@@ -20,7 +21,7 @@ from amodal_diffusion.training.setup import (
     read_settings,
     show,
 )
-from amodal_diffusion.training.trainer import Trainer, TrainingResult
+from amodal_diffusion.training.trainer import Trainer
 from amodal_diffusion.training.validation import Validator
 
 

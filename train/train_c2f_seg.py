@@ -16,9 +16,9 @@ from amodal_diffusion.training.c2f_seg.setup import (
     segmentation_task,
 )
 from amodal_diffusion.training.distributed import Termination
+from amodal_diffusion.training.loop import TrainingResult
 from amodal_diffusion.training.objective_trainer import ObjectiveTrainer
 from amodal_diffusion.training.setup import end, exit_status
-from amodal_diffusion.training.trainer import TrainingResult
 
 
 def main() -> TrainingResult | None:

@@ -8,11 +8,11 @@ import sys
 
 from amodal_diffusion.config import dump_settings
 from amodal_diffusion.training.distributed import Termination
+from amodal_diffusion.training.loop import TrainingResult
 from amodal_diffusion.training.objective_trainer import ObjectiveTrainer
 from amodal_diffusion.training.sameo.images import training_images
 from amodal_diffusion.training.sameo.setup import build_model, read_settings, sameo_task
 from amodal_diffusion.training.setup import end, exit_status
-from amodal_diffusion.training.trainer import TrainingResult
 
 
 def main() -> TrainingResult | None:

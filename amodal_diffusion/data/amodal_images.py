@@ -77,24 +77,104 @@ class AmodalImageIndex(EntryIndex):
         """See `EntryIndex`."""
         images = _images(self.annotations)
         places: Counter[Any] = Counter()
-        for number, entry in enumerate(parse_entries(file, self.annotations, "annotations.item")):
-            where = f"{self.annotations}: annotations: {number}"
-            if not isinstance(entry, Mapping) or not is_known(entry.get("image_id"), images):
-                raise InputError(
-                    f"{where}: expected an object with the image_id of one of the images, got {entry!r:.60}"
-                )
-            image = entry["image_id"]
-            for item, all_visible in _objects(entry, where):
-                row = {
-                    **images[image],
-                    "image": image,
-                    "place": places[image],
-                    "amodal": _value(item, AMODAL_KEYS, where),
-                    "modal": _value(item, AMODAL_KEYS if all_visible else MODAL_KEYS, where),
-                }
-                places[image] += 1
-                if may_be_visible(row["modal"], *row["size"]):
-                    yield row
+        for item in _items(parse_entries(file, self.annotations, "annotations.item"), images, self.annotations):
+            row = {
+                **images[item.image],
+                "image": item.image,
+                "place": places[item.image],
+                "amodal": item.value(AMODAL_KEYS),
+                "modal": item.value(AMODAL_KEYS if item.all_visible else MODAL_KEYS),
+            }
+            places[item.image] += 1
+            if may_be_visible(row["modal"], *row["size"]):
+                yield row
+
+
+@dataclass(frozen=True)
+class AnnotatedObject:
+    """An object as the file has it, its masks not yet decoded.
+
+    Attributes:
+        image: id of its image.
+        size: height and width of the image in pixels.
+        category: its ``category_id``; 1 without.
+        entry: the JSON of the object.
+        all_visible: known to be fully visible, as a region of COCOA without a modal mask is.
+        where: of the object, for messages.
+    """
+
+    image: int | str
+    size: tuple[int, int]
+    category: int
+    entry: Mapping[str, Any]
+    all_visible: bool
+    where: str
+
+    def amodal(self) -> BoolArray:
+        """Amodal mask, bool ``[H, W]``.
+
+        Raises:
+            InputError: if it is missing or damaged.
+        """
+        return self._decoded(AMODAL_KEYS)
+
+    def modal(self) -> BoolArray | None:
+        """Modal mask, bool ``[H, W]``; None if the file has none.
+
+        Raises:
+            InputError: if it is damaged.
+        """
+        if self.all_visible:
+            return self.amodal()
+        return self._decoded(MODAL_KEYS) if any(key in self.entry for key in MODAL_KEYS) else None
+
+    def value(self, keys: tuple[str, ...]) -> object:
+        """A mask in its JSON form; a bare polygon becomes a list of one polygon.
+
+        Args:
+            keys: that it may have; the first that is there counts.
+
+        Raises:
+            InputError: if none is there.
+        """
+        key = next((key for key in keys if key in self.entry), None)
+        if key is None:
+            raise InputError(f"{self.where}: expected {' or '.join(keys)}, got the keys {', '.join(self.entry)}")
+        value = self.entry[key]
+        alone = isinstance(value, list) and value and all(isinstance(number, int | float) for number in value)
+        return [value] if alone else value
+
+    def _decoded(self, keys: tuple[str, ...]) -> BoolArray:
+        value = self.value(keys)
+        try:
+            return decode_coco_mask(value, *self.size)
+        except InputError as error:
+            raise InputError(f"{self.where}: {error}") from error
+
+
+def stream_objects(path: Path) -> Iterator[AnnotatedObject]:
+    """Read the objects of a file one by one, hidden ones too; modal masks may be missing.
+
+    Args:
+        path: in the layout of `AmodalImageIndex`.
+
+    Raises:
+        InputError: if the file cannot be read or does not have this layout.
+    """
+    return _items(stream_entries(path, "annotations"), _images(path), path)
+
+
+def _items(
+    entries: Iterator[Any], images: Mapping[int | str, Mapping[str, Any]], path: Path
+) -> Iterator[AnnotatedObject]:
+    for number, entry in enumerate(entries):
+        where = f"{path}: annotations: {number}"
+        if not isinstance(entry, Mapping) or not is_known(entry.get("image_id"), images):
+            raise InputError(f"{where}: expected an object with the image_id of one of the images, got {entry!r:.60}")
+        image, category = entry["image_id"], entry.get("category_id", 1)
+        height, width = images[image]["size"]
+        for item, all_visible in _objects(entry, where):
+            yield AnnotatedObject(image, (height, width), category, item, all_visible, where)
 
 
 def _images(path: Path) -> dict[int | str, dict[str, Any]]:
@@ -121,13 +201,3 @@ def _objects(entry: Mapping[str, Any], where: str) -> Iterator[tuple[Mapping[str
         if not isinstance(region, Mapping):
             raise InputError(f"{where}: expected regions that are objects, got {region!r:.60}")
         yield region, not any(key in region for key in MODAL_KEYS)
-
-
-def _value(item: Mapping[str, Any], keys: tuple[str, ...], where: str) -> object:
-    """A mask in its JSON form; a bare polygon becomes a list of one polygon."""
-    key = next((key for key in keys if key in item), None)
-    if key is None:
-        raise InputError(f"{where}: expected {' or '.join(keys)}, got the keys {', '.join(item)}")
-    value = item[key]
-    alone = isinstance(value, list) and value and all(isinstance(number, int | float) for number in value)
-    return [value] if alone else value

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import ijson
 import numpy as np
@@ -18,8 +18,8 @@ import numpy as np
 from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.data.records import TrackRecord
 from amodal_diffusion.data.tao_amodal import TaoRecord, is_box
+from amodal_diffusion.evaluation.true_instances import ResultKind, decode_masks
 from amodal_diffusion.frames.masks import decode_rle, resize_masks
-from amodal_diffusion.io.coco import read_coco_mask
 from amodal_diffusion.io.json_files import JsonStream, first_character
 from amodal_diffusion.metrics import Instance
 from amodal_diffusion.metrics.boxes import Boxes
@@ -161,10 +161,6 @@ def _text(key: tuple[object, ...]) -> str:
     return "\0".join(str(part) for part in key)
 
 
-ResultKind = Literal["coco", "youtube-vis"]
-"""Result lists of images (COCO) and of videos (YouTube-VIS)."""
-
-
 def kind_of_results(path: Path) -> ResultKind | None:
     """Which result list a file is, by its first entry; None if it is not a list.
 
@@ -221,17 +217,7 @@ def _instance(entry: object, kind: ResultKind, sizes: Mapping[str, tuple[int, in
         raise InputError(f"{where}: {group_key}: {group} is not among the annotations'")
     if not isinstance(score, int | float) or not abs(score) < math.inf:
         raise InputError(f"{where}: score: expected a number, got {score!r:.40}; precision needs an order of results")
-    height, width, frames = sizes[group]
     masks = entry[mask_key] if kind == "youtube-vis" else [entry[mask_key]]
-    if not isinstance(masks, list) or len(masks) != frames:
-        raise InputError(f"{where}: {mask_key}: expected {frames} masks, one a frame, or null, got {masks!r:.40}")
-    decoded = np.zeros((frames, height, width), dtype=np.bool_)
-    for frame, mask in enumerate(masks):
-        try:
-            coded = read_coco_mask(mask, height, width)
-            if coded is not None:
-                decoded[frame] = decode_rle(coded)
-        except InputError as error:
-            raise InputError(f"{where}: {mask_key}: {error}") from error
+    decoded = decode_masks(masks, sizes[group], where=f"{where}: {mask_key}")
     category = entry.get("category_id", 1)
     return Instance.from_masks(group, decoded, category=category, score=float(score))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -15,24 +15,24 @@ from tqdm import tqdm
 from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.data.records import TrackRecord, parse_record
 from amodal_diffusion.data.tao_amodal import TaoRecord, read_first_tracks, stream_tao_records
-from amodal_diffusion.evaluation.exports import Export, Format, Videos, exported_files, open_export, read_formats
+from amodal_diffusion.evaluation.exports import Export, Format, exported_files, open_export, read_formats
 from amodal_diffusion.evaluation.prediction_files import (
     MissingPredictionError,
     PredictionFile,
-    ResultKind,
     kind_of_results,
     read_instances,
 )
 from amodal_diffusion.evaluation.results import json_text
 from amodal_diffusion.evaluation.scores import BoxPool, MaskPool, MaskScores, best_of, score_masks
 from amodal_diffusion.evaluation.settings import ScoreSettings
+from amodal_diffusion.evaluation.true_instances import ResultKind, TrueInstances
+from amodal_diffusion.io.json_files import first_character
 from amodal_diffusion.io.result_folder import InputRecord, OutputFolder
 from amodal_diffusion.metrics import (
     MOST_HIDDEN_TRACK,
     PROTOCOLS,
     THRESHOLDS,
     Calibration,
-    Instance,
     Reliability,
     Values,
     average_precision,
@@ -79,13 +79,18 @@ def score_predictions(settings: ScoreSettings, *, version: str) -> dict[str, Any
 
 def _score(settings: ScoreSettings, work: Path, formats: Sequence[Format]) -> dict[str, Any]:
     """Score boxes, a result list, or masks by key, whichever the files hold."""
-    first = next(stream_entries(settings.annotations), None)
-    boxes = isinstance(first, Mapping) and "amodal_bboxes" in first
+    layout = layout_of(settings.annotations)
+    boxes = layout == "tao-amodal"
     kind = None if boxes else kind_of_results(settings.predictions[0])
     if (boxes or kind) and (formats or len(settings.predictions) > 1):
         raise InputError("predictions, export: boxes and result lists are scored one file at a time and not exported")
     if kind is not None:
-        return score_instances(settings.predictions[0], kind, TrueInstances.of(stream_records(settings.annotations)))
+        return score_instances(settings.predictions[0], kind, _true_instances(settings.annotations, layout, kind))
+    if layout in _OF_RESULTS:
+        raise InputError(
+            f"{settings.predictions[0]}: expected a list of results, got masks by key; annotations in the layout of "
+            f"{layout} are scored by average precision alone"
+        )
     with ExitStack() as stack:
         files = [stack.enter_context(PredictionFile(path)) for path in settings.predictions]
         if boxes:
@@ -97,6 +102,35 @@ def _score(settings: ScoreSettings, work: Path, formats: Sequence[Format]) -> di
         of_masks = MaskRescoring(files, exports=exports, skip_missing=settings.skip_missing)
         _write_tracks(of_masks.tracks(stream_records(settings.annotations)), settings, work)
         return of_masks.record()
+
+
+_OF_RESULTS: Mapping[str, ResultKind] = {"coco": "coco", "youtube-vis": "youtube-vis"}
+"""Layouts of annotations that only lists of results are scored against."""
+
+
+def layout_of(path: Path) -> Literal["sail-vos", "tao-amodal", "coco", "youtube-vis"]:
+    """Layout of an annotation file by how it begins: a list of tracks, or an object with ``images`` or ``videos``.
+
+    Raises:
+        InputError: if the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            is_object = first_character(file.read(4096)) == "{"
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if is_object:
+        return "coco" if next(stream_entries(path, "videos"), None) is None else "youtube-vis"
+    first = next(stream_entries(path), None)
+    return "tao-amodal" if isinstance(first, Mapping) and "amodal_bboxes" in first else "sail-vos"
+
+
+def _true_instances(path: Path, layout: str, kind: ResultKind) -> TrueInstances:
+    if layout not in _OF_RESULTS:
+        return TrueInstances.of(stream_records(path))
+    if _OF_RESULTS[layout] != kind:
+        raise InputError(f"predictions: expected a list of {_OF_RESULTS[layout]} results as {path} is, got {kind}")
+    return TrueInstances.of_images(path) if kind == "coco" else TrueInstances.of_videos(path)
 
 
 def _write_tracks(tracks: Iterable[dict[str, object]], settings: ScoreSettings, work: Path) -> None:
@@ -124,18 +158,30 @@ def describe_scores(summary: Mapping[str, Any]) -> str:
         boxes = summary["boxes"]
         above = ", ".join(f"{threshold:g} {_figure(boxes[f'above_{threshold:g}'])}" for threshold in THRESHOLDS)
         lines.append(f"boxes     IoU {_figure(boxes['miou'])}; share of frames above {above}")
+    for name, scores in summary.get("published", {}).items():
+        lines.append(f"{name:9} mIoU_occ {_figure(scores['miou_occ'])}")
     for key, name in (("ap", "AP"), ("video_ap", "vAP")):
         if key in summary:
-            scores = summary[key]
-            lines.append(
-                f"{name} {_figure(scores['ap'])}, {name}50 {_figure(scores['ap50'])}, "
-                f"{name}75 {_figure(scores['ap75'])}, AR {_figure(scores['ar100'])}; {scores['instances']} true "
-                f"instances, {scores['left_out']} more are hidden too much to count"
-            )
+            lines += _precision_lines(name, summary[key])
     skipped = summary.get("tracks", {}).get("skipped", {})
     if skipped:
         lines.append(f"{len(skipped)} track(s) without a prediction were left out; {SUMMARY} names them")
     return "\n".join(lines)
+
+
+def _precision_lines(name: str, scores: Mapping[str, Any]) -> list[str]:
+    """AP or vAP with AR, then its ranges of size and occlusion."""
+    by_range = {
+        **{f"{size} size": value for size, value in scores["ap50_by_size"].items()},
+        **{f"{rate} occlusion": value for rate, value in scores["ap50_by_occlusion"].items()},
+    }
+    main = (
+        f"{name} {_figure(scores['ap'])}, {name}50 {_figure(scores['ap50'])}, {name}75 {_figure(scores['ap75'])}, "
+        f"AR@1 {_figure(scores['ar1'])}, AR@10 {_figure(scores['ar10'])}, AR@100 {_figure(scores['ar100'])}; "
+        f"{scores['instances']} true instances, {scores['left_out']} more are hidden too much to count"
+    )
+    ranges = ", ".join(f"{range_} {_figure(value)}" for range_, value in by_range.items())
+    return [main, f"{name}50 by range: {ranges}"]
 
 
 def _figure(value: float) -> str:
@@ -306,37 +352,6 @@ def _curve(reliability: Reliability) -> dict[str, object]:
     }
 
 
-@dataclass
-class TrueInstances:
-    """Ground truth of average precision.
-
-    Attributes:
-        images: true instances of single frames, grouped by image number.
-        videos: true tracks, grouped by video number, see `Videos`.
-        sizes: height, width and number of frames of each video (one frame for an image), by kind and group.
-    """
-
-    images: list[Instance]
-    videos: list[Instance]
-    sizes: dict[ResultKind, dict[str, tuple[int, int, int]]]
-
-    @classmethod
-    def of(cls, records: Iterable[TrackRecord]) -> TrueInstances:
-        """Collect the instances of all tracks; a frame without the object has no instance."""
-        truth = cls([], [], {"coco": {}, "youtube-vis": {}})
-        numbers = Videos()
-        for record in records:
-            modal, amodal = record.modal_masks(), record.amodal_masks()
-            video = str(numbers.number(record))
-            truth.sizes["youtube-vis"][video] = (*record.size, record.num_frames)
-            truth.videos.append(Instance.from_masks(video, amodal, category=record.category_id, modal=modal))
-            for image, visible, whole in zip(record.image_ids, modal, amodal, strict=True):
-                truth.sizes["coco"][str(image)] = (*record.size, 1)
-                if whole.any():
-                    truth.images.append(_of_frame(str(image), visible, whole, record.category_id))
-        return truth
-
-
 def score_instances(path: Path, kind: ResultKind, truth: TrueInstances) -> dict[str, object]:
     """Average precision of a result list, class-agnostic, for JSON.
 
@@ -354,7 +369,3 @@ def score_instances(path: Path, kind: ResultKind, truth: TrueInstances) -> dict[
     if kind == "coco":
         return {"ap": asdict(average_precision(truth.images, predictions))}
     return {"video_ap": asdict(average_precision(truth.videos, predictions, most_hidden=MOST_HIDDEN_TRACK))}
-
-
-def _of_frame(group: str, modal: BoolArray, amodal: BoolArray, category: int) -> Instance:
-    return Instance.from_masks(group, amodal[None], category=category, modal=modal[None])

@@ -18,6 +18,7 @@ from amodal_diffusion.metrics import (
     FrameScores,
     Pooled,
     Protocol,
+    PublishedPool,
     Summary,
     SummaryPool,
     TrackScores,
@@ -225,6 +226,7 @@ class MaskPool:
     def __init__(self) -> None:
         """Start with no tracks."""
         self._protocols = {protocol: SummaryPool() for protocol in PROTOCOLS}
+        self._published = PublishedPool()
         self._boundary, self._instability, self._boxes = FramePool(), FramePool(), BoxPool()
 
     def add(self, samples: Sequence[MaskScores]) -> None:
@@ -233,8 +235,13 @@ class MaskPool:
         Args:
             samples: one entry per prediction of the track; the frames of all of them count.
         """
+        frames = {
+            protocol: joined_samples([sample.protocols[protocol] for sample in samples]).frames
+            for protocol in PROTOCOLS
+        }
         for protocol, pool in self._protocols.items():
-            pool.add(joined_samples([sample.protocols[protocol] for sample in samples]).frames)
+            pool.add(frames[protocol])
+        self._published.add(frames)
         self._boundary.add(np.concatenate([sample.boundary_f for sample in samples]))
         self._instability.add(np.concatenate([sample.instability for sample in samples]))
         self._boxes.add(np.concatenate([sample.box_iou for sample in samples]))
@@ -243,6 +250,10 @@ class MaskPool:
         """All means so far, for JSON."""
         return {
             **{protocol: summary_record(pool.result()) for protocol, pool in self._protocols.items()},
+            "published": {
+                name: pooled_record(pooled, "miou_occ", frames="tracks" if name == "c2f_video" else "occluded_frames")
+                for name, pooled in self._published.result().items()
+            },
             "boundary_f": pooled_record(self._boundary.result(), "mean"),
             "instability": pooled_record(self._instability.result(), "mean"),
             "boxes": self._boxes.record(),

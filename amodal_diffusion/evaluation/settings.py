@@ -121,7 +121,8 @@ class ScoreSettings:
     Attributes:
         predictions: JSON: masks or boxes by "(image_id, obj_id)" as published, or a result list of COCO or YouTube-VIS;
             several files are samples of one method
-        annotations: JSON list of tracks in the layout of SAIL-VOS sequences or of TAO-Amodal
+        annotations: JSON in the layout of SAIL-VOS sequences or TAO-Amodal; for result lists also of KINS, COCOA, COCO
+            or YouTube-VIS
         out: folder for summary.json, tracks.jsonl and exports
         export: write the first file's masks as well, modal masks added: coco, youtube-vis, davis, with commas
         track_ids: TAO-Amodal: first track of each video, where predictions number the tracks of a video from 1

@@ -6,6 +6,7 @@ from amodal_diffusion.metrics.average_precision import (
     Instance,
     average_precision,
     occlusion_rate,
+    track_rate,
 )
 from amodal_diffusion.metrics.boundary import boundary_f
 from amodal_diffusion.metrics.boxes import THRESHOLDS, above, box_iou, boxes_of
@@ -25,12 +26,14 @@ from amodal_diffusion.metrics.protocols import (
     summarise,
     track_of,
 )
+from amodal_diffusion.metrics.published import PUBLISHED, Published, PublishedPool
 from amodal_diffusion.metrics.samples import Agreement, best_sample, joined_samples, probability_map
 from amodal_diffusion.metrics.stability import instability
 
 __all__ = [
     "MOST_HIDDEN_TRACK",
     "PROTOCOLS",
+    "PUBLISHED",
     "THRESHOLDS",
     "Agreement",
     "AveragePrecision",
@@ -40,6 +43,8 @@ __all__ = [
     "Instance",
     "Pooled",
     "Protocol",
+    "Published",
+    "PublishedPool",
     "RatioPool",
     "Reliability",
     "Summary",
@@ -66,4 +71,5 @@ __all__ = [
     "ssim",
     "summarise",
     "track_of",
+    "track_rate",
 ]

@@ -21,8 +21,10 @@ from amodal_diffusion.types import BoolArray, InputError
 MOST_HIDDEN_TRACK = 0.75
 """Occlusion rate above which published vAP leaves a true track out."""
 _EVERY_SIZE = (0.0, 1e10)
+_OUTSIDE = -1.0
+"""Area of what is in no range of sizes."""
 SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
-"""Mean area over a track's frames, pixels."""
+"""Mean area over the frames that have the object, pixels."""
 OCCLUSIONS = {"partial": (0.0, 0.25), "medium": (0.25, 0.5), "heavy": (0.25, 0.75)}
 """Occlusion rates, as published for amodal video instances."""
 MOST_DETECTIONS = (1, 10, 100)
@@ -37,7 +39,8 @@ class Instance:
         masks: COCO run lengths, one a frame, as many in every instance of a group; None for an empty mask.
         category: number of the category.
         score: confidence of a prediction.
-        occlusion: occlusion rate of a true object, in [0, 1]; see `occlusion_rate`.
+        occlusion: occlusion rate of a true object, in [0, 1], see `occlusion_rate`; an unknown one is NaN, and is in no
+            range of occlusion.
     """
 
     group: str
@@ -48,7 +51,7 @@ class Instance:
 
     @classmethod
     def from_masks(
-        cls, group: str, masks: BoolArray, *, category: int = 1, score: float = 1.0, modal: BoolArray | None = None
+        cls, group: str, masks: BoolArray, *, category: int = 1, score: float = 1.0, occlusion: float = 0.0
     ) -> Instance:
         """Code the masks of an instance.
 
@@ -57,10 +60,10 @@ class Instance:
             masks: whole object, bool ``[F, H, W]``.
             category: number of the category.
             score: confidence of a prediction.
-            modal: visible part of a true object, bool ``[F, H, W]``.
+            occlusion: occlusion rate of a true object.
         """
         coded = tuple(coco.encode(np.asfortranarray(mask, dtype=np.uint8)) if mask.any() else None for mask in masks)
-        return cls(group, coded, category, score, 0.0 if modal is None else occlusion_rate(modal, masks))
+        return cls(group, coded, category, score, occlusion)
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,16 @@ def occlusion_rate(modal: BoolArray, amodal: BoolArray) -> float:
     there = area > 0
     if not there.any():
         return 0.0
-    rates = np.sort(1 - (modal & amodal).sum(axis=(1, 2))[there] / area[there])
-    return float(rates[len(rates) // 2 :].mean())
+    return track_rate(1 - (modal & amodal).sum(axis=(1, 2))[there] / area[there])
+
+
+def track_rate(rates: npt.NDArray[np.float64]) -> float:
+    """Occlusion rate of a track: the mean of the higher half of its frames' rates, of an odd number the larger half.
+
+    Args:
+        rates: hidden share of the object in each frame that has it, float64 ``[F]`` in [0, 1]; at least one.
+    """
+    return float(np.sort(rates)[len(rates) // 2 :].mean())
 
 
 def average_precision(
@@ -124,8 +135,8 @@ def average_precision(
     """Match predictions with true instances as COCO does, by the IoU of all frames together.
 
     The IoU of two tracks is the sum of their frames' intersections over the sum of their unions, so that of two images
-    is the usual one. A true instance outside of a range is neither found nor missed, nor is what matches it wrong; an
-    unmatched prediction outside of a range of sizes does not count either.
+    is the usual one. A true instance outside of a range is neither found nor missed, nor is the prediction that matches
+    it wrong; an unmatched prediction outside of a range of sizes does not count either.
 
     Args:
         truth: true instances of all images or videos.
@@ -141,7 +152,7 @@ def average_precision(
     out = hidden > most_hidden
     precision, recall = table.evaluate(out, [_EVERY_SIZE, *SIZES.values()])
     by_occlusion = {
-        name: _mean(table.evaluate(out | (hidden < low) | (hidden > high), [_EVERY_SIZE])[0][0, :, :, 0, -1])
+        name: _mean(table.evaluate(out | ~((hidden >= low) & (hidden <= high)), [_EVERY_SIZE])[0][0, :, :, 0, -1])
         for name, (low, high) in OCCLUSIONS.items()
     }
     return AveragePrecision(
@@ -198,9 +209,10 @@ class _Table:
                     "id": number,
                     "image_id": self._numbers[instance.group],
                     "category_id": self._category(instance),
-                    "area": self._areas[id(instance)].sum() / max(1, len(instance.masks)),
+                    # Not a crowd, which any number of predictions may match: published vAP lets one be forgiven.
+                    "area": _OUTSIDE if ignored is not None and ignored[number - 1] else self._size(instance),
                     "score": instance.score,
-                    "iscrowd": int(ignored is not None and ignored[number - 1]),
+                    "iscrowd": 0,
                 }
                 for number, instance in enumerate(instances, 1)
             ],
@@ -235,6 +247,11 @@ class _Table:
         )
         either = float(self._areas[id(first)].sum() + self._areas[id(second)].sum()) - both
         return both / either if either else 0.0
+
+    def _size(self, instance: Instance) -> float:
+        """Mean area over the frames that have the object, pixels."""
+        areas = self._areas[id(instance)]
+        return float(areas.sum()) / max(1, int(np.count_nonzero(areas)))
 
     def _all(self) -> Sequence[Instance]:
         return (*self._truth, *self._predictions)

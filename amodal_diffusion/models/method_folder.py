@@ -12,6 +12,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
@@ -26,16 +27,23 @@ _WEIGHTS, _CONFIG = "model.safetensors", "config.json"
 
 
 def write_method(
-    folder: Path, state: Mapping[str, Tensor], *, method: str, part: str, config: Mapping[str, object]
+    folder: Path,
+    state: Mapping[str, Tensor],
+    *,
+    method: str,
+    part: str,
+    config: Mapping[str, object],
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write a checkpoint.
 
     Args:
         folder: made if needed; must be empty or not exist.
-        state: weights by name, written in their dtype. Names may share a tensor: each gets a copy.
+        state: weights by name. Names may share a tensor: each gets a copy.
         method: name of the method, as ``--method`` takes it.
         part: what of the method the weights are, such as ``model``.
         config: shapes and sampling, as JSON values.
+        dtype: of the written weights, not of counts; None keeps theirs.
 
     Raises:
         InputError: if the folder holds something already, or the disk is full.
@@ -43,7 +51,7 @@ def write_method(
     if folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"{folder}: not empty; choose another folder, nothing is overwritten")
     folder.mkdir(parents=True, exist_ok=True)
-    copies = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
+    copies = {name: _copy(value, dtype) for name, value in state.items()}
     try:
         save_file(copies, folder / _WEIGHTS, metadata={"format": "pt"})
     except SafetensorError as error:
@@ -52,6 +60,11 @@ def write_method(
     for name, values in ((SETTINGS_FILE, about), (_CONFIG, config)):
         (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     write_digests(folder)
+
+
+def _copy(value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    wanted = dtype if value.is_floating_point() else None
+    return value.detach().to("cpu", wanted or value.dtype, copy=True).contiguous()
 
 
 def open_method(folder: Path, *, method: str, parts: tuple[str, ...]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import SamConfig, SamMaskDecoderConfig, SamModel, SamPromptEncoderConfig, SamVisionConfig
 
 from amodal_diffusion.frames.transforms import resize
@@ -19,6 +19,8 @@ from amodal_diffusion.types import InputError, UInt8Array
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """Mean and standard deviation of ImageNet's colors on the scale 0..255, by which SAM's input is normalized."""
+_SHARPER = 2.0
+"""Factor on new queries and keys of the decoder: a prompt attends to a few tokens around it, not to all alike."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,7 @@ class SamShape:
 
 
 def build_sam(shape: SamShape, *, seed: int = 0) -> SamModel:
-    """Create a `SamModel` with random weights.
-
-    Transformers' own standard deviation of the image encoder's weights, 1e-10, makes an encoder that answers nothing;
-    0.02 is what its other parts have.
+    """Create a `SamModel` with random weights, see :func:`draw_weights`.
 
     Args:
         shape: of the network.
@@ -114,7 +113,6 @@ def build_sam(shape: SamShape, *, seed: int = 0) -> SamModel:
         global_attn_indexes=list(shape.global_layers),
         output_channels=shape.prompt_size,
         num_pos_feats=shape.prompt_size // 2,
-        initializer_range=0.02,
     )
     prompt = SamPromptEncoderConfig(
         **grid, hidden_size=shape.prompt_size, mask_input_channels=shape.mask_prompt_channels
@@ -128,7 +126,36 @@ def build_sam(shape: SamShape, *, seed: int = 0) -> SamModel:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder))
+        sam = SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder))
+        draw_weights(sam)
+    return sam
+
+
+def draw_weights(sam: SamModel) -> None:
+    """Draw the weights of a new SAM, with the global generator, so that it learns without pretraining.
+
+    Transformers' own draws do not: the image encoder's are practically zero, those of all other layers are for wider
+    layers, and the Fourier frequencies of positions are so high that neighboring tokens have unrelated codes. Here, as
+    in SAM's own code, layers are drawn as torch does, and frequencies with the standard deviation 1. Beyond that, the
+    queries and keys of the decoder's cross-attention begin alike: a prompt attends to its own place from the start.
+
+    Args:
+        sam: a new network.
+    """
+    for module in sam.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)):
+            module.reset_parameters()
+    transformer = sam.mask_decoder.transformer
+    crossing = [transformer.final_attn_token_to_image]
+    for layer in transformer.layers:
+        crossing += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
+    with torch.no_grad():
+        for attention in crossing:
+            attention.k_proj.weight.copy_(attention.q_proj.weight.mul_(_SHARPER))
+            attention.q_proj.bias.zero_()
+            attention.k_proj.bias.zero_()
+        sam.shared_image_embedding.positional_embedding.normal_()
+        sam.prompt_encoder.shared_embedding.positional_embedding.copy_(sam.shared_image_embedding.positional_embedding)
 
 
 def load_sam(name: str | Path, *, download: bool = True, yes: bool = False) -> SamModel:

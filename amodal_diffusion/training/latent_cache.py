@@ -16,7 +16,8 @@ from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.latents import Autoencoder, encode_video
 from amodal_diffusion.models.weights import fingerprint
 from amodal_diffusion.training.dataset import FrameView
-from amodal_diffusion.training.settings import Precision, TrainingSettings
+from amodal_diffusion.training.run_settings import Precision
+from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import FloatArray
 
 

@@ -19,13 +19,13 @@ from amodal_diffusion.config import dump_settings
 from amodal_diffusion.data.occluders import Occlusion
 from amodal_diffusion.models.libraries import quieten_libraries
 from amodal_diffusion.training.checkpoints import Progress
-from amodal_diffusion.training.settings import TrainingSettings
+from amodal_diffusion.training.run_settings import RunSettings
 from amodal_diffusion.types import InputError, UInt8Array, one_line
 
 logger = logging.getLogger(__name__)
 
 
-def start_tracker(settings: TrainingSettings, accelerator: Accelerator) -> None:
+def start_tracker(settings: RunSettings, accelerator: Accelerator) -> None:
     """Start the tracker, such as TensorBoard; all processes must call this together."""
     project = "amodal-diffusion" if settings.tracker == "wandb" else settings.tracker
     accelerator.init_trackers(
@@ -61,7 +61,7 @@ class RunLog:
         accelerator: accelerator of this process.
     """
 
-    def __init__(self, settings: TrainingSettings, accelerator: Accelerator) -> None:
+    def __init__(self, settings: RunSettings, accelerator: Accelerator) -> None:
         self.path = settings.output / "log.jsonl"
         self.every = settings.log_every
         self.steps = settings.steps

@@ -24,10 +24,10 @@ from amodal_diffusion.models.hub import (
 )
 from amodal_diffusion.models.lora import add_adapters
 from amodal_diffusion.models.unet import AMODAL_CHANNELS, trainable_parameters, use_attention
+from amodal_diffusion.training.run_settings import Precision
 from amodal_diffusion.training.settings import (
     ImageEncoderSettings,
     OptimizerSettings,
-    Precision,
     TrainingSettings,
     UNetSettings,
 )

@@ -1,154 +1,52 @@
-"""Training loop for any objective: a module that maps a batch to its loss. Exact resumption, any number of processes.
-
-The diffusion stages have a loop of their own (`trainer.py`), whose loss is that of the paper.
-"""
+"""Training of any objective, a module that maps a batch to its loss, in the loop of `loop.py`."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from amodal_diffusion.io.atomic import replacing_folder, write_text
 from amodal_diffusion.training.batches import (
-    BadClip,
-    BatchCounts,
-    ClipOrder,
     Clips,
     Counted,
-    endless_batches,
     seeded_generator,
-    stream_seed,
 )
-from amodal_diffusion.training.checkpoints import Checkpoints, Progress, find_checkpoint
+from amodal_diffusion.training.checkpoints import Checkpoints
 from amodal_diffusion.training.distributed import (
     Termination,
-    Verdict,
-    agree,
-    main_first,
     make_accelerator,
     together,
 )
-from amodal_diffusion.training.log import RunLog, start_tracker
-from amodal_diffusion.training.settings import OnBadSample, Precision, Tracker, TrainingSettings
-from amodal_diffusion.training.trainer import TrainingResult
+from amodal_diffusion.training.log import start_tracker
+from amodal_diffusion.training.loop import TrainingLoop, TrainingResult
+from amodal_diffusion.training.run_settings import RateSettings, RunSettings
+from amodal_diffusion.training.setup import end
 from amodal_diffusion.types import InputError
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class RateSettings:
-    """Optimizer and learning rate.
+class LoopSettings(RunSettings):
+    """Steps, checkpoints, precision and log of a run.
 
     Attributes:
-        optimizer: ``adamw`` with decoupled weight decay of weights, not of biases and norms; ``adam`` without.
-        learning_rate: peak learning rate.
-        betas: decay rates of the two moments.
-        epsilon: added to the root of the second moment.
-        weight_decay: of AdamW.
-        warmup_steps: number of steps over which the learning rate rises linearly from 0.
-        schedule: learning rate after the warmup: ``constant``; ``linear`` or ``cosine`` decay to 0 at the last step;
-            ``halving`` every ``halve_every`` steps.
-        halve_every: number of steps, for ``halving``.
-        max_grad_norm: gradients are clipped to this norm.
-    """
-
-    optimizer: Literal["adamw", "adam"] = "adamw"
-    learning_rate: float = 3e-4
-    betas: tuple[float, float] = (0.9, 0.95)
-    epsilon: float = 1e-6
-    weight_decay: float = 0.01
-    warmup_steps: int = 0
-    schedule: Literal["constant", "linear", "cosine", "halving"] = "linear"
-    halve_every: int = 30_000
-    max_grad_norm: float = 1.0
-
-    def at(self, step: int, *, steps: int) -> float:
-        """Learning rate of a step, a pure function of its number, so that checkpoints need no scheduler state.
-
-        Args:
-            step: number of earlier optimizer steps, from 0.
-            steps: total number of optimizer steps.
-        """
-        if step < self.warmup_steps:
-            return self.learning_rate * (step + 1) / self.warmup_steps
-        share = (step - self.warmup_steps) / max(1, steps - self.warmup_steps)
-        factors = {
-            "constant": 1.0,
-            "linear": 1.0 - share,
-            "cosine": 0.5 * (1.0 + math.cos(math.pi * share)),
-            "halving": 0.5 ** (step // self.halve_every),
-        }
-        return self.learning_rate * factors[self.schedule]
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    """Steps, checkpoints, precision and log of a run; fields as in `TrainingSettings`.
-
-    Attributes:
-        output: folder for checkpoints, log and exported model.
-        steps: total number of optimizer steps.
-        batch_size: number of clips per batch of a process.
-        gradient_accumulation_steps: number of batches per optimizer step of a process.
-        mixed_precision: ``no``, ``bf16`` or ``fp16``; trained weights and optimizer stay in float32.
-        cpu: train on the CPU even if there is a GPU.
-        seed: random seed of new weights, the order of the clips and all random choices.
-        resume: ``auto`` resumes from the newest checkpoint in ``output``, if any; ``none`` starts anew and refuses a
-            folder with checkpoints; any other value is the folder of the checkpoint to resume from.
-        checkpoint_every: number of steps between checkpoints.
-        keep_checkpoints: number of checkpoints to keep.
-        max_minutes: stop after this time, with a checkpoint and an export; 0 for no limit.
-        on_bad_sample: reaction to a clip that cannot be read: ``stop`` ends the run with an error that names it;
-            ``skip`` counts it and uses the next clip instead.
-        max_bad_steps: stop after this number of consecutive steps with a loss or gradient that is not finite.
-        log_every: number of steps between lines of the log.
-        tracker: tracker in addition to `log.jsonl`: ``tensorboard``, ``wandb`` or ``none``.
+        export_dtype: dtype of the exported weights; ``float16`` halves the files.
     """
 
     output: Path = Path("runs/objective")
-    steps: int = 10_000
-    batch_size: int = 1
-    gradient_accumulation_steps: int = 1
-    mixed_precision: Precision = "no"
-    cpu: bool = False
-    seed: int = 0
-    resume: str = "auto"
-    checkpoint_every: int = 500
-    keep_checkpoints: int = 2
-    max_minutes: float = 0.0
-    on_bad_sample: OnBadSample = "stop"
-    max_bad_steps: int = 10
-    log_every: int = 10
-    tracker: Tracker = "tensorboard"
+    export_dtype: Literal["float32", "float16"] = "float32"
 
-    def __post_init__(self) -> None:
-        """Check the counts, as `TrainingSettings` does.
-
-        Raises:
-            InputError: if one is below 1; the message names the first.
-        """
-        self.shared()
-
-    def shared(self) -> TrainingSettings:
-        """The same run as the log and the tracker know it."""
-        names = (
-            "output", "steps", "batch_size", "gradient_accumulation_steps", "mixed_precision", "cpu", "seed", "resume",
-            "checkpoint_every", "keep_checkpoints", "max_minutes", "on_bad_sample", "max_bad_steps", "log_every",
-            "tracker",
-        )  # fmt: skip
-        given: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return TrainingSettings(**given)
+    @property
+    def exported(self) -> torch.dtype:
+        """Dtype of the exported weights."""
+        return torch.float16 if self.export_dtype == "float16" else torch.float32
 
     def accelerator(self) -> Accelerator:
         """Join the other processes of the launch."""
@@ -185,6 +83,21 @@ class Task(Generic[T]):
     workers: int = 0
 
 
+def parameter_groups(network: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups for AdamW: weights with decay; biases, norms, embeddings of position without.
+
+    Each trained parameter is in exactly one. (The released code leaves out biases and norms by accident.)
+
+    Args:
+        network: its parameters that require gradients are grouped.
+        weight_decay: of the first group.
+    """
+    trained = [value for value in network.parameters() if value.requires_grad]
+    matrices = [value for value in trained if value.ndim > 1]
+    rest = [value for value in trained if value.ndim <= 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+
+
 class _Buffers:
     """Statistics of batch normalization, which checkpoints would lack: they hold only trained weights."""
 
@@ -199,7 +112,7 @@ class _Buffers:
             value.copy_(state[name])
 
 
-class ObjectiveTrainer(Generic[T]):
+class ObjectiveTrainer(TrainingLoop[T]):
     """Trains an objective: optimizer steps, checkpoints, log and export.
 
     Args:
@@ -213,6 +126,9 @@ class ObjectiveTrainer(Generic[T]):
         InputError: if a trained parameter is in no group or in two.
     """
 
+    skip_option = "--loop.on_bad_sample"
+    rate_setting = "rate.learning_rate"
+
     def __init__(
         self,
         task: Task[T],
@@ -222,22 +138,16 @@ class ObjectiveTrainer(Generic[T]):
         *,
         termination: Termination | None = None,
     ) -> None:
-        self.task, self.settings, self.rate = task, settings, rate
-        self.accelerator = accelerator
-        self.termination = termination or Termination()
-        self.progress = Progress()
+        super().__init__(settings, accelerator, clips=task.clips, workers=task.workers, termination=termination)
+        self.task, self.rate = task, rate
         objective = task.objective.train()
         self.parameters = [value for value in objective.parameters() if value.requires_grad]
         _check_groups(task.groups, self.parameters)
-        self.objective, self.optimizer = accelerator.prepare(objective, _optimizer(task.groups, rate))
+        self.network, self.optimizer = accelerator.prepare(objective, _optimizer(task.groups, rate))
         accelerator.register_for_checkpointing(_Buffers(objective))
         self.checkpoints = Checkpoints(
             settings.output, accelerator, unet=objective, ema=None, keep=settings.keep_checkpoints
         )
-        self._log = RunLog(settings.shared(), accelerator)
-        self._origin: Path | None = None
-        self._saved = 0
-        self._ends = time.monotonic() + 60 * settings.max_minutes if settings.max_minutes > 0 else math.inf
 
     def resume(self) -> None:
         """Load the checkpoint that ``settings.resume`` selects, if any; then write ``settings.yaml``.
@@ -245,34 +155,9 @@ class ObjectiveTrainer(Generic[T]):
         Raises:
             InputError: if the checkpoint does not fit, is damaged or does not exist.
         """
-        self._origin = main_first(self.accelerator, lambda: find_checkpoint(self.settings.output, self.settings.resume))
-        if self._origin is not None:
-            self.progress = self.checkpoints.load(self._origin)
-            self._saved = self.progress.step
+        super().resume()
         together(self._note_settings)
-        start_tracker(self.settings.shared(), self.accelerator)
-
-    def fit(self) -> TrainingResult:
-        """Train until the last step, the time limit or SIGTERM.
-
-        Raises:
-            InputError: if a checkpoint cannot be written, a clip cannot be read, or the loss or gradient is not finite
-                in ``max_bad_steps`` consecutive steps.
-        """
-        self._log.start(self.progress, self._origin)
-        terminated, settings = False, self.settings
-        last = self.progress.step >= settings.steps
-        with closing(self._batches()) as batches:
-            while not (last or terminated):
-                verdict = self._step(batches)
-                terminated = verdict.terminated
-                last = verdict.out_of_time or self.progress.step == settings.steps
-                if last or terminated or self.progress.step % settings.checkpoint_every == 0:
-                    self._save()
-        if terminated:
-            self._log.event(self.progress, "terminated", {})
-        finished = self.progress.step >= settings.steps
-        return TrainingResult(self.progress.step, finished, terminated, settings.output / "model")
+        start_tracker(self.settings, self.accelerator)
 
     def export(self) -> None:
         """Write the model, replacing an earlier export; all processes must call this together.
@@ -288,98 +173,63 @@ class ObjectiveTrainer(Generic[T]):
 
         together(write)
 
-    def _batches(self) -> Generator[Counted[T]]:
-        """Batches of this process, after all processes together have taken ``progress.clips`` clips."""
-        counts = BatchCounts(
-            self.progress.clips,
-            batch_size=self.settings.batch_size,
-            process=self.accelerator.process_index,
-            processes=self.accelerator.num_processes,
-        )
-        order = ClipOrder(len(self.task.clips), self.settings.seed)
-        return endless_batches(self.task.clips, order, counts, workers=self.task.workers)
+    def _loss(self, batch: Counted[T]) -> Tensor:
+        generator = seeded_generator("training", self.settings.seed, batch.counts[0])
+        joined = self.task.join(batch.clips).to(self.accelerator.device)
+        loss: Tensor = self.network(joined, generator, self.progress.step)
+        return loss
 
-    def _step(self, batches: Iterator[Counted[T]]) -> Verdict:
-        """One optimizer step over all accumulated batches; if any process gets a NaN loss, all processes skip it."""
-        accelerator, settings, step = self.accelerator, self.settings, self.progress.step
-        # Dropout draws from the global generator; seeding it makes resumption exact.
-        torch.manual_seed(stream_seed("global", settings.seed, step, accelerator.process_index))
-        rate = self.rate.at(step, steps=settings.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        taken, losses = [], []
-        for _ in range(accelerator.gradient_accumulation_steps):
-            taken.append(next(batches))
-            generator = seeded_generator("training", settings.seed, taken[-1].counts[0])
-            with accelerator.accumulate(self.objective):
-                batch = self.task.join(taken[-1].clips).to(accelerator.device)
-                loss = self.objective(batch, generator, step)
-                accelerator.backward(loss)
-            losses.append(loss.detach())
-        norm = torch.as_tensor(accelerator.clip_grad_norm_(self.parameters, self.rate.max_grad_norm))
-        unread = [bad for counted in taken for bad in counted.bad]
-        verdict = agree(
-            accelerator,
-            losses=torch.stack(losses),
-            norm=norm,
-            unread=len(unread),
-            terminated=self.termination.requested,
-            out_of_time=time.monotonic() > self._ends,
-        )
-        if verdict.unread:
-            self._report_unread(unread)
-        if not verdict.not_finite:
-            self.optimizer.step()
-        elif accelerator.scaler is not None:
-            accelerator.scaler.update()
-        self.optimizer.zero_grad()
-        self.progress = replace(
-            self.progress,
-            step=step + 1,
-            clips=self.progress.clips + settings.batch_size * len(losses) * accelerator.num_processes,
-            skipped_steps=self.progress.skipped_steps + verdict.not_finite,
-            skipped_in_a_row=self.progress.skipped_in_a_row + 1 if verdict.not_finite else 0,
-            skipped_clips=self.progress.skipped_clips + verdict.unread,
-        )
-        mean = None if verdict.not_finite else torch.stack(losses).mean()
-        self._log.step(self.progress, loss=mean, norm=norm, rate=rate)
-        if verdict.not_finite:
-            self._report_not_finite(taken)
-        return verdict
+    def _rate(self) -> float:
+        return self.rate.at(self.progress.step, steps=self.settings.steps)
 
-    def _report_unread(self, unread: list[BadClip]) -> None:
-        """Log clips that could not be read; with ``on_bad_sample: stop``, save a checkpoint and raise an InputError."""
-        everywhere: list[BadClip] = gather_object(unread)
-        if self.settings.on_bad_sample == "stop":
-            self._save()
-            first = everywhere[0]
-            raise InputError(
-                f"data: {first.name} cannot be read ({first.reason}); repair it, or give --loop.on_bad_sample skip to "
-                "train without it"
-            )
-        named = [f"{clip.name}: {clip.reason}" for clip in everywhere]
-        self._log.event(self.progress, "skipped clips", {"clips": named})
-
-    def _report_not_finite(self, taken: list[Counted[T]]) -> None:
-        """Log the clips of a skipped step; raise an InputError after too many in a row."""
-        clips = gather_object([name for counted in taken for name in counted.names])
-        self._log.event(self.progress, "skipped step", {"reason": "loss or gradient not finite", "clips": clips})
-        if self.progress.skipped_in_a_row >= self.settings.max_bad_steps:
-            raise InputError(
-                f"loss: not finite in {self.progress.skipped_in_a_row} steps in a row up to step {self.progress.step}, "
-                f"the last with {', '.join(clips)}; go on from the newest checkpoint with a lower rate.learning_rate"
-            )
-
-    def _save(self) -> None:
-        """Write a checkpoint, unless this step already has one."""
-        if self._saved != self.progress.step:
-            self.checkpoints.save(self.progress)
-            self._saved = self.progress.step
+    @property
+    def _max_grad_norm(self) -> float:
+        return self.rate.max_grad_norm
 
     def _note_settings(self) -> None:
         if self.accelerator.is_main_process:
             self.settings.output.mkdir(parents=True, exist_ok=True)
             write_text(self.settings.output / "settings.yaml", self.task.text)
+
+
+S = TypeVar("S", bound="MethodSettings")
+
+
+class MethodSettings(Protocol):
+    """What the settings of every method have."""
+
+    @property
+    def loop(self) -> LoopSettings:
+        """Steps, checkpoints, precision and log."""
+        ...
+
+    @property
+    def rate(self) -> RateSettings:
+        """Optimizer and learning rate."""
+        ...
+
+
+def train_method(settings: S, prepare: Callable[[S, Accelerator], tuple[S, Task[Any]]]) -> TrainingResult:
+    """Train in Python as the scripts in ``train/`` do: prepare, go on from the newest checkpoint, train, export.
+
+    Args:
+        settings: of the method.
+        prepare: makes the task; called with the processes of the launch, whose number may complete the settings.
+
+    Raises:
+        InputError: if settings, networks, clips or checkpoint do not fit each other.
+    """
+    with Termination() as termination:
+        accelerator = settings.loop.accelerator()
+        settings, task = prepare(settings, accelerator)
+        trainer = ObjectiveTrainer(task, settings.loop, settings.rate, accelerator, termination=termination)
+        trainer.resume()
+        result = trainer.fit()
+        if not result.terminated:
+            trainer.export()
+        del trainer, task
+        end(accelerator)
+        return result
 
 
 def _optimizer(groups: list[dict[str, Any]], rate: RateSettings) -> torch.optim.Optimizer:

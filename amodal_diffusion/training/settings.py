@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from amodal_diffusion.config import Attention, SamplingConfig
 from amodal_diffusion.models.unet import Trainable
 from amodal_diffusion.training.data_settings import DataSettings
+from amodal_diffusion.training.run_settings import RunSettings
 from amodal_diffusion.types import InputError, Stage
 
 
@@ -142,12 +143,9 @@ class ModelSettings:
     depth_model: str | None = None
 
 
-Precision = Literal["no", "bf16", "fp16"]
 CommHook = Literal["none", "bf16"]
 Schedule = Literal["constant", "cosine"]
 OptimizerName = Literal["adamw", "adamw8bit"]
-Tracker = Literal["tensorboard", "wandb", "none"]
-OnBadSample = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True)
@@ -274,14 +272,11 @@ class ValidationSettings:
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
+class TrainingSettings(RunSettings):
     """All settings of a training run.
 
     Attributes:
         stage: stage to train.
-        output: folder for checkpoints, log and exported model.
-        steps: total number of optimizer steps.
-        batch_size: number of clips per batch of a process.
         global_batch_size: number of clips per optimizer step over all processes; the number of gradient accumulation
             steps follows from it. None uses ``gradient_accumulation_steps``.
         gradient_accumulation_steps: number of batches per optimizer step of a process, without ``global_batch_size``.
@@ -289,7 +284,6 @@ class TrainingSettings:
             VAE with ``force_upcast`` in its settings under ``fp16``; under ``bf16`` it encodes conditions in bfloat16.
         ddp_comm_hook: ``bf16`` sums the gradients of all processes in bfloat16, which halves what they send; ``none``
             in float32. It is for GPUs with DistributedDataParallel, the launch without FSDP and DeepSpeed.
-        cpu: train on the CPU even if there is a GPU.
         conditioning_dropout: probability ``p`` of docs/method.md, section 3.
         pixel_weight: weight of the squared error of decoded frames, added to that of the latents; 0 disables it. It is
             cheap with a distilled autoencoder.
@@ -297,17 +291,6 @@ class TrainingSettings:
         hidden_weight: weight in both losses of what the modal condition does not show, beside 1 for everything; 0
             weighs all alike.
         seed: random seed of new weights, the order of the clips and all noise.
-        resume: ``auto`` resumes from the newest checkpoint in ``output``, if any; ``none`` starts anew and refuses a
-            folder with checkpoints; any other value is the folder of the checkpoint to resume from.
-        checkpoint_every: number of steps between checkpoints.
-        keep_checkpoints: number of checkpoints to keep.
-        max_minutes: stop after this time, with a checkpoint and an export; 0 for no limit.
-        on_bad_sample: reaction to a clip that cannot be read: ``stop`` ends the run with an error that names it;
-            ``skip`` counts it and uses the next clip instead.
-        max_bad_steps: stop after this number of consecutive steps with a loss or gradient that is not finite; each is
-            skipped and logged.
-        log_every: number of steps between lines of the log.
-        tracker: tracker in addition to `log.jsonl`: ``tensorboard``, ``wandb`` (needs the ``wandb`` extra) or ``none``.
         dry_run: print the resolved settings and a memory plan, and exit.
         model: networks, and the part of the UNet that is trained.
         data: clips and cache.
@@ -326,26 +309,12 @@ class TrainingSettings:
 
     stage: Stage = "amodal_segmentation"
     output: Path = Path("runs/amodal_segmentation")
-    steps: int = 10_000
-    batch_size: int = 1
     global_batch_size: int | None = None
-    gradient_accumulation_steps: int = 1
-    mixed_precision: Precision = "no"
     ddp_comm_hook: CommHook = "none"
-    cpu: bool = False
     conditioning_dropout: float = 0.1
     pixel_weight: float = 0.0
     pixel_frames: int = 2
     hidden_weight: float = 0.0
-    seed: int = 0
-    resume: str = "auto"
-    checkpoint_every: int = 500
-    keep_checkpoints: int = 2
-    max_minutes: float = 0.0
-    on_bad_sample: OnBadSample = "stop"
-    max_bad_steps: int = 10
-    log_every: int = 10
-    tracker: Tracker = "tensorboard"
     dry_run: bool = False
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
@@ -361,13 +330,9 @@ class TrainingSettings:
         Raises:
             InputError: if a setting is wrong; the message names the first.
         """
-        at_least_one = (
-            "steps", "batch_size", "gradient_accumulation_steps", "checkpoint_every", "keep_checkpoints",
-            "max_bad_steps", "log_every", "pixel_frames",
-        )  # fmt: skip
-        for name in at_least_one:
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        super().__post_init__()
+        if self.pixel_frames < 1:
+            raise InputError(f"pixel_frames: expected at least 1, got {self.pixel_frames}")
         if self.model.compile and self.sampling.conditioning == "released":
             raise InputError(
                 "model.compile: expected false beside sampling.conditioning released, whose validation changes the "

@@ -22,10 +22,11 @@ from amodal_diffusion.training.encoded_scenes import EncodedScenes
 from amodal_diffusion.training.latent_cache import FrameDepth, LatentCache, frame_depth, latent_cache
 from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.log import log_to_terminal, refuse, start_tracker
+from amodal_diffusion.training.loop import TrainingResult
 from amodal_diffusion.training.memory_plan import report
 from amodal_diffusion.training.networks import build_components
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.training.trainer import Trainer, TrainingResult
+from amodal_diffusion.training.trainer import Trainer
 from amodal_diffusion.training.validation import Validator
 from amodal_diffusion.types import InputError, Stage
 

@@ -1,18 +1,14 @@
-"""Training loop of both stages, with Accelerate: any number of processes, mixed precision, exact resumption."""
+"""Training of both diffusion stages: their networks, loss, EMA and validation in the loop of `loop.py`."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, gather_object
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
@@ -21,27 +17,18 @@ from amodal_diffusion.models.latents import decode_latents
 from amodal_diffusion.models.lora import without_adapters
 from amodal_diffusion.models.schedulers import highest_noise_level
 from amodal_diffusion.training.batches import (
-    BadClip,
-    BatchCounts,
-    ClipOrder,
     Clips,
     Counted,
-    endless_batches,
     seeded_generator,
-    stream_seed,
 )
-from amodal_diffusion.training.checkpoints import Checkpoints, Progress, averaged_weights, export, find_checkpoint
+from amodal_diffusion.training.checkpoints import Checkpoints, averaged_weights, export
 from amodal_diffusion.training.dataset import TaskBatch, join
 from amodal_diffusion.training.distributed import (
     Termination,
-    Verdict,
-    agree,
     holds_whole_network,
-    main_first,
     tell_deepspeed,
     together,
     trained_parameters,
-    whole,
     whole_network,
 )
 from amodal_diffusion.training.latent_cache import LatentCache
@@ -54,31 +41,13 @@ from amodal_diffusion.training.latents import (
     reverse_time,
     take_samples,
 )
-from amodal_diffusion.training.log import RunLog
+from amodal_diffusion.training.loop import TrainingLoop
 from amodal_diffusion.training.loss import HiddenWeight, PixelLoss, one_step_loss, training_loss
 from amodal_diffusion.training.networks import make_optimizer, prepare_unet
 from amodal_diffusion.training.settings import OptimizerSettings, TrainingSettings
 from amodal_diffusion.training.validation import Findings
-from amodal_diffusion.types import InputError
 
 Validate = Callable[[StageComponents, int], Findings | None]
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """Result of a run.
-
-    Attributes:
-        step: number of optimizer steps done, over all runs.
-        finished: whether the last step was reached, before the time limit or SIGTERM.
-        terminated: whether SIGTERM ended the run; it then saved a checkpoint but exported no model.
-        model: folder of the exported model.
-    """
-
-    step: int
-    finished: bool
-    terminated: bool
-    model: Path
 
 
 def learning_rate(settings: OptimizerSettings, step: int, *, steps: int) -> float:
@@ -97,7 +66,7 @@ def learning_rate(settings: OptimizerSettings, step: int, *, steps: int) -> floa
     return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * share))
 
 
-class Trainer:
+class Trainer(TrainingLoop[Any]):
     """Trains one stage: optimizer steps, checkpoints, validation, log and export.
 
     Args:
@@ -111,6 +80,8 @@ class Trainer:
         cache: cached latents and tokens of the clips; missing ones are computed in each step.
     """
 
+    settings: TrainingSettings
+
     def __init__(
         self,
         settings: TrainingSettings,
@@ -122,19 +93,15 @@ class Trainer:
         termination: Termination | None = None,
         cache: LatentCache | None = None,
     ) -> None:
-        self.settings = settings
-        self.accelerator = accelerator
+        super().__init__(settings, accelerator, clips=clips, workers=settings.data.workers, termination=termination)
         self.components = components
-        self.clips = clips
         self.validate = validate
         self.cache = cache
-        self.termination = termination or Termination()
-        self.progress = Progress()
         unet = components.unet.train()
         self.parameters = prepare_unet(unet, settings, whole=holds_whole_network(accelerator))
         optimizer = settings.optimizer
         tell_deepspeed(accelerator, batch_size=settings.batch_size, max_grad_norm=optimizer.max_grad_norm)
-        self.unet, self.optimizer = accelerator.prepare(unet, make_optimizer(self.parameters, optimizer))
+        self.network, self.optimizer = accelerator.prepare(unet, make_optimizer(self.parameters, optimizer))
         self.parameters = list(trained_parameters(unet).values())  # FSDP has replaced them with sharded ones
         if settings.model.compile:
             # In place, which keeps the names of the weights and the class of the network
@@ -147,39 +114,6 @@ class Trainer:
         self.checkpoints = Checkpoints(
             settings.output, accelerator, unet=unet, ema=self.ema, keep=settings.keep_checkpoints
         )
-        self._log = RunLog(settings, accelerator)
-        self._origin: Path | None = None
-        self._saved = 0
-        self._ends = time.monotonic() + 60 * settings.max_minutes if settings.max_minutes > 0 else math.inf
-
-    def resume(self) -> None:
-        """Load the checkpoint that ``settings.resume`` selects, if any.
-
-        Raises:
-            InputError: if the checkpoint does not fit, is damaged or does not exist.
-        """
-        self._origin = main_first(self.accelerator, lambda: find_checkpoint(self.settings.output, self.settings.resume))
-        if self._origin is not None:
-            self.progress = self.checkpoints.load(self._origin)
-            self._saved = self.progress.step
-
-    def fit(self) -> TrainingResult:
-        """Train until the last step, the time limit or SIGTERM, with checkpoints, validation and logging.
-
-        Returns:
-            the result of the run.
-
-        Raises:
-            InputError: if a checkpoint cannot be written, a clip cannot be read, or the loss or gradient is not finite
-                in ``max_bad_steps`` consecutive steps.
-        """
-        self._log.start(self.progress, self._origin)
-        with closing(self._batches(self.progress.clips)) as batches:
-            terminated = self._train(batches)
-        if terminated:
-            self._log.event(self.progress, "terminated", {})
-        finished = self.progress.step >= self.settings.steps
-        return TrainingResult(self.progress.step, finished, terminated, self.settings.output / "model")
 
     def export(self) -> None:
         """Write the model, with the EMA of its weights, if any; all processes must call this together.
@@ -192,115 +126,16 @@ class Trainer:
             model = self.settings.output / "model"
             together(lambda: export(components, model) if self.accelerator.is_main_process else None)
 
-    def _train(self, batches: Iterator[Counted[Any]]) -> bool:
-        """Run the remaining steps; return whether SIGTERM ended them."""
-        settings = self.settings
-        last = self.progress.step >= settings.steps
-        while not last:
-            # No code below uses the global generator; seeding it keeps resumption exact if a network ever does.
-            seed = stream_seed("global", settings.seed, self.progress.step, self.accelerator.process_index)
-            torch.manual_seed(seed)
-            verdict = self._step(batches)
-            last = verdict.out_of_time or self.progress.step == settings.steps
-            if last or verdict.terminated or self.progress.step % settings.checkpoint_every == 0:
-                self._save()
-            if verdict.terminated or not self._validate(last=last):
-                self._save()
-                return True
-        return False
+    def _rate(self) -> float:
+        return learning_rate(self.settings.optimizer, self.progress.step, steps=self.settings.steps)
 
-    def _batches(self, taken: int) -> Generator[Counted[Any]]:
-        """Batches of this process, after all processes together have taken ``taken`` clips."""
-        counts = BatchCounts(
-            taken,
-            batch_size=self.settings.batch_size,
-            process=self.accelerator.process_index,
-            processes=self.accelerator.num_processes,
-        )
-        order = ClipOrder(len(self.clips), self.settings.seed)
-        pin = self.accelerator.device.type == "cuda"
-        return endless_batches(self.clips, order, counts, workers=self.settings.data.workers, pin=pin)
+    @property
+    def _max_grad_norm(self) -> float:
+        return self.settings.optimizer.max_grad_norm
 
-    def _step(self, batches: Iterator[Counted[Any]]) -> Verdict:
-        """One optimizer step over all accumulated batches; if any process gets a NaN loss, all processes skip it."""
-        accelerator, settings = self.accelerator, self.settings
-        rate = learning_rate(settings.optimizer, self.progress.step, steps=settings.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        taken, losses = [], []
-        for _ in range(accelerator.gradient_accumulation_steps):
-            taken.append(next(batches))
-            with accelerator.accumulate(self.unet):
-                loss = self._loss(taken[-1])
-                accelerator.backward(loss)
-            losses.append(loss.detach())
-        norm = accelerator.clip_grad_norm_(self.parameters, settings.optimizer.max_grad_norm)
-        norm = whole(torch.as_tensor(norm, device=accelerator.device))  # DeepSpeed returns a Python number
-        unread = [bad for batch in taken for bad in batch.bad]
-        verdict = agree(
-            accelerator,
-            losses=torch.stack(losses),
-            norm=norm,
-            unread=len(unread),
-            terminated=self.termination.requested,
-            out_of_time=time.monotonic() > self._ends,
-        )
-        if verdict.unread:
-            self._report_unread(unread)
-        if not verdict.not_finite:
-            self.optimizer.step()
-        elif accelerator.scaler is not None:
-            accelerator.scaler.update()
-        self.optimizer.zero_grad()
+    def _stepped(self) -> None:
         if self.ema is not None:  # also after a skipped step, because the EMA counts steps itself
             self.ema.step(self.parameters)
-        clips = settings.batch_size * len(losses) * accelerator.num_processes
-        self.progress = Progress(
-            step=self.progress.step + 1,
-            clips=self.progress.clips + clips,
-            skipped_steps=self.progress.skipped_steps + verdict.not_finite,
-            skipped_in_a_row=self.progress.skipped_in_a_row + 1 if verdict.not_finite else 0,
-            skipped_clips=self.progress.skipped_clips + verdict.unread,
-        )
-        self._log.step(
-            self.progress, loss=None if verdict.not_finite else torch.stack(losses).mean(), norm=norm, rate=rate
-        )
-        if verdict.not_finite:
-            self._report_not_finite(taken, losses)
-        return verdict
-
-    def _report_unread(self, unread: list[BadClip]) -> None:
-        """Log clips that could not be read; with ``on_bad_sample: stop``, save a checkpoint and raise an InputError."""
-        everywhere: list[BadClip] = gather_object(unread)
-        if self.settings.on_bad_sample == "stop":
-            if self.accelerator.distributed_type != DistributedType.DEEPSPEED:  # DeepSpeed has already updated
-                self._save()
-            first = everywhere[0]
-            raise InputError(
-                f"data: {first.name} cannot be read ({first.reason}); repair it, or give --on-bad-sample skip to train "
-                "without it"
-            )
-        self._log.event(
-            self.progress, "skipped clips", {"clips": [f"{clip.name}: {clip.reason}" for clip in everywhere]}
-        )
-
-    def _report_not_finite(self, taken: list[Counted[Any]], losses: list[Tensor]) -> None:
-        """Log the clips of a skipped step; raise an InputError after too many in a row."""
-        names = [name for batch, loss in zip(taken, losses, strict=True) if not loss.isfinite() for name in batch.names]
-        clips = gather_object(names) or gather_object([name for batch in taken for name in batch.names])
-        self._log.event(self.progress, "skipped step", {"reason": "loss or gradient not finite", "clips": clips})
-        if self.progress.skipped_in_a_row >= self.settings.max_bad_steps:
-            raise InputError(
-                f"loss: not finite in {self.progress.skipped_in_a_row} steps in a row up to step {self.progress.step}, "
-                f"the last with {', '.join(clips)}; go on from the newest checkpoint with a lower "
-                "optimizer.learning_rate, or with bf16 in place of fp16"
-            )
-
-    def _save(self) -> None:
-        """Write a checkpoint, unless this step already has one."""
-        if self._saved != self.progress.step:
-            self.checkpoints.save(self.progress)
-            self._saved = self.progress.step
 
     def _loss(self, batch: Counted[Any]) -> Tensor:
         settings, device = self.settings, self.accelerator.device
@@ -325,7 +160,7 @@ class Trainer:
         if settings.one_step.enabled:
             return self._one_step_loss(latents, generators)
         return training_loss(
-            self.unet,
+            self.network,
             latents,
             noise=settings.noise,
             conditioning_dropout=settings.conditioning_dropout,
@@ -343,7 +178,7 @@ class Trainer:
         if frames is not None:
             latents = cut_frames(latents, frames, generators=generators)
         sigma = highest_noise_level(self.components.scheduler, self.settings.sampling)
-        return one_step_loss(self.unet, latents, sigma=sigma, generators=generators, pixels=self._pixels())
+        return one_step_loss(self.network, latents, sigma=sigma, generators=generators, pixels=self._pixels())
 
     def _pixels(self) -> PixelLoss | None:
         settings = self.settings
@@ -356,7 +191,7 @@ class Trainer:
 
         return PixelLoss(decode, settings.pixel_weight, settings.pixel_frames)
 
-    def _validate(self, *, last: bool) -> bool:
+    def _checked(self, *, last: bool) -> bool:
         """Validate if it is due; return False if SIGTERM interrupted the validation."""
         step, every = self.progress.step, self.settings.validation.every
         if self.validate is None or every == 0 or not (last or step % every == 0):

@@ -177,6 +177,36 @@ def test_result_lists_of_instance_systems(tmp_path: Path) -> None:
     assert images["ap"]["instances"] == 6
 
 
+def test_annotations_of_kins_and_plain_coco(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, half = square(2)[0], square(2)[0].copy()
+    half[6:9] = False  # 3 of 10 rows
+    image = {"id": 7, "file_name": "a.png", "height": HEIGHT, "width": WIDTH}
+    objects = [{"image_id": 7, "category_id": 2, "a_segm": encode_rle(whole), "i_segm": encode_rle(half)}]
+    write(tmp_path / "annotations.json", {"images": [image], "annotations": objects})
+    results = [{"image_id": 7, "category_id": 2, "segmentation": encode_rle(whole), "score": 0.5}]
+    predictions = write(tmp_path / "results.json", results)
+    found = score(tmp_path, predictions)["ap"]
+    assert (found["ap"], found["ar1"], found["instances"]) == pytest.approx((1.0, 1.0, 1))
+    assert found["ap50_by_occlusion"]["medium"] == pytest.approx(1.0)
+    assert "AP50 by range: small size 1.0000, medium size -" in capsys.readouterr().out
+
+    plain = [{"image_id": 7, "category_id": 2, "segmentation": encode_rle(whole)}]
+    write(tmp_path / "annotations.json", {"images": [image], "annotations": plain})
+    found = score(tmp_path, predictions, "--overwrite")["ap"]
+    assert (found["ap"], found["ap50_by_occlusion"]["medium"]) == (pytest.approx(1.0), None)
+
+
+def test_annotations_of_video_instances(tmp_path: Path) -> None:
+    video = {"id": 3, "height": HEIGHT, "width": WIDTH, "length": FRAMES, "file_names": ["0", "1", "2"]}
+    masks = [*(encode_rle(mask) for mask in square(2)[:2]), None]
+    annotations = [{"video_id": 3, "category_id": 1, "segmentations": masks, "occlude_rate": [0.1, 0.4, None]}]
+    write(tmp_path / "annotations.json", {"videos": [video], "annotations": annotations})
+    results = [{"video_id": 3, "category_id": 1, "segmentations": [masks[0], None, None], "score": 1.0}]
+    found = score(tmp_path, write(tmp_path / "results.json", results))["video_ap"]
+    assert (found["ap"], found["ap50"]) == pytest.approx((1 / 10, 1.0))  # 1 / 2 of the track
+    assert found["ap50_by_occlusion"] == {"partial": None, "medium": pytest.approx(1.0), "heavy": pytest.approx(1.0)}
+
+
 def test_boxes_of_tao_amodal(tmp_path: Path) -> None:
     entry = {
         "track_id": 21, "category_id": 1, "video_id": 5, "file_names": ["val/a/f1.jpg", "val/a/f2.jpg"],

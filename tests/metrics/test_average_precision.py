@@ -74,7 +74,10 @@ def test_hidden_tracks_are_split_and_left_out() -> None:
     half, tenth = partly.copy(), mostly.copy()
     half[:, 5:8] = False  # hides 3 of 10 rows
     tenth[:, 5:14] = False  # 9 of 10
-    truth = [Instance.from_masks("1", partly, modal=half), Instance.from_masks("1", mostly, modal=tenth)]
+    truth = [
+        Instance.from_masks("1", whole, occlusion=occlusion_rate(modal, whole))
+        for modal, whole in ((half, partly), (tenth, mostly))
+    ]
     assert [instance.occlusion for instance in truth] == pytest.approx([0.3, 0.9])
     all_of_them = average_precision(truth, [track(0, 0)])
     assert (all_of_them.ar100, all_of_them.instances, all_of_them.left_out) == (0.5, 2, 0)
@@ -104,3 +107,26 @@ def test_nothing_true_or_nothing_predicted() -> None:
 def test_tracks_of_a_group_have_as_many_frames() -> None:
     with pytest.raises(InputError, match="expected as many frames"):
         average_precision([track(0, 0)], [track(0)])
+
+
+def test_the_size_is_that_of_the_frames_with_the_object() -> None:
+    # 35 x 35 pixels in one frame of two: medium, though the mean over both is below 32 x 32.
+    large = np.zeros((2, 40, 60), dtype=np.bool_)
+    large[0, :35, :35] = True
+    found = average_precision([Instance.from_masks("1", large)], [Instance.from_masks("1", large)])
+    assert found.ap50_by_size["medium"] == pytest.approx(1.0)
+    assert math.isnan(found.ap50_by_size["small"])
+
+
+def test_a_track_that_is_left_out_forgives_one_prediction() -> None:
+    hidden = Instance.from_masks("1", squares(40), occlusion=0.9)
+    twice = [track(40, score=0.9), track(40, score=0.8), track(0, score=0.7)]
+    found = average_precision([track(0), hidden], twice, most_hidden=0.75)
+    assert found.ap50 == pytest.approx(1 / 2)  # the second one is wrong, and ranks before the right one
+
+
+def test_an_unknown_rate_is_in_no_range_but_counts() -> None:
+    unknown = Instance.from_masks("1", squares(0), occlusion=math.nan)
+    found = average_precision([unknown], [track(0)], most_hidden=0.75)
+    assert (found.ap, found.instances) == (pytest.approx(1.0), 1)
+    assert all(math.isnan(value) for value in found.ap50_by_occlusion.values())

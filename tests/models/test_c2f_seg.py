@@ -16,10 +16,11 @@ from amodal_diffusion.models.c2f_seg.autoencoder import MaskAutoencoder, used_co
 from amodal_diffusion.models.c2f_seg.backbone import image_features
 from amodal_diffusion.models.c2f_seg.config import AutoencoderConfig, TransformerConfig
 from amodal_diffusion.models.c2f_seg.decoding import decode_in_rounds, keep_likeliest, mask_ratio, random_masking
-from amodal_diffusion.models.c2f_seg.network import pad_frames, parameter_groups
+from amodal_diffusion.models.c2f_seg.network import pad_frames
 from amodal_diffusion.models.c2f_seg.refinement import Refinement, channel_gate, spatial_attention
 from amodal_diffusion.models.c2f_seg.saving import load_autoencoder, save_autoencoder
 from amodal_diffusion.models.c2f_seg.transformer import MaskPredictor
+from amodal_diffusion.training.objective_trainer import parameter_groups
 from amodal_diffusion.types import InputError
 from tests.c2f_seg import IMAGE, SMALL, TINY, images_of, masks_of, moving_shape
 

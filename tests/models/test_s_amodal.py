@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import SamImageProcessorPil
 
+from amodal_diffusion.models.c2f_seg.network import C2FSeg
+from amodal_diffusion.models.c2f_seg.saving import load_c2f_seg, save_c2f_seg
 from amodal_diffusion.models.cotracker import CoTracker
 from amodal_diffusion.models.s_amodal import SAModal, SAModalConfig, SAModalSampling, load_s_amodal, save_s_amodal
 from amodal_diffusion.models.s_amodal.adapters import Adapters, high_pass, high_pass_half_side
@@ -21,9 +23,13 @@ from amodal_diffusion.models.s_amodal.memory import PointMemory, Seen, translate
 from amodal_diffusion.models.s_amodal.network import count_parameters
 from amodal_diffusion.models.s_amodal.prompts import select_points
 from amodal_diffusion.models.sam import SamFrame, SamShape, build_sam, image_embeddings, load_sam
+from amodal_diffusion.models.sameo.network import Sameo
+from amodal_diffusion.models.sameo.saving import load_sameo, save_sameo
 from amodal_diffusion.propagation.point_tracking import ConstantVelocity, Points, TrackedPoints
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from tests.c2f_seg import SMALL as C2F
 from tests.s_amodal import SAM, TINY
+from tests.sameo import TINY as SAMEO
 
 POINTS = torch.tensor([[[[20.0, 30.0]]], [[[40.0, 10.0]]]])
 
@@ -69,6 +75,17 @@ def test_a_folder_gives_the_same_network_and_another_one_is_refused(tmp_path: Pa
 
 
 # ---- adapters ----
+
+
+def test_a_new_sam_is_drawn_so_that_it_can_learn() -> None:
+    sam = build_sam(SAM)
+    codes = sam.shared_image_embedding(torch.tensor([[0.5, 0.5], [0.53, 0.5], [0.9, 0.5]]))  # shares of the image
+    near, far = (torch.cosine_similarity(codes[0], code, dim=0) for code in codes[1:])
+    assert near > 0.7 > far
+    assert all(layer.attn.qkv.weight.std() > 0.02 for layer in sam.vision_encoder.layers)
+    attention = sam.mask_decoder.transformer.final_attn_token_to_image
+    assert torch.equal(attention.q_proj.weight, attention.k_proj.weight)
+    assert not torch.equal(build_sam(SAM, seed=1).mask_decoder.iou_token.weight, sam.mask_decoder.iou_token.weight)
 
 
 def test_parameters_are_as_many_as_published() -> None:
@@ -260,6 +277,16 @@ def test_checkpoints_hold_the_trained_parts_beside_a_pretrained_sam(tmp_path: Pa
         load_s_amodal(tmp_path / "model", sam=tmp_path / "other")
     with pytest.raises(InputError, match="not empty"):
         save_s_amodal(model, tmp_path / "model")
+
+
+def test_half_precision_halves_the_file_alone(tmp_path: Path) -> None:
+    save_s_amodal(SAModal(TINY), tmp_path / "s-amodal", dtype=torch.float16)
+    save_sameo(Sameo(SAMEO), tmp_path / "sameo", dtype=torch.float16)
+    save_c2f_seg(C2FSeg(C2F), tmp_path / "c2f-seg", dtype=torch.float16)
+    for name, load in (("s-amodal", load_s_amodal), ("sameo", load_sameo), ("c2f-seg", load_c2f_seg)):
+        written = load_file(tmp_path / name / "model.safetensors").values()
+        assert {value.dtype for value in written if value.is_floating_point()} == {torch.float16}
+        assert {value.dtype for value in load(tmp_path / name)[0].parameters()} == {torch.float32}
 
 
 def test_checkpoints_without_a_pretrained_sam_are_whole(tmp_path: Path, pixels: torch.Tensor) -> None:

@@ -12,6 +12,7 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from amodal_diffusion.config import SamplingConfig
+from amodal_diffusion.training.loop import TrainingResult
 from amodal_diffusion.training.settings import (
     DataSettings,
     ImageEncoderSettings,
@@ -22,7 +23,6 @@ from amodal_diffusion.training.settings import (
     ValidationSettings,
 )
 from amodal_diffusion.training.setup import train
-from amodal_diffusion.training.trainer import TrainingResult
 from recipes.tiny.autoencoder import AutoencoderSettings
 from tests.factories import tiny_vae
 

@@ -21,7 +21,7 @@ from amodal_diffusion.models.c2f_seg.saving import load_autoencoder, save_autoen
 from amodal_diffusion.models.perceptual import Lpips
 from amodal_diffusion.pipelines.c2f_seg import C2FSegmenter
 from amodal_diffusion.training.c2f_seg.augmentation import augment_masks, blur, dilate, erode
-from amodal_diffusion.training.c2f_seg.clips import AmodalImages, CroppedClips, CropRule, training_clips
+from amodal_diffusion.training.c2f_seg.clips import CroppedClips, CropRule, training_clips
 from amodal_diffusion.training.c2f_seg.objectives import AutoencoderObjective, CropBatch, SegmentationObjective
 from amodal_diffusion.training.c2f_seg.settings import (
     AugmentationSettings,
@@ -31,7 +31,9 @@ from amodal_diffusion.training.c2f_seg.settings import (
     SegmentationLossSettings,
 )
 from amodal_diffusion.training.c2f_seg.setup import build_model, read_settings, train
-from amodal_diffusion.training.objective_trainer import LoopSettings, ObjectiveTrainer, RateSettings, Task
+from amodal_diffusion.training.object_clips import AmodalImages
+from amodal_diffusion.training.objective_trainer import LoopSettings, ObjectiveTrainer, Task
+from amodal_diffusion.training.run_settings import RateSettings
 from amodal_diffusion.types import InputError, VideoClip
 from tests.c2f_seg import IMAGE, SMALL, images_of, masks_of, moving_shape
 from tests.training.launching import ROOT, launch

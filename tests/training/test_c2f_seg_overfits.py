@@ -11,9 +11,10 @@ import torch
 
 from amodal_diffusion.models.c2f_seg import C2FSampling, C2FSeg, C2FSegConfig
 from amodal_diffusion.models.c2f_seg.autoencoder import used_codes
-from amodal_diffusion.models.c2f_seg.network import Prediction, parameter_groups
+from amodal_diffusion.models.c2f_seg.network import Prediction
 from amodal_diffusion.training.c2f_seg.objectives import AutoencoderObjective, CropBatch, SegmentationObjective
 from amodal_diffusion.training.c2f_seg.settings import AutoencoderLossSettings, SegmentationLossSettings
+from amodal_diffusion.training.objective_trainer import parameter_groups
 from tests.c2f_seg import SMALL, TINY, images_of, iou, masks_of, moving_shape
 
 

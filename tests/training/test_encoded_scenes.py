@@ -18,7 +18,8 @@ from amodal_diffusion.training.encoded_scenes import EncodedScenes
 from amodal_diffusion.training.latents import LatentBatch, encode_batch
 from amodal_diffusion.training.networks import build_components
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
-from amodal_diffusion.training.settings import NoiseSettings, Precision, TrainingSettings
+from amodal_diffusion.training.run_settings import Precision
+from amodal_diffusion.training.settings import NoiseSettings, TrainingSettings
 from amodal_diffusion.types import InputError
 from tests.training.conftest import MakeSettings
 

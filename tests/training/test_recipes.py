@@ -17,6 +17,7 @@ from amodal_diffusion.models.depth import DepthEstimator
 from amodal_diffusion.models.hub import load_stage
 from amodal_diffusion.models.lora import is_adapter
 from amodal_diffusion.training.distributed import make_accelerator
+from amodal_diffusion.training.loop import TrainingResult
 from amodal_diffusion.training.networks import build_components
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
 from amodal_diffusion.training.settings import (
@@ -27,7 +28,7 @@ from amodal_diffusion.training.settings import (
     TrainingSettings,
 )
 from amodal_diffusion.training.setup import train, train_main
-from amodal_diffusion.training.trainer import Trainer, TrainingResult
+from amodal_diffusion.training.trainer import Trainer
 from amodal_diffusion.types import InputError
 from tests.factories import tiny_depth_folder, tiny_svd_folder
 from tests.tracks import write_tracks

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -194,21 +193,6 @@ def pad_frames(clips: Tensor, multiple: int) -> Tensor:
     """Repeat the last frame of clips ``[B, F, ...]`` until F is a multiple of a number."""
     missing = -clips.shape[1] % multiple
     return torch.cat([clips, clips[:, -1:].expand(-1, missing, *clips.shape[2:])], dim=1) if missing else clips
-
-
-def parameter_groups(network: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups for AdamW: weights with decay; biases, norms, embeddings of position without.
-
-    Each trained parameter is in exactly one. (The released code leaves out biases and norms by accident.)
-
-    Args:
-        network: its parameters that require gradients are grouped.
-        weight_decay: of the first group.
-    """
-    trained = [value for value in network.parameters() if value.requires_grad]
-    matrices = [value for value in trained if value.ndim > 1]
-    rest = [value for value in trained if value.ndim <= 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
 
 
 def token_loss(logits: Tensor, ids: Tensor, *, masked: Tensor | None = None, label_smoothing: float = 0.1) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 from amodal_diffusion.models.c2f_seg.autoencoder import MaskAutoencoder
 from amodal_diffusion.models.c2f_seg.config import AutoencoderConfig, C2FSampling, C2FSegConfig
 from amodal_diffusion.models.c2f_seg.network import C2FSeg
@@ -14,23 +16,26 @@ from amodal_diffusion.models.weights import load_strictly, read_state_dict
 METHOD = "c2f-seg"
 
 
-def save_c2f_seg(model: C2FSeg, folder: Path, *, sampling: C2FSampling | None = None) -> None:
+def save_c2f_seg(
+    model: C2FSeg, folder: Path, *, sampling: C2FSampling | None = None, dtype: torch.dtype | None = None
+) -> None:
     """Write a model.
 
     Args:
-        model: its weights are written in their dtype.
+        model: the networks.
         folder: made if needed; must be empty or not exist.
         sampling: how the checkpoint is sampled by default.
+        dtype: of the written weights; None keeps theirs.
 
     Raises:
         InputError: if the folder holds something already, or the disk is full.
     """
     config = {"networks": asdict(model.config), "sampling": asdict(sampling or C2FSampling())}
-    write_method(folder, model.state_dict(), method=METHOD, part="model", config=config)
+    write_method(folder, model.state_dict(), method=METHOD, part="model", config=config, dtype=dtype)
 
 
 def load_c2f_seg(folder: Path) -> tuple[C2FSeg, C2FSampling]:
-    """Load a model, in evaluation mode.
+    """Load a model, in evaluation mode and in float32, whatever the file has.
 
     Args:
         folder: as :func:`save_c2f_seg` writes it.
@@ -46,7 +51,7 @@ def load_c2f_seg(folder: Path) -> tuple[C2FSeg, C2FSampling]:
     model = C2FSeg(from_json(C2FSegConfig, config.get("networks"), f"{path}: networks"))
     sampling = from_json(C2FSampling, config.get("sampling"), f"{path}: sampling")
     load_strictly(model, read_state_dict(folder, "model"), source=folder)
-    model.eval()
+    model.float().eval()
     model.autoencoder.requires_grad_(requires_grad=False)
     return model, sampling
 
@@ -64,4 +69,4 @@ def load_autoencoder(folder: Path) -> MaskAutoencoder:
         from_json(AutoencoderConfig, config.get("networks"), f"{folder / 'config.json'}: networks")
     )
     load_strictly(autoencoder, read_state_dict(folder, "model"), source=folder)
-    return autoencoder.eval()
+    return autoencoder.float().eval()

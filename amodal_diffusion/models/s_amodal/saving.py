@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 from amodal_diffusion.models.method_folder import digest_of_weights, from_json, open_method, write_method
 from amodal_diffusion.models.s_amodal.config import SAModalConfig, SAModalSampling
 from amodal_diffusion.models.s_amodal.network import SAModal
@@ -21,16 +23,22 @@ METHOD = "s-amodal"
 
 
 def save_s_amodal(
-    model: SAModal, folder: Path, *, sam: str | Path | None = None, sampling: SAModalSampling | None = None
+    model: SAModal,
+    folder: Path,
+    *,
+    sam: str | Path | None = None,
+    sampling: SAModalSampling | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write a model.
 
     Args:
-        model: its weights are written in their dtype.
+        model: the networks.
         folder: made if needed; must be empty or not exist.
         sam: folder or hub id of the pretrained SAM that the model was built on; its frozen weights are left out. None
             writes all weights.
         sampling: how the checkpoint is sampled by default.
+        dtype: of the written weights; None keeps theirs.
 
     Raises:
         InputError: if the folder holds something already, or the disk is full.
@@ -43,7 +51,7 @@ def save_s_amodal(
         base = {"name": str(sam), "frozen_sha256": digest_of_weights(frozen)}
     config = {"networks": asdict(model.config), "sam": base, "sampling": asdict(sampling or SAModalSampling())}
     part = "model" if sam is None else "trained parts"
-    write_method(folder, written, method=METHOD, part=part, config=config)
+    write_method(folder, written, method=METHOD, part=part, config=config, dtype=dtype)
 
 
 def load_s_amodal(

@@ -13,8 +13,6 @@ Backend = Literal["sam", "efficient_sam"]
 BoxSource = Literal["modal", "amodal_hint"]
 Gap = Literal["none", "interpolate"]
 
-_SMALLEST_SPREAD = 1e-4
-
 
 @dataclass(frozen=True)
 class SamShape:
@@ -35,7 +33,6 @@ class SamShape:
         decoder_heads: attention heads of the decoder.
         iou_hidden: hidden channels of the head that predicts the IoU.
         mask_input_channels: channels that embed a mask prompt, which SAMEO does not use.
-        initializer_range: standard deviation of new weights.
     """
 
     image_size: int = 1024
@@ -52,24 +49,17 @@ class SamShape:
     decoder_heads: int = 8
     iou_hidden: int = 256
     mask_input_channels: int = 16
-    initializer_range: float = 0.02
 
     def __post_init__(self) -> None:
-        """Check what would make a network that cannot be built or trained.
+        """Check what would make a network that cannot be built.
 
         Raises:
-            InputError: if sizes do not divide, or new weights would be practically zero, which is transformers' default
-                for the image encoder: such a network does not train.
+            InputError: if sizes do not divide.
         """
         if self.image_size % self.patch_size or self.width % 2 or self.width % self.decoder_heads:
             raise InputError(
                 f"sam: expected image_size ({self.image_size}) a multiple of patch_size ({self.patch_size}) and width "
                 f"({self.width}) even and a multiple of decoder_heads ({self.decoder_heads})"
-            )
-        if self.initializer_range < _SMALLEST_SPREAD:
-            raise InputError(
-                f"sam.initializer_range: expected at least {_SMALLEST_SPREAD:g}, got {self.initializer_range:g}; a new "
-                "network with such weights does not train, use 0.02"
             )
 
     @property
@@ -90,7 +80,6 @@ class SamShape:
             window_size=self.window,
             global_attn_indexes=list(self.global_layers),
             num_pos_feats=self.width // 2,
-            initializer_range=self.initializer_range,
         )
         prompt = SamPromptEncoderConfig(
             hidden_size=self.width,
@@ -110,7 +99,6 @@ class SamShape:
             vision_config=vision.to_dict(),
             prompt_encoder_config=prompt.to_dict(),
             mask_decoder_config=decoder.to_dict(),
-            initializer_range=self.initializer_range,
         )
 
 

@@ -13,6 +13,7 @@ from transformers import SamModel
 
 from amodal_diffusion.frames.boxes import BoxCrop
 from amodal_diffusion.frames.transforms import resize
+from amodal_diffusion.models.sam import draw_weights
 from amodal_diffusion.models.sameo.config import SameoConfig
 from amodal_diffusion.models.sameo.efficient_sam import EfficientSam
 from amodal_diffusion.models.weights import load_strictly, read_state_dict
@@ -40,6 +41,8 @@ class Sameo(nn.Module):
             torch.manual_seed(seed)
             sam = config.backend == "sam"
             self.network = SamModel(config.sam.config()) if sam else EfficientSam(config.efficient_sam)
+            if sam:
+                draw_weights(self.network)
         self.train_parts("decoder")
 
     @property

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 from amodal_diffusion.models.method_folder import digest_of_weights, from_json, open_method, write_method
 from amodal_diffusion.models.sameo.config import SameoConfig, SameoSampling
 from amodal_diffusion.models.sameo.network import Sameo
@@ -18,16 +20,22 @@ METHOD = "sameo"
 
 
 def save_sameo(
-    model: Sameo, folder: Path, *, sampling: SameoSampling | None = None, base: str | Path | None = None
+    model: Sameo,
+    folder: Path,
+    *,
+    sampling: SameoSampling | None = None,
+    base: str | Path | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write a model.
 
     Args:
-        model: its weights are written in their dtype.
+        model: the network.
         folder: made if needed; must be empty or not exist.
         sampling: how the checkpoint is sampled by default.
         base: folder of the pretrained weights under the trained decoder: only the decoder is written, with a digest of
             the frozen weights. None writes the whole network.
+        dtype: of the written weights; None keeps theirs.
 
     Raises:
         InputError: if the folder holds something already, or the disk is full.
@@ -39,11 +47,11 @@ def save_sameo(
         "base": None if base is None else {"source": str(base), "fingerprint": _frozen_digest(model)},
     }
     part = "model" if base is None else "decoder"
-    write_method(folder, written.state_dict(), method=METHOD, part=part, config=config)
+    write_method(folder, written.state_dict(), method=METHOD, part=part, config=config, dtype=dtype)
 
 
 def load_sameo(folder: Path, *, base: Path | None = None) -> tuple[Sameo, SameoSampling]:
-    """Load a model, in evaluation mode.
+    """Load a model, in evaluation mode and in float32, whatever the file has.
 
     Args:
         folder: as :func:`save_sameo` writes it.
@@ -65,7 +73,7 @@ def load_sameo(folder: Path, *, base: Path | None = None) -> tuple[Sameo, SameoS
     if under is None:
         load_strictly(model.network, state, source=folder)
         model.train_parts("decoder")
-        return model.eval(), sampling
+        return model.float().eval(), sampling
     if not isinstance(under, dict) or not isinstance(under.get("source"), str):
         raise InputError(f"{path}: base: expected null, or source and fingerprint, got {under!r:.60}")
     source = base or Path(under["source"])
@@ -79,7 +87,7 @@ def load_sameo(folder: Path, *, base: Path | None = None) -> tuple[Sameo, SameoS
         raise InputError(f"{source}: not the pretrained weights that the decoder in {folder} was trained on")
     load_strictly(model.mask_decoder, state, source=folder)
     model.train_parts("decoder")
-    return model.eval(), sampling
+    return model.float().eval(), sampling
 
 
 def _frozen_digest(model: Sameo) -> str:

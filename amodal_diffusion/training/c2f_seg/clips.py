@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch.utils.data import Dataset
 
-from amodal_diffusion.data.amodal_images import AmodalImageIndex
-from amodal_diffusion.data.sailvos import SailVosDataset, read_frame
-from amodal_diffusion.data.samples import AmodalSample, SceneCorruption, SceneDataset
+from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.models.c2f_seg.config import C2FSegConfig
 from amodal_diffusion.models.c2f_seg.network import pad_frames
 from amodal_diffusion.pipelines.c2f_seg import crop_images, crop_masks, crops_around
 from amodal_diffusion.training.batches import Clips
 from amodal_diffusion.training.c2f_seg.augmentation import augment_masks
 from amodal_diffusion.training.c2f_seg.objectives import CropBatch
-from amodal_diffusion.training.c2f_seg.settings import AugmentationSettings, C2FTrainingSettings, ClipSettings
+from amodal_diffusion.training.c2f_seg.settings import AugmentationSettings, C2FTrainingSettings
+from amodal_diffusion.training.object_clips import object_clips
 from amodal_diffusion.types import InputError
 
 
@@ -45,7 +43,7 @@ class CropRule:
 
     @classmethod
     def of(cls, settings: C2FTrainingSettings) -> CropRule:
-        """The rule of a run's part."""
+        """The rule of the autoencoder or of the segmentation, whichever the settings train."""
         if settings.part == "autoencoder":
             losses = settings.autoencoder_loss
             frames = losses.masks_per_clip
@@ -130,64 +128,11 @@ def _drawn_frames(sample: AmodalSample, count: int, generator: torch.Generator) 
     return replace(sample, modal=sample.modal[drawn], amodal=sample.amodal[drawn], depth=None, rgb=None, whole_rgb=None)
 
 
-class AmodalImages(Dataset[AmodalSample]):
-    """Objects of an annotation file in the layout of KINS or COCOA, as clips of one frame.
-
-    Args:
-        annotations: the file.
-        images: root of the images; the file's folder by default.
-        index_folder: folder for the file's index; the file's own by default.
-    """
-
-    def __init__(self, annotations: Path, images: Path | None = None, *, index_folder: Path | None = None) -> None:
-        self.index = AmodalImageIndex(annotations, folder=index_folder)
-        self.images = annotations.parent if images is None else images
-
-    def __len__(self) -> int:
-        """Number of objects."""
-        return len(self.index)
-
-    def name(self, index: int) -> str:
-        """Name of an object: the annotation file and its place there."""
-        return f"{self.index.annotations}: object {index}"
-
-    def __getitem__(self, index: int) -> AmodalSample:
-        """Read an object and its image.
-
-        Raises:
-            InputError: if a mask is invalid, or the image cannot be read or has another size.
-        """
-        found = self.index.object(index)
-        rgb = read_frame(self.images / found.image_file_name, found.size)[None]
-        amodal = (found.amodal | found.modal)[None]
-        return AmodalSample(self.name(index), found.modal[None], amodal, None, rgb, None)
-
-
 def training_clips(settings: C2FTrainingSettings) -> CroppedClips:
-    """The clips of a run.
+    """The clips that a part of the method trains on; the autoencoder needs no colors.
 
     Raises:
         InputError: if a file cannot be used.
     """
-    data = settings.data
-    samples = _samples(data, with_rgb=settings.part == "segmentation")
+    samples = object_clips(settings.data, with_rgb=settings.part == "segmentation")
     return CroppedClips(samples, CropRule.of(settings))
-
-
-def _samples(data: ClipSettings, *, with_rgb: bool) -> Clips[AmodalSample]:
-    if data.amodal_images is not None:
-        return AmodalImages(data.amodal_images, data.images, index_folder=data.index_folder)
-    if data.annotations is not None:
-        return SailVosDataset(
-            data.annotations, data.images, frames=data.frames, with_rgb=with_rgb, index_folder=data.index_folder
-        )
-    return SceneDataset(
-        "train",
-        length=data.clips,
-        frames=data.frames,
-        height=data.height,
-        width=data.width,
-        with_rgb=with_rgb,
-        seed=data.seed,
-        change=SceneCorruption(data.degraded_share),
-    )

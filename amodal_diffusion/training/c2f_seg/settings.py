@@ -8,7 +8,9 @@ from typing import Literal
 
 from amodal_diffusion.models.c2f_seg.config import C2FSampling, C2FSegConfig, TransformerConfig
 from amodal_diffusion.models.c2f_seg.decoding import MaskSchedule
-from amodal_diffusion.training.objective_trainer import LoopSettings, RateSettings
+from amodal_diffusion.training.object_clips import FileSettings
+from amodal_diffusion.training.objective_trainer import LoopSettings
+from amodal_diffusion.training.run_settings import RateSettings
 from amodal_diffusion.types import InputError
 
 Part = Literal["autoencoder", "segmentation"]
@@ -18,43 +20,22 @@ CoarseMask = Literal["teacher", "decoded"]
 
 
 @dataclass(frozen=True)
-class ClipSettings:
-    """Training clips: generated scenes, tracks of a SAIL-VOS file, or objects of a KINS or COCOA file.
+class ClipSettings(FileSettings):
+    """Training clips; generated scenes are cropped to the network's size.
 
     Attributes:
-        annotations: annotation file with tracks, in the layout of SAIL-VOS sequences.
-        amodal_images: annotation file in the layout of KINS or COCOA, for an image model.
-        images: root of the frames of either; by default the folder of the file.
-        index_folder: folder for the index of an annotation file; by default next to the file.
-        clips: number of generated scenes, without an annotation file.
         frames: number of frames of a clip; a video model trains on whole attention windows.
-        height: height in pixels of generated scenes, which are cropped to the network's size.
-        width: width in pixels of generated scenes.
-        seed: random seed of the generated scenes; different seeds share no scene.
-        degraded_share: share of the generated scenes with corrupted modal masks.
-        workers: number of processes that prefetch clips; 0 loads clips in the training process.
     """
 
-    annotations: Path | None = None
-    amodal_images: Path | None = None
-    images: Path | None = None
-    index_folder: Path | None = None
-    clips: int = 20_000
     frames: int = 24
-    height: int = 64
-    width: int = 128
-    seed: int = 0
-    degraded_share: float = 0.0
-    workers: int = 0
 
     def __post_init__(self) -> None:
-        """Check that the sources do not contradict each other.
+        """Check the number of frames.
 
         Raises:
-            InputError: if two annotation files are given, or images have more than one frame.
+            InputError: if the sources contradict each other, or images have more than one frame.
         """
-        if self.annotations is not None and self.amodal_images is not None:
-            raise InputError("data.annotations, data.amodal_images: both are given; a run trains on one of them")
+        super().__post_init__()
         if self.amodal_images is not None and self.frames != 1:
             raise InputError(f"data.frames: expected 1 beside data.amodal_images, got {self.frames}")
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from accelerate import Accelerator
 
 from amodal_diffusion.config import dump_settings, parse_settings
 from amodal_diffusion.models.c2f_seg.autoencoder import MaskAutoencoder
-from amodal_diffusion.models.c2f_seg.network import C2FSeg, parameter_groups
+from amodal_diffusion.models.c2f_seg.network import C2FSeg
 from amodal_diffusion.models.c2f_seg.saving import load_autoencoder, load_c2f_seg, save_autoencoder, save_c2f_seg
 from amodal_diffusion.models.perceptual import Lpips
 from amodal_diffusion.training.c2f_seg.clips import CroppedClips, training_clips
@@ -19,10 +20,8 @@ from amodal_diffusion.training.c2f_seg.objectives import (
     join,
 )
 from amodal_diffusion.training.c2f_seg.settings import C2FTrainingSettings
-from amodal_diffusion.training.distributed import Termination
-from amodal_diffusion.training.objective_trainer import ObjectiveTrainer, Task
-from amodal_diffusion.training.setup import end
-from amodal_diffusion.training.trainer import TrainingResult
+from amodal_diffusion.training.loop import TrainingResult
+from amodal_diffusion.training.objective_trainer import Task, parameter_groups, train_method
 from amodal_diffusion.types import InputError
 
 
@@ -94,14 +93,26 @@ def segmentation_task(settings: C2FTrainingSettings, model: C2FSeg, clips: Cropp
         clips=clips,
         join=join,
         groups=parameter_groups(objective, weight_decay=settings.rate.weight_decay),
-        export=lambda folder: save_c2f_seg(model, folder, sampling=settings.sampling),
+        export=lambda folder: save_c2f_seg(model, folder, sampling=settings.sampling, dtype=settings.loop.exported),
         text=dump_settings(settings),
         workers=settings.data.workers,
     )
 
 
+def prepare(settings: C2FTrainingSettings, accelerator: Accelerator) -> tuple[C2FTrainingSettings, Task[CropBatch]]:  # noqa: ARG001 - methods that count epochs need it
+    """Clips, networks and task of the part to train.
+
+    Raises:
+        InputError: if settings, networks and clips do not fit each other.
+    """
+    clips = training_clips(settings)
+    if settings.part == "autoencoder":
+        return settings, autoencoder_task(settings, build_autoencoder(settings), clips)
+    return settings, segmentation_task(settings, build_model(settings), clips)
+
+
 def train(settings: C2FTrainingSettings) -> TrainingResult:
-    """Train either part; the Python equivalent of ``train/train_c2f_seg.py``.
+    """Train; the Python equivalent of ``train/train_c2f_seg.py``.
 
     Args:
         settings: training settings; ``dry_run`` is ignored.
@@ -109,18 +120,4 @@ def train(settings: C2FTrainingSettings) -> TrainingResult:
     Raises:
         InputError: if settings, networks, clips or checkpoint do not fit each other.
     """
-    with Termination() as termination:
-        accelerator = settings.loop.accelerator()
-        clips = training_clips(settings)
-        if settings.part == "autoencoder":
-            task = autoencoder_task(settings, build_autoencoder(settings), clips)
-        else:
-            task = segmentation_task(settings, build_model(settings), clips)
-        trainer = ObjectiveTrainer(task, settings.loop, settings.rate, accelerator, termination=termination)
-        trainer.resume()
-        result = trainer.fit()
-        if not result.terminated:
-            trainer.export()
-        del trainer
-        end(accelerator)
-        return result
+    return train_method(settings, prepare)

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from amodal_diffusion.data.sailvos import SailVosDataset, read_frame
-from amodal_diffusion.data.samples import AmodalSample, SceneCorruption, SceneDataset
+from amodal_diffusion.data.sailvos import read_frame
+from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.models.s_amodal.config import SAModalSampling
 from amodal_diffusion.models.s_amodal.prompts import select_points
 from amodal_diffusion.models.sam import SamFrame
 from amodal_diffusion.training.batches import Clips
-from amodal_diffusion.training.c2f_seg.clips import AmodalImages
-from amodal_diffusion.training.s_amodal.settings import ImageSettings, SAModalTrainingSettings
+from amodal_diffusion.training.object_clips import object_clips
+from amodal_diffusion.training.s_amodal.settings import SAModalTrainingSettings
 from amodal_diffusion.types import InputError, UInt8Array
 
 
@@ -112,29 +112,11 @@ def _read(sample: AmodalSample, frames: npt.NDArray[np.intp]) -> UInt8Array:
 
 
 def training_images(settings: SAModalTrainingSettings) -> PromptedImages:
-    """The images of a run.
+    """The images to train on; of a track only the drawn frames are read.
 
     Raises:
         InputError: if a file cannot be used.
     """
     data, size = settings.data, settings.networks.sam.image_size
-    return PromptedImages(_samples(data), settings.sampling, size=size, drawn=data.drawn)
-
-
-def _samples(data: ImageSettings) -> Clips[AmodalSample]:
-    if data.amodal_images is not None:
-        return AmodalImages(data.amodal_images, data.images, index_folder=data.index_folder)
-    if data.annotations is not None:
-        return SailVosDataset(
-            data.annotations, data.images, frames=data.frames, with_rgb=False, index_folder=data.index_folder
-        )
-    return SceneDataset(
-        "train",
-        length=data.clips,
-        frames=data.frames,
-        height=data.height,
-        width=data.width,
-        with_rgb=True,
-        seed=data.seed,
-        change=SceneCorruption(data.degraded_share),
-    )
+    samples = object_clips(data, with_rgb=True, read_tracks=False)
+    return PromptedImages(samples, settings.sampling, size=size, drawn=data.drawn)

@@ -8,53 +8,33 @@ from pathlib import Path
 from typing import Literal
 
 from amodal_diffusion.models.s_amodal.config import SAModalConfig, SAModalSampling
-from amodal_diffusion.training.objective_trainer import LoopSettings, RateSettings
+from amodal_diffusion.training.object_clips import FileSettings
+from amodal_diffusion.training.objective_trainer import LoopSettings
+from amodal_diffusion.training.run_settings import RateSettings
 from amodal_diffusion.types import InputError
 
 Focal = Literal["pixel", "batch_mean"]
 
 
 @dataclass(frozen=True)
-class ImageSettings:
-    """Training images: objects of a KINS or COCOA file, frames of a SAIL-VOS file's tracks, or of generated scenes.
+class ImageSettings(FileSettings):
+    """Training images: objects of a KINS or COCOA file, or frames drawn from tracks or generated scenes.
 
     Attributes:
-        annotations: annotation file with tracks, in the layout of SAIL-VOS sequences.
-        amodal_images: annotation file in the layout of KINS or COCOA.
-        images: root of the images of either; by default the folder of the file.
-        index_folder: folder for the index of an annotation file; by default next to the file.
-        clips: number of generated scenes, without an annotation file.
-        frames: length of the tracks and scenes that images are drawn from.
         drawn: number of images drawn from a track or scene for a batch; only frames that show the object.
-        height: height in pixels of generated scenes.
-        width: width in pixels of generated scenes.
-        seed: random seed of the generated scenes; different seeds share no scene.
-        degraded_share: share of the generated scenes with corrupted modal masks.
-        workers: number of processes that prefetch images; 0 loads images in the training process.
-
-    Raises:
-        InputError: if the sources contradict each other, or a number is below 1.
     """
 
-    annotations: Path | None = None
-    amodal_images: Path | None = None
-    images: Path | None = None
-    index_folder: Path | None = None
-    clips: int = 20_000
-    frames: int = 8
     drawn: int = 1
-    height: int = 64
-    width: int = 128
-    seed: int = 0
-    degraded_share: float = 0.0
-    workers: int = 0
 
     def __post_init__(self) -> None:
-        """Check what files and callers set."""
-        if self.annotations is not None and self.amodal_images is not None:
-            raise InputError("data.annotations, data.amodal_images: both are given; a run trains on one of them")
-        if self.frames < 1 or self.drawn < 1:
-            raise InputError(f"data.frames, data.drawn: expected at least 1, got {self.frames} and {self.drawn}")
+        """Check the number of drawn frames.
+
+        Raises:
+            InputError: if the sources contradict each other, or a number is below 1.
+        """
+        super().__post_init__()
+        if self.drawn < 1:
+            raise InputError(f"data.drawn: expected at least 1, got {self.drawn}")
 
 
 @dataclass(frozen=True)
@@ -76,18 +56,9 @@ class MaskLossSettings:
 
 @dataclass(frozen=True)
 class StepRateSettings(RateSettings):
-    """Optimizer and learning rate, which may fall in steps; fields as in `RateSettings`.
+    """Optimizer and learning rate, which may fall in steps.
 
     Attributes:
-        optimizer: as there.
-        learning_rate: as there.
-        betas: as there.
-        epsilon: as there.
-        weight_decay: as there.
-        warmup_steps: as there.
-        schedule: as there.
-        halve_every: as there.
-        max_grad_norm: as there.
         decay_every: number of steps after which the rate falls by ``decay``; 0 leaves it. With ``epochs`` it follows
             from ``decay_epochs``.
         decay_epochs: number of epochs after which the rate falls, in runs that count epochs; 0 leaves it.
@@ -118,8 +89,9 @@ class SAModalTrainingSettings:
     """All settings of an S-AModal training run.
 
     Attributes:
-        sam: folder or hub id of the pretrained SAM, such as ``facebook/sam-vit-base``; None starts from random weights,
-            which only a tiny network with ``networks.train_encoder`` learns anything from.
+        sam: folder or hub id of the pretrained SAM, such as ``facebook/sam-vit-base``, or folder of an exported SAMEO
+            model, to begin with its SAM; None starts from random weights, which only a tiny network with
+            ``networks.train_encoder`` learns anything from.
         base: folder of an exported S-AModal model to go on from.
         epochs: number of passes over the images, which sets ``loop.steps``; 0 leaves ``loop.steps`` as it is.
         dry_run: print the resolved settings, and exit.

@@ -10,31 +10,35 @@ import torch
 from torch.utils.data import Dataset
 
 from amodal_diffusion.data.sailvos import SailVosDataset
-from amodal_diffusion.data.samples import AmodalSample, SceneCorruption, SceneDataset
+from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.frames.boxes import tight_box
 from amodal_diffusion.models.sameo.config import SameoConfig
 from amodal_diffusion.models.sameo.network import frame_geometry, network_boxes, network_masks, prepare_images
 from amodal_diffusion.pipelines.sameo import corners_of
 from amodal_diffusion.training.batches import Clips
-from amodal_diffusion.training.c2f_seg.clips import AmodalImages
-from amodal_diffusion.training.sameo.objective import PromptBatch
+from amodal_diffusion.training.object_clips import AmodalImages, training_scenes
+from amodal_diffusion.training.sameo.objective import PromptBatch, join
 from amodal_diffusion.training.sameo.settings import LossSize, SameoTrainingSettings, SourceSettings
 from amodal_diffusion.types import InputError
 
 
 class PromptImages(Dataset[PromptBatch]):
-    """One frame of a clip with its object, as a batch of size one.
+    """Frames of a clip with its object, each clip as a batch.
 
     Args:
         samples: clips with RGB.
         config: gives backend and size.
         loss_at: size of the target masks, see `SameoLossSettings`.
+        drawn: number of frames from each clip.
     """
 
-    def __init__(self, samples: Clips[AmodalSample], config: SameoConfig, *, loss_at: LossSize = "decoder") -> None:
+    def __init__(
+        self, samples: Clips[AmodalSample], config: SameoConfig, *, loss_at: LossSize = "decoder", drawn: int = 1
+    ) -> None:
         self.samples = samples
         self.config = config
         self.loss_at: LossSize = loss_at
+        self.drawn = drawn
 
     def __len__(self) -> int:
         """Number of clips."""
@@ -50,11 +54,12 @@ class PromptImages(Dataset[PromptBatch]):
         return prompt_image(sample, _visible(sample)[0], self.config, loss_at=self.loss_at)
 
     def draw(self, index: int, *, generator: torch.Generator) -> PromptBatch:
-        """A random frame among those that show the object."""
+        """Random frames among those that show the object; with repeats if there are fewer."""
         sample = self.samples[index]
         frames = _visible(sample)
-        chosen = frames[int(torch.randint(len(frames), (1,), generator=generator))]
-        return prompt_image(sample, chosen, self.config, loss_at=self.loss_at)
+        order = torch.randperm(len(frames), generator=generator).tolist()
+        chosen = [frames[order[place % len(order)]] for place in range(self.drawn)]
+        return join([prompt_image(sample, frame, self.config, loss_at=self.loss_at) for frame in chosen])
 
 
 class MixedImages(Dataset[PromptBatch]):
@@ -157,13 +162,14 @@ def _visible(sample: AmodalSample) -> list[int]:
 
 
 def training_images(settings: SameoTrainingSettings) -> MixedImages:
-    """The images of a run.
+    """The images of all data sets to train on.
 
     Raises:
         InputError: if a file cannot be used.
     """
+    data, loss_at = settings.data, settings.loss.loss_at
     return MixedImages(
-        [PromptImages(samples, settings.networks, loss_at=settings.loss.loss_at) for samples in _sources(settings.data)]
+        [PromptImages(part, settings.networks, loss_at=loss_at, drawn=data.drawn) for part in _sources(data)]
     )
 
 
@@ -175,17 +181,4 @@ def _sources(data: SourceSettings) -> list[Clips[AmodalSample]]:
     for number, path in enumerate(data.annotations):
         root = data.annotation_roots[number] if data.annotation_roots else None
         found.append(SailVosDataset(path, root, frames=data.frames, with_rgb=True, index_folder=data.index_folder))
-    if found:
-        return found
-    change = SceneCorruption(data.degraded_share)
-    scenes = SceneDataset(
-        "train",
-        length=data.clips,
-        frames=data.frames,
-        height=data.height,
-        width=data.width,
-        with_rgb=True,
-        seed=data.seed,
-        change=change,
-    )
-    return [scenes]
+    return found or [training_scenes(data, with_rgb=True)]

@@ -8,56 +8,47 @@ from typing import Literal
 
 from amodal_diffusion.models.sameo.config import SameoConfig, SameoSampling
 from amodal_diffusion.models.sameo.network import Trained
-from amodal_diffusion.training.objective_trainer import LoopSettings, RateSettings
+from amodal_diffusion.training.object_clips import SceneSettings
+from amodal_diffusion.training.objective_trainer import LoopSettings
+from amodal_diffusion.training.run_settings import RateSettings
 from amodal_diffusion.types import InputError
 
 LossSize = Literal["decoder", "encoder"]
 
 
 @dataclass(frozen=True)
-class SourceSettings:
+class SourceSettings(SceneSettings):
     """Training images: any number of annotation files, or generated scenes if there is none.
 
     Attributes:
         amodal_images: annotation files in the layout of KINS or COCOA, such as the Amodal-LVIS builder writes.
         amodal_image_roots: root of the images of each of ``amodal_images``; none takes each file's folder.
-        annotations: annotation files with tracks, in the layout of SAIL-VOS sequences; a random frame of a track is
-            an image.
+        annotations: annotation files with tracks, in the layout of SAIL-VOS sequences; random frames of a track are
+            images.
         annotation_roots: root of the frames of each of ``annotations``; none takes each file's folder.
-        index_folder: folder for the indexes of the annotation files; by default next to each file.
-        clips: number of generated scenes, without an annotation file.
-        frames: number of frames of a generated scene or a track.
-        height: height in pixels of generated scenes.
-        width: width in pixels of generated scenes.
-        seed: random seed of the generated scenes; different seeds share no scene.
-        degraded_share: share of the generated scenes with corrupted modal masks.
-        workers: number of processes that prefetch images; 0 loads them in the training process.
+        drawn: number of frames drawn from a scene or track for a batch; only frames that show the object.
     """
 
     amodal_images: tuple[Path, ...] = ()
     amodal_image_roots: tuple[Path, ...] = ()
     annotations: tuple[Path, ...] = ()
     annotation_roots: tuple[Path, ...] = ()
-    index_folder: Path | None = None
-    clips: int = 20_000
-    frames: int = 8
-    height: int = 64
-    width: int = 128
-    seed: int = 0
-    degraded_share: float = 0.0
-    workers: int = 0
+    drawn: int = 1
 
     def __post_init__(self) -> None:
-        """Check that every file has its root.
+        """Check that every file has its root, and the number of drawn frames.
 
         Raises:
-            InputError: if there are roots, but not as many as files.
+            InputError: if there are roots, but not as many as files, or a number is below 1.
         """
+        super().__post_init__()
         pairs = (("amodal_images", "amodal_image_roots"), ("annotations", "annotation_roots"))
         for files, roots in pairs:
             given, wanted = len(getattr(self, roots)), len(getattr(self, files))
             if given and given != wanted:
                 raise InputError(f"data.{roots}: expected one for each of the {wanted} data.{files}, got {given}")
+        if self.drawn < 1:
+            raise InputError(f"data.drawn: expected at least 1, got {self.drawn}")
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from accelerate import Accelerator
+
 from amodal_diffusion.config import dump_settings, parse_settings
-from amodal_diffusion.models.c2f_seg.network import parameter_groups
 from amodal_diffusion.models.sameo.network import Sameo
 from amodal_diffusion.models.sameo.saving import load_sameo, save_sameo
-from amodal_diffusion.training.distributed import Termination
-from amodal_diffusion.training.objective_trainer import ObjectiveTrainer, Task
+from amodal_diffusion.training.loop import TrainingResult
+from amodal_diffusion.training.objective_trainer import Task, parameter_groups, train_method
 from amodal_diffusion.training.sameo.images import MixedImages, training_images
 from amodal_diffusion.training.sameo.objective import PromptBatch, SameoObjective, join
 from amodal_diffusion.training.sameo.settings import SameoTrainingSettings
-from amodal_diffusion.training.setup import end
-from amodal_diffusion.training.trainer import TrainingResult
 from amodal_diffusion.types import InputError
 
 
@@ -58,10 +57,24 @@ def sameo_task(settings: SameoTrainingSettings, model: Sameo, images: MixedImage
         clips=images,
         join=join,
         groups=parameter_groups(objective, weight_decay=settings.rate.weight_decay),
-        export=lambda folder: save_sameo(model, folder, sampling=settings.sampling, base=base),
+        export=lambda folder: save_sameo(
+            model, folder, sampling=settings.sampling, base=base, dtype=settings.loop.exported
+        ),
         text=dump_settings(settings),
         workers=settings.data.workers,
     )
+
+
+def prepare(
+    settings: SameoTrainingSettings,
+    accelerator: Accelerator,  # noqa: ARG001 - methods that count epochs need it
+) -> tuple[SameoTrainingSettings, Task[PromptBatch]]:
+    """Network, images and task.
+
+    Raises:
+        InputError: if settings, network and images do not fit each other.
+    """
+    return settings, sameo_task(settings, build_model(settings), training_images(settings))
 
 
 def train(settings: SameoTrainingSettings) -> TrainingResult:
@@ -71,16 +84,6 @@ def train(settings: SameoTrainingSettings) -> TrainingResult:
         settings: training settings; ``dry_run`` is ignored.
 
     Raises:
-        InputError: if settings, network, images or checkpoint do not fit each other.
+        InputError: if settings, networks, clips or checkpoint do not fit each other.
     """
-    with Termination() as termination:
-        accelerator = settings.loop.accelerator()
-        task = sameo_task(settings, build_model(settings), training_images(settings))
-        trainer = ObjectiveTrainer(task, settings.loop, settings.rate, accelerator, termination=termination)
-        trainer.resume()
-        result = trainer.fit()
-        if not result.terminated:
-            trainer.export()
-        del trainer, task
-        end(accelerator)
-        return result
+    return train_method(settings, prepare)
