@@ -24,12 +24,11 @@ from amodal_diffusion.config import SamplingConfig, save_settings
 from amodal_diffusion.io.timing import Timing
 from amodal_diffusion.io.video_reader import read_clip
 from amodal_diffusion.io.video_writer import VideoLayout, VideoWriter
+from amodal_diffusion.training.data_settings import DataSettings, OccluderSettings
 from amodal_diffusion.training.precompute import precompute_main
 from amodal_diffusion.training.settings import (
-    DataSettings,
     ImageEncoderSettings,
     ModelSettings,
-    OccluderSettings,
     OptimizerSettings,
     TrainingSettings,
     UNetSettings,

@@ -19,14 +19,13 @@ from amodal_diffusion.data.cache import TensorCache
 from amodal_diffusion.data.records import read_records
 from amodal_diffusion.models.depth import DepthEstimator
 from amodal_diffusion.training import latent_cache, latents
+from amodal_diffusion.training.data_settings import DataSettings, OccluderSettings
 from amodal_diffusion.training.dataset import TaskBatch
 from amodal_diffusion.training.latent_cache import LatentCache
 from amodal_diffusion.training.latents import LatentBatch, encode_batch
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
 from amodal_diffusion.training.settings import (
-    DataSettings,
     NoiseSettings,
-    OccluderSettings,
     TrainingSettings,
     ValidationSettings,
 )
