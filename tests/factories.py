@@ -46,12 +46,12 @@ SAMPLING = SamplingConfig(
 
 
 def tiny_unet(seed: int = 0, *, in_channels: int = 12) -> UNetSpatioTemporalConditionModel:
-    """Two levels, attention in the first; random weights."""
+    """One level, attention in the middle alone; random weights."""
     torch.manual_seed(seed)
     return UNetSpatioTemporalConditionModel(
         in_channels=in_channels,
-        down_block_types=("CrossAttnDownBlockSpatioTemporal",),
-        up_block_types=("CrossAttnUpBlockSpatioTemporal",),
+        down_block_types=("DownBlockSpatioTemporal",),
+        up_block_types=("UpBlockSpatioTemporal",),
         block_out_channels=(32,),
         addition_time_embed_dim=32,
         projection_class_embeddings_input_dim=96,
