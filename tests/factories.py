@@ -87,13 +87,13 @@ def tiny_distilled_vae(seed: int = 0) -> AutoencoderTiny:
 
 
 def tiny_image_encoder(seed: int = 0) -> CLIPVisionModelWithProjection:
-    """Two layers at 32 pixels; random weights."""
+    """One layer at 32 pixels; random weights."""
     torch.manual_seed(seed)
     config = CLIPVisionConfig(
         hidden_size=32,
         intermediate_size=64,
         projection_dim=TOKEN_WIDTH,
-        num_hidden_layers=2,
+        num_hidden_layers=1,
         num_attention_heads=4,
         image_size=32,
         patch_size=16,

@@ -296,6 +296,7 @@ def test_a_rotated_clip_works(tmp_path: Path, model: Path) -> None:
     assert np.abs(layer[seen][:, :3].astype(int) - np.rot90(rgb[0])[seen]).mean() < 6
 
 
+@pytest.mark.slow
 def test_arrays_held_at_a_time_are_a_few_frames(tmp_path: Path, model: Path) -> None:
     rgb, mask = moving_disc(5, 540, 960)
     clip, masks, out = encode(tmp_path / "clip.mp4", rgb), write_masks(tmp_path / "masks", mask), tmp_path / "out"

@@ -76,7 +76,7 @@ def _read(index: TrackIndex, number: int, answers: multiprocessing.Queue) -> Non
     answers.put((os.getpid(), index.record(number)))
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_other_processes_read_it(annotations: Path, method: str) -> None:
     index = TrackIndex(annotations)
     mine = index.record(1)  # this process has the file open when the others start

@@ -67,6 +67,7 @@ def test_objects_are_named_by_what_they_are(folder: Path) -> None:
     assert "red-car-1" in masks
 
 
+@pytest.mark.slow
 def test_what_a_session_holds_does_not_grow_with_the_clip(folder: Path) -> None:
     segmenter: Any = load_segmenter(str(folder), device="cpu")
     sessions = []
