@@ -377,8 +377,8 @@ def sample_windows(
                 rows = [_row(pipeline, request, sampling, seed=seed, flip=flip) for request in together]
                 guides = [row.guide for row in rows if row.guide is not None]
                 output = pipeline(
-                    torch.cat([row.modal for row in rows]),
-                    torch.cat(guides) if guides else None,
+                    _joined([row.modal for row in rows]),
+                    _joined(guides) if guides else None,
                     sampling=sampling,
                     generator=[generator for row in rows for generator in row.generators],
                     latents=torch.cat([row.latents for row in rows]),
@@ -388,6 +388,11 @@ def sample_windows(
                 for number, video in zip(attempt.items, output.video.split(sampling.samples), strict=True):
                     videos[number] = keep(video).cpu().flip([axis + 1 if axis >= 0 else axis for axis in flip])
     return [videos[number] for number in range(len(requests))]
+
+
+def _joined(rows: Sequence[Tensor]) -> Tensor:
+    """Rows of one batch; a single one is not copied."""
+    return rows[0] if len(rows) == 1 else torch.cat(list(rows))
 
 
 def _shared_guides(requests: Sequence[WindowRequest], samples: int) -> tuple[int, ...]:
@@ -440,10 +445,12 @@ def _row(
         for number in numbers
     ]
     first, last = request.decoded
-    guide = request.guide
+    modal, guide = request.modal, request.guide
+    if flip:  # without axes it would copy all the same
+        modal, guide = modal.flip(flip), None if guide is None else guide.flip(flip)
     return _Row(
-        modal=request.modal.flip(flip).expand(count, -1, -1, -1, -1),
-        guide=None if guide is None else guide.flip(flip).expand(count, -1, -1, -1, -1),
+        modal=modal.expand(count, -1, -1, -1, -1),
+        guide=None if guide is None else guide.expand(count, -1, -1, -1, -1),
         generators=[_generator(seed, key, request.start, 1, *_sample_key(sample)) for sample in range(count)],
         latents=torch.stack(noise).unflatten(0, (count, frames)),
         decoded=slice(frames - last, frames - first) if 0 in flip else slice(first, last),

@@ -104,7 +104,8 @@ def stage_memory(stage: EmptyStage, work: Work) -> StageMemory:
     pixels = work.clips * work.frames * work.height * work.width * _FLOAT32  # of one channel
     video, latent = _PIXELS * pixels, LATENT_CHANNELS * pixels // factor**2
     tokens = work.clips * work.frames * stage.unet.config.cross_attention_dim * _FLOAT32
-    inputs = 0 if work.on_cpu else (_modal_channels(stage) + 1) * pixels
+    copies = 0 if work.on_cpu else 2 if work.clips > 1 else 1  # windows are joined to a batch on the GPU
+    inputs = copies * (_modal_channels(stage) + 1) * pixels
     conditions = (2 * latent + tokens) * (3 if work.guided else 1)  # and both rows of guidance
     rows = 2 if work.guided else 1
     # 12 channels in the UNet's dtype; a float32 copy of the noisy latent and the prediction
