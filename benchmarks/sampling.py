@@ -27,7 +27,7 @@ from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.metrics import psnr
 from amodal_diffusion.models.acceleration import Acceleration
 from amodal_diffusion.training.networks import COMPUTE_DTYPES
-from amodal_diffusion.training.settings import Precision
+from amodal_diffusion.training.run_settings import Precision
 from amodal_diffusion.types import STAGES, AmodalResult, BoolArray, Stage
 
 LONG = 25

@@ -54,11 +54,11 @@ from amodal_diffusion.training.networks import (
     make_optimizer,
     prepare_unet,
 )
+from amodal_diffusion.training.run_settings import Precision
 from amodal_diffusion.training.settings import (
     DataSettings,
     ImageEncoderSettings,
     ModelSettings,
-    Precision,
     TrainingSettings,
     UNetSettings,
 )
