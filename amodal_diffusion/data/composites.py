@@ -139,6 +139,8 @@ class CompositeDataset(Dataset[AmodalSample]):
         if not self.on_accelerator:
             return
         wanted = sorted(set(indices) - self._prepared.keys())
+        if not wanted:
+            return
         batch = self.composer([self._seed_of(index) for index in wanted])
         samples = to_samples(batch, [self.name(index) for index in wanted])
         self._prepared |= dict(zip(wanted, samples, strict=True))

@@ -105,7 +105,7 @@ def decode_masks(values: object, size: tuple[int, int, int], *, where: str) -> B
         where: of the masks, for messages.
 
     Raises:
-        InputError: if they are as many as the frames, or one is damaged.
+        InputError: if they are not as many as the frames, or one is damaged.
     """
     height, width, frames = size
     if not isinstance(values, list) or len(values) != frames:

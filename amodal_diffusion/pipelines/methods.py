@@ -121,7 +121,7 @@ def method_of(folder: Path, wanted: str | None = None) -> str:
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: expected JSON ({error}); restore the file") from error
         found = about.get("method", DIFFUSION) if isinstance(about, Mapping) else DIFFUSION
-    if found not in METHODS:
+    if not isinstance(found, str) or found not in METHODS:
         raise InputError(f"model {folder}: holds a checkpoint of {found}; this version reads {', '.join(METHODS)}")
     if wanted is not None and found != wanted:
         raise InputError(f"model {folder}: holds a checkpoint of {found}, not of {wanted}; --method {found} reads it")

@@ -324,14 +324,13 @@ def validation_clips(
     """
     preprocess = ClipPreprocessing.of(settings, None if depthless else depth)
     data, length = settings.data, settings.validation.clips
+    if data.composites.folder is None and data.validation_annotations is not None:
+        annotations, images = data.validation_annotations, data.validation_images
+        return TaskClips(tracks(data, preprocess, annotations, images, limit=length), preprocess)
     exact = replace(data, seed=0, degraded_share=0.0, depthless_share=float(depthless))
     if data.composites.folder is not None:
-        clips = composites(exact, preprocess, split="validation", length=length)
-        return TaskClips(clips, preprocess)
-    if data.validation_annotations is None:
-        return TaskClips(scenes(exact, preprocess, split="validation", length=length), preprocess)
-    annotations, images = data.validation_annotations, data.validation_images
-    return TaskClips(tracks(data, preprocess, annotations, images, limit=length), preprocess)
+        return TaskClips(composites(exact, preprocess, split="validation", length=length), preprocess)
+    return TaskClips(scenes(exact, preprocess, split="validation", length=length), preprocess)
 
 
 def composites(

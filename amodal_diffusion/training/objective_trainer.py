@@ -84,7 +84,7 @@ class Task(Generic[T]):
 
 
 def parameter_groups(network: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups for AdamW: weights with decay; biases, norms, embeddings of position without.
+    """Two groups for AdamW: matrices with decay; vectors, such as biases and norms, without.
 
     Each trained parameter is in exactly one. (The released code leaves out biases and norms by accident.)
 

@@ -189,6 +189,9 @@ def test_what_is_no_checkpoint_of_diffusion_is_one_line(folders: dict[str, Path]
     (tmp_path / "checkpoint.json").write_text('{"format": 2, "method": "newer"}')
     with pytest.raises(InputError, match="holds a checkpoint of newer; this version reads diffusion, c2f-seg"):
         method_of(tmp_path)
+    (tmp_path / "checkpoint.json").write_text('{"format": 2, "method": ["sameo"]}')
+    with pytest.raises(InputError, match="this version reads diffusion, c2f-seg"):
+        method_of(tmp_path)
     (tmp_path / "checkpoint.json").write_text('{"format"')
     with pytest.raises(InputError, match=r"checkpoint\.json: expected JSON"):
         method_of(tmp_path)

@@ -186,6 +186,12 @@ def test_a_stage_trains_validates_and_exports(stage: Stage, annotations: Path, m
         assert not any("occlusion" in name for name in last)
 
 
+def test_tracks_are_validated_without_depth(annotations: Path, make_settings: MakeSettings) -> None:
+    data = _data(annotations, "amodal_segmentation", guide_dropout=0.5)
+    settings = make_settings(data=data, validation=ValidationSettings(every=1, clips=2))
+    assert len(validation_clips(settings, depthless=True)) == 2
+
+
 def test_stage_2_resumes_with_the_same_occluders(
     annotations: Path, make_settings: MakeSettings, tmp_path: Path
 ) -> None:
