@@ -283,7 +283,7 @@ def synthesize(pool: Pool, root: Path, output: Path, settings: SynthesisSettings
         raise InputError(f"{output}: has {ANNOTATIONS} already; choose another folder, nothing is overwritten")
     if len(pool.images) < 2:
         raise InputError(
-            f"pool: expected complete objects of at least 2 images, got {pool.size} of {len(pool.images)}; give more "
+            f"pool: expected complete objects in at least 2 images, got {pool.size} in {len(pool.images)}; give more "
             "images or a rule that keeps more"
         )
     (output / "images").mkdir(parents=True, exist_ok=True)

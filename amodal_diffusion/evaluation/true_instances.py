@@ -146,7 +146,10 @@ def _of_track(entry: Any, sizes: Mapping[str, tuple[int, int, int]], *, where: s
         rate = occlusion_rate(decode_masks(entry["visible_masks"], size, where=f"{where}: visible_masks"), amodal)
     else:
         rate = _given_rate(entry.get("occlude_rate"), where=f"{where}: occlude_rate")
-    return Instance.from_masks(group, amodal, category=entry.get("category_id", 1), occlusion=rate)
+    category = entry.get("category_id", 1)
+    if not isinstance(category, int):
+        raise InputError(f"{where}: category_id: expected an integer, got {category!r:.40}")
+    return Instance.from_masks(group, amodal, category=category, occlusion=rate)
 
 
 def _given_rate(values: object, *, where: str) -> float:

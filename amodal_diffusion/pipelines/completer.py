@@ -188,7 +188,8 @@ class AmodalCompleter:
             dtype: torch's or its name, float32, float16 or bfloat16; ``"auto"`` is bfloat16 on a cuda card that has it,
                 float16 on others, else float32.
             attention: see :func:`~amodal_diffusion.models.unet.use_attention`.
-            offload: see :func:`~amodal_diffusion.models.offloading.place_networks`.
+            offload: see :func:`~amodal_diffusion.models.offloading.place_networks`; the networks of another method of
+                stage 1 stay on the device.
             acceleration: options for speed on a GPU, see :class:`~amodal_diffusion.models.acceleration.Acceleration`;
                 none of them when None.
             yes: download without asking. If False, the size and the license of what is not in the local cache are
