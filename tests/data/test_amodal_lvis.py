@@ -184,7 +184,7 @@ def test_an_image_depends_on_seed_and_number_alone(lvis: Path, tmp_path: Path) -
 
 def test_a_pool_that_cannot_be_paired_is_one_line(lvis: Path, tmp_path: Path) -> None:
     pool = pool_of(lvis)
-    with pytest.raises(InputError, match="pool: expected complete objects of at least 2 images, got 2 of 1"):
+    with pytest.raises(InputError, match="pool: expected complete objects in at least 2 images, got 2 in 1"):
         synthesize(Pool(pool.images[:1], Counter()), lvis.parent, tmp_path / "a")
     alike = SynthesisSettings(count=1, same_category=False)
     objects = [SourceObject(found.number, 1, found.mask) for image in pool.images for found in image.objects]

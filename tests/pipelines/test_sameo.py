@@ -195,7 +195,7 @@ def test_the_builder_takes_the_segmenter(tmp_path: Path, pictures: Path, segment
     )
     sources = check_synthesis(path, pictures, tmp_path / "made")
     # The random network agrees with no mask, or the squares are too small: nothing is left to pair.
-    with pytest.raises(InputError, match="pool: expected complete objects of at least 2 images, got 0 of 0"):
+    with pytest.raises(InputError, match="pool: expected complete objects in at least 2 images, got 0 in 0"):
         synthesize_images(sources, pictures, tmp_path / "made", segmenter, SynthesisSettings(count=1))
 
 
