@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks._minutes import State, plan
 from tests.factories import tiny_completer_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -129,3 +130,39 @@ def test_objects_one_by_one_and_at_once(tmp_path: Path) -> None:
     assert (one[0], three[0]) == ("1", "3")
     assert one[2] == one[4] == "1.00"
     assert min(float(cell) for cell in three[1:]) > 0
+
+
+@pytest.mark.slow
+def test_a_table_of_methods_is_trained_once(tmp_path: Path) -> None:
+    work, table = tmp_path / "work", tmp_path / "methods.md"
+    few = ("--out", str(work), "--table", str(table), "--steps", "2", "--limit", "2")
+    printed("methods.py", *few)
+    page = table.read_text(encoding="utf-8")
+    trained = ["c2f-seg", "s-amodal", "sameo", "diffusion"]
+    scored = ["modal", "hull", "temporal", *trained, "tiny (trained longer)"]
+    heads = [row[0] for row in rows(page)]
+    parts = ["c2f-seg", "c2f-seg", "s-amodal", "s-amodal", "sameo", "diffusion", "diffusion"]
+    by_occlusion = ["method", *scored, "frames"]
+    assert heads == ["method", *scored, *by_occlusion, *by_occlusion, "method", *parts]
+    assert all(f"- **{name}**: The published method" in page for name in trained)
+    training = rows(page)[-len(parts) :]
+    assert [row[3] for row in training] == ["2", "2", "2", "2", "2", "2 clips encoded", "2"]
+    assert all(float(row[4]) > 0 for row in training)
+    assert [row[2] == "-" or float(row[2]) > 0 for row in training] == [True] * len(parts)
+    kept = {path: path.stat().st_mtime_ns for name in trained for path in (work / name).rglob("*")}
+    printed("methods.py", *few)
+    assert {path: path.stat().st_mtime_ns for name in trained for path in (work / name).rglob("*")} == kept
+    assert rows(table.read_text(encoding="utf-8"))[-len(parts) :] == training
+
+
+@pytest.mark.parametrize("processor_share", [1.0, 0.5])
+def test_pieces_spend_the_minutes(processor_share: float) -> None:
+    start, step = 8.0, 0.3  # seconds of a processor
+    state, last = State(budget=300.0, steps=None, seed=0), False
+    while not last:
+        total, minutes, last = plan(state)
+        fits = total if minutes is None else state.done + int(60 * minutes * processor_share / step)
+        done = min(total, fits)
+        state.pieces.append((done, state.spent + start + (done - state.done) * step))
+    assert len(state.pieces) == 4
+    assert state.spent == pytest.approx(300.0, rel=0.02)

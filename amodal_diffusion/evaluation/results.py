@@ -21,7 +21,7 @@ from amodal_diffusion.evaluation.scores import (
 )
 from amodal_diffusion.frames.masks import Rle
 from amodal_diffusion.io.atomic import write_text
-from amodal_diffusion.metrics import Values
+from amodal_diffusion.metrics import Protocol, Values
 
 FOLDER = "tracks"
 Measure = Literal["miou", "miou_occ", "box_iou"]
@@ -58,11 +58,11 @@ class MethodResult:
     features: Values | None = None
     seconds: float = 0.0
 
-    def frame_means(self) -> dict[Measure, Values]:
-        """Main measures of each frame in the strict protocol, mean over the predictions, float64 ``[F]``."""
+    def frame_means(self, protocol: Protocol = "strict") -> dict[Measure, Values]:
+        """Main measures of each frame in one protocol, mean over the predictions, float64 ``[F]``."""
         kept = [sample.scores for sample in self.samples]
         boxes: dict[Measure, Values] = {"box_iou": np.mean([scores.box_iou for scores in kept], axis=0)}
-        frames = [scores.protocols["strict"].frames for scores in kept if isinstance(scores, MaskScores)]
+        frames = [scores.protocols[protocol].frames for scores in kept if isinstance(scores, MaskScores)]
         if not frames:
             return boxes
         return {

@@ -21,7 +21,7 @@ from amodal_diffusion.evaluation.scores import (
     frechet_video_distance,
     pooled_record,
 )
-from amodal_diffusion.metrics import Calibration, FramePool, Pooled, Reliability, Values
+from amodal_diffusion.metrics import Calibration, FramePool, Pooled, Protocol, Reliability, Values
 from amodal_diffusion.metrics.pooling import mean_of
 
 STEPS = 5
@@ -73,6 +73,7 @@ class RunSummary:
         self._about = {method.name: {"learned": method.learned, "uses_depth": method.uses_depth} for method in methods}
         self._check = ThresholdCheck(methods)
         self.curves = OcclusionCurves([method.name for method in methods])
+        self._released_curves = OcclusionCurves([method.name for method in methods], protocol="released")
         self.tracks: list[TargetMeans] = []
         self.skipped: list[SkippedTarget] = []
         self.frames = 0
@@ -88,6 +89,7 @@ class RunSummary:
             totals.add(track.methods[name], track.true_features)
         self._check.add(track)
         self.curves.add(track)
+        self._released_curves.add(track)
         self.tracks.append(
             TargetMeans(
                 index=track.index,
@@ -128,6 +130,7 @@ class RunSummary:
             "methods": {name: {**self._about[name], **totals.record()} for name, totals in self._methods.items()},
             "thresholds": [verdict.record() for verdict in self._check.verdicts()],
             "by_occlusion": self.curves.record(),
+            "by_occlusion_released": self._released_curves.record(),
             "ranking": {
                 "method": self.ranked_by,
                 "measure": self.measure,
@@ -213,12 +216,14 @@ def _known_mean(values: Values) -> float:
 class OcclusionCurves:
     """IoU against the hidden share of the object: means over frames in bins."""
 
-    def __init__(self, methods: Sequence[str]) -> None:
+    def __init__(self, methods: Sequence[str], *, protocol: Protocol = "strict") -> None:
         """Start with no tracks.
 
         Args:
             methods: names of the methods.
+            protocol: which frames count, and how.
         """
+        self._protocol = protocol
         self._pools: dict[CurveMeasure, dict[str, list[FramePool]]] = {
             measure: {name: [FramePool() for _ in BINS] for name in methods} for measure in ("miou", "miou_occ")
         }
@@ -229,7 +234,7 @@ class OcclusionCurves:
             return
         bins = _bins(track.occlusion)
         for name, result in track.methods.items():
-            means = result.frame_means()
+            means = result.frame_means(self._protocol)
             for measure, pools in self._pools.items():
                 for number, pool in enumerate(pools[name]):
                     pool.add(np.where(bins == number, means[measure], np.nan))
