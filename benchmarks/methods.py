@@ -156,8 +156,8 @@ mIoU / mIoU_occ of the frames with so many per cent of the object hidden; 100 ar
 
 Operations are those of one step, forward and backward (`FlopCounterMode`), without the making of the clips. Minutes are
 measured: processor time of the programs, starts included. The steps follow from the minutes; the learning rate falls to
-zero at the last step. Thresholds and other sampling settings are those of the recipes, chosen on longer runs, and those of
-diffusion are the bundled model's, chosen on these validation scenes; none was tuned for this table.
+zero at the last step. Thresholds and other sampling settings are those of the recipes, chosen on longer runs; those of
+diffusion are the bundled model's, chosen on these validation scenes. None was tuned for this table.
 """
 
 
