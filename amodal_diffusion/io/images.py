@@ -47,9 +47,13 @@ def list_pictures(folder: Path) -> list[Path]:
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sort key for natural order, which compares runs of digits as numbers."""
-    parts = re.split(r"(\d+)", name)
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
+    """Sort key for natural order, which compares runs of digits as numbers, of any length."""
+    parts = re.split(r"([0-9]+)", name)  # text and digits in turn
+    return [
+        (0, len(number := part.lstrip("0")), number) if place % 2 else (1, 0, part)
+        for place, part in enumerate(parts)
+        if part
+    ]
 
 
 def open_picture(path: Path) -> Image.Image:

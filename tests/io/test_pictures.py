@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageCms
 
 import amodal_diffusion
-from amodal_diffusion.io.images import read_integers, read_rgba
+from amodal_diffusion.io.images import natural_key, read_integers, read_rgba
 from amodal_diffusion.io.picture_formats import check_png
 from amodal_diffusion.io.pictures import read_rgb
 from amodal_diffusion.io.video_reader import open_clip, read_clip
@@ -361,3 +361,8 @@ def test_a_png_that_claims_a_chunk_of_gigabytes_takes_no_memory(tmp_path: Path) 
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**20
+
+
+def test_natural_order_compares_numbers_of_any_length() -> None:
+    names = ["a10b", "a2b", "a002c", "b", "a", "a" + "9" * 5000, "10", "9"]
+    assert sorted(names, key=natural_key) == ["9", "10", "a", "a2b", "a002c", "a10b", "a" + "9" * 5000, "b"]
