@@ -27,7 +27,15 @@ from amodal_diffusion.models.downloads import Wanted, fetch
 from amodal_diffusion.models.hub_ids import HubId, split_revision
 from amodal_diffusion.models.latents import Autoencoder
 from amodal_diffusion.models.unet import AMODAL_CHANNELS, STEM, load_amodal_unet, load_svd_unet
-from amodal_diffusion.models.weights import PICKLE_SUFFIXES, building, check_keys, find_variant, read_json, stored_shape
+from amodal_diffusion.models.weights import (
+    PICKLE_SUFFIXES,
+    building,
+    check_keys,
+    check_layer_counts,
+    find_variant,
+    read_json,
+    stored_shape,
+)
 from amodal_diffusion.types import STAGES, InputError, Stage
 
 PARTS = ("unet", "vae", "image_encoder", "scheduler")
@@ -398,6 +406,7 @@ def load_vae(folder: Path, *, dtype: torch.dtype = torch.float32) -> Autoencoder
         InputError: if weights are missing or do not fit.
     """
     config = read_json(folder / "config.json")
+    check_layer_counts(config, folder)
     dtype = autoencoder_dtype(config, dtype)
     vae = _from_pretrained(autoencoder_class(config), folder, find_variant(folder, STEM), torch_dtype=dtype)
     return vae.eval().requires_grad_(False)
@@ -419,7 +428,7 @@ def load_image_encoder(folder: Path, *, dtype: torch.dtype = torch.float32) -> C
     Raises:
         InputError: if weights are missing or do not fit.
     """
-    read_json(folder / "config.json")
+    check_layer_counts(read_json(folder / "config.json"), folder)
     encoder = _from_pretrained(CLIPVisionModelWithProjection, folder, find_variant(folder, "model"), dtype=dtype)
     return encoder.eval().requires_grad_(False)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from amodal_diffusion.config import Attention
 from amodal_diffusion.models.lora import is_adapter
-from amodal_diffusion.models.weights import building, load_strictly, read_json, read_state_dict
+from amodal_diffusion.models.weights import building, check_layer_counts, load_strictly, read_json, read_state_dict
 from amodal_diffusion.types import InputError
 
 AMODAL_CHANNELS = 12  # noisy amodal latent 4, modal latent 4, guide latent 4
@@ -179,6 +179,7 @@ def _keep_own_token(
 def _build(
     config: dict[str, object], state: dict[str, Tensor], source: Path, dtype: torch.dtype | None
 ) -> UNetSpatioTemporalConditionModel:
+    check_layer_counts(config, source)
     with torch.device("meta"), building(source, UNetSpatioTemporalConditionModel):  # no second copy in memory
         unet = UNetSpatioTemporalConditionModel.from_config(config)
     load_strictly(unet, {key: value.to(dtype or torch.float32) for key, value in state.items()}, source=source)

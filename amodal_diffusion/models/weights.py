@@ -282,3 +282,26 @@ def find_device(name: str | torch.device) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {name}: cannot be used here ({str(error).splitlines()[0]})") from error
     return device
+
+
+_LAYER_COUNTS = (
+    "layers_per_block", "transformer_layers_per_block", "num_encoder_blocks", "num_decoder_blocks", "num_hidden_layers",
+)  # fmt: skip
+_MOST_LAYERS = 1000
+
+
+def check_layer_counts(config: Mapping[str, Any], source: Path) -> None:
+    """Refuse a network with so many layers that making it, even without memory for weights, would not end.
+
+    Args:
+        config: of a network.
+        source: its folder, for the message.
+
+    Raises:
+        InputError: if a number of layers is above 1,000.
+    """
+    for name in _LAYER_COUNTS:
+        value = config.get(name)
+        for count in value if isinstance(value, list) else [value]:
+            if isinstance(count, int) and count > _MOST_LAYERS:
+                raise InputError(f"{source}: {name}: expected at most {_MOST_LAYERS}, got {count:.6g}")

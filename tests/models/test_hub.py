@@ -171,3 +171,21 @@ def test_damaged_settings_of_a_network_are_one_line(stage: Path, file: str, chan
     with pytest.raises(InputError, match=rf"{path.parent}: ") as error:
         load_stage(stage, stage="amodal_segmentation")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("amodal_segmentation/unet", "layers_per_block"),
+        ("vae", "layers_per_block"),
+        ("image_encoder", "num_hidden_layers"),
+    ],
+)
+def test_layers_without_end_are_refused(tmp_path: Path, part: str, name: str) -> None:
+    """Even a network without memory for weights takes time for each layer."""
+    model = tiny_completer_folder(tmp_path / "model")
+    (model / "manifest.json").unlink(missing_ok=True)
+    config = model / part / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), name: 2**63}))
+    with pytest.raises(InputError, match=f"{name}: expected at most 1000, got 9.22337e"):
+        load_stage(model, stage="amodal_segmentation")
