@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from itertools import chain, groupby, zip_longest
+from dataclasses import asdict, dataclass
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import torch
 
-from amodal_diffusion.config import MASK_FILTERS, Attention, Offload, Preset, SamplingConfig
+from amodal_diffusion.config import Attention, Offload, Preset, SamplingConfig
 from amodal_diffusion.frames.cuts import say_cuts
 from amodal_diffusion.models.acceleration import Acceleration, accelerate_networks
 from amodal_diffusion.models.checkpoint import CheckpointSettings
@@ -37,7 +36,16 @@ from amodal_diffusion.pipelines.amodal_segmentation import (
 from amodal_diffusion.pipelines.content_completion import CompletedFrame, ContentCompletionPipeline, ContentStream
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
 from amodal_diffusion.pipelines.methods import DIFFUSION, METHODS, OF_DIFFUSION, StageNames, segmenter_settings
-from amodal_diffusion.pipelines.occlusion_intervals import OcclusionIntervals, clip_intervals
+from amodal_diffusion.pipelines.object_streams import (
+    ObjectStream,
+    StreamStatistics,
+    checked_frames,
+    shots,
+    spend,
+    then_none,
+    timed,
+)
+from amodal_diffusion.pipelines.occlusion_intervals import clip_intervals
 from amodal_diffusion.pipelines.preprocessing import FrameInput, clip_frames
 from amodal_diffusion.pipelines.shot_segmentation import ShotSegmentation, network_of
 from amodal_diffusion.types import (
@@ -82,40 +90,6 @@ class CompletionConfig:
     def to_json(self) -> dict[str, Any]:
         """The settings of each loaded stage, by name."""
         return {stage: values for stage, values in asdict(self).items() if values is not None}
-
-
-@dataclass
-class StreamStatistics:
-    """Counts that go up while a stream is read.
-
-    Attributes:
-        seconds: time spent, by stage; windows that share a network call share its time.
-        removed: hidden pixels that each mask filter removed from the frames that came out.
-        hidden: hidden pixels that were painted, counted with color propagation alone.
-        propagated: how many of these took their color from other frames; half a color counts half.
-    """
-
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    removed: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(MASK_FILTERS, 0)))
-    hidden: float = 0.0
-    propagated: float = 0.0
-
-
-@dataclass
-class ObjectStream:
-    """One object of a stream.
-
-    Attributes:
-        intervals: frames of the whole stream in which the object can be occluded; others are left alone. All when None.
-            Their cuts are those that the frames mark.
-        done: first frames whose results an earlier run has given; each comes with the amodal mask that was found. What
-            follows is the same to the bit, and no window of these frames alone is sampled.
-        statistics: counts of this object.
-    """
-
-    intervals: OcclusionIntervals | None = None
-    done: int = 0
-    statistics: StreamStatistics = field(default_factory=StreamStatistics)
 
 
 class AmodalCompleter:
@@ -359,23 +333,23 @@ class AmodalCompleter:
         config = config or self.config()
         for pipeline in self._pipelines.values():
             pipeline.relief.reset()
-        for first, shot in _shots(_checked(frames, objects)):
+        for first, shot in shots(checked_frames(frames, objects)):
             segmentation, content = self._open_stages(objects, config, first=first, seed=seed)
             left = [max(0, entry.done - first) for entry in objects]
-            for number, entries in enumerate(_then_none(shot), first):
+            for number, entries in enumerate(then_none(shot), first):
                 # Stage 1: the next frame of each object in, the frames whose masks are final out
                 started = time.perf_counter()
                 if segmentation is None:
                     masked = [] if entries is None else [[given_masks(frame, number)] for frame in entries]
                 else:
                     masked = segmentation.push(entries)
-                _spend(objects, "amodal_segmentation", time.perf_counter() - started)
+                spend(objects, "amodal_segmentation", time.perf_counter() - started)
 
                 # Stage 2: these frames in, the frames whose colors are final out
                 completed = (
                     _without_content(masked, left) if content is None else _painted(content, masked, entries is None)
                 )
-                for place, frame in _timed(completed, objects, "content_completion"):
+                for place, frame in timed(completed, objects, "content_completion"):
                     statistics = objects[place].statistics
                     statistics.removed.update(frame.removed)
                     statistics.hidden += frame.hidden
@@ -571,63 +545,6 @@ def stage_sampling(
     return config
 
 
-def _checked(frames: Iterable[Sequence[FrameInput]], objects: Sequence[ObjectStream]) -> Iterator[Sequence[FrameInput]]:
-    """Frames of one size; outside an object's intervals its modal mask is the amodal one."""
-    candidates = [None if entry.intervals is None else entry.intervals.candidate_frames() for entry in objects]
-    size: tuple[int, ...] | None = None
-    count = 0
-    for entries in frames:
-        _check_cuts(entries, objects, count)
-        marked = []
-        for frame, candidate in zip(entries, candidates, strict=True):
-            size = frame.rgb.shape[:2] if size is None else size
-            _check_size(frame, size, count)
-            occluded = True if candidate is None else next(candidate, None)
-            if occluded is None:
-                raise InputError(f"intervals: expected those of the clip, got those of {count} frames for more")
-            marked.append(frame if occluded else replace(frame, amodal=frame.modal))
-        count += 1
-        yield marked
-    for entry in objects:
-        if entry.intervals is not None and count < entry.intervals.frames:
-            raise InputError(
-                f"intervals: expected those of the clip, got those of {entry.intervals.frames} frames for {count}"
-            )
-
-
-def _check_size(frame: FrameInput, size: tuple[int, ...], number: int) -> None:
-    """Raise an InputError if a part of a frame has another size than the first frame."""
-    parts = {"rgb": frame.rgb, "modal": frame.modal, "depth": frame.depth, "amodal": frame.amodal}
-    for name, array in parts.items():
-        if array is not None and array.shape[:2] != size:
-            found = list(array.shape[:2])
-            raise InputError(f"frame {number}: {name} is {found}, expected {list(size)} as in frame 0")
-
-
-def _check_cuts(entries: Sequence[FrameInput], objects: Sequence[ObjectStream], number: int) -> None:
-    """Raise an InputError if a frame starts a shot and intervals say otherwise."""
-    starts = number > 0 and any(frame.starts_shot for frame in entries)
-    for entry in objects:
-        if entry.intervals is not None and starts != (number in entry.intervals.cuts):
-            found = "starts a shot" if starts else "starts none"
-            raise InputError(f"intervals: expected those of the clip, got other cuts: frame {number} {found}")
-
-
-def _shots(frames: Iterable[Sequence[FrameInput]]) -> Iterator[tuple[int, Iterator[Sequence[FrameInput]]]]:
-    """First frame and frames of each shot; a shot is read before the next."""
-    first = 0
-
-    def shot_of(numbered: tuple[int, Sequence[FrameInput]]) -> int:
-        nonlocal first
-        number, entries = numbered
-        if any(frame.starts_shot for frame in entries):
-            first = number
-        return first
-
-    for start, shot in groupby(enumerate(frames), key=shot_of):
-        yield start, (entries for _, entries in shot)
-
-
 def _painted(
     content: ContentStream, masked: Sequence[Sequence[SegmentedFrame]], last: bool
 ) -> Iterator[tuple[int, CompletedFrame]]:
@@ -647,29 +564,6 @@ def _without_content(
                 samples = None if entry.samples is None else entry.samples[:, None]
                 score = None if entry.score is None else entry.score[None]
                 yield place, CompletedFrame(AmodalResult(entry.amodal[None], None, None, samples, score), entry.removed)
-
-
-def _then_none(items: Iterable[T]) -> Iterator[T | None]:
-    """Items, and None after the last."""
-    yield from items
-    yield None
-
-
-def _timed(items: Iterator[T], objects: Sequence[ObjectStream], stage: Stage) -> Iterator[T]:
-    """Pass items on, and add the time that making them takes."""
-    while True:
-        started = time.perf_counter()
-        item = next(items, None)
-        _spend(objects, stage, time.perf_counter() - started)
-        if item is None:
-            return
-        yield item
-
-
-def _spend(objects: Sequence[ObjectStream], stage: Stage, seconds: float) -> None:
-    """Charge time to the objects, which share every network call."""
-    for entry in objects:
-        entry.statistics.seconds[stage] += seconds / len(objects)
 
 
 def _concatenate(parts: list[Array | None]) -> Array | None:
