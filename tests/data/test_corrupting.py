@@ -59,19 +59,19 @@ def test_what_is_drawn_follows_from_the_clip_alone() -> None:
 
 
 def test_shares_are_kept_and_grow_by_clips() -> None:
-    exact = list(_dataset(None, length=40))
-    half, most = (list(_dataset(SceneCorruption(share, share), length=40)) for share in (0.5, 0.8))
+    exact = list(_dataset(None, length=24))
+    half, most = (list(_dataset(SceneCorruption(share, share), length=24)) for share in (0.5, 0.8))
     for samples, share in ((half, 0.5), (most, 0.8)):
         depthless = sum(sample.depth is None for sample in samples)
         corrupted = sum(bool((a.modal != b.modal).any()) for a, b in zip(samples, exact, strict=True))
-        assert abs(depthless / 40 - share) < 0.2
-        assert abs(corrupted / 40 - share) < 0.2
+        assert abs(depthless / 24 - share) < 0.2
+        assert abs(corrupted / 24 - share) < 0.2
     for plain, one, other in zip(exact, half, most, strict=True):
         if one.depth is None:
             assert other.depth is None
         if (one.modal != plain.modal).any():
             np.testing.assert_array_equal(other.modal, one.modal)
-    assert all(_same(a, b) for a, b in zip(exact, _dataset(SceneCorruption(), length=40), strict=True))
+    assert all(_same(a, b) for a, b in zip(exact, _dataset(SceneCorruption(), length=24), strict=True))
 
 
 def test_borders_are_off_by_few_pixels_and_not_anew_each_frame() -> None:

@@ -109,8 +109,7 @@ def test_boxes_alone_are_scored_where_they_are_the_truth() -> None:
 def test_baselines_stand_in_their_known_order(tracks: list[MaskTarget]) -> None:
     methods = build_methods(BASELINES)
     summary, scorer = RunSummary(methods), Scorer(methods)
-    for index, track in enumerate(tracks):
-        summary.add(scorer.score(track, index))
+    summary.add(scorer.score(tracks[0], 0))
     strict = {name: record["strict"] for name, record in summary.record()["methods"].items()}  # type: ignore[attr-defined]
     assert strict["modal"]["miou_occ"] == 0.0
     assert strict["hull"]["miou_occ"] > 0.0

@@ -87,9 +87,10 @@ ALL, BEFORE, AFTER = slice(None), slice(CUT), slice(CUT, None)
 
 @pytest.mark.parametrize(
     ("changes", "with_depth"),
-    [pytest.param(PLAIN, False, marks=pytest.mark.slow), ({**BEYOND, "skip_unoccluded": True}, True)],
+    [(PLAIN, False), ({**BEYOND, "skip_unoccluded": True}, True)],
     ids=["plain", "beyond-depth-skip"],
 )
+@pytest.mark.slow  # with the command, the fast tests see it in `tests/commands/test_cuts.py`
 def test_nothing_crosses_a_cut(completer: AmodalCompleter, changes: dict[str, Any], with_depth: bool) -> None:
     config = completer.config(**SIZE, **changes)
 

@@ -19,7 +19,7 @@ from amodal_diffusion.models.segmenters.protocol import ObjectMask, segment_fram
 from amodal_diffusion.types import BoolArray, InputError
 from tests.segmenters import tiny_sam3_folder
 
-CLIP = np.random.default_rng(0).integers(0, 256, (12, 30, 50, 3), dtype=np.uint8)
+CLIP = np.random.default_rng(0).integers(0, 256, (6, 30, 50, 3), dtype=np.uint8)
 HEIGHT, WIDTH = CLIP.shape[1:3]
 PREPROCESSING = Preprocessing(112, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 TEXTS = Prompts(texts=("Red car!", "cat"))
