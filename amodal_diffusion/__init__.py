@@ -5,14 +5,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+__version__: str
+
 if TYPE_CHECKING:
     from amodal_diffusion.config import BeyondPaper, SamplingConfig
     from amodal_diffusion.frames.drawing import draw_result, show_result
+    from amodal_diffusion.io.clip_files import read_objects
     from amodal_diffusion.models.acceleration import Acceleration
     from amodal_diffusion.models.depth import DepthEstimator
     from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
-    from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig, ObjectStream
+    from amodal_diffusion.pipelines.completer import AmodalCompleter, ObjectStream
+    from amodal_diffusion.pipelines.completion_config import CompletionConfig
     from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
+    from amodal_diffusion.pipelines.online import OnlineCompleter, OnlineFrame
     from amodal_diffusion.pipelines.preprocessing import FrameInput
     from amodal_diffusion.types import AmodalResult, InputError, VideoClip
 
@@ -28,9 +33,12 @@ __all__ = [
     "FrameInput",
     "InputError",
     "ObjectStream",
+    "OnlineCompleter",
+    "OnlineFrame",
     "SamplingConfig",
     "VideoClip",
     "draw_result",
+    "read_objects",
     "show_result",
 ]
 
@@ -40,12 +48,15 @@ _HOME = {
     "AmodalResult": "amodal_diffusion.types",
     "AmodalSegmentationPipeline": "amodal_diffusion.pipelines.amodal_segmentation",
     "BeyondPaper": "amodal_diffusion.config",
-    "CompletionConfig": "amodal_diffusion.pipelines.completer",
+    "CompletionConfig": "amodal_diffusion.pipelines.completion_config",
     "ContentCompletionPipeline": "amodal_diffusion.pipelines.content_completion",
     "DepthEstimator": "amodal_diffusion.models.depth",
     "FrameInput": "amodal_diffusion.pipelines.preprocessing",
     "InputError": "amodal_diffusion.types",
     "ObjectStream": "amodal_diffusion.pipelines.completer",
+    "OnlineCompleter": "amodal_diffusion.pipelines.online",
+    "OnlineFrame": "amodal_diffusion.pipelines.online",
+    "read_objects": "amodal_diffusion.io.clip_files",
     "SamplingConfig": "amodal_diffusion.config",
     "VideoClip": "amodal_diffusion.types",
     "draw_result": "amodal_diffusion.frames.drawing",
@@ -55,6 +66,8 @@ _HOME = {
 
 def __getattr__(name: str) -> object:
     """Import a public name on first use, so that `amodal-diffusion --help` does not wait for torch."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("amodal-diffusion")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

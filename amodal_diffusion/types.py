@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
@@ -87,6 +89,39 @@ class VideoClip:
         for name, value in (("rgb", frames), ("modal_mask", masks), ("fps", fps), ("cuts", checked)):
             object.__setattr__(self, name, value)
 
+    @classmethod
+    def from_file(
+        cls, clip: str | Path, masks: str | Path, *, object_name: str | None = None, cuts: Cuts = "auto"
+    ) -> Self:
+        """Read a clip and the masks of one object from files, as the command `complete` does.
+
+        Args:
+            clip: video file, folder of pictures, or picture.
+            masks: pictures, label maps, a video, a NumPy file, COCO or YouTube-VIS JSON, or a folder of folders.
+            object_name: which object; may be left out where there is one.
+            cuts: as for a clip.
+
+        Raises:
+            InputError: if a file cannot be read, masks do not fit the clip, or there are several objects and none is
+                named.
+        """
+        # By name, as no module imports from a layer above its own
+        read_objects = import_module("amodal_diffusion.io.clip_files").read_objects
+        objects = read_objects(clip, masks, names=None if object_name is None else [object_name], cuts=cuts)
+        if len(objects) > 1:
+            raise InputError(f"object_name: expected one of {', '.join(objects)}, got none; name the object")
+        (found,) = objects.values()
+        assert isinstance(found, cls)
+        return found
+
+    def __repr__(self) -> str:
+        """Shape, frame rate and share of visible pixels, without the arrays."""
+        frames, height, width = self.modal_mask.shape
+        return (
+            f"VideoClip({frames} frames of {width}x{height}, {self.fps:g} fps, object visible in "
+            f"{int(self.modal_mask.any(axis=(1, 2)).sum())} frames)"
+        )
+
     @property
     def num_frames(self) -> int:
         """Number of frames ``F``."""
@@ -152,11 +187,41 @@ def as_masks(value: ArrayInput, what: str) -> BoolArray:
     if len(values[values != 0]) > 1 or (len(values) and values[0] < 0):
         shown = ", ".join(map(str, values[:6])) + (", ..." if len(values) > 6 else "")
         raise InputError(
-            f"{what}: expected one object, with one value beside 0, got {got} with the values {shown}; several "
-            "objects in one array (labels=True) are not read yet: give mask == label for each object, or mask > 127 "
-            "where it is a soft mask"
+            f"{what}: expected one object, with one value beside 0, got {got} with the values {shown}; a call with "
+            "labels=True takes each value for an object; give mask > 127 where it is a soft mask"
         )
     return np.asarray(array != 0)
+
+
+def as_object_masks(
+    value: ArrayInput, what: str, num_frames: int, *, labels: bool = False
+) -> tuple[list[BoolArray], bool]:
+    """Convert masks of one or several objects.
+
+    Args:
+        value: masks of one object as :func:`as_masks` takes them; of several, ``[O, F, H, W]``, an array, a tensor, or
+            a list of masks of one object each. ``[F, 1, H, W]`` is one object wherever the first axis is F.
+        what: name of the argument for messages.
+        num_frames: F.
+        labels: take each value beside 0 of integers ``[F, H, W]`` for an object, in ascending order.
+
+    Returns:
+        bool ``[F, H, W]`` for each object; whether the masks have an axis of objects, or labels.
+
+    Raises:
+        InputError: as :func:`as_masks`; with `labels` also if the masks are no integers or name no object.
+    """
+    array = _as_array(value, what, picture_mode=None)
+    if labels:
+        if array.ndim != 3 or array.dtype.kind not in "iu" or not array.any() or array.min() < 0:
+            raise InputError(
+                f"{what}: expected integers [F, H, W] with a value for each object and 0 elsewhere, as labels=True "
+                f"says, got {array.dtype} {list(array.shape)}; leave labels out for masks"
+            )
+        return [np.asarray(array == label) for label in np.unique(array[array != 0])], True
+    if array.ndim == 5 or (array.ndim == 4 and array.shape[:2] != (num_frames, 1)):
+        return [as_masks(masks, f"{what}[{number}]") for number, masks in enumerate(array)], True
+    return [as_masks(array, what)], False
 
 
 def as_depth(value: ArrayInput, what: str) -> FloatArray:
@@ -338,6 +403,12 @@ class AmodalResult:
     rgba: UInt8Array | None = None
     samples: BoolArray | None = None
     score: FloatArray | None = None
+
+    def __repr__(self) -> str:
+        """Shape and what there is, without the arrays."""
+        frames, height, width = self.amodal_mask.shape
+        there = [name for name in ("amodal_rgb", "rgba", "samples", "score") if getattr(self, name) is not None]
+        return f"AmodalResult({frames} frames of {width}x{height}: {', '.join(['amodal_mask', *there])})"
 
     @property
     def probability(self) -> FloatArray:

@@ -101,7 +101,7 @@ def memory_report(request: CompletionRequest) -> str:
 
 def _plan(request: CompletionRequest, folders: dict[Stage, Path | None], objects: int, dtype: torch.dtype) -> _Plan:
     from amodal_diffusion.models.stages import empty_stages
-    from amodal_diffusion.pipelines.completer import stage_sampling
+    from amodal_diffusion.pipelines.completion_config import stage_sampling
     from amodal_diffusion.pipelines.sampling_memory import Work
 
     on_cpu = request.model.device == "cpu"
@@ -157,7 +157,7 @@ def _dtype(request: CompletionRequest) -> torch.dtype:
     """Dtype of the networks; ``auto`` on a machine without a GPU is that of a GPU with bfloat16."""
     import torch
 
-    from amodal_diffusion.pipelines.completer import choose_dtype
+    from amodal_diffusion.models.weights import choose_dtype
 
     name, device = request.model.dtype, request.model.device
     if name == "auto" and not torch.cuda.is_available() and device.partition(":")[0] not in ("cpu", "mps"):

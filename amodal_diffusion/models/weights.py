@@ -284,6 +284,27 @@ def find_device(name: str | torch.device) -> torch.device:
     return device
 
 
+def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """Dtype of the networks.
+
+    Args:
+        name: torch's dtype or its name, or ``"auto"``, see ``AmodalCompleter.from_pretrained``.
+        device: where the networks run.
+
+    Raises:
+        InputError: if there is no such dtype.
+    """
+    if name == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    found = known.get(str(name).removeprefix("torch."))
+    if found is None:
+        raise InputError(f"dtype: expected auto, {', '.join(known)}, got {name}")
+    return found
+
+
 _LAYER_COUNTS = (
     "layers_per_block", "transformer_layers_per_block", "num_encoder_blocks", "num_decoder_blocks", "num_hidden_layers",
 )  # fmt: skip

@@ -4,37 +4,31 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, overload
 
 import numpy as np
 import torch
 
-from amodal_diffusion.config import Attention, Offload, Preset, SamplingConfig
+from amodal_diffusion.config import Attention, Offload, Preset
 from amodal_diffusion.frames.cuts import say_cuts
 from amodal_diffusion.models.acceleration import Acceleration, accelerate_networks
-from amodal_diffusion.models.checkpoint import CheckpointSettings
 from amodal_diffusion.models.hub import check_names_stages
-from amodal_diffusion.models.latents import Autoencoder, spatial_factor
 from amodal_diffusion.models.light_vae import find_vae
-from amodal_diffusion.models.method_folder import digest_of_weights
-from amodal_diffusion.models.offloading import execution_device, place_networks
-from amodal_diffusion.models.schedulers import make_scheduler
+from amodal_diffusion.models.offloading import place_networks
 from amodal_diffusion.models.stages import load_stages
 from amodal_diffusion.models.unet import use_attention
-from amodal_diffusion.models.weights import find_device, joined_fingerprint
+from amodal_diffusion.models.weights import choose_dtype, find_device
 from amodal_diffusion.pipelines.amodal_segmentation import (
     AmodalSegmentationPipeline,
     SegmentationStream,
     SegmentedFrame,
     given_masks,
 )
+from amodal_diffusion.pipelines.completion_config import OLD_FILTERS, CompletionConfig, stage_config
 from amodal_diffusion.pipelines.content_completion import CompletedFrame, ContentCompletionPipeline, ContentStream
-from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
 from amodal_diffusion.pipelines.methods import DIFFUSION, METHODS, OF_DIFFUSION, StageNames, segmenter_settings
 from amodal_diffusion.pipelines.object_streams import (
     ObjectStream,
@@ -46,89 +40,43 @@ from amodal_diffusion.pipelines.object_streams import (
     timed,
 )
 from amodal_diffusion.pipelines.occlusion_intervals import clip_intervals
-from amodal_diffusion.pipelines.preprocessing import FrameInput, clip_frames
-from amodal_diffusion.pipelines.shot_segmentation import ShotSegmentation, network_of
+from amodal_diffusion.pipelines.online import OnlineCompleter
+from amodal_diffusion.pipelines.preprocessing import FrameInput, clips_of, frames_of_objects
+from amodal_diffusion.pipelines.shot_segmentation import ShotSegmentation
+from amodal_diffusion.pipelines.stage_networks import StageNetworks
 from amodal_diffusion.types import (
     STAGES,
     AmodalResult,
     AmodalSegmenter,
     ArrayInput,
     BoolArray,
+    Cuts,
     FloatArray,
     InputError,
     Stage,
     UInt8Array,
     VideoClip,
     as_depth,
-    as_masks,
+    as_object_masks,
 )
 
 T = TypeVar("T")
 Array = TypeVar("Array", UInt8Array, FloatArray)
 
+_ONLINE_WINDOW = 16  # of methods without a window of their own
+
 __all__ = ["AmodalCompleter", "CompletionConfig", "FrameInput", "ObjectStream", "StreamStatistics"]
 
 
-@dataclass(frozen=True)
-class CompletionConfig:
-    """How the two stages are sampled, from :meth:`AmodalCompleter.config`; None for a stage that is not loaded.
-
-    Attributes:
-        amodal_segmentation: of stage 1.
-        content_completion: of stage 2.
-    """
-
-    amodal_segmentation: SamplingConfig | None
-    content_completion: SamplingConfig | None
-
-    @property
-    def skip_unoccluded(self) -> bool:
-        """Whether the networks see only the frames in which the object can be occluded."""
-        stages = (self.amodal_segmentation, self.content_completion)
-        return any(stage is not None and stage.beyond.skip_unoccluded for stage in stages)
-
-    def to_json(self) -> dict[str, Any]:
-        """The settings of each loaded stage, by name."""
-        return {stage: values for stage, values in asdict(self).items() if values is not None}
-
-
-class AmodalCompleter:
+class AmodalCompleter(StageNetworks):
     """Both stages behind one call.
 
     Windows of the network's length follow each other with an overlap of a quarter and are cross-faded; the initial
     noise of a frame depends on the seed and the frame alone, so that windows agree where they overlap. Each shot is
     completed as a clip of its own: no window, motion, color or statistic crosses a hard cut.
 
-    Attributes:
-        default_depth_model: the depth network that stage 1 was trained on, if any.
-        segmenter: stage 1 if it is another method than diffusion; else None.
+    Args and attributes are those of :class:`~amodal_diffusion.pipelines.stage_networks.StageNetworks`.
     """
-
-    def __init__(
-        self,
-        segmentation: AmodalSegmentationPipeline | AmodalSegmenter | None,
-        content: ContentCompletionPipeline | None,
-    ) -> None:
-        """Take loaded pipelines.
-
-        Args:
-            segmentation: stage 1: the diffusion pipeline, or any other method, which sees each shot of an object at
-                once; None if amodal masks will be given.
-            content: stage 2; None if only masks are wanted.
-
-        Raises:
-            InputError: if both are None.
-        """
-        if segmentation is None and content is None:
-            raise InputError("stages: expected at least one of amodal_segmentation and content_completion")
-        self._segmentation, self._content = None, content
-        self.segmenter: AmodalSegmenter | None = None
-        if isinstance(segmentation, AmodalSegmentationPipeline):
-            self._segmentation = segmentation
-        else:
-            self.segmenter = segmentation
-        self._fingerprints: dict[Stage, str] = {}
-        self.default_depth_model = None if self._segmentation is None else self._segmentation.settings.depth_model
 
     @classmethod
     def from_pretrained(
@@ -234,7 +182,7 @@ class AmodalCompleter:
                 f"{idle[0]}: is for the masks of diffusion, and another method predicts them; leave it out"
             )
         return CompletionConfig(
-            _stage_config(self._segmentation, preset, changes), _stage_config(self._content, preset, changes)
+            stage_config(self._segmentation, preset, changes), stage_config(self._content, preset, changes)
         )
 
     def settings(self, config: CompletionConfig) -> dict[str, Any]:
@@ -251,41 +199,106 @@ class AmodalCompleter:
         chunks = {stage: pipeline.relief.decode_chunk_size for stage, pipeline in self._pipelines.items()}
         return {stage: chunk for stage, chunk in chunks.items() if chunk is not None}
 
+    @overload
     def __call__(
         self,
         clip: VideoClip,
         config: CompletionConfig | None = None,
+        /,
         *,
         depth: ArrayInput | None = None,
         amodal_mask: ArrayInput | None = None,
         seed: int = 0,
-    ) -> AmodalResult:
-        """Complete one object of a clip.
+    ) -> AmodalResult: ...
+
+    @overload
+    def __call__(
+        self,
+        clip: VideoClip,
+        *,
+        config: CompletionConfig | None = None,
+        depth: ArrayInput | None = None,
+        amodal_mask: ArrayInput | None = None,
+        seed: int = 0,
+    ) -> AmodalResult: ...
+
+    @overload
+    def __call__(
+        self,
+        clip: ArrayInput,
+        masks: ArrayInput,
+        fps: float = 8.0,
+        *,
+        config: CompletionConfig | None = None,
+        cuts: Cuts = "auto",
+        labels: bool = False,
+        depth: ArrayInput | None = None,
+        amodal_mask: ArrayInput | None = None,
+        seed: int = 0,
+    ) -> Any: ...  # noqa: ANN401 - one result, or a list of them
+
+    def __call__(
+        self,
+        clip: VideoClip | ArrayInput,
+        masks: ArrayInput | CompletionConfig | None = None,
+        fps: float = 8.0,
+        *,
+        config: CompletionConfig | None = None,
+        cuts: Cuts = "auto",
+        labels: bool = False,
+        depth: ArrayInput | None = None,
+        amodal_mask: ArrayInput | None = None,
+        seed: int = 0,
+    ) -> AmodalResult | list[AmodalResult]:
+        """Complete one object of a clip, or one or several objects in frames.
+
+        Call it as ``completer(clip, config)`` or as ``completer(frames, masks, fps)``.
 
         Args:
             clip: frames, modal masks and hard cuts; a notice names the cuts that were found. A shot that does not show
-                the object stays empty, unless its amodal masks are given.
+                the object stays empty, unless its amodal masks are given. Or the frames alone, as `VideoClip` takes
+                them.
+            masks: modal masks for frames that come without: of one object ``[F, H, W]`` or ``[F, 1, H, W]``, of several
+                ``[O, F, H, W]``, whose windows are then rows of one network call.
+            fps: frames a second, for frames that come without a clip, like the following two.
             config: from :meth:`config`; the checkpoint's default when None.
-            depth: float ``[F, H, W]``, any scale, nearer is larger; None for none. Arrays, tensors and lists, like the
-                following.
-            amodal_mask: bool ``[F, H, W]``, to skip stage 1; converted as the modal mask of a clip is.
+            cuts: see `VideoClip`.
+            labels: take the masks for integers ``[F, H, W]`` in which each value beside 0 is an object.
+            depth: float ``[F, H, W]``, any scale, nearer is larger, for all objects; None for none. Arrays, tensors and
+                lists, like the following.
+            amodal_mask: bool ``[F, H, W]``, or ``[O, F, H, W]`` for several objects, to skip stage 1; converted as the
+                modal mask of a clip is.
             seed: the same seed gives the same result.
 
         Returns:
-            the whole object at the clip's size; ``amodal_rgb`` and ``rgba`` are None without stage 2.
+            the whole object at the clip's size; ``amodal_rgb`` and ``rgba`` are None without stage 2. A list for masks
+            with an axis of objects or for labels, which are in ascending order.
 
         Raises:
             InputError: if shapes do not match, or amodal masks are missing where stage 1 is not loaded.
         """
+        if isinstance(masks, CompletionConfig):
+            masks, config = None, masks
         config = config or self.config()
-        depth = None if depth is None else as_depth(depth, "depth")
-        amodal_mask = None if amodal_mask is None else as_masks(amodal_mask, "amodal_mask")
-        frames = list(clip_frames(clip, depth, amodal_mask))
-        if clip.cuts == "auto":
-            say_cuts([number for number, frame in enumerate(frames) if frame.starts_shot])
-        intervals = clip_intervals(frames, skip_unoccluded=config.skip_unoccluded)
-        results = self.stream_objects(([frame] for frame in frames), [ObjectStream(intervals)], config, seed=seed)
-        return join_results([result for _, result in results])
+        clips, several = clips_of(clip, masks, fps, cuts, labels=labels)
+        first = clips[0]
+        known = None
+        if amodal_mask is not None:
+            known, _ = as_object_masks(amodal_mask, "amodal_mask", first.num_frames)
+            if len(known) != len(clips):
+                raise InputError(f"amodal_mask: expected masks of {len(clips)} objects, got {len(known)}")
+        frames = list(frames_of_objects(clips, None if depth is None else as_depth(depth, "depth"), known))
+        if first.cuts == "auto":
+            say_cuts([number for number, (frame, *_) in enumerate(frames) if frame.starts_shot])
+        skip = config.skip_unoccluded
+        objects = [
+            ObjectStream(clip_intervals(list(entries), skip_unoccluded=skip)) for entries in zip(*frames, strict=True)
+        ]
+        results: list[list[AmodalResult]] = [[] for _ in objects]
+        for place, result in self.stream_objects(frames, objects, config, seed=seed):
+            results[place].append(result)
+        joined = [join_results(entries) for entries in results]
+        return joined if several else joined[0]
 
     def stream(
         self, frames: Iterable[FrameInput], config: CompletionConfig | None = None, *, seed: int = 0
@@ -306,6 +319,35 @@ class AmodalCompleter:
         for _, result in self.stream_objects(([frame] for frame in frames), [ObjectStream()], config, seed=seed):
             yield result
 
+    def online(
+        self,
+        *,
+        look_ahead: int = 3,
+        stride: int = 1,
+        window: int | None = None,
+        config: CompletionConfig | None = None,
+        seed: int = 0,
+    ) -> OnlineCompleter:
+        """Complete live video: a frame comes out before frame ``look_ahead + 1`` after it comes in.
+
+        Args:
+            look_ahead: frames that may come in before a frame is final; at 8 frames a second, 3 are 0.375 seconds, to
+                which the time of one run of the networks is added.
+            stride: frames that become final in one run of the networks, from 1 to ``look_ahead + 1``.
+            window: frames that a run sees; the longer window of the two stages when None.
+            config: as for a call; all frames of the window are looked at.
+            seed: as for a call.
+
+        Raises:
+            InputError: if a number is out of range.
+        """
+        config = config or self.config()
+        stages = (config.amodal_segmentation, config.content_completion)
+        longest = max((stage.num_frames for stage in stages if stage is not None), default=_ONLINE_WINDOW)
+        return OnlineCompleter(
+            self, look_ahead=look_ahead, stride=stride, window=window or longest, config=config, seed=seed
+        )
+
     def stream_objects(
         self,
         frames: Iterable[Sequence[FrameInput]],
@@ -313,6 +355,7 @@ class AmodalCompleter:
         config: CompletionConfig | None = None,
         *,
         seed: int = 0,
+        first_frame: int = 0,
     ) -> Iterator[tuple[int, AmodalResult]]:
         """Complete several objects of a stream; the windows of all objects are rows of one network call.
 
@@ -322,6 +365,7 @@ class AmodalCompleter:
             objects: what is known of each object; its statistics go up.
             config: as for a call.
             seed: as for a call.
+            first_frame: number of the first frame, on which the noise depends.
 
         Yields:
             number of the object and result of one frame, each object's in order.
@@ -334,7 +378,7 @@ class AmodalCompleter:
         for pipeline in self._pipelines.values():
             pipeline.relief.reset()
         for first, shot in shots(checked_frames(frames, objects)):
-            segmentation, content = self._open_stages(objects, config, first=first, seed=seed)
+            segmentation, content = self._open_stages(objects, config, first=first, noise=(seed, first_frame + first))
             left = [max(0, entry.done - first) for entry in objects]
             for number, entries in enumerate(then_none(shot), first):
                 # Stage 1: the next frame of each object in, the frames whose masks are final out
@@ -357,9 +401,17 @@ class AmodalCompleter:
                     yield place, frame.result
 
     def _open_stages(
-        self, objects: Sequence[ObjectStream], config: CompletionConfig, *, first: int, seed: int
+        self, objects: Sequence[ObjectStream], config: CompletionConfig, *, first: int, noise: tuple[int, int]
     ) -> tuple[SegmentationStream | ShotSegmentation | None, ContentStream | None]:
-        """Stages for the shot that begins at a frame of the stream; None for a stage that is not loaded."""
+        """Stages for the shot that begins at a frame of the stream; None for a stage that is not loaded.
+
+        Args:
+            objects: as for :meth:`stream_objects`.
+            config: of both stages.
+            first: number in the stream of the shot's first frame.
+            noise: the seed, and the number of that frame for the noise.
+        """
+        seed, number = noise
         intervals = [None if entry.intervals is None else entry.intervals.shot(first) for entry in objects]
         done = [max(0, entry.done - first) for entry in objects]
         segmentation: SegmentationStream | ShotSegmentation | None = None
@@ -368,11 +420,11 @@ class AmodalCompleter:
             segmentation = ShotSegmentation(self.segmenter, len(objects), seed=seed)
         elif config.amodal_segmentation is not None:
             segmentation = SegmentationStream(
-                self._segmentation, config.amodal_segmentation, intervals, seed=seed, first=first
+                self._segmentation, config.amodal_segmentation, intervals, seed=seed, first=number
             )
         if self._content is not None and config.content_completion is not None:
             content = ContentStream(
-                self._content, config.content_completion, intervals, done=done, seed=seed, first=first
+                self._content, config.content_completion, intervals, done=done, seed=seed, first=number
             )
         return segmentation, content
 
@@ -431,62 +483,6 @@ class AmodalCompleter:
         )
         return self(clip, config, depth=depth, amodal_mask=amodal_mask, seed=seed)
 
-    @contextmanager
-    def watched(self, on_step: Callable[[Stage], None]) -> Iterator[None]:
-        """Have a function called before each step of denoising, as long as the context lasts.
-
-        Args:
-            on_step: called with the stage; an exception that it raises ends the work.
-        """
-        hooks = [
-            pipeline.unet.register_forward_pre_hook(lambda *_, stage=stage: on_step(stage))
-            for stage, pipeline in self._pipelines.items()
-        ]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def fingerprints(self) -> dict[Stage, str]:
-        """SHA-256 over the networks of each loaded stage, 64 hex digits."""
-        for stage, pipeline in self._pipelines.items():
-            if stage not in self._fingerprints:
-                networks = [pipeline.unet, pipeline.vae, pipeline.image_encoder]
-                self._fingerprints[stage] = joined_fingerprint(networks)
-        network = network_of(self.segmenter)
-        if network is not None and "amodal_segmentation" not in self._fingerprints:
-            self._fingerprints["amodal_segmentation"] = digest_of_weights(network.state_dict())
-        return dict(self._fingerprints)
-
-    @property
-    def device(self) -> str:
-        """Where the networks run, such as ``cpu`` or ``cuda:0``."""
-        pipelines, network = list(self._pipelines.values()), network_of(self.segmenter)
-        if pipelines:
-            return str(execution_device(pipelines[0].unet))
-        return "cpu" if network is None else str(next(network.parameters()).device)
-
-    @property
-    def dtype(self) -> str:
-        """Precision of the networks, such as ``float32``."""
-        networks = [pipeline.unet for pipeline in self._pipelines.values()]
-        dtype = networks[0].dtype if networks else torch.float32
-        return str(dtype).removeprefix("torch.")
-
-    @property
-    def _pipelines(self) -> dict[Stage, ConditionedVideoPipeline]:
-        """The loaded stages that are diffusion."""
-        stages: dict[Stage, ConditionedVideoPipeline | None] = {
-            "amodal_segmentation": self._segmentation,
-            "content_completion": self._content,
-        }
-        return {stage: pipeline for stage, pipeline in stages.items() if pipeline is not None}
-
-
-OLD_FILTERS = {"behind": "depth", "attached": "components", "growth": "area"}
-"""Mask filters by their names in version 0.1."""
-
 
 def join_results(results: Sequence[AmodalResult]) -> AmodalResult:
     """Put the results of frames of one object together.
@@ -502,47 +498,6 @@ def join_results(results: Sequence[AmodalResult]) -> AmodalResult:
         samples=np.concatenate(samples, axis=1) if samples else None,
         score=_concatenate([result.score for result in results]),
     )
-
-
-def _stage_config(
-    pipeline: ConditionedVideoPipeline | None, preset: Preset | None, changes: dict[str, Any]
-) -> SamplingConfig | None:
-    """A preset of a stage's checkpoint with the caller's changes, checked against its networks."""
-    if pipeline is None:
-        return None
-    config = stage_sampling(pipeline.settings, pipeline.vae, preset, changes)
-    make_scheduler(
-        pipeline.scheduler, scheduler=config.scheduler, sigma_min=config.sigma_min, sigma_max=config.sigma_max
-    )
-    return config
-
-
-def stage_sampling(
-    settings: CheckpointSettings, vae: Autoencoder, preset: Preset | None, changes: Mapping[str, Any]
-) -> SamplingConfig:
-    """How a stage is sampled: a preset of its checkpoint with the caller's changes.
-
-    Args:
-        settings: of the checkpoint.
-        vae: its factor must divide height and width.
-        preset: as for :meth:`AmodalCompleter.config`, like the following.
-        changes: values by field name; None leaves a value as the preset has it.
-
-    Raises:
-        InputError: if there is no such preset or setting, or a value is out of range.
-    """
-    chosen = {name: value for name, value in changes.items() if value is not None}
-    if preset is None and chosen.get("conditioning") == "released":
-        preset = "paper"
-    if "mask_threshold" in chosen:
-        chosen.setdefault("expected_iou_weight", None)
-    config = settings.preset(preset).changed(chosen)
-    factor = spatial_factor(vae)
-    for name in ("height", "width"):
-        value = getattr(config, name)
-        if value < factor or value % factor:
-            raise InputError(f"{name}: expected a multiple of {factor}, got {value}")
-    return config
 
 
 def _painted(
@@ -569,24 +524,3 @@ def _without_content(
 def _concatenate(parts: list[Array | None]) -> Array | None:
     present = [part for part in parts if part is not None]
     return np.concatenate(present) if present else None
-
-
-def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """Dtype of the networks.
-
-    Args:
-        name: torch's dtype or its name, or ``"auto"``, see :meth:`AmodalCompleter.from_pretrained`.
-        device: where the networks run.
-
-    Raises:
-        InputError: if there is no such dtype.
-    """
-    if name == "auto":
-        if device.type != "cuda":
-            return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-    found = known.get(str(name).removeprefix("torch."))
-    if found is None:
-        raise InputError(f"dtype: expected auto, {', '.join(known)}, got {name}")
-    return found

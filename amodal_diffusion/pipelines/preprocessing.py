@@ -28,7 +28,17 @@ from amodal_diffusion.frames.transforms import (
 )
 from amodal_diffusion.models.offloading import execution_device
 from amodal_diffusion.propagation.mask_prior import apply_temporal_prior
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array, VideoClip
+from amodal_diffusion.types import (
+    ArrayInput,
+    BoolArray,
+    Cuts,
+    FloatArray,
+    InputError,
+    UInt8Array,
+    VideoClip,
+    as_frames,
+    as_object_masks,
+)
 
 
 @dataclass(frozen=True)
@@ -75,29 +85,93 @@ def clip_frames(
     Raises:
         InputError: if shapes do not match, or masks are not boolean.
     """
-    shape = clip.modal_mask.shape
-    for name, array in (("depth", depth), ("amodal_mask", amodal_mask)):
+    return (entries[0] for entries in frames_of_objects([clip], depth, [amodal_mask]))
+
+
+def frames_of_objects(
+    clips: Sequence[VideoClip],
+    depth: FloatArray | None = None,
+    amodal_masks: Sequence[BoolArray | None] | None = None,
+) -> Iterator[list[FrameInput]]:
+    """Take a clip of several objects apart; hard cuts are found and depth is scaled once for all of them.
+
+    Args:
+        clips: of the same frames and cuts, with the modal masks of one object each.
+        depth: as for :func:`clip_frames`.
+        amodal_masks: bool ``[F, H, W]`` for each object; None where it is not known.
+
+    Returns:
+        of each frame, one entry an object.
+
+    Raises:
+        InputError: as :func:`clip_frames`.
+    """
+    first, shape = clips[0], clips[0].modal_mask.shape
+    known = [None] * len(clips) if amodal_masks is None else list(amodal_masks)
+    for name, array in (("depth", depth), *(("amodal_mask", mask) for mask in known)):
         if array is not None and array.shape != shape:
             raise InputError(f"{name}: expected {list(shape)} to match the clip, got {list(array.shape)}")
-    if amodal_mask is not None and amodal_mask.dtype != np.bool_:
-        raise InputError(f"amodal_mask: expected bool, got {amodal_mask.dtype}")
-    cuts = clip_cuts(clip)
+    for mask in known:
+        if mask is not None and mask.dtype != np.bool_:
+            raise InputError(f"amodal_mask: expected bool, got {mask.dtype}")
+    cuts = clip_cuts(first)
     scaled = None
     if depth is not None:
-        shots = (depth_to_unit(depth[start:stop]) for start, stop in shots_of(clip.num_frames, cuts))
+        shots = (depth_to_unit(depth[start:stop]) for start, stop in shots_of(first.num_frames, cuts))
         scaled = torch.cat(list(shots))[:, 0].numpy()  # [F, H, W]
-    centers = crop_centers(clip.modal_mask if amodal_mask is None else clip.modal_mask | amodal_mask, cuts=cuts)
+    masks = [
+        clip.modal_mask if mask is None else clip.modal_mask | mask for clip, mask in zip(clips, known, strict=True)
+    ]
+    centers = [crop_centers(whole, cuts=cuts) for whole in masks]
     return (
-        FrameInput(
-            rgb=clip.rgb[index],
-            modal=clip.modal_mask[index],
-            depth=None if scaled is None else scaled[index],
-            amodal=None if amodal_mask is None else amodal_mask[index],
-            center=centers[index],
-            starts_shot=index in cuts,
-        )
-        for index in range(clip.num_frames)
+        [
+            FrameInput(
+                rgb=clip.rgb[index],
+                modal=clip.modal_mask[index],
+                depth=None if scaled is None else scaled[index],
+                amodal=None if mask is None else mask[index],
+                center=center[index],
+                starts_shot=index in cuts,
+            )
+            for clip, mask, center in zip(clips, known, centers, strict=True)
+        ]
+        for index in range(first.num_frames)
     )
+
+
+def clips_of(
+    frames: VideoClip | ArrayInput, masks: ArrayInput | None, fps: float, cuts: Cuts, *, labels: bool
+) -> tuple[list[VideoClip], bool]:
+    """One clip for each object that a caller gives.
+
+    Args:
+        frames: a clip, or the frames of one.
+        masks: modal masks for frames, see :func:`~amodal_diffusion.types.as_object_masks`; None with a clip.
+        fps: for frames.
+        cuts: for frames.
+        labels: as for the masks.
+
+    Returns:
+        the clips, which share their frames; whether the masks have an axis of objects.
+
+    Raises:
+        InputError: if masks are missing, or come with a clip, or do not fit the frames, or an object is never visible.
+    """
+    if isinstance(frames, VideoClip):
+        if masks is not None or labels:
+            raise InputError("masks: the clip has modal masks already; give frames and masks, or a clip alone")
+        return [frames], False
+    if masks is None:
+        raise InputError("masks: missing; give frames and modal masks, or a VideoClip, which has both")
+    rgb = as_frames(frames, "frames")
+    objects, several = as_object_masks(masks, "masks", len(rgb), labels=labels)
+    for number, mask in enumerate(objects):
+        name = f"masks[{number}]" if several else "masks"
+        if mask.shape != rgb.shape[:3]:
+            raise InputError(f"{name}: expected {list(rgb.shape[:3])} to match the frames, got {list(mask.shape)}")
+        if not mask.any():
+            raise InputError(f"{name}: empty in every frame; an object must be visible in at least one")
+    return [VideoClip(rgb, mask, fps, cuts) for mask in objects], several
 
 
 def frame_device(network: nn.Module) -> torch.device:

@@ -1,0 +1,90 @@
+"""How the two stages are sampled: a preset of their checkpoints, with the caller's values in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from amodal_diffusion.config import Preset, SamplingConfig
+from amodal_diffusion.models.checkpoint import CheckpointSettings
+from amodal_diffusion.models.latents import Autoencoder, spatial_factor
+from amodal_diffusion.models.schedulers import make_scheduler
+from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
+from amodal_diffusion.types import InputError
+
+OLD_FILTERS = {"behind": "depth", "attached": "components", "growth": "area"}
+"""Mask filters by their names in version 0.1."""
+
+
+@dataclass(frozen=True)
+class CompletionConfig:
+    """How the two stages are sampled, from :meth:`AmodalCompleter.config`; None for a stage that is not loaded.
+
+    Attributes:
+        amodal_segmentation: of stage 1.
+        content_completion: of stage 2.
+    """
+
+    amodal_segmentation: SamplingConfig | None
+    content_completion: SamplingConfig | None
+
+    @property
+    def skip_unoccluded(self) -> bool:
+        """Whether the networks see only the frames in which the object can be occluded."""
+        stages = (self.amodal_segmentation, self.content_completion)
+        return any(stage is not None and stage.beyond.skip_unoccluded for stage in stages)
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings of each loaded stage, by name."""
+        return {stage: values for stage, values in asdict(self).items() if values is not None}
+
+
+def stage_config(
+    pipeline: ConditionedVideoPipeline | None, preset: Preset | None, changes: dict[str, Any]
+) -> SamplingConfig | None:
+    """How a loaded stage is sampled, see :func:`stage_sampling`; its scheduler must have the noise levels too.
+
+    Args:
+        pipeline: the stage; None gives None.
+        preset: as for :func:`stage_sampling`, like the following.
+        changes: values by field name.
+
+    Raises:
+        InputError: as :func:`stage_sampling`.
+    """
+    if pipeline is None:
+        return None
+    config = stage_sampling(pipeline.settings, pipeline.vae, preset, changes)
+    make_scheduler(
+        pipeline.scheduler, scheduler=config.scheduler, sigma_min=config.sigma_min, sigma_max=config.sigma_max
+    )
+    return config
+
+
+def stage_sampling(
+    settings: CheckpointSettings, vae: Autoencoder, preset: Preset | None, changes: Mapping[str, Any]
+) -> SamplingConfig:
+    """How a stage is sampled: a preset of its checkpoint with the caller's changes.
+
+    Args:
+        settings: of the checkpoint.
+        vae: its factor must divide height and width.
+        preset: as for :meth:`AmodalCompleter.config`, like the following.
+        changes: values by field name; None leaves a value as the preset has it.
+
+    Raises:
+        InputError: if there is no such preset or setting, or a value is out of range.
+    """
+    chosen = {name: value for name, value in changes.items() if value is not None}
+    if preset is None and chosen.get("conditioning") == "released":
+        preset = "paper"
+    if "mask_threshold" in chosen:
+        chosen.setdefault("expected_iou_weight", None)
+    config = settings.preset(preset).changed(chosen)
+    factor = spatial_factor(vae)
+    for name in ("height", "width"):
+        value = getattr(config, name)
+        if value < factor or value % factor:
+            raise InputError(f"{name}: expected a multiple of {factor}, got {value}")
+    return config

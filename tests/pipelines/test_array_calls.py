@@ -1,0 +1,79 @@
+"""A call with frames and masks: one object, several, labels; and where the networks are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from amodal_diffusion.pipelines.completer import AmodalCompleter
+from amodal_diffusion.types import AmodalResult, InputError, VideoClip
+from tests.factories import moving_square
+
+CLIP = moving_square(3)
+OTHER = np.roll(CLIP.modal_mask, 6, axis=2) & ~CLIP.modal_mask
+LABELS = CLIP.modal_mask * np.int32(7) + OTHER * np.int32(2)
+SMALL = {"height": 8, "width": 16, "num_inference_steps": 1}
+
+
+def same(one: AmodalResult, other: AmodalResult) -> bool:
+    return bool((one.amodal_mask == other.amodal_mask).all()) and bool((one.rgba == other.rgba).all())  # type: ignore[union-attr]
+
+
+def test_frames_and_masks_are_a_clip(completer: AmodalCompleter) -> None:
+    config = completer.config(**SMALL)
+    expected = completer(CLIP, config, seed=2)
+    assert same(completer(CLIP, config=config, seed=2), expected)
+    for masks in (CLIP.modal_mask, torch.from_numpy(CLIP.modal_mask)[:, None], list(CLIP.modal_mask)):
+        found = completer(CLIP.rgb, masks, 8.0, config=config, seed=2)
+        assert isinstance(found, AmodalResult)
+        assert same(found, expected)
+
+
+def test_several_objects_get_what_each_gets_alone(completer: AmodalCompleter) -> None:
+    config = completer.config(**SMALL)
+    depth = np.random.default_rng(0).random((3, 24, 40))
+    alone = [completer(VideoClip(CLIP.rgb, mask), config, depth=depth) for mask in (CLIP.modal_mask, OTHER)]
+    together = completer(CLIP.rgb, np.stack([CLIP.modal_mask, OTHER]), config=config, depth=depth)
+    labelled = completer(CLIP.rgb, LABELS, config=config, labels=True, depth=depth)
+    assert all(map(same, together, alone))
+    assert all(map(same, labelled, alone[::-1]))  # labels ascend
+    (single,) = completer(CLIP.rgb, CLIP.modal_mask[None], config=config, depth=depth)
+    assert same(single, alone[0])
+
+
+def test_known_amodal_masks_of_several_objects(completer: AmodalCompleter) -> None:
+    whole = np.stack([CLIP.modal_mask | OTHER, OTHER])
+    config = completer.config(**SMALL)
+    found = completer(CLIP.rgb, np.stack([CLIP.modal_mask, OTHER]), config=config, amodal_mask=whole)
+    assert all((result.amodal_mask == mask).all() for result, mask in zip(found, whole, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("frames", "masks", "more", "message"),
+    [
+        (CLIP.rgb, None, {}, "masks: missing"),
+        (CLIP, CLIP.modal_mask, {}, "masks: the clip has modal masks already"),
+        (CLIP.rgb, LABELS, {}, "labels=True takes each value for an object"),
+        (CLIP.rgb, CLIP.modal_mask, {"labels": True}, r"masks: expected integers \[F, H, W\] with a value for each"),
+        (CLIP.rgb, np.stack([OTHER, OTHER & False]), {}, r"masks\[1\]: empty in every frame"),
+        (CLIP.rgb, OTHER[:2], {}, r"masks: expected \[3, 24, 40\] to match the frames, got \[2, 24, 40\]"),
+        (CLIP.rgb, OTHER, {"amodal_mask": np.stack([OTHER] * 2)}, "amodal_mask: expected masks of 1 objects, got 2"),
+    ],
+)
+def test_what_does_not_fit(
+    completer: AmodalCompleter, frames: Any, masks: Any, more: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        completer(frames, masks, **more)
+
+
+def test_the_completer_moves_and_says_what_it_is(completer: AmodalCompleter) -> None:
+    assert completer.to("cpu") is completer
+    assert repr(completer) == "AmodalCompleter(amodal_segmentation, content_completion; cpu, float32)"
+    with pytest.raises(InputError, match="enable_model_cpu_offload: model moves weights to a GPU"):
+        completer.enable_model_cpu_offload("cpu")
+    with pytest.raises(InputError, match="cannot be used here"):
+        completer.to("cuda:77")

@@ -1,0 +1,94 @@
+"""Live video: bounded look-ahead, nothing from later frames, objects that come and go."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig
+from amodal_diffusion.pipelines.online import ONE_OBJECT, OnlineCompleter, OnlineFrame
+from amodal_diffusion.types import AmodalResult, InputError, VideoClip
+from tests.factories import moving_square
+
+FRAMES = 6
+CLIP = moving_square(FRAMES)
+SMALL = {"height": 8, "width": 16, "num_inference_steps": 1}
+
+
+@pytest.fixture
+def config(completer: AmodalCompleter) -> CompletionConfig:
+    return completer.config(**SMALL)
+
+
+def fed(online: OnlineCompleter, clip: VideoClip) -> list[list[OnlineFrame]]:
+    """What comes out at each frame of a clip, and at the end."""
+    out = [online.push(rgb, mask) for rgb, mask in zip(clip.rgb, clip.modal_mask, strict=True)]
+    return [*out, online.finish()]
+
+
+def in_bytes(result: AmodalResult) -> list[bytes]:
+    return [result.amodal_mask.tobytes(), result.rgba.tobytes()]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("look_ahead", "stride"), [(2, 1), (2, 3)])
+def test_a_frame_comes_out_before_the_look_ahead_is_over(
+    completer: AmodalCompleter, config: CompletionConfig, look_ahead: int, stride: int
+) -> None:
+    out = fed(completer.online(look_ahead=look_ahead, stride=stride, window=4, config=config), CLIP)
+    numbers = [[frame.number for frame in frames] for frames in out]
+    assert [number for found in numbers for number in found] == list(range(FRAMES))
+    for pushed, found in enumerate(numbers[:-1]):
+        assert all(pushed - look_ahead <= number <= pushed for number in found)
+        assert len(found) in (0, stride)
+    for frame in (frame for frames in out for frame in frames):
+        mask = frame.objects[ONE_OBJECT].amodal_mask[0]
+        assert not (CLIP.modal_mask[frame.number] & ~mask).any()
+
+
+def test_nothing_depends_on_later_frames(completer: AmodalCompleter, config: CompletionConfig) -> None:
+    changed = replace(CLIP, rgb=CLIP.rgb.copy(), modal_mask=CLIP.modal_mask.copy())
+    changed.rgb[4:] = 255 - changed.rgb[4:]
+    changed.modal_mask[4:] = np.roll(changed.modal_mask[4:], 9, axis=2)
+    before = fed(completer.online(look_ahead=1, window=4, config=config), CLIP)
+    after = fed(completer.online(look_ahead=1, window=4, config=config), changed)
+    for one, other in zip(before[:4], after[:4], strict=True):
+        assert [in_bytes(f.objects[ONE_OBJECT]) for f in one] == [in_bytes(f.objects[ONE_OBJECT]) for f in other]
+    assert in_bytes(before[5][0].objects[ONE_OBJECT]) != in_bytes(after[5][0].objects[ONE_OBJECT])
+
+
+def test_one_window_is_a_call(completer: AmodalCompleter, config: CompletionConfig) -> None:
+    window = VideoClip(CLIP.rgb[:4], CLIP.modal_mask[:4])
+    whole = completer(window, config)
+    frames = fed(completer.online(look_ahead=3, stride=4, window=4, config=config), window)[3]
+    assert b"".join(in_bytes(frame.objects[ONE_OBJECT])[0] for frame in frames) == in_bytes(whole)[0]
+    assert b"".join(in_bytes(frame.objects[ONE_OBJECT])[1] for frame in frames) == in_bytes(whole)[1]
+
+
+def test_objects_come_and_go_and_a_cut_ends_a_shot(masks_only: AmodalCompleter) -> None:
+    online = masks_only.online(look_ahead=1, window=4, config=masks_only.config(**SMALL))
+    mask, other = CLIP.modal_mask[0], np.roll(CLIP.modal_mask[0], 5, axis=1)
+    assert online.push(CLIP.rgb[0], {}) == []
+    (first,) = online.push(CLIP.rgb[1], {"cup": mask})
+    (second,) = online.push(CLIP.rgb[2], {"cup": mask, "dog": other})
+    assert (first.number, first.objects.keys()) == (0, {"cup"})
+    assert second.objects.keys() == {"cup", "dog"}
+    (last,) = online.push(CLIP.rgb[3], {"dog": other}, starts_shot=True)
+    assert (last.number, last.objects.keys()) == (2, {"cup", "dog"})
+    (final,) = online.finish()
+    assert (final.number, final.objects.keys()) == (3, {"dog"})
+    assert online.finish() == []
+
+
+def test_bad_numbers_and_frames(completer: AmodalCompleter) -> None:
+    with pytest.raises(InputError, match="look_ahead: expected 0 to 3, below the window of 4, got 4"):
+        completer.online(look_ahead=4, window=4)
+    with pytest.raises(InputError, match="stride: expected 1 to 3, look_ahead \\+ 1, got 4"):
+        completer.online(look_ahead=2, stride=4, window=4)
+    online = completer.online(look_ahead=1, window=4)
+    with pytest.raises(InputError, match=r"masks object: expected \[24, 40\] to match rgb, got \[24, 20\]"):
+        online.push(CLIP.rgb[0], CLIP.modal_mask[0, :, :20])
+    online.push(CLIP.rgb[0], CLIP.modal_mask[0])
+    with pytest.raises(InputError, match=r"rgb: expected \[24, 40, 3\] as in the frames before, got \[12, 40, 3\]"):
+        online.push(CLIP.rgb[0, :12], CLIP.modal_mask[0, :12])
