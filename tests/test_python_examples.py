@@ -37,7 +37,7 @@ def test_snippets_run_in_order(capsys: pytest.CaptureFixture[str]) -> None:
     for snippet in re.findall(
         r"^```python\n(.*?)^```", read("docs/python_examples.md"), flags=re.DOTALL | re.MULTILINE
     ):
-        exec(compile(snippet, "docs/python_examples.md", "exec"), names)  # noqa: S102 - our own text
+        exec(compile(snippet, "docs/python_examples.md", "exec"), names)
 
     assert names["by_number"].keys() == {1, 4}
     assert (names["by_number"][1].amodal_mask >= cup).all()

@@ -199,7 +199,7 @@ class _View:
         return [f"frame {frame}" for frame in self.shown]
 
     def sized(self, picture: Picture) -> Picture:
-        return _enlarge(picture[:: self.step, :: self.step], self.scale)
+        return enlarge(picture[:: self.step, :: self.step], self.scale)
 
     def plain(self, frames: UInt8Array) -> list[UInt8Array]:
         return [self.sized(frames[frame]) for frame in self.shown]
@@ -289,7 +289,7 @@ def _shortened(label: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -
     return kept
 
 
-def _enlarge(picture: Picture, scale: int) -> Picture:
+def enlarge(picture: Picture, scale: int) -> Picture:
     """Repeat each pixel ``scale`` times along both axes."""
     return picture.repeat(scale, axis=0).repeat(scale, axis=1)
 

@@ -1,8 +1,8 @@
-"""Train either stage: `accelerate launch -m amodal_diffusion.training --config FILE`."""
+"""Train any method: `accelerate launch -m amodal_diffusion.training --config FILE`."""
 
 import sys
 
-from amodal_diffusion.training.setup import train_main
+from amodal_diffusion.training.programs import main
 
 if __name__ == "__main__":
-    sys.exit(train_main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

@@ -70,10 +70,12 @@ class RunLog:
         self._losses: list[Tensor] = []
         self._occlusions: list[Occlusion] = []
         self._since = (time.monotonic(), 0)
+        self._first = (time.monotonic(), 0)
 
     def start(self, progress: Progress, checkpoint: Path | None) -> None:
         """Log the first step, the checkpoint, the number of processes and the clips per step."""
         self._since = (time.monotonic(), progress.clips)
+        self._first = (time.monotonic(), progress.step)
         if not self.accelerator.is_main_process:
             return
         self._end_broken_line()
@@ -112,6 +114,10 @@ class RunLog:
         then, clips = self._since
         self._since = (now, progress.clips)
         figures["clips_per_second"] = (progress.clips - clips) / max(now - then, 1e-9)
+        begun, step = self._first
+        figures["minutes_left"] = (self.steps - progress.step) * (now - begun) / max(progress.step - step, 1) / 60
+        if self.accelerator.device.type == "cuda":
+            figures["gpu_memory_gib"] = torch.cuda.max_memory_allocated(self.accelerator.device) / 2**30
         if self.accelerator.scaler is not None:
             figures["loss_scale"] = self.accelerator.scaler.get_scale()
         for name in ("skipped_steps", "skipped_clips"):
@@ -133,7 +139,7 @@ class RunLog:
         text = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
         logger.info("step %d of %d: %s", step, self.steps, text)
         self._write({"step": step, **figures})
-        self.accelerator.log(figures, step=step)
+        self.accelerator.log({f"{_group(name)}/{name}": value for name, value in figures.items()}, step=step)
 
     def picture(self, step: int, picture: UInt8Array) -> None:
         """Send an 8-bit RGB image ``[H, W, 3]`` to the trackers."""
@@ -150,6 +156,18 @@ class RunLog:
     def _write(self, entry: dict[str, object]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
+
+
+_GROUPS = {
+    "training": ("loss", "gradient_norm", "learning_rate", "skipped_steps", "skipped_clips"),
+    "speed": ("clips_per_second", "minutes_left", "gpu_memory_gib"),
+    "data": ("occlusion", "replaced"),
+}
+
+
+def _group(name: str) -> str:
+    """Group of a metric in the tracker, by how its name begins; what no other group has is of validation."""
+    return next((group for group, begin in _GROUPS.items() if name.startswith(begin)), "validation")
 
 
 REFUSED = 2

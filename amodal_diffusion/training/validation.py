@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from PIL import Image
 
 from amodal_diffusion.data.samples import AmodalSample
+from amodal_diffusion.frames.drawing import SheetRow, draw_sheet, enlarge, stack_sheets
 from amodal_diffusion.frames.masks import cut_out_on_white
 from amodal_diffusion.frames.transforms import depth_to_unit
 from amodal_diffusion.metrics import PROTOCOLS, Protocol, TrackScores, score_track, summarise
@@ -26,7 +28,7 @@ from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array, VideoClip
 
 _SHOWN_FRAMES = 2  # frames per clip in the image, after one and two thirds of the clip
-_GAP = 2  # pixels between the tiles of the image
+_WIDTH = 320  # pixels of a frame in the image, at most, unless it is larger itself
 _PEAK = 255.0
 
 
@@ -166,11 +168,15 @@ class Validator:
 
     def _draw(self, predictions: list[Prediction], step: int) -> UInt8Array | None:
         """Draw the image in every process; the main process also writes it."""
-        shown = [(entry.index, rows(entry)) for entry in predictions if entry.index < self.settings.validation.pictures]
+        shown = [
+            (entry.index, draw_prediction(entry))
+            for entry in predictions
+            if entry.index < self.settings.validation.pictures
+        ]
         everywhere = sorted(gather_object(shown), key=lambda pair: pair[0])
         if not everywhere:
             return None
-        picture = _beside([picture for _, picture in everywhere], axis=0)
+        picture = stack_sheets([(f"clip {index}, step {step}", sheet) for index, sheet in everywhere])
         together(partial(self._write, picture, step))
         return picture
 
@@ -192,37 +198,34 @@ def _completer(components: StageComponents) -> AmodalCompleter:
     return AmodalCompleter(None, content)
 
 
-def rows(entry: Prediction) -> UInt8Array:
-    """Draw two frames of a clip, with columns for modal input, depth or amodal mask, prediction and ground truth."""
-    sample, pictures = entry.sample, []
-    count = len(entry.mask)
-    depth = np.zeros(sample.modal.shape, np.float32) if sample.depth is None else sample.depth
-    scaled = depth_to_unit(depth)[:, 0].numpy()
-    for frame in [count * (place + 1) // (_SHOWN_FRAMES + 1) for place in range(_SHOWN_FRAMES)]:
-        if entry.rgb is None or sample.rgb is None or sample.whole_rgb is None:
-            guide = np.rint((scaled[frame] + 1) * 127.5).astype(np.uint8)
-            masks = (sample.modal[frame], entry.mask[frame], sample.amodal[frame])
-            visible, predicted, truth = (mask * np.uint8(255) for mask in masks)
-            columns = [_gray(visible), _gray(guide), _gray(predicted), _gray(truth)]
-        else:
-            visible_rgb = cut_out_on_white(sample.rgb[frame][None], sample.modal[frame][None])[0]
-            mask = _gray(sample.amodal[frame] * np.uint8(255))
-            columns = [visible_rgb, mask, entry.rgb[frame], sample.whole_rgb[frame]]
-        pictures.append(_beside(columns, axis=1))
-    return _beside(pictures, axis=0)
+def draw_prediction(entry: Prediction) -> UInt8Array:
+    """Draw two frames of a clip, with labeled rows for what the network sees, the prediction and the ground truth."""
+    sample, count = entry.sample, len(entry.mask)
+    frames = [count * (place + 1) // (_SHOWN_FRAMES + 1) for place in range(_SHOWN_FRAMES)]
+    rows = [] if sample.rgb is None else [("frame", sample.rgb)]
+    if entry.rgb is None or sample.rgb is None or sample.whole_rgb is None:
+        rows.append(("modal mask", _gray(sample.modal)))
+        if sample.depth is not None:
+            rows.append(("depth", _gray((depth_to_unit(sample.depth)[:, 0].numpy() + 1) / 2)))
+        rows += [("predicted", _gray(entry.mask)), ("ground truth", _gray(sample.amodal))]
+    else:
+        rows += [
+            ("modal RGB", cut_out_on_white(sample.rgb, sample.modal)),
+            ("amodal mask", _gray(sample.amodal)),
+            ("predicted", entry.rgb),
+            ("ground truth", sample.whole_rgb),
+        ]
+    scale = max(1, _WIDTH // sample.modal.shape[2])
+    return draw_sheet(
+        [SheetRow(label, [enlarge(pictures[frame], scale) for frame in frames]) for label, pictures in rows],
+        column_labels=[f"frame {frame}" for frame in frames],
+    )
 
 
-def _gray(levels: UInt8Array) -> UInt8Array:
-    """Convert gray levels, uint8 ``[H, W]``, to RGB."""
-    return np.repeat(levels[..., None], 3, axis=-1)
-
-
-def _beside(pictures: list[UInt8Array], *, axis: int) -> UInt8Array:
-    """Arrange images of the same size in a row or column, with a gray line between them."""
-    height, width = pictures[0].shape[:2]
-    line = np.full((height, _GAP, 3) if axis == 1 else (_GAP, width, 3), 128, dtype=np.uint8)
-    parts = [part for picture in pictures for part in (picture, line)]
-    return np.concatenate(parts[:-1], axis=axis)
+def _gray(levels: npt.NDArray[np.generic]) -> UInt8Array:
+    """Masks, or levels in 0..1, ``[F, H, W]``, as RGB."""
+    gray = np.rint(np.asarray(levels, np.float32) * 255).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=-1)
 
 
 def _scores(entry: Prediction) -> dict[Protocol, TrackScores]:

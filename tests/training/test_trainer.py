@@ -118,9 +118,10 @@ def test_figures_settings_and_picture_are_kept(make_settings: MakeSettings) -> N
     assert "guide_dropout: 0.5" in (settings.output / "settings.yaml").read_text()
     events = EventAccumulator(str(settings.output / "tensorboard"))
     events.Reload()
-    assert [event.step for event in events.Scalars("loss")] == [2, 4]
+    assert [event.step for event in events.Scalars("training/loss")] == [2, 4]
     (image,) = events.Images("validation")
-    assert (image.step, image.height, image.width) == (4, 2 * 16 + 2, 4 * 32 + 3 * 2)
+    assert image.step == 4
+    assert image.width > 2 * 320  # two frames, enlarged
 
 
 def test_learning_rate_rises_then_stays_or_falls() -> None:

@@ -1,0 +1,115 @@
+"""Training of any method by its settings file: `python -m amodal_diffusion.training --config FILE`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from amodal_diffusion.config import dump_settings
+from amodal_diffusion.pipelines.methods import DIFFUSION
+from amodal_diffusion.training.loop import TrainingResult
+from amodal_diffusion.training.setup import exit_status, show
+from amodal_diffusion.types import InputError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Program:
+    """How a method is trained.
+
+    Attributes:
+        settings: module and class of its settings.
+        setup: module with ``read_settings``, which takes a command line, and ``train``, which takes the settings.
+    """
+
+    settings: tuple[str, str]
+    setup: str
+
+
+PROGRAMS = {
+    DIFFUSION: Program(("amodal_diffusion.training.settings", "TrainingSettings"), "amodal_diffusion.training.setup"),
+    "c2f-seg": Program(
+        ("amodal_diffusion.training.c2f_seg.settings", "C2FTrainingSettings"), "amodal_diffusion.training.c2f_seg.setup"
+    ),
+    "s-amodal": Program(
+        ("amodal_diffusion.training.s_amodal.settings", "SAModalTrainingSettings"),
+        "amodal_diffusion.training.s_amodal.setup",
+    ),
+    "sameo": Program(
+        ("amodal_diffusion.training.sameo.settings", "SameoTrainingSettings"), "amodal_diffusion.training.sameo.setup"
+    ),
+}
+"""By the name of the method."""
+
+
+def program_of(path: Path) -> str:
+    """The method that a settings file trains: the one that knows most of the file's keys, diffusion if several do.
+
+    Args:
+        path: YAML file.
+
+    Raises:
+        InputError: if the file cannot be read or holds no settings.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"config: {path}: cannot be read ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict):
+        raise InputError(f"config: {path}: expected the settings of a training run, got {type(values).__name__}")
+    known = {name: len(_keys(program) & values.keys()) for name, program in PROGRAMS.items()}
+    return max(known, key=lambda name: known[name])
+
+
+def _keys(program: Program) -> set[str]:
+    """Names of the settings."""
+    module, name = program.settings
+    return {entry.name for entry in fields(getattr(import_module(module), name))}
+
+
+def _next_step(method: str, settings: Any, model: Path) -> str:  # noqa: ANN401 - of any method
+    """What a user does with a trained model."""
+    if method == "c2f-seg" and settings.part == "autoencoder":
+        return f"go on with the other networks: --set part=segmentation autoencoder={model}"
+    option = "--content-model" if getattr(settings, "stage", "") == "content_completion" else "--model"
+    return f"try it with: amodal-diffusion complete CLIP --masks MASKS {option} {model}"
+
+
+def main(args: Sequence[str]) -> int:
+    """Train what the settings file of a command line says.
+
+    Args:
+        args: ``--config FILE`` and settings that beat the file, as for the scripts in ``train/``.
+
+    Returns:
+        exit status, see :func:`~amodal_diffusion.training.setup.exit_status`.
+    """
+
+    def program() -> TrainingResult | None:
+        files = [after for flag, after in pairwise([*args, ""]) if flag == "--config"]
+        files += [flag.partition("=")[2] for flag in args if flag.startswith("--config=")]
+        method = program_of(Path(files[-1])) if files else DIFFUSION
+        setup = import_module(PROGRAMS[method].setup)
+        settings = setup.read_settings(args)
+        if not settings.dry_run:
+            result: TrainingResult = setup.train(settings)
+            if os.environ.get("RANK", "0") == "0" and not result.terminated:
+                logger.info("model in %s; %s", result.model, _next_step(method, settings, result.model))
+            return result
+        if method == DIFFUSION:
+            show(settings)
+        elif os.environ.get("RANK", "0") == "0":
+            sys.stdout.write(dump_settings(settings))
+        return None
+
+    return exit_status(program)
