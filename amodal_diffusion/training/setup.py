@@ -15,6 +15,7 @@ from amodal_diffusion.data.cache import TensorCache
 from amodal_diffusion.io.atomic import write_text
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.training.batches import Clips
+from amodal_diffusion.training.data_files import check_data_files
 from amodal_diffusion.training.dataset import TaskBatch, training_clips
 from amodal_diffusion.training.distillation import Teacher
 from amodal_diffusion.training.distributed import TERMINATED_STATUS, Termination, make_accelerator, together
@@ -57,11 +58,14 @@ def read_settings(args: Sequence[str], *, stage: Stage | None = None) -> Trainin
         stage: the only stage that the program trains; None accepts either.
 
     Raises:
-        InputError: if the settings name another stage. Other errors print one line and exit with status 2.
+        InputError: if the settings name another stage, or a file that is missing. Other errors print one line and exit with status 2.
     """
     settings = parse_settings(TrainingSettings, args, description="Train one of the two stages.")
-    if stage is not None and settings.stage != stage and not settings.dry_run:
+    if settings.dry_run:
+        return settings
+    if stage is not None and settings.stage != stage:
         raise InputError(f"stage: this script trains {stage}, the settings say {settings.stage}")
+    check_data_files(settings.data)
     return settings
 
 

@@ -1,0 +1,44 @@
+"""A missing file is found before a network is loaded, and the error says where it comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from amodal_diffusion.training.data_files import DATASET
+from amodal_diffusion.training.setup import train_main
+from tests.documents import ROOT
+
+CONFIGS = ROOT / "configs"
+TRAINING = (
+    "data.annotations: data/sailvos/train.json: no such file or folder; it is diffusion_vas_sailvos_train.json of"
+)
+FRAMES = "data.images: data/sailvos/frames: no such file or folder; the frames of SAIL-VOS come from its authors, under"
+OWN = (
+    "data.annotations: own.json: no such file or folder; `amodal-diffusion prepare` makes annotation files of own clips"
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["--config", str(CONFIGS / "sailvos_stage1_mask.yaml")], f"{TRAINING} the Hugging Face data set {DATASET} "),
+        (["--config", str(CONFIGS / "sailvos_stage2.yaml"), "--data.annotations", "have.json"], FRAMES),
+        (["--data.annotations", "own.json", "--data.validation_annotations", "have.json"], OWN),
+    ],
+)
+def test_a_missing_file(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    settings: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("have.json").write_text("[]")
+    assert train_main(settings) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}")
+    assert error.count("\n") == 1
+    assert "docs/data.md, section" in error
