@@ -58,7 +58,8 @@ def read_settings(args: Sequence[str], *, stage: Stage | None = None) -> Trainin
         stage: the only stage that the program trains; None accepts either.
 
     Raises:
-        InputError: if the settings name another stage, or a file that is missing. Other errors print one line and exit with status 2.
+        InputError: if the settings name another stage, or a file is missing. Other errors print one line and exit with
+            status 2.
     """
     settings = parse_settings(TrainingSettings, args, description="Train one of the two stages.")
     if settings.dry_run:
