@@ -19,17 +19,13 @@ from amodal_diffusion.completion.canvas import Canvas
 from amodal_diffusion.completion.depth import STEP as DEPTH_STEP
 from amodal_diffusion.completion.depth import clip_depth
 from amodal_diffusion.completion.formats import drop_layers, sound_of, write_formats
+from amodal_diffusion.completion.inputs import CompletionInputs, open_inputs
 from amodal_diffusion.completion.layer_order import summarize_order, write_order
 from amodal_diffusion.completion.layout import SUMMARY, mask_path, record_path
 from amodal_diffusion.completion.memory import out_of_memory_explained
 from amodal_diffusion.completion.networks import Networks
 from amodal_diffusion.completion.objects import FORMAT, complete_objects
-from amodal_diffusion.completion.request import (
-    CompletionInputs,
-    CompletionRequest,
-    open_inputs,
-    package_version,
-)
+from amodal_diffusion.completion.request import CompletionRequest, package_version
 from amodal_diffusion.completion.segmentation import MODAL_MASKS, segment_clip
 from amodal_diffusion.frames.drawing import OverlayLayer, draw_overlay
 from amodal_diffusion.io.background import read_ahead

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from amodal_diffusion.completion.inputs import CompletionInputs
 from amodal_diffusion.completion.layout import ANNOTATIONS, VIDEOS, Format, layer_path, mask_path, step_of
-from amodal_diffusion.completion.request import CompletionInputs, CompletionRequest
+from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.frames.layers import carry_color, style_layer
 from amodal_diffusion.io.coco import AnnotatedTrack, CocoFile, YoutubeVisFile
 from amodal_diffusion.io.images import (

@@ -11,8 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from amodal_diffusion.completion.inputs import CompletionInputs
 from amodal_diffusion.completion.layout import layer_path, mask_path
-from amodal_diffusion.completion.request import CompletionInputs
 from amodal_diffusion.frames.layer_order import FrameOrder, Relation, order_objects
 from amodal_diffusion.frames.layers import Difference, compare, recompose
 from amodal_diffusion.io.background import read_ahead

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from amodal_diffusion.completion.inputs import CompletionInputs
 from amodal_diffusion.completion.layout import (
     SCORES,
     layer_path,
@@ -29,7 +30,7 @@ from amodal_diffusion.completion.layout import (
     step_of,
     uncertainty_path,
 )
-from amodal_diffusion.completion.request import CompletionInputs, CompletionRequest
+from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.config import MASK_FILTERS
 from amodal_diffusion.frames.drawing import draw_uncertainty
 from amodal_diffusion.io.atomic import stamp, write_text
