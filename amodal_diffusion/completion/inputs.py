@@ -76,12 +76,16 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
         raise InputError("--amodal-masks: replaces stage 1, the only stage of --stages masks; leave one of them out")
     source = request.source
     for folder in (source.clip, source.masks, source.amodal_masks, source.from_scores, Path(request.depth.depth)):
-        if folder is not None and folder.is_dir() and request.output.out.resolve().is_relative_to(folder.resolve()):
-            raise InputError(f"out: {request.output.out}: lies in {folder}, which is input; choose another folder")
+        if folder is not None and folder.is_dir() and request.out.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"out: {request.out}: lies in {folder}, which is input; choose another folder")
     _check_source(request)
     _check_known(request)
     check_method(request, request.stage_names.known_method)
     check_formats(request.output.formats, painted=request.painted, sound=request.output.audio)
+    if request.sampling.shrink_mask and not request.painted:
+        raise InputError(
+            "--shrink-mask: repaints a rim, which --stages masks and --from-scores leave out; leave it out"
+        )
     clip, cuts = open_shots(
         request.source.clip,
         request.source.cuts,
@@ -92,6 +96,7 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
         say_cuts(cuts)
     canvas = Canvas.around(clip, request.output.margin)
     if request.source.masks is None:
+        _check_layer_frames(request, clip)
         check_prompts(request.clicks.prompts, request.clicks.segmenter, clip)
         return CompletionInputs(clip, (), {}, _depth(request, clip), canvas, cuts)
     found = read_masks(
@@ -105,6 +110,7 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
                 f"masks: {track.path}: object {track.name} is empty in every one of {track.num_frames} frames; it "
                 "must be visible in at least one"
             )
+    _check_layer_frames(request, clip)
     scores = None if request.source.from_scores is None else KeptScores.open(request.source.from_scores)
     if scores is not None:
         scores.check(tracks, canvas, cuts)
@@ -127,6 +133,13 @@ def _frames_with_masks(
         return clip, cuts
     begun = {bisect_left(positions, cut) for cut in cuts} - {0, len(positions)}
     return ClipSubset(clip, positions), tuple(sorted(begun))
+
+
+def _check_layer_frames(request: CompletionRequest, clip: ClipReader) -> None:
+    """Refuse layered pictures of frames that the clip does not have."""
+    wanted = request.output.layer_frames
+    if isinstance(wanted, tuple) and wanted[-1] >= clip.num_frames:
+        raise InputError(f"--layer-frames: expected frames from 0 to {clip.num_frames - 1}, got {wanted[-1]}")
 
 
 def _check_source(request: CompletionRequest) -> None:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from amodal_diffusion.completion.layout import Format, read_formats
+from amodal_diffusion.completion.layout import Format, LayerFrames, read_color, read_formats, read_layer_frames
 from amodal_diffusion.completion.segmentation import read_prompts
 from amodal_diffusion.completion.shots import read_cuts
 from amodal_diffusion.config import (
@@ -166,27 +166,33 @@ class Output:
     """Output.
 
     Attributes:
-        out: result folder; it appears only when the results are complete
+        out: result folder; it appears only when the results are complete. By default CLIP_amodal beside the clip
         stages: all: predict amodal masks and paint the hidden parts; masks: predict amodal masks only
-        formats: comma-separated list of png (RGBA images), prores (ProRes 4444 MOV), webm (VP9 with alpha), masks-mp4,
-            davis (palette PNG), coco and youtube-vis (JSON), and scores (16-bit PNG of stage 1's scores); amodal masks
-            are always written as PNG files with 0 and 255
+        formats: comma-separated list of png (RGBA images), prores (ProRes 4444 MOV), webm (VP9 with alpha), mp4 and gif
+            (over a color), psd and ora (all objects as layers over the frame), masks-mp4, davis (palette PNG), coco and
+            youtube-vis (JSON), and scores (16-bit PNG of stage 1's scores); amodal masks are always written as PNG
+            files with 0 and 255
+        layer_frames: frames of psd and ora: all, a list such as 1,5,9 (counted from 0), or auto: the frame in which
+            most is hidden
+        over_color: background of mp4 and gif: a CSS color name or #rrggbb
         margin: outpainting margin on each side, as a share (0 to 1) of the frame's height or width; objects that the
             frame border cuts off are completed within it
         alpha: straight or premultiplied alpha of the layers
         soft_edge: width in pixels of a band around each object in which the alpha of its layer falls to 0; the object's
-            own pixels are unchanged
+            own pixels are unchanged. By default 1 in psd and ora, else 0
         audio: copy the clip's audio into the output videos
         overwrite: replace earlier results of this program in DIR
         quiet: show no progress bars
     """
 
-    out: Path = option(metavar="DIR")
+    out: Path | None = option(None, metavar="DIR", short="-o")
     stages: str = option("all", choices=("masks", "all"))
     formats: tuple[Format, ...] = option(("png",), metavar="LIST", read=read_formats)
+    layer_frames: LayerFrames = option("auto", metavar="auto|all|LIST", read=read_layer_frames, advanced=True)
+    over_color: str = option("white", metavar="COLOR", read=read_color, advanced=True)
     margin: NonNegativeFloat = option(0.0, metavar="SHARE")
     alpha: Alpha = option("straight", choices=get_args(Alpha), advanced=True)
-    soft_edge: NonNegativeInt = option(0, metavar="N", advanced=True)
+    soft_edge: NonNegativeInt | None = option(None, metavar="N", advanced=True)
     audio: bool = option(False)
     overwrite: bool = option(False)
     quiet: bool = option(False, short="-q")
@@ -272,6 +278,8 @@ class SamplingChoice:
         mask_filters: filters against hallucinated shape: all, none, or a comma-separated list of depth, components and
             area
         color_propagation: take the color of hidden pixels from other frames where it is reliable
+        shrink_mask: repaint the outermost N pixels of the visible part too, in which the colors of what hides the
+            object may have mixed in; masks are not changed
         tta: test-time augmentation of stage 1: mean over 1, 2 or 4 passes
         object_batch: number of objects that are completed in one network call; memory use grows with it
         decode_chunk_size: frames that the VAE decodes together; memory use grows with it, and hidden pixels depend on
@@ -295,6 +303,7 @@ class SamplingChoice:
     mask_threshold: float | None = option(None, metavar="X", read=read_threshold, advanced=True)
     mask_filters: tuple[MaskFilter, ...] | None = option(None, metavar="LIST", read=read_filters, advanced=True)
     color_propagation: bool | None = option(None, advanced=True)
+    shrink_mask: NonNegativeInt | None = option(None, metavar="N", advanced=True)
     tta: PositiveInt | None = option(None, metavar="N", advanced=True)
     object_batch: PositiveInt = option(1, metavar="N", advanced=True)
     decode_chunk_size: PositiveInt | None = option(None, metavar="N", advanced=True)
@@ -325,6 +334,14 @@ class CompletionRequest:
     model: ModelChoice = ModelChoice()
     depth: DepthChoice = DepthChoice()
     sampling: SamplingChoice = SamplingChoice()
+
+    @property
+    def out(self) -> Path:
+        """The result folder: by default beside the clip, named after it."""
+        if self.output.out is not None:
+            return self.output.out
+        clip = self.source.clip.resolve()
+        return clip.with_name(f"{clip.name if clip.is_dir() else clip.stem}_amodal")
 
     @property
     def painted(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -55,6 +55,10 @@ class SegmentedFrame:
     samples: BoolArray | None = None
     removed: Counter[str] = field(default_factory=Counter)
     score: FloatArray | None = None
+
+    def shrunk(self, pixels: int) -> SegmentedFrame:
+        """The same with an eroded modal mask, for stage 2; the amodal mask stays."""
+        return replace(self, frame=self.frame.shrunk(pixels)) if pixels else self
 
 
 @dataclass

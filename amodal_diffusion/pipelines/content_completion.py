@@ -90,6 +90,9 @@ class ContentStream:
     ) -> None:
         self._pipeline, self._config, self._seed, self._first = pipeline, config, seed, first
         self._device = frame_device(pipeline.unet)
+        self._shrink = config.beyond.shrink_mask
+        if self._shrink:
+            intervals = [None] * len(intervals)  # a rim is painted in every frame that shows the object
         self._objects = [
             _Object(open_windows(config, found), found, count) for found, count in zip(intervals, done, strict=True)
         ]
@@ -108,7 +111,7 @@ class ContentStream:
             windows = [tracked.windows.finish() for tracked in self._objects]
         else:
             windows = [
-                None if frame is None else tracked.windows.push(frame)
+                None if frame is None else tracked.windows.push(frame.shrunk(self._shrink))
                 for tracked, frame in zip(self._objects, frames, strict=True)
             ]
         pushed = zip(self._objects, windows, strict=True)

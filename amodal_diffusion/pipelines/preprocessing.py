@@ -6,7 +6,7 @@ Stage 1 gets the modal mask and depth, stage 2 the modal RGB on white and the am
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.frames.crop import CropCenter, Geometry, crop_centers, frame_geometry
 from amodal_diffusion.frames.cuts import clip_cuts, shots_of
-from amodal_diffusion.frames.masks import cut_out_on_white
+from amodal_diffusion.frames.masks import cut_out_on_white, shrunk_mask
 from amodal_diffusion.frames.transforms import (
     CPU,
     Stretch,
@@ -46,6 +46,7 @@ class FrameInput:
             [0, 1] at the network's size; stage 1 then only cuts the mask from it.
         starts_shot: whether the frame is the first after a hard cut, which nothing crosses; of the first frame of a
             stream it says nothing.
+        inside: rows and columns of the camera's frame, if margins surround it; None for no margins.
     """
 
     rgb: UInt8Array
@@ -55,11 +56,16 @@ class FrameInput:
     center: CropCenter | None = None
     score: FloatArray | None = None
     starts_shot: bool = False
+    inside: tuple[slice, slice] | None = None
 
     def geometry(self, config: SamplingConfig) -> Geometry:
         """How the network sees the frame."""
         height, width = self.modal.shape
         return frame_geometry(config, (height, width), self.center)
+
+    def shrunk(self, pixels: int) -> FrameInput:
+        """The frame with an eroded modal mask; see :func:`~amodal_diffusion.frames.masks.shrunk_mask`."""
+        return replace(self, modal=shrunk_mask(self.modal, pixels, inside=self.inside)) if pixels else self
 
 
 def clip_frames(
