@@ -55,10 +55,11 @@ class BeyondPaper:
         tta: test-time augmentation of stage 1: scores are the mean over 1, 2 (also mirrored) or 4 (also backwards in
             time) passes.
         color_propagation: stage 2 takes colors from other frames of the window as far as they can be relied on.
-        shrink_mask: pixels by which stage 2 erodes the visible mask, so that it repaints the rim, into which colors of
-            occluders may be mixed; at least 0. Masks are not changed.
         blend_weight: with color propagation, weight of stage 2's painting in [0, 1] where no frame shows the color,
             beside the mean of the known colors nearby.
+        shrink_mask: pixels by which stage 2 erodes the visible mask, at least 0. The rim, into which colors of an
+            occluder may be mixed, gets reliable colors of other frames, else those of the nearest visible pixels. Masks
+            are not changed.
 
     Raises:
         InputError: if a value is out of range.

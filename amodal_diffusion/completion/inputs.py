@@ -83,9 +83,7 @@ def open_inputs(request: CompletionRequest) -> CompletionInputs:
     check_method(request, request.stage_names.known_method)
     check_formats(request.output.formats, painted=request.painted, sound=request.output.audio)
     if request.sampling.shrink_mask and not request.painted:
-        raise InputError(
-            "--shrink-mask: repaints a rim, which --stages masks and --from-scores leave out; leave it out"
-        )
+        raise InputError("--shrink-mask: needs stage 2, which --stages masks and --from-scores leave out; leave it out")
     clip, cuts = open_shots(
         request.source.clip,
         request.source.cuts,

@@ -157,6 +157,21 @@ def _lay_over(picture: UInt8Array, layer: UInt8Array) -> UInt8Array:
     return picture
 
 
+def extended_colors(rgb: UInt8Array, known: BoolArray, wanted: BoolArray) -> UInt8Array:
+    """Colors of the nearest known pixels.
+
+    Args:
+        rgb: uint8 ``[H, W, 3]``.
+        known: pixels whose colors count, bool ``[H, W]``.
+        wanted: pixels that need a color, bool ``[H, W]``; none of them if none is known.
+
+    Returns:
+        uint8 ``[n, 3]``, in the order of ``np.nonzero``.
+    """
+    row, column = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    return np.asarray(rgb[row[wanted], column[wanted]])
+
+
 def carry_color(rgba: UInt8Array, reach: int) -> UInt8Array:
     """Extend the border colors into transparent pixels, so that a codec mixes no black into the border.
 

@@ -160,7 +160,7 @@ def shrunk_mask(mask: BoolArray, pixels: int, *, inside: tuple[slice, slice] | N
     (top, bottom), (left, right) = bounds(frame)
     box = slice(max(0, top - 1), bottom + 1), slice(max(0, left - 1), right + 1)
     part = frame[box]
-    if part.all():  # no mask at all, or one that fills the frame
+    if not bottom or part.all():  # no mask at all, or one that fills the frame
         return mask
     distance = ndimage.distance_transform_edt(part)
     kept = np.zeros_like(mask)

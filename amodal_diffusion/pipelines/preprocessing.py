@@ -6,7 +6,7 @@ Stage 1 gets the modal mask and depth, stage 2 the modal RGB on white and the am
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.frames.crop import CropCenter, Geometry, crop_centers, frame_geometry
 from amodal_diffusion.frames.cuts import clip_cuts, shots_of
-from amodal_diffusion.frames.masks import cut_out_on_white, shrunk_mask
+from amodal_diffusion.frames.masks import cut_out_on_white
 from amodal_diffusion.frames.transforms import (
     CPU,
     Stretch,
@@ -62,10 +62,6 @@ class FrameInput:
         """How the network sees the frame."""
         height, width = self.modal.shape
         return frame_geometry(config, (height, width), self.center)
-
-    def shrunk(self, pixels: int) -> FrameInput:
-        """The frame with an eroded modal mask; see :func:`~amodal_diffusion.frames.masks.shrunk_mask`."""
-        return replace(self, modal=shrunk_mask(self.modal, pixels, inside=self.inside)) if pixels else self
 
 
 def clip_frames(
