@@ -1,10 +1,10 @@
-"""Shrunk masks: eroded by a distance, not along the frame's border, and never to nothing."""
+"""Edges of layers: shrunk masks, soft edges, and colors that are carried beyond the object."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from amodal_diffusion.frames.layers import extended_colors, over_color
+from amodal_diffusion.frames.layers import extended_colors, over_color, style_layer
 from amodal_diffusion.frames.masks import shrunk_mask
 
 
@@ -43,3 +43,15 @@ def test_colors_of_the_nearest_known_pixels_and_a_layer_over_a_color() -> None:
     np.testing.assert_array_equal(extended_colors(rgb, known, wanted), [(10, 20, 30), (200, 100, 50)])
     layer = np.array([[(100, 0, 50, 255), (100, 0, 50, 51), (9, 9, 9, 0)]], np.uint8)
     np.testing.assert_array_equal(over_color(layer, (0, 200, 50)), [[(100, 0, 50), (20, 160, 50), (0, 200, 50)]])
+
+
+def test_a_soft_edge_has_colors_of_the_object_alone() -> None:
+    layer = np.zeros((9, 12, 4), np.uint8)
+    layer[3:6, 4:6] = (200, 10, 10, 255)
+    layer[3:6, 6:8] = (10, 10, 200, 255)
+    soft = style_layer(layer, soft_edge=2)
+    band = (soft[..., 3] > 0) & (layer[..., 3] == 0)
+    assert band.sum() > 20
+    np.testing.assert_array_equal(soft[layer[..., 3] > 0], layer[layer[..., 3] > 0])
+    assert {tuple(color) for color in soft[band][:, :3].tolist()} == {(200, 10, 10), (10, 10, 200)}
+    assert not soft[soft[..., 3] == 0].any()  # no color is left to shine through where a program ignores alpha
