@@ -57,6 +57,9 @@ class BeyondPaper:
         color_propagation: stage 2 takes colors from other frames of the window as far as they can be relied on.
         blend_weight: with color propagation, weight of stage 2's painting in [0, 1] where no frame shows the color,
             beside the mean of the known colors nearby.
+        shrink_mask: pixels by which stage 2 erodes the visible mask, at least 0. The rim, into which colors of an
+            occluder may be mixed, gets reliable colors of other frames, else those of the nearest visible pixels. Masks
+            are not changed.
 
     Raises:
         InputError: if a value is out of range.
@@ -71,6 +74,7 @@ class BeyondPaper:
     tta: int = 1
     color_propagation: bool = False
     blend_weight: float = 1.0
+    shrink_mask: int = 0
 
     def __post_init__(self) -> None:
         """Check what files, presets and callers set."""
@@ -87,6 +91,8 @@ class BeyondPaper:
             raise InputError("temporal_prior_weight: expected temporal_prior beside it, which finds the prior")
         if self.tta not in (1, 2, 4):
             raise InputError(f"tta: expected 1, 2 or 4 passes, got {self.tta!r}")
+        if not isinstance(self.shrink_mask, int) or isinstance(self.shrink_mask, bool) or self.shrink_mask < 0:
+            raise InputError(f"shrink_mask: expected a number of pixels, at least 0, got {self.shrink_mask!r}")
         if not (_is_number(self.blend_weight) and 0 <= self.blend_weight <= 1):
             raise InputError(f"blend_weight: expected 0 to 1, got {self.blend_weight!r}")
 

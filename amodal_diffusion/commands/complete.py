@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 from jsonargparse import Namespace
 
 from amodal_diffusion.completion.clip import complete_clip
 from amodal_diffusion.completion.memory import memory_report
+from amodal_diffusion.completion.report import describe_result, gathered_warnings
 from amodal_diffusion.completion.request import GROUPS, RENAMED, CompletionRequest
 from amodal_diffusion.config import CommandParser
 from amodal_diffusion.options import add_help, add_options, read_options
@@ -24,7 +27,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """Complete the clip and print the result folder, or the memory that this takes.
+    """Complete the clip and print what was done, or the memory that this takes; the last line is the result folder.
 
     Args:
         args: what :func:`add_arguments` declares.
@@ -33,4 +36,11 @@ def run(args: Namespace) -> None:
         InputError: if an input is wrong.
     """
     request = CompletionRequest(**{name: read_options(group, args) for name, group in GROUPS.items()})
-    print(memory_report(request) if request.source.dry_run else complete_clip(request))
+    if request.source.dry_run:
+        print(memory_report(request))
+        return
+    started = time.perf_counter()
+    with gathered_warnings() as warnings:
+        out = complete_clip(request)
+    seconds = time.perf_counter() - started
+    print(out if request.output.quiet else describe_result(out, seconds=seconds, warnings=warnings))

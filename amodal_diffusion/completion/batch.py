@@ -99,7 +99,7 @@ def _complete_all(path: Path, base: CompletionRequest, processes: Processes) -> 
     """Read the list, load the networks once, and complete this process's share of the clips."""
     from tqdm import tqdm
 
-    quiet, out = base.output.quiet, base.output.out
+    quiet, out = base.output.quiet, _parent(base)
     base = replace(base, output=replace(base.output, quiet=True))  # one progress bar for all clips
     entries = processes.main_alone(lambda: _begin(path, base))
     if base.model.device == "auto":
@@ -119,6 +119,13 @@ def _complete_all(path: Path, base: CompletionRequest, processes: Processes) -> 
     return SOME_FAILED if any(tally.failures for tally in tallies) else 0
 
 
+def _parent(base: CompletionRequest) -> Path:
+    """Folder of all result folders."""
+    if base.output.out is None:
+        raise InputError("--out: expected a folder for the results of all clips; give --out DIR")
+    return base.output.out
+
+
 def _load(base: CompletionRequest) -> Networks:
     with out_of_memory_explained(base):
         return Networks(base)
@@ -131,7 +138,7 @@ def _begin(path: Path, base: CompletionRequest) -> list[ClipEntry]:
             f"--depth: expected auto or none for all clips, got {base.depth.depth}; name depth files in the list"
         )
     entries = read_clip_list(path)
-    out = base.output.out
+    out = _parent(base)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -163,7 +170,7 @@ def complete_share(entries: Iterable[ClipEntry], base: CompletionRequest, networ
 
 def _complete(request: CompletionRequest, networks: Networks) -> bool:
     """Complete a clip unless its results exist; return whether it was completed now."""
-    out = request.output.out
+    out = request.out
     if out.is_dir() and holds_results(out, inputs=request.inputs(), settings=request.settings()):
         return False
     complete_clip(request, networks=networks)
@@ -174,7 +181,7 @@ def _request(entry: ClipEntry, base: CompletionRequest) -> CompletionRequest:
     request = replace(
         base,
         source=replace(base.source, clip=entry.clip, masks=entry.masks, object=entry.object_name),
-        output=replace(base.output, out=base.output.out / entry.name),
+        output=replace(base.output, out=_parent(base) / entry.name),
     )
     if entry.depth is None or entry.depth == base.depth.depth:
         return request

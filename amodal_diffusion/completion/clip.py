@@ -7,45 +7,34 @@ import platform
 import re
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from amodal_diffusion.completion.canvas import Canvas
 from amodal_diffusion.completion.depth import STEP as DEPTH_STEP
 from amodal_diffusion.completion.depth import clip_depth
 from amodal_diffusion.completion.formats import drop_layers, sound_of, write_formats
+from amodal_diffusion.completion.inputs import CompletionInputs, open_inputs
 from amodal_diffusion.completion.layer_order import summarize_order, write_order
-from amodal_diffusion.completion.layout import SUMMARY, mask_path, record_path
+from amodal_diffusion.completion.layout import SHEET, SUMMARY, record_path
 from amodal_diffusion.completion.memory import out_of_memory_explained
 from amodal_diffusion.completion.networks import Networks
 from amodal_diffusion.completion.objects import FORMAT, complete_objects
-from amodal_diffusion.completion.request import (
-    CompletionInputs,
-    CompletionRequest,
-    open_inputs,
-    package_version,
-)
+from amodal_diffusion.completion.previews import write_previews
+from amodal_diffusion.completion.request import CompletionRequest, package_version
 from amodal_diffusion.completion.segmentation import MODAL_MASKS, segment_clip
-from amodal_diffusion.frames.drawing import OverlayLayer, draw_overlay
-from amodal_diffusion.io.background import read_ahead
 from amodal_diffusion.io.depth_files import DepthTrack
-from amodal_diffusion.io.images import read_integers
 from amodal_diffusion.io.manifest import MANIFEST, read_manifest
 from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.io.video_reader import ClipReader
-from amodal_diffusion.io.video_writer import CarriedSound, VideoLayout, VideoWriter
 from amodal_diffusion.models.libraries import uncollected
 from amodal_diffusion.types import STAGES, InputError
 
 if TYPE_CHECKING:
     from amodal_diffusion.models.downloads import Source
 
-OVERLAY = "overlay.mp4"
 _LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "av")
 
 
@@ -74,7 +63,7 @@ def complete_clip(
         inputs = open_inputs(request)
         _refuse_work_of_version_0_1(request)
         folder = OutputFolder(
-            request.output.out, inputs=request.inputs(), settings=request.settings(), overwrite=request.output.overwrite
+            request.out, inputs=request.inputs(), settings=request.settings(), overwrite=request.output.overwrite
         )
         sound = sound_of(request, inputs.clip)
         if networks is None:
@@ -94,8 +83,8 @@ def complete_clip(
             depth = clip_depth(inputs, estimator, out, quiet=quiet)
             laid = replace(inputs, depth=depth).on_canvas()
             complete_objects(laid, networks.completer, config, request, out)
-            _write_overlay(laid, out, sound=sound, quiet=quiet)
-            write_order(laid, laid.depth, out, painted=request.painted, quiet=quiet)
+            write_previews(laid, request, out, sound=sound, sheet=SHEET not in (extras or {}))
+            write_order(laid, laid.depth, out, request)
             write_formats(laid, request, out, sound=sound)
             with out.step("summary", [SUMMARY]) as work:
                 summary = _summary(request, inputs, depth, networks, out)
@@ -107,12 +96,12 @@ def complete_clip(
             drop_layers(laid, request, out)
             out.discard(DEPTH_STEP)
             out.commit()
-        return request.output.out
+        return request.out
 
 
 def _refuse_work_of_version_0_1(request: CompletionRequest) -> None:
     """Refuse to resume a run of version 0.1, whose settings and records have other keys."""
-    out = request.output.out.resolve()
+    out = request.out.resolve()
     work = out.with_name(f"{out.name}.partial")
     if request.output.overwrite or not (work / MANIFEST).is_file():
         return
@@ -134,30 +123,6 @@ def _check_sources(sources: Mapping[str, Source], out: OutputFolder) -> None:
             )
     if sources:
         out.note("networks", {name: source.commit for name, source in sources.items()})
-
-
-def _write_overlay(inputs: CompletionInputs, out: OutputFolder, *, sound: CarriedSound | None, quiet: bool) -> None:
-    """Draw the written amodal masks of all objects over the clip."""
-    if out.is_finished("overlay"):
-        return
-    clip = inputs.clip
-    with (
-        out.step("overlay", [OVERLAY]) as work,
-        VideoWriter(work / OVERLAY, "mp4", VideoLayout.of(clip), sound_of=sound) as video,
-        tqdm(total=clip.num_frames, desc="overlay", unit="frame", disable=quiet) as bar,
-    ):
-        visible = zip(*inputs.tracks, strict=True)
-        layers = (
-            [
-                OverlayLayer(mask, read_integers(work / mask_path(track, index)).values > 0)
-                for track, mask in zip(inputs.tracks, masks, strict=True)
-            ]
-            for index, masks in enumerate(visible)
-        )
-        with closing(read_ahead(zip(clip, layers, strict=True))) as frames:
-            for rgb, drawn in frames:
-                video.write(draw_overlay(rgb, drawn))
-                bar.update()
 
 
 def _summary(

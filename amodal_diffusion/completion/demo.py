@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from jsonargparse.typing import NonNegativeInt
 
 from amodal_diffusion.completion.clip import complete_clip
+from amodal_diffusion.completion.layout import SHEET
 from amodal_diffusion.completion.request import CompletionRequest, DepthChoice, ModelChoice, Output, Source
 from amodal_diffusion.options import option
 from amodal_diffusion.types import InputError
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
     from amodal_diffusion.types import AmodalResult
 
-SHEET = "contact_sheet.png"
 DEFAULT_SEED = 255  # a mushroom slides behind a fence: partly but never fully occluded
 OBJECT = "1"
 

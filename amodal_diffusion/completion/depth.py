@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from amodal_diffusion.completion.request import CompletionInputs, CompletionRequest
+from amodal_diffusion.completion.inputs import CompletionInputs
+from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.io.depth_files import DepthTrack, SmallDepthFile
 from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.types import FloatArray, InputError

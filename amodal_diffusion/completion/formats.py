@@ -1,18 +1,34 @@
-"""Export of the results of `complete`, masks and layers, to the requested formats."""
+"""Export of the results of `complete` to the requested formats; layered pictures are in `layered_export`."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageColor
 from tqdm import tqdm
 
-from amodal_diffusion.completion.layout import ANNOTATIONS, VIDEOS, Format, layer_path, mask_path, step_of
-from amodal_diffusion.completion.request import CompletionInputs, CompletionRequest
-from amodal_diffusion.frames.layers import carry_color, style_layer
+from amodal_diffusion.completion.inputs import CompletionInputs
+from amodal_diffusion.completion.layered_export import write_layered
+from amodal_diffusion.completion.layout import (
+    ANNOTATIONS,
+    GIF,
+    LAYERED,
+    VIDEOS,
+    Format,
+    layer_path,
+    mask_path,
+    step_of,
+)
+from amodal_diffusion.completion.request import CompletionRequest
+from amodal_diffusion.frames.layers import carry_color, over_color, style_layer
+from amodal_diffusion.io.background import read_ahead
 from amodal_diffusion.io.coco import AnnotatedTrack, CocoFile, YoutubeVisFile
+from amodal_diffusion.io.gif_writer import fitted_size, kept_frames, write_gif
 from amodal_diffusion.io.images import (
     list_pictures,
     read_integers,
@@ -61,17 +77,33 @@ def write_formats(
         sound: audio of the videos, from :func:`sound_of`.
     """
     for name in request.output.formats:
-        if name in VIDEOS:
-            for track in inputs.tracks:
-                _write_video(name, track, inputs.clip, request, out, sound=sound)
+        if name in LAYERED:
+            write_layered(name, inputs, request, out)
         elif name in ANNOTATIONS:
             _write_annotations(name, inputs, out, quiet=request.output.quiet)
-        elif name == "davis":
+        else:
             for track in inputs.tracks:
-                _write_labels(track, _numbers(inputs)[track.name], out, quiet=request.output.quiet)
-        elif name == "png" and _is_styled(request) and request.painted:
-            for track in inputs.tracks:
-                _write_styled(track, request, out)
+                _write_object(name, track, inputs, request, out, sound=sound)
+
+
+def _write_object(
+    name: Format,
+    track: MaskTrack,
+    inputs: CompletionInputs,
+    request: CompletionRequest,
+    out: OutputFolder,
+    *,
+    sound: CarriedSound | None,
+) -> None:
+    """Write an object in a format of one file or folder per object."""
+    if name in VIDEOS:
+        _write_video(name, track, inputs.clip, request, out, sound=sound)
+    elif name == "gif":
+        _write_gif(track, inputs.clip, request, out)
+    elif name == "davis":
+        _write_labels(track, _numbers(inputs)[track.name], out, quiet=request.output.quiet)
+    elif name == "png" and _is_styled(request) and request.painted:
+        _write_styled(track, request, out)
 
 
 def drop_layers(inputs: CompletionInputs, request: CompletionRequest, out: OutputFolder) -> None:
@@ -88,7 +120,7 @@ def drop_layers(inputs: CompletionInputs, request: CompletionRequest, out: Outpu
 
 
 def _is_styled(request: CompletionRequest) -> bool:
-    return request.output.soft_edge > 0 or request.output.alpha != "straight"
+    return bool(request.output.soft_edge) or request.output.alpha != "straight"
 
 
 def _write_video(
@@ -109,11 +141,41 @@ def _write_video(
         VideoWriter(work / path, kind, VideoLayout.of(clip), sound_of=sound) as video,
     ):
         for index in _frames(step, track, quiet=request.output.quiet):
-            if kind == "mp4":
+            if name == "masks-mp4":
                 video.write(np.repeat(_mask(work, track, index)[..., None] * np.uint8(255), 3, axis=-1))
+            elif name == "mp4":
+                video.write(_over_color(work, track, index, request))
             else:
                 layer = _layer(work, track, index, request)
                 video.write(carry_color(layer, _REACH) if request.output.alpha == "straight" else layer)
+
+
+def _write_gif(track: MaskTrack, clip: ClipReader, request: CompletionRequest, out: OutputFolder) -> None:
+    """Write a small animation: the frame, and the whole object over the color."""
+    step, path = f"gif {track.name}", f"objects/{track.name}/{GIF}"
+    if out.is_finished(step):
+        return
+    timing = clip.timing
+    seconds = [timing.seconds(index) for index in range(track.num_frames)]
+    kept = kept_frames(seconds)
+    with out.step(step, [path]) as work, closing(read_ahead(clip)) as frames:
+        bar = tqdm(kept, desc=step, unit="frame", disable=request.output.quiet)
+
+        def pictures() -> Iterator[UInt8Array]:
+            before = 0
+            for index in bar:
+                rgb = next(islice(frames, index - before, None))
+                before = index + 1
+                yield _beside(rgb, _over_color(work, track, index, request))
+
+        write_gif(work / path, pictures(), [*(seconds[index] for index in kept), seconds[-1] + 1 / timing.rate])
+
+
+def _beside(first: UInt8Array, second: UInt8Array) -> UInt8Array:
+    """Two frames at the size of a GIF: one above the other if they are wide, else side by side."""
+    pair = np.concatenate([first, second], axis=0 if first.shape[1] > first.shape[0] else 1)
+    height, width = fitted_size(*pair.shape[:2])
+    return np.asarray(Image.fromarray(pair).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def _write_styled(track: MaskTrack, request: CompletionRequest, out: OutputFolder) -> None:
@@ -188,7 +250,13 @@ def _mask(work: Path, track: MaskTrack, index: int) -> BoolArray:
 
 def _layer(work: Path, track: MaskTrack, index: int, request: CompletionRequest) -> UInt8Array:
     layer = read_rgba(work / layer_path(track, index))
-    return style_layer(layer, soft_edge=request.output.soft_edge, alpha=request.output.alpha)
+    return style_layer(layer, soft_edge=request.output.soft_edge or 0, alpha=request.output.alpha)
+
+
+def _over_color(work: Path, track: MaskTrack, index: int, request: CompletionRequest) -> UInt8Array:
+    """The layer with its soft edge over the chosen color, uint8 ``[H, W, 3]``."""
+    layer = style_layer(read_rgba(work / layer_path(track, index)), soft_edge=request.output.soft_edge or 0)
+    return over_color(layer, ImageColor.getrgb(request.output.over_color)[:3])
 
 
 def _frames(step: str, track: MaskTrack, *, quiet: bool) -> Iterator[int]:

@@ -11,10 +11,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from amodal_diffusion.completion.inputs import CompletionInputs
 from amodal_diffusion.completion.layout import layer_path, mask_path
-from amodal_diffusion.completion.request import CompletionInputs
+from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.frames.layer_order import FrameOrder, Relation, order_objects
 from amodal_diffusion.frames.layers import Difference, compare, recompose
+from amodal_diffusion.frames.masks import shrunk_mask
 from amodal_diffusion.io.background import read_ahead
 from amodal_diffusion.io.depth_files import DepthTrack
 from amodal_diffusion.io.images import read_integers, read_rgba
@@ -24,25 +26,25 @@ ORDER = "order.jsonl"
 
 
 def write_order(
-    inputs: CompletionInputs, depth: DepthTrack | None, out: OutputFolder, *, painted: bool, quiet: bool
+    inputs: CompletionInputs, depth: DepthTrack | None, out: OutputFolder, request: CompletionRequest
 ) -> None:
     """Write the layer order, one JSON line per frame, from the masks and layers in a result folder.
 
     Args:
         inputs: the clip and the modal masks of its objects.
         depth: depth of the clip, or None.
-        out: result folder with the amodal masks, and the layers if ``painted``.
-        painted: recompose the layers and record their difference from the input.
-        quiet: show no progress bar.
+        out: result folder with the amodal masks, and the layers if stage 2 runs; these are then recomposed, and their
+            difference from the input is recorded, where visible masks are not shrunk.
+        request: says whether stage 2 runs, and by how much it shrinks the visible masks.
     """
     if out.is_finished("order"):
         return
-    clip, tracks = inputs.clip, inputs.tracks
+    clip, tracks, pixels = inputs.clip, inputs.tracks, request.sampling.shrink_mask or 0
     before: tuple[int, ...] = ()
     with (
         out.step("order", [ORDER]) as work,
         (work / ORDER).open("w", encoding="utf-8") as file,
-        tqdm(total=clip.num_frames, desc="order", unit="frame", disable=quiet) as bar,
+        tqdm(total=clip.num_frames, desc="order", unit="frame", disable=request.output.quiet) as bar,
         ExitStack() as stack,
     ):
         maps = repeat(None) if depth is None else iter(depth)
@@ -53,9 +55,10 @@ def write_order(
             order = order_objects(modal, amodal, depth=values, before=before)
             before = order.front_to_back
             line = _describe(index, order, inputs)
-            if painted:
+            if request.painted:
+                kept = [shrunk_mask(mask, pixels, inside=inputs.canvas.inside) for mask in modal]
                 layers = (read_rgba(work / layer_path(tracks[place], index)) for place in reversed(before))
-                line["recomposition"] = asdict(compare(recompose(rgb, modal, layers), rgb, modal))
+                line["recomposition"] = asdict(compare(recompose(rgb, modal, layers), rgb, kept))
             file.write(json.dumps(line) + "\n")
             bar.update()
 

@@ -10,7 +10,8 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amodal_diffusion.completion.request import CompletionRequest, open_inputs
+from amodal_diffusion.completion.inputs import open_inputs
+from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.config import Offload
 from amodal_diffusion.models.libraries import quieten_libraries
 from amodal_diffusion.pipelines.methods import DIFFUSION

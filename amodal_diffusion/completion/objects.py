@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import logging
@@ -16,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
+from amodal_diffusion.completion.inputs import CompletionInputs
 from amodal_diffusion.completion.layout import (
     SCORES,
     layer_path,
@@ -29,9 +28,11 @@ from amodal_diffusion.completion.layout import (
     step_of,
     uncertainty_path,
 )
-from amodal_diffusion.completion.request import CompletionInputs, CompletionRequest
+from amodal_diffusion.completion.request import CompletionRequest
+from amodal_diffusion.completion.survey import survey_objects
 from amodal_diffusion.config import MASK_FILTERS
 from amodal_diffusion.frames.drawing import draw_uncertainty
+from amodal_diffusion.frames.masks import shrunk_mask
 from amodal_diffusion.io.atomic import stamp, write_text
 from amodal_diffusion.io.background import WriteBehind, read_ahead
 from amodal_diffusion.io.images import read_integers, write_levels_png, write_mask_png, write_rgba_png
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
         FrameInput,
         StreamStatistics,
     )
-    from amodal_diffusion.pipelines.occlusion_intervals import IntervalFrame, OcclusionIntervals
+    from amodal_diffusion.pipelines.occlusion_intervals import OcclusionIntervals
 
 FORMAT = 2
 """Format number of ``object.json`` and ``summary.json``; version 0.1 wrote none and used other keys."""
@@ -81,7 +82,7 @@ def complete_objects(
     from amodal_diffusion.pipelines.completer import ObjectStream
 
     unfinished = [track for track in inputs.tracks if not out.is_finished(step_of(track))]
-    surveys = _survey(unfinished, inputs, config, request) if unfinished else {}
+    surveys = survey_objects(unfinished, inputs, config, request) if unfinished else {}
     left = iter(unfinished)
     while tracks := list(islice(left, request.sampling.object_batch)):
         with ExitStack() as steps:
@@ -198,6 +199,7 @@ class _ObjectFiles:
         out: result folder.
         samples: number of samples to write in addition to the mask; 0 for none.
         scores: whether to write the scores of stage 1.
+        shrink: pixels by which the visible mask is shrunk for stage 2.
         begun: progress of earlier runs.
         done: current progress, of frames whose images are written.
         given: frames of this run, written or waiting.
@@ -209,6 +211,7 @@ class _ObjectFiles:
     out: OutputFolder
     samples: int
     scores: bool
+    shrink: int
     begun: Progress
     done: Progress
     given: int = 0
@@ -285,11 +288,21 @@ class _ObjectFiles:
             "occlusion_intervals": None if intervals is None else [asdict(run) for run in intervals.runs],
             "removed_by_filters": done.removed_by_filters,
             **_propagation_record(done.hidden_pixels),
+            **self._rim_record(inputs),
             **_compare_samples(track, inputs, self.work, self.samples),
             "seconds": {stage: round(spent, 3) for stage, spent in done.seconds.items()},
         }
         write_text(self.work / record_path(track), json.dumps(values) + "\n")
         self.out.note(step_of(track), {record_path(track): stamp(self.work / record_path(track))})
+
+    def _rim_record(self, inputs: CompletionInputs) -> dict[str, object]:
+        """Visible pixels that are repainted in each frame; empty if masks are not shrunk."""
+        if not self.shrink:
+            return {}
+        inside = inputs.canvas.inside
+        return {
+            "rim_area": [int(mask.sum() - shrunk_mask(mask, self.shrink, inside=inside).sum()) for mask in self.track]
+        }
 
 
 @contextmanager
@@ -300,6 +313,7 @@ def _object_files(
     stage_1 = config.amodal_segmentation
     samples = 0 if stage_1 is None or stage_1.samples == 1 else stage_1.samples
     scores = SCORES in request.output.formats
+    shrink = 0 if config.content_completion is None else config.content_completion.beyond.shrink_mask
     frames = [
         frame_files(track, index, painted=request.painted, samples=samples, scores=scores)
         for index in range(track.num_frames)
@@ -311,7 +325,7 @@ def _object_files(
             begun = Progress()
         if begun.frames and not request.output.quiet:
             logger.info("object %s: resumes at frame %d of %d", track.name, begun.frames, track.num_frames)
-        entry = _ObjectFiles(track, out, samples, scores, begun, begun)
+        entry = _ObjectFiles(track, out, samples, scores, shrink, begun, begun)
         try:
             yield entry
         except BaseException:
@@ -360,9 +374,9 @@ def _frames(
         unit = None
         if values is not None:
             unit = depth_to_unit(values[None], limits=limits[index])[0, 0].numpy()
-        cut = index in inputs.cuts
+        cut, inside = index in inputs.cuts, inputs.canvas.inside
         yield [
-            FrameInput(rgb, mask, unit, next(whole), places[index], next(score), starts_shot=cut)
+            FrameInput(rgb, mask, unit, next(whole), places[index], next(score), starts_shot=cut, inside=inside)
             for mask, whole, places, score in zip(modal, wholes, centers, scores, strict=True)
         ]
 
@@ -370,79 +384,6 @@ def _frames(
 def _masks(track: MaskTrack, work: Path, count: int) -> Iterator[BoolArray]:
     """Read the written amodal masks of the first ``count`` frames."""
     return (read_integers(work / mask_path(track, index)).values > 0 for index in range(count))
-
-
-@dataclass(frozen=True)
-class _Survey:
-    """What is known of an object before its completion, from the masks of all frames.
-
-    Attributes:
-        intervals: frames in which it may be occluded, found inside the frame, without margins; None for all frames.
-        centers: of its crops, one per frame.
-    """
-
-    intervals: OcclusionIntervals | None
-    centers: list[CropCenter]
-
-
-def _survey(
-    tracks: Sequence[MaskTrack], inputs: CompletionInputs, config: CompletionConfig, request: CompletionRequest
-) -> dict[str, _Survey]:
-    """Look at all frames of some objects, by name; every mask and every depth map is decoded once."""
-    from amodal_diffusion.frames.crop import BoxTrack
-    from amodal_diffusion.pipelines.occlusion_intervals import IntervalFinder, OcclusionIntervals
-
-    skipping, found = config.skip_unoccluded, {}
-    boxes = {track.name: BoxTrack() for track in tracks}
-    finders = {name: IntervalFinder(beyond=request.output.margin > 0, cuts=inputs.cuts) for name in boxes}
-    wholes = {name: iter(inputs.whole[name]) for name in boxes if name in inputs.whole}
-    maps = iter(inputs.depth) if skipping and inputs.depth is not None else repeat(None)
-    occluders = skipping and inputs.depth is None and len(wholes) < len(tracks)
-    read = inputs.tracks if occluders else tuple(tracks)
-    with closing(read_ahead(zip(maps, *read, strict=False))) as frames:  # maps may be endless
-        for values, *masks in frames:
-            visible = dict(zip((track.name for track in read), masks, strict=True))
-            count = functools.reduce(np.add, masks, np.zeros(masks[0].shape, np.uint16)) if occluders else None
-            for name, box in boxes.items():
-                whole = next(wholes[name]) if name in wholes else None
-                box.add(visible[name] if whole is None else visible[name] | whole)
-                if skipping:
-                    finders[name].add(_evidence(visible[name], whole, values, count, inside=inputs.canvas.inside))
-    for track in tracks:
-        box, whole_track = boxes[track.name], inputs.whole.get(track.name)
-        if skipping:
-            intervals: OcclusionIntervals | None = finders[track.name].finish()
-        else:
-            areas = zip(track.areas, repeat(0) if whole_track is None else whole_track.areas, strict=False)
-            intervals = OcclusionIntervals.of_shots([sum(pair) > 0 for pair in areas], inputs.cuts)
-        found[track.name] = _Survey(intervals, box.centers(cuts=inputs.cuts))
-    return found
-
-
-def _evidence(
-    modal: BoolArray,
-    whole: BoolArray | None,
-    depth: FloatArray | None,
-    count: npt.NDArray[np.uint16] | None,
-    *,
-    inside: tuple[slice, slice],
-) -> IntervalFrame:
-    """What tells in a frame whether an object is hidden.
-
-    Args:
-        modal: visible part, bool ``[H, W]``, like the following with margins.
-        whole: the whole object, if it is given.
-        depth: of the frame, if it is known.
-        count: number of objects that are visible at each pixel, uint16, if there is no depth.
-        inside: rows and columns without the margins.
-    """
-    from amodal_diffusion.pipelines.occlusion_intervals import IntervalFrame
-
-    if whole is not None:
-        return IntervalFrame(modal, whole=whole)
-    if depth is not None:
-        return IntervalFrame(modal[inside], depth=depth[inside])
-    return IntervalFrame(modal[inside], others=None if count is None else (count[inside] > modal[inside]))
 
 
 def _propagation_record(pixels: Mapping[str, float]) -> dict[str, object]:

@@ -1,11 +1,10 @@
-"""Options and inputs of `complete`; all inputs are opened and validated before a network is loaded."""
+"""Options of `complete`, in the groups of its help, and what follows from them alone."""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
@@ -13,11 +12,9 @@ from typing import Any, get_args
 
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from amodal_diffusion.completion.canvas import Canvas
-from amodal_diffusion.completion.layout import SCORES, Format, check_formats, read_formats
-from amodal_diffusion.completion.scores import KeptScores
-from amodal_diffusion.completion.segmentation import check_prompts, read_prompts
-from amodal_diffusion.completion.shots import open_shots, read_cuts
+from amodal_diffusion.completion.layout import Format, LayerFrames, read_color, read_formats, read_layer_frames
+from amodal_diffusion.completion.segmentation import read_prompts
+from amodal_diffusion.completion.shots import read_cuts
 from amodal_diffusion.config import (
     MASK_FILTERS,
     Attention,
@@ -29,15 +26,10 @@ from amodal_diffusion.config import (
     Resample,
     Scheduler,
 )
-from amodal_diffusion.frames.cuts import say_cuts
 from amodal_diffusion.frames.layers import Alpha
-from amodal_diffusion.io.clip_subset import ClipSubset
-from amodal_diffusion.io.depth_files import DepthTrack, fit_depth, open_depth
-from amodal_diffusion.io.mask_files import MaskTrack, fit_track, read_masks
 from amodal_diffusion.io.mask_pictures import MASK_TYPES, MaskType
 from amodal_diffusion.io.prompts import Prompts
 from amodal_diffusion.io.result_folder import InputRecord
-from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.options import Renamed, option
 from amodal_diffusion.pipelines.methods import DEFAULT_MODEL, DIFFUSION, METHODS, OF_DIFFUSION, StageNames
 from amodal_diffusion.types import Cuts, InputError, Stage
@@ -52,9 +44,9 @@ RENAMED: Renamed = {
     "--guards": "--mask-filters",
 }
 """Options of version 0.1, by their old names."""
-_OF_NETWORKS = ("vae", "compile", "cuda_graphs", "channels_last", "offload")  # what says nothing without networks
+OF_NETWORKS = ("vae", "compile", "cuda_graphs", "channels_last", "offload")
+"""Options of `ModelChoice` that do nothing without networks."""
 _OF_ALL_METHODS = ("seed", "object_batch")
-_CUT_ANEW = ("mask_threshold", "mask_filters", "object_batch")  # what counts for masks that are cut from scores
 _OLD_FILTERS = {"behind": "depth", "attached": "components", "growth": "area"}
 
 
@@ -174,27 +166,33 @@ class Output:
     """Output.
 
     Attributes:
-        out: result folder; it appears only when the results are complete
+        out: result folder; it appears only when the results are complete. By default CLIP_amodal beside the clip
         stages: all: predict amodal masks and paint the hidden parts; masks: predict amodal masks only
-        formats: comma-separated list of png (RGBA images), prores (ProRes 4444 MOV), webm (VP9 with alpha), masks-mp4,
-            davis (palette PNG), coco and youtube-vis (JSON), and scores (16-bit PNG of stage 1's scores); amodal masks
-            are always written as PNG files with 0 and 255
+        formats: comma-separated list of png (RGBA images), prores (ProRes 4444 MOV), webm (VP9 with alpha), mp4 and gif
+            (over a color), psd and ora (all objects as layers over the frame), masks-mp4, davis (palette PNG), coco and
+            youtube-vis (JSON), and scores (16-bit PNG of stage 1's scores); amodal masks are always written as PNG
+            files with 0 and 255
+        layer_frames: frames of psd and ora: all, a list such as 1,5,9 (counted from 0), or auto: the frame in which
+            most is hidden
+        over_color: background of mp4 and gif: a CSS color name or #rrggbb
         margin: outpainting margin on each side, as a share (0 to 1) of the frame's height or width; objects that the
             frame border cuts off are completed within it
         alpha: straight or premultiplied alpha of the layers
         soft_edge: width in pixels of a band around each object in which the alpha of its layer falls to 0; the object's
-            own pixels are unchanged
+            own pixels are unchanged. By default 1 in psd and ora, else 0
         audio: copy the clip's audio into the output videos
         overwrite: replace earlier results of this program in DIR
         quiet: show no progress bars
     """
 
-    out: Path = option(metavar="DIR")
+    out: Path | None = option(None, metavar="DIR", short="-o")
     stages: str = option("all", choices=("masks", "all"))
     formats: tuple[Format, ...] = option(("png",), metavar="LIST", read=read_formats)
+    layer_frames: LayerFrames = option("auto", metavar="auto|all|LIST", read=read_layer_frames, advanced=True)
+    over_color: str = option("white", metavar="COLOR", read=read_color, advanced=True)
     margin: NonNegativeFloat = option(0.0, metavar="SHARE")
     alpha: Alpha = option("straight", choices=get_args(Alpha), advanced=True)
-    soft_edge: NonNegativeInt = option(0, metavar="N", advanced=True)
+    soft_edge: NonNegativeInt | None = option(None, metavar="N", advanced=True)
     audio: bool = option(False)
     overwrite: bool = option(False)
     quiet: bool = option(False, short="-q")
@@ -280,6 +278,8 @@ class SamplingChoice:
         mask_filters: filters against hallucinated shape: all, none, or a comma-separated list of depth, components and
             area
         color_propagation: take the color of hidden pixels from other frames where it is reliable
+        shrink_mask: repaint the outermost N pixels of the visible part too, in which the colors of what hides the
+            object may have mixed in; masks are not changed
         tta: test-time augmentation of stage 1: mean over 1, 2 or 4 passes
         object_batch: number of objects that are completed in one network call; memory use grows with it
         decode_chunk_size: frames that the VAE decodes together; memory use grows with it, and hidden pixels depend on
@@ -303,6 +303,7 @@ class SamplingChoice:
     mask_threshold: float | None = option(None, metavar="X", read=read_threshold, advanced=True)
     mask_filters: tuple[MaskFilter, ...] | None = option(None, metavar="LIST", read=read_filters, advanced=True)
     color_propagation: bool | None = option(None, advanced=True)
+    shrink_mask: NonNegativeInt | None = option(None, metavar="N", advanced=True)
     tta: PositiveInt | None = option(None, metavar="N", advanced=True)
     object_batch: PositiveInt = option(1, metavar="N", advanced=True)
     decode_chunk_size: PositiveInt | None = option(None, metavar="N", advanced=True)
@@ -333,6 +334,14 @@ class CompletionRequest:
     model: ModelChoice = ModelChoice()
     depth: DepthChoice = DepthChoice()
     sampling: SamplingChoice = SamplingChoice()
+
+    @property
+    def out(self) -> Path:
+        """The result folder: by default beside the clip, named after it."""
+        if self.output.out is not None:
+            return self.output.out
+        clip = self.source.clip.resolve()
+        return clip.with_name(f"{clip.name if clip.is_dir() else clip.stem}_amodal")
 
     @property
     def painted(self) -> bool:
@@ -386,142 +395,6 @@ GROUPS: dict[str, type[Any]] = {
 """The option groups of `complete`, by their field in the request, in the order of its help."""
 
 
-@dataclass(frozen=True)
-class CompletionInputs:
-    """Opened inputs whose sizes and numbers of frames match.
-
-    Attributes:
-        clip: the frames.
-        tracks: modal masks of the objects to complete; empty if a segmenter has yet to predict them.
-        whole: maps the names of objects to their amodal masks, if given.
-        depth: depth of the clip, if given.
-        canvas: the frame with its outpainting margins.
-        cuts: first frames of new shots.
-        scores: of an earlier run, from which the masks are cut; None to run stage 1.
-    """
-
-    clip: ClipReader
-    tracks: tuple[MaskTrack, ...]
-    whole: dict[str, MaskTrack]
-    depth: DepthTrack | None
-    canvas: Canvas
-    cuts: tuple[int, ...] = ()
-    scores: KeptScores | None = None
-
-    def on_canvas(self) -> CompletionInputs:
-        """The same inputs with outpainting margins."""
-        return replace(
-            self,
-            clip=self.canvas.place_clip(self.clip),
-            tracks=tuple(self.canvas.place_masks(track) for track in self.tracks),
-            whole={name: self.canvas.place_masks(track) for name, track in self.whole.items()},
-            depth=None if self.depth is None else self.canvas.place_depth(self.depth, cuts=self.cuts),
-        )
-
-
-def open_inputs(request: CompletionRequest) -> CompletionInputs:
-    """Open all inputs and check that they match.
-
-    Args:
-        request: the options of `complete`.
-
-    Raises:
-        InputError: if an input is missing or damaged, or does not match the others, or options contradict each other.
-    """
-    if request.source.amodal_masks is not None and request.output.stages == "masks":
-        raise InputError("--amodal-masks: replaces stage 1, the only stage of --stages masks; leave one of them out")
-    source = request.source
-    for folder in (source.clip, source.masks, source.amodal_masks, source.from_scores, Path(request.depth.depth)):
-        if folder is not None and folder.is_dir() and request.output.out.resolve().is_relative_to(folder.resolve()):
-            raise InputError(f"out: {request.output.out}: lies in {folder}, which is input; choose another folder")
-    _check_source(request)
-    _check_known(request)
-    check_method(request, request.stage_names.known_method)
-    check_formats(request.output.formats, painted=request.painted, sound=request.output.audio)
-    clip, cuts = open_shots(
-        request.source.clip,
-        request.source.cuts,
-        allow_truncated=request.source.allow_truncated,
-        bit_depth=request.source.bit_depth,
-    )
-    if request.source.cuts == "auto":
-        say_cuts(cuts)
-    canvas = Canvas.around(clip, request.output.margin)
-    if request.source.masks is None:
-        check_prompts(request.clicks.prompts, request.clicks.segmenter, clip)
-        return CompletionInputs(clip, (), {}, _depth(request, clip), canvas, cuts)
-    found = read_masks(
-        request.source.masks, allow_truncated=request.source.allow_truncated, mask_type=request.source.mask_type
-    )
-    tracks = tuple(fit_track(track, clip, what="masks") for track in _chosen(found, request.source.object))
-    clip, cuts = _frames_with_masks(clip, tracks, cuts)
-    for track in tracks:
-        if not any(track.areas):
-            raise InputError(
-                f"masks: {track.path}: object {track.name} is empty in every one of {track.num_frames} frames; it "
-                "must be visible in at least one"
-            )
-    scores = None if request.source.from_scores is None else KeptScores.open(request.source.from_scores)
-    if scores is not None:
-        scores.check(tracks, canvas, cuts)
-        scores.check_depth(request.depth.depth, request.depth.depth_model)
-    whole = _whole_masks(request, clip, tracks, canvas)
-    return CompletionInputs(clip, tracks, whole, _depth(request, clip), canvas, cuts, scores)
-
-
-def _frames_with_masks(
-    clip: ClipReader, tracks: tuple[MaskTrack, ...], cuts: tuple[int, ...]
-) -> tuple[ClipReader, tuple[int, ...]]:
-    """The frames of the clip for which there are masks, all or every n-th, and the cuts between these."""
-    found = {track.positions for track in tracks}
-    if found == {None}:
-        return clip, cuts
-    if len(found) > 1:
-        raise InputError("masks: the objects have masks of different frames; give each the masks of the same frames")
-    (positions,) = found
-    if positions is None:
-        return clip, cuts
-    begun = {bisect_left(positions, cut) for cut in cuts} - {0, len(positions)}
-    return ClipSubset(clip, positions), tuple(sorted(begun))
-
-
-def _check_source(request: CompletionRequest) -> None:
-    """Check that there is exactly one source of masks: files or prompts."""
-    if (request.source.masks is None) == (request.clicks.prompts is None):
-        found = "neither" if request.source.masks is None else "both"
-        raise InputError(f"--masks: expected either masks or prompts (--point, --box, --text), got {found}")
-    if request.source.masks is not None:
-        return
-    if request.source.amodal_masks is not None:
-        raise InputError("--amodal-masks: needs --masks; make them with `amodal-diffusion segment`")
-    if request.source.from_scores is not None:
-        raise InputError("--from-scores: needs --masks; those of prompts are in the result, in objects/ID/modal_masks")
-    if request.source.object is not None:
-        raise InputError("--object: needs --masks; prompt only the object to complete")
-
-
-def _check_known(request: CompletionRequest) -> None:
-    """Refuse options that do nothing, or cannot be obeyed, beside given amodal masks or scores."""
-    source, samples = request.source, request.sampling.samples or 1
-    if samples > 1 and source.amodal_masks is not None:
-        raise InputError("--samples: needs stage 1, which --amodal-masks replaces; leave one of them out")
-    if SCORES in request.output.formats and source.amodal_masks is not None:
-        raise InputError("--formats: scores are stage 1's, which --amodal-masks replaces; leave one of them out")
-    if SCORES in request.output.formats and samples > 1:
-        raise InputError("--formats: scores are those of one sample; leave out --samples, or scores")
-    if source.from_scores is None:
-        return
-    if source.amodal_masks is not None:
-        raise InputError("--from-scores: makes the masks that --amodal-masks gives; leave one of them out")
-    unused = {name: (value, getattr(SamplingChoice(), name)) for name, value in asdict(request.sampling).items()}
-    unused |= {name: (getattr(request.model, name), getattr(ModelChoice(), name)) for name in _OF_NETWORKS}
-    for name, (value, default) in unused.items():
-        if name not in _CUT_ANEW and value != default:
-            raise InputError(
-                f"{_flag(name)}: nothing is sampled with --from-scores, got {value}; leave one of them out"
-            )
-
-
 def check_method(request: CompletionRequest, method: str) -> None:
     """Refuse options that do nothing beside a method of stage 1.
 
@@ -538,7 +411,7 @@ def check_method(request: CompletionRequest, method: str) -> None:
             raise InputError(f"--method: chooses stage 1, which {name} replaces; leave one of them out")
     if method == DIFFUSION or "amodal_segmentation" not in request.stage_names.stages:
         return
-    model, idle = asdict(request.model), ("dtype", "attention", *_OF_NETWORKS)
+    model, idle = asdict(request.model), ("dtype", "attention", *OF_NETWORKS)
     given = {
         name: value for name, value in asdict(request.sampling).items() if value != getattr(SamplingChoice(), name)
     }
@@ -546,16 +419,19 @@ def check_method(request: CompletionRequest, method: str) -> None:
         del given["samples"]
     for name in OF_DIFFUSION:
         if name in given:
-            raise InputError(f"{_flag(name)}: is for the masks of diffusion, and {method} predicts them; leave it out")
+            raise InputError(
+                f"{flag_of(name)}: is for the masks of diffusion, and {method} predicts them; leave it out"
+            )
     given |= {name: model[name] for name in idle if model[name] != getattr(ModelChoice(), name)}
     for name in given:
         if not request.painted and name not in _OF_ALL_METHODS:
             raise InputError(
-                f"{_flag(name)}: is for diffusion, which --stages masks with {method} does not use; leave it out"
+                f"{flag_of(name)}: is for diffusion, which --stages masks with {method} does not use; leave it out"
             )
 
 
-def _flag(name: str) -> str:
+def flag_of(name: str) -> str:
+    """The option of a field, such as ``--mask-filters``."""
     return f"--{name.replace('_', '-')}"
 
 
@@ -565,54 +441,6 @@ def package_version() -> str:
         return version(PACKAGE)
     except PackageNotFoundError:
         return "unknown"
-
-
-def _chosen(tracks: dict[str, MaskTrack], name: str | None) -> list[MaskTrack]:
-    if name is None:
-        return list(tracks.values())
-    if name not in tracks:
-        raise InputError(f"--object: no object {name} in the masks; there are {', '.join(tracks)}")
-    return [tracks[name]]
-
-
-def _whole_masks(
-    request: CompletionRequest, clip: ClipReader, tracks: tuple[MaskTrack, ...], canvas: Canvas
-) -> dict[str, MaskTrack]:
-    """Read the given amodal masks of each object, matched by name; a single track matches a single object by itself.
-
-    The masks have the size of the frame, or of the canvas if an earlier run with the same margins wrote them.
-    """
-    if request.source.amodal_masks is None:
-        return {}
-    what = "amodal-masks"
-    found = read_masks(request.source.amodal_masks, allow_truncated=request.source.allow_truncated, what=what)
-    if len(found) == len(tracks) == 1:
-        found = {tracks[0].name: next(iter(found.values()))}
-    missing = [track.name for track in tracks if track.name not in found]
-    if missing:
-        raise InputError(
-            f"{what}: {request.source.amodal_masks}: no masks of object {', '.join(missing)}; there are "
-            f"{', '.join(found)}"
-        )
-    wide = canvas.place_clip(clip)
-    chosen = [found[track.name] for track in tracks]
-    fitted = (
-        fit_track(track, wide if (track.height, track.width) == (wide.height, wide.width) else clip, what=what)
-        for track in chosen
-    )
-    return {track.name: masks for track, masks in zip(tracks, fitted, strict=True)}
-
-
-def _depth(request: CompletionRequest, clip: ClipReader) -> DepthTrack | None:
-    if request.depth.depth == "auto":
-        return None
-    if request.depth.depth_model is not None:
-        raise InputError(
-            f"--depth-model: nothing to estimate, as --depth is {request.depth.depth}; leave one of them out"
-        )
-    if request.depth.depth == "none":
-        return None
-    return fit_depth(open_depth(request.depth.depth, inverse=request.depth.depth_inverse), clip)
 
 
 def model_folder(name: str | None) -> Path | None:

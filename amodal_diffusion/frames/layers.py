@@ -66,11 +66,7 @@ def recompose(rgb: UInt8Array, modal: Sequence[BoolArray], back_to_front: Iterab
     picture = rgb.copy()
     picture[_seen(modal)] = 0
     for layer in back_to_front:
-        covered = layer[..., 3] > 0  # a layer is empty in most of a frame
-        pixels = layer[covered].astype(np.uint16)  # [pixels, 4]
-        color, alpha = pixels[:, :3], pixels[:, 3:]
-        mixed = color * alpha + picture[covered] * (_OPAQUE - alpha)  # at most 255 * 255, which fits 16 bits
-        picture[covered] = (mixed + _OPAQUE // 2) // _OPAQUE
+        _lay_over(picture, layer)
     return picture
 
 
@@ -134,6 +130,46 @@ def premultiply(rgba: UInt8Array) -> UInt8Array:
     scaled = rgba[..., :3].astype(np.uint16) * rgba[..., 3:].astype(np.uint16)  # at most 255 x 255
     result[..., :3] = (scaled + 127) // 255
     return result
+
+
+def over_color(rgba: UInt8Array, color: Sequence[int]) -> UInt8Array:
+    """Composite a layer over one color.
+
+    Args:
+        rgba: uint8 ``[H, W, 4]``, straight alpha.
+        color: red, green and blue, 0 to 255.
+
+    Returns:
+        uint8 ``[H, W, 3]``.
+    """
+    picture = np.empty((*rgba.shape[:2], 3), np.uint8)
+    picture[:] = color
+    return _lay_over(picture, rgba)
+
+
+def _lay_over(picture: UInt8Array, layer: UInt8Array) -> UInt8Array:
+    """Composite a layer with straight alpha over a picture, uint8 ``[H, W, 3]``, in place."""
+    covered = layer[..., 3] > 0  # a layer is empty in most of a frame
+    pixels = layer[covered].astype(np.uint16)  # [pixels, 4]
+    rgb, alpha = pixels[:, :3], pixels[:, 3:]
+    mixed = rgb * alpha + picture[covered] * (_OPAQUE - alpha)  # at most 255 * 255, which fits 16 bits
+    picture[covered] = (mixed + _OPAQUE // 2) // _OPAQUE
+    return picture
+
+
+def extended_colors(rgb: UInt8Array, known: BoolArray, wanted: BoolArray) -> UInt8Array:
+    """Colors of the nearest known pixels.
+
+    Args:
+        rgb: uint8 ``[H, W, 3]``.
+        known: pixels whose colors count, bool ``[H, W]``.
+        wanted: pixels that need a color, bool ``[H, W]``; none of them if none is known.
+
+    Returns:
+        uint8 ``[n, 3]``, in the order of ``np.nonzero``.
+    """
+    row, column = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    return np.asarray(rgb[row[wanted], column[wanted]])
 
 
 def carry_color(rgba: UInt8Array, reach: int) -> UInt8Array:

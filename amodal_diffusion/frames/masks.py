@@ -145,6 +145,29 @@ def bounds(values: npt.NDArray[Any]) -> tuple[tuple[int, int], tuple[int, int]]:
     return (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1)
 
 
+def shrunk_mask(mask: BoolArray, pixels: int, *, inside: tuple[slice, slice] | None = None) -> BoolArray:
+    """Erode a mask from its outline inward, but not along the border of the frame, where nothing hides the object.
+
+    Args:
+        mask: bool ``[H, W]``.
+        pixels: distance from the nearest pixel outside up to which pixels are removed; less in a mask of which nothing
+            would be left. 0 returns the mask itself.
+        inside: rows and columns of the frame, if margins surround it; the mask lies inside.
+    """
+    if not pixels:
+        return mask
+    frame = mask if inside is None else mask[inside]
+    (top, bottom), (left, right) = bounds(frame)
+    box = slice(max(0, top - 1), bottom + 1), slice(max(0, left - 1), right + 1)
+    part = frame[box]
+    if not bottom or part.all():  # no mask at all, or one that fills the frame
+        return mask
+    distance = ndimage.distance_transform_edt(part)
+    kept = np.zeros_like(mask)
+    (kept if inside is None else kept[inside])[box] = distance > min(pixels, distance.max() - 1)
+    return kept
+
+
 def cut_out_on_white(rgb: UInt8Array, mask: BoolArray) -> UInt8Array:
     """The image inside the mask, white outside.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from amodal_diffusion.config import SamplingConfig
+from amodal_diffusion.frames.masks import shrunk_mask
 from amodal_diffusion.frames.transforms import CPU
 from amodal_diffusion.frames.windows import WindowStream
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline, WindowRequest, sample_windows
@@ -48,6 +49,7 @@ class SegmentedFrame:
         samples: predictions from different noise, bool ``[K, H, W]``; None where there is one.
         removed: pixels that each mask filter removed, over all samples.
         score: what the mask was cut from, see `AmodalResult.score`, float32 ``[height, width]``; None without stage 1.
+        rim: visible pixels that are painted all the same, bool ``[H, W]``; None where the modal mask is not shrunk.
     """
 
     frame: FrameInput
@@ -55,6 +57,14 @@ class SegmentedFrame:
     samples: BoolArray | None = None
     removed: Counter[str] = field(default_factory=Counter)
     score: FloatArray | None = None
+    rim: BoolArray | None = None
+
+    def shrunk(self, pixels: int) -> SegmentedFrame:
+        """The same with an eroded modal mask, for stage 2; the amodal mask stays."""
+        if not pixels:
+            return self
+        modal = shrunk_mask(self.frame.modal, pixels, inside=self.frame.inside)
+        return replace(self, frame=replace(self.frame, modal=modal), rim=self.frame.modal & ~modal)
 
 
 @dataclass

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from amodal_diffusion.config import SamplingConfig
+from amodal_diffusion.frames.layers import extended_colors
 from amodal_diffusion.frames.masks import WHITE, bounds, compose_rgba, cut_out_on_white
 from amodal_diffusion.frames.transforms import to_uint8
 from amodal_diffusion.frames.windows import Window, WindowStream
@@ -90,6 +91,7 @@ class ContentStream:
     ) -> None:
         self._pipeline, self._config, self._seed, self._first = pipeline, config, seed, first
         self._device = frame_device(pipeline.unet)
+        self._shrink = config.beyond.shrink_mask
         self._objects = [
             _Object(open_windows(config, found), found, count) for found, count in zip(intervals, done, strict=True)
         ]
@@ -108,7 +110,7 @@ class ContentStream:
             windows = [tracked.windows.finish() for tracked in self._objects]
         else:
             windows = [
-                None if frame is None else tracked.windows.push(frame)
+                None if frame is None else tracked.windows.push(frame.shrunk(self._shrink))
                 for tracked, frame in zip(self._objects, frames, strict=True)
             ]
         pushed = zip(self._objects, windows, strict=True)
@@ -150,11 +152,16 @@ class ContentStream:
         beyond = self._config.beyond
         if not beyond.color_propagation:
             return True
-        hidden = [entry.amodal & ~entry.frame.modal for entry in window.items]
+        hidden = [entry.amodal & ~entry.frame.modal for entry in window.items]  # the rims of shrunk masks included
         found: Sequence[HiddenColors | None] = [None] * len(hidden)
         if any(mask.any() for mask in hidden):
             found = _window_colors(window)
         fade_colors(tracked.colors, window.start, found)
+        if self._shrink:  # a rim takes its colors from beside it where no other frame shows them
+            hidden = [
+                mask if entry.rim is None else mask & ~entry.rim
+                for mask, entry in zip(hidden, window.items, strict=True)
+            ]
         return any(mask.any() for mask in hidden) and (beyond.blend_weight > 0 or any(now is None for now in found))
 
     def _postprocess(
@@ -163,18 +170,25 @@ class ContentStream:
         """Compose a frame of visible pixels, which stay the input's, and painted ones."""
         box = tuple(slice(*span) for span in bounds(entry.amodal | entry.frame.modal))
         rgb, modal, amodal = entry.frame.rgb[box], entry.frame.modal[box], entry.amodal[box]
-        whole, hidden, propagated = rgb, 0.0, 0.0
+        full, hidden, propagated = rgb, 0.0, 0.0
         if painted is not None:
             geometry = entry.frame.geometry(self._config)
             inverted = geometry.invert(painted[None].to(self._device), outside=1.0)[0]  # [3, H, W]
             full = to_uint8(inverted[:, *box])
-            if self._config.beyond.color_propagation:
-                missing = amodal & ~modal
-                hidden = float(missing.sum())
-                if colors is not None:
-                    full = blend_colors(full, missing, colors, weight=self._config.beyond.blend_weight)
-                    propagated = float(colors.sure.sum())
-            whole = np.where(modal[..., None], rgb, full)
+        rim = None if entry.rim is None else entry.rim[box]
+        if rim is not None:
+            full = full.copy()
+            full[rim] = extended_colors(rgb, modal, rim)
+        if painted is not None and self._config.beyond.color_propagation:
+            missing = amodal & ~modal
+            hidden = float(missing.sum())
+            if colors is not None:
+                weight = np.full(len(colors.sure), self._config.beyond.blend_weight, np.float32)
+                if rim is not None:
+                    weight[rim[missing]] = 1.0
+                full = blend_colors(full, missing, colors, weight=weight)
+                propagated = float(colors.sure.sum())
+        whole = np.where(modal[..., None], rgb, full)
         amodal_rgb = np.full_like(entry.frame.rgb, WHITE)
         amodal_rgb[box] = cut_out_on_white(whole, amodal)
         rgba = np.zeros((*entry.amodal.shape, 4), np.uint8)

@@ -56,6 +56,7 @@ class FrameInput:
             [0, 1] at the network's size; stage 1 then only cuts the mask from it.
         starts_shot: whether the frame is the first after a hard cut, which nothing crosses; of the first frame of a
             stream it says nothing.
+        inside: rows and columns of the camera's frame, if margins surround it; None for no margins.
     """
 
     rgb: UInt8Array
@@ -65,6 +66,7 @@ class FrameInput:
     center: CropCenter | None = None
     score: FloatArray | None = None
     starts_shot: bool = False
+    inside: tuple[slice, slice] | None = None
 
     def geometry(self, config: SamplingConfig) -> Geometry:
         """How the network sees the frame."""

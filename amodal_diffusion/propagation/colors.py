@@ -302,20 +302,22 @@ def fade_colors(known: dict[int, HiddenColors | None], start: int, found: Sequen
             known[start + index] = before.faded(now, (index + 1) / (shared + 1))
 
 
-def blend_colors(painted: UInt8Array, hidden: BoolArray, colors: HiddenColors, *, weight: float) -> UInt8Array:
+def blend_colors(
+    painted: UInt8Array, hidden: BoolArray, colors: HiddenColors, *, weight: float | FloatArray
+) -> UInt8Array:
     """Blend propagated colors into a painted frame.
 
     Args:
         painted: output of the network, uint8 ``[H, W, 3]``.
         hidden: pixels to blend, bool ``[H, W]``.
         colors: colors of these pixels.
-        weight: weight of the painting, in [0, 1], against the mean of known colors nearby where no frame shows the
-            color.
+        weight: weight of the painting, in [0, 1], for all of these pixels or for each, float32 ``[n]``, against the
+            mean of known colors nearby where no frame shows the color.
 
     Returns:
         uint8 ``[H, W, 3]``.
     """
-    guess = colors.near + weight * (painted[hidden] - colors.near)
+    guess = colors.near + np.reshape(weight, (-1, 1)).astype(np.float32) * (painted[hidden] - colors.near)
     guess += colors.sure[:, None] * (colors.copied - guess)
     result = painted.copy()
     result[hidden] = np.rint(np.clip(guess, 0, 255)).astype(np.uint8)

@@ -46,8 +46,8 @@ def times(folder: Path) -> dict[str, int]:
 def test_what_is_written(tmp_path: Path, inputs: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     summary = complete(inputs, out, "--seed", "3")
-    files = [MANIFEST, "objects", "order.jsonl", "overlay.mp4", "summary.json"]
-    assert sorted(path.name for path in out.iterdir()) == files
+    files = [MANIFEST, "contact_sheet.png", "objects", "order.jsonl", "overlay.mp4", "summary.json"]
+    assert sorted(path.name for path in out.iterdir()) == sorted(files)
     assert sorted(path.name for path in (out / "objects").iterdir()) == ["2", "cup"]
     for name, mask in (("cup", MASK), ("2", OTHER)):
         whole, rgba = amodal_masks(out, name), pictures(out / "objects" / name / "completed")
@@ -72,13 +72,37 @@ def test_what_is_written(tmp_path: Path, inputs: list[str], capfd: pytest.Captur
 
 def test_one_object_masks_only_with_bars(tmp_path: Path, inputs: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    assert main(["complete", *inputs, "--out", str(out), "--object", "cup", "--stages", "masks"]) == 0
+    assert main(["complete", *inputs, "--out", str(out), "--object", "cup", "--stages", "masks", "--audio"]) == 0
     assert sorted(path.name for path in (out / "objects").iterdir()) == ["cup"]
     assert sorted(path.name for path in (out / "objects" / "cup").iterdir()) == ["amodal_masks", "object.json"]
-    error = capfd.readouterr().err
-    assert "depth: the model names no depth network, going without" in error
-    assert "object cup: 100%" in error
-    assert "overlay: 100%" in error
+    printed = capfd.readouterr()
+    assert "depth: the model names no depth network, going without" in printed.err
+    assert "object cup: 100%" in printed.err
+    assert "overlay: 100%" in printed.err
+    first, hidden, warning, sheet, last = printed.out.splitlines()
+    assert first.startswith("1 object, 5 frames, ")
+    assert hidden.startswith("hidden: ")
+    assert "colors" not in hidden
+    assert warning == f"warning: --audio: {tmp_path / 'frames'} has no sound; the videos have none"
+    assert (sheet, last) == (f"open first: {out / 'contact_sheet.png'}", str(out))
+
+
+def test_the_result_lies_beside_the_clip_by_default(
+    tmp_path: Path, inputs: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["complete", *inputs, "--stages", "masks", "-q"]
+    own = tmp_path / "frames_amodal"
+    own.mkdir()
+    (own / "notes.txt").write_text("mine")
+    assert main(arguments) == 2
+    assert f"out: {own}: not empty; choose another folder" in capfd.readouterr().err
+    assert [path.name for path in own.iterdir()] == ["notes.txt"]
+    (own / "notes.txt").unlink()
+    assert main(arguments) == 0
+    assert (own / "summary.json").is_file()
+    assert not list((tmp_path / "frames").glob("*amodal*"))
+    assert main([*arguments, "-o", str(tmp_path / "other")]) == 0
+    assert (tmp_path / "other" / "contact_sheet.png").read_bytes() == (own / "contact_sheet.png").read_bytes()
 
 
 def test_an_object_that_is_not_there(tmp_path: Path, inputs: list[str], capfd: pytest.CaptureFixture[str]) -> None:
@@ -210,7 +234,7 @@ def test_a_changed_input_is_another_command(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(completion, "_write_overlay", interrupt)
+    monkeypatch.setattr(completion, "write_previews", interrupt)
     quick = ["complete", *inputs, "--out", str(tmp_path / "out"), "-q", "--stages", "masks"]
     assert main(quick) == 130
     os.utime(tmp_path / "masks" / "cup" / "00000.png", ns=(1, 1))

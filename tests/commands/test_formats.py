@@ -29,7 +29,7 @@ from tests.media import H264, Bool, UInt8, encode, ffmpeg, moving_disc, write_fr
 FRAMES, HEIGHT, WIDTH = 5, 25, 41
 RGB, MASK = moving_disc(FRAMES, HEIGHT, WIDTH)
 OTHER = np.roll(MASK, 7, axis=1)
-ALL = "png,prores,webm,masks-mp4,davis,coco,youtube-vis,scores"
+ALL = "png,prores,webm,mp4,gif,psd,ora,masks-mp4,davis,coco,youtube-vis,scores"
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def stacked(path: Path) -> Bool:
 def test_only_what_is_asked_for_is_left(tmp_path: Path, inputs: list[str]) -> None:
     out = complete(inputs, tmp_path / "out", "--formats", "webm,coco", "--object", "cup")
     assert sorted(path.name for path in out.iterdir() if path.suffix not in (".jsonl",)) == [
-        "coco.json", "manifest.json", "objects", "overlay.mp4", "summary.json"
+        "coco.json", "contact_sheet.png", "manifest.json", "objects", "overlay.mp4", "summary.json"
     ]  # fmt: skip
     assert sorted(path.name for path in (out / "objects" / "cup").iterdir()) == [
         "amodal_masks", "completed.webm", "object.json"
@@ -235,7 +235,15 @@ def test_a_clip_that_is_turned_by_its_metadata(tmp_path: Path, model: Path) -> N
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (("--formats", "png,gif"), f"--formats: expected some of {ALL}, got gif"),
+        (("--formats", "png,mov"), f"--formats: expected some of {ALL}, got mov; did you mean prores?"),
+        (("--formats", "TIFF"), "got tiff; did you mean png?"),
+        (("--formats", "photoshop"), "got photoshop; did you mean psd?"),
+        (("--formats", "youtubevis"), "got youtubevis; did you mean youtube-vis?"),
+        (("--formats", "psd", "--stages", "masks"), "--formats: psd holds layers, which --stages masks leaves out"),
+        (("--layer-frames", "1,x"), "--layer-frames: expected auto, all, or frames such as 1,5,9, got 1,x"),
+        (("--layer-frames", "0,5"), "--layer-frames: expected frames from 0 to 4, got 5"),
+        (("--over-color", "mud"), "--over-color: expected a CSS color name or #rrggbb, got mud"),
+        (("--shrink-mask", "2", "--stages", "masks"), "--shrink-mask: needs stage 2"),
         (("--formats", ","), f"--formats: expected some of {ALL}, got none"),
         (("--formats", "webm", "--stages", "masks"), "--formats: webm holds layers, which --stages masks leaves out"),
         (("--alpha", "none"), "alpha: "),
@@ -300,8 +308,12 @@ def test_a_run_that_is_stopped_while_layers_are_removed_goes_on(
 
 
 def test_a_full_disk_stops_with_one_line_and_what_is_finished_stays(
-    tmp_path: Path, inputs: list[str], capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    rgb, mask, other = (array.repeat(4, axis=1).repeat(4, axis=2) for array in (RGB, MASK, OTHER))
+    write_masks(tmp_path / "masks" / "cup", mask)
+    write_masks(tmp_path / "masks" / "2", other)
+    inputs = [str(write_frames(tmp_path / "frames", rgb)), "--masks", str(tmp_path / "masks"), *quick(model)]
     out, options = tmp_path / "out", ("--formats", "prores,coco")
     whole = complete(inputs, tmp_path / "whole", *options)
     largest = (whole / "objects" / "2" / "completed.mov").stat().st_size

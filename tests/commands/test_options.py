@@ -33,6 +33,8 @@ VALUES: dict[str, Any] = {
     "out": "elsewhere",
     "stages": "masks",
     "formats": ["webm", "coco"],
+    "layer_frames": [1, 5],
+    "over_color": "seagreen",
     "margin": 0.25,
     "alpha": "premultiplied",
     "soft_edge": 2,
@@ -70,12 +72,13 @@ VALUES: dict[str, Any] = {
     "mask_filters": ["depth", "area"],
     "color_propagation": False,
     "tta": 2,
+    "shrink_mask": 3,
     "object_batch": 3,
     "decode_chunk_size": 5,
     "encode_chunk_size": 6,
 }
 """A value of each option that is not its default."""
-COMMAS = ("cuts", "formats", "mask_filters")
+COMMAS = ("cuts", "formats", "layer_frames", "mask_filters")
 
 
 @pytest.fixture
@@ -89,6 +92,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[CompletionRequest]:
 
     monkeypatch.setattr(complete, "complete_clip", note)
     monkeypatch.setattr(complete, "memory_report", note)
+    monkeypatch.setattr(complete, "describe_result", lambda out, **_: out)
     return requests
 
 
@@ -125,7 +129,7 @@ def helped(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, set
     for line in printed.out.splitlines()[1:]:
         if line.endswith(":") and not line.startswith(" "):
             groups[title := line.removesuffix(":")] = set()
-        elif groups and (found := re.match(r"  (?:-\w, )?(--[\w-]+|CLIP)", line)):
+        elif groups and (found := re.match(r"  (?:-\w(?: [A-Z]+)?, )?(--[\w-]+|CLIP)", line)):
             groups[title].add(found[1])
     return groups
 
@@ -227,7 +231,7 @@ def test_a_wrong_value_is_one_line(arguments: list[str], line: str, capsys: pyte
     assert capsys.readouterr().err == line
 
 
-@pytest.mark.parametrize(("option", "value"), [("formats", ["gif"]), ("steps", 0), ("stepps", 3)])
+@pytest.mark.parametrize(("option", "value"), [("formats", ["mov"]), ("steps", 0), ("stepps", 3)])
 def test_a_mistake_in_a_file_is_one_line(
     tmp_path: Path, option: str, value: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
