@@ -176,7 +176,7 @@ class ContentStream:
             inverted = geometry.invert(painted[None].to(self._device), outside=1.0)[0]  # [3, H, W]
             full = to_uint8(inverted[:, *box])
         rim = None if entry.rim is None else entry.rim[box]
-        if rim is not None:
+        if rim is not None and rim.any():
             full = full.copy()
             full[rim] = extended_colors(rgb, modal, rim)
         if painted is not None and self._config.beyond.color_propagation:

@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from amodal_diffusion.cli import main
 from amodal_diffusion.frames.layers import style_layer
+from amodal_diffusion.io.images import write_mask_png
 from tests.commands.folders import BAR, amodal_masks, contents, discs_behind_a_bar, pictures
 
 FRAMES = 5
@@ -96,6 +97,9 @@ def test_the_frame_in_which_most_is_hidden_and_resuming(
 )
 def test_a_shrunk_mask_repaints_its_rim_alone(tmp_path: Path, model: Path, options: tuple[str, ...]) -> None:
     inputs = discs_behind_a_bar(tmp_path, model, FRAMES, {"cup": 0})
+    write_mask_png(
+        sorted((tmp_path / "masks" / "cup").iterdir())[-1], np.zeros((24, 40), bool)
+    )  # an object that leaves
     modal = pictures(tmp_path / "masks" / "cup") > 0
     line = modal.copy()
     line[:, :, : BAR[2].start - 1] = line[:, :, BAR[2].stop + 1 :] = False
