@@ -404,6 +404,37 @@ class AmodalResult:
     samples: BoolArray | None = None
     score: FloatArray | None = None
 
+    def save(
+        self,
+        path: str | Path,
+        formats: str | Sequence[str] = ("png",),
+        *,
+        fps: float = 8.0,
+        color: str = "white",
+        overwrite: bool = False,
+    ) -> Path:
+        """Write masks and layers to a folder, in the layout of docs/outputs.md.
+
+        Args:
+            path: folder; must not exist.
+            formats: ``png``, ``prores``, ``webm``, ``mp4``, ``gif``, ``masks-mp4``, ``scores``; masks are always written as
+                PNG.
+                whatever they are.
+            fps: frames a second of videos.
+            color: behind the object in ``mp4`` and ``gif``: a CSS color name or ``#rrggbb``.
+            overwrite: replace the folder if it exists.
+
+        Returns:
+            the folder.
+
+        Raises:
+            InputError: if the folder exists, a format is unknown, or the result lacks what it holds.
+            OSError: if a file cannot be written; nothing is left then.
+        """
+        save_result = import_module("amodal_diffusion.completion.saving").save_result  # by name, see `from_file`
+        written: Path = save_result(self, path, formats, fps=fps, color=color, overwrite=overwrite)
+        return written
+
     def __repr__(self) -> str:
         """Shape and what there is, without the arrays."""
         frames, height, width = self.amodal_mask.shape

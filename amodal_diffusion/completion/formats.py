@@ -40,10 +40,9 @@ from amodal_diffusion.io.mask_files import MaskTrack
 from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.io.sound import has_sound
 from amodal_diffusion.io.video_reader import ClipReader
-from amodal_diffusion.io.video_writer import CarriedSound, Kind, VideoLayout, VideoWriter, check_sound
+from amodal_diffusion.io.video_writer import COLOR_REACH, CarriedSound, Kind, VideoLayout, VideoWriter, check_sound
 from amodal_diffusion.types import BoolArray, UInt8Array
 
-_REACH = 16  # pixels by which color is extended beyond the object's edge: the block size of the codecs
 _LABELS = 255  # labels of a palette image, without the background
 
 logger = logging.getLogger(__name__)
@@ -147,7 +146,7 @@ def _write_video(
                 video.write(_over_color(work, track, index, request))
             else:
                 layer = _layer(work, track, index, request)
-                video.write(carry_color(layer, _REACH) if request.output.alpha == "straight" else layer)
+                video.write(carry_color(layer, COLOR_REACH) if request.output.alpha == "straight" else layer)
 
 
 def _write_gif(track: MaskTrack, clip: ClipReader, request: CompletionRequest, out: OutputFolder) -> None:

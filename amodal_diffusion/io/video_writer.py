@@ -32,6 +32,10 @@ Kind = Literal["mp4", "prores", "webm"]
 logger = logging.getLogger(__name__)
 
 
+COLOR_REACH = 16
+"""Pixels by which color goes on beyond an object's edge in a video with alpha: the block size of the codecs."""
+
+
 @dataclass(frozen=True)
 class _Recipe:
     """Encoder settings of a kind of video.

@@ -1,0 +1,127 @@
+"""A result in memory, written to a folder: what `AmodalResult.save` does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageColor
+
+from amodal_diffusion.completion.layout import GIF, SCORES, VIDEOS, Format, read_color, read_formats
+from amodal_diffusion.frames.layers import carry_color, over_color
+from amodal_diffusion.io.atomic import replacing_folder
+from amodal_diffusion.io.gif_writer import fitted_size, kept_frames, write_gif
+from amodal_diffusion.io.images import write_levels_png, write_mask_png, write_rgba_png
+from amodal_diffusion.io.timing import Timing
+from amodal_diffusion.io.video_writer import COLOR_REACH, VideoLayout, VideoWriter
+from amodal_diffusion.pipelines.postprocessing import score_levels
+from amodal_diffusion.types import AmodalResult, InputError, UInt8Array
+
+SAVED: tuple[Format, ...] = ("png", "prores", "webm", "mp4", "gif", "masks-mp4", "scores")
+"""Formats of one object alone. The others hold the frames, or all objects of a clip."""
+_PAINTED = ("png", "prores", "webm", "mp4", "gif")
+
+
+def save_result(
+    result: AmodalResult,
+    path: str | Path,
+    formats: str | Sequence[str] = ("png",),
+    *,
+    fps: float = 8.0,
+    color: str = "white",
+    overwrite: bool = False,
+) -> Path:
+    """Write the masks of a result and its layers, in the layout of an object of a result folder (docs/outputs.md).
+
+    Args:
+        result: of one object.
+        path: folder; must not exist.
+        formats: of `SAVED`; masks are written as PNG whatever they are. Without layers, ``png`` means the masks.
+        fps: frames a second of videos.
+        color: behind the object in ``mp4`` and ``gif``: a CSS color name or ``#rrggbb``.
+        overwrite: replace the folder if it exists.
+
+    Returns:
+        the folder.
+
+    Raises:
+        InputError: if the folder exists, a format is unknown, or the result lacks what it holds.
+        OSError: if a file cannot be written; nothing is left then.
+    """
+    path, chosen = Path(path), read_formats(formats)
+    _check(result, chosen)
+    background = ImageColor.getrgb(read_color(color))[:3]
+    if path.exists() and not overwrite:
+        raise InputError(f"path: {path} exists; give another folder, or overwrite=True")
+    with replacing_folder(path) as folder:
+        _write_pictures(result, folder, chosen)
+        for name in chosen:
+            if name in VIDEOS:
+                _write_video(result, folder, name, fps, background)
+            elif name == "gif":
+                _write_gif(result, folder, fps, background)
+    return path
+
+
+def _check(result: AmodalResult, formats: Sequence[Format]) -> None:
+    other = [name for name in formats if name not in SAVED]
+    if other:
+        raise InputError(
+            f"formats: expected some of {','.join(SAVED)}, got {other[0]}, which holds frames or several objects; the "
+            "command `complete` writes it"
+        )
+    painted = [name for name in formats if name in _PAINTED and name != "png"]
+    if painted and result.rgba is None:
+        raise InputError(f"formats: {painted[0]} holds layers, and this result has masks alone; load stage 2 too")
+    if "scores" in formats and result.score is None:
+        raise InputError("formats: this result has no scores, as stage 1 did not run; leave scores out")
+
+
+def _write_pictures(result: AmodalResult, folder: Path, formats: Sequence[Format]) -> None:
+    """Masks, and layers and scores if they are asked for."""
+    layers = result.rgba if "png" in formats else None
+    scores = result.score if "scores" in formats else None
+    for name, wanted in (("amodal_masks", True), ("completed", layers is not None), (SCORES, scores is not None)):
+        if wanted:
+            (folder / name).mkdir()
+    for index, mask in enumerate(result.amodal_mask):
+        file = f"{index:05d}.png"
+        write_mask_png(folder / "amodal_masks" / file, mask)
+        if layers is not None:
+            write_rgba_png(folder / "completed" / file, layers[index])
+        if scores is not None:
+            write_levels_png(folder / SCORES / file, score_levels(scores[index]))
+
+
+def _write_video(result: AmodalResult, folder: Path, name: Format, fps: float, color: Sequence[int]) -> None:
+    kind, file = VIDEOS[name]
+    count, height, width = result.amodal_mask.shape
+    layout = VideoLayout(height, width, Timing.steady(count, fps))
+    with VideoWriter(folder / file, kind, layout) as video:
+        for index, mask in enumerate(result.amodal_mask):
+            if name == "masks-mp4":
+                video.write(np.repeat(mask[..., None] * np.uint8(255), 3, axis=-1))
+            elif name == "mp4":
+                video.write(over_color(_layers(result)[index], color))
+            else:
+                video.write(carry_color(_layers(result)[index], COLOR_REACH))
+
+
+def _write_gif(result: AmodalResult, folder: Path, fps: float, color: Sequence[int]) -> None:
+    count, height, width = result.amodal_mask.shape
+    timing = Timing.steady(count, fps)
+    seconds = [timing.seconds(index) for index in range(count)]
+    kept, (rows, columns) = kept_frames(seconds), fitted_size(height, width)
+
+    def pictures() -> Iterator[UInt8Array]:
+        for index in kept:
+            picture = Image.fromarray(over_color(_layers(result)[index], color))
+            yield np.asarray(picture.resize((columns, rows), Image.Resampling.LANCZOS))
+
+    write_gif(folder / GIF, pictures(), [*(seconds[index] for index in kept), seconds[-1] + 1 / timing.rate])
+
+
+def _layers(result: AmodalResult) -> UInt8Array:
+    assert result.rgba is not None  # checked above
+    return result.rgba

@@ -1,0 +1,52 @@
+"""A result in memory goes to files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from amodal_diffusion.io.video_reader import read_clip
+from amodal_diffusion.types import AmodalResult, InputError
+from tests.media import moving_disc
+
+RGB, MASK = moving_disc(4, 24, 40)
+RGBA = np.dstack([RGB.reshape(-1, 40, 3), MASK.reshape(-1, 40)[..., None] * np.uint8(255)]).reshape(4, 24, 40, 4)
+RGBA[~MASK] = 0
+RESULT = AmodalResult(MASK, rgba=RGBA, score=np.full((4, 8, 16), 0.5, np.float32))
+
+
+def test_every_format_of_one_object(tmp_path: Path) -> None:
+    folder = RESULT.save(tmp_path / "out", "png,prores,webm,mp4,gif,masks-mp4,scores", fps=5, color="blue")
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "amodal_masks", "completed", "scores", "amodal_masks.mp4", "completed.mov", "completed.webm", "completed.mp4",
+        "completed.gif",
+    }  # fmt: skip
+    np.testing.assert_array_equal(np.asarray(Image.open(folder / "amodal_masks/00002.png")) > 0, MASK[2])
+    np.testing.assert_array_equal(np.asarray(Image.open(folder / "completed/00003.png")), RGBA[3])
+    assert np.asarray(Image.open(folder / "scores/00000.png")).max() == 32768
+    video, fps = read_clip(folder / "completed.mp4")
+    assert (len(video), fps) == (4, 5)
+    assert video[0, 0, 0].tolist()[2] > 200  # blue
+
+
+def test_masks_alone_and_what_is_refused(tmp_path: Path) -> None:
+    masks = replace(RESULT, rgba=None, score=None)
+    assert {path.name for path in masks.save(tmp_path / "out").iterdir()} == {"amodal_masks"}
+    for formats, message in (
+        ("mov", "did you mean prores"),
+        ("coco", "formats: expected some of .* got coco, which holds frames or several objects"),
+        ("webm", "formats: webm holds layers, and this result has masks alone"),
+        ("scores", "formats: this result has no scores"),
+    ):
+        with pytest.raises(InputError, match=message):
+            masks.save(tmp_path / "other", formats)
+    with pytest.raises(InputError, match="exists; give another folder, or overwrite=True"):
+        masks.save(tmp_path / "out")
+    assert RESULT.save(tmp_path / "out", overwrite=True) == tmp_path / "out"
+    assert (tmp_path / "out/completed").is_dir()
+    assert not (tmp_path / "other").exists()
