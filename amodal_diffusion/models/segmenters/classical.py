@@ -30,18 +30,16 @@ from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
 _HELD = 32  # frames held while a clip is gone through backwards
 _COLOR = 9.0  # Lab difference of one standard deviation, within a frame
 _SAME = 3.0  # Lab difference of one standard deviation, between frames
-_NEAR, _WIDE = 0.03, 0.25  # of place, in longest sides: between neighboring frames, and to a frame with prompts
+_NEAR, _WIDE = 0.03, 0.12  # of place, in longest sides: between neighboring frames, and to a frame with prompts
 _CLICK, _ABOUT = 0.1, 0.3  # of place around a click: at the start, and of the object
 _ROUNDS = 5
-_TRUST = 0.5  # of votes, against links between neighbors
-_SHARPEN = 3.0
-_MOVED = 0.0
-_ANCHOR = 0.5
-_CARRIED = 3.0
-_GATE = 10
+_GROWN, _CARRIED = 0.5, 15.0  # trust in votes, against links between neighbors: with prompts alone, and after a frame
+_SHARPEN, _SHARPEN_CARRIED = 3.0, 8.0  # slope of a probability about 0.5
+_MOVED = 0.05  # weight of the carried mask itself; the rest is votes
 _TOUCHED = 0.2  # share of a superpixel that makes a stroke a seed
 _PART = 0.1  # of the largest part's area; smaller parts of a box or a carried mask are dropped
-_REACH = 0.02  # longest sides that a mask may move beyond what the flow says
+_REACH = 0.05  # longest sides that a mask may move beyond what the flow says
+_GATE = 100.0  # slope at the end of the reach
 _LEAST = 2e-4  # share of the frame; less is nothing
 _FOUND = 0.1  # share of the area shown by prompts that a lost object must have to be found again
 
@@ -278,14 +276,12 @@ class _Track:
             mass = anchor.inside * anchor.view.areas
             shift = mass @ anchor.view.centers / max(1e-6, mass.sum()) - center
             votes.append(_vote(view, view.centers + shift, anchor, _WIDE))
-        prior = gate * (
-            _MOVED * (0 if lost else moved)
-            + (1 - _MOVED) * np.average(votes, axis=0, weights=([] if lost else [1]) + [_ANCHOR] * len(self.anchors))
-        )
+        voted = np.mean(votes, axis=0)
+        prior = gate * (voted if lost else _MOVED * moved + (1 - _MOVED) * voted)
         known = np.full(len(view.areas), np.nan) if seeds is None else seeds.known.copy()
         known[(gate < 0.05) & np.isnan(known)] = 0
-        inside = view.walk(prior, known, trust=_CARRIED)
-        inside = _large_parts(view, np.clip((inside - 0.5) * _SHARPEN + 0.5, 0, 1), known)
+        inside = _sharpened(view.walk(prior, known, trust=_CARRIED), _SHARPEN_CARRIED)
+        inside = _large_parts(view, inside, known)
         area = float(view.areas @ (inside > 0.5))
         least = _LEAST * view.labels.size
         if lost:
@@ -328,9 +324,13 @@ def _rounds(view: Superpixels, close: Values, start: tuple[Values, Values, Value
         mine, rest = inside * view.areas, (1 - inside) * view.areas
         ours, theirs = close @ mine / (mine.sum() + 1e-9), close @ rest / (rest.sum() + 1e-9)
         prior = np.clip(ours / (ours + strict * theirs + 1e-9) * about, 0.02, 0.98)
-        walked = view.walk(prior, known, trust=_TRUST)
-        inside = _large_parts(view, np.clip((walked - 0.5) * _SHARPEN + 0.5, 0, 1), known, seeded=True)
+        walked = view.walk(prior, known, trust=_GROWN)
+        inside = _large_parts(view, _sharpened(walked, _SHARPEN), known, seeded=True)
     return inside
+
+
+def _sharpened(inside: Values, slope: float) -> Values:
+    return np.clip((inside - 0.5) * slope + 0.5, 0, 1)
 
 
 def _large_parts(view: Superpixels, inside: Values, known: Values, *, seeded: bool = False) -> Values:
