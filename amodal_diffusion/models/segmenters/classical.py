@@ -28,12 +28,13 @@ from amodal_diffusion.models.segmenters.superpixels import (
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
 
 _HELD = 32  # frames held while a clip is gone through backwards
-_COLOR = 9.0  # Lab difference of one standard deviation, within a frame
+_COLOR = 7.0  # Lab difference of one standard deviation, within a frame
 _SAME = 3.0  # Lab difference of one standard deviation, between frames
 _NEAR, _WIDE = 0.03, 0.12  # of place, in longest sides: between neighboring frames, and to a frame with prompts
-_CLICK, _ABOUT = 0.1, 0.3  # of place around a click: at the start, and of the object
+_CLICK, _ABOUT = 0.05, 0.3  # of place around a click: at the start, and of the object
 _ROUNDS = 5
-_GROWN, _CARRIED = 0.5, 15.0  # trust in votes, against links between neighbors: with prompts alone, and after a frame
+_SHARPER = 0.04  # contrast that the border of the larger of two regions must have more
+_GROWN, _CARRIED = 1.0, 15.0  # trust in votes, against links between neighbors: with prompts alone, and after a frame
 _SHARPEN, _SHARPEN_CARRIED = 3.0, 8.0  # slope of a probability about 0.5
 _MOVED = 0.05  # weight of the carried mask itself; the rest is votes
 _TOUCHED = 0.2  # share of a superpixel that makes a stroke a seed
@@ -298,7 +299,7 @@ def _vote(view: Superpixels, places: Values, known: _Believed, near: float) -> V
 
 
 def _grow(view: Superpixels, seeds: _Seeds) -> Values:
-    """Grow an object from seeds or a box alone: the sharper one of two regions of different extent."""
+    """Grow an object from prompts alone; of two extents the larger only if its border is sharper."""
     if seeds.box is None:
         starts = np.flatnonzero(seeds.known == 1).tolist()
         away = ((view.centers[:, None] - seeds.places) ** 2).sum(axis=-1).min(axis=1)
@@ -312,8 +313,9 @@ def _grow(view: Superpixels, seeds: _Seeds) -> Values:
         about = seeds.box
     features = np.concatenate([view.colors / _COLOR, view.centers], axis=1)
     close = closeness(features, features)
-    grown = [_rounds(view, close, (start, about, seeds.known), strict) for strict in (2.0, 1.0)]
-    return max(grown, key=lambda inside: view.contrast(inside > 0.5))
+    small, large = (_rounds(view, close, (start, about, seeds.known), strict) for strict in (2.0, 1.0))
+    sharper = view.contrast(large > 0.5) > view.contrast(small > 0.5) + _SHARPER
+    return large if sharper else small
 
 
 def _rounds(view: Superpixels, close: Values, start: tuple[Values, Values, Values], strict: float) -> Values:
