@@ -205,11 +205,9 @@ def _check_entry(entry: Point | Box | Stroke | MaskPrompt, num_frames: int, heig
         kind = "stroke" if isinstance(entry, Stroke) else "mask"
         what = f"{kind} of object {entry.object_name} in frame {entry.frame}"
         check_rle(entry.mask)
-        if entry.mask["size"] != [height, width] or not rle_area(entry.mask):
-            size = " x ".join(map(str, entry.mask["size"]))
-            raise InputError(
-                f"{what}: expected {height} x {width}, not empty, got {size} of {rle_area(entry.mask)} pixels"
-            )
+        area, size = rle_area(entry.mask), " x ".join(map(str, entry.mask["size"]))
+        if entry.mask["size"] != [height, width] or not area:
+            raise InputError(f"{what}: expected at least one pixel in {height} x {width}, got {area} in {size}")
         within = True
     elif isinstance(entry, Point):
         what = f"{'point' if entry.inside else 'negative-point'}: {entry.x:g},{entry.y:g}@{entry.frame}"

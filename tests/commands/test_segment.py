@@ -218,7 +218,7 @@ def test_a_text_needs_a_segmenter(tmp_path: Path, clip: Path, capfd: pytest.Capt
 
 @pytest.mark.slow
 def test_complete_with_a_point_needs_no_weights_of_a_segmenter(tmp_path: Path) -> None:
-    scene = make_scene(3, split="validation", frames=8, height=120, width=216)
+    scene = make_scene(0, split="validation", frames=8, height=120, width=216)
     assert scene.rgb is not None
     clip, out = write_frames(tmp_path / "frames", scene.rgb), tmp_path / "out"
     rows, columns = np.nonzero(scene.target.modal[0])
@@ -226,7 +226,8 @@ def test_complete_with_a_point_needs_no_weights_of_a_segmenter(tmp_path: Path) -
     result = run_command("complete", clip, "--point", point, "--out", out, "--depth", "none")
     assert result.returncode == 0, result.stderr
     assert "masks are made without a network" in result.stderr
-    assert masks_in(out / "objects/1/modal_masks")["1"].any(axis=(1, 2)).all()
+    found, truth = masks_in(out / "objects/1/modal_masks")["1"][0], scene.target.modal[0]
+    assert (found & truth).sum() / (found | truth).sum() > 0.8
     assert (out / "objects/1/completed").is_dir()
 
 

@@ -37,10 +37,13 @@ def test_strokes_and_masks_have_the_size_of_the_frame_and_some_pixel() -> None:
     assert prompts.shown("1") == {2: Shown((), None, (stroke,))}
     assert prompts.shown("b") == {2: Shown((), None, (), mask)}
     for wrong, words in (
-        (Prompts(strokes=(Stroke(encode_rle(pixels[:40])),)), r"stroke of object 1 in frame 0: expected .* 48 x 64"),
+        (
+            Prompts(strokes=(Stroke(encode_rle(pixels[:40])),)),
+            r"stroke of object 1 in frame 0: expected .* 48 x 64, got 16",
+        ),
         (
             Prompts(masks=(MaskPrompt(encode_rle(pixels & False)),)),
-            r"mask of object 1 in frame 0: expected at least one",
+            r"mask of object 1 in frame 0: .* got 0 in",
         ),
         (Prompts(masks=(mask, mask)), r"mask: object b has 2 masks in frame 2"),
         (Prompts(strokes=(Stroke(encode_rle(pixels), inside=False),)), r"object 1 has no point and no box in frame 0"),

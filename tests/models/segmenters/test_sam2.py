@@ -172,6 +172,7 @@ def test_texts_are_refused(kind: str, network: Any) -> None:
         segment(kind, network, Prompts(texts=("a cat",)))
 
 
+@pytest.mark.slow
 def test_a_painted_mask_is_what_that_frame_shows_and_a_stroke_is_points_along_it(kind: str, network: Any) -> None:
     painted = np.zeros((HEIGHT, WIDTH), np.bool_)
     painted[4:20, 8:40] = True
