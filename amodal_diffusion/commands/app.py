@@ -110,9 +110,7 @@ def run(args: Namespace) -> None:
 
     page, model = read_options(Page, args), read_options(ModelChoice, args)
     address, policy = Address(page.host, page.port), page.policy(os.environ)
-    segmenter = None
-    if page.segmenter is not None:
-        segmenter = open_segmenter(page.segmenter, device=model.device, dtype=model.dtype, quiet=True, yes=model.yes)
+    segmenter = open_segmenter(page.segmenter, device=model.device, dtype=model.dtype, quiet=True, yes=model.yes)
     with serving(PageCompleter(model, page.preset), address, policy, segmenter=segmenter) as url:
         print(f"{url}\nCtrl-C ends it", flush=True)
         wait()

@@ -97,10 +97,10 @@ def _depth_place(request: CompletionRequest) -> Path | Wanted | None:
 
 
 def _segmenter_place(request: CompletionRequest) -> Path | Wanted | None:
-    from amodal_diffusion.models.segmenters.loading import is_plugin, locate_segmenter
+    from amodal_diffusion.models.segmenters.loading import is_installed, locate_segmenter
 
     name = request.clicks.segmenter
-    if name is None or request.clicks.prompts is None or is_plugin(name):
+    if name is None or request.clicks.prompts is None or is_installed(name):
         return None
     return locate_segmenter(name)
 
@@ -184,17 +184,15 @@ class Networks:
         )
 
     def segmenter(self) -> Segmenter:
-        """The network that predicts modal masks from prompts, loaded on first use.
+        """What predicts modal masks from prompts, loaded on first use.
 
         Raises:
             InputError: if it cannot be loaded.
-            RuntimeError: if the request names no segmenter.
         """
         if self._segmenter is None:
-            if self._request.clicks.segmenter is None:
-                raise RuntimeError("the request names no segmenter")
+            place = self._places.segmenter
             self._segmenter = open_segmenter(
-                str(self._places.segmenter or self._request.clicks.segmenter),
+                self._request.clicks.segmenter if place is None else str(place),
                 device=self._device,
                 dtype="auto",
                 quiet=self._request.output.quiet,

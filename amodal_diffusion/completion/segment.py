@@ -9,6 +9,7 @@ from amodal_diffusion.completion.request import Clicks, model_folder, package_ve
 from amodal_diffusion.completion.segmentation import check_prompts, open_segmenter, segment_clip
 from amodal_diffusion.io.result_folder import InputRecord, OutputFolder
 from amodal_diffusion.io.video_reader import open_clip
+from amodal_diffusion.models.segmenters.protocol import CLASSICAL
 from amodal_diffusion.options import option
 from amodal_diffusion.types import InputError
 
@@ -57,21 +58,22 @@ def write_segmentation(request: SegmentRequest, clicks: Clicks) -> Path:
         raise InputError(f"out: {request.out}: lies in {request.clip}, which is input; choose another folder")
     clip = open_clip(request.clip, allow_truncated=request.allow_truncated, bit_depth=request.bit_depth)
     prompts = check_prompts(clicks.prompts, clicks.segmenter, clip)
-    name = str(clicks.segmenter)  # `check_prompts` refuses None
-    weights = model_folder(name)
+    weights = model_folder(clicks.segmenter)
     folder = OutputFolder(
         request.out,
         inputs={"clip": InputRecord.of(request.clip), **({"segmenter": InputRecord.of(weights)} if weights else {})},
         settings={
             "prompts": asdict(prompts),
-            "segmenter": name,
+            "segmenter": clicks.segmenter or CLASSICAL,
             "bit_depth": request.bit_depth,
             "dtype": request.dtype,
             "version": package_version(),
         },
         overwrite=request.overwrite,
     )
-    segmenter = open_segmenter(name, device=request.device, dtype=request.dtype, quiet=request.quiet, yes=request.yes)
+    segmenter = open_segmenter(
+        clicks.segmenter, device=request.device, dtype=request.dtype, quiet=request.quiet, yes=request.yes
+    )
     with folder.opened() as out:
         segment_clip(clip, prompts, lambda: segmenter, out, quiet=request.quiet)
         out.commit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -25,10 +26,15 @@ if TYPE_CHECKING:
     from amodal_diffusion.models.segmenters.protocol import Segmenter
 
 
-HOW_TO_GET = (
-    "prompts need one, and none ships with this package; name a folder or a hub id, such as facebook/sam2.1-hiera-tiny "
-    "or yonigozlan/EdgeTAM-hf (docs/segmenters.md), or give --masks to `complete`"
+CLASSICAL_NOTICE = (
+    "segmenter: masks are made without a network, from colors and motion; look at them, and correct them with more "
+    "points. For better masks: --segmenter facebook/sam2.1-hiera-tiny (docs/segmenters.md)"
 )
+_TEXTS = (
+    "--segmenter: a text needs one that knows words, such as facebook/sam3 (docs/segmenters.md); --point and --box "
+    "need none"
+)
+logger = logging.getLogger(__name__)
 _ENTRY = re.compile(r"(?:(?P<name>[^:@]*):)?(?P<numbers>[^:@]*)(?:@(?P<frame>\d+))?")
 
 
@@ -65,19 +71,19 @@ def check_prompts(prompts: Prompts | None, segmenter: str | None, clip: ClipRead
 
     Args:
         prompts: points, boxes or texts; None if there are none.
-        segmenter: name of the segmenter; None if none was given.
+        segmenter: name of the segmenter; None for the one without weights.
         clip: the frames.
 
     Returns:
         the prompts.
 
     Raises:
-        InputError: if there are no prompts, one does not fit the clip, or no segmenter is named.
+        InputError: if there are no prompts, one does not fit the clip, or a text comes without a segmenter's name.
     """
     prompts = prompts or Prompts()
     prompts.check(num_frames=clip.num_frames, height=clip.height, width=clip.width)
-    if segmenter is None:
-        raise InputError(f"--segmenter: {HOW_TO_GET}")
+    if prompts.texts and segmenter is None:
+        raise InputError(_TEXTS)
     return prompts
 
 
@@ -109,11 +115,11 @@ MODAL_MASKS = "objects/{name}/modal_masks"
 _STEP = "segmentation"
 
 
-def open_segmenter(name: str, *, device: str, dtype: str, quiet: bool, yes: bool = False) -> Segmenter:
-    """Load a segmenter.
+def open_segmenter(name: str | None, *, device: str, dtype: str, quiet: bool, yes: bool = False) -> Segmenter:
+    """Load a segmenter; the place that chooses one where a user names none.
 
     Args:
-        name: a plug-in, a folder or a hub id.
+        name: a plug-in, a folder or a hub id; None takes the segmenter without weights, and says so.
         device: ``"auto"`` or torch's name.
         dtype: ``"auto"`` or torch's name.
         quiet: also hide the progress bars of libraries.
@@ -122,6 +128,11 @@ def open_segmenter(name: str, *, device: str, dtype: str, quiet: bool, yes: bool
     Raises:
         InputError: if it cannot be loaded, or may not be downloaded.
     """
+    if name is None:
+        from amodal_diffusion.models.segmenters.classical import ClassicalSegmenter
+
+        logger.warning(CLASSICAL_NOTICE)
+        return ClassicalSegmenter()
     quieten_libraries(quiet=quiet)
     from amodal_diffusion.models.segmenters.loading import load_segmenter
 

@@ -1,4 +1,4 @@
-"""Segmentation prompts: points, boxes and texts that select objects in a clip."""
+"""Segmentation prompts: points, boxes, brush strokes, painted masks and texts that select objects in a clip."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from amodal_diffusion.frames.masks import Rle, check_rle, rle_area
 from amodal_diffusion.io.images import natural_key
 from amodal_diffusion.io.mask_pictures import SINGLE
 from amodal_diffusion.types import InputError
@@ -54,40 +55,89 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Stroke:
+    """A brush stroke: some pixels of the object, or some outside it.
+
+    Attributes:
+        mask: the painted pixels, run-length encoded at the frame's size (`frames.masks.encode_rle`); not empty.
+        frame: index of the frame, the first is 0.
+        inside: True for a stroke on the object, False for a stroke outside it.
+        object_name: the object's ID.
+    """
+
+    mask: Rle
+    frame: int = 0
+    inside: bool = True
+    object_name: str = SINGLE
+
+
+@dataclass(frozen=True)
+class MaskPrompt:
+    """The complete visible mask of an object in one frame, painted or corrected by hand; at most one for each.
+
+    Attributes:
+        mask: run-length encoded at the frame's size (`frames.masks.encode_rle`); not empty.
+        frame: index of the frame, the first is 0.
+        object_name: the object's ID.
+    """
+
+    mask: Rle
+    frame: int = 0
+    object_name: str = SINGLE
+
+
+@dataclass(frozen=True)
 class Shown:
-    """Prompts of one object in one frame: a box, a positive point, or both, and any negative points.
+    """Prompts of one object in one frame: at least a box, a mask, or a positive point or stroke.
 
     Attributes:
         points: positive and negative points.
         box: the box, or None.
+        strokes: positive and negative brush strokes.
+        mask: the complete visible mask, or None; it outweighs all other prompts.
     """
 
     points: tuple[Point, ...]
     box: Box | None
+    strokes: tuple[Stroke, ...] = ()
+    mask: MaskPrompt | None = None
+
+    @property
+    def _marks(self) -> tuple[Point | Stroke, ...]:
+        return (*self.points, *self.strokes)
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether the prompts show where the object is, not only where it is not."""
+        return self.box is not None or self.mask is not None or any(entry.inside for entry in self._marks)
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts of all objects in a clip: either points and boxes, or texts.
+    """Prompts of all objects in a clip: either points, boxes, strokes and masks, or texts.
 
     Attributes:
         points: point prompts.
         boxes: box prompts.
         texts: concepts to find, such as ``"person"``; each instance becomes an object.
+        strokes: brush strokes.
+        masks: complete masks of single frames.
     """
 
     points: tuple[Point, ...] = ()
     boxes: tuple[Box, ...] = ()
     texts: tuple[str, ...] = ()
+    strokes: tuple[Stroke, ...] = ()
+    masks: tuple[MaskPrompt, ...] = ()
 
     @property
     def objects(self) -> tuple[str, ...]:
-        """Names of the objects that have points or boxes, in natural order; text prompts have no object names."""
+        """Names of the objects that prompts show, in natural order; text prompts have no object names."""
         return tuple(sorted({entry.object_name for entry in self._entries}, key=natural_key))
 
     @property
-    def _entries(self) -> tuple[Point | Box, ...]:
-        return (*self.points, *self.boxes)
+    def _entries(self) -> tuple[Point | Box | Stroke | MaskPrompt, ...]:
+        return (*self.points, *self.boxes, *self.strokes, *self.masks)
 
     def shown(self, object_name: str) -> Mapping[int, Shown]:
         """Prompts of one object by frame index, in frame order.
@@ -96,10 +146,18 @@ class Prompts:
             object_name: the object's ID.
         """
         points = [point for point in self.points if point.object_name == object_name]
+        strokes = [stroke for stroke in self.strokes if stroke.object_name == object_name]
         boxes = {box.frame: box for box in self.boxes if box.object_name == object_name}
-        frames = sorted({point.frame for point in points} | boxes.keys())
+        masks = {mask.frame: mask for mask in self.masks if mask.object_name == object_name}
+        frames = sorted({entry.frame for entry in self._entries if entry.object_name == object_name})
         return {
-            frame: Shown(tuple(point for point in points if point.frame == frame), boxes.get(frame)) for frame in frames
+            frame: Shown(
+                tuple(point for point in points if point.frame == frame),
+                boxes.get(frame),
+                tuple(stroke for stroke in strokes if stroke.frame == frame),
+                masks.get(frame),
+            )
+            for frame in frames
         }
 
     def check(self, *, num_frames: int, height: int, width: int) -> None:
@@ -114,9 +172,9 @@ class Prompts:
             InputError: if there is no prompt, a prompt is outside the clip, an object has two boxes or only negative
                 points in a frame, or texts are combined with points or boxes.
         """
-        if not (self.points or self.boxes or self.texts):
+        if not (self._entries or self.texts):
             raise InputError("prompt: no point, box or text is given; give at least one")
-        if self.texts and (self.points or self.boxes):
+        if self.texts and self._entries:
             raise InputError("text: cannot be combined with points and boxes; leave one of them out")
         if not all(text.strip() for text in self.texts):
             raise InputError("text: empty; give what to find, such as 'person'")
@@ -126,23 +184,32 @@ class Prompts:
             self._check_object(name)
 
     def _check_object(self, name: str) -> None:
-        boxes = [box.frame for box in self.boxes if box.object_name == name]
-        twice = sorted({frame for frame in boxes if boxes.count(frame) > 1})
-        if twice:
-            raise InputError(
-                f"box: object {name} has {boxes.count(twice[0])} boxes in frame {twice[0]}, expected one; give other "
-                "objects their own names (ID:...)"
-            )
+        for kind, plural, entries in (("box", "boxes", self.boxes), ("mask", "masks", self.masks)):
+            frames = [entry.frame for entry in entries if entry.object_name == name]
+            twice = sorted({frame for frame in frames if frames.count(frame) > 1})
+            if twice:
+                raise InputError(
+                    f"{kind}: object {name} has {frames.count(twice[0])} {plural} in frame {twice[0]}, expected one; "
+                    "give other objects their own names (ID:...)"
+                )
         for frame, shown in self.shown(name).items():
-            if shown.box is None and not any(point.inside for point in shown.points):
+            if not shown.is_positive:
                 raise InputError(
                     f"negative-point: object {name} has no point and no box in frame {frame}; add a point on the "
                     "object or a box in that frame"
                 )
 
 
-def _check_entry(entry: Point | Box, num_frames: int, height: int, width: int) -> None:
-    if isinstance(entry, Point):
+def _check_entry(entry: Point | Box | Stroke | MaskPrompt, num_frames: int, height: int, width: int) -> None:
+    if isinstance(entry, (Stroke, MaskPrompt)):
+        kind = "stroke" if isinstance(entry, Stroke) else "mask"
+        what = f"{kind} of object {entry.object_name} in frame {entry.frame}"
+        check_rle(entry.mask)
+        area, size = rle_area(entry.mask), " x ".join(map(str, entry.mask["size"]))
+        if entry.mask["size"] != [height, width] or not area:
+            raise InputError(f"{what}: expected at least one pixel in {height} x {width}, got {area} in {size}")
+        within = True
+    elif isinstance(entry, Point):
         what = f"{'point' if entry.inside else 'negative-point'}: {entry.x:g},{entry.y:g}@{entry.frame}"
         within = 0 <= entry.x < width and 0 <= entry.y < height
     else:

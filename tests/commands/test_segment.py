@@ -15,6 +15,7 @@ from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.io.prompts import Box, Point, Prompts
 from amodal_diffusion.models.segmenters.loading import load_segmenter
 from amodal_diffusion.models.segmenters.protocol import segment_frames
+from amodal_diffusion.synthetic import make_scene
 from amodal_diffusion.types import BoolArray
 from tests.media import encode, moving_disc, run_command, write_frames, write_masks
 from tests.segmenters import silent_sam2, tiny_sam3_folder, tiny_segmenter_folder
@@ -198,16 +199,36 @@ def test_a_click_that_selects_nothing(tmp_path: Path, clip: Path, capfd: pytest.
     assert "prompt: object cat: selects nothing in frame 3; click on the object itself" in line
 
 
-def test_no_segmenter_says_how_to_get_one(tmp_path: Path, clip: Path) -> None:
-    result = run_command("segment", clip, "--point", "10,10", "--out", tmp_path / "out")  # before torch is imported
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: --segmenter: prompts need one, and none ships with this package; name a ")
-    assert "facebook/sam2.1-hiera-tiny" in result.stderr
-    assert result.stderr.count("\n") == 1
+def test_without_a_segmenter_masks_come_from_colors_and_motion(
+    tmp_path: Path, clip: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run("segment", clip, "--point", "19,24", "--out", tmp_path / "out", "-q") == 0
+    notice = capfd.readouterr().err
+    assert notice.count("\n") == 1
+    assert "masks are made without a network" in notice
+    assert "--segmenter facebook/sam2.1-hiera-tiny" in notice
+    found = masks_in(tmp_path / "out")["1"]
+    assert (found & MASK).sum() / (found | MASK).sum() > 0.9
 
 
-def test_complete_says_so_too(tmp_path: Path, clip: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert "none ships with this package" in refused(capfd, "complete", clip, "--point", "1,1", out=tmp_path / "out")
+def test_a_text_needs_a_segmenter(tmp_path: Path, clip: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    line = refused(capfd, "segment", clip, "--text", "disc", out=tmp_path / "out")
+    assert line.startswith("error: --segmenter: a text needs one that knows words, such as facebook/sam3")
+
+
+@pytest.mark.slow
+def test_complete_with_a_point_needs_no_weights_of_a_segmenter(tmp_path: Path) -> None:
+    scene = make_scene(0, split="validation", frames=8, height=120, width=216)
+    assert scene.rgb is not None
+    clip, out = write_frames(tmp_path / "frames", scene.rgb), tmp_path / "out"
+    rows, columns = np.nonzero(scene.target.modal[0])
+    point = f"{columns[len(columns) // 2]},{rows[len(rows) // 2]}"
+    result = run_command("complete", clip, "--point", point, "--out", out, "--depth", "none")
+    assert result.returncode == 0, result.stderr
+    assert "masks are made without a network" in result.stderr
+    found, truth = masks_in(out / "objects/1/modal_masks")["1"][0], scene.target.modal[0]
+    assert (found & truth).sum() / (found | truth).sum() > 0.8
+    assert (out / "objects/1/completed").is_dir()
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from safetensors import SafetensorError
 
 from amodal_diffusion.models.downloads import Wanted, fetch
 from amodal_diffusion.models.hub_ids import HubId
+from amodal_diffusion.models.segmenters.classical import ClassicalSegmenter
 from amodal_diffusion.models.segmenters.preprocessing import Preprocessing
-from amodal_diffusion.models.segmenters.protocol import Segmenter
+from amodal_diffusion.models.segmenters.protocol import CLASSICAL, Segmenter
 from amodal_diffusion.models.segmenters.sam2 import Sam2Segmenter
 from amodal_diffusion.models.segmenters.sam3 import Sam3Segmenter
 from amodal_diffusion.models.weights import check_keys, find_device, find_variant, read_json
@@ -36,8 +37,8 @@ def load_segmenter(name: str, *, device: str = "auto", dtype: str = "auto", yes:
     """Load a segmenter.
 
     Args:
-        name: of a plug-in (an entry point of the group `PLUGINS`, called with the device), a folder, or a hub id, also
-            with ``@REVISION``.
+        name: `CLASSICAL`, a plug-in (an entry point of the group `PLUGINS`, called with the device), a folder, or a
+            hub id, also with ``@REVISION``.
         device: torch's name, or ``"auto"``.
         dtype: ``"float32"``, ``"float16"``, ``"bfloat16"``; ``"auto"`` is bfloat16 on cuda, else float32.
         yes: download a hub id without asking.
@@ -45,6 +46,8 @@ def load_segmenter(name: str, *, device: str = "auto", dtype: str = "auto", yes:
     Raises:
         InputError: if there is no such segmenter or it cannot be loaded; says how to get one.
     """
+    if name == CLASSICAL:
+        return ClassicalSegmenter()
     where = find_device(device)
     plugins = entry_points(group=PLUGINS, name=name)
     if plugins:
@@ -130,6 +133,6 @@ def locate_segmenter(name: str) -> Path | Wanted:
     return Wanted(hub_id, f"segmenter {name}", half=False, suffixes=(".txt",))
 
 
-def is_plugin(name: str) -> bool:
-    """Whether an installed package offers a segmenter of this name."""
-    return bool(entry_points(group=PLUGINS, name=name))
+def is_installed(name: str) -> bool:
+    """Whether this package (without weights) or another installed one offers a segmenter of this name."""
+    return name == CLASSICAL or bool(entry_points(group=PLUGINS, name=name))

@@ -11,6 +11,9 @@ import numpy as np
 from amodal_diffusion.io.prompts import Prompts
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array
 
+CLASSICAL = "classical"
+"""Name of the segmenter without weights, see `classical`."""
+
 
 @dataclass(frozen=True)
 class ObjectMask:

@@ -6,9 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from amodal_diffusion.frames.masks import decode_rle
+from amodal_diffusion.frames.transforms import resize
 from amodal_diffusion.io.prompts import Prompts, Shown
 from amodal_diffusion.models.segmenters.preprocessing import Preprocessing, masks_from_logits
 from amodal_diffusion.models.segmenters.protocol import ObjectMask
@@ -16,6 +19,7 @@ from amodal_diffusion.types import BoolArray, InputError, UInt8Array
 
 _HELD = 64  # shrunken frames held while a clip is gone through backwards, 3 MB each at 1024 pixels
 _INSIDE, _BESIDE, _TOP_LEFT, _BOTTOM_RIGHT = 1, 0, 2, 3  # labels of points in SAM
+_ALONG = 8  # points that stand for a stroke
 _UNUSED = ("pred_masks", "high_res_masks")  # of a frame's output: no later frame looks at them
 
 
@@ -42,7 +46,7 @@ class Sam2Segmenter:
 
         Args:
             frames: uint8 ``[H, W, 3]``, RGB; gone through twice, and again for each 64 frames before a first prompt.
-            prompts: points and boxes.
+            prompts: points, boxes, strokes (as points along them) and painted masks.
 
         Raises:
             InputError: if there are texts among the prompts.
@@ -110,9 +114,17 @@ class _Track:
 
     def show(self, frame: int, preprocessing: Preprocessing, size: tuple[int, ...]) -> None:
         """Hand the prompts of a frame to the network, before that frame."""
-        points, box = self.shown[frame].points, self.shown[frame].box
-        places = [(point.x, point.y) for point in points]
-        labels = [_INSIDE if point.inside else _BESIDE for point in points]
+        self._session.obj_with_new_inputs = [0]
+        painted, box = self.shown[frame].mask, self.shown[frame].box
+        if painted is not None:
+            mask = torch.from_numpy(decode_rle(painted.mask)).float()[None, None]  # [1, 1, H, W]
+            self._session.add_mask_inputs(0, frame, resize(mask, (preprocessing.size, preprocessing.size)).round())
+            return
+        points = [(point.x, point.y, point.inside) for point in self.shown[frame].points]
+        for stroke in self.shown[frame].strokes:
+            points += [(x, y, stroke.inside) for x, y in _spread(decode_rle(stroke.mask))]
+        places = [(x, y) for x, y, _ in points]
+        labels = [_INSIDE if inside else _BESIDE for _, _, inside in points]
         if box is not None:  # goes before the points
             places = [(box.left, box.top), (box.right, box.bottom), *places]
             labels = [_TOP_LEFT, _BOTTOM_RIGHT, *labels]
@@ -125,7 +137,6 @@ class _Track:
                 "point_labels": torch.tensor(labels, dtype=torch.int32)[None, None],  # [1, 1, n]
             },
         )
-        self._session.obj_with_new_inputs = [0]
 
     def mask(self, frame: int, pixels: Tensor, size: tuple[int, ...], *, reverse: bool = False) -> ObjectMask:
         """Let the network see a frame."""
@@ -148,3 +159,10 @@ class _Track:
         for output in (*outputs["cond_frame_outputs"].values(), *followed.values()):
             for name in _UNUSED:
                 output.pop(name, None)
+
+
+def _spread(stroke: BoolArray) -> list[tuple[float, float]]:
+    """X and y of up to `_ALONG` pixels, evenly over a stroke."""
+    rows, columns = np.nonzero(stroke)
+    chosen = np.linspace(0, len(rows) - 1, min(_ALONG, len(rows))).round().astype(int)
+    return [(float(columns[index]), float(rows[index])) for index in chosen]

@@ -12,7 +12,8 @@ import torch
 import transformers
 from transformers.models.sam2_video.processing_sam2_video import Sam2VideoProcessor
 
-from amodal_diffusion.io.prompts import Box, Point, Prompts
+from amodal_diffusion.frames.masks import encode_rle
+from amodal_diffusion.io.prompts import Box, MaskPrompt, Point, Prompts, Stroke
 from amodal_diffusion.models.segmenters.loading import load_segmenter
 from amodal_diffusion.models.segmenters.preprocessing import Preprocessing, masks_from_logits
 from amodal_diffusion.models.segmenters.protocol import segment_frames
@@ -169,3 +170,16 @@ def test_a_folder_gives_the_network_that_was_saved(tmp_path: Path, kind: str, ne
 def test_texts_are_refused(kind: str, network: Any) -> None:
     with pytest.raises(InputError, match=r"text: .*VideoModel knows points and boxes alone"):
         segment(kind, network, Prompts(texts=("a cat",)))
+
+
+@pytest.mark.slow
+def test_a_painted_mask_is_what_that_frame_shows_and_a_stroke_is_points_along_it(kind: str, network: Any) -> None:
+    painted = np.zeros((HEIGHT, WIDTH), np.bool_)
+    painted[4:20, 8:40] = True
+    found = segment(kind, network, Prompts(masks=(MaskPrompt(encode_rle(painted), 8),)))["1"][8]
+    assert (found & painted).sum() / (found | painted).sum() > 0.8
+    line = np.zeros_like(painted)
+    line[10, 12:15] = True
+    by_stroke = segment(kind, network, Prompts(strokes=(Stroke(encode_rle(line), 8),)))["1"]
+    by_points = segment(kind, network, Prompts(points=tuple(Point(x, 10, 8) for x in (12, 13, 14))))["1"]
+    np.testing.assert_array_equal(by_stroke, by_points)
