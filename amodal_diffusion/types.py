@@ -417,7 +417,7 @@ class AmodalResult:
 
         Args:
             path: folder; must not exist.
-            formats: ``png``, ``prores``, ``webm``, ``mp4``, ``gif``, ``masks-mp4``, ``scores``; the masks are written as
+            formats: ``png``, ``prores``, ``webm``, ``mp4``, ``gif``, ``masks-mp4``, ``scores``; masks are written as
                 PNG in any case.
             fps: frames a second of videos.
             color: behind the object in ``mp4`` and ``gif``: a CSS color name or ``#rrggbb``.
