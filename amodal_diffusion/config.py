@@ -32,6 +32,10 @@ Attention = Literal["sdpa", "plain", "xformers"]
 Offload = Literal["none", "model", "sequential"]
 Preset = Literal["fast", "default", "paper"]
 MaskFilter = Literal["depth", "components", "area"]
+MaskType = Literal["binary", "labels", "alpha"]
+MASK_TYPES: tuple[MaskType, ...] = get_args(MaskType)
+Alpha = Literal["straight", "premultiplied"]
+"""How the colors of a layer are written: as they are, or multiplied by alpha."""
 MASK_FILTERS: tuple[MaskFilter, ...] = get_args(MaskFilter)
 HIGHEST_THRESHOLD = 0.5
 """Largest threshold that a frame may choose for itself: a pixel that is more likely the object's than not is taken."""

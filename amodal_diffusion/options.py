@@ -6,6 +6,7 @@ import sys
 from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError, BooleanOptionalAction
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, field, fields
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from docstring_parser import parse
@@ -14,6 +15,7 @@ from jsonargparse import Namespace
 from amodal_diffusion.config import CommandParser
 from amodal_diffusion.types import InputError
 
+PACKAGE = "amodal-diffusion"
 T = TypeVar("T")
 Renamed = Mapping[str, str | Mapping[str, Sequence[str]]]
 """Options of an earlier version by name: their new name, or for each of their values the options that say the same."""
@@ -158,3 +160,11 @@ class _HelpAll(Action):
         if isinstance(parser, CommandParser):
             sys.stdout.write(parser.format_full_help())
         parser.exit()
+
+
+def package_version() -> str:
+    """Installed version of this package; ``"unknown"`` if it runs from an uninstalled source tree."""
+    try:
+        return version(PACKAGE)
+    except PackageNotFoundError:
+        return "unknown"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from amodal_diffusion.completion.option_values import read_cuts
 from amodal_diffusion.completion.request import GROUPS, RENAMED, CompletionRequest, Source
-from amodal_diffusion.completion.shots import read_cuts
 from amodal_diffusion.config import CommandParser
 from amodal_diffusion.options import add_help, add_options, option, read_options
 from amodal_diffusion.types import Cuts

@@ -6,9 +6,6 @@ import time
 
 from jsonargparse import Namespace
 
-from amodal_diffusion.completion.clip import complete_clip
-from amodal_diffusion.completion.memory import memory_report
-from amodal_diffusion.completion.report import describe_result, gathered_warnings
 from amodal_diffusion.completion.request import GROUPS, RENAMED, CompletionRequest
 from amodal_diffusion.config import CommandParser
 from amodal_diffusion.options import add_help, add_options, read_options
@@ -36,6 +33,11 @@ def run(args: Namespace) -> None:
         InputError: if an input is wrong.
     """
     request = CompletionRequest(**{name: read_options(group, args) for name, group in GROUPS.items()})
+    request.source.check_paths()  # before the imports below, which take seconds
+    from amodal_diffusion.completion.clip import complete_clip
+    from amodal_diffusion.completion.memory import memory_report
+    from amodal_diffusion.completion.report import describe_result, gathered_warnings
+
     if request.source.dry_run:
         print(memory_report(request))
         return

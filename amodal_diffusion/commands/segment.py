@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from jsonargparse import Namespace
 
-from amodal_diffusion.completion.request import Clicks
-from amodal_diffusion.completion.segment import SegmentRequest, write_segmentation
+from amodal_diffusion.completion.request import Clicks, SegmentRequest
 from amodal_diffusion.config import CommandParser
 from amodal_diffusion.options import add_help, add_options, read_options
 
@@ -31,4 +30,6 @@ def run(args: Namespace) -> None:
     Raises:
         InputError: if an input is wrong.
     """
+    from amodal_diffusion.completion.segment import write_segmentation
+
     print(write_segmentation(read_options(SegmentRequest, args), read_options(Clicks, args)))

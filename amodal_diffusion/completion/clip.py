@@ -23,13 +23,14 @@ from amodal_diffusion.completion.memory import out_of_memory_explained
 from amodal_diffusion.completion.networks import Networks
 from amodal_diffusion.completion.objects import FORMAT, complete_objects
 from amodal_diffusion.completion.previews import write_previews
-from amodal_diffusion.completion.request import CompletionRequest, package_version
+from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.completion.segmentation import MODAL_MASKS, segment_clip
 from amodal_diffusion.io.depth_files import DepthTrack
 from amodal_diffusion.io.manifest import MANIFEST, read_manifest
 from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.models.libraries import uncollected
+from amodal_diffusion.options import package_version
 from amodal_diffusion.types import STAGES, InputError
 
 if TYPE_CHECKING:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from jsonargparse.typing import NonNegativeInt
 
-from amodal_diffusion.completion.clip import complete_clip
-from amodal_diffusion.completion.layout import SHEET
 from amodal_diffusion.completion.request import CompletionRequest, DepthChoice, ModelChoice, Output, Source
 from amodal_diffusion.options import option
 from amodal_diffusion.types import InputError
@@ -55,6 +53,8 @@ def run_demo(demo: Demo) -> str:
     Raises:
         InputError: if an option is wrong, the model cannot be loaded, or the result folder is not empty.
     """
+    from amodal_diffusion.completion.clip import complete_clip
+    from amodal_diffusion.completion.layout import SHEET
     from amodal_diffusion.evaluation.benchmarks.scenes import scene_track
     from amodal_diffusion.evaluation.track_files import read_completion, write_track
 
@@ -80,6 +80,7 @@ def _write_sheet(track: MaskTarget, folder: Path) -> None:
     """Write the contact sheet into a result folder."""
     from PIL import Image
 
+    from amodal_diffusion.completion.layout import SHEET
     from amodal_diffusion.evaluation.track_files import read_completion
     from amodal_diffusion.frames.drawing import draw_completion
 

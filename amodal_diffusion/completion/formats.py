@@ -14,16 +14,8 @@ from tqdm import tqdm
 
 from amodal_diffusion.completion.inputs import CompletionInputs
 from amodal_diffusion.completion.layered_export import write_layered
-from amodal_diffusion.completion.layout import (
-    ANNOTATIONS,
-    GIF,
-    LAYERED,
-    VIDEOS,
-    Format,
-    layer_path,
-    mask_path,
-    step_of,
-)
+from amodal_diffusion.completion.layout import ANNOTATIONS, GIF, LAYERED, VIDEOS, layer_path, mask_path, step_of
+from amodal_diffusion.completion.option_values import Format
 from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.frames.layers import carry_color, over_color, style_layer
 from amodal_diffusion.io.background import read_ahead

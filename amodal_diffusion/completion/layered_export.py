@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from amodal_diffusion.completion.inputs import CompletionInputs
 from amodal_diffusion.completion.layer_order import ORDER
-from amodal_diffusion.completion.layout import Format, layer_path, layered_path, record_path
+from amodal_diffusion.completion.layout import layer_path, layered_path, record_path
+from amodal_diffusion.completion.option_values import Format
 from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.frames.layers import style_layer
 from amodal_diffusion.io.background import read_ahead

@@ -5,36 +5,42 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from amodal_diffusion.completion.layout import Format, LayerFrames, read_color, read_formats, read_layer_frames
-from amodal_diffusion.completion.segmentation import read_prompts
-from amodal_diffusion.completion.shots import read_cuts
+from amodal_diffusion.completion.option_values import (
+    Format,
+    LayerFrames,
+    read_color,
+    read_cuts,
+    read_formats,
+    read_layer_frames,
+)
 from amodal_diffusion.config import (
     MASK_FILTERS,
+    MASK_TYPES,
+    Alpha,
     Attention,
     Conditioning,
     Fit,
     MaskFilter,
+    MaskType,
     Offload,
     Preset,
     Resample,
     Scheduler,
 )
-from amodal_diffusion.frames.layers import Alpha
-from amodal_diffusion.io.mask_pictures import MASK_TYPES, MaskType
-from amodal_diffusion.io.prompts import Prompts
-from amodal_diffusion.io.result_folder import InputRecord
-from amodal_diffusion.options import Renamed, option
+from amodal_diffusion.options import Renamed, option, package_version
 from amodal_diffusion.pipelines.methods import DEFAULT_MODEL, DIFFUSION, METHODS, OF_DIFFUSION, StageNames
 from amodal_diffusion.types import Cuts, InputError, Stage
 
-PACKAGE = "amodal-diffusion"
+if TYPE_CHECKING:
+    from amodal_diffusion.io.prompts import Prompts
+    from amodal_diffusion.io.result_folder import InputRecord
+
 RENAMED: Renamed = {
     "--expand": "--margin",
     "--solver": "--scheduler",
@@ -132,6 +138,19 @@ class Source:
     cuts: Cuts = option("auto", metavar="auto|none|LIST", read=read_cuts, advanced=True)
     dry_run: bool = option(False, advanced=True)
 
+    def check_paths(self) -> None:
+        """Check that clip and masks are there, which takes no time.
+
+        Raises:
+            InputError: if one is missing.
+        """
+        if not self.clip.exists():
+            raise InputError(f"{self.clip}: no such file or folder")
+        for name in ("masks", "amodal_masks"):
+            path = getattr(self, name)
+            if path is not None and not path.exists():
+                raise InputError(f"--{name.replace('_', '-')}: {path}: no such file or folder")
+
 
 @dataclass(frozen=True)
 class Clicks:
@@ -158,7 +177,36 @@ class Clicks:
         Raises:
             InputError: if a prompt has another format than the help says.
         """
+        from amodal_diffusion.completion.segmentation import read_prompts
+
         return read_prompts(self.point, self.negative_point, self.box, self.text)
+
+
+@dataclass(frozen=True)
+class SegmentRequest:
+    """Input and output.
+
+    Attributes:
+        clip: a video file, a folder of pictures, or one picture, animated or not
+        out: folder of the masks, with one folder of PNGs per object; whole or absent
+        device: auto, cpu, cuda, cuda:1, mps
+        dtype: auto, float32, float16, bfloat16
+        overwrite: replace earlier results of this program in MASKS
+        allow_truncated: use the frames of a damaged video that can be decoded
+        bit_depth: bits of the values in pictures of 16 bits, such as 12; by the files if left out
+        quiet: no progress bars
+        yes: download what is not in the local cache without asking
+    """
+
+    clip: Path = option(metavar="CLIP", positional=True)
+    out: Path = option(metavar="MASKS")
+    device: str = option("auto", metavar="NAME")
+    dtype: str = option("auto", metavar="NAME")
+    overwrite: bool = option(False)
+    allow_truncated: bool = option(False)
+    bit_depth: int | None = option(None, metavar="N", read=read_bit_depth)
+    quiet: bool = option(False, short="-q")
+    yes: bool = option(False)
 
 
 @dataclass(frozen=True)
@@ -381,6 +429,8 @@ class CompletionRequest:
             "vae": model_folder(self.model.vae),
             "depth_model": model_folder(self.depth.depth_model),
         }
+        from amodal_diffusion.io.result_folder import InputRecord
+
         return {name: InputRecord.of(path) for name, path in paths.items() if path is not None}
 
 
@@ -433,14 +483,6 @@ def check_method(request: CompletionRequest, method: str) -> None:
 def flag_of(name: str) -> str:
     """The option of a field, such as ``--mask-filters``."""
     return f"--{name.replace('_', '-')}"
-
-
-def package_version() -> str:
-    """Installed version of this package; ``"unknown"`` if it runs from an uninstalled source tree."""
-    try:
-        return version(PACKAGE)
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def model_folder(name: str | None) -> Path | None:

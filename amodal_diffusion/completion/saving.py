@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageColor
 
-from amodal_diffusion.completion.layout import GIF, SCORES, VIDEOS, Format, read_color, read_formats
+from amodal_diffusion.completion.layout import GIF, SCORES, VIDEOS
+from amodal_diffusion.completion.option_values import Format, read_color, read_formats
 from amodal_diffusion.frames.layers import carry_color, over_color
 from amodal_diffusion.io.atomic import replacing_folder
 from amodal_diffusion.io.gif_writer import fitted_size, kept_frames, write_gif

@@ -2,43 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-from amodal_diffusion.completion.request import Clicks, model_folder, package_version, read_bit_depth
+from amodal_diffusion.completion.request import Clicks, SegmentRequest, model_folder
 from amodal_diffusion.completion.segmentation import check_prompts, open_segmenter, segment_clip
 from amodal_diffusion.io.result_folder import InputRecord, OutputFolder
 from amodal_diffusion.io.video_reader import open_clip
 from amodal_diffusion.models.segmenters.protocol import CLASSICAL
-from amodal_diffusion.options import option
+from amodal_diffusion.options import package_version
 from amodal_diffusion.types import InputError
-
-
-@dataclass(frozen=True)
-class SegmentRequest:
-    """Input and output.
-
-    Attributes:
-        clip: a video file, a folder of pictures, or one picture, animated or not
-        out: folder of the masks, with one folder of PNGs per object; whole or absent
-        device: auto, cpu, cuda, cuda:1, mps
-        dtype: auto, float32, float16, bfloat16
-        overwrite: replace earlier results of this program in MASKS
-        allow_truncated: use the frames of a damaged video that can be decoded
-        bit_depth: bits of the values in pictures of 16 bits, such as 12; by the files if left out
-        quiet: no progress bars
-        yes: download what is not in the local cache without asking
-    """
-
-    clip: Path = option(metavar="CLIP", positional=True)
-    out: Path = option(metavar="MASKS")
-    device: str = option("auto", metavar="NAME")
-    dtype: str = option("auto", metavar="NAME")
-    overwrite: bool = option(False)
-    allow_truncated: bool = option(False)
-    bit_depth: int | None = option(None, metavar="N", read=read_bit_depth)
-    quiet: bool = option(False, short="-q")
-    yes: bool = option(False)
 
 
 def write_segmentation(request: SegmentRequest, clicks: Clicks) -> Path:

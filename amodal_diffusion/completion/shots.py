@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from amodal_diffusion.frames.cuts import CutDetector
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
-from amodal_diffusion.types import Cuts, InputError, check_cuts
-
-
-def read_cuts(value: str | int | Sequence[int]) -> Cuts:
-    """Hard cuts: ``auto``, ``none``, or first frames of new shots, on the command line with commas.
-
-    Raises:
-        InputError: if they are anything else.
-    """
-    if isinstance(value, str) and value.strip() in ("auto", "none"):
-        return cast("Cuts", value.strip())
-    entries = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int) else value
-    try:
-        return tuple(int(str(entry)) for entry in entries)
-    except (TypeError, ValueError):
-        raise InputError(
-            f"--cuts: expected auto, none, or the first frames of new shots such as 24,80, got {value or 'nothing'}"
-        ) from None
+from amodal_diffusion.types import Cuts, check_cuts
 
 
 def open_shots(

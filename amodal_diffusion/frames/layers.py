@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy import ndimage
 
+from amodal_diffusion.config import Alpha
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 _OPAQUE = 255
@@ -93,9 +93,6 @@ def compare(recomposed: UInt8Array, rgb: UInt8Array, modal: Sequence[BoolArray])
 def _seen(modal: Sequence[BoolArray]) -> BoolArray:
     seen: BoolArray = np.logical_or.reduce(list(modal))
     return seen
-
-
-Alpha = Literal["straight", "premultiplied"]
 
 
 def style_layer(rgba: UInt8Array, *, soft_edge: int = 0, alpha: Alpha = "straight") -> UInt8Array:

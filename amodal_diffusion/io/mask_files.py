@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from amodal_diffusion.config import MaskType
 from amodal_diffusion.frames.masks import Rle, decode_rle, rle_area
 from amodal_diffusion.io.alpha import has_alpha, read_alpha
 from amodal_diffusion.io.annotations import read_annotated_masks
@@ -19,7 +20,6 @@ from amodal_diffusion.io.mask_arrays import ARRAY_SUFFIXES, read_mask_arrays
 from amodal_diffusion.io.mask_pictures import (
     SINGLE,
     MaskPicture,
-    MaskType,
     mask_pictures,
     read_meaning,
     stays,

@@ -8,18 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from amodal_diffusion.config import MaskType
 from amodal_diffusion.io.picture_depth import DeepFrame
 from amodal_diffusion.io.pictures import stored_frames
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array
 
-MaskType = Literal["binary", "labels", "alpha"]
-MASK_TYPES: tuple[MaskType, ...] = get_args(MaskType)
 SINGLE = "1"
 """Name of the object where masks hold only one."""
 _LARGEST_LABEL = 255
