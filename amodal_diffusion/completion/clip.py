@@ -23,7 +23,7 @@ from amodal_diffusion.completion.layer_order import summarize_order, write_order
 from amodal_diffusion.completion.layout import SUMMARY, mask_path, record_path
 from amodal_diffusion.completion.memory import out_of_memory_explained
 from amodal_diffusion.completion.networks import Networks
-from amodal_diffusion.completion.objects import FORMAT, complete_objects
+from amodal_diffusion.completion.objects import FORMAT, OnProgress, complete_objects
 from amodal_diffusion.completion.request import (
     CompletionInputs,
     CompletionRequest,
@@ -54,6 +54,7 @@ def complete_clip(
     *,
     networks: Networks | None = None,
     extras: Mapping[str, Callable[[Path], None]] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Path:
     """Complete the objects of a clip; the result folder appears only when it is complete.
 
@@ -62,6 +63,8 @@ def complete_clip(
         networks: loaded networks; None loads them for this clip.
         extras: maps the names of additional result files to functions that write them. Each is called last, with the
             result folder.
+        on_progress: told of the steps of `complete_objects`, of ``overlay`` (frames), and of the beginning of
+            ``order`` and ``formats``.
 
     Returns:
         the result folder.
@@ -93,9 +96,12 @@ def complete_clip(
                 inputs = replace(inputs, tracks=tracks)
             depth = clip_depth(inputs, estimator, out, quiet=quiet)
             laid = replace(inputs, depth=depth).on_canvas()
-            complete_objects(laid, networks.completer, config, request, out)
-            _write_overlay(laid, out, sound=sound, quiet=quiet)
+            notify = on_progress or _ignore
+            complete_objects(laid, networks.completer, config, request, out, notify)
+            _write_overlay(laid, out, sound=sound, quiet=quiet, on_progress=notify)
+            notify("order", 0, 1)
             write_order(laid, laid.depth, out, painted=request.painted, quiet=quiet)
+            notify("formats", 0, 1)
             write_formats(laid, request, out, sound=sound)
             with out.step("summary", [SUMMARY]) as work:
                 summary = _summary(request, inputs, depth, networks, out)
@@ -108,6 +114,10 @@ def complete_clip(
             out.discard(DEPTH_STEP)
             out.commit()
         return request.output.out
+
+
+def _ignore(step: str, done: int, total: int) -> None:
+    """Where nobody asks for the progress."""
 
 
 def _refuse_work_of_version_0_1(request: CompletionRequest) -> None:
@@ -136,7 +146,9 @@ def _check_sources(sources: Mapping[str, Source], out: OutputFolder) -> None:
         out.note("networks", {name: source.commit for name, source in sources.items()})
 
 
-def _write_overlay(inputs: CompletionInputs, out: OutputFolder, *, sound: CarriedSound | None, quiet: bool) -> None:
+def _write_overlay(
+    inputs: CompletionInputs, out: OutputFolder, *, sound: CarriedSound | None, quiet: bool, on_progress: OnProgress
+) -> None:
     """Draw the written amodal masks of all objects over the clip."""
     if out.is_finished("overlay"):
         return
@@ -155,7 +167,8 @@ def _write_overlay(inputs: CompletionInputs, out: OutputFolder, *, sound: Carrie
             for index, masks in enumerate(visible)
         )
         with closing(read_ahead(zip(clip, layers, strict=True))) as frames:
-            for rgb, drawn in frames:
+            for index, (rgb, drawn) in enumerate(frames):
+                on_progress("overlay", index, clip.num_frames)
                 video.write(draw_overlay(rgb, drawn))
                 bar.update()
 
