@@ -12,26 +12,25 @@ Part = Literal["read", "objects", "overlay", "order", "formats", "page"]
 PARTS: tuple[Part, ...] = ("read", "objects", "overlay", "order", "formats", "page")
 """Parts of a completion in the order of the work."""
 
-_PASS = 1.3  # seconds of a network pass of the bundled model with its encoding and decoding
-_PAINT, _WRITE = 0.25, 0.10  # seconds per million pixels of a candidate frame: colors; of any frame: its files
-_PER_FRAME: Mapping[Part, float] = {"read": 0.07, "overlay": 0.08}  # seconds per million pixels of a frame of the clip
-_PER_OBJECT: Mapping[Part, float] = {"order": 0.07, "page": 0.02}  # of a frame of each object
-_FORMATS = {
-    "png": 0.0,
-    "coco": 0.01,
-    "youtube-vis": 0.01,
-    "davis": 0.02,
-    "masks-mp4": 0.04,
-    "prores": 0.10,
-    "webm": 0.35,
-}
-_OTHER_FORMAT = 0.10
-_START = 0.3  # seconds of any completion beside its frames
-# The figures above were measured on one core of a CPU. Other machines differ; the shares matter, not the seconds.
+# Seconds on one core of a CPU. Other machines differ: the shares matter, and the work itself tells the speed.
+_PASS = 1.4  # of a network pass of the bundled model, with its encoding and decoding
+_PAINT, _WRITE = 0.28, 0.10  # per million pixels of a candidate frame: colors; of any frame: its files
+_PER_FRAME: Mapping[Part, tuple[float, float]] = {"read": (0.025, 0.02), "overlay": (0.0, 0.1)}
+"""Seconds per frame of the clip, and more per million pixels."""
+_PER_OBJECT: Mapping[Part, tuple[float, float]] = {"order": (0.012, 0.08), "page": (0.001, 0.001)}
+"""Likewise, for each object."""
+_FORMATS = {"png": (0.0, 0.0), "coco": (0.001, 0.01), "prores": (0.01, 0.1), "webm": (0.017, 0.22)}
+_OTHER_FORMAT = (0.01, 0.1)
+_START = 0.2  # of any completion beside its frames
 
-_TRUST = 0.1  # share of the plan after which the speed of the work counts as much as the speed that was expected
+_TRUST = 0.12  # share of the plan after which the speed of the work counts as much as the speed that was expected
 _SLOWEST, _FASTEST = 30.0, 1 / 30
-_NEAR = 0.9  # share of an open part that passing time alone may count as done
+_BEGUN = 0.5  # share of a pass that is over when the network begins: the encoding
+_DECODED = 0.3  # share of the passes' cost that ends only with the frames: the decoding
+_OVERRUN, _STEADY_OVERRUN = (
+    0.3,
+    0.1,
+)  # time to the next event when it is late, of the time since the last: objects, files
 
 
 @dataclass(frozen=True)
@@ -58,14 +57,17 @@ class Work:
         Args:
             candidates: frames in which an object may be occluded, over all objects; None for all.
         """
-        frames, tracks = self.frames * self.pixels / 1e6, self.frames * self.objects
-        share = 1.0 if candidates is None else candidates / max(tracks, 1)
-        cost: dict[Part, float] = {part: rate * frames for part, rate in _PER_FRAME.items()}
-        cost |= {part: rate * frames * self.objects for part, rate in _PER_OBJECT.items()}
+        share = 1.0 if candidates is None else candidates / max(self.frames * self.objects, 1)
+        each = self.frames * self.objects
+        cost: dict[Part, float] = {part: self.frames * self._of_frame(rates) for part, rates in _PER_FRAME.items()}
+        cost |= {part: each * self._of_frame(rates) for part, rates in _PER_OBJECT.items()}
         cost["read"] += _START
-        cost["objects"] = share * self.passes * _PASS + frames * self.objects * (share * _PAINT + _WRITE)
-        cost["formats"] = frames * self.objects * sum(_FORMATS.get(name, _OTHER_FORMAT) for name in self.formats)
+        cost["objects"] = share * self.passes * _PASS + each * self._of_frame((0.0, share * _PAINT + _WRITE))
+        cost["formats"] = each * sum(self._of_frame(_FORMATS.get(name, _OTHER_FORMAT)) for name in self.formats)
         return cost
+
+    def _of_frame(self, rates: tuple[float, float]) -> float:
+        return rates[0] + rates[1] * self.pixels / 1e6
 
 
 @dataclass
@@ -95,11 +97,12 @@ class Progress:
 
     def __init__(self, work: Work, speeds: Speeds, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._work, self._speeds, self._clock = work, speeds, clock
+        self._expected = dict(speeds.factors)  # as they were when the work began
         self._plan = work.seconds()
         self._done: dict[Part, float] = dict.fromkeys(PARTS, 0.0)  # expected seconds
-        self._passes, self._frames, self._candidates = 0, 0, work.frames * work.objects
+        self._passes, self._frames, self._candidates = -_BEGUN, 0, work.frames * work.objects
         self._part: Part = "read"
-        self._start = self._part_start = self._event = clock()
+        self._start = self._part_start = self._objects_start = self._event = clock()
         self._shown = 0.0
         self._lock = threading.Lock()
 
@@ -134,12 +137,13 @@ class Progress:
         """Share done, 0 to 1 and never falling, and seconds left."""
         with self._lock:
             now, part = self._clock(), self._part
-            speed = self._speeds.factors.get(part, 1.0)
-            open_part = (self._plan[part] - self._done[part]) * speed
-            waited = (now - self._event) / self._factor(self._event - self._start, 0.0)
-            waited = min(waited, _NEAR * open_part)
-            later = sum(self._expected(other) for other in PARTS[PARTS.index(part) + 1 :])
-            left = (open_part - waited + later) * self._factor(now - self._start, waited)
+            waited, gap = now - self._event, self._gap()
+            factor = self._factor(self._event, 0.0)
+            if waited > gap * factor:  # the next event is late
+                factor = max(factor, self._factor(now, gap))
+            late = (_OVERRUN if part == "objects" else _STEADY_OVERRUN) * waited
+            inside = max(self._left(part) - gap, 0.0) * factor + max(gap * factor - waited, late)
+            left = inside + factor * sum(self._left(other) for other in PARTS[PARTS.index(part) + 1 :])
             self._shown = max(self._shown, (now - self._start) / max(now - self._start + left, 1e-9))
             return min(self._shown, 1.0), left
 
@@ -152,6 +156,8 @@ class Progress:
             self._speeds.learn(self._part, (now - self._part_start) / self._plan[self._part])
         for earlier in PARTS if part is None else PARTS[: PARTS.index(part)]:
             self._done[earlier] = self._plan[earlier]
+        if self._part == "read":
+            self._objects_start = now
         self._part, self._part_start = part or PARTS[-1], now
 
     def _objects_done(self) -> float:
@@ -159,20 +165,36 @@ class Progress:
         frames = self._work.frames * self._work.objects
         written = self._frames / max(frames, 1)
         share = self._candidates / max(frames, 1)
-        passes = max(min(self._passes, share * self._work.passes), written * share * self._work.passes)
+        whole = share * self._work.passes
+        begun = min(self._passes + _BEGUN, whole)
+        passes = max((1 - _DECODED) * begun + _DECODED * written * whole, written * whole)
+        if self._frames and begun > whole - 1:  # the last frames are decoded before the first is written
+            passes = whole
         pixels = self._work.pixels / 1e6
         return passes * _PASS + self._frames * pixels * (share * _PAINT + _WRITE)
 
-    def _expected(self, part: Part) -> float:
-        return self._plan[part] * self._speeds.factors.get(part, 1.0)
+    def _speed(self, part: Part) -> float:
+        return self._expected.get(part, 1.0)
 
-    def _factor(self, elapsed: float, waited: float) -> float:
-        """How many times as long as expected the work takes so far.
+    def _left(self, part: Part) -> float:
+        """Expected seconds of what is left of a part."""
+        return (self._plan[part] - self._done[part]) * self._speed(part)
+
+    def _gap(self) -> float:
+        """Expected seconds from the last event to the next one."""
+        if self._part == "objects" and self._passes + 1 < self._work.passes and not self._frames:
+            return min(_PASS * self._speed("objects"), self._left("objects"))
+        return self._left(self._part)
+
+    def _factor(self, until: float, waited: float) -> float:
+        """How many times as long as expected the work took; reading does not count, as other things decide its speed.
 
         Args:
-            elapsed: seconds since the start.
-            waited: expected seconds of what was probably done since the last event.
+            until: end of the time that counts, on the clock.
+            waited: expected seconds of what was done after the last event.
         """
-        trust = _TRUST * sum(self._expected(part) for part in PARTS)
-        done = sum(self._done[part] * self._speeds.factors.get(part, 1.0) for part in PARTS) + waited
-        return min(max((elapsed + trust) / (done + trust), _FASTEST), _SLOWEST)
+        first = PARTS.index("objects") if self._part != "read" else 0
+        trust = _TRUST * sum(self._plan[part] * self._speed(part) for part in PARTS)
+        done = sum(self._done[part] * self._speed(part) for part in PARTS[first:]) + waited
+        begun = self._start if self._part == "read" else self._objects_start
+        return min(max((until - begun + trust) / (done + trust), _FASTEST), _SLOWEST)
