@@ -36,6 +36,7 @@ BAD_NAME = "upload: expected a video, a zip of pictures, or pictures; the name o
 OF_CHECKPOINT = "checkpoint"
 """The choice of mask filters that leaves them to the checkpoint."""
 _LOOK_SECONDS = 0.25  # between two looks at a task's progress
+_BUSY = "This page is at work already; wait, or press Stop."
 _CLOSED = "This page was closed; load it again."
 
 
@@ -65,7 +66,7 @@ class Handlers:
         async def load(request: gr.Request) -> Updates:
             action = partial(self._actions.load_example, example=example)
             async for update in self._run(request, f"Loading {example.title}", action, self._fresh, others=6):
-                yield [*update[:-2], None, None] if _is_last(update) else update
+                yield [*update[:-2], None, None] if _is_good(update) else update
 
         return load
 
@@ -170,10 +171,12 @@ class Handlers:
         except (InputError, StoppedError) as error:
             yield [status(self._words(error), "error"), *[gr.skip()] * 4, *rest]
             return
-        if session.running:
-            yield [status("This page is at work already; wait, or press Stop.", "error"), *[gr.skip()] * 4, *rest]
+        if session.serving or session.running:  # a second click does nothing; another action is refused
+            line = gr.skip() if session.serving == doing else status(_BUSY, "error")
+            yield [line, *[gr.skip()] * 4, *rest]
             return
-        session.doing, task = doing, _Task(action, session)
+        session.serving = session.doing = doing  # at once: a second click may come before the thread has begun
+        task = _Task(action, session)
         before = [gr.skip(), gr.skip(), gr.Button(interactive=False), gr.Button(interactive=True)]
         shown = ""
         while not task.ended:
@@ -182,14 +185,11 @@ class Handlers:
                 yield [line, *before, *rest]
                 shown, before = line, [gr.skip()] * 4
             await asyncio.wait([task.future], timeout=_LOOK_SECONDS)
-        view, error = task.view, task.error
-        buttons = [
-            gr.Button(interactive=session.masks is not None and not session.running),
-            gr.Button(interactive=False),
-        ]
+        view, failure = task.view, task.error
+        buttons = [gr.Button(interactive=session.masks is not None), gr.Button(interactive=False)]
         if view is None:
-            kind: Kind = "info" if isinstance(error, StoppedError) and not session.closed else "error"
-            said = "Stopped. The page shows earlier results." if kind == "info" else self._words(error)
+            kind: Kind = "info" if isinstance(failure, StoppedError) and not session.closed else "error"
+            said = "Stopped. The page shows earlier results." if kind == "info" else self._words(failure)
             yield [status(said, kind), gr.skip(), gr.skip(), *buttons, *rest]
             return
         values = [] if fresh is None else await asyncio.to_thread(fresh, session)
@@ -240,6 +240,7 @@ class _Task:
                 self.view = action(session)
             except BaseException as error:  # noqa: BLE001  # the page says it
                 self.error = error
+            session.serving = ""  # here, as a visitor may leave before the updates end
             loop.call_soon_threadsafe(self._end)
 
         threading.Thread(target=run, name="action", daemon=True).start()
@@ -299,12 +300,12 @@ def _at_work(session: Session, doing: str) -> str:
 
 def _is_last(update: list[Update]) -> bool:
     """Whether an update ends an action."""
-    return 'data-kind="work"' not in update[0]
+    return isinstance(update[0], str) and 'data-kind="work"' not in update[0]
 
 
 def _is_good(update: list[Update]) -> bool:
     """Whether an update ends an action that did what it should."""
-    return 'data-kind="done"' in update[0]
+    return isinstance(update[0], str) and 'data-kind="done"' in update[0]
 
 
 def _paths(files: list[str] | RefusedUpload | None) -> list[Path]:

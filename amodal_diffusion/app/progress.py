@@ -14,7 +14,7 @@ PARTS: tuple[Part, ...] = ("read", "objects", "overlay", "order", "formats", "pa
 
 # Seconds on one core of a CPU. Other machines differ: the shares matter, and the work itself tells the speed.
 _PASS = 1.4  # of a network pass of the bundled model, with its encoding and decoding
-_PAINT, _WRITE = 0.28, 0.10  # per million pixels of a candidate frame: colors; of any frame: its files
+_PAINT, _WRITE = 0.25, 0.10  # per million pixels of a candidate frame: colors; of any frame: its files
 _PER_FRAME: Mapping[Part, tuple[float, float]] = {"read": (0.025, 0.02), "overlay": (0.0, 0.1)}
 """Seconds per frame of the clip, and more per million pixels."""
 _PER_OBJECT: Mapping[Part, tuple[float, float]] = {"order": (0.012, 0.08), "page": (0.001, 0.001)}
@@ -27,10 +27,8 @@ _TRUST = 0.12  # share of the plan after which the speed of the work counts as m
 _SLOWEST, _FASTEST = 30.0, 1 / 30
 _BEGUN = 0.5  # share of a pass that is over when the network begins: the encoding
 _DECODED = 0.3  # share of the passes' cost that ends only with the frames: the decoding
-_OVERRUN, _STEADY_OVERRUN = (
-    0.3,
-    0.1,
-)  # time to the next event when it is late, of the time since the last: objects, files
+# Time to the next event when it is late, as a share of the time since the last one: of objects, and of files.
+_OVERRUN, _STEADY_OVERRUN = 0.3, 0.15
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ class Session:
         visible: the modal masks likewise, a folder for each object.
         progress: of the running completion; None while nothing is being completed.
         doing: what the page is at work on, for its visitor.
+        serving: the action that the page shows the progress of; empty if there is none.
         clicks: clicks on objects, in any frame.
         used: when the page last did something, in seconds of the sessions' clock.
         stop: set to stop the running task.
@@ -76,6 +77,7 @@ class Session:
     visible: dict[str, Path] = field(default_factory=dict)
     progress: Progress | None = None
     doing: str = ""
+    serving: str = ""
     clicks: list[Point] = field(default_factory=list)
     used: float = 0.0
     stop: threading.Event = field(default_factory=threading.Event)
