@@ -12,7 +12,7 @@ from amodal_diffusion.app.views import link
 from amodal_diffusion.completion.layout import ANNOTATIONS, FORMATS, VIDEOS, Format
 from amodal_diffusion.io.images import natural_key
 
-ARCHIVE, LAYERS = "results.zip", "layers.zip"
+ARCHIVE = "results.zip"
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,15 @@ class Download:
         format: name of the format, as `complete --formats` takes it; ``overlay`` is always written.
         title: what it is.
         how: which program opens it, and how.
-        pattern: glob of its files in the result folder; `layers.zip` lies beside it.
+        pattern: glob of its files in the result folder.
+        archive: name of the zip in which they are offered; None for formats of few files.
     """
 
     format: str
     title: str
     how: str
     pattern: str
+    archive: str | None = None
 
     @property
     def is_written(self) -> bool:
@@ -65,13 +67,24 @@ DOWNLOADS = (
         "png",
         "PNG pictures (zip)",
         "Blender, Nuke, After Effects, GIMP: unpack it and import the first picture of an object as an image sequence.",
-        LAYERS,
+        "objects/*/completed/*.png",
+        "layers.zip",
     ),
     Download(
-        "psd", "Photoshop (PSD)", "Photoshop, Affinity Photo, Krita: open it; each object is a layer.", "**/*.psd"
+        "psd",
+        "Photoshop (PSD, zip)",
+        "Photoshop, Affinity Photo, Krita: unpack it and open a frame; each object is a layer.",
+        "layered/*.psd",
+        "psd.zip",
     ),
-    Download("ora", "OpenRaster (ORA)", "Krita, GIMP, MyPaint: open it; each object is a layer.", "**/*.ora"),
-    Download("gif", "GIF", "A browser or a README: drag it in; it plays by itself.", "**/*.gif"),
+    Download(
+        "ora",
+        "OpenRaster (ORA, zip)",
+        "Krita, GIMP, MyPaint: unpack it and open a frame; each object is a layer.",
+        "layered/*.ora",
+        "ora.zip",
+    ),
+    Download("gif", "GIF", "A browser or a README: drag it in; it plays by itself.", "objects/*/*.gif"),
     Download(
         "coco",
         "Masks as COCO (JSON)",
@@ -106,23 +119,23 @@ def choices() -> list[tuple[str, str]]:
     ]
 
 
-def pack(results: Path) -> tuple[Path, Path]:
-    """Pack all files of a result, and its layers alone, into zips beside its folder.
+def pack(results: Path) -> None:
+    """Pack all files of a result into `results.zip` beside its folder, and formats of many files into their own zips.
 
     Args:
         results: result folder of `complete`.
-
-    Returns:
-        paths of the two zips.
     """
-    everything, layers = results.with_name(ARCHIVE), results.with_name(LAYERS)
-    with zipfile.ZipFile(everything, "w") as archive, zipfile.ZipFile(layers, "w") as pictures:  # compressed already
-        for file in files_of(results):
-            place = file.relative_to(results)
-            archive.write(file, Path("results", place))
-            if place.parts[0] == "objects" and place.parts[2] == layer_folder(results, place.parts[1]).name:
-                pictures.write(file, Path("layers", place.parts[1], file.name))
-    return everything, layers
+    _zip(results.with_name(ARCHIVE), files_of(results), results)
+    for entry in DOWNLOADS:
+        files = _files(entry, results)
+        if entry.archive is not None and files:
+            _zip(results.with_name(entry.archive), files, results)
+
+
+def _zip(target: Path, files: Sequence[Path], results: Path) -> None:
+    with zipfile.ZipFile(target, "w") as archive:  # the files are compressed already
+        for file in files:
+            archive.write(file, Path(target.stem, file.relative_to(results)))
 
 
 def layer_folder(results: Path, name: str) -> Path:
@@ -142,7 +155,7 @@ def download_list(results: Path) -> str:
     Args:
         results: result folder of `complete`, with the zips of :func:`pack` beside it.
     """
-    rows = [_row(entry.title, entry.how, _found(entry, results)) for entry in DOWNLOADS if entry.is_written]
+    rows = [_row(entry.title, entry.how, _offered(entry, results)) for entry in DOWNLOADS if entry.is_written]
     how = "Any program that unpacks zips: all of the above and the records, summary.json first."
     rows.append(_row("Everything (zip)", how, [results.with_name(ARCHIVE)]))
     return f'<div class="amodal-files"><table>{"".join(rows)}</table>{_folded(results)}</div>'
@@ -154,10 +167,21 @@ def files_of(results: Path) -> list[Path]:
     return sorted(found, key=lambda path: natural_key(path.relative_to(results).as_posix()))
 
 
-def _found(entry: Download, results: Path) -> list[Path]:
-    if entry.pattern == LAYERS:
-        return [results.with_name(LAYERS)]
-    return sorted(results.glob(entry.pattern), key=lambda path: natural_key(path.as_posix()))
+def _files(entry: Download, results: Path) -> list[Path]:
+    found = list(results.glob(entry.pattern))
+    if entry.format == "png":
+        found = [
+            file for folder in results.glob("objects/*") for file in layer_folder(results, folder.name).glob("*.png")
+        ]
+    return sorted(found, key=lambda path: natural_key(path.as_posix()))
+
+
+def _offered(entry: Download, results: Path) -> list[Path]:
+    """The zip of a format of many files, if it was packed, else the files."""
+    if entry.archive is None:
+        return _files(entry, results)
+    packed = results.with_name(entry.archive)
+    return [packed] if packed.is_file() else []
 
 
 def _row(title: str, how: str, files: Sequence[Path]) -> str:
