@@ -86,19 +86,21 @@ def build_page(
     return page
 
 
-def _upload(label: str, name: str, *, height: int) -> gr.File:
-    """An upload of the kinds of files that are read; a file of another kind is one line, also to other programs."""
-    part = gr.File(label=label, file_count="multiple", file_types=[*FILE_TYPES], elem_id=name, height=height)
-    check = part.preprocess
+class _Upload(gr.File):
+    """An upload that says of a file of an unknown kind what the handlers say, also to other programs."""
 
-    def preprocess(payload: Any) -> Any:  # noqa: ANN401  # Gradio's own
+    is_template = True  # by which Gradio draws it as a File; it makes a new one whenever the value changes
+
+    def preprocess(self, payload: Any) -> Any:  # noqa: ANN401  # Gradio's own
         try:
-            return check(payload)
+            return super().preprocess(payload)
         except gr.Error:  # which would be a badge on every component that the upload changes
             return RefusedUpload()
 
-    part.preprocess = preprocess
-    return part
+
+def _upload(label: str, name: str, *, height: int) -> gr.File:
+    """An upload of the kinds of files that are read."""
+    return _Upload(label=label, file_count="multiple", file_types=[*FILE_TYPES], elem_id=name, height=height)
 
 
 class _ClipPart:
