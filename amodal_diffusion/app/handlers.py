@@ -18,7 +18,7 @@ from amodal_diffusion.app.actions import Actions, View
 from amodal_diffusion.app.completer import Choices
 from amodal_diffusion.app.drawing import draw_clicks
 from amodal_diffusion.app.guard import COOKIE, owner
-from amodal_diffusion.app.materials import Example
+from amodal_diffusion.app.materials import FILE_TYPES, Example
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
 from amodal_diffusion.app.views import Kind, easel, status
 from amodal_diffusion.completion.layout import read_formats
@@ -32,16 +32,12 @@ Updates = AsyncIterator[list[Update]]
 BESIDE = "not the object"
 """The choice that makes a click a negative point."""
 BEGIN = "Load an example or upload a clip to begin."
-BAD_NAME = "upload: expected a video, a zip of pictures, or pictures; the name of this file ends otherwise"
+_BAD_NAME = "upload: expected a video, a zip of pictures, or pictures; the name of this file ends otherwise"
 OF_CHECKPOINT = "checkpoint"
 """The choice of mask filters that leaves them to the checkpoint."""
 _LOOK_SECONDS = 0.25  # between two looks at a task's progress
 _BUSY = "This page is at work already; wait, or press Stop."
 _CLOSED = "This page was closed; load it again."
-
-
-class RefusedUpload:
-    """Stands for an upload that Gradio did not take."""
 
 
 class Handlers:
@@ -70,7 +66,7 @@ class Handlers:
 
         return load
 
-    async def load_clip(self, files: list[str] | RefusedUpload | None, request: gr.Request) -> Updates:
+    async def load_clip(self, files: list[str] | None, request: gr.Request) -> Updates:
         """Load an uploaded clip; a refused one leaves the box, and an earlier clip stays."""
         async for update in self._run(
             request, "Reading the clip", lambda session: self._actions.load_clip(session, _paths(files)), self._fresh, 6
@@ -78,7 +74,7 @@ class Handlers:
             last, kept = _is_last(update), _is_good(update)
             yield [*update[:-2], gr.skip() if kept or not last else None, None if kept else gr.skip()]
 
-    async def load_masks(self, files: list[str] | RefusedUpload | None, request: gr.Request) -> Updates:
+    async def load_masks(self, files: list[str] | None, request: gr.Request) -> Updates:
         """Load uploaded masks; refused ones leave the box."""
         async for update in self._run(
             request, "Reading the masks", lambda session: self._actions.load_masks(session, _paths(files)), others=1
@@ -308,10 +304,11 @@ def _is_good(update: list[Update]) -> bool:
     return isinstance(update[0], str) and 'data-kind="done"' in update[0]
 
 
-def _paths(files: list[str] | RefusedUpload | None) -> list[Path]:
-    if isinstance(files, RefusedUpload):
-        raise InputError(BAD_NAME)
-    return [Path(file) for file in files or []]
+def _paths(files: list[str] | None) -> list[Path]:
+    paths = [Path(file) for file in files or []]
+    if any(path.suffix.lower() not in FILE_TYPES for path in paths):
+        raise InputError(_BAD_NAME)
+    return paths
 
 
 def _identity(request: gr.Request) -> tuple[str, str]:

@@ -11,8 +11,8 @@ from gradio.components import Component
 from amodal_diffusion.app.actions import Actions
 from amodal_diffusion.app.downloads import choices
 from amodal_diffusion.app.drawing import OBJECTS
-from amodal_diffusion.app.handlers import BEGIN, BESIDE, OF_CHECKPOINT, Handlers, RefusedUpload
-from amodal_diffusion.app.materials import EXAMPLES, FILE_TYPES, Example, Limits, thumbnail
+from amodal_diffusion.app.handlers import BEGIN, BESIDE, OF_CHECKPOINT, Handlers
+from amodal_diffusion.app.materials import EXAMPLES, Example, Limits, thumbnail
 from amodal_diffusion.app.sessions import Sessions
 from amodal_diffusion.app.views import status
 from amodal_diffusion.config import MASK_FILTERS, Preset
@@ -86,21 +86,9 @@ def build_page(
     return page
 
 
-class _Upload(gr.File):
-    """An upload that says of a file of an unknown kind what the handlers say, also to other programs."""
-
-    is_template = True  # by which Gradio draws it as a File; it makes a new one whenever the value changes
-
-    def preprocess(self, payload: Any) -> Any:  # noqa: ANN401  # Gradio's own
-        try:
-            return super().preprocess(payload)
-        except gr.Error:  # which would be a badge on every component that the upload changes
-            return RefusedUpload()
-
-
 def _upload(label: str, name: str, *, height: int) -> gr.File:
-    """An upload of the kinds of files that are read."""
-    return _Upload(label=label, file_count="multiple", file_types=[*FILE_TYPES], elem_id=name, height=height)
+    """An upload; the handlers say what cannot be read, as Gradio's check would be a badge on many components."""
+    return gr.File(label=label, file_count="multiple", elem_id=name, height=height)
 
 
 class _ClipPart:
