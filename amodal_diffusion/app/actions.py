@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from amodal_diffusion.app.completer import PageCompleter, PageTask
-from amodal_diffusion.app.drawing import Painting, write_clicked
+from amodal_diffusion.app.completer import Choices, PageCompleter, PageTask
+from amodal_diffusion.app.downloads import download_list, layer_folder, pack
+from amodal_diffusion.app.drawing import read_painting, write_clicked
 from amodal_diffusion.app.materials import Example, Limits, open_masks, take_clip, take_masks, write_example
+from amodal_diffusion.app.progress import Progress, Speeds
 from amodal_diffusion.app.sessions import Session, Sessions
 from amodal_diffusion.app.views import (
-    Pane,
-    draw_amodal,
-    draw_completed,
-    draw_pane,
-    draw_visible,
-    links,
-    pack,
+    Scene,
+    SceneObject,
+    color_of,
+    folder_link,
     uncertainty,
     viewer,
+    write_pictures,
+    write_visible,
 )
+from amodal_diffusion.completion.layout import SUMMARY
 from amodal_diffusion.frames.cuts import find_cuts
 from amodal_diffusion.io.mask_files import MaskTrack
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
@@ -45,8 +48,8 @@ class View:
     """Content that the page shows after an action.
 
     Attributes:
-        status: one line of Markdown.
-        html: HTML with images side by side.
+        status: one line of text.
+        html: HTML of the viewer.
         files: HTML with links to the result files; empty if there are none.
     """
 
@@ -74,6 +77,7 @@ class Actions:
             segmenter: network that predicts masks from clicks; None disables clicks.
         """
         self._sessions, self._completer, self._limits, self.segmenter = sessions, completer, limits, segmenter
+        self._speeds = Speeds()
         self._networks = threading.Lock()  # they hold the state of one run
 
     def load_example(self, session: Session, example: Example) -> View:
@@ -90,7 +94,7 @@ class Actions:
             files = write_example(example, folder)
             clip = self._choose(session, open_clip(files.frames))
             session.depth = files.depth
-            status = f"**{example.title}**: {_size(clip)}, with masks of one object and depth"
+            status = f"{example.title}: {_size(clip)}, with masks of one object and depth"
             return self._show_masks(session, clip, status, files.masks)
 
     def load_clip(self, session: Session, files: Sequence[Path]) -> View:
@@ -105,9 +109,8 @@ class Actions:
         """
         with self._claimed(session, files), session.replacing("clip") as folder:
             clip = self._choose(session, take_clip(files, folder, self._limits))
-            pane = draw_pane(Pane("Clip", "", session.fresh_folder("view") / "clip"), draw_visible(clip, []))
         status = f"{_size(clip)}. Now mark the visible part of the object: step 2."
-        return View(status, viewer([pane], num_frames=clip.num_frames, fps=clip.fps))
+        return View(status, viewer(self._scene(session, clip)))
 
     def load_masks(self, session: Session, files: Sequence[Path]) -> View:
         """Load uploaded masks.
@@ -123,8 +126,8 @@ class Actions:
             clip = self._clip(session)
             return self._show_masks(session, clip, _size(clip), take_masks(files, folder, self._limits, clip))
 
-    def frame(self, session: Session, index: int) -> tuple[UInt8Array, UInt8Array | None]:
-        """A frame to paint on, uint8 ``[H, W, 3]``, and its paint, uint8 ``[H, W, 4]``, if any.
+    def frame(self, session: Session, index: int) -> UInt8Array:
+        """A frame to click on, uint8 ``[H, W, 3]``.
 
         Args:
             session: session of the page, with a clip.
@@ -132,22 +135,24 @@ class Actions:
         """
         for number, rgb in enumerate(self._clip(session)):
             if number == index:
-                return rgb, session.painting.layer(index)
+                return rgb
         raise InputError(f"frame: no frame {index} in a clip of {session.num_frames}")
 
-    def use_painting(self, session: Session) -> View:
+    def use_painting(self, session: Session, paint: str) -> View:
         """Use the painted frames as masks; frames between painted ones are interpolated.
 
         Args:
             session: session of the page, with a clip.
+            paint: what the drawing board sends, see `read_painting`.
 
         Raises:
             InputError: if nothing is painted, or the first or last frame of the clip, or of a shot, is not.
         """
         with self._claimed(session), session.replacing("painted") as folder:
             clip = self._clip(session)
-            session.painting.write(folder, clip.num_frames, find_cuts(clip))
-            between = clip.num_frames - len(session.painting.frames)
+            painting = read_painting(paint, num_frames=clip.num_frames, height=clip.height, width=clip.width)
+            painting.write(folder, clip.num_frames, find_cuts(clip))
+            between = clip.num_frames - len(painting.frames)
             filled = f", {between} of them filled in between painted ones: look at each" if between else ""
             return self._show_masks(session, clip, f"{_size(clip)}{filled}", folder)
 
@@ -171,28 +176,19 @@ class Actions:
             session.check()
             return self._show_masks(session, clip, _size(clip), folder)
 
-    def complete(
-        self,
-        session: Session,
-        on_share: Callable[[float], None],
-        *,
-        seed: int,
-        samples: int = 1,
-        method: str | None = None,
-    ) -> View:
+    def complete(self, session: Session, on_share: Callable[[float], None], choices: Choices | None = None) -> View:
         """Complete the objects.
 
         Args:
             session: session of the page, with a clip and masks.
-            on_share: called with the progress, from 0 to 1.
-            seed: random seed; the same seed gives the same result.
-            samples: number of samples of each amodal mask; if above 1, a pane shows where they differ.
-            method: of stage 1; the page's when None.
+            on_share: called at each event of the work with the share done, from 0 to 1.
+            choices: settings; the defaults when None.
 
         Raises:
             InputError: if the clip or the masks are missing, or a task of the page is already running.
             StoppedError: if the visitor asked to stop.
         """
+        choices = choices or Choices()
         with self._work(session, on_share) as on_step, session.replacing("results") as folder:
             clip = self._clip(session)
             if session.masks is None:
@@ -205,21 +201,27 @@ class Actions:
                 out=folder / "results",
                 num_frames=clip.num_frames,
                 num_objects=len(tracks),
-                seed=seed,
-                samples=samples,
-                method=method,
+                pixels=clip.height * clip.width,
+                choices=choices,
             )
+            session.doing = "Waiting for other visitors"
             with self._networks:
-                self._completer(task, on_step)
-            panes = _result_panes(clip, tracks, task.out, session.fresh_folder("view"))
-            archive = pack(task.out)
+                session.check()
+                session.doing = "Completing"
+                progress = session.progress = Progress(self._completer.work(task), self._speeds)
+
+                def note(step: str, done: int, total: int) -> None:
+                    progress.note(step, done, total)
+                    on_step(progress.look()[0])
+
+                self._completer(task, note)
+            note("page", 0, 1)
+            pack(task.out)
+            scene = self._results(session, clip, tracks, task.out)
+            progress.finish()
             session.check()
-            session.keep_newest("view", 1)
-        return View(
-            f"Done: {_size(clip)}, {_count(len(tracks), 'object')}, seed {seed}.",
-            viewer(panes, num_frames=clip.num_frames, fps=clip.fps),
-            links(task.out, archive),
-        )
+        done = f"Done: {_size(clip)}, {_count(len(tracks), 'object')}, seed {choices.seed}."
+        return View(done, viewer(scene), download_list(task.out))
 
     def stop(self, session: Session) -> bool:
         """Stop the page's task before its next network pass.
@@ -262,7 +264,11 @@ class Actions:
             on_share(share)
 
         with self._claimed(session):
-            yield on_step
+            session.doing = "Working"
+            try:
+                yield on_step
+            finally:
+                session.progress = None
 
     @contextmanager
     def _claimed(self, session: Session, files: Sequence[Path] = ()) -> Iterator[None]:
@@ -280,8 +286,9 @@ class Actions:
             if not clip.path.is_relative_to(folder):
                 shutil.rmtree(folder, ignore_errors=True)
         session.clip, session.num_frames, session.size = clip.path, clip.num_frames, (clip.height, clip.width)
-        session.painting, session.clicks = Painting(), []
+        session.clicks, session.visible = [], {}
         session.masks = session.depth = None
+        session.pictures = write_pictures(clip, session.fresh_folder("pictures"))
         return clip
 
     def _clip(self, session: Session) -> ClipReader:
@@ -292,32 +299,47 @@ class Actions:
     def _show_masks(self, session: Session, clip: ClipReader, status: str, masks: Path) -> View:
         """Take masks for the clip's if they fit, and draw them."""
         tracks = open_masks(masks, clip)
+        scene = self._scene(session, clip)
+        with session.replacing("visible") as folder:
+            session.visible = write_visible(tracks, folder, scene=scene)
         session.masks = masks
-        pane = Pane("Visible part", "as given", session.fresh_folder("view") / "visible")
-        draw_pane(pane, draw_visible(clip, list(tracks.values())))
-        ready = f"{status}. Masks: {_count(len(tracks), 'object')}. Ready: press **Complete** in step 3."
-        return View(ready, viewer([pane], num_frames=clip.num_frames, fps=clip.fps))
+        found = tuple(
+            SceneObject(name, color_of(number), folder_link(session.visible[name]))
+            for number, name in enumerate(tracks)
+        )
+        ready = f"{status}. Masks: {_count(len(tracks), 'object')}. Ready: press Complete in step 3."
+        return View(ready, viewer(replace(scene, objects=found)))
 
+    def _scene(self, session: Session, clip: ClipReader, canvas: Mapping[str, int] | None = None) -> Scene:
+        if session.pictures is None:
+            raise RuntimeError("a clip without pictures")
+        return Scene.of(clip, session.pictures, canvas)
 
-def _result_panes(clip: ClipReader, tracks: Mapping[str, MaskTrack], results: Path, folder: Path) -> list[Pane]:
-    """Draw the modal masks, the predicted amodal masks, and the layers of each object."""
-    visible = Pane("Visible part", "as given", folder / "visible")
-    amodal = Pane("Amodal mask", "stripes: hidden, predicted", folder / "amodal")
-    panes = [
-        draw_pane(visible, draw_visible(clip, list(tracks.values()))),
-        draw_pane(amodal, draw_amodal(clip, tracks, results)),
-    ]
-    for number, name in enumerate(tracks):
-        title = "Completed" if len(tracks) == 1 else f"Completed: object {name}"
-        pane = Pane(title, "on a transparent layer", folder / f"completed-{number}")
-        panes.append(draw_pane(pane, draw_completed(results, name)))
-        uncertain = uncertainty(results, name)
-        if uncertain is not None:
-            pane = Pane(
-                title.replace("Completed", "Uncertain"), "bright: samples differ", folder / f"uncertain-{number}"
+    def _results(self, session: Session, clip: ClipReader, tracks: Mapping[str, MaskTrack], results: Path) -> Scene:
+        """The viewer's scene of a result, whose masks and layers it shows as they are."""
+        canvas = json.loads((results / SUMMARY).read_text(encoding="utf-8"))["canvas"]
+        scene = self._scene(session, clip, canvas)
+        visible = session.visible
+        if (scene.width, scene.height) != (scene.frame_width, scene.frame_height):
+            visible = write_visible(tracks, session.fresh_folder("margin"), scene=scene)
+        objects = []
+        for number, name in enumerate(tracks):
+            video, samples = uncertainty(results, name), None
+            if video is not None:
+                samples = folder_link(write_pictures(video, session.fresh_folder("uncertain")))
+            objects.append(
+                SceneObject(
+                    name,
+                    color_of(number),
+                    folder_link(visible[name]),
+                    amodal=folder_link(results / "objects" / name / "amodal_masks"),
+                    completed=folder_link(layer_folder(results, name)),
+                    uncertain=samples,
+                )
             )
-            panes.append(draw_pane(pane, uncertain))
-    return panes
+        session.keep_newest("margin", 1)
+        session.keep_newest("uncertain", len(tracks))
+        return replace(scene, objects=tuple(objects))
 
 
 def _size(clip: ClipReader) -> str:

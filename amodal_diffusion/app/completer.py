@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from amodal_diffusion.app.progress import Work
 from amodal_diffusion.completion.clip import complete_clip
 from amodal_diffusion.completion.networks import Networks
+from amodal_diffusion.completion.objects import OnProgress
+from amodal_diffusion.completion.option_values import Format, read_formats
 from amodal_diffusion.completion.request import (
     CompletionRequest,
     DepthChoice,
@@ -18,13 +20,39 @@ from amodal_diffusion.completion.request import (
     Source,
 )
 from amodal_diffusion.completion.shots import open_shots
-from amodal_diffusion.config import Preset
+from amodal_diffusion.config import MaskFilter, Preset
 from amodal_diffusion.frames.cuts import shots_of
 from amodal_diffusion.pipelines.methods import DEFAULT_MODEL, DIFFUSION, METHODS
 from amodal_diffusion.types import InputError, Stage
 
 if TYPE_CHECKING:
     from amodal_diffusion.pipelines.completer import CompletionConfig
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Settings of a completion that a visitor chooses.
+
+    Attributes:
+        seed: random seed; the same seed gives the same result.
+        samples: number of samples of each amodal mask, at least 1; if above 1, the results show where they differ. None
+            for the checkpoint's number.
+        method: of stage 1, one of :attr:`PageCompleter.methods`; the first of them when None.
+        preset: sampling preset; the page's when None.
+        mask_filters: filters of stage 1's masks; the checkpoint's when None.
+        margin: outpainting margin on each side, as a share of the frame, 0 to 1.
+        soft_edge: width in pixels of the band in which the alpha of a layer falls to 0.
+        formats: formats of the files besides PNG.
+    """
+
+    seed: int = 0
+    samples: int | None = None
+    method: str | None = None
+    preset: Preset | None = None
+    mask_filters: tuple[MaskFilter, ...] | None = None
+    margin: float = 0.0
+    soft_edge: int = 0
+    formats: tuple[Format, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,9 +66,8 @@ class PageTask:
         out: result folder; it appears only when the results are complete.
         num_frames: number of frames of the clip.
         num_objects: number of objects in the masks, at least 1.
-        seed: random seed; the same seed gives the same result.
-        samples: number of samples of each amodal mask, at least 1; if above 1, the results show where they differ.
-        method: of stage 1, one of :attr:`PageCompleter.methods`; the first of them when None.
+        pixels: number of pixels of a frame.
+        choices: settings that the visitor chose.
     """
 
     clip: Path
@@ -49,9 +76,8 @@ class PageTask:
     out: Path
     num_frames: int
     num_objects: int
-    seed: int
-    samples: int
-    method: str | None = None
+    pixels: int
+    choices: Choices
 
 
 class PageCompleter:
@@ -102,47 +128,73 @@ class PageCompleter:
             self._others[method] = request, Networks(request)
         return self._others[method]
 
-    @property
-    def samples(self) -> int:
-        """Predictions of each amodal mask unless the visitor asks for another number: the checkpoint's."""
-        config = self._networks.config(self._request).amodal_segmentation
-        return 1 if config is None else config.samples
+    def work(self, task: PageTask) -> Work:
+        """Amount of work of a task.
 
-    def __call__(self, task: PageTask, on_step: Callable[[float], None]) -> None:
+        Args:
+            task: the clip, its masks and the result folder.
+
+        Raises:
+            InputError: if an input or a setting is wrong.
+        """
+        request, networks = self._request_of(task)
+        # On a CPU each sample of a window takes its own pass; on other devices the samples are rows of one pass.
+        config = networks.config(request)
+        first = config.amodal_segmentation
+        samples = first.samples if first is not None and networks.completer.device == "cpu" else 1
+        _, cuts = open_shots(task.clip, request.source.cuts)
+        lengths = [stop - start for start, stop in shots_of(task.num_frames, cuts)]
+        passes = task.num_objects * samples * sum(count_passes(config, length) for length in lengths)
+        pixels = round(task.pixels * (1 + 2 * task.choices.margin) ** 2)
+        return Work(task.num_frames, task.num_objects, pixels, passes, request.output.formats)
+
+    def __call__(self, task: PageTask, on_progress: OnProgress) -> None:
         """Complete a clip into the task's folder, byte for byte as `complete` does.
 
         Args:
             task: the clip, its masks and the result folder.
-            on_step: called before each network pass with the share of passes done, from 0 to 1. An exception that it
-                raises stops the work.
+            on_progress: as for `complete_clip`, and told of each network ``pass`` before it begins. An exception that
+                it raises stops the work.
 
         Raises:
-            InputError: if an input is wrong.
+            InputError: if an input or a setting is wrong.
         """
-        base, networks = self._loaded(task.method)
+        request, networks = self._request_of(task)
+        begun = 0
+
+        def count(_: Stage) -> None:
+            nonlocal begun
+            on_progress("pass", begun, 0)
+            begun += 1
+
+        with networks.completer.watched(count):
+            complete_clip(request, networks=networks, on_progress=on_progress)
+
+    def _request_of(self, task: PageTask) -> tuple[CompletionRequest, Networks]:
+        """The options of `complete` that a task stands for, and the networks of its method."""
+        chosen = task.choices
+        base, networks = self._loaded(chosen.method)
+        sampling = replace(
+            base.sampling,
+            seed=chosen.seed,
+            samples=chosen.samples,
+            preset=chosen.preset or base.sampling.preset,
+            mask_filters=chosen.mask_filters,
+        )
         request = replace(
             base,
             source=Source(clip=task.clip, masks=task.masks),
-            output=Output(out=task.out, quiet=True),
+            output=Output(
+                out=task.out,
+                formats=read_formats(("png", *chosen.formats)),
+                margin=chosen.margin,
+                soft_edge=chosen.soft_edge,
+                quiet=True,
+            ),
             depth=DepthChoice(depth="auto" if task.depth is None else str(task.depth)),
-            sampling=replace(base.sampling, seed=task.seed, samples=task.samples),
+            sampling=sampling,
         )
-        completer = networks.completer
-        # On a CPU each sample of a window takes its own pass; on other devices the samples are rows of one pass.
-        samples = task.samples if completer.device == "cpu" else 1
-        _, cuts = open_shots(task.clip, request.source.cuts)
-        lengths = [stop - start for start, stop in shots_of(task.num_frames, cuts)]
-        config = networks.config(request)
-        total = task.num_objects * samples * sum(count_passes(config, length) for length in lengths)
-        done = 0
-
-        def count(_: Stage) -> None:
-            nonlocal done
-            on_step(min(done / max(total, 1), 1.0))
-            done += 1
-
-        with completer.watched(count):
-            complete_clip(request, networks=networks)
+        return request, networks
 
 
 def count_passes(config: CompletionConfig, num_frames: int) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -74,6 +77,7 @@ def write_clicked(
 
 OBJECTS = 5
 """Largest number of objects that can be painted, each in its overlay color."""
+_DATA_URL = "data:image/png;base64,"
 _CLEAR = 128  # alpha threshold; lower values are the soft edge of a stroke
 
 
@@ -102,17 +106,6 @@ class Painting:
             labels: uint8 ``[H, W]``; all 0 marks the frame as showing no object.
         """
         self._labels[frame] = labels
-
-    def clear(self, frame: int) -> None:
-        """Remove the labels of a frame."""
-        self._labels.pop(frame, None)
-
-    def layer(self, frame: int) -> UInt8Array | None:
-        """Paint of a frame as an RGBA image, uint8 ``[H, W, 4]``; None if nothing is painted."""
-        labels = self._labels.get(frame)
-        if labels is None or not labels.any():
-            return None
-        return _palette()[labels]
 
     def labels(self, num_frames: int, cuts: Sequence[int] = ()) -> list[UInt8Array]:
         """Label maps of all frames; frames between painted ones of a shot are interpolated.
@@ -152,8 +145,46 @@ class Painting:
         """
         for frame, labels in enumerate(self.labels(num_frames, cuts)):
             picture = Image.fromarray(labels)
-            picture.putpalette(_palette()[:, :3].tobytes())
+            picture.putpalette(_palette().tobytes())
             picture.save(folder / f"{frame:05d}.png")
+
+
+def read_painting(text: str, *, num_frames: int, height: int, width: int) -> Painting:
+    """Read what the drawing board sends: JSON that maps a frame to a PNG of its paint as a data URL.
+
+    Args:
+        text: of a visitor, so anything may come; ``""`` instead of a PNG marks a frame as showing no object.
+        num_frames: number of frames of the clip.
+        height: height of a frame in pixels.
+        width: width of a frame in pixels.
+
+    Raises:
+        InputError: if it is anything else, or a PNG is larger than the board or the frame.
+    """
+    try:
+        sent = json.loads(text or "{}")
+        painting = Painting()
+        for key, url in sent.items():
+            frame = int(key)
+            if not 0 <= frame < num_frames:
+                raise ValueError(f"no frame {frame}")
+            labels = np.zeros((height, width), np.uint8)
+            if url:
+                labels = labels_of([_decode(url, height, width)], height=height, width=width)
+            painting.put(frame, labels)
+    except (ValueError, AttributeError, TypeError, OSError, RecursionError) as error:
+        raise InputError("masks: this page cannot read the paint; load the page again") from error
+    return painting
+
+
+def _decode(url: str, height: int, width: int) -> UInt8Array:
+    """RGBA of a data URL, uint8 ``[h, w, 4]``; ValueError unless it is a PNG of at most the frame's size."""
+    if not url.startswith(_DATA_URL):
+        raise ValueError("no PNG")
+    with Image.open(io.BytesIO(base64.b64decode(url[len(_DATA_URL) :], validate=True)), formats=["PNG"]) as picture:
+        if picture.width > width or picture.height > height:  # before its pixels are decoded
+            raise ValueError("too large")
+        return np.array(picture.convert("RGBA"), dtype=np.uint8)
 
 
 def _check_ends(painted: Mapping[int, UInt8Array], first: int, last: int, *, what: str) -> None:
@@ -187,8 +218,7 @@ def labels_of(layers: Sequence[UInt8Array], *, height: int, width: int) -> UInt8
 
 
 def _palette() -> UInt8Array:
-    """RGBA of each label, uint8 ``[256, 4]``; transparent for 0 and labels above `OBJECTS`."""
-    palette = np.zeros((256, 4), np.uint8)
-    palette[1 : OBJECTS + 1, :3] = COLORS[:OBJECTS]
-    palette[1 : OBJECTS + 1, 3] = 255
+    """RGB of each label, uint8 ``[256, 3]``; black for 0 and labels above `OBJECTS`."""
+    palette = np.zeros((256, 3), np.uint8)
+    palette[1 : OBJECTS + 1] = COLORS[:OBJECTS]
     return palette

@@ -39,8 +39,6 @@ _SECRET = re.compile(r"[\w-]{20,100}")
 _FORM = re.compile(r"/(theme\.css|favicon\.ico|robots\.txt|manifest\.json|(assets|static|svelte)/.*)?")
 _STARTED = "/gradio_api/startup-events"  # which Gradio itself asks for when the server begins
 _UPLOAD = "/gradio_api/upload"
-_EASEL = "/gradio_api/component_server"  # takes the pictures of the editor
-_MAX_EASEL = 32 * MIB  # bytes of one of them
 _MAX_LOGIN = 2**16
 _HEADERS = 2**16  # bytes of an upload beside its files
 _READING = ("GET", "HEAD", "OPTIONS")
@@ -138,8 +136,6 @@ class Guard:
             await self._upload(scope, receive, send, visitor)
         elif path.rstrip("/") == "/login":
             await self._pass(scope, receive, send, most=_MAX_LOGIN)
-        elif multipart and path.rstrip("/") == _EASEL:
-            await self._pass(scope, receive, send, most=_MAX_EASEL)
         elif multipart:
             await _refuse(send, 415, "not taken here")
         else:

@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
-import numpy as np
+from gradio.components import Component
 
 from amodal_diffusion.app.actions import Actions, View
-from amodal_diffusion.app.drawing import draw_clicks, labels_of
+from amodal_diffusion.app.completer import Choices
+from amodal_diffusion.app.drawing import draw_clicks
 from amodal_diffusion.app.guard import COOKIE, owner
-from amodal_diffusion.app.materials import Example
+from amodal_diffusion.app.materials import FILE_TYPES, Example
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
+from amodal_diffusion.app.views import Kind, easel, status
+from amodal_diffusion.completion.option_values import read_formats
+from amodal_diffusion.completion.request import read_filters
+from amodal_diffusion.config import Preset
 from amodal_diffusion.io.prompts import Point
 from amodal_diffusion.types import InputError, one_line
 
 Update = Any  # new value of a Gradio component
-_PROGRESS = gr.Progress()  # Gradio recognizes it as the default value of a parameter
+Updates = AsyncIterator[list[Update]]
 BESIDE = "not the object"
 """The choice that makes a click a negative point."""
+BEGIN = "Load an example or upload a clip to begin."
+_BAD_NAME = "upload: expected a video, a zip of pictures, or pictures; the name of this file ends otherwise"
+OF_CHECKPOINT = "checkpoint"
+"""The choice of mask filters that leaves them to the checkpoint."""
+_LOOK_SECONDS = 0.25  # between two looks at a task's progress
+_BUSY = "This page is at work already; wait, or press Stop."
+_CLOSED = "This page was closed; load it again."
 
 
 class Handlers:
-    """Handlers that take the values of some components of the page and return the new values of others."""
+    """Handlers that take the values of some components of the page and return the new values of others.
+
+    None of them raises: an error is a line of the message, never a badge on another component. The handlers of actions
+    yield the new values of the message, the viewer, the files, Complete and Stop, then those of their own components.
+    """
 
     def __init__(self, actions: Actions, sessions: Sessions) -> None:
         """Store the actions and sessions.
@@ -39,164 +56,263 @@ class Handlers:
         """
         self._actions, self._sessions = actions, sessions
 
-    def loading(self, example: Example) -> Callable[[gr.Request], list[Update]]:
-        """Return a handler that loads an example."""
+    def loading(self, example: Example) -> Callable[[gr.Request], Updates]:
+        """Return a handler that loads an example, and clears both uploads."""
 
-        def load(request: gr.Request) -> list[Update]:
-            with self._session(request) as session:
-                return [*_shown(self._actions.load_example(session, example)), *self._fresh(session), None]
+        async def load(request: gr.Request) -> Updates:
+            action = partial(self._actions.load_example, example=example)
+            async for update in self._run(request, f"Loading {example.title}", action, self._fresh, others=6):
+                yield [*update[:-2], None, None] if _is_good(update) else update
 
         return load
 
-    def load_clip(self, files: list[str] | None, request: gr.Request) -> list[Update]:
-        """Load an uploaded clip."""
-        with self._session(request) as session:
-            view = self._actions.load_clip(session, [Path(file) for file in files or []])
-            return [*_shown(view), *self._fresh(session), None]
+    async def load_clip(self, files: list[str] | None, request: gr.Request) -> Updates:
+        """Load an uploaded clip; a refused one leaves the box, and an earlier clip stays."""
+        async for update in self._run(
+            request, "Reading the clip", lambda session: self._actions.load_clip(session, _paths(files)), self._fresh, 6
+        ):
+            last, kept = _is_last(update), _is_good(update)
+            yield [*update[:-2], gr.skip() if kept or not last else None, None if kept else gr.skip()]
 
-    def load_masks(self, files: list[str] | None, request: gr.Request) -> list[Update]:
-        """Load uploaded masks."""
-        with self._session(request) as session:
-            return _shown(self._actions.load_masks(session, [Path(file) for file in files or []]))
+    async def load_masks(self, files: list[str] | None, request: gr.Request) -> Updates:
+        """Load uploaded masks; refused ones leave the box."""
+        async for update in self._run(
+            request, "Reading the masks", lambda session: self._actions.load_masks(session, _paths(files)), others=1
+        ):
+            yield [*update[:-1], None if _is_last(update) and not _is_good(update) else gr.skip()]
 
-    def show_frame(self, frame: float, request: gr.Request) -> list[Update]:
-        """Show a frame in the paint editor."""
-        with self._session(request) as session:
-            return [self._canvas(session, int(frame)), int(frame), _painted(session, int(frame))]
+    async def use_painting(self, paint: str, request: gr.Request) -> Updates:
+        """Use what was painted as masks; the drawing board sends it with the click."""
+        async for update in self._run(
+            request, "Filling in the frames between", lambda session: self._actions.use_painting(session, paint)
+        ):
+            yield update
 
-    def paint(self, value: dict[str, Any] | None, frame: float, request: gr.Request) -> Update:
-        """Store the paint of the frame in the editor."""
-        with self._session(request) as session:
-            background = (value or {}).get("background")
-            if value is None or background is None or background.shape[:2] != session.size:  # of an earlier clip
-                return gr.skip()
-            if not 0 <= frame < session.num_frames:
-                return gr.skip()
-            layers = [np.asarray(layer, np.uint8) for layer in value["layers"]]
-            labels = labels_of(layers, height=background.shape[0], width=background.shape[1])
-            if labels.any() or frame in session.painting.frames:  # Gradio also reports that a frame was shown
-                session.painting.put(int(frame), labels)
-            return _painted(session, int(frame))
+    async def use_clicks(self, request: gr.Request) -> Updates:
+        """Segment the clicked objects."""
+        async for update in self._run(
+            request, "Finding", lambda session: self._actions.use_clicks(session, lambda _: None)
+        ):
+            yield update
 
-    def paint_nothing(self, frame: float, request: gr.Request) -> list[Update]:
-        """Mark the frame in the editor as showing no object."""
-        with self._session(request) as session:
-            rgb, _ = self._actions.frame(session, int(frame))
-            session.painting.put(int(frame), np.zeros(rgb.shape[:2], np.uint8))
-            return [self._canvas(session, int(frame)), _painted(session, int(frame))]
+    def completing(self, settings: Mapping[str, Component]) -> Callable[[dict[Component, Any], gr.Request], Updates]:
+        """Return a handler that completes the objects.
 
-    def clear(self, frame: float, request: gr.Request) -> list[Update]:
-        """Clear the frame in the editor."""
-        with self._session(request) as session:
-            session.painting.clear(int(frame))
-            return [self._canvas(session, int(frame)), _painted(session, int(frame))]
+        Args:
+            settings: components by the names that :func:`choices_of` takes; the handler takes their values as a set.
+        """
 
-    def use_painting(self, request: gr.Request) -> list[Update]:
-        """Use the painted frames as masks."""
-        with self._session(request) as session:
-            return _shown(self._actions.use_painting(session))
+        async def complete(values: dict[Component, Any], request: gr.Request) -> Updates:
+            chosen = {name: values[component] for name, component in settings.items()}
+
+            def action(session: Session) -> View:
+                return self._actions.complete(session, lambda _: None, choices_of(chosen))
+
+            async for update in self._run(request, "Preparing", action):
+                yield update
+
+        return complete
 
     def show_clicks(self, frame: float, request: gr.Request) -> list[Update]:
         """Show a frame with its clicks."""
-        with self._session(request) as session:
-            return self._clicks(session, int(frame))
+        return self._soon(request, lambda session: self._clicks(session, int(frame)))
 
     def click(
         self, frame: float, object_name: str, side: str, request: gr.Request, place: gr.SelectData
     ) -> list[Update]:
         """Add a click."""
-        with self._session(request) as session:
+
+        def add(session: Session) -> list[Update]:
             x, y = place.index
             session.clicks.append(Point(float(x), float(y), int(frame), side != BESIDE, object_name))
             return self._clicks(session, int(frame))
 
+        return self._soon(request, add)
+
     def undo_click(self, frame: float, request: gr.Request) -> list[Update]:
         """Remove the last click."""
-        with self._session(request) as session:
+
+        def undo(session: Session) -> list[Update]:
             del session.clicks[-1:]
             return self._clicks(session, int(frame))
 
-    def use_clicks(self, request: gr.Request, progress: gr.Progress = _PROGRESS) -> list[Update]:
-        """Segment the clicked objects."""
-        return self._work(request, progress, "Finding", self._actions.use_clicks)
+        return self._soon(request, undo)
 
-    def complete(
-        self,
-        seed: float,
-        samples: float,
-        method: str | None,
-        request: gr.Request,
-        progress: gr.Progress = _PROGRESS,
-    ) -> list[Update]:
-        """Complete the objects."""
-        action = partial(self._actions.complete, seed=int(seed or 0), samples=int(samples or 1), method=method)
-        return self._work(request, progress, "Completing", action)
-
-    def stop(self, request: gr.Request) -> None:
-        """Stop the page's task."""
-        with self._session(request) as session:
-            if not self._actions.stop(session):
-                gr.Info("Nothing is running.")
+    def stop(self, request: gr.Request) -> list[Update]:
+        """Stop the page's task; the new values of the message and of Stop."""
+        try:
+            session = self._sessions.get(*_identity(request))
+        except (InputError, StoppedError) as error:
+            return [status(self._words(error), "error"), gr.skip()]
+        if not self._actions.stop(session):
+            return [status("Nothing is running."), gr.Button(interactive=False)]
+        return [status("Stopping", "work"), gr.Button(interactive=False)]
 
     def leave(self, request: gr.Request) -> None:
         """Remove the files of a page that was closed."""
         self._sessions.close(*_identity(request))
 
-    def _work(self, request: gr.Request, progress: gr.Progress, what: str, action: Callable[..., View]) -> list[Update]:
-        """Run a long action and show its progress on the page."""
-        progress(0.0, desc="Preparing")
-        with self._session(request) as session:
-            try:
-                return _shown(action(session, on_share=lambda share: progress(share, desc=what)))
-            except StoppedError:
-                return ["Stopped. The page shows earlier results.", gr.skip(), gr.skip()]
-
-    @contextmanager
-    def _session(self, request: gr.Request) -> Iterator[Session]:
-        """The page's session. An error becomes one line on the page, without the names of the server's folders."""
+    async def _run(
+        self,
+        request: gr.Request,
+        doing: str,
+        action: Callable[[Session], View],
+        fresh: Callable[[Session], list[Update]] | None = None,
+        others: int = 0,
+    ) -> Updates:
+        """Run an action in a thread and show its progress; ``others`` values follow the five of every action."""
+        rest = [gr.skip()] * others
         try:
-            yield self._sessions.get(*_identity(request))
-        except StoppedError as error:
-            raise gr.Error("This page was closed; load it again.", print_exception=False) from error
-        except (InputError, OSError) as error:
-            folders = re.escape(str(self._sessions.root)) + r"/(?:[^\s:/]+/)*"
-            raise gr.Error(re.sub(folders, "", one_line(error)), duration=20, print_exception=False) from error
+            session = self._sessions.get(*_identity(request))
+        except (InputError, StoppedError) as error:
+            yield [status(self._words(error), "error"), *[gr.skip()] * 4, *rest]
+            return
+        if session.serving or session.running:  # a second click does nothing; another action is refused
+            line = gr.skip() if session.serving == doing else status(_BUSY, "error")
+            yield [line, *[gr.skip()] * 4, *rest]
+            return
+        session.serving = session.doing = doing  # at once: a second click may come before the thread has begun
+        task = _Task(action, session)
+        before = [gr.skip(), gr.skip(), gr.Button(interactive=False), gr.Button(interactive=True)]
+        shown = ""
+        while not task.ended:
+            line = _at_work(session, doing)
+            if line != shown:
+                yield [line, *before, *rest]
+                shown, before = line, [gr.skip()] * 4
+            await asyncio.wait([task.future], timeout=_LOOK_SECONDS)
+        view, failure = task.view, task.error
+        buttons = [gr.Button(interactive=session.masks is not None), gr.Button(interactive=False)]
+        if view is None:
+            kind: Kind = "info" if isinstance(failure, StoppedError) and not session.closed else "error"
+            said = "Stopped. The page shows earlier results." if kind == "info" else self._words(failure)
+            yield [status(said, kind), gr.skip(), gr.skip(), *buttons, *rest]
+            return
+        values = [] if fresh is None else await asyncio.to_thread(fresh, session)
+        yield [status(view.status, "done"), view.html, view.files, *buttons, *values, *rest[len(values) :]]
+
+    def _soon(self, request: gr.Request, action: Callable[[Session], list[Update]]) -> list[Update]:
+        """Run a short action; the message stays unless there is an error."""
+        try:
+            return [gr.skip(), *action(self._sessions.get(*_identity(request)))]
+        except (InputError, OSError, StoppedError) as error:
+            return [status(self._words(error), "error"), gr.skip(), gr.skip()]
+
+    def _words(self, error: BaseException | None) -> str:
+        """An error as one line, without the names of the server's folders."""
+        if isinstance(error, StoppedError):
+            return _CLOSED
+        if not isinstance(error, InputError | OSError):
+            return "The page failed at this; its log tells why."
+        folders = re.escape(str(self._sessions.root)) + r"/(?:[^\s:/]+/)*"
+        return re.sub(folders, "", one_line(error))
 
     def _fresh(self, session: Session) -> list[Update]:
-        """New values of the components of step 2 for a new clip."""
+        """New values of the components of step 2 for a new clip: the drawing board, and the parts of the clicks."""
+        height, width = session.size
         last = session.num_frames - 1
-        slider = gr.Slider(maximum=max(last, 1), value=0, interactive=last > 0)
-        easel = [slider, self._canvas(session, 0), 0, _painted(session, 0)]
-        return [*easel, slider, *self._clicks(session, 0)]
+        if session.pictures is None:
+            raise RuntimeError("a clip without pictures")
+        board = easel(session.pictures, frames=session.num_frames, height=height, width=width)
+        return [board, gr.Slider(maximum=max(last, 1), value=0, interactive=last > 0), *self._clicks(session, 0)]
 
     def _clicks(self, session: Session, frame: int) -> list[Update]:
-        rgb, _ = self._actions.frame(session, frame)
         here = [point for point in session.clicks if point.frame == frame]
-        picture = self._actions.picture(session, draw_clicks(rgb, here))
+        picture = self._actions.picture(session, draw_clicks(self._actions.frame(session, frame), here))
         return [picture, _clicked(session)]
 
-    def _canvas(self, session: Session, frame: int) -> dict[str, Any]:
-        rgb, paint = self._actions.frame(session, frame)
-        layers = [] if paint is None else [self._actions.picture(session, paint)]
-        return {"background": self._actions.picture(session, rgb), "layers": layers, "composite": None}
+
+class _Task:
+    """An action in a thread of its own, so that visitors who wait take no thread from the others."""
+
+    def __init__(self, action: Callable[[Session], View], session: Session) -> None:
+        self.view: View | None = None
+        self.error: BaseException | None = None
+        loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[None] = loop.create_future()
+
+        def run() -> None:
+            try:
+                self.view = action(session)
+            except BaseException as error:  # noqa: BLE001  # the page says it
+                self.error = error
+            session.serving = ""  # here, as a visitor may leave before the updates end
+            loop.call_soon_threadsafe(self._end)
+
+        threading.Thread(target=run, name="action", daemon=True).start()
+
+    def _end(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the action is over."""
+        return self.future.done()
+
+
+def choices_of(values: Mapping[str, Any]) -> Choices:
+    """The settings of a completion, from the components of the page; a visitor may send other values.
+
+    Args:
+        values: ``seed``; ``samples``, None for the model's; ``method``; ``preset``, "" for the page's; ``filters``,
+            a list, with "checkpoint" for the model's; ``margin`` in percent; ``soft_edge`` in pixels; and
+            ``formats``, a list.
+
+    Raises:
+        InputError: if a value is out of range or unknown.
+    """
+    seed = _number(values, "seed", 0, 2**32)
+    preset, filters, formats = values["preset"], values["filters"], values["formats"]
+    if preset and preset not in get_args(Preset):
+        raise InputError(f"preset: expected one of {', '.join(get_args(Preset))}, got {preset}")
+    return Choices(
+        seed=seed or 0,
+        samples=_number(values, "samples", 1, 8),
+        method=values["method"],
+        preset=preset or None,
+        mask_filters=None if filters is None or OF_CHECKPOINT in filters else read_filters(filters),
+        margin=(_number(values, "margin", 0, 100) or 0) / 100,
+        soft_edge=_number(values, "soft_edge", 0, 64) or 0,
+        formats=read_formats(formats) if formats else (),
+    )
+
+
+def _number(values: Mapping[str, Any], name: str, least: int, most: int) -> int | None:
+    value = values[name]
+    if value is not None and not least <= value <= most:
+        raise InputError(f"{name.replace('_', ' ')}: expected {least} to {most}, got {value}")
+    return None if value is None else int(value)
+
+
+def _at_work(session: Session, doing: str) -> str:
+    """The message line of a page that is at work."""
+    progress = session.progress
+    if progress is None:
+        return status(session.doing or doing, "work")
+    share, left = progress.look()
+    return status(session.doing, "work", share=round(share, 2), seconds_left=left)
+
+
+def _is_last(update: list[Update]) -> bool:
+    """Whether an update ends an action."""
+    return isinstance(update[0], str) and 'data-kind="work"' not in update[0]
+
+
+def _is_good(update: list[Update]) -> bool:
+    """Whether an update ends an action that did what it should."""
+    return isinstance(update[0], str) and 'data-kind="done"' in update[0]
+
+
+def _paths(files: list[str] | None) -> list[Path]:
+    paths = [Path(file) for file in files or []]
+    if any(path.suffix.lower() not in FILE_TYPES for path in paths):
+        raise InputError(_BAD_NAME)
+    return paths
 
 
 def _identity(request: gr.Request) -> tuple[str, str]:
     return owner(request.cookies[COOKIE], request.username), str(request.session_hash)
-
-
-def _shown(view: View) -> list[Update]:
-    return [view.status, view.html, view.files]
-
-
-def _painted(session: Session, frame: int) -> str:
-    frames = session.painting.frames
-    if not frames:
-        return f"Frame {frame} of {max(session.num_frames - 1, 0)}. No frame is painted."
-    done = ", ".join(str(number) for number in frames)
-    needed = [number for number in (0, session.num_frames - 1) if number not in frames]
-    more = f" Still needed: {', '.join(str(number) for number in sorted(set(needed)))}." if needed else ""
-    return f"Frame {frame} of {session.num_frames - 1}. Painted: {done}.{more}"
 
 
 def _clicked(session: Session) -> str:

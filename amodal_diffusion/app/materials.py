@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from amodal_diffusion.app.unpacking import Room, unpack
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
@@ -15,8 +20,8 @@ from amodal_diffusion.io.images import SUFFIXES
 from amodal_diffusion.io.mask_files import MaskTrack, fit_track, read_masks
 from amodal_diffusion.io.probe import VIDEO_SUFFIXES, measure
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
-from amodal_diffusion.synthetic import make_scene
-from amodal_diffusion.types import InputError, VideoClip
+from amodal_diffusion.synthetic import Scene, make_scene
+from amodal_diffusion.types import InputError, UInt8Array, VideoClip
 
 _MIB = 2**20
 _FRAMES, _HEIGHT, _WIDTH = 16, 192, 384  # size of an example, large enough for viewing
@@ -144,7 +149,7 @@ def open_masks(path: Path, clip: ClipReader) -> dict[str, MaskTrack]:
 
 @dataclass(frozen=True)
 class Example:
-    """A generated scene of the test split, which is not used for training.
+    """A generated scene of the validation split, which neither trains nor tests a model.
 
     Attributes:
         title: label of the button.
@@ -156,10 +161,34 @@ class Example:
 
 
 EXAMPLES = (
-    Example("Mushroom behind a fence", 255),
-    Example("Leaf behind a ladder", 4),
-    Example("Heart behind boards", 10),
+    Example("Cactus behind a lattice", 7),
+    Example("Jellyfish behind a lattice", 13),
+    Example("Vase behind bars", 16),
 )
+
+
+def thumbnail(example: Example) -> str:
+    """The frame of an example that hides most of what it shows of its object, as the data URL of a small JPEG.
+
+    Args:
+        example: the scene.
+    """
+    scene = _render(example, height=_HEIGHT // 2, width=_WIDTH // 2)
+    modal, amodal = scene.target.modal, scene.target.amodal
+    best = int(np.argmax([min(seen.sum(), (whole & ~seen).sum()) for seen, whole in zip(modal, amodal, strict=True)]))
+    file = io.BytesIO()
+    Image.fromarray(_rgb_of(scene)[best]).save(file, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _render(example: Example, *, height: int, width: int) -> Scene:
+    return make_scene(example.seed, split="validation", frames=_FRAMES, height=height, width=width, with_rgb=True)
+
+
+def _rgb_of(scene: Scene) -> UInt8Array:
+    if scene.rgb is None:
+        raise RuntimeError(f"{scene.name}: asked for RGB and got none")
+    return scene.rgb
 
 
 def write_example(example: Example, folder: Path) -> TrackFiles:
@@ -169,13 +198,11 @@ def write_example(example: Example, folder: Path) -> TrackFiles:
         example: the scene.
         folder: destination, created if it does not exist.
     """
-    scene = make_scene(example.seed, split="test-v1", frames=_FRAMES, height=_HEIGHT, width=_WIDTH, with_rgb=True)
-    if scene.rgb is None:
-        raise RuntimeError(f"{scene.name}: asked for RGB and got none")
+    scene = _render(example, height=_HEIGHT, width=_WIDTH)
     target = scene.target
     track = MaskTarget(
         identity=scene.name,
-        clip=VideoClip(scene.rgb, target.modal, scene.fps),
+        clip=VideoClip(_rgb_of(scene), target.modal, scene.fps),
         amodal_mask=target.amodal,
         depth=scene.depth,
         amodal_rgb=target.rgb,

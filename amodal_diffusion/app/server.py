@@ -144,7 +144,6 @@ def serving(
             actions,
             sessions,
             model=completer.description,
-            samples=completer.samples,
             methods=completer.methods,
             limits=limits,
         )
@@ -161,7 +160,7 @@ def serving(
                         primary_hue="pink", font=["system-ui", "sans-serif"], font_mono=["monospace"]
                     ),
                     css_paths=_ASSETS / "page.css",
-                    head=f"<script>{(_ASSETS / 'viewer.js').read_text(encoding='utf-8')}</script>",
+                    head="".join(f"<script>{script}</script>" for script in _scripts()),
                     footer_links=[],
                     share=False,
                     inbrowser=False,
@@ -181,6 +180,10 @@ def serving(
             finally:
                 sessions.close_all()
                 page.close(verbose=False)
+
+
+def _scripts() -> list[str]:
+    return [(_ASSETS / name).read_text(encoding="utf-8") for name in ("viewer.js", "easel.js")]
 
 
 @contextmanager
@@ -203,7 +206,7 @@ def _expiring(sessions: Sessions) -> Iterator[None]:
 
 @contextmanager
 def _named_pictures() -> Iterator[None]:
-    """Let Pillow read no other kinds of pictures than a page needs: Gradio opens what visitors put in the editor.
+    """Let Pillow read no other kinds of pictures than a page needs: Gradio opens what visitors send as a picture.
 
     Some of the other kinds run programs, such as Ghostscript for PostScript.
     """

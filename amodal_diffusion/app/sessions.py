@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from amodal_diffusion.app.drawing import Painting
+from amodal_diffusion.app.progress import Progress
 from amodal_diffusion.io.prompts import Point
 from amodal_diffusion.types import InputError
 
@@ -56,7 +56,11 @@ class Session:
         depth: path of an example's depth; None for other clips.
         num_frames: number of frames of the clip.
         size: height and width of the clip in pixels.
-        painting: painted frames.
+        pictures: folder of the clip's frames as the browser shows them; None before there is a clip.
+        visible: the modal masks likewise, a folder for each object.
+        progress: of the running completion; None while nothing is being completed.
+        doing: what the page is at work on, for its visitor.
+        serving: the action that the page shows the progress of; empty if there is none.
         clicks: clicks on objects, in any frame.
         used: when the page last did something, in seconds of the sessions' clock.
         stop: set to stop the running task.
@@ -69,7 +73,11 @@ class Session:
     depth: Path | None = None
     num_frames: int = 0
     size: tuple[int, int] = (0, 0)
-    painting: Painting = field(default_factory=Painting)
+    pictures: Path | None = None
+    visible: dict[str, Path] = field(default_factory=dict)
+    progress: Progress | None = None
+    doing: str = ""
+    serving: str = ""
     clicks: list[Point] = field(default_factory=list)
     used: float = 0.0
     stop: threading.Event = field(default_factory=threading.Event)
@@ -83,6 +91,12 @@ class Session:
         """Whether the page is at work."""
         with self._lock:
             return self._running
+
+    @property
+    def closed(self) -> bool:
+        """Whether the page was closed."""
+        with self._lock:
+            return self._closed
 
     def begin(self) -> None:
         """Mark the page as at work; an earlier Stop is forgotten.

@@ -1,101 +1,202 @@
-"""Display of results on the page: images side by side with a common slider, and links to all result files."""
+"""HTML of the page: the message line, the drawing board, and the viewer of a clip and its results."""
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
 
-from amodal_diffusion.frames.drawing import OverlayLayer, draw_overlay
-from amodal_diffusion.io.images import list_pictures, natural_key, read_integers, read_rgba
+from amodal_diffusion.app.drawing import OBJECTS
+from amodal_diffusion.frames.drawing import COLORS
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
 from amodal_diffusion.types import BoolArray, UInt8Array
 
 FILES = "gradio_api/file="  # relative, because a proxy may serve the page below a path
-_WIDEST = 720  # longest side in pixels of a displayed image; downloads have full size
-_SQUARE, _LIGHT, _DARK = 12, 236, 208  # checkerboard behind transparent pixels: side of a square in pixels, gray levels
-ARCHIVE = "results.zip"
+_WIDEST = 1280  # longest side in pixels of a displayed frame; downloads have full size
+_MINUTE, _HOUR = 60, 3600
+
+Kind = Literal["info", "work", "done", "error"]
+"""Kinds of messages, each with a look of its own."""
+
+
+def status(text: str, kind: Kind = "info", *, share: float | None = None, seconds_left: float | None = None) -> str:
+    """HTML of the message line; while the page works, with the progress bar.
+
+    Args:
+        text: the message.
+        kind: its look; ``work`` shows the bar.
+        share: done of the work, 0 to 1; None where it is not known.
+        seconds_left: time left; None where it is not known.
+    """
+    bar = ""
+    if kind == "work":
+        value = "" if share is None else f' value="{share:.3f}"'
+        left = "" if seconds_left is None else f"<span>{duration(seconds_left)} left</span>"
+        bar = f'<div class="bar"><progress max="1"{value}></progress>{left}</div>'
+    role = "alert" if kind == "error" else "status"
+    return f'<div class="amodal-status" data-kind="{kind}"><span role="{role}">{escape(text)}</span>{bar}</div>'
+
+
+def duration(seconds: float) -> str:
+    """Words for a duration, as exact as an estimate is: ``about 20 s``, ``about 3 min``.
+
+    Args:
+        seconds: the duration.
+    """
+    if seconds < _MINUTE:
+        step = 1 if seconds < 10 else 5
+        return f"about {max(1, step * round(seconds / step))} s"
+    if seconds < 1.5 * _HOUR:
+        return f"about {round(seconds / _MINUTE)} min"
+    return f"about {seconds / _HOUR:.1f} h"
 
 
 @dataclass(frozen=True)
-class Pane:
-    """A pane of the viewer, with one image per frame.
+class SceneObject:
+    """Links to the pictures of one object; each is a folder of ``00000`` and so on, or None.
 
     Attributes:
-        title: caption of the pane.
-        note: meaning of the colors; may be empty.
-        folder: folder of the images ``00000.jpg`` and so on.
+        name: name of the object.
+        color: RGB of its mask.
+        visible: modal masks, PNG with 0 and 255.
+        amodal: amodal masks, PNG with 0 and 255.
+        completed: RGBA layers, PNG.
+        uncertain: where the samples differ, JPEG.
     """
 
-    title: str
-    note: str
-    folder: Path
+    name: str
+    color: tuple[int, int, int]
+    visible: str
+    amodal: str | None = None
+    completed: str | None = None
+    uncertain: str | None = None
 
 
-def draw_pane(pane: Pane, pictures: Iterable[UInt8Array]) -> Pane:
-    """Write the images of a pane as JPEG files of at most 720 pixels on each side.
+@dataclass(frozen=True)
+class Scene:
+    """What the viewer shows; `assets/viewer.js` reads it as JSON.
+
+    Attributes:
+        frames: number of frames.
+        fps: playback rate in frames per second.
+        width: width in pixels of the masks and layers, with margins.
+        height: their height.
+        left: column of the frame's top left pixel in them.
+        top: its row.
+        frame_width: width of the frame in pixels.
+        frame_height: height of the frame.
+        pictures: link to the folder of the frames, JPEG.
+        objects: the objects; none before there are masks.
+    """
+
+    frames: int
+    fps: float
+    width: int
+    height: int
+    left: int
+    top: int
+    frame_width: int
+    frame_height: int
+    pictures: str
+    objects: tuple[SceneObject, ...] = ()
+
+    @classmethod
+    def of(cls, clip: ClipReader, pictures: Path, canvas: Mapping[str, int] | None = None) -> Scene:
+        """A clip without objects.
+
+        Args:
+            clip: the clip.
+            pictures: folder of the frames, see :func:`write_pictures`.
+            canvas: of ``summary.json``: size of the results and position of the frame in them; None for the frame's.
+        """
+        found = canvas or {"width": clip.width, "height": clip.height, "offset_x": 0, "offset_y": 0}
+        return cls(
+            frames=clip.num_frames,
+            fps=clip.fps,
+            width=found["width"],
+            height=found["height"],
+            left=found["offset_x"],
+            top=found["offset_y"],
+            frame_width=clip.width,
+            frame_height=clip.height,
+            pictures=folder_link(pictures),
+        )
+
+
+def viewer(scene: Scene) -> str:
+    """HTML of the viewer.
 
     Args:
-        pane: a pane whose folder does not exist yet.
+        scene: what it shows.
+    """
+    return f'<div class="amodal-viewer" data-scene="{escape(json.dumps(asdict(scene)))}"></div>'
+
+
+def easel(pictures: Path, *, frames: int, height: int, width: int) -> str:
+    """HTML of the drawing board, without paint.
+
+    Args:
+        pictures: folder of the frames, see :func:`write_pictures`.
+        frames: number of frames.
+        height: height of a frame in pixels.
+        width: width of a frame in pixels.
+    """
+    clip = {
+        "pictures": folder_link(pictures),
+        "frames": frames,
+        "height": height,
+        "width": width,
+        "colors": COLORS[:OBJECTS],
+    }
+    return f'<div class="amodal-easel" data-clip="{escape(json.dumps(clip))}"></div>'
+
+
+def write_pictures(pictures: Iterable[UInt8Array], folder: Path) -> Path:
+    """Write frames as JPEG files of at most 1280 pixels on each side.
+
+    Args:
         pictures: images, uint8 ``[H, W, 3]``, one per frame.
+        folder: existing folder.
 
     Returns:
-        the same pane.
+        the folder.
     """
-    pane.folder.mkdir(parents=True)
     for index, picture in enumerate(pictures):
         image = Image.fromarray(picture)
         image.thumbnail((_WIDEST, _WIDEST))
-        image.save(pane.folder / f"{index:05d}.jpg", quality=90)
-    return pane
+        image.save(folder / f"{index:05d}.jpg", quality=88)
+    return folder
 
 
-def draw_visible(clip: ClipReader, masks: Sequence[Iterable[BoolArray]]) -> Iterator[UInt8Array]:
-    """Draw an outline around the visible part of each object; yields uint8 ``[H, W, 3]`` per frame.
-
-    Args:
-        clip: the frames.
-        masks: modal masks of each object, bool ``[H, W]`` per frame.
-    """
-    if not masks:
-        yield from clip
-        return
-    for rgb, visible in zip(clip, zip(*masks, strict=True), strict=True):
-        yield draw_overlay(rgb, [OverlayLayer(mask, mask) for mask in visible])
-
-
-def draw_amodal(clip: ClipReader, masks: Mapping[str, Iterable[BoolArray]], results: Path) -> Iterator[UInt8Array]:
-    """Draw the amodal masks with their hidden part striped; yields uint8 ``[H, W, 3]`` per frame.
+def write_visible(masks: Mapping[str, Iterable[BoolArray]], folder: Path, *, scene: Scene) -> dict[str, Path]:
+    """Write modal masks as PNG files with the margins of the results, of at most 1280 pixels on each side.
 
     Args:
-        clip: the frames.
         masks: maps the name of each object to its modal masks, bool ``[H, W]`` per frame.
-        results: result folder of `complete`.
+        folder: existing folder.
+        scene: gives the size of the frame and of the results.
+
+    Returns:
+        maps the name of each object to its folder.
     """
-    amodal = [_pictures(results, name, "amodal_masks") for name in masks]
-    for rgb, visible, files in zip(clip, zip(*masks.values(), strict=True), zip(*amodal, strict=True), strict=True):
-        layers = [OverlayLayer(mask, read_integers(file).values > 0) for mask, file in zip(visible, files, strict=True)]
-        yield draw_overlay(rgb, layers)
-
-
-def draw_completed(results: Path, name: str) -> Iterator[UInt8Array]:
-    """Draw the RGBA layers of an object over a checkerboard; yields uint8 ``[H, W, 3]`` per frame.
-
-    Args:
-        results: result folder of `complete`.
-        name: name of the object.
-    """
-    for file in _pictures(results, name, "completed"):
-        rgba = read_rgba(file)
-        rows, columns = np.indices(rgba.shape[:2]) // _SQUARE
-        board = np.where((rows + columns) % 2 == 0, _LIGHT, _DARK).astype(np.uint8)
-        yield np.where(rgba[..., 3:] > 0, rgba[..., :3], board[..., None])
+    folders = {}
+    for number, (name, track) in enumerate(masks.items()):
+        folders[name] = folder / str(number)
+        folders[name].mkdir()
+        for index, mask in enumerate(track):
+            wide = np.zeros((scene.height, scene.width), np.uint8)
+            wide[scene.top : scene.top + scene.frame_height, scene.left : scene.left + scene.frame_width] = mask * 255
+            image = Image.fromarray(wide)
+            image.thumbnail((_WIDEST, _WIDEST), Image.Resampling.NEAREST)
+            image.save(folders[name] / f"{index:05d}.png")
+    return folders
 
 
 def uncertainty(results: Path, name: str) -> ClipReader | None:
@@ -109,89 +210,17 @@ def uncertainty(results: Path, name: str) -> ClipReader | None:
     return open_clip(video) if video.is_file() else None
 
 
-def viewer(panes: Sequence[Pane], *, num_frames: int, fps: float) -> str:
-    """HTML of panes side by side with a common slider.
-
-    Args:
-        panes: panes whose images are written, see :func:`draw_pane`.
-        num_frames: number of frames of the clip.
-        fps: playback rate in frames per second.
-
-    Returns:
-        HTML; `assets/viewer.js` implements the slider and playback.
-    """
-    start = num_frames // 2
-    figures = "".join(
-        f"<figure><figcaption>{escape(pane.title)} <small>{escape(pane.note)}</small></figcaption>"
-        f'<img alt="{escape(pane.title)}" data-folder="{_link(pane.folder)}/" '
-        f'src="{_link(pane.folder)}/{start:05d}.jpg"></figure>'
-        for pane in panes
-    )
-    scrub = (
-        '<div class="amodal-scrub"><button type="button" onclick="amodalPlay(this)">Play</button>'
-        f'<input type="range" aria-label="frame" min="0" max="{num_frames - 1}" value="{start}" '
-        f'oninput="amodalFrame(this)"><output>frame {start} of {num_frames - 1}</output></div>'
-    )
-    return (
-        f'<div class="amodal-viewer" data-fps="{fps:g}"><div class="amodal-panes">{figures}</div>'
-        f"{scrub if num_frames > 1 else ''}</div>"
-    )
+def color_of(number: int) -> tuple[int, int, int]:
+    """RGB of the mask of an object, counted from 0."""
+    red, green, blue = COLORS[number % len(COLORS)]
+    return red, green, blue
 
 
-def pack(results: Path) -> Path:
-    """Pack all result files into a zip next to their folder.
-
-    Args:
-        results: result folder of `complete`.
-
-    Returns:
-        path of the zip.
-    """
-    target = results.with_name(f"{results.name}.zip")
-    with zipfile.ZipFile(target, "w") as archive:  # PNG and MP4 are already compressed
-        for file in _files(results):
-            archive.write(file, Path("results", file.relative_to(results)))
-    return target
-
-
-def links(results: Path, archive: Path) -> str:
-    """Links to all result files; those in subfolders are collapsed.
-
-    Args:
-        results: result folder of `complete`.
-        archive: zip file from :func:`pack`.
-
-    Returns:
-        HTML.
-    """
-    folders: dict[str, list[Path]] = {}
-    for file in _files(results):
-        folders.setdefault(file.relative_to(results).parent.as_posix(), []).append(file)
-    single = "".join(_anchor(file, file.name) for file in folders.pop(".", []))
-    folded = "".join(
-        f"<details><summary>{escape(folder)} ({len(files)} {'file' if len(files) == 1 else 'files'})</summary>"
-        f"{''.join(_anchor(file, file.name) for file in files)}</details>"
-        for folder, files in folders.items()
-    )
-    everything = (
-        f'<a class="amodal-all" href="{_link(archive)}" download="{ARCHIVE}">Download everything (zip, '
-        f"{archive.stat().st_size / 2**20:.1f} MiB)</a>"
-    )
-    return f'<div class="amodal-files">{everything}{single}{folded}</div>'
-
-
-def _files(results: Path) -> list[Path]:
-    found = [path for path in results.rglob("*") if path.is_file()]
-    return sorted(found, key=lambda path: natural_key(path.relative_to(results).as_posix()))
-
-
-def _pictures(results: Path, name: str, kind: str) -> list[Path]:
-    return list_pictures(results / "objects" / name / kind)
-
-
-def _anchor(file: Path, text: str) -> str:
-    return f'<a href="{_link(file)}" download="{escape(file.name)}">{escape(text)}</a>'
-
-
-def _link(path: Path) -> str:
+def link(path: Path) -> str:
+    """Link to a file that this visitor may read."""
     return FILES + quote(str(path))
+
+
+def folder_link(folder: Path) -> str:
+    """Link to which the name of a file in a folder is added."""
+    return f"{link(folder)}/"

@@ -48,7 +48,7 @@ class Page:
     segmenter: str | None = option(None, metavar="NAME")
     preset: Preset | None = option(None, choices=get_args(Preset))
     max_upload: PositiveInt = option(500, metavar="MIB")
-    max_frames: PositiveInt = option(240, metavar="N")
+    max_frames: PositiveInt = option(900, metavar="N")
     auth_file: Path | None = option(None, metavar="FILE", read=Path)
     allowed_hosts: str | None = option(None, metavar="NAMES", advanced=True)
     max_seconds: PositiveInt = option(600, metavar="S", advanced=True)

@@ -21,7 +21,7 @@ from amodal_diffusion.completion.layer_order import summarize_order, write_order
 from amodal_diffusion.completion.layout import SHEET, SUMMARY, record_path
 from amodal_diffusion.completion.memory import out_of_memory_explained
 from amodal_diffusion.completion.networks import Networks
-from amodal_diffusion.completion.objects import FORMAT, complete_objects
+from amodal_diffusion.completion.objects import FORMAT, OnProgress, complete_objects
 from amodal_diffusion.completion.previews import write_previews
 from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.completion.segmentation import MODAL_MASKS, segment_clip
@@ -44,6 +44,7 @@ def complete_clip(
     *,
     networks: Networks | None = None,
     extras: Mapping[str, Callable[[Path], None]] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Path:
     """Complete the objects of a clip; the result folder appears only when it is complete.
 
@@ -52,6 +53,8 @@ def complete_clip(
         networks: loaded networks; None loads them for this clip.
         extras: maps the names of additional result files to functions that write them. Each is called last, with the
             result folder.
+        on_progress: told of the steps of `complete_objects`, of ``overlay`` (frames), and of the beginning of
+            ``order`` and ``formats``.
 
     Returns:
         the result folder.
@@ -83,9 +86,13 @@ def complete_clip(
                 inputs = replace(inputs, tracks=tracks)
             depth = clip_depth(inputs, estimator, out, quiet=quiet)
             laid = replace(inputs, depth=depth).on_canvas()
-            complete_objects(laid, networks.completer, config, request, out)
-            write_previews(laid, request, out, sound=sound, sheet=SHEET not in (extras or {}))
+            notify = on_progress or _ignore
+            complete_objects(laid, networks.completer, config, request, out, notify)
+            with_sheet = SHEET not in (extras or {})
+            write_previews(laid, request, out, sound=sound, sheet=with_sheet, on_progress=notify)
+            notify("order", 0, 1)
             write_order(laid, laid.depth, out, request)
+            notify("formats", 0, 1)
             write_formats(laid, request, out, sound=sound)
             with out.step("summary", [SUMMARY]) as work:
                 summary = _summary(request, inputs, depth, networks, out)
@@ -98,6 +105,10 @@ def complete_clip(
             out.discard(DEPTH_STEP)
             out.commit()
         return request.out
+
+
+def _ignore(step: str, done: int, total: int) -> None:
+    """Where nobody asks for the progress."""
 
 
 def _refuse_work_of_version_0_1(request: CompletionRequest) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     )
     from amodal_diffusion.pipelines.occlusion_intervals import OcclusionIntervals
 
+OnProgress = Callable[[str, int, int], None]
+"""Called with the name of a step, how much of it is done, and how much there is; an exception ends the work."""
+
 FORMAT = 2
 """Format number of ``object.json`` and ``summary.json``; version 0.1 wrote none and used other keys."""
 
@@ -66,6 +69,7 @@ def complete_objects(
     config: CompletionConfig,
     request: CompletionRequest,
     out: OutputFolder,
+    on_progress: OnProgress,
 ) -> None:
     """Complete all objects that are not finished, in batches of ``object_batch`` objects.
 
@@ -78,11 +82,16 @@ def complete_objects(
         config: sampling settings.
         request: gives the seed, the stages and the batch size.
         out: opened result folder; each object is a step.
+        on_progress: told of ``candidates``, the frames in which an object may be occluded, and of ``frames``, which
+            this call finished; both count those of all objects.
     """
     from amodal_diffusion.pipelines.completer import ObjectStream
 
+    total, finished = sum(track.num_frames for track in inputs.tracks), 0
+
     unfinished = [track for track in inputs.tracks if not out.is_finished(step_of(track))]
     surveys = survey_objects(unfinished, inputs, config, request) if unfinished else {}
+    on_progress("candidates", sum(entry.candidates for entry in surveys.values()), total)
     left = iter(unfinished)
     while tracks := list(islice(left, request.sampling.object_batch)):
         with ExitStack() as steps:
@@ -107,6 +116,8 @@ def complete_objects(
             for place, result in completer.stream_objects(frames, objects, config, seed=request.sampling.seed):
                 files[place].write(result, objects[place].statistics, writer)
                 bar.update()
+                finished += 1
+                on_progress("frames", finished, total)
             writer.wait()
             for entry, found in zip(files, intervals, strict=True):
                 entry.finish(found if config.skip_unoccluded else None, inputs)

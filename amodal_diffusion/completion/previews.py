@@ -14,6 +14,7 @@ from tqdm import tqdm
 from amodal_diffusion.completion.inputs import CompletionInputs
 from amodal_diffusion.completion.layered_export import most_hidden_frame
 from amodal_diffusion.completion.layout import OVERLAY, SHEET, layer_path, mask_path
+from amodal_diffusion.completion.objects import OnProgress
 from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.frames.drawing import OverlayLayer, SheetRow, draw_overlay, draw_sheet
 from amodal_diffusion.frames.layers import over_color
@@ -32,7 +33,13 @@ _WHITE = (255, 255, 255)
 
 
 def write_previews(
-    inputs: CompletionInputs, request: CompletionRequest, out: OutputFolder, *, sound: CarriedSound | None, sheet: bool
+    inputs: CompletionInputs,
+    request: CompletionRequest,
+    out: OutputFolder,
+    *,
+    sound: CarriedSound | None,
+    sheet: bool,
+    on_progress: OnProgress,
 ) -> None:
     """Write the overlay video and the contact sheet in one pass over the clip.
 
@@ -42,6 +49,7 @@ def write_previews(
         out: opened result folder.
         sound: of the overlay video.
         sheet: whether to write the contact sheet.
+        on_progress: told of the frames of ``overlay``.
     """
     if out.is_finished("overlay"):
         return
@@ -62,6 +70,7 @@ def write_previews(
         )
         with closing(read_ahead(zip(clip, layers, strict=True))) as frames:
             for index, (rgb, drawn) in enumerate(frames):
+                on_progress("overlay", index, clip.num_frames)
                 overlay = draw_overlay(rgb, drawn)
                 video.write(overlay)
                 if shown is not None and index in shown.frames:

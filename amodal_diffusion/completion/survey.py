@@ -36,6 +36,11 @@ class Survey:
     intervals: OcclusionIntervals | None
     centers: list[CropCenter]
 
+    @property
+    def candidates(self) -> int:
+        """Number of frames in which the object may be occluded."""
+        return len(self.centers) if self.intervals is None else sum(self.intervals.candidate_frames())
+
 
 def survey_objects(
     tracks: Sequence[MaskTrack], inputs: CompletionInputs, config: CompletionConfig, request: CompletionRequest

@@ -15,7 +15,7 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder
 
 from amodal_diffusion.app.actions import Actions
-from amodal_diffusion.app.completer import PageCompleter
+from amodal_diffusion.app.completer import Choices, PageCompleter
 from amodal_diffusion.app.materials import Limits
 from amodal_diffusion.app.sessions import Sessions
 from amodal_diffusion.cli import main as amodal_diffusion
@@ -186,7 +186,7 @@ def _page(seed: int) -> int:
         actions.load_clip(session, sorted(Path(f"{CLIP}/images").iterdir()))
         first = sorted(Path(f"{CLIP}/modal").iterdir())[0]
         actions.load_masks(session, sorted(first.iterdir()))
-        actions.complete(session, lambda _: None, seed=seed)
+        actions.complete(session, lambda _: None, Choices(seed=seed))
         (found,) = {path.parent for path in folder.rglob("results/summary.json")}
         if not Path("shown").exists():
             found.rename("shown")

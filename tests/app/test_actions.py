@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from amodal_diffusion.app.actions import Actions, View
-from amodal_diffusion.app.completer import PageCompleter, PageTask, count_passes, count_windows
-from amodal_diffusion.app.guard import COOKIE
-from amodal_diffusion.app.handlers import Handlers
+from amodal_diffusion.app.completer import Choices, PageCompleter, PageTask, count_passes, count_windows
+from amodal_diffusion.app.handlers import OF_CHECKPOINT, choices_of
 from amodal_diffusion.app.materials import EXAMPLES, Limits
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
 from amodal_diffusion.cli import main
 from amodal_diffusion.completion.request import ModelChoice
-from amodal_diffusion.frames.drawing import COLORS
 from amodal_diffusion.frames.windows import WindowStream
 from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.io.prompts import Point, Prompts
@@ -33,6 +32,7 @@ from amodal_diffusion.models.segmenters.protocol import ObjectMask
 from amodal_diffusion.pipelines import methods
 from amodal_diffusion.pipelines.completer import CompletionConfig
 from amodal_diffusion.types import STAGES, InputError, UInt8Array
+from tests.app.test_painting import sent
 from tests.factories import SAMPLING, tiny_components
 from tests.media import moving_disc, write_frames, write_masks
 from tests.methods import WRITE
@@ -97,14 +97,23 @@ def ready(actions: Actions, session: Session, tmp_path: Path) -> Session:
 
 
 def linked(view: View) -> list[Path]:
-    return [
-        Path(unquote(path)) for path in re.findall(r'(?:href|src)="gradio_api/file=([^"]+)"', view.html + view.files)
-    ]
+    return [Path(unquote(path)) for path in re.findall(r'href="gradio_api/file=([^"]+)"', view.files)]
 
 
-def titles(view: View) -> list[str]:
-    """Captions of the panes, without their notes."""
-    return re.findall(r"<figcaption>([^<]*[^< ]) ?<small>", view.html)
+def scene_of(view: View) -> dict[str, Any]:
+    """What the viewer shows."""
+    found = re.search(r'data-scene="([^"]+)"', view.html)
+    assert found is not None
+    return dict(json.loads(html.unescape(found[1])))
+
+
+def folder_of(address: str) -> Path:
+    return Path(unquote(address.removeprefix("gradio_api/file=")))
+
+
+def paint(frames: Iterable[int]) -> str:
+    """What the drawing board sends where the disc is painted in some frames."""
+    return json.dumps({frame: sent(MASK[frame].astype(np.uint8)) for frame in frames})
 
 
 def nothing(_: float) -> None:
@@ -115,11 +124,12 @@ def test_it_completes_as_the_command_does(actions: Actions, ready: Session, mode
     ready.depth = tmp_path / "depth.npy"
     np.save(ready.depth, np.where(MASK, 0.5, np.linspace(0.0, 1.0, MASK.shape[2])).astype(np.float32))
     shares: list[float] = []
-    view = actions.complete(ready, shares.append, seed=7)
-    assert shares == pytest.approx([number / len(shares) for number in range(len(shares))])  # each pass counts
+    view = actions.complete(ready, shares.append, Choices(seed=7))
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < shares[-1] <= 1
     assert "2 objects, seed 7" in view.status
     assert all(path.is_file() and path.is_relative_to(ready.folder) for path in linked(view))
-    packed = next(path for path in linked(view) if path.suffix == ".zip")
+    packed = next(path for path in linked(view) if path.name == "results.zip")
     inputs = [str(ready.clip), "--masks", str(ready.masks), "--depth", str(ready.depth), "--seed", "7"]
     options = ["--model", str(model), "--device", "cpu", "--out", str(tmp_path / "out"), "-q"]
     assert main(["complete", *inputs, *options]) == 0
@@ -129,18 +139,35 @@ def test_it_completes_as_the_command_does(actions: Actions, ready: Session, mode
         for name, file in pictures.items():
             assert archive.read(f"results/{name.as_posix()}") == file.read_bytes()
     names = {path.name for path in linked(view)}
-    assert {"overlay.mp4", "summary.json", "results.zip", "00000.png"} <= names
-    assert titles(view) == ["Visible part", "Amodal mask", "Completed: object 1", "Completed: object 2"]
+    assert {"overlay.mp4", "summary.json", "results.zip", "layers.zip", "00000.png"} <= names
+    scene = scene_of(view)
+    assert [entry["name"] for entry in scene["objects"]] == ["1", "2"]
+    for entry in scene["objects"]:
+        for kind in ("visible", "amodal", "completed"):
+            assert len(list(folder_of(entry[kind]).glob("*.png"))) == FRAMES
+        assert entry["uncertain"] is None
+    assert len(list(folder_of(scene["pictures"]).glob("*.jpg"))) == FRAMES
 
 
-def test_several_samples_add_a_pane_of_where_they_differ(actions: Actions, ready: Session) -> None:
-    shares: list[float] = []
-    view = actions.complete(ready, shares.append, seed=0, samples=2)
-    assert 0.5 < shares[-1] < 1
-    assert titles(view)[2:] == [f"{kind}: object {name}" for name in "12" for kind in ("Completed", "Uncertain")]
-    folders = [Path(unquote(folder)) for folder in re.findall(r'data-folder="gradio_api/file=([^"]+)/"', view.html)]
-    assert [len(list(folder.glob("*.jpg"))) for folder in folders] == [FRAMES] * 6
-    assert "uncertainty.mp4" in view.files
+def test_settings_reach_the_command_and_the_viewer_follows_the_margin(actions: Actions, ready: Session) -> None:
+    choices = Choices(samples=2, margin=0.25, soft_edge=2, mask_filters=(), preset="fast", formats=("prores", "coco"))
+    view = actions.complete(ready, nothing, choices)
+    scene = scene_of(view)
+    assert (scene["width"], scene["left"], scene["frame_width"]) == (60, 10, 40)
+    for entry in scene["objects"]:
+        assert len(list(folder_of(entry["uncertain"]).glob("*.jpg"))) == FRAMES
+        assert folder_of(entry["completed"]).name == "layers"  # those with the soft edge
+        visible = np.asarray(Image.open(folder_of(entry["visible"]) / "00000.png"))
+        assert visible.shape == (scene["height"], scene["width"])
+        assert visible[scene["top"] : scene["top"] + 24, 10:50].any()
+        assert not visible[: scene["top"]].any()
+    names = [path.name for path in linked(view)]
+    assert names[:2] == ["completed.mov", "completed.mov"]
+    assert (
+        names.index("layers.zip") < names.index("coco.json") < names.index("results.zip") < names.index("manifest.json")
+    )
+    settings = json.loads(next(path for path in linked(view) if path.name == "summary.json").read_text())["settings"]
+    assert (settings["mask_filters"], settings["margin"], settings["preset"]) == ([], 0.25, "fast")
 
 
 def test_stop_ends_the_work_and_the_next_run_is_whole(actions: Actions, ready: Session) -> None:
@@ -153,10 +180,10 @@ def test_stop_ends_the_work_and_the_next_run_is_whole(actions: Actions, ready: S
             assert actions.stop(ready)
 
     with pytest.raises(StoppedError):
-        actions.complete(ready, stop_soon, seed=0)
+        actions.complete(ready, stop_soon)
     assert steps == 2
     assert not actions.stop(ready)  # nothing is at work any more
-    assert "Done" in actions.complete(ready, nothing, seed=0).status
+    assert "Done" in actions.complete(ready, nothing).status
 
 
 def test_a_page_does_one_thing_at_a_time(actions: Actions, ready: Session, tmp_path: Path) -> None:
@@ -164,70 +191,77 @@ def test_a_page_does_one_thing_at_a_time(actions: Actions, ready: Session, tmp_p
 
     def again(_: float) -> None:
         for action in (
-            lambda: actions.complete(ready, nothing, seed=0),
+            lambda: actions.complete(ready, nothing),
             lambda: actions.load_clip(ready, sorted((tmp_path / "frames").iterdir())),
         ):
             with pytest.raises(InputError) as error:
                 action()
             said.append(str(error.value))
 
-    actions.complete(ready, again, seed=0)
+    actions.complete(ready, again)
     assert all("at work" in line for line in said)
 
 
 def test_a_page_that_is_closed_meanwhile_leaves_nothing(actions: Actions, ready: Session, sessions: Sessions) -> None:
     with pytest.raises(StoppedError):
-        actions.complete(ready, lambda _: sessions.close("visitor", "page"), seed=0)
+        actions.complete(ready, lambda _: sessions.close("visitor", "page"))
     assert not any(sessions.root.iterdir())
 
 
 def test_what_is_missing_is_said(actions: Actions, session: Session, tmp_path: Path) -> None:
-    for action in (lambda: actions.complete(session, nothing, seed=0), lambda: actions.use_painting(session)):
+    for action in (lambda: actions.complete(session, nothing), lambda: actions.use_painting(session, "{}")):
         with pytest.raises(InputError, match="clip: none yet"):
             action()
     actions.load_clip(session, sorted(write_frames(tmp_path / "frames", RGB).iterdir()))
     with pytest.raises(InputError, match="masks: none yet"):
-        actions.complete(session, nothing, seed=0)
+        actions.complete(session, nothing)
     with pytest.raises(InputError, match="nothing is painted"):
-        actions.use_painting(session)
+        actions.use_painting(session, "{}")
 
 
 def test_a_new_clip_forgets_all_of_the_old_one(actions: Actions, ready: Session, tmp_path: Path) -> None:
-    ready.painting.put(0, MASK[0].astype(np.uint8))
-    actions.complete(ready, nothing, seed=0)
+    actions.complete(ready, nothing)
     actions.load_clip(ready, sorted(write_frames(tmp_path / "other", RGB[:3]).iterdir()))
-    assert (ready.masks, ready.painting.frames, ready.clicks) == (None, [], [])
+    assert (ready.masks, ready.visible, ready.clicks) == (None, {}, [])
     kept = {path.name.partition("-")[0] for path in ready.folder.iterdir()}
-    assert kept == {"clip", "view"}
+    assert kept == {"clip", "pictures"}
 
 
 def test_painted_frames_become_masks(actions: Actions, ready: Session) -> None:
-    for frame in (0, FRAMES - 1):
-        ready.painting.put(frame, MASK[frame].astype(np.uint8))
-    view = actions.use_painting(ready)
+    view = actions.use_painting(ready, paint([0, FRAMES - 1]))
     assert "4 of them filled in" in view.status
     assert ready.masks is not None
     filled = np.stack(list(read_masks(ready.masks)["1"]))
     assert (filled & MASK).sum() / (filled | MASK).sum() > 0.9  # a disc that moves evenly
 
 
-def test_paint_of_another_size_than_the_clip_is_left_out(actions: Actions, ready: Session, sessions: Sessions) -> None:
-    """A late event of an earlier clip, or a visitor who fills the memory."""
-    handlers = Handlers(actions, sessions)
-    request: Any = SimpleNamespace(cookies={COOKIE: "visitor"}, username=None, session_hash="page")
-    for height, width in ((300, 300), RGB.shape[1:3]):
-        layer = np.full((height, width, 4), (*COLORS[0], 255), np.uint8)
-        handlers.paint({"background": layer[..., :3], "layers": [layer]}, 1, request)
-        assert ready.painting.frames == ([] if height == 300 else [1])
+def test_settings_of_a_visitor_are_checked() -> None:
+    given = {
+        "seed": 3,
+        "samples": None,
+        "method": None,
+        "preset": "",
+        "filters": [OF_CHECKPOINT],
+        "margin": 20,
+        "soft_edge": 2,
+        "formats": ["coco"],
+    }
+    assert choices_of(given) == Choices(seed=3, margin=0.2, soft_edge=2, formats=("coco",))
+    assert choices_of({**given, "filters": []}).mask_filters == ()
+    for name, value in {"seed": -1, "samples": 9, "margin": 101, "soft_edge": 65, "preset": "best"}.items():
+        with pytest.raises(InputError, match=name.replace("_", " ")):
+            choices_of({**given, name: value})
+    for name in ("filters", "formats"):
+        with pytest.raises(InputError, match=f"--.*{name}"):
+            choices_of({**given, name: ["no such thing"]})
 
 
 def test_paint_that_shows_nothing_leaves_the_masks_that_were_given(actions: Actions, ready: Session) -> None:
     given = ready.masks
-    ready.painting.put(0, MASK[0].astype(np.uint8))
     with pytest.raises(InputError, match=f"frame {FRAMES - 1} is not painted"):
-        actions.use_painting(ready)
+        actions.use_painting(ready, paint([0]))
     assert ready.masks == given
-    assert actions.complete(ready, nothing, seed=0).status.startswith("Done")
+    assert actions.complete(ready, nothing).status.startswith("Done")
 
 
 def test_an_action_looks_at_the_clip_once_it_has_the_page(actions: Actions, ready: Session) -> None:
@@ -236,7 +270,7 @@ def test_an_action_looks_at_the_clip_once_it_has_the_page(actions: Actions, read
     ready.clip = None
     for action in (actions.complete, actions.use_clicks):
         with pytest.raises(InputError, match="at work already"):
-            action(ready, nothing, **({"seed": 0} if action == actions.complete else {}))  # type: ignore[operator]
+            action(ready, nothing)
 
 
 def test_clicks_become_masks(actions: Actions, ready: Session) -> None:
@@ -282,17 +316,23 @@ def test_progress_counts_the_windows_of_each_shot(completer: PageCompleter, tmp_
     rgb = np.concatenate([RGB[:5], 255 - RGB[:5]])  # two windows of 4 in each shot, but three in 10 frames
     masks = write_masks(tmp_path / "masks", np.concatenate([MASK[:5], MASK[:5]]))
     task = PageTask(
-        write_frames(tmp_path / "frames", rgb), masks, None, tmp_path / "out", len(rgb), 1, seed=0, samples=1
+        write_frames(tmp_path / "frames", rgb),
+        masks,
+        None,
+        tmp_path / "out",
+        len(rgb),
+        1,
+        rgb[0, ..., 0].size,
+        Choices(),
     )
-    shares: list[float] = []
-    completer(task, shares.append)
+    begun: list[int] = []
+    completer(task, lambda step, done, _: begun.append(done) if step == "pass" else None)
     assert json.loads((tmp_path / "out/summary.json").read_text())["cuts"] == [5]
-    assert len(shares) == pytest.approx(1 / (1 - shares[-1]))  # the last pass begins with one left
+    assert begun == list(range(completer.work(task).passes))
 
 
 def test_completer_says_what_it_runs(completer: PageCompleter, model: Path) -> None:
     assert completer.description == f"{model} on cpu"
-    assert completer.samples == SAMPLING.samples
 
 
 def test_a_visitor_chooses_among_the_bundled_methods(
@@ -303,8 +343,8 @@ def test_a_visitor_chooses_among_the_bundled_methods(
     completer = PageCompleter(ModelChoice(model=str(model), device="cpu"))
     assert completer.methods == ("diffusion", "sameo")
     frames, masks = write_frames(tmp_path / "frames", RGB[:3]), write_masks(tmp_path / "masks", MASK[:3])
-    task = PageTask(frames, masks, None, tmp_path / "out", 3, 1, seed=0, samples=1, method="sameo")
-    completer(task, lambda _: None)
+    task = PageTask(frames, masks, None, tmp_path / "out", 3, 1, RGB[0, ..., 0].size, Choices(method="sameo"))
+    completer(task, lambda *_: None)
     assert json.loads((tmp_path / "out/summary.json").read_text())["method"] == "sameo"
     with pytest.raises(InputError, match="method: expected one of diffusion, sameo, got c2f-seg"):
-        completer(replace(task, method="c2f-seg"), lambda _: None)
+        completer(replace(task, choices=Choices(method="c2f-seg")), lambda *_: None)

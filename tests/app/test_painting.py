@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 
-from amodal_diffusion.app.drawing import OBJECTS, Painting, labels_of
+from amodal_diffusion.app.drawing import OBJECTS, Painting, labels_of, read_painting
 from amodal_diffusion.frames.drawing import COLORS
 from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.types import InputError
@@ -38,14 +42,35 @@ def test_a_layer_of_another_size_is_brought_to_the_frames() -> None:
     assert not labels[:, :20].any()
 
 
-def test_what_was_painted_comes_back_as_the_same_labels() -> None:
-    painting = Painting()
+def sent(labels: UInt8, kind: str = "PNG") -> str:
+    """What the drawing board sends of a frame, as a data URL."""
+    palette = np.array([(0, 0, 0, 0), *((*color, 255) for color in COLORS[:OBJECTS])], np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(palette[labels]).save(file, kind)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def test_what_the_board_sends_is_read_as_the_same_labels() -> None:
     labels = square(1, 3) + square(3, 25)
-    painting.put(2, labels)
-    layer = painting.layer(2)
-    assert layer is not None
-    np.testing.assert_array_equal(labels_of([layer], height=20, width=40), labels)
-    assert painting.layer(1) is None
+    text = json.dumps({"2": sent(labels), "4": "", "1": sent(labels[::2, ::2])})
+    painting = read_painting(text, num_frames=5, height=20, width=40)
+    assert painting.frames == [1, 2, 4]
+    assert painting.objects == [1, 3]
+    full = read_painting(json.dumps({"0": sent(labels)}), num_frames=1, height=20, width=40)
+    np.testing.assert_array_equal(full.labels(1)[0], labels)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[]", "{", "[[[[", '{"a": ""}', '{"7": ""}', '{"-1": ""}', '{"0": 3}', '{"0": "data:image/png;base64,AAAA"}'),
+        json.dumps({"0": sent(np.zeros((21, 40), np.uint8))}),
+        json.dumps({"0": sent(np.zeros((20, 40), np.uint8), "TIFF")}),
+    ],
+)
+def test_what_no_board_sends_is_one_line(text: str) -> None:
+    with pytest.raises(InputError, match="cannot read the paint"):
+        read_painting(text, num_frames=5, height=20, width=40)
 
 
 @pytest.mark.parametrize(
@@ -104,5 +129,3 @@ def test_a_frame_without_paint_counts_as_painted_when_it_was_said_to_show_nothin
     painting.put(0, square(1, 0))
     painting.put(3, np.zeros((20, 40), np.uint8))
     assert [bool(labels.any()) for labels in painting.labels(4)] == [True, False, False, False]
-    painting.clear(3)
-    assert painting.frames == [0]

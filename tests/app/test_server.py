@@ -23,7 +23,7 @@ from amodal_diffusion.app.server import Address, Policy, serving
 from amodal_diffusion.app.sessions import Quota
 from amodal_diffusion.cli import main
 from amodal_diffusion.types import InputError
-from tests.app.web import Visitor, free_port
+from tests.app.web import Visitor, error_of, free_port
 
 POLICY = Policy(Limits(megabytes=1, frames=5))
 BOUNDARY = "----part"
@@ -147,7 +147,7 @@ def test_idle_pages_are_closed_and_only_so_many_are_open() -> None:
         path = Path(ann.upload("clip.png", b"hers"))
         root = path.parents[1]
         ann.call("stop")  # begins her session
-        assert "sessions: 1 are open" in bob.call("stop")["error"]
+        assert "sessions: 1 are open" in error_of(bob.call("stop"))
         refused = bob.http.post("/gradio_api/upload", files={"files": ("clip.png", b"his")})
         assert (refused.status_code, "1 are open" in refused.text) == (413, True)
         for _ in range(600):  # a minute, in which the server looks again and again
@@ -155,7 +155,7 @@ def test_idle_pages_are_closed_and_only_so_many_are_open() -> None:
                 break
             time.sleep(0.1)
         assert ann.file(path).status_code in (403, 404)
-        assert "error" not in bob.call("stop")
+        assert not error_of(bob.call("stop"))
 
 
 def test_gradio_reads_no_postscript(port: int) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -65,21 +67,40 @@ class Visitor:
         """Ask for a file by its path on the server."""
         return self.http.get(f"/gradio_api/file={path}")
 
-    def call(self, handler: str, *data: Any) -> dict[str, Any]:
-        """Do what a button or an upload does; what the page is told in the end."""
+    def call(self, handler: str, *data: Any) -> str:
+        """Do what a button or an upload does; what the page is told in the end: the HTML of its message line."""
         handlers = self.http.get("/config").raise_for_status().json()["dependencies"]
         index = next(entry["id"] for entry in handlers if entry["api_name"] == handler)
         event = {"data": data, "fn_index": index, "session_hash": self.page}
         self.http.post("/gradio_api/queue/join", json=event).raise_for_status()
+        message = ""
         with self.http.stream("GET", f"/gradio_api/queue/data?session_hash={self.page}") as lines:
             for line in lines.iter_lines():
-                message = json.loads(line[5:]) if line.startswith("data:") else {}
-                if message.get("msg") == "process_completed":
-                    return dict(message["output"])
+                told = json.loads(line[5:]) if line.startswith("data:") else {}
+                found = [text for text in _texts(told.get("output")) if 'class="amodal-status"' in text]
+                message = found[0] if found else message
+                if told.get("msg") == "process_completed":
+                    assert told["success"], told
+                    return message
         raise AssertionError(f"{handler}: no answer")
 
     def load(self, handler: str, *files: tuple[str, bytes]) -> str:
         """Upload files and hand them to a handler; its error, or nothing."""
         paths = [self.upload(name, content) for name, content in files]
         entries = [{"path": path, "meta": {"_type": "gradio.FileData"}} for path in paths]
-        return str(self.call(handler, entries).get("error") or "")
+        return error_of(self.call(handler, entries))
+
+
+def error_of(message: str) -> str:
+    """The text of a message line that is an error, else nothing."""
+    found = re.search(r'data-kind="error"><span role="alert">(.*)</span>', message)
+    return html.unescape(found[1]) if found else ""
+
+
+def _texts(value: object) -> Iterator[str]:
+    """All strings in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for entry in value.values() if isinstance(value, dict) else value:
+            yield from _texts(entry)
