@@ -146,10 +146,8 @@ class Source:
         """
         if not self.clip.exists():
             raise InputError(f"{self.clip}: no such file or folder")
-        for name in ("masks", "amodal_masks"):
-            path = getattr(self, name)
-            if path is not None and not path.exists():
-                raise InputError(f"--{name.replace('_', '-')}: {path}: no such file or folder")
+        if self.masks is not None and not self.masks.exists():
+            raise InputError(f"--masks: {self.masks}: no such file or folder")
 
 
 @dataclass(frozen=True)

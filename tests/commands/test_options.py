@@ -11,7 +11,7 @@ import yaml
 
 from amodal_diffusion.cli import main
 from amodal_diffusion.commands import complete
-from amodal_diffusion.completion.request import RENAMED, CompletionRequest
+from amodal_diffusion.completion.request import RENAMED, CompletionRequest, Source
 from amodal_diffusion.options import subcommand_parser
 
 MOST = 28  # options that `--help` shows, the clip among them
@@ -90,9 +90,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[CompletionRequest]:
         requests.append(request)
         return request.output.out
 
-    monkeypatch.setattr(complete, "complete_clip", note)
-    monkeypatch.setattr(complete, "memory_report", note)
-    monkeypatch.setattr(complete, "describe_result", lambda out, **_: out)
+    monkeypatch.setattr(Source, "check_paths", lambda _: None)
+    monkeypatch.setattr("amodal_diffusion.completion.clip.complete_clip", note)
+    monkeypatch.setattr("amodal_diffusion.completion.memory.memory_report", note)
+    monkeypatch.setattr("amodal_diffusion.completion.report.describe_result", lambda out, **_: out)
     return requests
 
 
