@@ -159,7 +159,8 @@ class Clicks:
         negative_point: point outside the object, to exclude an area that the segmenter includes by mistake
         box: box around the visible part of the object
         text: what to find, such as 'person'; needs a segmenter for text prompts; each instance becomes an object
-        segmenter: folder, Hugging Face Hub ID such as facebook/sam2.1-hiera-tiny, or name of a plug-in
+        segmenter: folder, Hugging Face Hub ID such as facebook/sam2.1-hiera-tiny, or name of a plug-in; if left out,
+            masks come from colors and motion, which is less exact
     """
 
     point: Sequence[str] = option((), metavar="[ID:]X,Y@FRAME", several=True)
