@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from PIL import Image, ImageDraw
 from amodal_diffusion.frames.cuts import shots_of
 from amodal_diffusion.frames.drawing import COLORS
 from amodal_diffusion.frames.masks import fill_between
-from amodal_diffusion.io.images import write_mask_png
+from amodal_diffusion.io.images import decode_png, write_mask_png
 from amodal_diffusion.io.prompts import Point, Prompts
 from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.models.segmenters.protocol import Segmenter, checked_masks
@@ -181,10 +180,7 @@ def _decode(url: str, height: int, width: int) -> UInt8Array:
     """RGBA of a data URL, uint8 ``[h, w, 4]``; ValueError unless it is a PNG of at most the frame's size."""
     if not url.startswith(_DATA_URL):
         raise ValueError("no PNG")
-    with Image.open(io.BytesIO(base64.b64decode(url[len(_DATA_URL) :], validate=True)), formats=["PNG"]) as picture:
-        if picture.width > width or picture.height > height:  # before its pixels are decoded
-            raise ValueError("too large")
-        return np.array(picture.convert("RGBA"), dtype=np.uint8)
+    return decode_png(base64.b64decode(url[len(_DATA_URL) :], validate=True), height=height, width=width)
 
 
 def _check_ends(painted: Mapping[int, UInt8Array], first: int, last: int, *, what: str) -> None:

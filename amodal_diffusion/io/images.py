@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,6 +95,27 @@ def read_rgba(path: Path) -> UInt8Array:
         InputError: if the file is missing, empty, damaged or not an image.
     """
     with _opened(path) as picture:
+        return np.array(picture.convert("RGBA"), dtype=np.uint8)
+
+
+def decode_png(content: bytes, *, height: int, width: int) -> UInt8Array:
+    """Decode a PNG in memory.
+
+    Args:
+        content: of the file.
+        height: most rows; checked before a pixel is decoded.
+        width: most columns.
+
+    Returns:
+        RGBA, uint8 ``[h, w, 4]``.
+
+    Raises:
+        ValueError: if it is larger.
+        OSError: if it is no PNG, or damaged.
+    """
+    with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+        if picture.width > width or picture.height > height:
+            raise ValueError(f"expected at most {width}x{height} pixels, got {picture.width}x{picture.height}")
         return np.array(picture.convert("RGBA"), dtype=np.uint8)
 
 

@@ -63,6 +63,7 @@ PAPER_OF_ODD = {
         "expected_iou_weight": None,
         "mask_filters": (),
         "skip_unoccluded": False,
+        "shrink_mask": 0,
         "tta": 1,
         "color_propagation": False,
         "blend_weight": 1.0,
