@@ -147,9 +147,10 @@ def as_frames(value: ArrayInput, what: str) -> UInt8Array:
         array = np.ascontiguousarray(np.moveaxis(array, 1, -1))
     is_float = array.dtype.kind == "f"
     if array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape or not (is_float or array.dtype == np.uint8):
+        single = array.ndim == 3 and array.shape[-1] == 3
+        remedy = "give a single frame as frame[None]" if single else "convert the frames to 8-bit RGB"
         raise InputError(
-            f"{what}: expected uint8 [F, H, W, 3] with at least one frame, or floats in 0..1, got {got}; convert the "
-            "frames to 8-bit RGB"
+            f"{what}: expected uint8 [F, H, W, 3] with at least one frame, or floats in 0..1, got {got}; {remedy}"
         )
     return _from_floats(array, what) if is_float else array
 
@@ -187,8 +188,8 @@ def as_masks(value: ArrayInput, what: str) -> BoolArray:
     if len(values[values != 0]) > 1 or (len(values) and values[0] < 0):
         shown = ", ".join(map(str, values[:6])) + (", ..." if len(values) > 6 else "")
         raise InputError(
-            f"{what}: expected one object, with one value beside 0, got {got} with the values {shown}; a call with "
-            "labels=True takes each value for an object; give mask > 127 where it is a soft mask"
+            f"{what}: expected one object, with one value beside 0, got {got} with the values {shown}; give mask > "
+            "127 where it is a soft mask; a call with labels=True takes each value for an object"
         )
     return np.asarray(array != 0)
 

@@ -100,7 +100,7 @@ LABELS = np.arange(MASK.size, dtype=np.int32).reshape(MASK.shape) % 4
         ([Image.fromarray(FLOATS[0, ..., 0])], MASK, r"rgb\[0\]: expected a PIL picture .* mode F"),
         (RGB, MASK[:, :-1], r"modal_mask: expected bool \[4, 12, 16\] to match rgb, got bool \[4, 11, 16\]"),
         (RGB, MASK[..., None], r"modal_mask: expected bool \[F, H, W\] or \[F, 1, H, W\], got bool \[4, 12, 16, 1\]"),
-        (RGB, LABELS, r"modal_mask: .* got int32 \[4, 12, 16\] with the values 0, 1, 2, 3; .*labels=True"),
+        (RGB, LABELS, r"modal_mask: .* got int32 \[4, 12, 16\] with the values 0, 1, 2, 3; .*127 .*labels=True"),
         (RGB, -MASK.astype(np.int64), r"modal_mask: expected one object"),
         (RGB, MASK * np.float32(255), r"modal_mask: expected floats in 0..1, got float32 .* to 255"),
         (RGB, np.full(MASK.shape, np.nan), "modal_mask: expected floats in 0..1"),

@@ -27,6 +27,12 @@ _OTHER_NAMES: dict[str, Format] = {
 """Names that users try, and the format that serves them."""
 
 
+def meant_format(name: str) -> Format:
+    """The format that a wrong name means: by a table, else the nearest."""
+    nearest = difflib.get_close_matches(name, FORMATS, n=1, cutoff=0.0)[0]
+    return _OTHER_NAMES.get(name) or cast("Format", nearest)
+
+
 def read_formats(text: str | Sequence[str]) -> tuple[Format, ...]:
     """Parse a list of formats, with commas between them; returns them in the order of `FORMATS`.
 
@@ -37,7 +43,7 @@ def read_formats(text: str | Sequence[str]) -> tuple[Format, ...]:
     names = [name.strip().lower().removeprefix(".") for name in given if name.strip()]
     wrong = sorted(set(names) - set(FORMATS))
     if wrong:
-        meant = _OTHER_NAMES.get(wrong[0]) or difflib.get_close_matches(wrong[0], FORMATS, n=1, cutoff=0.0)[0]
+        meant = meant_format(wrong[0])
         raise InputError(
             f"--formats: expected some of {','.join(FORMATS)}, got {','.join(wrong)}; did you mean {meant}?"
         )

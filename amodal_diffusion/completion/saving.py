@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from amodal_diffusion.completion.layout import GIF, SCORES, VIDEOS
-from amodal_diffusion.completion.option_values import Format, read_color, read_formats
+from amodal_diffusion.completion.option_values import FORMATS, Format, meant_format, read_color
 from amodal_diffusion.frames.layers import carry_color, over_color
 from amodal_diffusion.io.atomic import replacing_folder
 from amodal_diffusion.io.gif_writer import fitted_size, kept_frames, write_gif
@@ -50,7 +50,7 @@ def save_result(
         InputError: if the folder exists, a format is unknown, or the result lacks what it holds.
         OSError: if a file cannot be written; nothing is left then.
     """
-    path, chosen = Path(path), read_formats(formats)
+    path, chosen = Path(path), _chosen(formats)
     _check(result, chosen)
     background = ImageColor.getrgb(read_color(color))[:3]
     if path.exists() and not overwrite:
@@ -65,13 +65,18 @@ def save_result(
     return path
 
 
+def _chosen(formats: str | Sequence[str]) -> list[Format]:
+    """Formats by name, in the order of `SAVED`."""
+    names = [name.strip().lower() for name in (formats.split(",") if isinstance(formats, str) else formats)]
+    other = next((name for name in names if name not in SAVED), None)
+    if other is not None:
+        known = other in FORMATS
+        remedy = "the command `complete` writes it" if known else f"did you mean {meant_format(other)}?"
+        raise InputError(f"formats: expected some of {','.join(SAVED)}, got {other}; {remedy}")
+    return [name for name in SAVED if name in names]
+
+
 def _check(result: AmodalResult, formats: Sequence[Format]) -> None:
-    other = [name for name in formats if name not in SAVED]
-    if other:
-        raise InputError(
-            f"formats: expected some of {','.join(SAVED)}, got {other[0]}, which holds frames or several objects; the "
-            "command `complete` writes it"
-        )
     painted = [name for name in formats if name in _PAINTED and name != "png"]
     if painted and result.rgba is None:
         raise InputError(f"formats: {painted[0]} holds layers, and this result has masks alone; load stage 2 too")

@@ -303,7 +303,8 @@ def load_stage(
     model = find_model(name, stage=stage)
     folder = stage_folder(model, stage)
     if folder is None:
-        raise InputError(f"{model}: holds no {stage} stage; found {_content(model)}")
+        other = "; name another with --content-model, or ask for --stages masks" if stage == STAGES[1] else ""
+        raise InputError(f"{model}: holds no {stage} stage; found {_content(model)}{other}")
     _check_digests(folder)
     frozen = dict(loaded or {})
     for part, load in {"vae": load_vae, "image_encoder": load_image_encoder}.items():

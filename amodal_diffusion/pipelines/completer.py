@@ -279,6 +279,10 @@ class AmodalCompleter(StageNetworks):
         """
         if isinstance(masks, CompletionConfig):
             masks, config = None, masks
+        if isinstance(fps, CompletionConfig):
+            raise InputError("fps: expected a frame rate, got a configuration; give it as config=...")
+        if not isinstance(seed, (int, np.integer)):
+            raise InputError(f"seed: expected an integer, got {type(seed).__name__}")
         config = config or self.config()
         clips, several = clips_of(clip, masks, fps, cuts, labels=labels)
         first = clips[0]

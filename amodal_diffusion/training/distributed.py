@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -153,46 +154,55 @@ def main_first(accelerator: Accelerator, work: Callable[[], T]) -> T:
 TERMINATED_STATUS = 128 + signal.SIGTERM
 """Exit status (143) of a run that ended with a checkpoint after SIGTERM."""
 
+_ONE_REQUEST = 5.0  # seconds
+
 
 class Termination:
-    """Context in which SIGTERM does not end the process but is recorded.
+    """Context in which SIGTERM and Ctrl-C do not end the process but are recorded; a later Ctrl-C ends it.
+
+    Launchers pass Ctrl-C on, so that it comes twice; what comes within some seconds counts once.
 
     Attributes:
-        requested: whether this process received SIGTERM.
+        requested: whether this process received one of them.
     """
 
     def __init__(self) -> None:
         """Start without a request."""
         self.requested = False
-        self._earlier: Any = None
+        self._since = 0.0
+        self._earlier: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        """Install the signal handler; outside the main thread, where Python allows no handlers, do nothing."""
+        """Install the signal handlers; outside the main thread, where Python allows no handlers, do nothing."""
         if threading.current_thread() is threading.main_thread():
-            self._earlier = signal.signal(signal.SIGTERM, self._note)
+            self._earlier = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Restore the earlier signal handler."""
-        if self._earlier is not None:
-            signal.signal(signal.SIGTERM, self._earlier)
+        """Restore the earlier signal handlers."""
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
 
     def agreed(self, accelerator: Accelerator) -> bool:
-        """Whether any process received SIGTERM; all processes must call this together."""
+        """Whether any process received a request; all processes must call this together."""
         asked = torch.tensor(float(self.requested), device=accelerator.device)
         return bool(accelerator.reduce(asked, reduction="sum") > 0)
 
-    def _note(self, _: int, __: FrameType | None) -> None:
-        self.requested = True
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGINT and self.requested and time.monotonic() - self._since > _ONE_REQUEST:
+            raise KeyboardInterrupt
+        if not self.requested:
+            self.requested, self._since = True, time.monotonic()
 
 
 def ignore_termination(_: int) -> None:
-    """Ignore SIGTERM in a data loader process, which ends with the training process.
+    """Ignore SIGTERM and Ctrl-C in a data loader process, which ends with the training process.
 
-    A job scheduler may send SIGTERM to all processes. If a data loader process died, training could not save its
-    checkpoint.
+    A job scheduler or a terminal may send them to all processes. If a data loader process died, training could not save
+    its checkpoint.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def trained_parameters(network: nn.Module) -> dict[str, nn.Parameter]:

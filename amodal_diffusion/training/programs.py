@@ -81,8 +81,9 @@ def _next_step(method: str, settings: Any, model: Path) -> str:  # noqa: ANN401 
     """What a user does with a trained model."""
     if method == "c2f-seg" and settings.part == "autoencoder":
         return f"go on with the other networks: --set part=segmentation autoencoder={model}"
-    option = "--content-model" if getattr(settings, "stage", "") == "content_completion" else "--model"
-    return f"try it with: amodal-diffusion complete CLIP --masks MASKS {option} {model}"
+    paints = getattr(settings, "stage", "") == "content_completion"
+    option = f"--content-model {model}" if paints else f"--model {model} --stages masks"
+    return f"try it with: amodal-diffusion complete CLIP --masks MASKS {option}"
 
 
 def main(args: Sequence[str]) -> int:

@@ -39,7 +39,7 @@ def test_masks_alone_and_what_is_refused(tmp_path: Path) -> None:
     assert {path.name for path in masks.save(tmp_path / "out").iterdir()} == {"amodal_masks"}
     for formats, message in (
         ("mov", "did you mean prores"),
-        ("coco", "formats: expected some of .* got coco, which holds frames or several objects"),
+        ("coco", "formats: expected some of .* got coco; the command `complete` writes it"),
         ("webm", "formats: webm holds layers, and this result has masks alone"),
         ("scores", "formats: this result has no scores"),
     ):

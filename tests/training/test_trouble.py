@@ -65,12 +65,13 @@ def spoil_losses(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
 
 
 def end_in_step(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Send SIGTERM to this process in a step, counted from 1."""
+    """Send Ctrl-C, twice as launchers do, and SIGTERM to this process in a step, counted from 1."""
     take = Trainer._step
 
     def ended(training: Trainer, *arguments: Any) -> Any:
         if training.progress.step == step - 1:
-            signal.raise_signal(signal.SIGTERM)
+            for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+                signal.raise_signal(number)
         return take(training, *arguments)
 
     monkeypatch.setattr(Trainer, "_step", ended)
