@@ -247,7 +247,7 @@ def test_a_refused_upload_leaves_the_box(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#status")).to_contain_text("5 frames of 160x96", timeout=MINUTE)
     expect(page.locator("#complete")).to_be_disabled()
     page.get_by_role("tab", name="Click").click()
-    expect(page.locator("#click-help")).to_contain_text("--segmenter")
+    expect(page.locator("#click-help")).to_contain_text("Click on the object")
     page.get_by_role("tab", name="Upload").click()
     masks = page.locator("#masks-upload")
     wrong = sorted(write_masks(tmp_path / "wrong", MASK[:3]).iterdir())
@@ -308,7 +308,7 @@ def test_another_visitor_reads_nothing_and_a_closed_page_leaves_nothing(
     assert stranger.request.get(own).status == 403
     stranger.close()
     page.close()
-    for _ in range(100):
+    for _ in range(900):
         files = [path for path in files_of_pages(folder)[0].rglob("*") if path.is_file()]
         left = [path for path in files if path.stat().st_size]  # Gradio leaves empty ones until it ends
         if not left:

@@ -344,7 +344,7 @@ def test_work_does_not_go_on_with_another_commit(
 ) -> None:
     masks = [*clip, "--stages", "masks", "--depth", "none", "--model", FIRST, "--out", str(tmp_path / "out")]
     with monkeypatch.context() as patch:
-        patch.setattr("amodal_diffusion.completion.clip._write_overlay", lambda *_, **__: 1 / 0)
+        patch.setattr("amodal_diffusion.completion.clip.write_previews", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             main(["complete", *masks, "--yes"])
     begun = hub.repositories[FIRST].find("main")
