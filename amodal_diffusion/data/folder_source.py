@@ -140,6 +140,11 @@ def _clips(root: Path, images: str) -> list[Path]:
 
 def _objects(clip: Path, names: FolderNames) -> dict[str, tuple[MaskTrack, MaskTrack]]:
     """Modal and amodal masks by object."""
+    if not (clip / names.amodal).exists():
+        raise InputError(
+            f"{names.amodal}: {clip / names.amodal}: no such file or folder; training and evaluation need the "
+            "true masks of whole objects beside the modal ones (docs/data.md, section 2)"
+        )
     modal, amodal = (read_masks(clip / name, what=name) for name in (names.modal, names.amodal))
     if modal.keys() != amodal.keys():
         alone = min(modal.keys() ^ amodal.keys(), key=natural_key)

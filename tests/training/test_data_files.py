@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from amodal_diffusion.training.data_files import DATASET
+from amodal_diffusion.data.published import DATASET
 from amodal_diffusion.training.setup import train_main
 from tests.documents import ROOT
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from amodal_diffusion.data.composites import COMPOSITE_NAMES
+from amodal_diffusion.data.published import remedy
 from amodal_diffusion.evaluation.benchmarks.base import Benchmark, ReferenceProtocol
 from amodal_diffusion.evaluation.benchmarks.coco_amodal import open_coco_amodal
 from amodal_diffusion.evaluation.benchmarks.fishbowl import open_fishbowl
@@ -83,7 +84,7 @@ def open_benchmark(
         raise InputError(f"limit: expected at least 1 track, got {limit}")
     for key, path in {"data": data, "images": images, "depth": depth, "track_ids": track_ids}.items():
         if path is not None and not path.exists():
-            raise InputError(f"{key}: {path}: no such file or folder")
+            raise InputError(f"{key}: {path}: no such file or folder; {remedy(path)}")
     chosen: dict[str, Any] = {key: folders[key] for key in accepted}
     return opener(data, limit=limit, **chosen)
 
