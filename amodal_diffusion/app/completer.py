@@ -28,6 +28,8 @@ from amodal_diffusion.types import InputError, Stage
 if TYPE_CHECKING:
     from amodal_diffusion.pipelines.completer import CompletionConfig
 
+_KEY_GREEN = "#00ff00"  # behind the object in MP4, for a chroma key
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -189,6 +191,7 @@ class PageCompleter:
                 formats=read_formats(("png", *chosen.formats)),
                 margin=chosen.margin,
                 soft_edge=chosen.soft_edge,
+                over_color=_KEY_GREEN,
                 quiet=True,
             ),
             depth=DepthChoice(depth="auto" if task.depth is None else str(task.depth)),

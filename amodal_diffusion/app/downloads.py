@@ -60,8 +60,8 @@ DOWNLOADS = (
     ),
     Download(
         "mp4",
-        "MP4 over a color",
-        "Any player, phone or presentation: open it; an editor removes the color with its chroma key.",
+        "MP4 over green",
+        "Any player, phone or presentation: open it; an editor removes the green with its chroma key.",
         "objects/*/completed*.mp4",
     ),
     Download(
@@ -74,7 +74,7 @@ DOWNLOADS = (
     Download(
         "psd",
         "Photoshop (PSD, zip)",
-        "Photoshop, Affinity Photo, Krita: unpack it and open a frame; each object is a layer.",
+        "Photoshop, Affinity Photo, Krita: unpack it and open the frame that hides most; each object is a layer.",
         "layered/*.psd",
         "psd.zip",
     ),

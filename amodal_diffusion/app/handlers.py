@@ -255,7 +255,7 @@ def choices_of(values: Mapping[str, Any]) -> Choices:
     """The settings of a completion, from the components of the page; a visitor may send other values.
 
     Args:
-        values: ``seed``; ``samples``, None for the model's; ``method``; ``preset``, "" for the page's; ``filters``,
+        values: ``seed``; ``samples``, 0 for the model's; ``method``; ``preset``, "" for the page's; ``filters``,
             a list, with "checkpoint" for the model's; ``margin`` in percent; ``soft_edge`` in pixels; and
             ``formats``, a list.
 
@@ -268,7 +268,7 @@ def choices_of(values: Mapping[str, Any]) -> Choices:
         raise InputError(f"preset: expected one of {', '.join(get_args(Preset))}, got {preset}")
     return Choices(
         seed=seed or 0,
-        samples=_number(values, "samples", 1, 8),
+        samples=_number(values, "samples", 0, 8) or None,
         method=values["method"],
         preset=preset or None,
         mask_filters=None if filters is None or OF_CHECKPOINT in filters else read_filters(filters),
@@ -320,5 +320,5 @@ def _clicked(session: Session) -> str:
         return "No click yet."
     count: dict[str, int] = Counter(point.object_name for point in session.clicks)
     frames = ", ".join(str(frame) for frame in sorted({point.frame for point in session.clicks}))
-    objects = "; ".join(f"object {name}: {number}" for name, number in sorted(count.items()))
-    return f"Clicks: {objects}. In frames {frames}."
+    objects = ", ".join(f"{number} on object {name}" for name, number in sorted(count.items()))
+    return f"Clicks by object: {objects}, in frame {frames}."

@@ -16,6 +16,8 @@ from amodal_diffusion.app.materials import EXAMPLES, Example, Limits, thumbnail
 from amodal_diffusion.app.sessions import Sessions
 from amodal_diffusion.app.views import status
 from amodal_diffusion.config import MASK_FILTERS, Preset
+from amodal_diffusion.models.segmenters.classical import ClassicalSegmenter
+from amodal_diffusion.models.segmenters.protocol import Segmenter
 
 TITLE = "Whole objects from partly hidden ones"
 _INTRO = """# {title}
@@ -28,7 +30,9 @@ paint those that are wrong."""
 _UPLOAD = """White on black, one mask for each frame: a zip of PNG (a palette or several gray values: one object each),
 a zip with a folder an object, a mask video, or the PNG files themselves."""
 _CLICK = """Click on the object, in any frame; it is found in all of them. Where the mask covers too much, choose "not
-the object" and click there."""
+the object" and click there. Several clicks help: on each part that has a color of its own, and beside the object."""
+_BUILT_IN = """The masks come from colors and motion, without a network, and are often wrong: look at them before you
+complete. A page that is started with `--segmenter facebook/sam2.1-hiera-tiny` finds better ones."""
 _NO_SEGMENTER = """Clicks need a segmenter, and none comes with this program: `hf download facebook/sam2.1-hiera-tiny
 --local-dir sam2.1-hiera-tiny`, then start the page with `--segmenter sam2.1-hiera-tiny`. Painting and uploading always
 work."""
@@ -70,7 +74,7 @@ def build_page(
                         gr.Markdown(_UPLOAD)
                         upload = _upload("Masks", "masks-upload", height=140)
                     with gr.Tab("Click"):
-                        clicks = _ClickPart(ready=actions.segmenter is not None)
+                        clicks = _ClickPart(actions.segmenter)
             with gr.Column(scale=7, min_width=320):
                 gr.Markdown("### 3 · Complete")
                 results = _ResultsPart(message, methods)
@@ -117,8 +121,10 @@ class _ClipPart:
 class _ClickPart:
     """A frame to click on, or instructions for getting a segmenter."""
 
-    def __init__(self, *, ready: bool) -> None:
+    def __init__(self, segmenter: Segmenter | None) -> None:
+        ready = segmenter is not None
         gr.Markdown(_CLICK if ready else _NO_SEGMENTER, elem_id="click-help")
+        gr.Markdown(_BUILT_IN, elem_id="built-in", visible=isinstance(segmenter, ClassicalSegmenter))
         with gr.Group(visible=ready):
             self.slider = gr.Slider(0, 1, value=0, step=1, label="Frame", interactive=False, elem_id="click-frame")
             self.picture = gr.Image(
@@ -137,7 +143,8 @@ class _ClickPart:
     def connect(self, handlers: Handlers, results: _ResultsPart) -> None:
         shown = [results.message, self.picture, self.clicked]
         _on(self.slider.change, handlers.show_clicks, self.slider, shown, trigger_mode="always_last")
-        _on(self.picture.select, handlers.click, [self.slider, self.object, self.side], shown)
+        clicked = [self.slider, self.object, self.side]
+        _on(self.picture.select, handlers.click, clicked, shown, trigger_mode="multiple")  # none is lost
         _on(self.undo.click, handlers.undo_click, self.slider, shown)
         _on(self.use.click, handlers.use_clicks, None, results.view)
 
@@ -168,12 +175,12 @@ def _settings(methods: Sequence[str]) -> dict[str, Component]:
     formats = choices()
     with gr.Row():
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=120)
-        samples = gr.Number(
-            None,
+        samples = gr.Number(  # Gradio makes an empty number 0 as soon as it is shown
+            0,
             label="Samples",
-            info="empty: the model's",
+            info="0: as many as the model says",
             precision=0,
-            minimum=1,
+            minimum=0,
             maximum=8,
             min_width=120,
             elem_id="samples",

@@ -217,7 +217,7 @@ def test_a_stroke_counts_even_if_the_button_is_pressed_at_once(page: Page) -> No
     brush(page, 0.3, 0.5)
     page.locator("#use-painting").click()
     expect(page.locator("#status")).to_contain_text("14 of them filled in", timeout=MINUTE)
-    expect(page.locator("#painted")).to_have_text("Painted: 0, 15.")
+    expect(page.locator("#painted")).to_contain_text("Painted frames: 0, 15.")
     save(page, "painted")
     complete(page)
 
@@ -226,11 +226,11 @@ def test_paint_is_semi_transparent_and_is_taken_back(page: Page) -> None:
     load_example(page)
     assert 0 < float(page.locator("#easel canvas.paint").evaluate("canvas => getComputedStyle(canvas).opacity")) < 1
     brush(page, 0.5, 0.5)
-    expect(page.locator("#painted")).to_contain_text("Painted: 0. Still needed: 15.")
+    expect(page.locator("#painted")).to_contain_text("Painted frames: 0. Still to paint: frame 15.")
     page.locator("#easel .undo").click()
     expect(page.locator("#painted")).to_have_text("No frame is painted.")
     page.locator("#easel .nothing").click()
-    expect(page.locator("#painted")).to_contain_text("Painted: 0.")
+    expect(page.locator("#painted")).to_contain_text("Painted frames: 0.")
     page.locator("#easel .clear").click()
     expect(page.locator("#painted")).to_have_text("No frame is painted.")
 
@@ -257,6 +257,28 @@ def test_a_refused_upload_leaves_the_box(page: Page, tmp_path: Path) -> None:
     masks.locator("input[type=file]").set_input_files(sorted(write_masks(tmp_path / "masks", MASK).iterdir()))
     expect(page.locator("#status")).to_contain_text("Ready", timeout=MINUTE)
     complete(page)
+
+
+def test_settings_that_are_looked_at_change_nothing(page: Page) -> None:
+    load_example(page)
+    page.locator("#advanced").get_by_role("button", name="Advanced").click()
+    expect(page.locator("#samples input")).to_be_visible()
+    complete(page)
+
+
+def test_quick_clicks_all_count(page: Page, tmp_path: Path) -> None:
+    clip = encode(tmp_path / "clip.mp4", RGB)
+    page.locator("#clip-upload").locator("input[type=file]").set_input_files(clip)
+    expect(page.locator("#status")).to_contain_text("5 frames of 160x96", timeout=MINUTE)
+    page.get_by_role("tab", name="Click").click()
+    expect(page.locator("#built-in")).to_contain_text("--segmenter facebook/sam2.1-hiera-tiny")
+    picture = page.locator("#click-picture img")
+    expect(picture).to_be_visible(timeout=MINUTE)
+    box = picture.bounding_box()
+    assert box is not None
+    for place in range(4):
+        page.mouse.click(box["x"] + box["width"] / 2 + 8 * place, box["y"] + box["height"] / 2)
+    expect(page.locator("#clicked")).to_contain_text("4 on object 1", timeout=MINUTE)
 
 
 def test_a_second_click_starts_no_second_run(page: Page) -> None:

@@ -45,7 +45,7 @@
       const needed = [...new Set([0, last])].filter((frame) => !state.paint.has(frame));
       find(".number").textContent = `frame ${state.frame} of ${last}`;
       find(".painted").textContent = text ?? (painted.length
-        ? `Painted: ${painted.join(", ")}.${needed.length ? ` Still needed: ${needed.join(", ")}.` : ""}`
+        ? `Painted frames: ${painted.join(", ")}.${needed.length ? ` Still to paint: frame ${needed.join(" and frame ")}.` : ""} Press "Use what is painted" to complete these masks.`
         : "No frame is painted.");
     }
 
