@@ -101,8 +101,13 @@ def test_another_method(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
 def test_an_interruption_leaves_a_checkpoint(tmp_path: Path) -> None:
     output = tmp_path / "run"
     settings = [f"output={output}", "steps=1000", "validation.every=0", "log_every=1", "checkpoint_every=1000"]
+    # A shell's background jobs ignore Ctrl-C
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from amodal_diffusion.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "amodal_diffusion", "train", str(DEBUG), "--set", *settings], stderr=subprocess.PIPE
+        [sys.executable, "-c", code, "train", str(DEBUG), "--set", *settings], stderr=subprocess.PIPE
     )
     log, deadline = output / "log.jsonl", time.monotonic() + 300
     while not (log.is_file() and '"loss"' in log.read_text()):

@@ -74,7 +74,7 @@ def test_what_a_session_holds_does_not_grow_with_the_clip(folder: Path) -> None:
     make = segmenter._session
     segmenter._session = lambda texts: sessions.append(make(texts)) or sessions[-1]
     held = {}
-    for entry in segmenter.segment(np.concatenate([CLIP] * 3), TEXTS):
+    for entry in segmenter.segment(np.concatenate([CLIP] * 6), TEXTS):
         (session,) = sessions
         outputs = [stored for kinds in session.output_dict_per_obj.values() for stored in kinds.values()]
         logs = [session.obj_id_to_tracker_score_frame_wise, session.suppressed_obj_ids]
