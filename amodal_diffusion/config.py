@@ -37,6 +37,8 @@ MASK_TYPES: tuple[MaskType, ...] = get_args(MaskType)
 Alpha = Literal["straight", "premultiplied"]
 """How the colors of a layer are written: as they are, or multiplied by alpha."""
 MASK_FILTERS: tuple[MaskFilter, ...] = get_args(MaskFilter)
+OLD_FILTERS = {"behind": "depth", "attached": "components", "growth": "area"}
+"""Mask filters by their names in version 0.1."""
 HIGHEST_THRESHOLD = 0.5
 """Largest threshold that a frame may choose for itself: a pixel that is more likely the object's than not is taken."""
 

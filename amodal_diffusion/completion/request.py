@@ -22,6 +22,7 @@ from amodal_diffusion.completion.option_values import (
 from amodal_diffusion.config import (
     MASK_FILTERS,
     MASK_TYPES,
+    OLD_FILTERS,
     Alpha,
     Attention,
     Conditioning,
@@ -53,7 +54,6 @@ RENAMED: Renamed = {
 OF_NETWORKS = ("vae", "compile", "cuda_graphs", "channels_last", "offload")
 """Options of `ModelChoice` that do nothing without networks."""
 _OF_ALL_METHODS = ("seed", "object_batch")
-_OLD_FILTERS = {"behind": "depth", "attached": "components", "growth": "area"}
 
 
 def read_filters(text: str | Sequence[str]) -> tuple[MaskFilter, ...]:
@@ -65,7 +65,7 @@ def read_filters(text: str | Sequence[str]) -> tuple[MaskFilter, ...]:
     names = [name.strip() for name in (text.split(",") if isinstance(text, str) else text) if name.strip()]
     if names in (["all"], ["none"]):
         return MASK_FILTERS if names == ["all"] else ()
-    names = [_OLD_FILTERS.get(name, name) for name in names]
+    names = [OLD_FILTERS.get(name, name) for name in names]
     wrong = sorted(set(names) - set(MASK_FILTERS))
     if wrong or (isinstance(text, str) and not names):
         expected = ", ".join(MASK_FILTERS)

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 import numpy as np
 import torch
 
-from amodal_diffusion.config import Attention, Offload, Preset
+from amodal_diffusion.config import OLD_FILTERS, Attention, Offload, Preset
 from amodal_diffusion.frames.cuts import say_cuts
 from amodal_diffusion.models.acceleration import Acceleration, accelerate_networks
 from amodal_diffusion.models.hub import check_names_stages
@@ -27,7 +27,7 @@ from amodal_diffusion.pipelines.amodal_segmentation import (
     SegmentedFrame,
     given_masks,
 )
-from amodal_diffusion.pipelines.completion_config import OLD_FILTERS, CompletionConfig, stage_config
+from amodal_diffusion.pipelines.completion_config import CompletionConfig, stage_config
 from amodal_diffusion.pipelines.content_completion import CompletedFrame, ContentCompletionPipeline, ContentStream
 from amodal_diffusion.pipelines.methods import DIFFUSION, METHODS, OF_DIFFUSION, StageNames, segmenter_settings
 from amodal_diffusion.pipelines.object_streams import (

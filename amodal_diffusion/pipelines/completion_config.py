@@ -13,9 +13,6 @@ from amodal_diffusion.models.schedulers import make_scheduler
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
 from amodal_diffusion.types import InputError
 
-OLD_FILTERS = {"behind": "depth", "attached": "components", "growth": "area"}
-"""Mask filters by their names in version 0.1."""
-
 
 @dataclass(frozen=True)
 class CompletionConfig:
