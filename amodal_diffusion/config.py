@@ -52,7 +52,9 @@ class BeyondPaper:
         temporal_prior: stage 1's modal mask shows in gray what other frames of the window show of the object, see
             :func:`~amodal_diffusion.propagation.mask_prior.temporal_mask_prior`. A checkpoint that was trained with the
             prior needs it, also under ``preset="paper"``.
-        temporal_prior_weight: with depth, weight of the prior in the scores, beside 1 for the network; at least 0.
+        mask_propagation: where other frames of the window show the object or background, and their motion is found
+            well, stage 1's score is blended with what they show, at the frames' resolution; see
+            :func:`~amodal_diffusion.propagation.mask_propagation.propagate_masks`.
         expected_iou_weight: if given, each frame gets the threshold, from ``mask_threshold`` to 0.5, whose mask has the
             largest expected IoU: of the hidden part for 0, of the whole object for 1, or of a mixture between.
         mask_filters: what removes an invented hidden part: ``"depth"`` (nothing nearer hides it), ``"components"`` (not
@@ -61,8 +63,6 @@ class BeyondPaper:
         tta: test-time augmentation of stage 1: scores are the mean over 1, 2 (also mirrored) or 4 (also backwards in
             time) passes.
         color_propagation: stage 2 takes colors from other frames of the window as far as they can be relied on.
-        blend_weight: with color propagation, weight of stage 2's painting in [0, 1] where no frame shows the color,
-            beside the mean of the known colors nearby.
         shrink_mask: pixels by which stage 2 erodes the visible mask, at least 0. The rim, into which colors of an
             occluder may be mixed, gets reliable colors of other frames, else those of the nearest visible pixels. Masks
             are not changed.
@@ -73,34 +73,28 @@ class BeyondPaper:
 
     crop_scale: float = 2.0
     temporal_prior: bool = False
-    temporal_prior_weight: float = 0.0
+    mask_propagation: bool = False
     expected_iou_weight: float | None = None
     mask_filters: tuple[MaskFilter, ...] = ()
     skip_unoccluded: bool = False
     tta: int = 1
     color_propagation: bool = False
-    blend_weight: float = 1.0
     shrink_mask: int = 0
 
     def __post_init__(self) -> None:
         """Check what files, presets and callers set."""
         # JSON and YAML have lists
         object.__setattr__(self, "mask_filters", _mask_filters(self.mask_filters))
-        for name in ("temporal_prior", "skip_unoccluded", "color_propagation"):
+        for name in ("temporal_prior", "mask_propagation", "skip_unoccluded", "color_propagation"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name}: expected true or false, got {getattr(self, name)!r}")
         _check_number("crop_scale", self.crop_scale, above=0)
-        _check_number("temporal_prior_weight", self.temporal_prior_weight, least=0)
         if self.expected_iou_weight is not None:
             _check_number("expected_iou_weight", self.expected_iou_weight, least=0)
-        if self.temporal_prior_weight > 0 and not self.temporal_prior:
-            raise InputError("temporal_prior_weight: expected temporal_prior beside it, which finds the prior")
         if self.tta not in (1, 2, 4):
             raise InputError(f"tta: expected 1, 2 or 4 passes, got {self.tta!r}")
         if not isinstance(self.shrink_mask, int) or isinstance(self.shrink_mask, bool) or self.shrink_mask < 0:
             raise InputError(f"shrink_mask: expected a number of pixels, at least 0, got {self.shrink_mask!r}")
-        if not (_is_number(self.blend_weight) and 0 <= self.blend_weight <= 1):
-            raise InputError(f"blend_weight: expected 0 to 1, got {self.blend_weight!r}")
 
 
 @dataclass(frozen=True)

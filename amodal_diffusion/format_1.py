@@ -11,12 +11,12 @@ _SAMPLING = {"solver": "scheduler"}
 _BEYOND = {
     "visible_weight": "expected_iou_weight",
     "other_frames": "temporal_prior",
-    "other_frames_weight": "temporal_prior_weight",
     "copies": "color_propagation",
-    "painted_share": "blend_weight",
     "views": "tta",
     "zoom": "crop_scale",
 }
+_REMOVED = {"other_frames_weight": 0.0, "painted_share": 1.0}
+"""Fields that are no more, with the value that means what is done without them."""
 _NEW_KEYS = {"beyond", "fit", "scheduler", "samples", "resample", "conditioning"}
 _ALL_FILTERS = ["depth", "components", "area"]
 
@@ -37,11 +37,20 @@ def sampling_of_format_1(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def renamed_of_format_1(values: Any) -> Any:  # noqa: ANN401 - from a file, it may be anything
-    """Values by today's names, of which none is nested; what is no mapping stays, for others to refuse."""
+    """Values by today's names, of which none is nested; what is no mapping stays, for others to refuse.
+
+    Raises:
+        InputError: if a field that was removed has a value that means something.
+    """
     if not isinstance(values, Mapping):
         return values
+    for name, neutral in _REMOVED.items():
+        if values.get(name, neutral) != neutral:
+            raise InputError(
+                f"{name}: expected {neutral}, as this field was removed, got {values[name]!r}; version 0.1 reads it"
+            )
     names = {**_SAMPLING, **_BEYOND}
-    named = {names.get(name, name): value for name, value in values.items() if name != "zoom"}
+    named = {names.get(name, name): value for name, value in values.items() if name not in ("zoom", *_REMOVED)}
     if "zoom" not in values:
         return named
     zoom = values["zoom"]

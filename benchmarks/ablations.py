@@ -31,7 +31,7 @@ from amodal_diffusion.training.setup import train
 from amodal_diffusion.types import InputError
 
 SPLIT = "validation"
-CONFIG = Path(__file__).resolve().parents[1] / "recipes/tiny/06_segmentation.yaml"
+CONFIG = Path(__file__).resolve().parents[1] / "recipes/tiny/amodal_segmentation.yaml"
 TINY = find_model("tiny")
 
 
@@ -68,7 +68,7 @@ ROWS = {
     "conditions dropped, 0.1, guidance 1.5": Row({}, {"guidance_scale": 1.5}, "conditions dropped, 0.1"),
     "no pixel loss": Row({"pixel_weight": 0.0}),
     "no temporal mask prior": Row(
-        {"sampling.beyond.temporal_prior": False, "sampling.beyond.temporal_prior_weight": 0.0}
+        {"sampling.beyond.temporal_prior": False, "sampling.beyond.mask_propagation": False}
     ),
 }  # fmt: skip
 
@@ -187,7 +187,7 @@ def _scores(model: Path, row: Row, settings: Settings, once: Once) -> list[tuple
     """mIoU_occ with its standard error, and mIoU, by number of steps without and with depth."""
     pipeline = AmodalSegmentationPipeline.from_pretrained(model)
     pipeline.set_progress_bar_config(disable=True)
-    plain = {"scheduler": "euler", "tta": 1, "temporal_prior_weight": 0.0, "mask_filters": ()}
+    plain = {"scheduler": "euler", "tta": 1, "mask_propagation": False, "mask_filters": ()}
     completer = AmodalCompleter(pipeline, None)
     scores = []
     for steps in settings.sampling_steps:

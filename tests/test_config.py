@@ -253,7 +253,6 @@ def test_sampling_is_changed_by_name_also_in_its_group() -> None:
         ({"ttaa": 2}, "ttaa: no setting of sampling has this name; did you mean tta?"),
         ({"tta": 3}, "tta: expected 1, 2 or 4 passes, got 3"),
         ({"height": 0}, "height: expected at least 1, got 0"),
-        ({"temporal_prior_weight": 1.0}, "temporal_prior_weight: expected temporal_prior beside it"),
         ({"expected_iou_weight": 0.1}, "mask_threshold: expected above 0 and at most 0.5 beside expected_iou_weight"),
     ],
 )

@@ -213,8 +213,7 @@ def count_passes(config: CompletionConfig, num_frames: int) -> int:
     total = 0
     if first is not None:
         total += first.network_passes * first.beyond.tta * count_windows(num_frames, first.num_frames)
-    # If the network's output has no weight in the blend, it is needed only where propagation fails, which is rare.
-    if second is not None and not (second.beyond.color_propagation and second.beyond.blend_weight == 0):
+    if second is not None:
         total += second.network_passes * count_windows(num_frames, second.num_frames)
     return total
 

@@ -324,6 +324,7 @@ class SamplingChoice:
             default as the checkpoint says
         mask_filters: filters against hallucinated shape: all, none, or a comma-separated list of depth, components and
             area
+        mask_propagation: take hidden parts from other frames that show them, where the motion is found well
         color_propagation: take the color of hidden pixels from other frames where it is reliable
         shrink_mask: repaint the outermost N pixels of the visible part too, in which the colors of what hides the
             object may have mixed in; masks are not changed
@@ -349,6 +350,7 @@ class SamplingChoice:
     conditioning: Conditioning | None = option(None, choices=get_args(Conditioning), advanced=True)
     mask_threshold: float | None = option(None, metavar="X", read=read_threshold, advanced=True)
     mask_filters: tuple[MaskFilter, ...] | None = option(None, metavar="LIST", read=read_filters, advanced=True)
+    mask_propagation: bool | None = option(None, advanced=True)
     color_propagation: bool | None = option(None, advanced=True)
     shrink_mask: NonNegativeInt | None = option(None, metavar="N", advanced=True)
     tta: PositiveInt | None = option(None, metavar="N", advanced=True)

@@ -35,13 +35,12 @@ PAPER: dict[str, Any] = {
     "mask_threshold": 200 / 255,
     "samples": 1,
     "decode_chunk_size": 8,
-    "temporal_prior_weight": 0.0,
+    "mask_propagation": False,
     "expected_iou_weight": None,
     "mask_filters": (),
     "skip_unoccluded": False,
     "tta": 1,
     "color_propagation": False,
-    "blend_weight": 1.0,
 }
 """The paper's inference (section 5). Geometry, window and what the network was trained with stay the checkpoint's."""
 
@@ -154,8 +153,11 @@ def read_settings(folder: Path) -> CheckpointSettings:
         raise InputError(f"{path}: stage: expected one of {', '.join(STAGES)}, got {values.get('stage')!r}")
     sampling, presets = (_object(values.pop(name, {}), f"{path}: {name}") for name in ("sampling", "presets"))
     if version == 1:
-        sampling = sampling_of_format_1(sampling)
-        presets = {name: renamed_of_format_1(changes) for name, changes in presets.items()}
+        try:
+            sampling = sampling_of_format_1(sampling)
+            presets = {name: renamed_of_format_1(changes) for name, changes in presets.items()}
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
     beyond = _object(sampling.pop("beyond", {}), f"{path}: sampling.beyond")
     values["sampling"] = _fill(SamplingConfig, {**sampling, "beyond": _fill(BeyondPaper, beyond, path)}, path)
     return _fill(CheckpointSettings, {**values, "presets": presets}, path)

@@ -14,11 +14,12 @@ from torch import Tensor
 from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.frames.masks import shrunk_mask
 from amodal_diffusion.frames.transforms import CPU
-from amodal_diffusion.frames.windows import WindowStream
+from amodal_diffusion.frames.windows import Window, WindowStream
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline, WindowRequest, sample_windows
 from amodal_diffusion.pipelines.occlusion_intervals import OcclusionIntervals, occluded_part, open_windows
 from amodal_diffusion.pipelines.postprocessing import (
     ObjectStatistics,
+    OtherFrames,
     consensus,
     mask_score,
     object_statistics,
@@ -27,6 +28,7 @@ from amodal_diffusion.pipelines.postprocessing import (
     score_of_levels,
 )
 from amodal_diffusion.pipelines.preprocessing import FrameInput, frame_device, preprocess_segmentation
+from amodal_diffusion.propagation.mask_propagation import propagate_masks
 from amodal_diffusion.types import BoolArray, FloatArray, InputError, Stage
 
 TTA_FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (0,), (0, -1))
@@ -76,6 +78,7 @@ class _Object:
         intervals: frames in which the object can be occluded; all when None.
         statistics: for the mask filters, over all windows so far.
         depths: depth of the object, by number of the frame, in frames that are not final.
+        others: with mask propagation, what other frames show, by number of the frame, in frames that are not final.
         finished: frames that are final.
     """
 
@@ -83,6 +86,7 @@ class _Object:
     intervals: OcclusionIntervals | None
     statistics: ObjectStatistics = field(default_factory=ObjectStatistics)
     depths: dict[int, float | None] = field(default_factory=dict)
+    others: dict[int, OtherFrames] = field(default_factory=dict)
     finished: int = 0
 
 
@@ -137,6 +141,8 @@ class SegmentationStream:
         for number, (tracked, window) in enumerate(complete):
             tracked.statistics, depths = object_statistics(window.items, tracked.statistics)
             tracked.depths.update(enumerate(depths, start=window.start))
+            if config.beyond.mask_propagation:
+                _propagate(tracked, window)
             if any(frame.amodal is None and frame.score is None for frame in window.items):
                 modal, guide = preprocess_segmentation(window.items, config, self._device)
                 decoded = occluded_part(tracked.intervals, window)
@@ -164,6 +170,7 @@ class SegmentationStream:
     def _postprocess(self, tracked: _Object, frame: FrameInput, scores: Tensor | None) -> SegmentedFrame:
         """Cut the masks of one frame from its scores ``[K, h, w]``."""
         depth = tracked.depths.pop(tracked.finished, None)
+        others = tracked.others.pop(tracked.finished, None)
         tracked.finished += 1
         if scores is None or frame.amodal is not None:
             known = frame.modal if frame.amodal is None else frame.amodal | frame.modal
@@ -175,8 +182,8 @@ class SegmentationStream:
         masks, removed = [], Counter[str]()
         for score in torch.from_numpy(kept):
             mask, counts = postprocess_mask(
-                score, frame, self._config,
-                depth=depth, largest_visible=tracked.statistics.largest_visible, device=self._device,
+                score, frame, self._config, ObjectStatistics(tracked.statistics.largest_visible, depth),
+                others=others, device=self._device,
             )  # fmt: skip
             masks.append(mask)
             removed.update(counts)
@@ -201,12 +208,12 @@ class SegmentationStream:
 def predict_scores(
     pipeline: AmodalSegmentationPipeline, requests: Sequence[WindowRequest], config: SamplingConfig, *, seed: int
 ) -> list[Tensor]:
-    """Scores of windows: the mean over test-time augmentation, and with depth the temporal mask prior.
+    """Scores of windows: the mean over test-time augmentation.
 
     Args:
         pipeline: stage 1.
         requests: the windows.
-        config: says how many passes, and what the prior counts.
+        config: says how many passes.
         seed: as for :func:`~amodal_diffusion.pipelines.denoising.sample_windows`.
 
     Returns:
@@ -216,19 +223,22 @@ def predict_scores(
     for flip in TTA_FLIPS[: config.beyond.tta]:
         seen = sample_windows(pipeline, requests, config, seed=seed, flip=flip, keep=mask_score)
         passes.append(seen)
-    scores = [torch.stack(same).mean(dim=0).transpose(0, 1) for same in zip(*passes, strict=True)]
-    weight = config.beyond.temporal_prior_weight
-    if weight == 0:
-        return scores
-    return [
-        score if request.guide is None else (score + weight * _prior(request, score)) / (1 + weight)
-        for request, score in zip(requests, scores, strict=True)
-    ]
+    return [torch.stack(same).mean(dim=0).transpose(0, 1) for same in zip(*passes, strict=True)]
 
 
-def _prior(request: WindowRequest, like: Tensor) -> Tensor:
-    """The temporal mask prior as scores ``[F, 1, h, w]``: 1 where visible, else the share of the other frames."""
-    return (request.modal + 1).clamp(max=1.0).to(like)
+def _propagate(tracked: _Object, window: Window[FrameInput]) -> None:
+    """Find what other frames of a window show; of two windows of a frame, the one that is relied on more counts."""
+    frames = window.items
+    maps = [frame.depth for frame in frames if frame.depth is not None]
+    found = propagate_masks(
+        np.stack([frame.rgb for frame in frames]),
+        np.stack([frame.modal for frame in frames]),
+        np.stack(maps) if len(maps) == len(frames) else None,
+    )
+    for number, (share, weight) in enumerate(zip(found.share, found.weight, strict=True), start=window.start):
+        before = tracked.others.get(number)
+        now = OtherFrames(share, weight)
+        tracked.others[number] = now if before is None else before.merged(now)
 
 
 def given_masks(frame: FrameInput, number: int) -> SegmentedFrame:

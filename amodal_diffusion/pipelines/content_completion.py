@@ -116,7 +116,7 @@ class ContentStream:
         pushed = zip(self._objects, windows, strict=True)
         complete = [(tracked, window) for tracked, window in pushed if window is not None]
 
-        # 1. Preprocess; a window in which the painting counts nowhere needs no network
+        # 1. Preprocess; a window that hides nothing needs no network
         requests: dict[int, WindowRequest] = {}
         for number, (tracked, window) in enumerate(complete):
             decoded = occluded_part(tracked.intervals, window)
@@ -149,8 +149,7 @@ class ContentStream:
         """Whether the network's painting counts in a window; with color propagation, also find the window's colors."""
         if window.start + len(window.items) <= tracked.done:
             return False
-        beyond = self._config.beyond
-        if not beyond.color_propagation:
+        if not self._config.beyond.color_propagation:
             return True
         hidden = [entry.amodal & ~entry.frame.modal for entry in window.items]  # the rims of shrunk masks included
         found: Sequence[HiddenColors | None] = [None] * len(hidden)
@@ -162,7 +161,7 @@ class ContentStream:
                 mask if entry.rim is None else mask & ~entry.rim
                 for mask, entry in zip(hidden, window.items, strict=True)
             ]
-        return any(mask.any() for mask in hidden) and (beyond.blend_weight > 0 or any(now is None for now in found))
+        return any(mask.any() for mask in hidden)
 
     def _postprocess(
         self, entry: SegmentedFrame, painted: Tensor | None, colors: HiddenColors | None
@@ -183,10 +182,7 @@ class ContentStream:
             missing = amodal & ~modal
             hidden = float(missing.sum())
             if colors is not None:
-                weight = np.full(len(colors.sure), self._config.beyond.blend_weight, np.float32)
-                if rim is not None:
-                    weight[rim[missing]] = 1.0
-                full = blend_colors(full, missing, colors, weight=weight)
+                full = blend_colors(full, missing, colors)
                 propagated = float(colors.sure.sum())
         whole = np.where(modal[..., None], rgb, full)
         amodal_rgb = np.full_like(entry.frame.rgb, WHITE)

@@ -104,13 +104,36 @@ def object_statistics(
     return ObjectStatistics(largest, known[-1] if known else before.depth), nearest_known(own, before.depth)
 
 
+@dataclass(frozen=True)
+class OtherFrames:
+    """What the other frames of a window show of the object in one frame.
+
+    Attributes:
+        share: share of them that show the object, float32 ``[H, W]`` in [0, 1].
+        weight: how far they can be relied on, float32 ``[H, W]`` in [0, 1].
+    """
+
+    share: FloatArray
+    weight: FloatArray
+
+    def merged(self, other: OtherFrames) -> OtherFrames:
+        """At each pixel, the one that can be relied on more."""
+        better = other.weight > self.weight
+        return OtherFrames(np.where(better, other.share, self.share), np.where(better, other.weight, self.weight))
+
+    def blended(self, score: Tensor) -> Tensor:
+        """A score ``[H, W]``, moved as far towards the share as the other frames can be relied on."""
+        share, weight = (torch.from_numpy(value).to(score.device) for value in (self.share, self.weight))
+        return score + weight * (share - score)
+
+
 def postprocess_mask(
     score: Tensor,
     frame: FrameInput,
     config: SamplingConfig,
+    statistics: ObjectStatistics | None = None,
     *,
-    depth: float | None = None,
-    largest_visible: int = 0,
+    others: OtherFrames | None = None,
     device: torch.device = CPU,
 ) -> tuple[BoolArray, dict[MaskFilter, int]]:
     """Cut the amodal mask of a frame from its score.
@@ -122,27 +145,25 @@ def postprocess_mask(
         score: float ``[h, w]`` in [0, 1], see :func:`mask_score`.
         frame: the frame.
         config: threshold and filters.
-        depth: of the object, from :func:`object_statistics`, for the filter ``depth``.
-        largest_visible: largest visible area of the object, for the filter ``area``.
+        statistics: depth of the object in this frame and its largest visible area, for the filters; unknown when None.
+        others: what other frames show, with which the score is blended, at the size of the frame.
         device: where to scale the score and compare it with the threshold, see
             :func:`~amodal_diffusion.pipelines.preprocessing.frame_device`.
 
     Returns:
         bool ``[H, W]``, contains the modal mask; and the pixels that each filter removed.
     """
-    geometry = frame.geometry(config)
+    geometry, statistics = frame.geometry(config), statistics or ObjectStatistics()
     if config.conditioning == "released":
         inside = (score.to(device) > config.mask_threshold).float()
         free = geometry.invert(inside[None, None], outside=0.0)[0, 0]
         found = free >= 0.5
     else:
         free = hidden_score(score.to(device), frame.modal, geometry)
+        free = free if others is None else others.blended(free)
         found = free > frame_threshold(free, frame.modal, config)
     hidden = found.cpu().numpy() & ~frame.modal
-    hidden, removed = filter_mask(
-        hidden, frame, free, config.beyond.mask_filters,
-        depth=depth, largest_visible=largest_visible, reach=_cell(geometry),
-    )  # fmt: skip
+    hidden, removed = filter_mask(hidden, frame, free, config.beyond.mask_filters, statistics, reach=_cell(geometry))
     return hidden | frame.modal, removed
 
 
@@ -231,9 +252,8 @@ def filter_mask(
     frame: FrameInput,
     score: Tensor,
     filters: Sequence[MaskFilter],
+    statistics: ObjectStatistics,
     *,
-    depth: float | None,
-    largest_visible: int,
     reach: int,
 ) -> tuple[BoolArray, dict[MaskFilter, int]]:
     """Remove from a predicted hidden part what cannot be right.
@@ -243,8 +263,7 @@ def filter_mask(
         frame: visible part and depth.
         score: how sure the hidden part is, float32 ``[H, W]``; the filter ``area`` removes the least sure pixels first.
         filters: which filters are on.
-        depth: of the object; pixels that are not nearer cannot hide it.
-        largest_visible: largest visible area, in pixels.
+        statistics: of the object; pixels that are not nearer than its depth cannot hide it.
         reach: pixels over which components still touch.
 
     Returns:
@@ -257,11 +276,11 @@ def filter_mask(
         removed[name] = int(hidden.sum()) - int(kept.sum())
         return kept
 
-    if "depth" in filters and frame.depth is not None and depth is not None:
-        hidden = keep("depth", frame.depth > depth)
+    if "depth" in filters and frame.depth is not None and statistics.depth is not None:
+        hidden = keep("depth", frame.depth > statistics.depth)
     if "components" in filters:
         hidden = keep("components", _connected(hidden, frame.modal, reach))
-    limit = int(LARGEST_GROWTH * largest_visible)
+    limit = int(LARGEST_GROWTH * statistics.largest_visible)
     if "area" in filters and hidden.sum() > limit:
         sure = score.cpu().numpy()
         hidden = keep("area", sure >= (np.sort(sure[hidden])[-limit] if limit else np.inf))

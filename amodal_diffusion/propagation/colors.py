@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from amodal_diffusion.frames.masks import bounds
 from amodal_diffusion.propagation.color_cells import ColorCells, place_finely
-from amodal_diffusion.propagation.motion import background_evidence, estimate_motion
+from amodal_diffusion.propagation.motion import ObjectMotion, background_evidence, estimate_motion
 from amodal_diffusion.propagation.placement import (
     Placement,
     Points,
@@ -29,8 +29,6 @@ MEMORY = 10.0
 """Time constant in frames: the weight of another frame falls to 1/e at this distance."""
 NEARBY = 0.08
 """Standard deviation, in object sides, of the local mean of the color differences between two frames."""
-AROUND = 0.12
-"""Standard deviation, in object sides, of the local mean of known colors, which fills pixels that no frame shows."""
 TRUST = 1.6
 """Error variance of a propagated color, relative to that of the mean color, at which it gets half the weight.
 
@@ -41,7 +39,6 @@ RIM = 0.5
 """Weight of a visible pixel at the border of the modal mask, where colors of two surfaces mix."""
 _KNOWN = 6.0  # cells; weight of the mean difference of two frames in the local mean
 _DOUBT = 40.0  # cells; weight of the prior variance of an untested placement
-_MEAN = 4.0  # cells; weight of the object's mean color in the local mean
 _LEAST = 4.0  # gray levels squared; smallest variance of a propagated color
 _SURE = 0.9
 _LEAST_SEEN = 0.05
@@ -54,25 +51,22 @@ class HiddenColors:
     Attributes:
         copied: colors propagated from other frames, in gray levels, float32 ``[n, 3]``.
         sure: weight of the propagated color in the estimate, in [0, 1], float32 ``[n]``.
-        near: mean of the known colors nearby, in gray levels, float32 ``[n, 3]``.
     """
 
     copied: FloatArray
     sure: FloatArray
-    near: FloatArray
 
     def faded(self, other: HiddenColors, share: float) -> HiddenColors:
         """Mixture of both estimates; ``share``, in [0, 1], is the weight of the other."""
         return HiddenColors(
             self.copied + (other.copied - self.copied) * np.float32(share),
             self.sure + (other.sure - self.sure) * np.float32(share),
-            self.near + (other.near - self.near) * np.float32(share),
         )
 
 
 def propagated_colors(
     rgb: UInt8Array, modal: BoolArray, amodal: BoolArray, depth: FloatArray | None
-) -> list[HiddenColors | None]:
+) -> Sequence[HiddenColors | None]:
     """Estimate the colors of each frame's hidden pixels from the frames in which they are visible.
 
     The object is registered in all frames by shift, rotation and scale. Pixels visible in two frames show how well one
@@ -91,12 +85,23 @@ def propagated_colors(
     """
     if not modal.any():
         return [None] * len(modal)
-    path = estimate_motion(rgb, modal, background_evidence(modal, depth))
+    return colors_along(rgb, modal, amodal & ~modal, estimate_motion(rgb, modal, background_evidence(modal, depth)))
+
+
+def colors_along(rgb: UInt8Array, modal: BoolArray, wanted: BoolArray, path: ObjectMotion) -> list[HiddenColors]:
+    """As :func:`propagated_colors`, where the motion of the object is known.
+
+    Args:
+        rgb: frames, uint8 ``[F, H, W, 3]``.
+        modal: modal (visible) masks, bool ``[F, H, W]``, not empty in every frame.
+        wanted: pixels whose colors are estimated, bool ``[F, H, W]``, nowhere visible.
+        path: from :func:`~amodal_diffusion.propagation.motion.estimate_motion`; it is refined here.
+    """
     cells = ColorCells.of(rgb, modal, side=path.side)
     placements = place_finely(cells, path.placements, path.placed)
     copier = _Copier(rgb, modal, cells, placements, side=path.side)
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # NumPy and SciPy let other threads run
-        return list(threads.map(copier.look_up, range(len(modal)), amodal & ~modal))
+        return list(threads.map(copier.look_up, range(len(modal)), wanted))
 
 
 @dataclass(frozen=True)
@@ -140,15 +145,13 @@ class _Copier:
         rows, columns = (line.astype(np.float64) for line in np.nonzero(hidden))
         if not len(rows):
             nothing = np.zeros((0, 3), np.float32)
-            return HiddenColors(nothing, nothing[:, 0], nothing)
+            return HiddenColors(nothing, nothing[:, 0])
         box = self._box(frame, hidden)
         points = to_object(self._placements[frame], rows, columns)
         within = [line / self._cells.block - (1 - 1 / self._cells.block) / 2 - part.start
                   for line, part in zip((rows, columns), box, strict=True)]  # fmt: skip
         found = self._gather(frame, box, points, within)
-        sure = found.sureness(self._spread)
-        near = self._near(frame, box, within, found.colors, sure)
-        return HiddenColors(found.colors.astype(np.float32), sure.astype(np.float32), near)
+        return HiddenColors(found.colors.astype(np.float32), found.sureness(self._spread).astype(np.float32))
 
     def _gather(
         self, frame: int, box: tuple[slice, slice], points: tuple[Points, Points], within: list[Points]
@@ -177,7 +180,7 @@ class _Copier:
     def _box(self, frame: int, hidden: BoolArray) -> tuple[slice, slice]:
         """Rows and columns of the cells around the object in a frame."""
         block, (height, width) = self._cells.block, self._cells.weight.shape[1:]
-        reach = int(np.ceil(2 * AROUND * self._side))
+        reach = int(np.ceil(3 * NEARBY * self._side))
         (top, bottom), (left, right) = bounds(hidden | self._modal[frame])
         return (
             slice(max(0, top // block - reach), min(height, (bottom - 1) // block + reach + 1)),
@@ -249,24 +252,6 @@ class _Copier:
                 squared, count = squared + float((seen**2).mean(axis=-1).sum()), count + float(len(difference))
         return min(self._spread, 2 * squared / count)
 
-    def _near(
-        self, frame: int, box: tuple[slice, slice], within: list[Points], copied: npt.NDArray[np.float64],
-        sure: npt.NDArray[np.float64],
-    ) -> FloatArray:  # fmt: skip
-        """Local mean of visible and propagated colors, float32 ``[n, 3]``."""
-        weight = self._cells.weight[frame][box].copy()
-        sums = self._cells.colors[frame][box] * weight[..., None]
-        at = tuple(np.clip(np.rint(line).astype(np.intp), 0, length - 1)
-                   for line, length in zip(within, weight.shape, strict=True))  # fmt: skip
-        counts = sure / self._cells.block**2
-        np.add.at(weight, at, counts.astype(np.float32))
-        np.add.at(sums, at, (copied * counts[:, None]).astype(np.float32))
-        blur = max(1.0, AROUND * self._side)
-        area = 2 * np.pi * blur**2
-        weight = ndimage.gaussian_filter(weight, blur, mode="constant") * area + _MEAN
-        sums = ndimage.gaussian_filter(sums, (blur, blur, 0), mode="constant") * area + _MEAN * self._mean
-        return np.ascontiguousarray(bilinear((sums / weight[..., None]).transpose(2, 0, 1), *within).T)
-
 
 def _shown(rgb: UInt8Array, modal: BoolArray) -> WeightedPixels:
     """The visible pixels of a frame; those at the border of the modal mask count less."""
@@ -302,23 +287,18 @@ def fade_colors(known: dict[int, HiddenColors | None], start: int, found: Sequen
             known[start + index] = before.faded(now, (index + 1) / (shared + 1))
 
 
-def blend_colors(
-    painted: UInt8Array, hidden: BoolArray, colors: HiddenColors, *, weight: float | FloatArray
-) -> UInt8Array:
-    """Blend propagated colors into a painted frame.
+def blend_colors(painted: UInt8Array, hidden: BoolArray, colors: HiddenColors) -> UInt8Array:
+    """Blend propagated colors into a painted frame, as far as they can be relied on.
 
     Args:
         painted: output of the network, uint8 ``[H, W, 3]``.
         hidden: pixels to blend, bool ``[H, W]``.
         colors: colors of these pixels.
-        weight: weight of the painting, in [0, 1], for all of these pixels or for each, float32 ``[n]``, against the
-            mean of known colors nearby where no frame shows the color.
 
     Returns:
         uint8 ``[H, W, 3]``.
     """
-    guess = colors.near + np.reshape(weight, (-1, 1)).astype(np.float32) * (painted[hidden] - colors.near)
-    guess += colors.sure[:, None] * (colors.copied - guess)
+    blended = painted[hidden] + colors.sure[:, None] * (colors.copied - painted[hidden])
     result = painted.copy()
-    result[hidden] = np.rint(np.clip(guess, 0, 255)).astype(np.uint8)
+    result[hidden] = np.rint(np.clip(blended, 0, 255)).astype(np.uint8)
     return result

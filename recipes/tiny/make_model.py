@@ -60,7 +60,7 @@ class MakeSettings:
 
     cutouts: Path = Path("runs/cutouts")
     out: Path = Path("runs/tiny")
-    recipe: Path = ROOT / "recipes/tiny/composites"
+    recipe: Path = ROOT / "recipes/tiny"
     minutes: float = 0.0
     start: Path | None = None
     launch: Path | None = None

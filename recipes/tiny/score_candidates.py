@@ -1,7 +1,7 @@
 """Which model ships: `python -m recipes.tiny.score_candidates MODEL ... --cutouts runs/cutouts --out runs/candidates`.
 
 The sum of mIoU_occ (strict protocol, default settings, no depth) over the first 48 validation scenes and the first 48
-validation composites decides, among models whose stage 2 is sampled by its network. Each model is evaluated by
+validation composites decides. Each model is evaluated by
 `amodal-diffusion evaluate`, whose report stays in OUT; the same command goes on where it was interrupted.
 """
 
@@ -17,9 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from amodal_diffusion.cli import main as amodal_diffusion
-from amodal_diffusion.models.checkpoint import read_settings
-from amodal_diffusion.models.downloads import folder_of
-from amodal_diffusion.models.hub import locate_model
 from amodal_diffusion.types import InputError
 
 CLIPS = 48
@@ -33,28 +30,15 @@ class Candidate:
     Attributes:
         model: name or folder.
         miou_occ: of each of `SPLITS`, without depth.
-        painted: whether stage 2 is sampled by its network, so that the model can ship.
     """
 
     model: str
     miou_occ: tuple[float, ...]
-    painted: bool
 
     @property
     def total(self) -> float:
         """What decides."""
         return sum(self.miou_occ)
-
-
-def painted_by_network(model: str) -> bool:
-    """Whether what no frame shows is the network's painting: color propagation is off, or has a blend weight of 1.
-
-    Raises:
-        InputError: if there is no such model here.
-    """
-    stage = "content_completion"
-    beyond = read_settings(folder_of(locate_model(model, stage=stage), {}) / stage).sampling.beyond
-    return not beyond.color_propagation or beyond.blend_weight == 1.0
 
 
 def score(model: str, cutouts: Path, out: Path, clips: int) -> Candidate:
@@ -78,18 +62,17 @@ def score(model: str, cutouts: Path, out: Path, clips: int) -> Candidate:
             raise InputError(f"{model}: amodal-diffusion {' '.join(command)} failed, see above")
         summary: dict[str, Any] = json.loads((report / "summary.json").read_text(encoding="utf-8"))
         figures.append(float(summary["methods"][model]["strict"]["miou_occ"]))
-    return Candidate(model, tuple(figures), painted_by_network(model))
+    return Candidate(model, tuple(figures))
 
 
 def table(candidates: Sequence[Candidate]) -> str:
-    """The models from the best to the worst; those that cannot ship come last."""
-    ordered = sorted(candidates, key=lambda entry: (not entry.painted, -entry.total))
-    lines = ["| model | " + " | ".join(SPLITS) + " | sum | stage 2 sampled by its network |", "| --- " * 5 + "|"]
+    """The models from the best to the worst."""
+    ordered = sorted(candidates, key=lambda entry: -entry.total)
+    lines = ["| model | " + " | ".join(SPLITS) + " | sum |", "| --- " * 4 + "|"]
     for entry in ordered:
         cells = [entry.model, *(f"{value:.3f}" for value in (*entry.miou_occ, entry.total))]
-        lines.append("| " + " | ".join([*cells, "yes" if entry.painted else "no"]) + " |")
-    best = ordered[0].model if ordered[0].painted else "none of them"
-    return "\n".join([*lines, f"ships: {best}"])
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, f"ships: {ordered[0].model}"])
 
 
 def main(args: Sequence[str]) -> int:

@@ -307,8 +307,6 @@ def test_windows_are_counted_as_they_are_cut(frames: int) -> None:
 def test_passes_are_counted_for_both_stages() -> None:
     first, second = SAMPLING.changed({"tta": 2, "scheduler": "heun"}), SAMPLING  # 3 passes an augmentation, and 2
     assert count_passes(CompletionConfig(first, second), 10) == 3 * (2 * 3 + 2)  # 3 windows
-    propagated = second.changed({"color_propagation": True, "blend_weight": 0.0})
-    assert count_passes(CompletionConfig(first, propagated), 10) == 3 * 2 * 3
     assert count_passes(CompletionConfig(None, second), 4) == 2
 
 

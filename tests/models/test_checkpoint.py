@@ -47,9 +47,9 @@ EVERY_FIELD_1: dict[str, Any] = {
     "mask_threshold": 0.05,
     "visible_weight": 0.1,
     "other_frames": True,
-    "other_frames_weight": 0.4,
+    "other_frames_weight": 0.0,
     "copies": True,
-    "painted_share": 0.25,
+    "painted_share": 1.0,
     "solver": "heun",
     "guidance_interval": [0.5, 20.0],
     "sigma_min": 0.01,
@@ -60,8 +60,8 @@ EVERY_FIELD = replace(
     PAPERS_FIELDS, fit="crop", mask_threshold=0.05, scheduler="heun", guidance_interval=(0.5, 20.0), sigma_min=0.01,
     sigma_max=90.0,
     beyond=BeyondPaper(
-        crop_scale=3.0, expected_iou_weight=0.1, temporal_prior=True, temporal_prior_weight=0.4, color_propagation=True,
-        blend_weight=0.25, mask_filters=MASK_FILTERS, skip_unoccluded=False, tta=2,
+        crop_scale=3.0, expected_iou_weight=0.1, temporal_prior=True, color_propagation=True,
+        mask_filters=MASK_FILTERS, skip_unoccluded=False, tta=2,
     ),
 )  # fmt: skip
 
@@ -98,21 +98,31 @@ def test_format_1_without_presets_and_depth_is_read(tmp_path: Path) -> None:
 def test_presets_of_format_1_change_what_they_changed(tmp_path: Path) -> None:
     presets = {
         "fast": {"views": 1, "solver": "dpmpp", "copies": False, "zoom": None},
-        "default": {"painted_share": 0.5, "visible_weight": None, "other_frames_weight": 0.0, "zoom": 2.5},
+        "default": {"visible_weight": None, "other_frames_weight": 0.0, "zoom": 2.5},
     }
     settings = read_settings(
         _write(tmp_path, format=1, stage="amodal_segmentation", sampling=EVERY_FIELD_1, presets=presets)
     )
     fast = replace(EVERY_FIELD.beyond, tta=1, color_propagation=False)
     assert settings.preset("fast") == replace(EVERY_FIELD, scheduler="dpmpp", fit="letterbox", beyond=fast)
-    default = replace(
-        EVERY_FIELD.beyond, blend_weight=0.5, expected_iou_weight=None, temporal_prior_weight=0.0, crop_scale=2.5
-    )
+    default = replace(EVERY_FIELD.beyond, expected_iou_weight=None, crop_scale=2.5)
     assert settings.preset("default") == replace(EVERY_FIELD, beyond=default)
     letterboxed = read_settings(
         _write(tmp_path, format=1, stage="amodal_segmentation", sampling=PAPERS_FIELDS_1, presets=presets)
     )
     assert letterboxed.preset("default").fit == "crop"
+
+
+@pytest.mark.parametrize(("name", "value", "neutral"), [("other_frames_weight", 0.4, 0.0), ("painted_share", 0.0, 1.0)])
+def test_a_removed_field_that_means_something_is_refused(
+    name: str, value: float, neutral: float, tmp_path: Path
+) -> None:
+    message = (
+        rf"checkpoint\.json: {name}: expected {neutral}, as this field was removed, got {value}; version 0\.1 reads it"
+    )
+    for values in ({"sampling": {name: value}}, {"presets": {"fast": {name: value}}}):
+        with pytest.raises(InputError, match=message):
+            read_settings(_write(tmp_path, format=1, stage="amodal_segmentation", **values))
 
 
 def test_a_checkpoint_carries_its_presets(tmp_path: Path) -> None:
@@ -158,9 +168,6 @@ BOTH: list[tuple[str, str, object, str]] = [
     ("views", "beyond.tta", 3, "tta: expected 1, 2 or 4 passes, got 3"),
     ("visible_weight", "beyond.expected_iou_weight", -0.5, "expected_iou_weight: expected a number, at least 0, got"),
     ("visible_weight", "beyond.expected_iou_weight", 0.2, "mask_threshold: expected above 0 and at most 0.5 beside"),
-    ("other_frames_weight", "beyond.temporal_prior_weight", -1, "temporal_prior_weight: expected a number, at least 0"),
-    ("other_frames_weight", "beyond.temporal_prior_weight", 1.0, "temporal_prior_weight: expected temporal_prior"),
-    ("painted_share", "beyond.blend_weight", 1.5, "blend_weight: expected 0 to 1, got 1.5"),
     ("copies", "beyond.color_propagation", "off", "color_propagation: expected true or false, got 'off'"),
     ("zoom", "beyond.crop_scale", 0, "crop_scale: expected a number above 0, got 0"),
     ("stepz", "stepz", 1, "unknown keys stepz; known are "),

@@ -29,8 +29,8 @@ ODD = SamplingConfig(
     sigma_max=50.0, noise_aug_strength=0.0, height=64, width=96, num_frames=8, fit="crop", resample="cv2",
     mask_threshold=0.3, samples=3, fps=12, motion_bucket_id=40, decode_chunk_size=5,
     beyond=BeyondPaper(
-        crop_scale=3.0, temporal_prior=True, temporal_prior_weight=0.4, expected_iou_weight=0.1,
-        mask_filters=MASK_FILTERS, skip_unoccluded=True, tta=4, color_propagation=True, blend_weight=0.25,
+        crop_scale=3.0, temporal_prior=True, mask_propagation=True, expected_iou_weight=0.1,
+        mask_filters=MASK_FILTERS, skip_unoccluded=True, tta=4, color_propagation=True,
     ),
 )  # fmt: skip
 """A checkpoint that differs from the paper in every field."""
@@ -59,14 +59,13 @@ PAPER_OF_ODD = {
     "beyond": {
         "crop_scale": 3.0,
         "temporal_prior": True,  # as the checkpoint was trained
-        "temporal_prior_weight": 0.0,
+        "mask_propagation": False,
         "expected_iou_weight": None,
         "mask_filters": (),
         "skip_unoccluded": False,
         "shrink_mask": 0,
         "tta": 1,
         "color_propagation": False,
-        "blend_weight": 1.0,
     },
 }
 RELEASED: dict[str, Any] = {

@@ -24,10 +24,10 @@ from amodal_diffusion.pipelines.completer import AmodalCompleter
 from amodal_diffusion.pipelines.denoising import WindowRequest, sample_windows
 from amodal_diffusion.pipelines.postprocessing import mask_score
 from amodal_diffusion.pipelines.preprocessing import FrameInput, clip_frames
-from amodal_diffusion.synthetic.scenes import make_scene
 from amodal_diffusion.types import BoolArray, InputError, VideoClip
 from tests.factories import SAMPLING, moving_square
 from tests.pipelines.formulas import bilinear
+from tests.propagation.moving import moving
 
 Answer = Callable[[WindowRequest, tuple[int, ...]], Tensor]
 
@@ -123,33 +123,40 @@ def test_passes_cost_what_they_say_and_change_the_mask(masks_only: AmodalComplet
     assert not np.array_equal(masks[1], masks[2])  # random weights are not symmetric
 
 
-def test_the_temporal_prior_counts_in_the_scores_with_depth_alone(
-    segmentation: AmodalSegmentationPipeline, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("window", [8, 5])
+def test_hidden_parts_that_other_frames_show_are_filled_in(
+    segmentation: AmodalSegmentationPipeline, monkeypatch: pytest.MonkeyPatch, window: int
 ) -> None:
-    scene = make_scene(3, split="train", frames=4, height=32, width=64)
-    clip = VideoClip(scene.rgb, scene.target.modal)
+    truth = moving()
+    clip = VideoClip(truth.rgb, truth.modal)
     with_network(monkeypatch, lambda request, _: torch.full((1, len(request.modal), 3, 32, 64), -1.0))
-    for weight in (0.0, 1.0):
-        config = SAMPLING.changed({"temporal_prior": True, "temporal_prior_weight": weight, "mask_threshold": 0.3})
-        adds = {
-            with_depth: masks_of(segmented(segmentation, clip, config, scene.depth if with_depth else None))
-            & ~clip.modal_mask
-            for with_depth in (True, False)
+    plain = SAMPLING.changed({"mask_threshold": 0.5, "num_frames": window})
+    for depth in (truth.depth, None):
+        found = {
+            on: masks_of(segmented(segmentation, clip, plain.changed({"mask_propagation": on}), depth))
+            for on in (False, True)
         }
-        assert adds[True].any() == (weight > 0)
-        assert not adds[False].any()
+        assert not (found[False] & truth.hidden).any()
+        assert (found[True] & truth.hidden).sum() > 0.8 * truth.hidden.sum()
+        assert (found[True] & ~truth.amodal).sum() < 0.25 * truth.hidden.sum()  # a rim of a pixel
 
 
-def test_the_prior_is_weighted_beside_the_network(
+def test_what_the_network_invents_where_other_frames_show_background_goes(
     segmentation: AmodalSegmentationPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    modal = torch.tensor([1.0, -1.0, -0.5, -0.001])[None, None, None].expand(2, 1, 1, 4)
-    with_network(monkeypatch, lambda *_: torch.full((1, 2, 3, 1, 4), -1.0))
-    config = SAMPLING.changed({"temporal_prior": True, "temporal_prior_weight": 3.0})
-    requests = [WindowRequest(0, modal, guide, (0, 2)) for guide in (torch.zeros_like(modal), None)]
-    with_depth, without = predict_scores(segmentation, requests, config, seed=0)
-    assert with_depth[0, 0, 0].tolist() == pytest.approx([0.75, 0.0, 0.375, 0.74925])
-    assert not without.any()
+    truth = moving()
+    with_network(monkeypatch, lambda request, _: torch.full((1, len(request.modal), 3, 32, 64), 0.0))
+    plain = SAMPLING.changed({"mask_threshold": 0.45})
+    invented = [
+        int(
+            (
+                masks_of(segmented(segmentation, VideoClip(truth.rgb, truth.modal), config, truth.depth))
+                & ~truth.amodal
+            ).sum()
+        )
+        for config in (plain, plain.changed({"mask_propagation": True}))
+    ]
+    assert invented[1] < 0.2 * invented[0]
 
 
 def paper_mask(video: np.ndarray, modal: BoolArray) -> tuple[BoolArray, BoolArray]:

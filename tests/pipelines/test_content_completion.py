@@ -116,20 +116,6 @@ def test_without_color_propagation_nothing_is_counted(
     assert {(entry.hidden, entry.propagated) for entry in found} == {(0.0, 0.0)}
 
 
-@pytest.mark.parametrize(("weight", "counts"), [(0.0, False), (0.5, True)])
-def test_the_network_is_asked_only_where_its_painting_counts(
-    content: ContentCompletionPipeline, truth: Moving, asked: list[int], weight: float, counts: bool
-) -> None:
-    options = {"color_propagation": True, "blend_weight": weight}
-    completed(content, segmented(truth, truth.amodal), **options)
-    assert asked == [0] * counts
-    asked.clear()
-    completed(content, segmented(truth, truth.modal), **options)
-    assert asked == []  # nothing is hidden
-    completed(content, segmented(truth, truth.amodal, visible=False), **options)
-    assert asked == [0]  # no frame shows any color
-
-
 def test_where_nothing_was_ever_visible_the_painting_stays(
     content: ContentCompletionPipeline, truth: Moving, asked: list[int]
 ) -> None:
@@ -166,13 +152,13 @@ def test_colors_of_overlapping_windows_cross_fade(
         assert first is not None
         assert second is not None
         hidden, gray = truth.hidden[frame], np.full_like(truth.rgb[frame], GRAY)
-        faded = blend_colors(gray, hidden, first.faded(second, share), weight=1.0)
+        faded = blend_colors(gray, hidden, first.faded(second, share))
         assert np.array_equal(painted(found[frame])[hidden], faded[hidden])
-        assert (faded != blend_colors(gray, hidden, first, weight=1.0)).any()
+        assert (faded != blend_colors(gray, hidden, first)).any()
 
 
 def test_colors_that_one_window_knows_alone_are_taken_from_it() -> None:
-    one, other = (HiddenColors(np.full((1, 3), v), np.full(1, v), np.full((1, 3), v)) for v in (0.0, 1.0))
+    one, other = (HiddenColors(np.full((1, 3), v), np.full(1, v)) for v in (0.0, 1.0))
     known: dict[int, HiddenColors | None] = {}
     fade_colors(known, 0, [one, None, one])
     fade_colors(known, 1, [other, None, other])
@@ -185,15 +171,12 @@ def test_colors_that_one_window_knows_alone_are_taken_from_it() -> None:
     assert known[3].sure == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(("weight", "expected"), [(0.0, 40), (0.25, 60), (1.0, GRAY)])
-def test_painting_and_nearby_colors_are_blended_where_no_frame_shows_the_color(weight: float, expected: int) -> None:
+def test_the_painting_stays_where_no_frame_shows_the_color() -> None:
     hidden = np.array([[True, True, False]])
-    colors = HiddenColors(
-        np.full((2, 3), 200, np.float32), np.array([0, 1], np.float32), np.full((2, 3), 40, np.float32)
-    )
+    colors = HiddenColors(np.full((2, 3), 200, np.float32), np.array([0, 1], np.float32))
     gray = np.full((1, 3, 3), GRAY, np.uint8)
-    blended = blend_colors(gray, hidden, colors, weight=weight)
-    assert blended[0, :, 0].tolist() == [expected, 200, GRAY]
+    blended = blend_colors(gray, hidden, colors)
+    assert blended[0, :, 0].tolist() == [GRAY, 200, GRAY]
     assert (gray == GRAY).all()
 
 

@@ -53,7 +53,7 @@ def filtered(
     left = []
     for now, text, known in zip(frames, hidden, depths, strict=True):
         kept, removed = filter_mask(
-            mask(text), now, sure, filters, depth=known, largest_visible=statistics.largest_visible, reach=0
+            mask(text), now, sure, filters, ObjectStatistics(statistics.largest_visible, known), reach=0
         )
         assert sum(removed.values()) == int(mask(text).sum()) - int(kept.sum())
         assert all(removed[name] == 0 for name in MASK_FILTERS if name not in filters)
@@ -94,7 +94,7 @@ def test_the_components_filter_removes_what_is_not_connected() -> None:
     assert filtered(("components",), [frame("......")], ["#.##.#"]) == ["..##.."]  # nothing visible: the largest
     hidden, _ = filter_mask(
         mask("....##"), frame("###..."), np.ones((1, 6), np.float32), ("components",),
-        depth=None, largest_visible=3, reach=1,
+        ObjectStatistics(3), reach=1,
     )  # fmt: skip
     assert np.array_equal(hidden, mask("....##"))  # over a gap of one pixel
 
@@ -139,7 +139,7 @@ def test_scaling_makes_no_rim_around_the_visible_part_and_no_gap_beside_it() -> 
     for truth in (visible, disc):  # a perfect network's answer
         shown = frame(visible)
         score = (preprocess_mask(truth, shown.geometry(config))[0, 0] + 1) / 2
-        result, _ = postprocess_mask(score, shown, config, largest_visible=int(visible.sum()))
+        result, _ = postprocess_mask(score, shown, config, ObjectStatistics(int(visible.sum())))
         if truth is visible:
             assert np.array_equal(result, visible)
         else:

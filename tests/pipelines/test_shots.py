@@ -35,7 +35,7 @@ PLAIN: dict[str, Any] = {}
 BEYOND = {
     "fit": "crop",
     "temporal_prior": True,
-    "temporal_prior_weight": 0.5,
+    "mask_propagation": True,
     "mask_threshold": 0.3,
     "mask_filters": MASK_FILTERS,
     "color_propagation": True,

@@ -50,9 +50,6 @@ def test_colors_that_no_frame_shows_are_not_relied_on() -> None:
     found = found_in(clip)
     sure = np.concatenate([colors.sure for colors in found])
     assert (sure == 0).mean() > 0.5
-    near = np.concatenate([colors.near for colors in found])
-    assert near.min() > 50  # nothing of the black ground or of the bar, whose green and blue are 0
-    assert near.max() < 180
 
 
 def test_colors_that_do_not_agree_are_not_relied_on() -> None:
@@ -76,7 +73,7 @@ def test_a_frame_that_hides_nothing_has_no_colors() -> None:
 
 
 def test_fading_goes_from_one_to_the_other() -> None:
-    one, other = (HiddenColors(np.full((2, 3), v), np.full(2, v), np.full((2, 3), v)) for v in (0.0, 1.0))
+    one, other = (HiddenColors(np.full((2, 3), v), np.full(2, v)) for v in (0.0, 1.0))
     assert one.faded(other, 0.25).copied == pytest.approx(0.25)
     assert one.faded(other, 0.25).sure == pytest.approx(0.25)
 

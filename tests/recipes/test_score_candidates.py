@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from amodal_diffusion.config import BeyondPaper
-from amodal_diffusion.models.saving import save_model
 from amodal_diffusion.synthetic.composites.made import made_cutouts
-from amodal_diffusion.types import STAGES
-from recipes.tiny.score_candidates import Candidate, main, painted_by_network, table
-from tests.factories import SAMPLING, tiny_completer_folder, tiny_components, tiny_cutouts_folder
+from recipes.tiny.score_candidates import Candidate, main, table
+from tests.factories import tiny_completer_folder, tiny_cutouts_folder
 
 
-def test_the_highest_sum_ships_if_its_network_paints() -> None:
-    candidates = [Candidate("low", (0.3, 0.3), True), Candidate("high", (0.3, 0.4), True)]
-    text = table([*candidates, Candidate("copies", (0.5, 0.5), False)])
-    rows = [line.split(" | ")[0].strip("| ") for line in text.splitlines()[2:5]]
-    assert rows == ["high", "low", "copies"]
+def test_the_highest_sum_ships() -> None:
+    text = table([Candidate("low", (0.3, 0.3)), Candidate("high", (0.3, 0.4))])
+    assert [line.split(" | ")[0].strip("| ") for line in text.splitlines()[2:4]] == ["high", "low"]
     assert text.endswith("ships: high")
-    assert table([Candidate("copies", (0.5, 0.5), False)]).endswith("ships: none of them")
-
-
-def test_whether_the_network_paints(tmp_path: Path) -> None:
-    for name, weight, painted in (("copies", 0.0, False), ("paints", 1.0, True)):
-        beyond = BeyondPaper(color_propagation=True, blend_weight=weight)
-        sampling = replace(SAMPLING, beyond=beyond)
-        stages = [tiny_components(stage) for stage in STAGES]
-        changed = [replace(part, settings=replace(part.settings, sampling=sampling)) for part in stages]
-        save_model(changed, tmp_path / name)
-        assert painted_by_network(str(tmp_path / name)) is painted
 
 
 @pytest.mark.slow

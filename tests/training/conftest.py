@@ -23,23 +23,9 @@ from amodal_diffusion.training.settings import (
     ValidationSettings,
 )
 from amodal_diffusion.training.setup import train
-from recipes.tiny.autoencoder import AutoencoderSettings
 from tests.factories import tiny_vae
 
 MakeSettings = Callable[..., TrainingSettings]
-VAE_SETTINGS = AutoencoderSettings(
-    block_out_channels=(32, 32),
-    clips=3,
-    validation_clips=2,
-    frames=2,
-    height=32,
-    width=64,
-    crop=(16, 16),
-    batch_size=2,
-    steps=4,
-    mixed_precision="no",
-    save_every=2,
-)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
@@ -10,31 +11,32 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, patch_environment
 from accelerate.utils.launch import prepare_multi_gpu_env
 
-from amodal_diffusion.config import load_settings, parse_settings, save_settings
+from amodal_diffusion.config import (
+    MASK_FILTERS,
+    BeyondPaper,
+    SamplingConfig,
+    load_settings,
+    parse_settings,
+    save_settings,
+)
 from amodal_diffusion.training.c2f_seg.settings import C2FTrainingSettings
-from amodal_diffusion.training.precompute import PrecomputeSettings
 from amodal_diffusion.training.s_amodal.settings import SAModalTrainingSettings
 from amodal_diffusion.training.sameo.settings import SameoTrainingSettings
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import InputError
-from recipes.tiny.autoencoder import AutoencoderSettings
-from recipes.tiny.distilled_autoencoder import DistillationSettings
 from recipes.tiny.shared_autoencoder import SharedAutoencoderSettings
 from tests.factories import tiny_unet
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS, RECIPE = ROOT / "configs", ROOT / "recipes/tiny"
-RUNS = sorted(
-    [*CONFIGS.glob("*.yaml"), *(ROOT / "recipes").glob("*/*.yaml"), *(ROOT / "recipes/tiny/composites").glob("*.yaml")]
-)
+RUNS = sorted([*CONFIGS.glob("*.yaml"), *(ROOT / "recipes").glob("*/*.yaml")])
 LAUNCHES = sorted((CONFIGS / "accelerate").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_every_run_loads_and_saves(path: Path, tmp_path: Path) -> None:
-    kinds = {"distilled_autoencoder": DistillationSettings, "autoencoder": AutoencoderSettings}
-    settings_class = next((kind for name, kind in kinds.items() if name in path.stem), TrainingSettings)
-    if path.parent.name == "composites" and path.stem == "autoencoder":
+    settings_class: type[Any] = TrainingSettings
+    if path == RECIPE / "autoencoder.yaml":
         settings_class = SharedAutoencoderSettings
     if "c2f_seg" in f"{path.parent.name}/{path.stem}":
         settings_class = C2FTrainingSettings
@@ -45,18 +47,6 @@ def test_every_run_loads_and_saves(path: Path, tmp_path: Path) -> None:
     settings = load_settings(settings_class, path)
     save_settings(settings, tmp_path / "again.yaml")
     assert load_settings(settings_class, tmp_path / "again.yaml") == settings
-
-
-@pytest.mark.parametrize(
-    ("name", "stage"), [("02_segmentation", "amodal_segmentation"), ("07_content", "content_completion")]
-)
-def test_a_runs_clips_are_encoded_with_its_own_settings(name: str, stage: str) -> None:
-    run = load_settings(TrainingSettings, RECIPE / f"{name}.yaml")
-    encoded = load_settings(PrecomputeSettings, RECIPE / f"{name}.yaml")
-    assert (encoded.data, encoded.model, encoded.noise, encoded.stage) == (run.data, run.model, run.noise, run.stage)
-    assert run.stage == stage
-    assert run.data.cache is not None
-    assert run.data.encoded
 
 
 # As version 0.1 had it in configs/tiny_amodal_segmentation_4.yaml.
@@ -77,7 +67,6 @@ sampling:
   mask_threshold: 0.05
   visible_weight: 0.1
   other_frames: true
-  other_frames_weight: 0.4
   views: 2
 """
 
@@ -87,7 +76,11 @@ def test_a_file_of_version_0_1_means_the_same_and_says_so_in_one_line(
 ) -> None:
     (tmp_path / "old.yaml").write_text(OF_VERSION_0_1)
     settings = load_settings(TrainingSettings, tmp_path / "old.yaml")
-    assert settings.sampling == load_settings(TrainingSettings, RECIPE / "06_segmentation.yaml").sampling
+    beyond = BeyondPaper(temporal_prior=True, expected_iou_weight=0.1, mask_filters=MASK_FILTERS, tta=2)
+    today = {"num_inference_steps": 1, "guidance_scale": 1.0, "num_frames": 16, "decode_chunk_size": 16}
+    assert settings.sampling == SamplingConfig(
+        **today, height=96, width=96, fit="crop", mask_threshold=0.05, noise_aug_strength=0.02, beyond=beyond
+    )
     (notice,) = caplog.messages
     assert "sampling.views is now sampling.beyond.tta" in notice
     assert "data.zoom is now sampling.beyond.crop_scale" in notice
@@ -96,10 +89,10 @@ def test_a_file_of_version_0_1_means_the_same_and_says_so_in_one_line(
 
 
 def test_other_old_keys_and_a_zoom_of_none(tmp_path: Path) -> None:
-    (tmp_path / "old.yaml").write_text("sampling: {zoom: null, solver: heun, copies: true, painted_share: 0.5}")
+    (tmp_path / "old.yaml").write_text("sampling: {zoom: null, solver: heun, copies: true, painted_share: 1.0}")
     sampling = load_settings(TrainingSettings, tmp_path / "old.yaml").sampling
     assert (sampling.fit, sampling.scheduler) == ("letterbox", "heun")
-    assert (sampling.beyond.color_propagation, sampling.beyond.blend_weight) == (True, 0.5)
+    assert sampling.beyond.color_propagation
 
 
 @pytest.mark.parametrize(
@@ -112,6 +105,7 @@ def test_other_old_keys_and_a_zoom_of_none(tmp_path: Path) -> None:
         ("{data: {zoom: 2.0}}", r"data.zoom: expected sampling.zoom, None, .* give sampling.fit crop"),
         ("{sampling: {views: 2, beyond: {tta: 2}}}", r"sampling.beyond: is new beside sampling.views, .* rename"),
         ("{sampling: {solver: fastest}}", r"sampling.scheduler: .*fastest"),
+        ("{sampling: {painted_share: 0.5}}", r"painted_share: expected 1.0, as this field was removed, got 0.5"),
         ("{sampling: {zooms: 2.0}}", r"sampling.zooms: unknown; did you mean"),
     ],
 )

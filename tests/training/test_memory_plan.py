@@ -26,6 +26,7 @@ from amodal_diffusion.training.settings import (
     UNetSettings,
 )
 from amodal_diffusion.training.setup import train_main
+from amodal_diffusion.types import STAGES
 from tests.factories import TOKEN_WIDTH, tiny_depth_folder, tiny_svd_folder
 from tests.training.conftest import MakeSettings
 
@@ -37,7 +38,7 @@ RUNS = [
         for path in CONFIGS.glob("*.yaml")
         if "c2f_seg" not in path.stem and "s_amodal" not in path.stem and "sameo" not in path.stem
     ),
-    *(ROOT / f"recipes/tiny/{name}.yaml" for name in ("06_segmentation", "11_content")),
+    *(ROOT / f"recipes/tiny/{name}.yaml" for name in STAGES),
 ]
 COUNTED = "debug_cpu"  # a step without numbers takes seconds
 

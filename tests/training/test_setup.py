@@ -19,7 +19,6 @@ from amodal_diffusion.training.precompute import precompute_main
 from amodal_diffusion.training.settings import CommHook, ModelSettings, TrainingSettings, ValidationSettings
 from amodal_diffusion.training.setup import train, train_main
 from amodal_diffusion.types import STAGES, InputError, Stage
-from recipes.tiny.autoencoder import AutoencoderSettings, train_autoencoder
 from tests.training.conftest import MakeSettings
 from tests.training.launching import ROOT, fork
 
@@ -59,7 +58,7 @@ def test_a_mistake_is_one_line(config: Path, capsys: pytest.CaptureFixture[str])
     assert "give --out DIR" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("program", ["train", "precompute", "train_autoencoder"])
+@pytest.mark.parametrize("program", ["train", "precompute"])
 def test_every_program_waits_for_all_processes_and_then_ends(
     program: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,11 +71,6 @@ def test_every_program_waits_for_all_processes_and_then_ends(
             train(replace(settings, steps=1))
         case "precompute":
             precompute_main(["--config", str(config), "--out", str(tmp_path / "out"), "--count", "1"])
-        case "train_autoencoder":
-            small = {"clips": 1, "validation_clips": 1, "frames": 1, "height": 16, "width": 16, "crop": (16, 16)}
-            train_autoencoder(
-                AutoencoderSettings(**small, out=tmp_path / "vae", block_out_channels=(32, 32), batch_size=1, steps=1)
-            )
     assert called[-2:] == ["wait_for_everyone", "end_training"]
     assert called.count("end_training") == 1
 

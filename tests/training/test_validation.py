@@ -93,7 +93,7 @@ def test_masks_are_cut_as_in_use(make_settings: MakeSettings, monkeypatch: pytes
         plain,
         replace(plain, mask_threshold=0.1, beyond=replace(prior, expected_iou_weight=0.2)),
         replace(plain, beyond=replace(prior, tta=2)),
-        replace(plain, beyond=replace(prior, temporal_prior_weight=1.0)),
+        replace(plain, beyond=replace(prior, mask_propagation=True)),
         replace(plain, beyond=replace(prior, mask_filters=("depth", "components"))),
     ]
     seen = []

@@ -1,0 +1,74 @@
+"""Mask propagation: hidden pixels that other frames show as the object, or as background, at the frames' resolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from amodal_diffusion.propagation.colors import colors_along
+from amodal_diffusion.propagation.mask_prior import ELSEWHERE_WEIGHT, mask_votes
+from amodal_diffusion.propagation.motion import background_evidence, estimate_motion
+from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
+
+AGREEMENT = 0.18
+"""Error of propagated colors, as a share of that at which colors get half the weight, where a mask gets half of it.
+
+A wrong shape is worse than a wrong color, and frames whose motion is found well agree far better than unrelated ones.
+"""
+FEW_VOTES = 0.3
+"""Votes at which other frames get half of the weight that their agreement gives."""
+EDGE = 2.0
+"""Slope of the share at one half: votes are blurred by errors of the motion, and the edge of a mask is not."""
+DEPTHLESS_WEIGHT = 0.25
+"""Weight of a vote for background without depth, when any surrounding may hide the object; with depth it is
+`ELSEWHERE_WEIGHT`. A vote for the object has weight 1."""
+_LEAST_SHARE = 0.5  # of the votes; below it colors are not looked up, and the pixel counts as background
+
+
+@dataclass(frozen=True)
+class PropagatedMasks:
+    """What other frames show of an object, at the size of the frames.
+
+    Attributes:
+        share: votes for the object, float32 ``[F, H, W]`` in [0, 1]: 0 where up to a quarter of them are for it, 1 where
+            at least three quarters are.
+        weight: how far the votes can be relied on, float32 ``[F, H, W]`` in [0, 1]; 0 where the object is visible.
+    """
+
+    share: FloatArray
+    weight: FloatArray
+
+
+def propagate_masks(rgb: UInt8Array, modal: BoolArray, depth: FloatArray | None) -> PropagatedMasks:
+    """Find what other frames show at each pixel of a frame, and how well these frames predict the frame's own colors.
+
+    Args:
+        rgb: frames, uint8 ``[F, H, W, 3]``.
+        modal: modal (visible) masks, bool ``[F, H, W]``.
+        depth: any scale, nearer is larger, float32 ``[F, H, W]``; None without depth, where frames vote for the object
+            alone and for what surrounds it at random.
+    """
+    weight = np.zeros(modal.shape, np.float32)
+    if not modal.any():
+        return PropagatedMasks(weight, weight)
+    elsewhere = background_evidence(modal, depth)
+    path = estimate_motion(rgb, modal, elsewhere)
+    votes = mask_votes(modal, elsewhere, path)
+    seen, total = votes[:, 0], votes.sum(axis=1)
+    against = votes[:, 1] * (DEPTHLESS_WEIGHT if depth is None else ELSEWHERE_WEIGHT)
+    share = seen / np.maximum(seen + against, 1e-6)
+    share = np.asarray((EDGE * (share - 0.5) + 0.5).clip(0, 1), np.float32)
+    wanted = (share > _LEAST_SHARE) & ~modal
+    for frame, colors in enumerate(colors_along(rgb, modal, wanted, path)):
+        agreement = _agreement(colors.sure)
+        known = wanted[frame]
+        weight[frame, known] = agreement
+        if depth is not None and len(agreement):  # background has no colors of the object to compare
+            weight[frame, ~known & ~modal[frame]] = np.median(agreement)
+    return PropagatedMasks(share, np.asarray(weight * total / (total + FEW_VOTES), np.float32))
+
+
+def _agreement(sure: FloatArray) -> FloatArray:
+    """From the weight of propagated colors, 1 / (1 + ratio^4), to that of masks, 1 / (1 + (ratio / AGREEMENT)^4)."""
+    return np.asarray(sure / (sure + (1 - sure) / AGREEMENT**4), np.float32)
