@@ -6,7 +6,7 @@ from itertools import islice
 
 import torch
 
-from amodal_diffusion.training.batches import BatchCounts, ClipOrder, seeded_generator, stream_seed
+from amodal_diffusion.training.order import BatchCounts, ClipOrder, seeded_generator, stream_seed
 
 
 def counts(first: int, process: int, *, batch: int, processes: int, number: int) -> list[list[int]]:
