@@ -121,7 +121,7 @@ def save(url: str, file: IO[bytes], limit: int | None = None, policy: UrlPolicy 
         while part := response.read(_CHUNK):
             count += len(part)
             if limit is not None and count > limit:
-                raise InputError(f"{public_name(url)}: larger than the {limit} bytes that are left of the limit")
+                raise InputError(f"{public_name(url)}: larger than {limit} bytes")
             file.write(part)
         if response.length:
             raise IncompleteRead(b"", response.length)

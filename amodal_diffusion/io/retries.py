@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import random
 import socket
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPException
@@ -26,13 +25,22 @@ _TRANSIENT_NAMES = frozenset(  # of libraries that are not imported here, by the
         "FSTimeoutError", "ServiceRequestError", "ServiceResponseError", "TransportError", "ServerTimeoutError",
     }
 )  # fmt: skip
+_BAD_CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
 _LIBRARIES = frozenset({"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs"})
 
 T = TypeVar("T")
 
 
 class MissingError(InputError):
-    """There is no such object, or it may not be seen."""
+    """There is no such object, or it may not be seen.
+
+    Attributes:
+        forbidden: whether the service refused access.
+    """
+
+    def __init__(self, message: str, *, forbidden: bool = False) -> None:
+        super().__init__(message)
+        self.forbidden = forbidden
 
 
 class UnavailableError(InputError):
@@ -93,16 +101,17 @@ def status_of(error: BaseException) -> int | None:
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed a little later: a server error, throttling or a cut connection."""
+    causes = list(_causes(error))
+    if any(_BAD_CERTIFICATE in str(cause) for cause in causes):
+        return False
+    if any({kind.__name__ for kind in type(cause).__mro__} & _TRANSIENT_NAMES for cause in causes):
+        return True  # before the status, which aiohttp makes up for a cut connection
     status = status_of(error)
     if status is not None:
         return status in _TRANSIENT_STATUS
-    causes = list(_causes(error))
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
-        return False
     return any(
         isinstance(cause, ConnectionError | TimeoutError | HTTPException | socket.gaierror)
         or (isinstance(cause, OSError) and cause.errno in _TRANSIENT_ERRNO)
-        or {kind.__name__ for kind in type(cause).__mro__} & _TRANSIENT_NAMES
         for cause in causes
     )
 
@@ -111,11 +120,11 @@ def explained(error: Exception, location: Location, verb: str) -> InputError:
     """The error that a user sees; it holds nothing that a URL hides."""
     name, status = public_name(location), status_of(error)
     if isinstance(error, FileNotFoundError) or status == 404:
-        return MissingError(f"{name}: there is no such file or object")
+        return MissingError(f"{name}: there is no such {'bucket or folder' if verb == 'written' else 'file or object'}")
     if isinstance(error, PermissionError) or status in (401, 403):
-        return MissingError(f"{name}: access is forbidden; check the name and the credentials")
-    text = error.strerror or type(error).__name__ if isinstance(error, OSError) and error.filename else str(error)
-    reason = " ".join(redacted(text or type(error).__name__, location).split())
+        return MissingError(f"{name}: access is forbidden; check the name and the credentials", forbidden=True)
+    text = (error.strerror if isinstance(error, OSError) else None) or f"{error}" or type(error).__name__
+    reason = " ".join(redacted(text, location).split())
     if is_transient(error):
         return UnavailableError(f"{name}: cannot be {verb} after {len(PAUSES)} retries ({reason})")
     return InputError(f"{name}: cannot be {verb} ({reason})")

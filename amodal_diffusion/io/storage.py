@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from amodal_diffusion.io import https
-from amodal_diffusion.io.atomic import make_folder, replacing_file
-from amodal_diffusion.io.retries import MissingError, UnavailableError, attempt, explained
+from amodal_diffusion.io.atomic import PARTIAL, make_folder, replacing_file
+from amodal_diffusion.io.retries import MissingError, attempt, explained, status_of
 from amodal_diffusion.io.urls import INPUT_ONLY, Location, join, local_path, public_name, scheme_of
 from amodal_diffusion.types import InputError
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["MissingError", "UnavailableError", "join", "read_bytes", "read_range", "upload", "write_bytes"]
 
-BLOCK = 16 << 20
-"""Bytes that one request reads of a large object."""
-BATCH = 64
-"""Most requests that are under way at a time."""
+__all__ = [
+    "MissingError",
+    "create",
+    "join",
+    "open_filesystem",
+    "read_bytes",
+    "read_range",
+    "read_ranges",
+    "remove",
+    "replacing",
+    "upload",
+    "write_bytes",
+]
 
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
 
@@ -50,7 +61,7 @@ def read_range(location: Location, start: int, length: int) -> bytes:
     elif scheme_of(location) == INPUT_ONLY:
         data = attempt(lambda: https.read(str(location), start, length), location)
     else:
-        fs, key = _opened(location)
+        fs, key = open_filesystem(location)
         data = attempt(lambda: bytes(fs.cat_file(key, start=start, end=start + length)), location)
     if len(data) != length:
         raise InputError(f"{public_name(location)}: {len(data)} bytes from byte {start} on, expected {length}")
@@ -68,7 +79,7 @@ def read_bytes(location: Location) -> bytes:
         return attempt(path.read_bytes, location)
     if scheme_of(location) == INPUT_ONLY:
         return attempt(lambda: _read_https(str(location)), location)
-    fs, key = _opened(location)
+    fs, key = open_filesystem(location)
     return attempt(lambda: bytes(fs.cat_file(key)), location)
 
 
@@ -86,8 +97,8 @@ def write_bytes(location: Location, data: bytes) -> None:
     if path is not None:
         attempt(lambda: _write_local(path, data), location, verb="written")
         return
-    fs, key = _opened(location, writing=True)
-    attempt(lambda: fs.pipe_file(key, data, **_replacing(location)), location, verb="written")
+    fs, key = open_filesystem(location, writing=True)
+    attempt(lambda: fs.pipe_file(key, data, **replacing(location)), location, verb="written")
 
 
 def upload(path: Path, location: Location) -> None:
@@ -104,8 +115,100 @@ def upload(path: Path, location: Location) -> None:
     if target is not None:
         attempt(lambda: _copy_local(path, target), location, verb="written")
         return
-    fs, key = _opened(location, writing=True)
-    attempt(lambda: fs.put_file(str(path), key, **_replacing(location)), location, verb="written")
+    fs, key = open_filesystem(location, writing=True)
+    attempt(lambda: fs.put_file(str(path), key, **replacing(location)), location, verb="written")
+
+
+def create(location: Location, data: bytes) -> bool:
+    """Write a file or object unless there is one; of several processes that try, one succeeds.
+
+    Args:
+        location: a path or URL.
+        data: the content; no other process writes the same.
+
+    Returns:
+        whether it was made now.
+
+    Raises:
+        InputError: as :func:`write_bytes`.
+    """
+    path = local_path(location)
+    if path is not None:
+        return attempt(lambda: _create_local(path, data), location, verb="written")
+    fs, key = open_filesystem(location, writing=True)
+    exclusive = {"overwrite": False} if scheme_of(location) == "az" else {"mode": "create"}
+    tries = 0
+
+    def try_once() -> bool:
+        nonlocal tries
+        tries += 1
+        try:
+            fs.pipe_file(key, data, **exclusive)
+        except Exception as error:
+            if not _says_it_exists(error):
+                raise
+            # A try whose answer was lost may have made it.
+            return tries > 1 and bytes(fs.cat_file(key)) == data
+        return True
+
+    return attempt(try_once, location, verb="written")
+
+
+def remove(location: Location) -> None:
+    """Remove a file or object, or all below a folder; nothing happens if there is none.
+
+    Raises:
+        InputError: if it cannot be removed.
+    """
+    path = local_path(location)
+    if path is not None:
+        attempt(
+            lambda: shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True), location, verb="removed"
+        )
+        return
+    fs, key = open_filesystem(location, writing=True)
+    try:
+        attempt(lambda: fs.rm(key, recursive=True), location, verb="removed")
+    except MissingError as error:
+        if error.forbidden:
+            raise
+
+
+def read_ranges(
+    fs: AbstractFileSystem, ranges: Sequence[tuple[str, int, int]], location: Location
+) -> list[bytes | None]:
+    """Read parts of objects by requests that are sent together; only those that fail are sent again.
+
+    Args:
+        fs: filesystem of the objects.
+        ranges: key, first byte and end of each part.
+        location: that all of them are below, for the error.
+
+    Returns:
+        bytes for each part; None if there is no such object.
+
+    Raises:
+        InputError: as :func:`read_range`.
+    """
+    answers: dict[int, bytes | None] = {}
+
+    def ask() -> None:
+        left = [number for number in range(len(ranges)) if number not in answers]
+        keys, starts, ends = (list(column) for column in zip(*(ranges[number] for number in left), strict=True))
+        failure: BaseException | None = None
+        for number, answer in zip(left, fs.cat_ranges(keys, starts, ends, on_error="return"), strict=True):
+            if isinstance(answer, FileNotFoundError):
+                answers[number] = None
+            elif isinstance(answer, BaseException):
+                failure = answer
+            else:
+                answers[number] = bytes(answer)
+        if failure is not None:
+            raise failure
+
+    if ranges:
+        attempt(ask, location)
+    return [answers[number] for number in range(len(ranges))]
 
 
 def _read_local(path: Path, start: int, length: int) -> bytes:
@@ -120,6 +223,26 @@ def _write_local(path: Path, data: bytes) -> None:
         partial.write_bytes(data)
 
 
+def _create_local(path: Path, data: bytes) -> bool:
+    """Give a finished file its name in one step, which fails if the name is taken."""
+    make_folder(path.parent)
+    partial = path.with_name(f"{path.name}.{uuid4().hex}{PARTIAL}")
+    try:
+        partial.write_bytes(data)
+        os.link(partial, path)
+    except FileExistsError:
+        return False
+    finally:
+        partial.unlink(missing_ok=True)
+    return True
+
+
+def _says_it_exists(error: Exception) -> bool:
+    """Whether a service refused to make an object because there is one."""
+    is_azures = type(error).__name__ == "ResourceExistsError"
+    return isinstance(error, FileExistsError) or is_azures or status_of(error) == 412
+
+
 def _copy_local(source: Path, path: Path) -> None:
     make_folder(path.parent)
     with replacing_file(path) as partial:
@@ -132,10 +255,13 @@ def _read_https(url: str) -> bytes:
     return buffer.getvalue()
 
 
-def _opened(location: Location, *, writing: bool = False) -> tuple[AbstractFileSystem, str]:
-    """The filesystem of a URL, and the object's key in it.
+def open_filesystem(location: Location, *, writing: bool = False) -> tuple[AbstractFileSystem, str]:
+    """The filesystem of a URL of a bucket, and the object's key in it.
 
     fsspec keeps one instance for each process and thread, and makes a new one after a fork.
+
+    Raises:
+        InputError: if its package is not installed, its options are wrong, or the URL is for input only.
     """
     import fsspec
 
@@ -159,6 +285,6 @@ def _opened(location: Location, *, writing: bool = False) -> tuple[AbstractFileS
     return fs, fs._strip_protocol(str(location))
 
 
-def _replacing(location: Location) -> dict[str, Any]:
-    """Arguments with which a filesystem replaces an object."""
+def replacing(location: Location) -> dict[str, Any]:
+    """Arguments with which the filesystem of a URL replaces an object."""
     return {"overwrite": True} if scheme_of(location) == "az" else {}

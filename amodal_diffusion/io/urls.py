@@ -23,6 +23,7 @@ _SHOWN = ("s3", "gs", "az", INPUT_ONLY, LOCAL)
 
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
 _CHAIN = "::"
+_LONGEST_NAME = 200  # bytes; file systems allow 255
 _URL_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>|\\^`{}]+")
 _QUERY_IN_TEXT = re.compile(r"\?[^\s\"'<>?]*=[^\s\"'<>]*")  # "with url: /clip.mp4?X-Amz-Signature=..."
 _SECRET_IN_TEXT = re.compile(  # parameters of signed URLs without the rest of the URL
@@ -152,6 +153,11 @@ def host_of(url: str) -> str:
     return host if port in (None, 443) else f"{host}:{port}"
 
 
+def is_relative(name: str) -> bool:
+    """Whether a name, with ``/`` between its parts, leads to a file below any folder."""
+    return not ({"", ".", ".."} & set(name.split("/")) or "\\" in name or "://" in name or "\0" in name)
+
+
 def join(location: Location, name: str) -> Location:
     """Location of a file below a folder.
 
@@ -165,12 +171,11 @@ def join(location: Location, name: str) -> Location:
     Raises:
         InputError: if the name leads out of the folder.
     """
-    parts = name.split("/")
-    if not name or {"", ".", ".."} & set(parts) or "\\" in name or "://" in name or "\0" in name:
+    if not is_relative(name):
         raise InputError(f"{public_name(location)}: {name!r} is not the name of a file below it")
     path = local_path(location)
     if path is not None:
-        return path.joinpath(*parts)
+        return path.joinpath(*name.split("/"))
     address, mark, query = (
         str(location).partition("?") if scheme_of(location) == INPUT_ONLY else (str(location), "", "")
     )
@@ -186,6 +191,16 @@ def public_name(location: Location) -> str:
     rest = re.split(r"[?#]", text[found.end() :], maxsplit=1)[0]
     host, slash, path = rest.partition("/")
     return f"{text[: found.end()]}{host.rpartition('@')[2]}{slash}{path}"
+
+
+def file_name(location: Location) -> str:
+    """Name of the local copy of a URL: its last part, which tells the format."""
+    last = public_name(location).rstrip("/").rpartition("/")[2]
+    name = unquote(last) if scheme_of(location) == INPUT_ONLY else last
+    name = "".join("_" if character in "/\\\0" else character for character in name)
+    while len(name.encode()) > _LONGEST_NAME:
+        name = name[1:]  # the end has the suffix
+    return "input" if name in ("", ".", "..") else name
 
 
 def redacted(text: str, *secrets: Location) -> str:
