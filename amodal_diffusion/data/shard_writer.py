@@ -132,9 +132,7 @@ class _Part:
         return cls(**json.loads(first), lines=tuple(lines))
 
 
-def write_shards(
-    source: ShardSource, out: str, identity: Mapping[str, Any], options: WritingOptions
-) -> ShardHeader:
+def write_shards(source: ShardSource, out: str, identity: Mapping[str, Any], options: WritingOptions) -> ShardHeader:
     """Write a data set as shards; a call with the same identity goes on after the last finished tar file.
 
     Args:

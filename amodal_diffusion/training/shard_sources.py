@@ -29,7 +29,8 @@ from amodal_diffusion.io.json_files import first_character
 from amodal_diffusion.io.numpy_files import load_arrays
 from amodal_diffusion.io.pictures import read_frames
 from amodal_diffusion.training.batches import Clips
-from amodal_diffusion.training.dataset import ClipPreprocessing, composites, scenes
+from amodal_diffusion.training.clip_sources import composites, scenes
+from amodal_diffusion.training.dataset import ClipPreprocessing
 from amodal_diffusion.training.object_clips import AmodalImages
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import FloatArray, InputError
@@ -328,5 +329,7 @@ def _array(path: Path) -> Any:  # noqa: ANN401 - an array of numbers, checked be
 def _read_picture(path: Path, size: tuple[int, int]) -> FloatArray:
     values = read_integers(path).values
     if values.shape != size:
-        raise InputError(f"{path}: depth of {values.shape[1]}x{values.shape[0]} pixels for masks of {size[1]}x{size[0]}")
+        raise InputError(
+            f"{path}: depth of {values.shape[1]}x{values.shape[0]} pixels for masks of {size[1]}x{size[0]}"
+        )
     return values.astype(np.float32)

@@ -18,8 +18,9 @@ from amodal_diffusion.data.composites import CompositeDataset, CompositeOptions,
 from amodal_diffusion.data.records import write_records
 from amodal_diffusion.data.samples import SceneDataset
 from amodal_diffusion.training.batches import endless_batches
+from amodal_diffusion.training.clip_sources import training_clips, validation_clips
 from amodal_diffusion.training.data_settings import CompositeSettings, DataSettings
-from amodal_diffusion.training.dataset import TaskClips, training_clips, validation_clips
+from amodal_diffusion.training.dataset import TaskClips
 from amodal_diffusion.training.order import BatchCounts, ClipOrder
 from amodal_diffusion.training.precompute import PrecomputeSettings, open_output
 from amodal_diffusion.training.settings import NoiseSettings, TrainingSettings, ValidationSettings

@@ -18,7 +18,8 @@ from amodal_diffusion.models.saving import save_model
 from amodal_diffusion.models.schedulers import highest_noise_level
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
 from amodal_diffusion.training import trainer
-from amodal_diffusion.training.dataset import TaskBatch, training_clips
+from amodal_diffusion.training.clip_sources import training_clips
+from amodal_diffusion.training.dataset import TaskBatch
 from amodal_diffusion.training.distillation import Teacher
 from amodal_diffusion.training.encoded_scenes import EncodedScenes
 from amodal_diffusion.training.latent_cache import frame_depth
