@@ -60,7 +60,7 @@ class Proxy:
             self.requests.append(request.partition(b"\r\n")[0].decode("latin-1"))
             cut = self.cuts.pop(0) if self.cuts else None
             if cut is None and self.answers:
-                client.sendall(_refusal(self.answers.pop(0)))
+                client.sendall(_refusal(self.answers.pop(0), body=not request.startswith(b"HEAD")))
                 return
             server.sendall(request)
             threading.Thread(target=_pump, args=(client, server), daemon=True).start()
@@ -71,11 +71,11 @@ class Proxy:
         return sum(line.startswith(f"{verb} ") for line in self.requests)
 
 
-def _refusal(status: int) -> bytes:
+def _refusal(status: int, *, body: bool) -> bytes:
     code = {403: "AccessDenied", 500: "InternalError", 503: "SlowDown"}[status]
-    body = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
-    head = f"HTTP/1.1 {status} {code}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n"
-    return f"{head}Connection: close\r\n\r\n".encode() + body
+    text = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
+    head = f"HTTP/1.1 {status} {code}\r\nContent-Type: application/xml\r\nContent-Length: {len(text)}\r\n"
+    return f"{head}Connection: close\r\n\r\n".encode() + (text if body else b"")
 
 
 def _pump(source: socket.socket, target: socket.socket, limit: int | None = None) -> None:

@@ -21,8 +21,9 @@ _TRANSIENT_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _TRANSIENT_ERRNO = frozenset({errno.EBUSY, errno.ECONNRESET, errno.ECONNABORTED, errno.ECONNREFUSED, errno.EPIPE})
 _TRANSIENT_NAMES = frozenset(  # of libraries that are not imported here, by the names of their classes
     {
-        "ClientPayloadError", "ClientConnectionError", "HTTPClientError", "IncompleteRead", "ResponseParserError",
-        "FSTimeoutError", "ServiceRequestError", "ServiceResponseError", "TransportError", "ServerTimeoutError",
+        "ClientConnectionError", "ClientPayloadError", "ConnectionError", "FSTimeoutError", "HTTPClientError",
+        "IncompleteRead", "ResponseParserError", "ServerTimeoutError", "ServiceRequestError", "ServiceResponseError",
+        "TransportError",
     }
 )  # fmt: skip
 _BAD_CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"

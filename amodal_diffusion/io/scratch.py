@@ -33,12 +33,12 @@ class Copies:
         records: what identifies the inputs that were copied, by location.
     """
 
-    paths: dict[Location, Path]
-    records: dict[Location, InputRecord]
+    paths: dict[Location, Path] = field(repr=False)
+    records: dict[Location, InputRecord] = field(repr=False)
     _scratch: Scratch
     _folder: Path | None = None
     _reserved: int = 0
-    _released: bool = field(default=False, repr=False)
+    _released: bool = False
 
     def release(self) -> None:
         """Remove the copies; their room is free for others."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -183,30 +184,36 @@ def download(
         size = files[0].size
         count = attempt(lambda: _save(str(location), target, limit if size is None else size, policy), location)
         if size is not None and count != size:
-            raise InputError(f"{public_name(location)}: has changed while it was copied")
+            raise _changed(location)
         return count
+    locations = {file.name: join(location, file.name) if file.name else location for file in files}
+    in_blocks = {file.name: stat(locations[file.name]) for file in files if (file.size or 0) > BLOCK}
+    _copy_blocks(location, files, target)
+    for name, before in in_blocks.items():
+        if stat(locations[name]) != before:
+            raise _changed(locations[name])
+    return sum(file.size or 0 for file in files)
+
+
+def _copy_blocks(location: Location, files: Sequence[StoredFile], target: Path) -> None:
+    """Read the files of a list in blocks, several at a time, and append each block to its copy."""
+    fs, key = open_filesystem(location)
+    keys = {file.name: f"{key.rstrip('/')}/{file.name}" if file.name else key for file in files}
     paths = {file.name: target / file.name if file.name else target for file in files}
     for path in paths.values():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    fs, key = open_filesystem(location)
-    keys = {file.name: f"{key.rstrip('/')}/{file.name}" if file.name else key for file in files}
     for group in _groups(files):
         parts = read_ranges(fs, [(keys[file.name], start, end) for file, start, end in group], location)
         for (file, start, end), part in zip(group, parts, strict=True):
             if part is None or len(part) != end - start:
-                raise InputError(f"{public_name(join_below(location, file))}: has changed while it was copied")
+                raise _changed(join(location, file.name) if file.name else location)
             with paths[file.name].open("ab") as copy:  # the blocks of a file come in order
                 copy.write(part)
-    for file in files:
-        if (file.size or 0) > BLOCK and stat(join_below(location, file)) != replace(file, name=""):
-            raise InputError(f"{public_name(join_below(location, file))}: has changed while it was copied")
-    return sum(file.size or 0 for file in files)
 
 
-def join_below(location: Location, file: StoredFile) -> Location:
-    """Location of a file of a list."""
-    return join(location, file.name) if file.name else location
+def _changed(location: Location) -> InputError:
+    return InputError(f"{public_name(location)}: has changed while it was copied; run the same command again")
 
 
 def _groups(files: Iterable[StoredFile]) -> Iterator[list[tuple[StoredFile, int, int]]]:
@@ -273,5 +280,6 @@ def _batches(files: Iterable[StoredFile]) -> Iterator[list[StoredFile]]:
 
 
 def _stored(name: str, info: Mapping[str, Any]) -> StoredFile:
-    version = next((str(info[key]) for key in _VERSIONS if info.get(key)), "")
+    version = next((info[key] for key in _VERSIONS if info.get(key)), "")
+    version = str(version.timestamp() if isinstance(version, datetime) else version)
     return StoredFile(name, info["size"], version)
