@@ -177,6 +177,10 @@ class Shards:
         """SHA-256 of a sample."""
         return self._digests[index, 0].tobytes().hex()
 
+    def size(self, index: int) -> int:
+        """Bytes of a sample."""
+        return int(self._places[index, 3])
+
     def members(self, index: int, *, head: bool = False) -> Members:
         """Read a sample.
 
