@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 from torch.utils.data import Dataset
 
 from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.data.records import TrackRecord
 from amodal_diffusion.data.samples import AmodalSample, FrameFile, PackedFrame
 from amodal_diffusion.frames.masks import cut_out_on_white
-from amodal_diffusion.io.images import SUFFIXES
+from amodal_diffusion.io.images import SUFFIXES, read_integers
 from amodal_diffusion.io.pictures import read_frames, read_rgb
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
 
 
 def find_frame(images: Path, name: str) -> Path | None:
@@ -63,6 +64,27 @@ def read_frame(path: FrameFile, size: tuple[int, int]) -> UInt8Array:
     if rgb.shape[:2] != size:
         raise InputError(f"{path}: {rgb.shape[1]}x{rgb.shape[0]} pixels for masks of {size[1]}x{size[0]}")
     return rgb
+
+
+def read_depth_picture(path: Path, size: tuple[int, int]) -> FloatArray:
+    """Read the depth of a frame from an 8- or 16-bit gray picture, nearer is larger.
+
+    Args:
+        path: the picture.
+        size: height and width of the masks.
+
+    Returns:
+        float32 ``[H, W]``.
+
+    Raises:
+        InputError: if it cannot be read or has another size.
+    """
+    values = read_integers(path).values
+    if values.shape != size:
+        raise InputError(
+            f"{path}: depth of {values.shape[1]}x{values.shape[0]} pixels for masks of {size[1]}x{size[0]}"
+        )
+    return values.astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,17 +14,17 @@ import numpy as np
 
 from amodal_diffusion.config import load_settings
 from amodal_diffusion.data.folder_source import FolderNames, folder_objects
-from amodal_diffusion.data.index import EntryIndex, TrackIndex
+from amodal_diffusion.data.index import EntryIndex
 from amodal_diffusion.data.prepare import ClipSettings, prepare
-from amodal_diffusion.data.records import TrackRecord
-from amodal_diffusion.data.sailvos import frame_file
+from amodal_diffusion.data.records import TrackRecord, parse_record
+from amodal_diffusion.data.sailvos import frame_file, read_depth_picture
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.data.scene_export import ANNOTATIONS
 from amodal_diffusion.data.shard_members import ShardSample
 from amodal_diffusion.data.shard_writer import ShardSource
 from amodal_diffusion.data.shards import SourceKind
 from amodal_diffusion.data.tao_amodal import parse_tao_record
-from amodal_diffusion.io.images import list_pictures, read_integers
+from amodal_diffusion.io.images import list_pictures
 from amodal_diffusion.io.json_files import first_character
 from amodal_diffusion.io.numpy_files import load_arrays
 from amodal_diffusion.io.pictures import read_frames
@@ -107,8 +107,8 @@ def _of_file(path: Path, options: SourceOptions) -> ShardSource:
     depth = _open_depth(options.depth, root)
     if isinstance(entry, dict) and "rles" in entry:
         _refuse(options, "frames", of="tracks of TAO-Amodal")
-        return BoxSource(index, root, depth)
-    return TrackSource(TrackIndex(path, folder=options.index_folder), root, options.frames, depth)
+        return EntrySource(index, "tao-amodal", _parse_boxes, images=root, depth=depth)
+    return EntrySource(index, "tracks", partial(_parse_track, frames=options.frames), images=root, depth=depth)
 
 
 def _of_clips(source: Path, options: SourceOptions, work: Path) -> ShardSource:
@@ -118,8 +118,8 @@ def _of_clips(source: Path, options: SourceOptions, work: Path) -> ShardSource:
     report = prepare(folder_objects(source, FolderNames()), clips, **paths)
     if not report.clips:
         raise InputError(f"{source}: not one clip of {report.tracks} tracks: {report.reasons()}")
-    depth = _open_depth(options.depth, source)
-    return TrackSource(TrackIndex(paths["annotations"], folder=work), source, None, depth)
+    index, parse = EntryIndex(paths["annotations"], folder=work), partial(_parse_track, frames=None)
+    return EntrySource(index, "tracks", parse, images=source, depth=_open_depth(options.depth, source))
 
 
 def _of_settings(path: Path) -> ShardSource:
@@ -128,9 +128,9 @@ def _of_settings(path: Path) -> ShardSource:
     if data.shards is not None or data.mixture:
         raise InputError(f"{path}: data.shards, data.mixture: expected clips that are not in shards yet")
     if data.composites.folder is None and data.annotations is not None:
-        index = TrackIndex(data.annotations, folder=data.index_folder)
+        index, parse = EntryIndex(data.annotations, folder=data.index_folder), partial(_parse_track, frames=data.frames)
         root = data.annotations.parent if data.images is None else data.images
-        return TrackSource(index, root, data.frames, None)
+        return EntrySource(index, "tracks", parse, images=root)
     with_colors = ClipPreprocessing("content_completion", ClipPreprocessing.of(settings).config)
     clips: Clips[AmodalSample]
     if data.composites.folder is None:
@@ -140,21 +140,56 @@ def _of_settings(path: Path) -> ShardSource:
     return SampleSource(clips, "generated", as_tracks=data.annotations is not None)
 
 
-class TrackSource:
-    """Tracks of an annotation file in the layout of SAIL-VOS sequences.
+@dataclass(frozen=True)
+class _Entry:
+    """An entry of an annotation file, checked: its JSON, the names of its frames, and their height and width."""
+
+    record: Mapping[str, Any]
+    names: Sequence[str]
+    size: tuple[int, int]
+
+
+def _parse_track(entry: object, where: str, frames: int | None) -> _Entry:
+    """Check a track of the SAIL-VOS layout, cut to its first frames; damaged masks are found now, not in a run."""
+    record = parse_record(entry, where=where)
+    if frames is not None:
+        record = record.first(frames)
+    record.modal_masks()
+    record.amodal_masks()
+    return _Entry(vars(record), record.image_file_names, record.size)
+
+
+def _parse_boxes(entry: object, where: str) -> _Entry:
+    """Check a track of TAO-Amodal."""
+    record = parse_tao_record(entry, where=where)
+    record.modal_masks()
+    return _Entry(vars(record), record.file_names, (record.height, record.width))
+
+
+class EntrySource:
+    """Tracks of an annotation file.
 
     Args:
         index: the tracks.
+        kind: see `ShardHeader`.
+        parse: checks an entry, which it is given with its name.
         images: root of the frames.
-        frames: number of frames to keep; None for all.
         depth: reads their depth; None leaves it out.
     """
 
-    kind: SourceKind = "tracks"
     as_tracks = True
 
-    def __init__(self, index: TrackIndex, images: Path, frames: int | None, depth: ReadDepth | None) -> None:
-        self.index, self.images, self.frames, self.depth = index, images, frames, depth
+    def __init__(
+        self,
+        index: EntryIndex,
+        kind: SourceKind,
+        parse: Callable[[object, str], _Entry],
+        *,
+        images: Path,
+        depth: ReadDepth | None = None,
+    ) -> None:
+        self.index, self.kind, self.images, self.depth = index, kind, images, depth
+        self._parse = parse
 
     def __len__(self) -> int:
         """Number of tracks."""
@@ -170,52 +205,10 @@ class TrackSource:
         Raises:
             InputError: if its record, a mask or a frame is damaged.
         """
-        record = self.index.record(index)
-        if self.frames is not None:
-            record = record.first(self.frames)
-        for mask in (record.modal_masks, record.amodal_masks):  # damage is found now, not when a run trains
-            mask()
-        names, size = record.image_file_names, record.size
-        files = tuple(frame_file(self.images, name) for name in names)
-        depth = None if self.depth is None else self.depth(names, size)
-        return ShardSample(vars(record), read_frames(files, size), depth, files=files)
-
-
-class BoxSource:
-    """Tracks of TAO-Amodal: visible masks, and boxes of whole objects.
-
-    Args:
-        index: the tracks.
-        images: root of the frames.
-        depth: reads their depth; None leaves it out.
-    """
-
-    kind: SourceKind = "tao-amodal"
-    as_tracks = True
-
-    def __init__(self, index: EntryIndex, images: Path, depth: ReadDepth | None) -> None:
-        self.index, self.images, self.depth = index, images, depth
-
-    def __len__(self) -> int:
-        """Number of tracks."""
-        return len(self.index)
-
-    def name(self, index: int) -> str:
-        """Name of a track."""
-        return self.index.name(index)
-
-    def read(self, index: int) -> ShardSample:
-        """Read a track.
-
-        Raises:
-            InputError: if its record, a mask or a frame is damaged.
-        """
-        record = parse_tao_record(self.index.entry(index), where=self.index.name(index))
-        record.modal_masks()
-        size = record.height, record.width
-        files = tuple(frame_file(self.images, name) for name in record.file_names)
-        depth = None if self.depth is None else self.depth(record.file_names, size)
-        return ShardSample(vars(record), read_frames(files, size), depth, files=files)
+        entry = self._parse(self.index.entry(index), self.name(index))
+        files = tuple(frame_file(self.images, name) for name in entry.names)
+        depth = None if self.depth is None else self.depth(entry.names, entry.size)
+        return ShardSample(entry.record, read_frames(files, entry.size), depth, files=files)
 
 
 class SampleSource:
@@ -277,7 +270,7 @@ class _DepthPictures:
     root: Path
 
     def __call__(self, names: Sequence[str], size: tuple[int, int]) -> FloatArray:
-        return np.stack([_read_picture(frame_file(self.root, name), size) for name in names])
+        return np.stack([read_depth_picture(frame_file(self.root, name), size) for name in names])
 
 
 @dataclass(frozen=True)
@@ -302,7 +295,7 @@ class _DepthBeside:
             pictures = _pictures(clip / "depth")
             if len(pictures) != len(order):
                 raise InputError(f"{clip / 'depth'}: {len(pictures)} maps for {len(order)} frames; give one a frame")
-            return _read_picture(pictures[place], size)
+            return read_depth_picture(pictures[place], size)
         if found.shape != size:
             raise InputError(f"{array}: expected depth [F, H, W] of {[len(order), *size]}, got {list(maps.shape)}")
         return found
@@ -324,12 +317,3 @@ def _array(path: Path) -> Any:  # noqa: ANN401 - an array of numbers, checked be
     if not isinstance(maps, np.ndarray) or maps.dtype.kind not in "fiu":
         raise InputError(f"{path}: expected an array of numbers")
     return maps
-
-
-def _read_picture(path: Path, size: tuple[int, int]) -> FloatArray:
-    values = read_integers(path).values
-    if values.shape != size:
-        raise InputError(
-            f"{path}: depth of {values.shape[1]}x{values.shape[0]} pixels for masks of {size[1]}x{size[0]}"
-        )
-    return values.astype(np.float32)
