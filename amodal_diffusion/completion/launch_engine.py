@@ -13,14 +13,14 @@ from torch.distributed import PrefixStore, TCPStore
 
 from amodal_diffusion.completion.clip_queue import WINDOW, longest_first, windows
 from amodal_diffusion.completion.clip_work import ClipRecord
-from amodal_diffusion.completion.tally import Tally
+from amodal_diffusion.completion.tally import StoppedError, Tally
 from amodal_diffusion.data.clip_list import ClipEntry, ClipList
 
 if TYPE_CHECKING:
     from amodal_diffusion.evaluation.processes import Processes
 
 _PATIENCE = timedelta(days=1)  # a process reads up to here the part of the list that another one has reached
-_NEXT, _IN_A_ROW = "next", "in a row"
+_NEXT, _IN_A_ROW, _STOPPED = "next", "in a row", "stopped"
 
 
 def open_store(processes: Processes) -> PrefixStore:
@@ -89,3 +89,13 @@ class SharedTally(Tally):
     def in_a_row(self) -> int:
         """See :attr:`Tally.in_a_row`."""
         return self._store.add(_IN_A_ROW, 0)
+
+    def check(self, most: int | None) -> None:
+        """See :meth:`Tally.check`; what stops one process stops all."""
+        if self._store.check([_STOPPED]):
+            raise StoppedError(self._store.get(_STOPPED).decode())
+        try:
+            super().check(most)
+        except StoppedError as error:
+            self._store.set(_STOPPED, str(error))
+            raise

@@ -31,6 +31,8 @@ _ROUND = 1.0  # seconds after which the driver looks at its workers though none 
 _STARTS = 5  # deaths in a row of a worker that has not begun, which end the run
 _BACK_OFF = 1.0  # seconds before a worker that died is asked again
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -310,9 +312,14 @@ class _Engine:
         seat.doing, seat.call, seat.ask_at = "about", None, time.monotonic() + _BACK_OFF
         if second is not None:
             self._queue.give_back(second)
-        if job is not None and not self._queue.charge(job):
-            why = f"no progress for {self._cluster.stall / 60:g} minutes" if seat.stalled else "the worker died"
-            yield failed(job.entry, f"tried {TRIES} times, the last time {why}", trace=reason)
+        if job is None:
+            return
+        stalled = f"its worker made no progress for {self._cluster.stall / 60:g} minutes"
+        why = stalled if seat.stalled else "its worker died"
+        if self._queue.charge(job):
+            logger.warning("%s: %s; it is tried again", job.entry.name, why)
+        else:
+            yield failed(job.entry, f"tried {TRIES} times; the last time {why}", trace=reason)
 
     def _watch(self) -> None:
         """Kill workers that have made no progress for too long."""
