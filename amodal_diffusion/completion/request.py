@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -14,15 +13,16 @@ from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat,
 from amodal_diffusion.completion.option_values import (
     Format,
     LayerFrames,
+    read_bit_depth,
     read_color,
     read_cuts,
+    read_filters,
     read_formats,
     read_layer_frames,
+    read_threshold,
 )
 from amodal_diffusion.config import (
-    MASK_FILTERS,
     MASK_TYPES,
-    OLD_FILTERS,
     Alpha,
     Attention,
     Conditioning,
@@ -54,55 +54,6 @@ RENAMED: Renamed = {
 OF_NETWORKS = ("vae", "compile", "cuda_graphs", "channels_last", "offload")
 """Options of `ModelChoice` that do nothing without networks."""
 _OF_ALL_METHODS = ("seed", "object_batch")
-
-
-def read_filters(text: str | Sequence[str]) -> tuple[MaskFilter, ...]:
-    """Parse a list of mask filters, separated by commas on the command line, or ``all`` or ``none``.
-
-    Raises:
-        InputError: if a filter is unknown.
-    """
-    names = [name.strip() for name in (text.split(",") if isinstance(text, str) else text) if name.strip()]
-    if names in (["all"], ["none"]):
-        return MASK_FILTERS if names == ["all"] else ()
-    names = [OLD_FILTERS.get(name, name) for name in names]
-    wrong = sorted(set(names) - set(MASK_FILTERS))
-    if wrong or (isinstance(text, str) and not names):
-        expected = ", ".join(MASK_FILTERS)
-        raise InputError(
-            f"--mask-filters: expected all, none or some of {expected}, got {', '.join(wrong) or 'nothing'}"
-        )
-    return tuple(name for name in MASK_FILTERS if name in names)
-
-
-def read_threshold(value: str | float | None) -> float | None:
-    """Threshold of the scores.
-
-    Raises:
-        InputError: if it is no number from 0 to below 1.
-    """
-    if value is None:
-        return None
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number < 1:
-        raise InputError(f"--mask-threshold: expected a number from 0 to below 1, got {value}")
-    return number
-
-
-def read_bit_depth(value: str | int | None) -> int | None:
-    """Bits of the values in pictures of 16 bits.
-
-    Raises:
-        InputError: if it is no number from 1 to 16.
-    """
-    if value is None:
-        return None
-    if not str(value).isdecimal() or not 1 <= int(value) <= 16:
-        raise InputError(f"--bit-depth: expected a number of bits from 1 to 16, got {value}")
-    return int(value)
 
 
 @dataclass(frozen=True)
@@ -422,15 +373,25 @@ class CompletionRequest:
             "amodal_masks": self.source.amodal_masks,
             "from_scores": self.source.from_scores,
             "depth": None if self.depth.depth in ("auto", "none") else Path(self.depth.depth),
+        }
+        return _recorded(paths) | self.network_inputs()
+
+    def network_inputs(self) -> dict[str, InputRecord]:
+        """The folders of networks among them, which are the same for all clips of a list."""
+        paths = {
             "segmenter": model_folder(self.clicks.segmenter),
             "model": self.stage_names.local(),
             "content_model": model_folder(self.model.content_model),
             "vae": model_folder(self.model.vae),
             "depth_model": model_folder(self.depth.depth_model),
         }
-        from amodal_diffusion.io.result_folder import InputRecord
+        return _recorded(paths)
 
-        return {name: InputRecord.of(path) for name, path in paths.items() if path is not None}
+
+def _recorded(paths: Mapping[str, Path | None]) -> dict[str, InputRecord]:
+    from amodal_diffusion.io.result_folder import InputRecord
+
+    return {name: InputRecord.of(path) for name, path in paths.items() if path is not None}
 
 
 GROUPS: dict[str, type[Any]] = {

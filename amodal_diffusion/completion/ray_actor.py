@@ -1,0 +1,154 @@
+"""The worker of the Ray engine: an actor that completes one clip at a time and fetches the inputs of the next."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock
+
+from amodal_diffusion.completion.clip_work import ClipRecord, ClipWorker, LocalClip
+from amodal_diffusion.completion.networks import Places
+from amodal_diffusion.completion.request import CompletionRequest
+from amodal_diffusion.completion.run_record import weights_of
+from amodal_diffusion.data.clip_list import ClipEntry
+from amodal_diffusion.io.manifest import InputRecord
+from amodal_diffusion.options import package_version
+from amodal_diffusion.types import InputError, one_line
+
+FETCHING, WATCHING = "fetching", "watching"
+"""Concurrency groups of an actor, beside that in which it computes."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker must know, and must have in common with the driver, before its first clip.
+
+    Attributes:
+        base: settings that all clips share.
+        network_inputs: records of the networks' folders on the driver's machine.
+        weights: digests of the weights.
+        threads: of torch.
+        folder: the driver's current folder, from which relative paths start.
+        token_file: file in the folder of the results.
+        token: its content.
+    """
+
+    base: CompletionRequest
+    network_inputs: Mapping[str, InputRecord]
+    weights: Mapping[str, str]
+    threads: int
+    folder: Path
+    token_file: Path
+    token: str
+
+
+class ClipActor:
+    """A worker. Ray restarts it when its process or machine is lost, and the driver then calls :meth:`begin` again."""
+
+    def __init__(self) -> None:
+        """Begin without networks."""
+        self._worker: ClipWorker | None = None
+        self._ticks = 0
+        self._fetched: dict[str, LocalClip] = {}
+        self._computing: str | None = None
+        self._lock = Lock()
+
+    def about(self) -> tuple[str, str]:
+        """Version of the package and name of the machine; asked first, as other versions may not know `Setup`."""
+        return package_version(), socket.gethostname()
+
+    def begin(self, setup: Setup) -> str | None:
+        """Compare this machine with the driver's and load the networks; returns what is wrong, None if nothing.
+
+        Args:
+            setup: of the driver.
+        """
+        if self._worker is not None:
+            return None
+        with suppress(OSError):  # absolute paths work without
+            os.chdir(setup.folder)
+        try:
+            _check_shared(setup)
+            places = Places(setup.base)
+            mine = weights_of(places)
+            other = [name for name in setup.weights if mine.get(name) != setup.weights[name]]
+            if other:
+                raise InputError(f"the weights of {', '.join(other)} are not those of the driver; install the same")
+            worker = ClipWorker(setup.base, setup.network_inputs, threads=setup.threads)
+            worker.load(places=places)
+        except (InputError, OSError) as error:
+            return one_line(error)
+        self._worker = worker
+        return None
+
+    def fetch(self, entry: ClipEntry) -> None:
+        """Make the inputs of a clip local while another one is computed.
+
+        Args:
+            entry: the next clip of this worker.
+        """
+        assert self._worker is not None
+        with self._lock, suppress(InputError):  # an error is found again, and recorded, when the clip is computed
+            if entry.name not in (self._computing, *self._fetched):
+                self._fetched[entry.name] = self._worker.fetch(entry)
+
+    def complete(self, entry: ClipEntry) -> ClipRecord:
+        """Complete a clip.
+
+        Args:
+            entry: the clip.
+        """
+        assert self._worker is not None
+        with _notices() as notices:
+            record = self._worker.complete(entry, lambda: self._taken(entry), self._tick)
+        return replace(record, notices=tuple(notices))
+
+    def ticks(self) -> int:
+        """A number that grows with each frame and each pass of a network."""
+        return self._ticks
+
+    def _tick(self) -> None:
+        self._ticks += 1
+
+    def _taken(self, entry: ClipEntry) -> LocalClip:
+        """The local inputs of the clip that is computed now; those of one that went elsewhere are dropped."""
+        assert self._worker is not None
+        with self._lock:
+            self._computing = entry.name
+            found = self._fetched.pop(entry.name, None)
+            self._fetched.clear()
+            return found or self._worker.fetch(entry)
+
+
+def _check_shared(setup: Setup) -> None:
+    """Raise an InputError unless this machine sees the folder of the results."""
+    try:
+        same = setup.token_file.read_text(encoding="utf-8") == setup.token
+    except OSError:
+        same = False
+    if not same:
+        raise InputError(
+            f"out: {setup.token_file.parent}: not the folder that the driver sees; mount the same one on all machines"
+        )
+
+
+@contextmanager
+def _notices() -> Iterator[list[str]]:
+    """What the package warns of."""
+    found: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage())
+
+    handler, logger = Keep(logging.WARNING), logging.getLogger("amodal_diffusion")
+    logger.addHandler(handler)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(handler)
