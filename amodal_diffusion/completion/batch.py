@@ -16,9 +16,12 @@ from amodal_diffusion.completion.clip_work import ClipRecord, ClipWorker
 from amodal_diffusion.completion.networks import Places
 from amodal_diffusion.completion.request import GROUPS, CompletionRequest, Source
 from amodal_diffusion.completion.run_options import Engine, RunOptions
-from amodal_diffusion.completion.run_record import RunClaim, RunFile, RunIdentity, claimed
+from amodal_diffusion.completion.run_record import RunClaim, RunIdentity, claimed, run_file
+from amodal_diffusion.completion.storage_options import StorageOptions, read_location
+from amodal_diffusion.completion.stored_clips import LookedUp
 from amodal_diffusion.completion.tally import StoppedError, Tally, write_failures
-from amodal_diffusion.data.clip_list import ClipList, Row, read_clip_list
+from amodal_diffusion.data.clip_list import Row, read_clip_list
+from amodal_diffusion.io.urls import Location, local_path, public_name
 from amodal_diffusion.models.libraries import quieten_libraries
 from amodal_diffusion.types import InputError, one_line
 
@@ -50,7 +53,7 @@ class Batch:
         workers: number of workers.
     """
 
-    clips: ClipList
+    clips: LookedUp
     base: CompletionRequest
     options: RunOptions
     claim: RunClaim | None
@@ -81,14 +84,19 @@ class Batch:
 
 @contextmanager
 def opened_batch(
-    source: Path | tuple[Row, ...], base: CompletionRequest, options: RunOptions, processes: Processes | None
+    source: Location | tuple[Row, ...],
+    base: CompletionRequest,
+    options: RunOptions,
+    storage: StorageOptions,
+    processes: Processes | None,
 ) -> Iterator[Batch]:
     """Read the list, own the folder of the results, and have the networks loaded.
 
     Args:
-        source: the list or its rows.
+        source: path or URL of the list, or its rows.
         base: settings that all clips share.
         options: who works.
+        storage: limits of transfers.
         processes: of this launch; None on Ray.
 
     Raises:
@@ -100,21 +108,22 @@ def opened_batch(
         if processes is None:
             from amodal_diffusion.completion.ray_engine import connected, run_on_ray
 
-            clips = _begin(source, base)
+            clips = _begin(source, base, storage)
             cluster = stack.enter_context(connected(base, options))
             places = Places(base)
             claim = stack.enter_context(_claimed(base, options, places))
-            records = stack.enter_context(run_on_ray(ClipQueue(clips), base, cluster, places))
+            records = stack.enter_context(run_on_ray(ClipQueue(clips), base, cluster, places, storage))
             yield Batch(clips, base, options, claim, Tally(), records, cluster.workers)
             return
-        clips = processes.main_alone(lambda: _begin(source, base))
+        clips = processes.main_alone(lambda: _begin(source, base, storage))
         found = processes.together(lambda: Places(base) if processes.is_main else None)  # it alone asks and downloads
         owned = processes.together(
             lambda: None if found is None else stack.enter_context(_claimed(base, options, found))
         )
         inputs = processes.main_alone(base.network_inputs)
         threads = options.cores_per_worker or (1 if processes.count > 1 else None)
-        worker = ClipWorker(base, inputs, threads=threads)
+        worker = ClipWorker(base, inputs, threads=threads, storage=storage)
+        stack.callback(worker.close)
         processes.together(lambda: worker.load(device=processes.device, places=found))
         if processes.count == 1:
             queue = ClipQueue(clips)
@@ -138,23 +147,24 @@ def _computed(entries: Iterable[Any], worker: ClipWorker) -> Iterator[ClipRecord
         yield record
 
 
-def _begin(source: Path | tuple[Row, ...], base: CompletionRequest) -> ClipList:
+def _begin(source: Location | tuple[Row, ...], base: CompletionRequest, storage: StorageOptions) -> LookedUp:
     """Read the list and create the parent of the result folders."""
     if base.depth.depth not in ("auto", "none"):
         raise InputError(
             f"--depth: expected auto or none for all clips, got {base.depth.depth}; name depth files in the list"
         )
-    clips = read_clip_list(source)
-    out = _parent(base)
+    clips = LookedUp(read_clip_list(source, storage.allow_host), base)
+    out = local_path(_parent(base))
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"out: {out}: cannot be created ({error.strerror or error})") from error
     return clips
 
 
-def _parent(base: CompletionRequest) -> Path:
-    """Folder of all result folders."""
+def _parent(base: CompletionRequest) -> Location:
+    """Folder or bucket of all result folders."""
     if base.output.out is None:
         raise InputError("--out: expected a folder for the results of all clips; give --out DIR")
     return base.output.out
@@ -163,20 +173,21 @@ def _parent(base: CompletionRequest) -> Path:
 @contextmanager
 def _claimed(base: CompletionRequest, options: RunOptions, places: Places) -> Iterator[RunClaim]:
     identity = RunIdentity.of(base, places)
-    file, overwrite = RunFile(_parent(base)), base.output.overwrite
+    file, overwrite = run_file(_parent(base)), base.output.overwrite
     with claimed(file, identity, overwrite=overwrite, take_over=options.take_over) as claim:
         yield claim
 
 
-def complete_list(path: Path, base: CompletionRequest, options: RunOptions) -> int:
+def complete_list(source: Location, base: CompletionRequest, options: RunOptions, storage: StorageOptions) -> int:
     """Complete all clips of a list that are not finished, and report those that fail.
 
     In a distributed launch, every process calls this function, and each takes the next clip when it has finished one.
 
     Args:
-        path: clip list, see :func:`~amodal_diffusion.data.clip_list.read_clip_list`.
+        source: path or URL of the clip list, see :func:`~amodal_diffusion.data.clip_list.read_clip_list`.
         base: settings that all clips share; ``output.out`` is the parent of their result folders.
         options: who works, and when to stop.
+        storage: limits of transfers.
 
     Returns:
         exit status: 0 on success; 1 if a clip failed; 2 in a distributed launch if an option, the list or a model is
@@ -190,9 +201,9 @@ def complete_list(path: Path, base: CompletionRequest, options: RunOptions) -> i
     options.check()
     processes = _processes(options)
     if processes is None:
-        return _complete_all(path, base, options, None)
+        return _complete_all(source, base, options, storage, None)
     try:
-        status = _complete_all(path, base, options, processes)
+        status = _complete_all(source, base, options, storage, processes)
     except DeviceLostError as error:
         if processes.count == 1:
             raise
@@ -219,13 +230,19 @@ def _processes(options: RunOptions) -> Processes | None:
     return None
 
 
-def _complete_all(path: Path, base: CompletionRequest, options: RunOptions, processes: Processes | None) -> int:
+def _complete_all(
+    source: Location,
+    base: CompletionRequest,
+    options: RunOptions,
+    storage: StorageOptions,
+    processes: Processes | None,
+) -> int:
     """Complete the clips with one progress bar; returns the exit status."""
     from tqdm import tqdm
 
     is_main = processes is None or processes.is_main
     stopped: StoppedError | None = None
-    with opened_batch(path, base, options, processes) as batch:
+    with opened_batch(source, base, options, storage, processes) as batch:
         tally, out = batch.tally, _parent(base)
         bar = tqdm(total=len(batch.clips), desc="clips", unit="clip", disable=base.output.quiet or not is_main)
         try:
@@ -247,18 +264,18 @@ def _complete_all(path: Path, base: CompletionRequest, options: RunOptions, proc
     return SOME_FAILED if failures or stopped is not None else 0
 
 
-def _report(batch: Batch, failures: list[ClipRecord], listed: Path | None) -> None:
+def _report(batch: Batch, failures: list[ClipRecord], listed: Location | None) -> None:
     """Print the outcome of all clips."""
     tally = batch.tally
     for record in sorted(failures, key=lambda record: record.name):
         print(f"failed: {record.name}: {record.error}", file=sys.stderr)
     print(
         f"{tally.count('completed')} completed, {tally.count('finished before')} finished before, {len(failures)} "
-        f"failed; {batch.workers} process(es)\nresults: {_parent(batch.base)}",
+        f"failed; {batch.workers} process(es)\nresults: {public_name(_parent(batch.base))}",
         flush=True,
     )
     if listed is not None:
-        print(f"failures: {listed}", flush=True)
+        print(f"failures: {public_name(listed)}", flush=True)
 
 
 def _say(error: InputError) -> None:
@@ -273,16 +290,18 @@ def complete_many(
     engine: Engine = "local",
     options: Mapping[str, object] | None = None,
     run: RunOptions | None = None,
+    storage: StorageOptions | None = None,
 ) -> Iterator[ClipRecord]:
     """Complete many clips, as the command `batch` does; gives one record for each clip when it ends.
 
     Args:
-        clips: a list of clips (docs/data.md, section 7), or rows with its columns, such as
+        clips: path or URL of a list of clips (docs/data.md, section 7), or rows with its columns, such as
             ``{"clip": "a.mp4", "masks": "a/masks"}``.
-        out: parent of the result folders.
+        out: parent of the result folders; a path or the URL of a bucket or of a folder in it.
         engine: ``local`` (this process, or all processes of an accelerate launch) or ``ray``.
         options: options of the command by name, such as ``{"model": "tiny", "stages": "masks"}``.
         run: number of workers, Ray's address, and when to stop.
+        storage: hosts and limits for inputs that are given by URL.
 
     Yields:
         name, clip, status, frames, seconds and error of each clip; in a launch, of those that this process computed.
@@ -293,10 +312,10 @@ def complete_many(
     """
     chosen = replace(run or RunOptions(), engine=engine)
     chosen.check()
-    base = _request(options or {}, Path(out))
+    base = _request(options or {}, read_location(out))
     quieten_libraries(quiet=True)
-    source = Path(clips) if isinstance(clips, str | Path) else tuple(clips)
-    with opened_batch(source, base, chosen, _processes(chosen)) as batch:
+    source = read_location(clips) if isinstance(clips, str | Path) else tuple(clips)
+    with opened_batch(source, base, chosen, storage or StorageOptions(), _processes(chosen)) as batch:
         ended = False
         try:
             yield from batch.run()
@@ -305,7 +324,7 @@ def complete_many(
             write_failures(batch.tally.failures, _parent(base), ended=ended)
 
 
-def _request(options: Mapping[str, object], out: Path) -> CompletionRequest:
+def _request(options: Mapping[str, object], out: Location) -> CompletionRequest:
     """Settings that all clips share, from options by name."""
     left = dict(options)
     groups: dict[str, Any] = {}

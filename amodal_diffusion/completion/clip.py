@@ -165,7 +165,7 @@ def _summary(
         "halved_decode_chunks": networks.completer.halved_chunks(),
         "depth": kind,
         "depth_model": model if kind == "estimated" else None,
-        "clip": _describe(inputs.clip),
+        "clip": _describe(inputs.clip, request),
         "masks": {track.name: track.kind for track in inputs.tracks},
         "cuts": list(inputs.cuts),
         "canvas": _describe_canvas(inputs.canvas),
@@ -207,9 +207,9 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _describe(clip: ClipReader) -> dict[str, object]:
+def _describe(clip: ClipReader, request: CompletionRequest) -> dict[str, object]:
     return {
-        "path": str(clip.path),
+        "path": request.name_of(str(clip.path)),
         "frames": clip.num_frames,
         "fps": round(clip.fps, 4),
         "height": clip.height,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from amodal_diffusion.data.clip_list import ClipEntry
+from amodal_diffusion.io.urls import local_path
 
 WINDOW = 10_000
 """Lines of the list that are in memory and in order of length at a time."""
@@ -52,11 +53,12 @@ def longest_first(window: Sequence[ClipEntry]) -> list[int]:
 
 
 def length_of(entry: ClipEntry) -> int:
-    """Frames times objects where the list has the frames, else bytes of the clip's file, else 1."""
+    """Frames times objects where the list has the frames, else bytes of the clip's local file, else 1."""
     if entry.frames is not None:
         return entry.frames * (1 if entry.object_name is not None else entry.objects or 1)
+    path = local_path(entry.clip)
     try:
-        return entry.clip.stat().st_size if entry.clip.is_file() else 1
+        return path.stat().st_size if path is not None and path.is_file() else 1
     except OSError:
         return 1
 

@@ -13,9 +13,12 @@ from amodal_diffusion.completion.clip import complete_clip
 from amodal_diffusion.completion.memory import out_of_memory_explained
 from amodal_diffusion.completion.networks import Networks, Places
 from amodal_diffusion.completion.request import CompletionRequest
+from amodal_diffusion.completion.storage_options import StorageOptions
+from amodal_diffusion.completion.stored_clips import ClipFiles, ClipStorage, without_secrets
 from amodal_diffusion.data.clip_list import ClipEntry
 from amodal_diffusion.io.manifest import InputRecord, InUseError
 from amodal_diffusion.io.result_folder import holds_results
+from amodal_diffusion.io.urls import public_name
 from amodal_diffusion.types import InputError, one_line
 
 _DEVICE_ERROR = re.compile("CUDA error|cuDNN error|CUDNN_STATUS|CUBLAS_STATUS|NCCL error|device-side assert")
@@ -27,7 +30,7 @@ class ClipRecord:
 
     Attributes:
         name: name of its result folder.
-        clip: path of the clip, as the list gives it.
+        clip: path of the clip, as the list gives it; its URL without user name, password and query.
         status: ``completed`` by this run, ``finished before`` or ``failed``.
         frames: number of frames of all its objects; 0 unless this run completed it.
         seconds: that a worker took.
@@ -54,9 +57,21 @@ class ClipRecord:
         return {name: values[name] for name in ("name", "clip", "error", "trace")}
 
 
-def failed(entry: ClipEntry, error: str, *, trace: str | None = None) -> ClipRecord:
-    """The record of a clip that failed."""
-    return ClipRecord(entry.name, str(entry.clip), "failed", error=" ".join(error.split()), trace=trace)
+def failed(
+    entry: ClipEntry, error: str, *, trace: str | None = None, names: Mapping[str, str] | None = None
+) -> ClipRecord:
+    """The record of a clip that failed.
+
+    Args:
+        entry: line of the list.
+        error: message.
+        trace: traceback.
+        names: what copied inputs are called, by their local path.
+    """
+    line = without_secrets(" ".join(error.split()), entry, names or {})
+    if trace is not None:
+        trace = without_secrets(trace, entry, names or {})
+    return ClipRecord(entry.name, public_name(entry.clip), "failed", error=line, trace=trace)
 
 
 @dataclass(frozen=True)
@@ -66,17 +81,29 @@ class LocalClip:
     Attributes:
         request: completes it.
         records: input files that its results depend on.
+        files: local paths of its inputs; None if its results are there already.
     """
 
     request: CompletionRequest
     records: Mapping[str, InputRecord]
+    files: ClipFiles | None
+
+    def release(self) -> None:
+        """Remove the copies of its inputs."""
+        if self.files is not None:
+            self.files.release()
 
 
 class ClipWorker:
     """Completes clips one by one with networks that are loaded once."""
 
     def __init__(
-        self, base: CompletionRequest, network_inputs: Mapping[str, InputRecord], *, threads: int | None
+        self,
+        base: CompletionRequest,
+        network_inputs: Mapping[str, InputRecord],
+        *,
+        threads: int | None,
+        storage: StorageOptions,
     ) -> None:
         """Remember the settings; nothing is loaded yet.
 
@@ -85,9 +112,11 @@ class ClipWorker:
             network_inputs: records of the networks' folders on the machine that began the run. They stand for the
                 folders of other machines, which have the same weights under other paths or dates.
             threads: of torch; None leaves their number as it is.
+            storage: limits of transfers.
         """
         self._base, self._network_inputs, self._threads = base, network_inputs, threads
         self._networks: Networks | None = None
+        self._storage = ClipStorage(base, storage)
 
     def load(self, *, device: str | None = None, places: Places | None = None) -> None:
         """Load the networks.
@@ -106,30 +135,46 @@ class ClipWorker:
         with out_of_memory_explained(base):
             self._networks = Networks(base, places)
 
-    def fetch(self, entry: ClipEntry) -> LocalClip:
+    def fetch(self, entry: ClipEntry, on_progress: Callable[[], None] | None = None) -> LocalClip:
         """Make the inputs of a clip local: the one place where files of a list's line are looked up.
 
         Args:
             entry: line of the list.
+            on_progress: called when a part of a copy has arrived.
 
         Raises:
-            InputError: if a file is missing.
+            InputError: if a file is missing or cannot be copied.
         """
+        named = self._request(entry, ClipFiles.named(entry))
+        if self._storage.is_finished(entry, named.settings()):
+            return LocalClip(named, {}, None)
+        files = self._storage.fetch(entry, on_progress)
+        try:
+            request = self._request(entry, files)
+            request.source.check_paths()
+            found = request.inputs() | files.records_of(entry)
+        except BaseException as error:
+            files.release()
+            if isinstance(error, OSError):
+                raise InputError(one_line(error)) from error
+            raise
+        records = {name: self._network_inputs.get(name, record) for name, record in found.items()}
+        return LocalClip(request, records, files)
+
+    def _request(self, entry: ClipEntry, files: ClipFiles) -> CompletionRequest:
+        """What completes a clip whose inputs have local paths."""
         base = self._base
-        assert base.output.out is not None  # checked when the run begins
+        clip, masks = files.paths[entry.clip], files.paths[entry.masks]
         request = replace(
             base,
-            source=replace(base.source, clip=entry.clip, masks=entry.masks, object=entry.object_name),
-            output=replace(base.output, out=base.output.out / entry.name),
+            source=replace(base.source, clip=clip, masks=masks, object=entry.object_name),
+            output=replace(base.output, out=self._storage.result_folder(entry.name)),
+            copied_from=files.names,
         )
-        if entry.depth is not None and entry.depth != base.depth.depth:
-            request = replace(request, depth=replace(base.depth, depth=entry.depth, depth_model=None))
-        request.source.check_paths()
-        try:
-            found = request.inputs()
-        except OSError as error:
-            raise InputError(one_line(error)) from error
-        return LocalClip(request, {name: self._network_inputs.get(name, record) for name, record in found.items()})
+        if entry.depth is None or entry.depth == base.depth.depth:
+            return request
+        depth = entry.depth if entry.depth_location is None else str(files.paths[entry.depth_location])
+        return replace(request, depth=replace(base.depth, depth=depth, depth_model=None))
 
     def complete(
         self,
@@ -142,27 +187,40 @@ class ClipWorker:
         Args:
             entry: line of the list.
             clip: gives what :meth:`fetch` returned for it, where that was called ahead of time.
-            on_progress: called after each frame and before each pass of a network.
+            on_progress: called after each frame, before each pass of a network, and after each part of a transfer.
         """
         self._set_threads()
         started = time.perf_counter()
+        local: LocalClip | None = None
+        names: Mapping[str, str] = {}
         try:
-            status, frames = self._complete((clip or (lambda: self.fetch(entry)))(), on_progress)
-            record = ClipRecord(entry.name, str(entry.clip), status, frames)
+            local = (clip or (lambda: self.fetch(entry, on_progress)))()
+            names = local.request.copied_from
+            status, frames = self._complete(entry, local, on_progress)
+            record = ClipRecord(entry.name, public_name(entry.clip), status, frames)
         except InUseError as error:
-            record = replace(failed(entry, str(error)), trouble="in use")
+            record = replace(failed(entry, str(error), names=names), trouble="in use")
         except InputError as error:
-            record = failed(entry, str(error))
+            record = failed(entry, str(error), names=names)
         except Exception as error:  # noqa: BLE001  # an error in one clip must not stop the others
-            record = failed(entry, f"{type(error).__name__}: {error}", trace=traceback.format_exc())
+            record = failed(entry, f"{type(error).__name__}: {error}", trace=traceback.format_exc(), names=names)
             if _DEVICE_ERROR.search(str(error)):  # out of memory is an InputError here
                 record = replace(record, trouble="device")
+        finally:
+            if local is not None:
+                local.release()
         return replace(record, seconds=round(time.perf_counter() - started, 3))
 
+    def close(self) -> None:
+        """Remove the folder for copies of inputs."""
+        self._storage.close()
+
     def _complete(
-        self, clip: LocalClip, on_progress: Callable[[], None] | None
+        self, entry: ClipEntry, clip: LocalClip, on_progress: Callable[[], None] | None
     ) -> tuple[Literal["completed", "finished before"], int]:
         request, out = clip.request, clip.request.out
+        if clip.files is None:
+            return "finished before", 0
         if out.is_dir() and holds_results(out, inputs=clip.records, settings=request.settings()):
             return "finished before", 0
         if self._networks is None:
@@ -177,7 +235,8 @@ class ClipWorker:
             if on_progress is not None:
                 on_progress()
 
-        with self._networks.completer.watched(lambda _: notify("step", 0, 0)):
+        watched = self._networks.completer.watched(lambda _: notify("step", 0, 0))
+        with self._storage.publishing(entry, out, on_progress), watched:
             complete_clip(request, networks=self._networks, records=lambda: clip.records, on_progress=notify)
         return "completed", frames
 

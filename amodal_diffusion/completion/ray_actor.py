@@ -15,8 +15,11 @@ from amodal_diffusion.completion.clip_work import ClipRecord, ClipWorker, LocalC
 from amodal_diffusion.completion.networks import Places
 from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.completion.run_record import weights_of
+from amodal_diffusion.completion.storage_options import StorageOptions
 from amodal_diffusion.data.clip_list import ClipEntry
 from amodal_diffusion.io.manifest import InputRecord
+from amodal_diffusion.io.storage import read_bytes
+from amodal_diffusion.io.urls import Location, is_url, public_name
 from amodal_diffusion.options import package_version
 from amodal_diffusion.types import InputError, one_line
 
@@ -34,8 +37,9 @@ class Setup:
         weights: digests of the weights.
         threads: of torch.
         folder: the driver's current folder, from which relative paths start.
-        token_file: file in the folder of the results.
+        token_file: file in the folder or bucket of the results.
         token: its content.
+        storage: limits of transfers.
     """
 
     base: CompletionRequest
@@ -43,8 +47,9 @@ class Setup:
     weights: Mapping[str, str]
     threads: int
     folder: Path
-    token_file: Path
+    token_file: Location
     token: str
+    storage: StorageOptions
 
 
 class ClipActor:
@@ -79,7 +84,7 @@ class ClipActor:
             other = [name for name in setup.weights if mine.get(name) != setup.weights[name]]
             if other:
                 raise InputError(f"the weights of {', '.join(other)} are not those of the driver; install the same")
-            worker = ClipWorker(setup.base, setup.network_inputs, threads=setup.threads)
+            worker = ClipWorker(setup.base, setup.network_inputs, threads=setup.threads, storage=setup.storage)
             worker.load(places=places)
         except (InputError, OSError) as error:
             return one_line(error)
@@ -95,7 +100,7 @@ class ClipActor:
         assert self._worker is not None
         with self._lock, suppress(InputError):  # an error is found again, and recorded, when the clip is computed
             if entry.name not in (self._computing, *self._fetched):
-                self._fetched[entry.name] = self._worker.fetch(entry)
+                self._fetched[entry.name] = self._worker.fetch(entry, self._tick)
 
     def complete(self, entry: ClipEntry) -> ClipRecord:
         """Complete a clip.
@@ -121,20 +126,23 @@ class ClipActor:
         with self._lock:
             self._computing = entry.name
             found = self._fetched.pop(entry.name, None)
-            self._fetched.clear()
-            return found or self._worker.fetch(entry)
+            while self._fetched:  # before the fetch, which may wait for the room of these
+                self._fetched.popitem()[1].release()
+            return found or self._worker.fetch(entry, self._tick)
 
 
 def _check_shared(setup: Setup) -> None:
-    """Raise an InputError unless this machine sees the folder of the results."""
+    """Raise an InputError unless this machine sees the folder or bucket of the results."""
     try:
-        same = setup.token_file.read_text(encoding="utf-8") == setup.token
-    except OSError:
-        same = False
-    if not same:
-        raise InputError(
-            f"out: {setup.token_file.parent}: not the folder that the driver sees; mount the same one on all machines"
-        )
+        if read_bytes(setup.token_file) == setup.token.encode():
+            return
+        why = ""
+    except InputError as error:
+        why = f" ({error})" if is_url(setup.token_file) else ""
+    place = public_name(setup.token_file).rpartition("/")[0]
+    if is_url(setup.token_file):
+        raise InputError(f"out: {place}: not the bucket that the driver sees{why}; give all machines the same access")
+    raise InputError(f"out: {place}: not the folder that the driver sees; mount the same one on all machines")
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from amodal_diffusion.completion.ray_actor import FETCHING, WATCHING, ClipActor,
 from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.completion.run_options import RunOptions
 from amodal_diffusion.completion.run_record import weights_of
+from amodal_diffusion.completion.storage_options import StorageOptions
+from amodal_diffusion.io.storage import join, remove, write_bytes
 from amodal_diffusion.options import package_version
 from amodal_diffusion.types import InputError
 
@@ -124,7 +126,7 @@ def _answering(address: str) -> str:
 
 @contextmanager
 def run_on_ray(
-    queue: ClipQueue, base: CompletionRequest, cluster: Cluster, places: Places
+    queue: ClipQueue, base: CompletionRequest, cluster: Cluster, places: Places, storage: StorageOptions
 ) -> Iterator[Iterator[ClipRecord]]:
     """Workers that complete the clips of a queue; they end with the context.
 
@@ -133,26 +135,26 @@ def run_on_ray(
         base: settings that all clips share.
         cluster: gives room to the workers.
         places: folders of the networks on this machine.
+        storage: limits of transfers.
 
     Yields:
         computes the clips and gives the record of each when it ends.
 
     Raises:
-        InputError: if the folder of the results cannot be written.
+        InputError: if the folder or bucket of the results cannot be written.
     """
     assert base.output.out is not None  # checked when the run begins
-    token, token_file = uuid4().hex, base.output.out / f".shared-{uuid4().hex}"
-    try:
-        token_file.write_text(token, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"out: {base.output.out}: cannot be written ({error.strerror or error})") from error
-    setup = Setup(base, base.network_inputs(), weights_of(places), cluster.cores, Path.cwd(), token_file, token)
+    token, token_file = uuid4().hex, join(base.output.out, f".shared-{uuid4().hex}")
+    write_bytes(token_file, token.encode())
+    inputs, weights = base.network_inputs(), weights_of(places)
+    setup = Setup(base, inputs, weights, cluster.cores, Path.cwd(), token_file, token, storage)
     engine = _Engine(queue, setup, cluster)
     try:
         yield engine.records()
     finally:
         engine.end()
-        token_file.unlink(missing_ok=True)
+        with suppress(InputError):  # such as a bucket that no longer answers
+            remove(token_file)
 
 
 @dataclass

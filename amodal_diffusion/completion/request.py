@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -21,6 +21,7 @@ from amodal_diffusion.completion.option_values import (
     read_layer_frames,
     read_threshold,
 )
+from amodal_diffusion.completion.storage_options import read_folder
 from amodal_diffusion.config import (
     MASK_TYPES,
     Alpha,
@@ -34,6 +35,7 @@ from amodal_diffusion.config import (
     Resample,
     Scheduler,
 )
+from amodal_diffusion.io.urls import Location, local_path, public_name
 from amodal_diffusion.options import Renamed, option, package_version
 from amodal_diffusion.pipelines.methods import DEFAULT_MODEL, DIFFUSION, METHODS, OF_DIFFUSION, StageNames
 from amodal_diffusion.types import Cuts, InputError, Stage
@@ -183,7 +185,7 @@ class Output:
         quiet: show no progress bars
     """
 
-    out: Path | None = option(None, metavar="DIR", short="-o")
+    out: Location | None = option(None, metavar="DIR", short="-o", read=read_folder)
     stages: str = option("all", choices=("masks", "all"))
     formats: tuple[Format, ...] = option(("png",), metavar="LIST", read=read_formats)
     layer_frames: LayerFrames = option("auto", metavar="auto|all|LIST", read=read_layer_frames, advanced=True)
@@ -324,6 +326,7 @@ class CompletionRequest:
         model: the networks, their device and precision.
         depth: source of the depth maps.
         sampling: sampling settings of the networks.
+        copied_from: what local copies of inputs are called in records, by their path.
     """
 
     source: Source
@@ -332,12 +335,23 @@ class CompletionRequest:
     model: ModelChoice = ModelChoice()
     depth: DepthChoice = DepthChoice()
     sampling: SamplingChoice = SamplingChoice()
+    copied_from: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def out(self) -> Path:
-        """The result folder: by default beside the clip, named after it."""
+        """The result folder: by default beside the clip, named after it.
+
+        Raises:
+            InputError: if it is given by URL.
+        """
         if self.output.out is not None:
-            return self.output.out
+            folder = local_path(self.output.out)
+            if folder is None:
+                raise InputError(
+                    f"--out: {public_name(self.output.out)}: expected a folder; `amodal-diffusion batch` writes to "
+                    "buckets"
+                )
+            return folder
         clip = self.source.clip.resolve()
         return clip.with_name(f"{clip.name if clip.is_dir() else clip.stem}_amodal")
 
@@ -363,7 +377,12 @@ class CompletionRequest:
         groups = (self.source, self.output, self.clicks, self.model, self.depth, self.sampling)
         given = {name: value for group in groups for name, value in asdict(group).items()}
         values = {name: value for name, value in given.items() if name not in (*files, *without_effect)}
+        values["depth"] = self.name_of(self.depth.depth)
         return {**values, "version": package_version()}
+
+    def name_of(self, path: str) -> str:
+        """What a path is called in records: the URL of which it is a copy, else the path itself."""
+        return self.copied_from.get(path, path)
 
     def inputs(self) -> dict[str, InputRecord]:
         """The input files that the results depend on, by argument."""

@@ -17,6 +17,9 @@ from uuid import uuid4
 
 from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.io.atomic import DIGESTS, PARTIAL
+from amodal_diffusion.io.retries import UnavailableError
+from amodal_diffusion.io.storage import MissingError, create, join, read_bytes, remove, write_bytes
+from amodal_diffusion.io.urls import Location, local_path, public_name
 from amodal_diffusion.types import InputError
 
 if TYPE_CHECKING:
@@ -93,6 +96,7 @@ class RunFile:
             folder: of all results; must exist.
         """
         self.path = folder / RUN
+        self.name = str(self.path)
 
     def read(self) -> str | None:
         """The text; None without a file.
@@ -143,6 +147,67 @@ class RunFile:
         return text is None or self.create(text)
 
 
+class BucketRunFile(RunFile):
+    """`run.json` in a bucket."""
+
+    def __init__(self, folder: Location) -> None:
+        """Name the object.
+
+        Args:
+            folder: URL of the bucket or of a folder in it.
+        """
+        self._location = join(folder, RUN)
+        self.name = public_name(self._location)
+
+    def read(self) -> str | None:
+        """The text; None without an object.
+
+        Raises:
+            InputError: if it cannot be read.
+        """
+        try:
+            return read_bytes(self._location).decode("utf-8", "replace")
+        except MissingError as error:
+            if error.forbidden:
+                raise
+            return None
+
+    def create(self, text: str) -> bool:
+        """Create the object; False if it exists. Of several processes that try, one succeeds.
+
+        Raises:
+            InputError: if the bucket cannot be written.
+        """
+        return create(self._location, text.encode())
+
+    def replace(self, text: str | None, *, expected: str) -> bool:
+        """Replace the object, or remove it for None; False if its text is no longer the expected one.
+
+        Storage services compare nothing on writing that fsspec passes on: of two processes that replace the same text
+        at the same moment both go on, until :meth:`RunClaim.check` tells one of them.
+
+        Raises:
+            InputError: if the bucket cannot be written.
+        """
+        if self.read() != expected:
+            return False
+        if text is None:
+            remove(self._location)
+        else:
+            write_bytes(self._location, text.encode())
+        return True
+
+
+def run_file(folder: Location) -> RunFile:
+    """`run.json` of a folder or bucket.
+
+    Args:
+        folder: of all results; a local one must exist.
+    """
+    path = local_path(folder)
+    return BucketRunFile(folder) if path is None else RunFile(path)
+
+
 class RunClaim:
     """The right of this process to drive a run, until another takes it over.
 
@@ -170,8 +235,12 @@ class RunClaim:
         if time.monotonic() - self._looked < _LOOK_AGAIN:
             return
         self._looked = time.monotonic()
-        if self._file.read() != self._text:
-            raise InputError(f"out: {self._file.path}: another run has taken over; this one ends")
+        try:
+            found = self._file.read()
+        except UnavailableError:
+            return  # the results tell whether the bucket answers
+        if found != self._text:
+            raise InputError(f"out: {self._file.name}: another run has taken over; this one ends")
 
     def release(self) -> None:
         """Note that no run is at work, or remove a record that binds nobody; what another run has written stays."""
@@ -198,21 +267,23 @@ def claimed(file: RunFile, identity: RunIdentity, *, overwrite: bool, take_over:
     try:
         found = file.read()
         if found:
-            _check(file.path, found, identity, overwrite=overwrite, take_over=take_over)
+            _check(file.name, found, identity, overwrite=overwrite, take_over=take_over)
         owned = file.create(text) if found is None else file.replace(text, expected=found)
     except OSError as error:
-        raise InputError(f"out: {file.path}: cannot be written ({error.strerror or error})") from error
+        raise InputError(f"out: {file.name}: cannot be written ({error.strerror or error})") from error
     if not owned:
-        raise InputError(f"out: {file.path}: another run has begun at the same moment; wait for it to end")
+        raise InputError(f"out: {file.name}: another run has begun at the same moment; wait for it to end")
     claim = RunClaim(file, text, binds=bool(found))
     try:
         yield claim
     finally:
-        with suppress(OSError):  # such as a full disk; the next run on this machine sees that the process is gone
+        with suppress(
+            OSError, InputError
+        ):  # such as a full disk; the next run on this machine sees that the process is gone
             claim.release()
 
 
-def _check(path: Path, text: str, identity: RunIdentity, *, overwrite: bool, take_over: bool) -> None:
+def _check(name: str, text: str, identity: RunIdentity, *, overwrite: bool, take_over: bool) -> None:
     """Raise an InputError if a run may not go on from a record."""
     try:
         found = json.loads(text)
@@ -220,16 +291,16 @@ def _check(path: Path, text: str, identity: RunIdentity, *, overwrite: bool, tak
         if found["format"] != _FORMAT or not isinstance(driver, dict | None):
             raise ValueError("another format")
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"out: {path}: not a record of this version ({error}); move it away") from error
+        raise InputError(f"out: {name}: not a record of this version ({error}); move it away") from error
     if driver is not None and not take_over and not _is_gone(driver):
         raise InputError(
-            f"out: {path}: a run is at work (host {driver.get('host')}, process {driver.get('pid')}, since "
+            f"out: {name}: a run is at work (host {driver.get('host')}, process {driver.get('pid')}, since "
             f"{driver.get('begun')}); wait for it, or give --take-over if it no longer runs"
         )
     different = identity.differences(found)
     if different and not overwrite:
         raise InputError(
-            f"out: {path}: begun with other {', '.join(different)}; give the same, choose another folder, or "
+            f"out: {name}: begun with other {', '.join(different)}; give the same, choose another folder, or "
             "--overwrite to replace the results"
         )
 

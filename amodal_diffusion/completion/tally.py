@@ -6,10 +6,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from amodal_diffusion.completion.clip_work import ClipRecord
-from amodal_diffusion.io.atomic import write_text
+from amodal_diffusion.io.storage import join, remove, write_bytes
+from amodal_diffusion.io.urls import Location
 from amodal_diffusion.types import InputError
 
 FAILURES = "failures.json"
@@ -97,22 +97,22 @@ def _most_frequent(failures: Sequence[ClipRecord]) -> str:
     return f"most frequent reason ({count} of {len(failures)}): {examples[kind]}"
 
 
-def write_failures(failures: Sequence[ClipRecord], out: Path, *, ended: bool) -> Path | None:
+def write_failures(failures: Sequence[ClipRecord], out: Location, *, ended: bool) -> Location | None:
     """Write the list of failures; returns the file, or None without a failure.
 
     Args:
         failures: of all processes.
-        out: parent of the result folders.
+        out: path or URL of the parent of the result folders.
         ended: whether all clips were tried, so that the list of an earlier run has no meaning any more.
 
     Raises:
-        OSError: if the file cannot be written.
+        InputError: if the file cannot be written.
     """
-    path = out / FAILURES
+    location = join(out, FAILURES)
     if failures:
         values = [record.failure for record in sorted(failures, key=lambda record: record.name)]
-        write_text(path, json.dumps(values, indent=2) + "\n")
-        return path
+        write_bytes(location, f"{json.dumps(values, indent=2)}\n".encode())
+        return location
     if ended:
-        path.unlink(missing_ok=True)
+        remove(location)
     return None

@@ -155,20 +155,18 @@ def create(location: Location, data: bytes) -> bool:
 
 
 def remove(location: Location) -> None:
-    """Remove a file or object, or all below a folder; nothing happens if there is none.
+    """Remove a file or object; nothing happens if there is none.
 
     Raises:
         InputError: if it cannot be removed.
     """
     path = local_path(location)
     if path is not None:
-        attempt(
-            lambda: shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True), location, verb="removed"
-        )
+        attempt(lambda: path.unlink(missing_ok=True), location, verb="removed")
         return
     fs, key = open_filesystem(location, writing=True)
     try:
-        attempt(lambda: fs.rm(key, recursive=True), location, verb="removed")
+        attempt(lambda: fs.rm_file(key), location, verb="removed")
     except MissingError as error:
         if error.forbidden:
             raise
