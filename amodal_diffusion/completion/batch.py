@@ -17,7 +17,7 @@ from amodal_diffusion.completion.networks import Places
 from amodal_diffusion.completion.request import GROUPS, CompletionRequest, Source
 from amodal_diffusion.completion.run_options import Engine, RunOptions
 from amodal_diffusion.completion.run_record import RunClaim, RunIdentity, claimed, run_file
-from amodal_diffusion.completion.storage_options import StorageOptions, read_location
+from amodal_diffusion.completion.storage_options import StorageOptions, read_location, read_out
 from amodal_diffusion.completion.stored_clips import LookedUp
 from amodal_diffusion.completion.tally import StoppedError, Tally, write_failures
 from amodal_diffusion.data.clip_list import Row, read_clip_list
@@ -312,7 +312,7 @@ def complete_many(
     """
     chosen = replace(run or RunOptions(), engine=engine)
     chosen.check()
-    base = _request(options or {}, read_location(out))
+    base = _request(options or {}, read_out(out))
     quieten_libraries(quiet=True)
     source = read_location(clips) if isinstance(clips, str | Path) else tuple(clips)
     with opened_batch(source, base, chosen, storage or StorageOptions(), _processes(chosen)) as batch:
@@ -324,7 +324,7 @@ def complete_many(
             write_failures(batch.tally.failures, _parent(base), ended=ended)
 
 
-def _request(options: Mapping[str, object], out: Location) -> CompletionRequest:
+def _request(options: Mapping[str, object], out: Location | None) -> CompletionRequest:
     """Settings that all clips share, from options by name."""
     left = dict(options)
     groups: dict[str, Any] = {}

@@ -21,7 +21,7 @@ from amodal_diffusion.completion.option_values import (
     read_layer_frames,
     read_threshold,
 )
-from amodal_diffusion.completion.storage_options import read_folder
+from amodal_diffusion.completion.storage_options import read_out
 from amodal_diffusion.config import (
     MASK_TYPES,
     Alpha,
@@ -185,7 +185,7 @@ class Output:
         quiet: show no progress bars
     """
 
-    out: Location | None = option(None, metavar="DIR", short="-o", read=read_folder)
+    out: Location | None = option(None, metavar="DIR", short="-o", read=read_out)
     stages: str = option("all", choices=("masks", "all"))
     formats: tuple[Format, ...] = option(("png",), metavar="LIST", read=read_formats)
     layer_frames: LayerFrames = option("auto", metavar="auto|all|LIST", read=read_layer_frames, advanced=True)

@@ -277,9 +277,8 @@ def claimed(file: RunFile, identity: RunIdentity, *, overwrite: bool, take_over:
     try:
         yield claim
     finally:
-        with suppress(
-            OSError, InputError
-        ):  # such as a full disk; the next run on this machine sees that the process is gone
+        # Such as a full disk; the next run on this machine sees that the process is gone.
+        with suppress(OSError, InputError):
             claim.release()
 
 

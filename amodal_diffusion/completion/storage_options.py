@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from amodal_diffusion.io.urls import Location, is_url, local_path
+from amodal_diffusion.io.urls import INPUT_ONLY, Location, is_url, local_path, public_name, scheme_of
 from amodal_diffusion.options import option
 from amodal_diffusion.types import InputError
 
@@ -39,13 +39,18 @@ def read_location(value: str | Path) -> Location:
     return value if isinstance(value, str) and is_url(value) else local_path(value) or Path(value)
 
 
-def read_folder(value: str | Path | None) -> Location | None:
-    """As :func:`read_location`; None stays.
+def read_out(value: str | Path | None) -> Location | None:
+    """A folder for results, or the URL of one in a bucket; None stays.
 
     Raises:
-        InputError: if it is a URL that is not read.
+        InputError: if it is a URL to which nothing can be written.
     """
-    return None if value is None else read_location(value)
+    if value is None:
+        return None
+    location = read_location(value)
+    if scheme_of(location) == INPUT_ONLY:
+        raise InputError(f"--out: {public_name(location)}: https is for input only; write to a folder or a bucket")
+    return location
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,8 @@ class ClipFiles:
 
     @property
     def names(self) -> dict[str, str]:
-        """What each copied input is called, by its local path."""
-        return {str(self.paths[location]): public_name(location) for location in self.records}
+        """What each input that is given by URL is called, by its local path."""
+        return {str(path): public_name(location) for location, path in self.paths.items() if is_url(location)}
 
     def records_of(self, entry: ClipEntry) -> dict[str, InputRecord]:
         """The records of the inputs that were copied, by argument.

@@ -7,7 +7,7 @@ import csv
 import hashlib
 import json
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 
 from amodal_diffusion.io.json_files import text_encoding
 from amodal_diffusion.io.scratch import Scratch
+from amodal_diffusion.io.transfers import stat
 from amodal_diffusion.io.urls import (
     INPUT_ONLY,
     Location,
@@ -76,11 +77,13 @@ class ClipList:
         source: path or URL of the list, or its rows.
         count: number of clips.
         hosts: that its https URLs may name.
+        version: of a list that comes from a URL; another one is refused.
     """
 
     source: Location | tuple[Row, ...]
     count: int
     hosts: tuple[str, ...] = ()
+    version: str = ""
 
     def __len__(self) -> int:
         """Number of clips."""
@@ -92,7 +95,7 @@ class ClipList:
         Raises:
             InputError: if the list can no longer be read.
         """
-        for _, entry in _entries(self.source, self.hosts):
+        for _, entry in _entries(self.source, self.hosts, self.version):
             yield entry
 
 
@@ -113,15 +116,15 @@ def read_clip_list(source: Location | tuple[Row, ...], hosts: Sequence[str] = ()
         InputError: if the list cannot be read, is empty, has an invalid line or names what it may not, or if two
             results have the same name.
     """
-    hosts = tuple(hosts)
-    hashes = array("Q", (_hash(entry.name) for _, entry in _entries(source, hosts)))
+    hosts, version = tuple(hosts), _version_of(source, tuple(hosts))
+    hashes = array("Q", (_hash(entry.name) for _, entry in _entries(source, hosts, version)))
     if not hashes:
         raise InputError(f"input: {_told(source)}: lists no clip")
     ordered = np.sort(np.frombuffer(hashes, dtype=np.uint64))
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]
     if len(repeated):
-        _refuse_repeated(source, hosts, set(repeated.tolist()))
-    return ClipList(source, len(hashes), hosts)
+        _refuse_repeated(_entries(source, hosts, version), set(repeated.tolist()), _told(source))
+    return ClipList(source, len(hashes), hosts, version)
 
 
 def _hash(name: str) -> int:
@@ -129,16 +132,16 @@ def _hash(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
-def _refuse_repeated(source: Location | tuple[Row, ...], hosts: tuple[str, ...], hashes: set[int]) -> None:
+def _refuse_repeated(entries: Iterable[tuple[int, ClipEntry]], hashes: set[int], told: str) -> None:
     """Raise an InputError for the first two lines with one name; different names may share a hash."""
     lines: dict[str, int] = {}
-    for line, entry in _entries(source, hosts):
+    for line, entry in entries:
         if _hash(entry.name) not in hashes:
             continue
         if entry.name in lines:
             raise InputError(
-                f"input: {_told(source)}: lines {lines[entry.name]} and {line} are both named {entry.name}; give one "
-                "of them another name"
+                f"input: {told}: lines {lines[entry.name]} and {line} are both named {entry.name}; give one of them "
+                "another name"
             )
         lines[entry.name] = line
 
@@ -147,7 +150,9 @@ def _told(source: Location | tuple[Row, ...]) -> str:
     return "clips" if isinstance(source, tuple) else public_name(source)
 
 
-def _entries(source: Location | tuple[Row, ...], hosts: tuple[str, ...]) -> Iterator[tuple[int, ClipEntry]]:
+def _entries(
+    source: Location | tuple[Row, ...], hosts: tuple[str, ...], version: str
+) -> Iterator[tuple[int, ClipEntry]]:
     """Line number and clip of each line."""
     told = _told(source)
     if isinstance(source, tuple):
@@ -160,7 +165,7 @@ def _entries(source: Location | tuple[Row, ...], hosts: tuple[str, ...]) -> Iter
     if suffix not in readers:
         raise InputError(f"input: {told}: expected a list named .jsonl, .csv or .txt")
     policy = UrlPolicy.of_list(source, hosts)
-    path = local_path(source) or _copy_of(str(source), hosts)
+    path = local_path(source) or _copy_of(str(source), hosts, version)
     try:
         for line, row in readers[suffix](path, told):
             yield line, _entry(row, path.parent, policy, f"input: {told}: line {line}")
@@ -168,13 +173,27 @@ def _entries(source: Location | tuple[Row, ...], hosts: tuple[str, ...]) -> Iter
         raise InputError(f"input: {told}: cannot be read ({error})") from error
 
 
+def _policy_for(url: str, hosts: tuple[str, ...]) -> UrlPolicy | None:
+    """Hosts that may be asked for a list itself: its own, and those that it may name."""
+    return UrlPolicy.of_list(url, (*hosts, host_of(url))) if scheme_of(url) == INPUT_ONLY else None
+
+
+def _version_of(source: Location | tuple[Row, ...], hosts: tuple[str, ...]) -> str:
+    """What changes with the content of a list that comes from a URL; "" for others."""
+    if isinstance(source, tuple) or not is_url(source):
+        return ""
+    return stat(source, _policy_for(str(source), hosts)).version
+
+
 @lru_cache(maxsize=4)
-def _copy_of(url: str, hosts: tuple[str, ...]) -> Path:
+def _copy_of(url: str, hosts: tuple[str, ...], version: str) -> Path:
     """Local copy of a list that comes from a URL, for as long as this process lives."""
-    policy = UrlPolicy.of_list(url, (*hosts, host_of(url))) if scheme_of(url) == INPUT_ONLY else None
-    scratch = Scratch(policy=policy)
+    scratch = Scratch(policy=_policy_for(url, hosts))
     atexit.register(scratch.close)
-    return scratch.copy([url]).paths[url]
+    path = scratch.copy([url]).paths[url]
+    if _version_of(url, hosts) != version:
+        raise InputError(f"input: {public_name(url)}: has changed while it was read; begin again")
+    return path
 
 
 def _json_lines(path: Path, told: str) -> Iterator[tuple[int, Row]]:
