@@ -113,6 +113,11 @@ class ClipActor:
             record = self._worker.complete(entry, lambda: self._taken(entry), self._tick)
         return replace(record, notices=tuple(notices))
 
+    def close(self) -> None:
+        """Remove the copies of inputs; the process ends next."""
+        if self._worker is not None:
+            self._worker.close()
+
     def ticks(self) -> int:
         """A number that grows with each frame and each pass of a network."""
         return self._ticks

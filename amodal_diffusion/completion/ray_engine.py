@@ -231,7 +231,12 @@ class _Engine:
             self._watch()
 
     def end(self) -> None:
-        """End all workers."""
+        """End all workers, which remove their copies of inputs first."""
+        begun = [seat for seat in self._seats if seat.doing in ("idle", "complete")]
+        with suppress(Exception):  # such as a cluster that is gone
+            closing = [seat.actor.close.options(concurrency_group=WATCHING).remote() for seat in begun]
+            if closing:
+                self._ray.wait(closing, num_returns=len(closing), timeout=_ANSWER)
         for seat in self._seats:
             with suppress(Exception):  # such as a cluster that is gone
                 self._ray.kill(seat.actor)

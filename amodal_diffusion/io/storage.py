@@ -137,18 +137,15 @@ def create(location: Location, data: bytes) -> bool:
         return attempt(lambda: _create_local(path, data), location, verb="written")
     fs, key = open_filesystem(location, writing=True)
     exclusive = {"overwrite": False} if scheme_of(location) == "az" else {"mode": "create"}
-    tries = 0
 
     def try_once() -> bool:
-        nonlocal tries
-        tries += 1
         try:
             fs.pipe_file(key, data, **exclusive)
         except Exception as error:
             if not _says_it_exists(error):
                 raise
-            # A try whose answer was lost may have made it.
-            return tries > 1 and bytes(fs.cat_file(key)) == data
+            # A try whose answer was lost may have made it, ours or one of the HTTP library.
+            return bytes(fs.cat_file(key)) == data
         return True
 
     return attempt(try_once, location, verb="written")
