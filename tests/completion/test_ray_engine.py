@@ -72,7 +72,7 @@ def holders(lock: Path) -> list[int]:
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # a process that ends, or another user's
-            if any(os.readlink(file) == str(lock) for file in (entry / "fd").iterdir()):
+            if any(file.readlink() == lock for file in (entry / "fd").iterdir()):
                 found.append(int(entry.name))
     return found
 
