@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 __version__: str
 
 if TYPE_CHECKING:
+    from amodal_diffusion.completion.batch import complete_many
+    from amodal_diffusion.completion.clip_work import ClipRecord
+    from amodal_diffusion.completion.run_options import RunOptions
     from amodal_diffusion.config import BeyondPaper, SamplingConfig
     from amodal_diffusion.frames.drawing import draw_result, show_result
     from amodal_diffusion.io.clip_files import read_objects
@@ -27,6 +30,7 @@ __all__ = [
     "AmodalResult",
     "AmodalSegmentationPipeline",
     "BeyondPaper",
+    "ClipRecord",
     "CompletionConfig",
     "ContentCompletionPipeline",
     "DepthEstimator",
@@ -35,8 +39,10 @@ __all__ = [
     "ObjectStream",
     "OnlineCompleter",
     "OnlineFrame",
+    "RunOptions",
     "SamplingConfig",
     "VideoClip",
+    "complete_many",
     "draw_result",
     "read_objects",
     "show_result",
@@ -48,6 +54,7 @@ _HOME = {
     "AmodalResult": "amodal_diffusion.types",
     "AmodalSegmentationPipeline": "amodal_diffusion.pipelines.amodal_segmentation",
     "BeyondPaper": "amodal_diffusion.config",
+    "ClipRecord": "amodal_diffusion.completion.clip_work",
     "CompletionConfig": "amodal_diffusion.pipelines.completion_config",
     "ContentCompletionPipeline": "amodal_diffusion.pipelines.content_completion",
     "DepthEstimator": "amodal_diffusion.models.depth",
@@ -57,8 +64,10 @@ _HOME = {
     "OnlineCompleter": "amodal_diffusion.pipelines.online",
     "OnlineFrame": "amodal_diffusion.pipelines.online",
     "read_objects": "amodal_diffusion.io.clip_files",
+    "RunOptions": "amodal_diffusion.completion.run_options",
     "SamplingConfig": "amodal_diffusion.config",
     "VideoClip": "amodal_diffusion.types",
+    "complete_many": "amodal_diffusion.completion.batch",
     "draw_result": "amodal_diffusion.frames.drawing",
     "show_result": "amodal_diffusion.frames.drawing",
 }

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
@@ -299,6 +299,8 @@ class _Engine:
             yield from self._died(seat, record.error or "")
         elif record.trouble == "in use" and self._queue.hold(job):
             return
+        elif record.status == "finished before" and (job.deaths or job.in_use_since is not None):
+            yield replace(record, status="completed")  # by a worker of this run that died before it could say so
         else:
             yield record
 

@@ -62,7 +62,8 @@ class RunIdentity:
 
 def weights_of(places: Places) -> dict[str, str]:
     """What identifies the weights in each folder of networks, the same on every machine that has the same weights."""
-    folders = {**places.stages, "depth": places.depth, "segmenter": places.segmenter, "vae": places.vae}
+    folders: dict[str, Path | None] = {"depth": places.depth, "segmenter": places.segmenter, "vae": places.vae}
+    folders |= {str(stage): folder for stage, folder in places.stages.items()}
     return {name: _digest(folder) for name, folder in folders.items() if folder is not None}
 
 
