@@ -143,6 +143,11 @@ class RunFile:
             aside.unlink()
         return text is None or self.create(text)
 
+    def remove_leftovers(self) -> None:
+        """Remove what a process left that was killed while it replaced the file."""
+        for path in self.path.parent.glob(f"{RUN}.*{PARTIAL}"):
+            path.unlink(missing_ok=True)
+
 
 class RunClaim:
     """The right of this process to drive a run, until another takes it over.
@@ -205,6 +210,7 @@ def claimed(file: RunFile, identity: RunIdentity, *, overwrite: bool, take_over:
         raise InputError(f"out: {file.path}: cannot be written ({error.strerror or error})") from error
     if not owned:
         raise InputError(f"out: {file.path}: another run has begun at the same moment; wait for it to end")
+    file.remove_leftovers()
     claim = RunClaim(file, text, binds=bool(found))
     try:
         yield claim
