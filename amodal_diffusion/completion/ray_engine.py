@@ -30,6 +30,7 @@ _OBJECT_STORE = 100 * 2**20  # bytes of a local Ray; what passes between driver 
 _ROUND = 1.0  # seconds after which the driver looks at its workers though none has answered
 _STARTS = 5  # deaths in a row of a worker that has not begun, which end the run
 _BACK_OFF = 1.0  # seconds before a worker that died is asked again
+_LATE = 120.0  # seconds without a worker that has begun, after which a notice says so
 
 logger = logging.getLogger(__name__)
 
@@ -202,6 +203,7 @@ class _Engine:
             ClipActor
         )
         self._seats = [_Seat(make.remote()) for _ in range(cluster.workers)]
+        self._late_at: float | None = time.monotonic() + _LATE
 
     def records(self) -> Iterator[ClipRecord]:
         """Compute all clips; gives the record of each when it ends.
@@ -215,6 +217,7 @@ class _Engine:
                     self._assign(seat)
                 elif seat.call is None and time.monotonic() >= seat.ask_at:
                     seat.doing, seat.call = "about", seat.actor.about.remote()
+            self._tell_if_none_begins()
             computing = any(seat.doing == "complete" for seat in self._seats)
             idle = any(seat.doing == "idle" for seat in self._seats)
             if idle and not computing and not self._queue.is_waiting:
@@ -227,6 +230,17 @@ class _Engine:
             else:
                 time.sleep(_ROUND / 10)
             self._watch()
+
+    def _tell_if_none_begins(self) -> None:
+        """Say once that the workers wait, such as for a GPU that the cluster does not have."""
+        if self._late_at is None:
+            return
+        if any(seat.doing in ("idle", "complete") for seat in self._seats):
+            self._late_at = None
+        elif time.monotonic() > self._late_at:
+            wanted = "a GPU" if self._cluster.on_gpu else f"{self._cluster.cores} core(s)"
+            logger.warning("no worker has begun yet; each waits for %s of the cluster, or loads its networks", wanted)
+            self._late_at = None
 
     def end(self) -> None:
         """End all workers."""
