@@ -166,3 +166,17 @@ def test_pieces_spend_the_minutes(processor_share: float) -> None:
         state.pieces.append((done, state.spent + start + (done - state.done) * step))
     assert len(state.pieces) == 4
     assert state.spent == pytest.approx(300.0, rel=0.02)
+
+
+@pytest.mark.slow
+def test_many_clips_lose_nothing_and_a_million_lines_take_little_memory() -> None:
+    few = ("--clips", "6", "--drill-clips", "8", "--kills", "1", "--lines", "1000000")
+    table = [row for row in rows(printed("scale.py", *few)) if row[0] not in ("engine", "lines", "workers killed")]
+    assert [(row[0], row[-1]) for row in table[:3]] == [
+        ("one process", "True"),
+        ("accelerate launch", "True"),
+        ("ray", "True"),
+    ]
+    short, long = (float(row[1]) for row in table[3:5])
+    assert long - short < 200
+    assert table[5] == ["1", "1", "1", "8", "0", "0", "0", "0"]

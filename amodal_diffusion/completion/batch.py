@@ -315,20 +315,26 @@ def complete_many(
     base = _request(options or {}, read_out(out))
     quieten_libraries(quiet=True)
     source = read_location(clips) if isinstance(clips, str | Path) else tuple(clips)
-    with opened_batch(source, base, chosen, storage or StorageOptions(), _processes(chosen)) as batch:
-        ended = False
+    processes = _processes(chosen)
+    with opened_batch(source, base, chosen, storage or StorageOptions(), processes) as batch:
         try:
             yield from batch.run()
-            ended = True
-        finally:
-            write_failures(batch.tally.failures, _parent(base), ended=ended)
+        except BaseException:
+            write_failures(batch.tally.failures, _parent(base), ended=False)
+            raise
+        failures = batch.tally.failures if processes is None else processes.gather(batch.tally.failures)
+        if processes is None or processes.is_main:
+            write_failures(failures, _parent(base), ended=True)
+    if processes is not None:
+        processes.end()
 
 
 def _request(options: Mapping[str, object], out: Location | None) -> CompletionRequest:
     """Settings that all clips share, from options by name."""
     left = dict(options)
     groups: dict[str, Any] = {}
-    for name, group in {"source": Source, **OWN_GROUPS}.items():
+    chosen: dict[str, type[Any]] = {"source": Source, **OWN_GROUPS}
+    for name, group in chosen.items():
         given = {}
         for entry in fields(group):
             if entry.name in left and (name != "source" or entry.name in ("allow_truncated", "cuts")):

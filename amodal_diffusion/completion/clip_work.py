@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -34,6 +36,7 @@ class ClipRecord:
         status: ``completed`` by this run, ``finished before`` or ``failed``.
         frames: number of frames of all its objects; 0 unless this run completed it.
         seconds: that a worker took.
+        worker: machine and process that computed it, such as ``node-3/4711``; empty where that process died.
         error: error message on one line; None unless it failed.
         trace: traceback, for a bug report; None if the inputs are wrong.
         trouble: why the clip may succeed elsewhere: ``in use`` by another process, or the ``device`` is out of order.
@@ -45,6 +48,7 @@ class ClipRecord:
     status: Literal["completed", "finished before", "failed"]
     frames: int = 0
     seconds: float = 0.0
+    worker: str = ""
     error: str | None = None
     trace: str | None = None
     trouble: Literal["in use", "device"] | None = None
@@ -209,7 +213,8 @@ class ClipWorker:
         finally:
             if local is not None:
                 local.release()
-        return replace(record, seconds=round(time.perf_counter() - started, 3))
+        worker = f"{socket.gethostname()}/{os.getpid()}"
+        return replace(record, seconds=round(time.perf_counter() - started, 3), worker=worker)
 
     def close(self) -> None:
         """Remove the folder for copies of inputs."""

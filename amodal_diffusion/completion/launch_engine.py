@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from torch.distributed import PrefixStore, TCPStore
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined] # exported, but not by name
 
 from amodal_diffusion.completion.clip_queue import WINDOW, longest_first, windows
 from amodal_diffusion.completion.clip_work import ClipRecord

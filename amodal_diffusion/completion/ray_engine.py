@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
@@ -32,6 +32,7 @@ _OBJECT_STORE = 100 * 2**20  # bytes of a local Ray; what passes between driver 
 _ROUND = 1.0  # seconds after which the driver looks at its workers though none has answered
 _STARTS = 5  # deaths in a row of a worker that has not begun, which end the run
 _BACK_OFF = 1.0  # seconds before a worker that died is asked again
+_LATE = 120.0  # seconds without a worker that has begun, after which a notice says so
 
 logger = logging.getLogger(__name__)
 
@@ -204,6 +205,7 @@ class _Engine:
             ClipActor
         )
         self._seats = [_Seat(make.remote()) for _ in range(cluster.workers)]
+        self._late_at: float | None = time.monotonic() + _LATE
 
     def records(self) -> Iterator[ClipRecord]:
         """Compute all clips; gives the record of each when it ends.
@@ -217,6 +219,7 @@ class _Engine:
                     self._assign(seat)
                 elif seat.call is None and time.monotonic() >= seat.ask_at:
                     seat.doing, seat.call = "about", seat.actor.about.remote()
+            self._tell_if_none_begins()
             computing = any(seat.doing == "complete" for seat in self._seats)
             idle = any(seat.doing == "idle" for seat in self._seats)
             if idle and not computing and not self._queue.is_waiting:
@@ -229,6 +232,17 @@ class _Engine:
             else:
                 time.sleep(_ROUND / 10)
             self._watch()
+
+    def _tell_if_none_begins(self) -> None:
+        """Say once that the workers wait, such as for a GPU that the cluster does not have."""
+        if self._late_at is None:
+            return
+        if any(seat.doing in ("idle", "complete") for seat in self._seats):
+            self._late_at = None
+        elif time.monotonic() > self._late_at:
+            wanted = "a GPU" if self._cluster.on_gpu else f"{self._cluster.cores} core(s)"
+            logger.warning("no worker has begun yet; each waits for %s of the cluster, or loads its networks", wanted)
+            self._late_at = None
 
     def end(self) -> None:
         """End all workers, which remove their copies of inputs first."""
@@ -306,6 +320,8 @@ class _Engine:
             yield from self._died(seat, record.error or "")
         elif record.trouble == "in use" and self._queue.hold(job):
             return
+        elif record.status == "finished before" and (job.deaths or job.in_use_since is not None):
+            yield replace(record, status="completed")  # by a worker of this run that died before it could say so
         else:
             yield record
 

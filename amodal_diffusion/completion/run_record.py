@@ -65,7 +65,8 @@ class RunIdentity:
 
 def weights_of(places: Places) -> dict[str, str]:
     """What identifies the weights in each folder of networks, the same on every machine that has the same weights."""
-    folders = {**places.stages, "depth": places.depth, "segmenter": places.segmenter, "vae": places.vae}
+    folders: dict[str, Path | None] = {"depth": places.depth, "segmenter": places.segmenter, "vae": places.vae}
+    folders |= {str(stage): folder for stage, folder in places.stages.items()}
     return {name: _digest(folder) for name, folder in folders.items() if folder is not None}
 
 
@@ -146,6 +147,11 @@ class RunFile:
             aside.unlink()
         return text is None or self.create(text)
 
+    def remove_leftovers(self) -> None:
+        """Remove what a process left that was killed while it replaced the file."""
+        for path in self.path.parent.glob(f"{RUN}.*{PARTIAL}"):
+            path.unlink(missing_ok=True)
+
 
 class BucketRunFile(RunFile):
     """`run.json` in a bucket."""
@@ -196,6 +202,9 @@ class BucketRunFile(RunFile):
         else:
             write_bytes(self._location, text.encode())
         return True
+
+    def remove_leftovers(self) -> None:
+        """Nothing: an object is replaced in one step."""
 
 
 def run_file(folder: Location) -> RunFile:
@@ -273,6 +282,7 @@ def claimed(file: RunFile, identity: RunIdentity, *, overwrite: bool, take_over:
         raise InputError(f"out: {file.name}: cannot be written ({error.strerror or error})") from error
     if not owned:
         raise InputError(f"out: {file.name}: another run has begun at the same moment; wait for it to end")
+    file.remove_leftovers()
     claim = RunClaim(file, text, binds=bool(found))
     try:
         yield claim

@@ -271,7 +271,7 @@ def open_filesystem(location: Location, *, writing: bool = False) -> tuple[Abstr
     except ImportError as error:
         raise InputError(
             f"{public_name(location)}: {scheme}:// needs the package {_PACKAGES[str(scheme)]}; "
-            f"pip install {_PACKAGES[str(scheme)]}"
+            f"pip install 'amodal-diffusion[{scheme}]'"
         ) from error
     except Exception as error:  # noqa: BLE001  # the libraries of a filesystem have errors of no common class
         raise explained(error, location, "opened") from None

@@ -104,7 +104,10 @@ def scheme_of(location: Location, argument: str = "input") -> str | None:
     if scheme not in (*BUCKETS, INPUT_ONLY, LOCAL):
         shown = ", ".join(f"{name}://" for name in _SHOWN)
         raise InputError(f"{argument}: {public_name(location)}: expected a path or one of {shown}")
-    if "@" in urlsplit(location).netloc:
+    place = location.partition("://")[2].partition("/")[0]
+    if not place and scheme != LOCAL:
+        raise InputError(f"{argument}: {public_name(location)}: expected a bucket or host after {scheme}://")
+    if "@" in place:
         raise InputError(
             f"{argument}: {public_name(location)}: a URL must not hold a user name or password; credentials come from "
             "the environment or the provider's own files"

@@ -122,6 +122,18 @@ def test_a_clip_on_which_the_program_fails(
     assert (tmp_path / "out/deep").is_dir()
 
 
+def test_a_device_that_fails_ends_the_run(
+    tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> Path:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(clip_work, "complete_clip", fail)
+    assert batch(command, tmp_path / "out") == 2
+    assert capfd.readouterr().err.strip().endswith("encountered; the device fails, and the same command goes on")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_a_run_with_other_settings_is_refused_before_any_work(
     tmp_path: Path, command: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -248,7 +248,7 @@ def test_one_line_for_a_list_or_a_bucket_that_is_wrong(bucket: Bucket, capfd: py
         bucket.batch(out="https://host/out")
     assert "--out: https://host/out: https is for input only" in capfd.readouterr().err
     assert bucket.batch(out="gs://bucket/out") == 2
-    assert "gs:// needs the package gcsfs; pip install gcsfs" in capfd.readouterr().err
+    assert "gs:// needs the package gcsfs; pip install 'amodal-diffusion[gs]'" in capfd.readouterr().err
     assert main(["complete", str(bucket.local / "a/frames"), "--masks", "m", "--out", "s3://bucket/out"]) == 2
 
 

@@ -107,6 +107,8 @@ def test_of_two_runs_that_begin_at_once_one_is_refused(tmp_path: Path) -> None:
     assert file.replace("next", expected="mine")
     assert not file.replace("late", expected="mine")
     assert file.read() == "next"
+    (tmp_path / "run.json.0123.partial").write_text("of a process that was killed")
+    file.remove_leftovers()
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 

@@ -47,6 +47,9 @@ def test_a_file_url_is_a_local_path() -> None:
         ("s3://bucket/a::file:///etc/passwd", "chained"),
         ("s3://key:secret@bucket/clip.mp4", "must not hold a user name"),
         ("https://user:secret@host/clip.mp4?token=secret", "must not hold a user name"),
+        ("s3://", "expected a bucket or host"),
+        ("s3:///key", "expected a bucket or host"),
+        ("https://user:secret@host", "must not hold a user name"),
         ("://x", "expected a path or one of"),
     ],
 )

@@ -26,24 +26,12 @@ from amodal_diffusion.completion.request import CompletionRequest, DepthChoice, 
 from amodal_diffusion.completion.run_options import RunOptions
 from amodal_diffusion.completion.run_record import weights_of
 from amodal_diffusion.data.clip_list import ClipEntry
-from amodal_diffusion.models.saving import save_model
-from amodal_diffusion.types import STAGES, InputError
-from tests.factories import SAMPLING, tiny_components
+from amodal_diffusion.types import InputError
 from tests.media import moving_disc, write_frames, write_masks
 from tests.training.launching import launch, started
 
 FRAMES = (3, 5, 4, 3, 6, 4)
 POISON = "n4"  # the longest clip
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both stages with random weights, at the smallest size and with one step."""
-    sampling = SAMPLING.changed({"height": 16, "width": 32, "num_inference_steps": 1})
-    stages = [tiny_components(stage) for stage in STAGES]
-    folder = tmp_path_factory.mktemp("model")
-    save_model([replace(parts, settings=replace(parts.settings, sampling=sampling)) for parts in stages], folder)
-    return folder
 
 
 @pytest.fixture
@@ -72,7 +60,7 @@ def holders(lock: Path) -> list[int]:
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # a process that ends, or another user's
-            if any(os.readlink(file) == str(lock) for file in (entry / "fd").iterdir()):
+            if any(file.readlink() == lock for file in (entry / "fd").iterdir()):
                 found.append(int(entry.name))
     return found
 
