@@ -134,7 +134,7 @@ def opened_batch(
         from amodal_diffusion.completion.launch_engine import SharedTally, next_clips, open_store
 
         store = open_store(processes)
-        records = _computed(next_clips(clips, store), worker)
+        records = _computed(next_clips(clips.clips, store), worker)
         yield Batch(clips, base, options, owned, SharedTally(store), records, processes.count)
 
 
@@ -151,7 +151,8 @@ def _begin(source: Location | tuple[Row, ...], base: CompletionRequest, storage:
     """Read the list and create the parent of the result folders."""
     if base.depth.depth not in ("auto", "none"):
         raise InputError(
-            f"--depth: expected auto or none for all clips, got {base.depth.depth}; name depth files in the list"
+            f"--depth: expected auto or none for all clips, got {public_name(base.depth.depth)}; name depth files in the "
+            "list"
         )
     clips = LookedUp(read_clip_list(source, storage.allow_host), base)
     out = local_path(_parent(base))

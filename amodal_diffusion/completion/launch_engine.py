@@ -13,9 +13,8 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 
 from amodal_diffusion.completion.clip_queue import WINDOW, longest_first, windows
 from amodal_diffusion.completion.clip_work import ClipRecord
-from amodal_diffusion.completion.stored_clips import LookedUp
 from amodal_diffusion.completion.tally import StoppedError, Tally
-from amodal_diffusion.data.clip_list import ClipEntry
+from amodal_diffusion.data.clip_list import ClipEntry, ClipList
 
 if TYPE_CHECKING:
     from amodal_diffusion.evaluation.processes import Processes
@@ -37,7 +36,7 @@ def open_store(processes: Processes) -> PrefixStore:
     return PrefixStore(f"batch/{run}", TCPStore(host, port, is_master=False, timeout=_PATIENCE))
 
 
-def next_clips(clips: LookedUp, store: PrefixStore) -> Iterator[ClipEntry]:
+def next_clips(clips: ClipList, store: PrefixStore) -> Iterator[ClipEntry]:
     """The clips that this process takes, one by one; every clip of the list is taken by one process.
 
     Args:

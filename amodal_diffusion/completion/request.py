@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
@@ -55,6 +56,7 @@ RENAMED: Renamed = {
 """Options of version 0.1, by their old names."""
 OF_NETWORKS = ("vae", "compile", "cuda_graphs", "channels_last", "offload")
 """Options of `ModelChoice` that do nothing without networks."""
+_URL_AS_PATH = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+")
 _OF_ALL_METHODS = ("seed", "object_batch")
 
 
@@ -97,10 +99,15 @@ class Source:
         Raises:
             InputError: if one is missing.
         """
-        if not self.clip.exists():
-            raise InputError(f"{self.clip}: no such file or folder")
-        if self.masks is not None and not self.masks.exists():
-            raise InputError(f"--masks: {self.masks}: no such file or folder")
+        for option_name, path in (("", self.clip), ("--masks: ", self.masks)):
+            if path is None or path.exists():
+                continue
+            url = _URL_AS_PATH.sub(r"\1://", str(path))
+            if url != str(path):
+                raise InputError(
+                    f"{option_name}{public_name(url)}: `amodal-diffusion batch` reads URLs; give a path here"
+                )
+            raise InputError(f"{option_name}{path}: no such file or folder")
 
 
 @dataclass(frozen=True)

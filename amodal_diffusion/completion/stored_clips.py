@@ -17,6 +17,7 @@ from amodal_diffusion.completion.storage_options import StorageOptions
 from amodal_diffusion.data.clip_list import ClipEntry, ClipList
 from amodal_diffusion.io.atomic import PARTIAL, write_text
 from amodal_diffusion.io.manifest import MANIFEST, InputRecord, differences, identity_of, read_manifest
+from amodal_diffusion.io.retries import UnavailableError
 from amodal_diffusion.io.scratch import LIMIT, Copies, Scratch
 from amodal_diffusion.io.storage import MissingError, join, read_bytes, remove, write_bytes
 from amodal_diffusion.io.transfers import list_files, marked, names_below, upload_folder
@@ -136,7 +137,7 @@ class LookedUp:
         """The clips in the order of the list; many markers are asked for at a time.
 
         Raises:
-            InputError: if the list can no longer be read, or the bucket does not answer.
+            InputError: if the list or the bucket can no longer be read.
         """
         entries, out = iter(self.clips), self.base.output.out
         if out is None or not is_url(out):
@@ -144,7 +145,10 @@ class LookedUp:
             return
         markers = Markers(self.base)
         while batch := list(islice(entries, _LOOK_AHEAD)):
-            found = marked(out, {entry.name: markers.beginning(entry) for entry in batch}, MANIFEST)
+            try:
+                found = marked(out, {entry.name: markers.beginning(entry) for entry in batch}, MANIFEST)
+            except UnavailableError:
+                found = set()  # the worker looks again
             yield from (replace(entry, is_finished=entry.name in found) for entry in batch)
 
 
@@ -162,7 +166,7 @@ class ClipStorage:
         self._out, self._overwrite = base.output.out, base.output.overwrite
         self._in_bucket, self._check_inputs = is_url(self._out), options.check_inputs
         self._markers = Markers(base)
-        policy = UrlPolicy(frozenset(host.lower() for host in options.allow_host))
+        policy = UrlPolicy.of_hosts(options.allow_host)
         self._scratch = Scratch(options.scratch, limit=options.scratch_limit or LIMIT, policy=policy)
 
     def result_folder(self, name: str) -> Path:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from amodal_diffusion.io import https
-from amodal_diffusion.io.atomic import PARTIAL, make_folder, replacing_file
+from amodal_diffusion.io.atomic import make_folder, replacing_file
 from amodal_diffusion.io.retries import MissingError, attempt, explained, status_of
 from amodal_diffusion.io.urls import INPUT_ONLY, Location, join, local_path, public_name, scheme_of
 from amodal_diffusion.types import InputError
@@ -219,16 +217,12 @@ def _write_local(path: Path, data: bytes) -> None:
 
 
 def _create_local(path: Path, data: bytes) -> bool:
-    """Give a finished file its name in one step, which fails if the name is taken."""
     make_folder(path.parent)
-    partial = path.with_name(f"{path.name}.{uuid4().hex}{PARTIAL}")
     try:
-        partial.write_bytes(data)
-        os.link(partial, path)
+        with path.open("xb") as file:
+            file.write(data)
     except FileExistsError:
         return False
-    finally:
-        partial.unlink(missing_ok=True)
     return True
 
 

@@ -52,7 +52,17 @@ class UrlPolicy:
             location: where the list itself comes from; its host is not allowed by that.
             hosts: values of ``--allow-host``.
         """
-        return cls(frozenset(host.lower() for host in hosts), local=local_path(location) is not None)
+        return cls.of_hosts(hosts, local=local_path(location) is not None)
+
+    @classmethod
+    def of_hosts(cls, hosts: Iterable[str], *, local: bool = True) -> Self:
+        """The policy that allows some hosts.
+
+        Args:
+            hosts: values of ``--allow-host``.
+            local: whether local paths may be named.
+        """
+        return cls(frozenset(host.lower().removesuffix(":443") for host in hosts), local=local)
 
     def check(self, location: Location, argument: str = "input") -> None:
         """Refuse a location that may not be named here.

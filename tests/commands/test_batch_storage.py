@@ -249,7 +249,13 @@ def test_one_line_for_a_list_or_a_bucket_that_is_wrong(bucket: Bucket, capfd: py
     assert "--out: https://host/out: https is for input only" in capfd.readouterr().err
     assert bucket.batch(out="gs://bucket/out") == 2
     assert "gs:// needs the package gcsfs; pip install 'amodal-diffusion[gs]'" in capfd.readouterr().err
-    assert main(["complete", str(bucket.local / "a/frames"), "--masks", "m", "--out", "s3://bucket/out"]) == 2
+    capfd.readouterr()
+    assert main(["complete", "https://host/clip.mp4?sig=5d1f00ba", "--masks", "m"]) == 2
+    said = "error: https://host/clip.mp4: `amodal-diffusion batch` reads URLs; give a path here\n"
+    assert capfd.readouterr().err == said
+    paths = [str(bucket.local / "a/frames"), "--masks", str(bucket.local / "a/masks")]
+    assert main(["complete", *paths, "--out", "s3://bucket/out"]) == 2
+    assert "--out: s3://bucket/out: expected a folder; `amodal-diffusion batch` writes to" in capfd.readouterr().err
 
 
 def test_one_driver_at_a_time_in_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:

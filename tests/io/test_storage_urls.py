@@ -71,7 +71,7 @@ def test_a_list_from_a_url_names_no_local_files() -> None:
 
 
 def test_https_is_read_from_allowed_hosts_only() -> None:
-    policy = UrlPolicy.of_list("list.csv", ["Data.example.org", "data.example.org:8443"])
+    policy = UrlPolicy.of_list("list.csv", ["Data.example.org:443", "data.example.org:8443"])
     policy.check("https://data.example.org/a.mp4?sig=1")
     policy.check("https://DATA.example.org:443/a.mp4")
     policy.check("https://data.example.org:8443/a.mp4")
