@@ -150,10 +150,8 @@ def _computed(entries: Iterable[Any], worker: ClipWorker) -> Iterator[ClipRecord
 def _begin(source: Location | tuple[Row, ...], base: CompletionRequest, storage: StorageOptions) -> LookedUp:
     """Read the list and create the parent of the result folders."""
     if base.depth.depth not in ("auto", "none"):
-        raise InputError(
-            f"--depth: expected auto or none for all clips, got {public_name(base.depth.depth)}; name depth files in the "
-            "list"
-        )
+        got = public_name(base.depth.depth)
+        raise InputError(f"--depth: expected auto or none for all clips, got {got}; name depth files in the list")
     clips = LookedUp(read_clip_list(source, storage.allow_host), base)
     out = local_path(_parent(base))
     try:

@@ -99,15 +99,13 @@ class Source:
         Raises:
             InputError: if one is missing.
         """
-        for option_name, path in (("", self.clip), ("--masks: ", self.masks)):
+        for prefix, path in (("", self.clip), ("--masks: ", self.masks)):
             if path is None or path.exists():
                 continue
             url = _URL_AS_PATH.sub(r"\1://", str(path))
             if url != str(path):
-                raise InputError(
-                    f"{option_name}{public_name(url)}: `amodal-diffusion batch` reads URLs; give a path here"
-                )
-            raise InputError(f"{option_name}{path}: no such file or folder")
+                raise InputError(f"{prefix}{public_name(url)}: `amodal-diffusion batch` reads URLs; give a path here")
+            raise InputError(f"{prefix}{path}: no such file or folder")
 
 
 @dataclass(frozen=True)
