@@ -169,8 +169,8 @@ def test_pieces_spend_the_minutes(processor_share: float) -> None:
 
 
 @pytest.mark.slow
-def test_many_clips_lose_nothing_and_a_million_lines_take_little_memory() -> None:
-    few = ("--clips", "6", "--drill-clips", "8", "--kills", "1", "--lines", "1000000")
+def test_many_clips_lose_nothing_and_a_long_list_takes_little_memory() -> None:
+    few = ("--clips", "6", "--drill-clips", "8", "--kills", "1", "--lines", "100000")
     table = [row for row in rows(printed("scale.py", *few)) if row[0] not in ("engine", "lines", "workers killed")]
     assert [(row[0], row[-1]) for row in table[:3]] == [
         ("one process", "True"),
@@ -178,5 +178,5 @@ def test_many_clips_lose_nothing_and_a_million_lines_take_little_memory() -> Non
         ("ray", "True"),
     ]
     short, long = (float(row[1]) for row in table[3:5])
-    assert long - short < 200
+    assert long - short < 20  # MiB; a tenth of what a million lines may take
     assert table[5] == ["1", "1", "1", "8", "0", "0", "0", "0"]

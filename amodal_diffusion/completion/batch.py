@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amodal_diffusion.completion.clip_queue import ClipQueue
+from amodal_diffusion.completion.clip_queue import ClipQueue, in_order
 from amodal_diffusion.completion.clip_work import ClipRecord, ClipWorker
 from amodal_diffusion.completion.networks import Places
 from amodal_diffusion.completion.request import GROUPS, CompletionRequest, Source
@@ -20,7 +20,7 @@ from amodal_diffusion.completion.run_record import RunClaim, RunIdentity, claime
 from amodal_diffusion.completion.storage_options import StorageOptions, read_location, read_out
 from amodal_diffusion.completion.stored_clips import LookedUp
 from amodal_diffusion.completion.tally import StoppedError, Tally, write_failures
-from amodal_diffusion.data.clip_list import Row, read_clip_list
+from amodal_diffusion.data.clip_list import ClipEntry, Row, read_clip_list
 from amodal_diffusion.io.urls import Location, local_path, public_name
 from amodal_diffusion.models.libraries import quieten_libraries
 from amodal_diffusion.types import InputError, one_line
@@ -106,39 +106,55 @@ def opened_batch(
     base = replace(base, output=replace(base.output, quiet=True))  # one progress bar for all clips
     with ExitStack() as stack:
         if processes is None:
-            from amodal_diffusion.completion.ray_engine import connected, run_on_ray
-
-            clips = _begin(source, base, storage)
-            cluster = stack.enter_context(connected(base, options))
-            places = Places(base)
-            claim = stack.enter_context(_claimed(base, options, places))
-            records = stack.enter_context(run_on_ray(ClipQueue(clips), base, cluster, places, storage))
-            yield Batch(clips, base, options, claim, Tally(), records, cluster.workers)
-            return
-        clips = processes.main_alone(lambda: _begin(source, base, storage))
-        found = processes.together(lambda: Places(base) if processes.is_main else None)  # it alone asks and downloads
-        owned = processes.together(
-            lambda: None if found is None else stack.enter_context(_claimed(base, options, found))
-        )
-        inputs = processes.main_alone(base.network_inputs)
-        threads = options.cores_per_worker or (1 if processes.count > 1 else None)
-        worker = ClipWorker(base, inputs, threads=threads, storage=storage)
-        stack.callback(worker.close)
-        processes.together(lambda: worker.load(device=processes.device, places=found))
-        if processes.count == 1:
-            queue = ClipQueue(clips)
-            jobs = iter(queue.take, None)
-            records = _computed((job.entry for job in jobs if job is not None), worker)
-            yield Batch(clips, base, options, owned, Tally(), records, 1)
-            return
-        from amodal_diffusion.completion.launch_engine import SharedTally, next_clips, open_store
-
-        store = open_store(processes)
-        records = _computed(next_clips(clips.clips, store), worker)
-        yield Batch(clips, base, options, owned, SharedTally(store), records, processes.count)
+            yield _on_ray(source, base, options, storage, stack)
+        else:
+            yield _in_launch(source, base, options, storage, processes, stack)
 
 
-def _computed(entries: Iterable[Any], worker: ClipWorker) -> Iterator[ClipRecord]:
+def _on_ray(
+    source: Location | tuple[Row, ...],
+    base: CompletionRequest,
+    options: RunOptions,
+    storage: StorageOptions,
+    stack: ExitStack,
+) -> Batch:
+    """A batch on Ray, which this process drives; arguments as for :func:`opened_batch`, whose context is ``stack``."""
+    from amodal_diffusion.completion.ray_engine import connected, run_on_ray
+
+    clips = _begin(source, base, storage)
+    cluster = stack.enter_context(connected(base, options))
+    places = Places(base)
+    claim = stack.enter_context(_claimed(base, options, places))
+    records = stack.enter_context(run_on_ray(ClipQueue(clips), base, cluster, places, storage))
+    return Batch(clips, base, options, claim, Tally(), records, cluster.workers)
+
+
+def _in_launch(
+    source: Location | tuple[Row, ...],
+    base: CompletionRequest,
+    options: RunOptions,
+    storage: StorageOptions,
+    processes: Processes,
+    stack: ExitStack,
+) -> Batch:
+    """A batch in this process or launch; arguments as for :func:`opened_batch`, whose context is ``stack``."""
+    clips = processes.main_alone(lambda: _begin(source, base, storage))
+    places = processes.together(lambda: Places(base) if processes.is_main else None)  # it alone asks and downloads
+    claim = processes.together(lambda: None if places is None else stack.enter_context(_claimed(base, options, places)))
+    threads = options.cores_per_worker or (1 if processes.count > 1 else None)
+    worker = ClipWorker(base, processes.main_alone(base.network_inputs), threads=threads, storage=storage)
+    stack.callback(worker.close)
+    processes.together(lambda: worker.load(device=processes.device, places=places))
+    if processes.count == 1:
+        return Batch(clips, base, options, claim, Tally(), _computed(in_order(clips), worker), 1)
+    from amodal_diffusion.completion.launch_engine import SharedTally, next_clips, open_store
+
+    store = open_store(processes)
+    records = _computed(next_clips(clips.clips, store), worker)
+    return Batch(clips, base, options, claim, SharedTally(store), records, processes.count)
+
+
+def _computed(entries: Iterable[ClipEntry], worker: ClipWorker) -> Iterator[ClipRecord]:
     """Compute clips in this process."""
     for entry in entries:
         record = worker.complete(entry)

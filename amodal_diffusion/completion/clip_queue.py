@@ -52,6 +52,15 @@ def longest_first(window: Sequence[ClipEntry]) -> list[int]:
     return sorted(range(len(window)), key=lambda place: -lengths[place])
 
 
+def in_order(entries: Iterable[ClipEntry]) -> Iterator[ClipEntry]:
+    """The clips of a list, window by window, the longest first.
+
+    Args:
+        entries: the list.
+    """
+    return (window[place] for window in windows(entries) for place in longest_first(window))
+
+
 def length_of(entry: ClipEntry) -> int:
     """Frames times objects where the list has the frames, else bytes of the clip's local file, else 1."""
     if entry.frames is not None:
@@ -72,7 +81,7 @@ class ClipQueue:
         Args:
             entries: the list.
         """
-        self._fresh = (window[place] for window in windows(entries) for place in longest_first(window))
+        self._fresh = in_order(entries)
         self._returned: deque[Job] = deque()
         self._charged: deque[Job] = deque()
         self._held: deque[tuple[float, Job]] = deque()
