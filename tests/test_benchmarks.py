@@ -178,3 +178,17 @@ def test_shards_and_folders_give_samples(tmp_path: Path) -> None:
     table = rows(text)[1:]
     assert [row[:2] for row in table] == [[kind, read] for kind in ("jpg", "png", "bmp") for read in READS]
     assert all(float(cell) > 0 for row in table for cell in row[2:6])
+
+
+@pytest.mark.slow
+def test_many_clips_lose_nothing_and_a_long_list_takes_little_memory() -> None:
+    few = ("--clips", "6", "--drill-clips", "8", "--kills", "1", "--lines", "100000")
+    table = [row for row in rows(printed("scale.py", *few)) if row[0] not in ("engine", "lines", "workers killed")]
+    assert [(row[0], row[-1]) for row in table[:3]] == [
+        ("one process", "True"),
+        ("accelerate launch", "True"),
+        ("ray", "True"),
+    ]
+    short, long = (float(row[1]) for row in table[3:5])
+    assert long - short < 20  # MiB; a tenth of what a million lines may take
+    assert table[5] == ["1", "1", "1", "8", "0", "0", "0", "0"]

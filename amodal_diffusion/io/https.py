@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPMessage, HTTPResponse, IncompleteRead
 from typing import IO
@@ -101,7 +101,13 @@ def _skip(response: HTTPResponse, count: int) -> None:
         count -= len(part)
 
 
-def save(url: str, file: IO[bytes], limit: int | None = None, policy: UrlPolicy | None = None) -> int:
+def save(
+    url: str,
+    file: IO[bytes],
+    limit: int | None = None,
+    policy: UrlPolicy | None = None,
+    on_progress: Callable[[], None] | None = None,
+) -> int:
     """Write a whole file, from the beginning.
 
     Args:
@@ -109,6 +115,7 @@ def save(url: str, file: IO[bytes], limit: int | None = None, policy: UrlPolicy 
         file: open for writing.
         limit: most bytes that are read; None for any number.
         policy: hosts that may be asked; that of the URL by default.
+        on_progress: called when a part has arrived.
 
     Returns:
         number of bytes.
@@ -123,6 +130,8 @@ def save(url: str, file: IO[bytes], limit: int | None = None, policy: UrlPolicy 
             if limit is not None and count > limit:
                 raise InputError(f"{public_name(url)}: larger than {limit} bytes")
             file.write(part)
+            if on_progress is not None:
+                on_progress()
         if response.length:
             raise IncompleteRead(b"", response.length)
     return count

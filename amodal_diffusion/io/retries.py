@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPException
 from typing import TypeVar
 
-from amodal_diffusion.io.urls import Location, public_name, redacted
+from amodal_diffusion.io.urls import Location, is_url, public_name, redacted
 from amodal_diffusion.types import InputError
 
 PAUSES = (1.0, 3.0, 9.0)
@@ -122,7 +122,7 @@ def explained(error: Exception, location: Location, verb: str) -> InputError:
     name, status = public_name(location), status_of(error)
     if isinstance(error, FileNotFoundError) or status == 404:
         return MissingError(f"{name}: there is no such {'bucket or folder' if verb == 'written' else 'file or object'}")
-    if isinstance(error, PermissionError) or status in (401, 403):
+    if status in (401, 403) or (isinstance(error, PermissionError) and is_url(location)):
         return MissingError(f"{name}: access is forbidden; check the name and the credentials", forbidden=True)
     text = (error.strerror if isinstance(error, OSError) else None) or f"{error}" or type(error).__name__
     reason = " ".join(redacted(text, location).split())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from amodal_diffusion.io.transfers import StoredFile, download, fingerprint, lis
 from amodal_diffusion.io.urls import Location, UrlPolicy, file_name, is_url, local_path, public_name
 from amodal_diffusion.types import InputError
 
-LIMIT = 20 << 30
+LIMIT = 20 * 10**9
 """Bytes that the copies of one process may take by default."""
 _PREFIX = "amodal-diffusion-"
 _LOCK = ".lock"
@@ -78,11 +78,24 @@ class Scratch:
         self._room = threading.Condition()
         self._closed = False
 
-    def copy(self, locations: Iterable[Location]) -> Copies:
+    @property
+    def folder(self) -> Path:
+        """The folder of this process.
+
+        Raises:
+            InputError: if it cannot be made.
+        """
+        try:
+            return self._opened()
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def copy(self, locations: Iterable[Location], on_progress: Callable[[], None] | None = None) -> Copies:
         """Copy the inputs of a clip; waits until copies of others have made room.
 
         Args:
             locations: paths, which are not copied, and URLs of files and of folders of pictures.
+            on_progress: called when a part has arrived.
 
         Raises:
             InputError: if an input is missing, forbidden, or larger than the limit together with the others.
@@ -101,7 +114,7 @@ class Scratch:
                 for number, (location, files) in enumerate(listed.items()):
                     target = folder / f"{number}" / file_name(location)
                     target.parent.mkdir()
-                    download(location, files, target, limit=size, policy=self._policy)
+                    download(location, files, target, limit=size, policy=self._policy, on_progress=on_progress)
                     paths[location] = target
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -109,9 +122,7 @@ class Scratch:
         except BaseException as error:
             self.give_back(size)
             if isinstance(error, OSError):
-                raise InputError(
-                    f"--scratch: {self._parent}: cannot be written ({error.strerror or type(error).__name__})"
-                ) from error
+                raise self._refused(error) from error
             raise
         return Copies(paths, records, self, folder, size)
 
@@ -129,6 +140,20 @@ class Scratch:
         if self._lock is not None and self._own is not None:
             shutil.rmtree(self._own, ignore_errors=True)
             self._lock.release()
+
+    def record(self, url: Location) -> InputRecord:
+        """What identifies an input, without copying it.
+
+        Args:
+            url: of a file or a folder of pictures.
+
+        Raises:
+            InputError: if it is missing or forbidden.
+        """
+        return record_of(url, list_files(url, self._policy))
+
+    def _refused(self, error: OSError) -> InputError:
+        return InputError(f"--scratch: {self._parent}: cannot be written ({error.strerror or type(error).__name__})")
 
     def _size(self, listed: Mapping[Location, list[StoredFile]]) -> int:
         """Bytes that the copies of a clip take; all that there may be if a server does not tell."""

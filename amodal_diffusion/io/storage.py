@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from amodal_diffusion.io import https
-from amodal_diffusion.io.atomic import PARTIAL, make_folder, replacing_file
+from amodal_diffusion.io.atomic import make_folder, replacing_file
 from amodal_diffusion.io.retries import MissingError, attempt, explained, status_of
 from amodal_diffusion.io.urls import INPUT_ONLY, Location, join, local_path, public_name, scheme_of
 from amodal_diffusion.types import InputError
@@ -137,38 +135,33 @@ def create(location: Location, data: bytes) -> bool:
         return attempt(lambda: _create_local(path, data), location, verb="written")
     fs, key = open_filesystem(location, writing=True)
     exclusive = {"overwrite": False} if scheme_of(location) == "az" else {"mode": "create"}
-    tries = 0
 
     def try_once() -> bool:
-        nonlocal tries
-        tries += 1
         try:
             fs.pipe_file(key, data, **exclusive)
         except Exception as error:
             if not _says_it_exists(error):
                 raise
-            # A try whose answer was lost may have made it.
-            return tries > 1 and bytes(fs.cat_file(key)) == data
+            # A try whose answer was lost may have made it, ours or one of the HTTP library.
+            return bytes(fs.cat_file(key)) == data
         return True
 
     return attempt(try_once, location, verb="written")
 
 
 def remove(location: Location) -> None:
-    """Remove a file or object, or all below a folder; nothing happens if there is none.
+    """Remove a file or object; nothing happens if there is none.
 
     Raises:
         InputError: if it cannot be removed.
     """
     path = local_path(location)
     if path is not None:
-        attempt(
-            lambda: shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True), location, verb="removed"
-        )
+        attempt(lambda: path.unlink(missing_ok=True), location, verb="removed")
         return
     fs, key = open_filesystem(location, writing=True)
     try:
-        attempt(lambda: fs.rm(key, recursive=True), location, verb="removed")
+        attempt(lambda: fs.rm_file(key), location, verb="removed")
     except MissingError as error:
         if error.forbidden:
             raise
@@ -224,16 +217,12 @@ def _write_local(path: Path, data: bytes) -> None:
 
 
 def _create_local(path: Path, data: bytes) -> bool:
-    """Give a finished file its name in one step, which fails if the name is taken."""
     make_folder(path.parent)
-    partial = path.with_name(f"{path.name}.{uuid4().hex}{PARTIAL}")
     try:
-        partial.write_bytes(data)
-        os.link(partial, path)
+        with path.open("xb") as file:
+            file.write(data)
     except FileExistsError:
         return False
-    finally:
-        partial.unlink(missing_ok=True)
     return True
 
 
@@ -276,7 +265,7 @@ def open_filesystem(location: Location, *, writing: bool = False) -> tuple[Abstr
     except ImportError as error:
         raise InputError(
             f"{public_name(location)}: {scheme}:// needs the package {_PACKAGES[str(scheme)]}; "
-            f"pip install {_PACKAGES[str(scheme)]}"
+            f"pip install 'amodal-diffusion[{scheme}]'"
         ) from error
     except Exception as error:  # noqa: BLE001  # the libraries of a filesystem have errors of no common class
         raise explained(error, location, "opened") from None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from amodal_diffusion.io import https
-from amodal_diffusion.io.retries import MissingError, attempt
+from amodal_diffusion.io.retries import attempt
 from amodal_diffusion.io.storage import open_filesystem, read_ranges, replacing, upload
 from amodal_diffusion.io.urls import (
     INPUT_ONLY,
@@ -113,56 +113,36 @@ def fingerprint(files: Iterable[StoredFile]) -> str:
     return digest.hexdigest()
 
 
-def list_markers(folder: Location, marker: str) -> set[str]:
-    """List the direct subfolders that hold a file of a name.
+def marked(folder: Location, beginnings: Mapping[str, bytes], marker: str) -> set[str]:
+    """Which of some subfolders hold a file of a name that begins in some way.
 
     Args:
-        folder: a path or URL; none of the subfolders need exist.
+        folder: URL of a bucket or of a folder in it.
+        beginnings: first bytes of the file, at least one, by name of the subfolder, which need not exist.
         marker: name of the file.
 
     Raises:
         InputError: as :func:`~amodal_diffusion.io.storage.read_range`.
     """
-    path = local_path(folder)
-    if path is not None:
-        return {found.parent.name for found in path.glob(f"*/{marker}")}
     fs, key = open_filesystem(folder)
-    try:
-        entries = attempt(lambda: fs.ls(key, detail=True), folder)
-    except MissingError as error:
-        if error.forbidden:
-            raise
-        return set()
-    names = [entry["name"].rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "directory"]
-    return marked(folder, names, marker)
-
-
-def marked(folder: Location, names: Sequence[str], marker: str) -> set[str]:
-    """Which of some subfolders hold a file of a name; the file may not be empty.
-
-    Args:
-        folder: a path or URL.
-        names: of the subfolders, which need not exist.
-        marker: name of the file.
-
-    Raises:
-        InputError: as :func:`~amodal_diffusion.io.storage.read_range`.
-    """
-    path = local_path(folder)
-    if path is not None:
-        return {name for name in names if (path / name / marker).is_file()}
-    fs, key = open_filesystem(folder)
-    found = set[str]()
+    found, names = set[str](), list(beginnings)
     for start in range(0, len(names), MARKER_BATCH):
         batch = names[start : start + MARKER_BATCH]
-        # The first byte of each: fsspec sends such requests together, which it does not for `info`.
-        parts = read_ranges(fs, [(f"{key.rstrip('/')}/{name}/{marker}", 0, 1) for name in batch], folder)
-        found.update(name for name, part in zip(batch, parts, strict=True) if part)
+        # Parts of files, as fsspec sends such requests together, which it does not for `info`.
+        wanted = [(f"{key.rstrip('/')}/{name}/{marker}", 0, len(beginnings[name])) for name in batch]
+        parts = read_ranges(fs, wanted, folder)
+        found.update(name for name, part in zip(batch, parts, strict=True) if part == beginnings[name])
     return found
 
 
 def download(
-    location: Location, files: Sequence[StoredFile], target: Path, *, limit: int, policy: UrlPolicy | None = None
+    location: Location,
+    files: Sequence[StoredFile],
+    target: Path,
+    *,
+    limit: int,
+    policy: UrlPolicy | None = None,
+    on_progress: Callable[[], None] | None = None,
 ) -> int:
     """Copy a file or folder to the disk.
 
@@ -172,6 +152,7 @@ def download(
         target: the new file or folder; its parent folder must exist.
         limit: most bytes of a file whose size the server does not tell.
         policy: hosts that https may ask; that of the URL by default.
+        on_progress: called when a part has arrived.
 
     Returns:
         number of bytes.
@@ -182,20 +163,23 @@ def download(
     """
     if scheme_of(location) == INPUT_ONLY:
         size = files[0].size
-        count = attempt(lambda: _save(str(location), target, limit if size is None else size, policy), location)
+        most = limit if size is None else size
+        count = attempt(lambda: _save(str(location), target, most, policy, on_progress), location)
         if size is not None and count != size:
             raise _changed(location)
         return count
     locations = {file.name: join(location, file.name) if file.name else location for file in files}
     in_blocks = {file.name: stat(locations[file.name]) for file in files if (file.size or 0) > BLOCK}
-    _copy_blocks(location, files, target)
+    _copy_blocks(location, files, target, on_progress)
     for name, before in in_blocks.items():
         if stat(locations[name]) != before:
             raise _changed(locations[name])
     return sum(file.size or 0 for file in files)
 
 
-def _copy_blocks(location: Location, files: Sequence[StoredFile], target: Path) -> None:
+def _copy_blocks(
+    location: Location, files: Sequence[StoredFile], target: Path, on_progress: Callable[[], None] | None
+) -> None:
     """Read the files of a list in blocks, several at a time, and append each block to its copy."""
     fs, key = open_filesystem(location)
     keys = {file.name: f"{key.rstrip('/')}/{file.name}" if file.name else key for file in files}
@@ -210,6 +194,8 @@ def _copy_blocks(location: Location, files: Sequence[StoredFile], target: Path) 
                 raise _changed(join(location, file.name) if file.name else location)
             with paths[file.name].open("ab") as copy:  # the blocks of a file come in order
                 copy.write(part)
+        if on_progress is not None:
+            on_progress()
 
 
 def _changed(location: Location) -> InputError:
@@ -233,23 +219,26 @@ def _groups(files: Iterable[StoredFile]) -> Iterator[list[tuple[StoredFile, int,
         yield group
 
 
-def _save(url: str, target: Path, limit: int, policy: UrlPolicy | None) -> int:
+def _save(url: str, target: Path, limit: int, policy: UrlPolicy | None, on_progress: Callable[[], None] | None) -> int:
     with target.open("wb") as file:
-        return https.save(url, file, limit, policy)
+        return https.save(url, file, limit, policy, on_progress)
 
 
-def upload_folder(folder: Path, location: Location, *, last: str) -> None:
+def upload_folder(
+    folder: Path, location: Location, *, last: str, on_progress: Callable[[], None] | None = None
+) -> None:
     """Copy all files below a folder; whoever finds the last one finds all.
 
     Args:
         folder: existing.
         location: the new folder.
         last: name of the file in the folder that is copied when all others have arrived.
+        on_progress: called when some files have arrived.
 
     Raises:
         InputError: as :func:`~amodal_diffusion.io.storage.write_bytes`.
     """
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    names = names_below(folder)
     names.remove(last)
     if local_path(location) is not None:
         for name in (*names, last):
@@ -261,7 +250,14 @@ def upload_folder(folder: Path, location: Location, *, last: str) -> None:
         sources = [str(folder / file.name) for file in group]
         targets = [f"{key.rstrip('/')}/{file.name}" for file in group]
         attempt(lambda: fs.put(sources, targets, **replacing(location)), location, verb="written")  # noqa: B023
+        if on_progress is not None:
+            on_progress()
     upload(folder / last, join(location, last))
+
+
+def names_below(folder: Path) -> list[str]:
+    """Names of all files below a local folder, with ``/`` between their parts, sorted."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def _batches(files: Iterable[StoredFile]) -> Iterator[list[StoredFile]]:

@@ -52,7 +52,17 @@ class UrlPolicy:
             location: where the list itself comes from; its host is not allowed by that.
             hosts: values of ``--allow-host``.
         """
-        return cls(frozenset(host.lower() for host in hosts), local=local_path(location) is not None)
+        return cls.of_hosts(hosts, local=local_path(location) is not None)
+
+    @classmethod
+    def of_hosts(cls, hosts: Iterable[str], *, local: bool = True) -> Self:
+        """The policy that allows some hosts.
+
+        Args:
+            hosts: values of ``--allow-host``.
+            local: whether local paths may be named.
+        """
+        return cls(frozenset(host.lower().removesuffix(":443") for host in hosts), local=local)
 
     def check(self, location: Location, argument: str = "input") -> None:
         """Refuse a location that may not be named here.
@@ -104,7 +114,10 @@ def scheme_of(location: Location, argument: str = "input") -> str | None:
     if scheme not in (*BUCKETS, INPUT_ONLY, LOCAL):
         shown = ", ".join(f"{name}://" for name in _SHOWN)
         raise InputError(f"{argument}: {public_name(location)}: expected a path or one of {shown}")
-    if "@" in urlsplit(location).netloc:
+    place = location.partition("://")[2].partition("/")[0]
+    if not place and scheme != LOCAL:
+        raise InputError(f"{argument}: {public_name(location)}: expected a bucket or host after {scheme}://")
+    if "@" in place:
         raise InputError(
             f"{argument}: {public_name(location)}: a URL must not hold a user name or password; credentials come from "
             "the environment or the provider's own files"

@@ -14,7 +14,7 @@ from amodal_diffusion.io import retries
 from amodal_diffusion.io.retries import MissingError, UnavailableError
 from amodal_diffusion.io.scratch import Scratch
 from amodal_diffusion.io.storage import create, join, read_bytes, read_range, remove, upload, write_bytes
-from amodal_diffusion.io.transfers import list_files, list_markers, marked, stat, upload_folder
+from amodal_diffusion.io.transfers import list_files, marked, stat, upload_folder
 from amodal_diffusion.io.urls import redacted
 from amodal_diffusion.types import InputError
 from tests.s3_server import BUCKET, Proxy, client, environment, s3_server
@@ -173,9 +173,7 @@ def test_markers_of_whole_results_only(proxy: Proxy, bucket: str, tmp_path: Path
     (result / "manifest.json").write_text("{}")
     upload_folder(result, join(bucket, "clip 1"), last="manifest.json")
     write_bytes(join(bucket, "half/objects/1/0.png"), b"1")
-    assert list_markers(bucket, "manifest.json") == {"clip 1"}
-    assert list_markers(join(bucket, "none"), "manifest.json") == set()
-    names = [f"clip {number}" for number in range(300)]
+    names = dict.fromkeys(["half", *(f"clip {number}" for number in range(300))], b"{")
     reconnect()
     proxy.answers[:] = [503, 503]
     assert marked(bucket, names, "manifest.json") == {"clip 1"}
@@ -184,8 +182,9 @@ def test_markers_of_whole_results_only(proxy: Proxy, bucket: str, tmp_path: Path
         back = copies.paths[join(bucket, "clip 1")]
         for path in result.rglob("*"):
             assert path.is_dir() or (back / path.relative_to(result)).read_bytes() == path.read_bytes()
-    remove(join(bucket, "clip 1"))
-    assert list_markers(bucket, "manifest.json") == set()
+    remove(join(bucket, "clip 1/manifest.json"))
+    remove(join(bucket, "clip 1/manifest.json"))
+    assert marked(bucket, names, "manifest.json") == set()
 
 
 def test_an_upload_that_ends_early_leaves_no_marker(proxy: Proxy, bucket: str, tmp_path: Path) -> None:
@@ -195,7 +194,7 @@ def test_an_upload_that_ends_early_leaves_no_marker(proxy: Proxy, bucket: str, t
     proxy.answers[:] = [500] * 4
     with pytest.raises(UnavailableError, match="cannot be written"):
         upload_folder(tmp_path, join(bucket, "clip"), last="manifest.json")
-    assert list_markers(bucket, "manifest.json") == set()
+    assert marked(bucket, {"clip": b"{"}, "manifest.json") == set()
 
 
 @pytest.mark.usefixtures("proxy")

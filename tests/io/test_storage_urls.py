@@ -47,6 +47,9 @@ def test_a_file_url_is_a_local_path() -> None:
         ("s3://bucket/a::file:///etc/passwd", "chained"),
         ("s3://key:secret@bucket/clip.mp4", "must not hold a user name"),
         ("https://user:secret@host/clip.mp4?token=secret", "must not hold a user name"),
+        ("s3://", "expected a bucket or host"),
+        ("s3:///key", "expected a bucket or host"),
+        ("https://user:secret@host", "must not hold a user name"),
         ("://x", "expected a path or one of"),
     ],
 )
@@ -68,7 +71,7 @@ def test_a_list_from_a_url_names_no_local_files() -> None:
 
 
 def test_https_is_read_from_allowed_hosts_only() -> None:
-    policy = UrlPolicy.of_list("list.csv", ["Data.example.org", "data.example.org:8443"])
+    policy = UrlPolicy.of_list("list.csv", ["Data.example.org:443", "data.example.org:8443"])
     policy.check("https://data.example.org/a.mp4?sig=1")
     policy.check("https://DATA.example.org:443/a.mp4")
     policy.check("https://data.example.org:8443/a.mp4")
