@@ -7,8 +7,8 @@ TORCH_INDEX ?=
 DEMO_OUT ?= out/demo
 
 BIN := $(VENV)/bin
-# Comparisons of samplers, of training runs and of methods take hours, and so do faults; mutated files take a quarter of an hour.
-QUICK := $(filter-out benchmarks/ablations.py benchmarks/samplers.py benchmarks/faults.py benchmarks/fuzz.py benchmarks/methods.py benchmarks/real_clips.py,$(wildcard benchmarks/[a-z]*.py))
+# Comparisons of samplers, of training runs and of methods take hours, and so do faults; mutated files and many clips take half an hour.
+QUICK := $(filter-out benchmarks/ablations.py benchmarks/samplers.py benchmarks/faults.py benchmarks/fuzz.py benchmarks/methods.py benchmarks/real_clips.py benchmarks/scale.py,$(wildcard benchmarks/[a-z]*.py))
 INSTALLED := $(VENV)/.installed
 EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 

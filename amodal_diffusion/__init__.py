@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 __version__: str
 
 if TYPE_CHECKING:
+    from amodal_diffusion.completion.batch import complete_many
+    from amodal_diffusion.completion.clip_work import ClipRecord
+    from amodal_diffusion.completion.run_options import RunOptions
+    from amodal_diffusion.completion.storage_options import StorageOptions
     from amodal_diffusion.config import BeyondPaper, SamplingConfig
     from amodal_diffusion.frames.drawing import draw_result, show_result
     from amodal_diffusion.io.clip_files import read_objects
@@ -27,6 +31,7 @@ __all__ = [
     "AmodalResult",
     "AmodalSegmentationPipeline",
     "BeyondPaper",
+    "ClipRecord",
     "CompletionConfig",
     "ContentCompletionPipeline",
     "DepthEstimator",
@@ -35,8 +40,11 @@ __all__ = [
     "ObjectStream",
     "OnlineCompleter",
     "OnlineFrame",
+    "RunOptions",
     "SamplingConfig",
+    "StorageOptions",
     "VideoClip",
+    "complete_many",
     "draw_result",
     "read_objects",
     "show_result",
@@ -48,6 +56,7 @@ _HOME = {
     "AmodalResult": "amodal_diffusion.types",
     "AmodalSegmentationPipeline": "amodal_diffusion.pipelines.amodal_segmentation",
     "BeyondPaper": "amodal_diffusion.config",
+    "ClipRecord": "amodal_diffusion.completion.clip_work",
     "CompletionConfig": "amodal_diffusion.pipelines.completion_config",
     "ContentCompletionPipeline": "amodal_diffusion.pipelines.content_completion",
     "DepthEstimator": "amodal_diffusion.models.depth",
@@ -57,8 +66,11 @@ _HOME = {
     "OnlineCompleter": "amodal_diffusion.pipelines.online",
     "OnlineFrame": "amodal_diffusion.pipelines.online",
     "read_objects": "amodal_diffusion.io.clip_files",
+    "RunOptions": "amodal_diffusion.completion.run_options",
     "SamplingConfig": "amodal_diffusion.config",
+    "StorageOptions": "amodal_diffusion.completion.storage_options",
     "VideoClip": "amodal_diffusion.types",
+    "complete_many": "amodal_diffusion.completion.batch",
     "draw_result": "amodal_diffusion.frames.drawing",
     "show_result": "amodal_diffusion.frames.drawing",
 }

@@ -15,7 +15,7 @@ from amodal_diffusion.options import PACKAGE, package_version, subcommand_parser
 from amodal_diffusion.types import InputError, one_line
 
 FAILED, INTERRUPTED = 2, 130
-RESUMABLE = ("batch", "complete", "download", "evaluate", "scenes")
+RESUMABLE = ("batch", "complete", "download", "evaluate", "scenes", "shards")
 """Commands that keep what is finished when they are interrupted, for the same command to go on from."""
 
 

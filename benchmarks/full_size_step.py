@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from amodal_diffusion.config import parse_settings
-from amodal_diffusion.training.batches import seeded_generator
 from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.loss import one_step_loss, training_loss
 from amodal_diffusion.training.memory_plan import MemoryPlan, plan_memory
 from amodal_diffusion.training.networks import build_image_encoder, build_unet, make_optimizer, prepare_unet
+from amodal_diffusion.training.order import seeded_generator
 from amodal_diffusion.training.settings import (
     DataSettings,
     ImageEncoderSettings,

@@ -40,7 +40,6 @@ from amodal_diffusion.models.checkpoint import CheckpointSettings
 from amodal_diffusion.models.depth import DepthEstimator
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.latents import encode_video
-from amodal_diffusion.training.batches import seeded_generator
 from amodal_diffusion.training.dataset import ClipPreprocessing
 from amodal_diffusion.training.encoded_scenes import EncodedScenes
 from amodal_diffusion.training.latent_cache import LatentCache
@@ -54,6 +53,7 @@ from amodal_diffusion.training.networks import (
     make_optimizer,
     prepare_unet,
 )
+from amodal_diffusion.training.order import seeded_generator
 from amodal_diffusion.training.run_settings import Precision
 from amodal_diffusion.training.settings import (
     DataSettings,

@@ -17,6 +17,9 @@ from tests.factories import tiny_completer_folder
 ROOT = Path(__file__).resolve().parents[1]
 
 
+READS = ("frames and masks", "masks alone")
+
+
 def printed(script: str, *arguments: str) -> str:
     """What a script prints, in a process of its own."""
     done = subprocess.run(
@@ -166,3 +169,26 @@ def test_pieces_spend_the_minutes(processor_share: float) -> None:
         state.pieces.append((done, state.spent + start + (done - state.done) * step))
     assert len(state.pieces) == 4
     assert state.spent == pytest.approx(300.0, rel=0.02)
+
+
+@pytest.mark.slow
+def test_shards_and_folders_give_samples(tmp_path: Path) -> None:
+    size = ("--tracks", "2", "--frames", "2", "--height", "32", "--width", "48", "--epochs", "1")
+    text = printed("shards.py", *size, "--out", str(tmp_path / "out"))
+    table = rows(text)[1:]
+    assert [row[:2] for row in table] == [[kind, read] for kind in ("jpg", "png", "bmp") for read in READS]
+    assert all(float(cell) > 0 for row in table for cell in row[2:6])
+
+
+@pytest.mark.slow
+def test_many_clips_lose_nothing_and_a_long_list_takes_little_memory() -> None:
+    few = ("--clips", "6", "--drill-clips", "8", "--kills", "1", "--lines", "100000")
+    table = [row for row in rows(printed("scale.py", *few)) if row[0] not in ("engine", "lines", "workers killed")]
+    assert [(row[0], row[-1]) for row in table[:3]] == [
+        ("one process", "True"),
+        ("accelerate launch", "True"),
+        ("ray", "True"),
+    ]
+    short, long = (float(row[1]) for row in table[3:5])
+    assert long - short < 20  # MiB; a tenth of what a million lines may take
+    assert table[5] == ["1", "1", "1", "8", "0", "0", "0", "0"]

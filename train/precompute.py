@@ -26,7 +26,7 @@ def encode(settings: PrecomputeSettings) -> bool:
     components.image_encoder.to(accelerator.device)
 
     # 3. Of an annotation file's tracks, what is the same in every epoch; generated scenes whole.
-    of_tracks = settings.data.annotations is not None
+    of_tracks = bool(settings.data.sources)
     ahead = Tracks(settings, storage, components) if of_tracks else Scenes(settings, storage, components)
 
     # 4. Encode what is missing. An entry's name is a digest of all that it follows from, so none is out of date.

@@ -1,4 +1,4 @@
-"""`amodal-diffusion batch`: complete all clips of a list, in one process or distributed over several."""
+"""`amodal-diffusion batch`: complete all clips of a list, in one process, a launch of several, or on Ray."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from jsonargparse import Namespace
 
 from amodal_diffusion.completion.option_values import read_cuts
 from amodal_diffusion.completion.request import GROUPS, RENAMED, CompletionRequest, Source
+from amodal_diffusion.completion.run_options import RunOptions
+from amodal_diffusion.completion.storage_options import StorageOptions, read_location
 from amodal_diffusion.config import CommandParser
+from amodal_diffusion.io.urls import Location
 from amodal_diffusion.options import add_help, add_options, option, read_options
 from amodal_diffusion.types import Cuts
 
@@ -18,18 +21,18 @@ _OWN = {name: group for name, group in GROUPS.items() if name not in ("source", 
 
 
 @dataclass(frozen=True)
-class ClipList:
+class ClipSource:
     """Input.
 
     Attributes:
-        input: .jsonl, .csv or .txt file with one clip per line: the paths of the clip and its masks, and optionally the
-            path of its depth, an object and a name; see docs/data.md
+        input: .jsonl, .csv or .txt file with one clip per line: the paths or URLs of the clip and its masks, and
+            optionally of its depth, an object, a name, and numbers of frames and objects; see docs/data.md
         allow_truncated: accept damaged videos and use the frames that decode
         cuts: hard cuts, which nothing crosses: found by the colors, none, or the first frames of new shots, such as
             24,80
     """
 
-    input: Path = option(metavar="LIST")
+    input: Location = option(metavar="LIST", read=read_location)
     allow_truncated: bool = option(False, advanced=True)
     cuts: Cuts = option("auto", metavar="auto|none|LIST", read=read_cuts, advanced=True)
 
@@ -40,7 +43,7 @@ def add_arguments(parser: CommandParser) -> None:
     Args:
         parser: parser of this subcommand.
     """
-    add_options(parser, ClipList, *_OWN.values(), renamed=RENAMED)
+    add_options(parser, ClipSource, RunOptions, StorageOptions, *_OWN.values(), renamed=RENAMED)
     add_help(parser)
 
 
@@ -58,7 +61,8 @@ def run(args: Namespace) -> int:
     """
     from amodal_diffusion.completion.batch import complete_list
 
-    clips = read_options(ClipList, args)
+    clips = read_options(ClipSource, args)
     source = Source(clip=Path(), allow_truncated=clips.allow_truncated, cuts=clips.cuts)
     groups = {name: read_options(group, args) for name, group in _OWN.items()}
-    return complete_list(clips.input, CompletionRequest(source=source, **groups))
+    base = CompletionRequest(source=source, **groups)
+    return complete_list(clips.input, base, read_options(RunOptions, args), read_options(StorageOptions, args))

@@ -1,212 +1,365 @@
-"""Implementation of `batch`: complete all clips of a list, in one process or distributed over several."""
+"""A batch: all clips of a list, in this process, in an accelerate launch or on Ray."""
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 import sys
-import traceback
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from amodal_diffusion.completion.clip import complete_clip
-from amodal_diffusion.completion.memory import out_of_memory_explained
-from amodal_diffusion.completion.networks import Networks, Places
-from amodal_diffusion.completion.request import CompletionRequest
-from amodal_diffusion.data.clip_list import ClipEntry, read_clip_list
-from amodal_diffusion.io.atomic import write_text
-from amodal_diffusion.io.result_folder import holds_results
+from amodal_diffusion.completion.clip_queue import ClipQueue, in_order
+from amodal_diffusion.completion.clip_work import ClipRecord, ClipWorker
+from amodal_diffusion.completion.networks import Places
+from amodal_diffusion.completion.request import GROUPS, CompletionRequest, Source
+from amodal_diffusion.completion.run_options import Engine, RunOptions
+from amodal_diffusion.completion.run_record import RunClaim, RunIdentity, claimed, run_file
+from amodal_diffusion.completion.storage_options import StorageOptions, read_location, read_out
+from amodal_diffusion.completion.stored_clips import LookedUp
+from amodal_diffusion.completion.tally import StoppedError, Tally, write_failures
+from amodal_diffusion.data.clip_list import ClipEntry, Row, read_clip_list
+from amodal_diffusion.io.urls import Location, local_path, public_name
 from amodal_diffusion.models.libraries import quieten_libraries
-from amodal_diffusion.types import InputError
+from amodal_diffusion.types import InputError, one_line
 
 if TYPE_CHECKING:
     from amodal_diffusion.evaluation.processes import Processes
 
-FAILURES = "failures.json"
 SOME_FAILED, FAILED = 1, 2
+OWN_GROUPS = {name: group for name, group in GROUPS.items() if name not in ("source", "clicks")}
+"""Groups of options of `complete` that a batch has too, by their field in the request."""
 
 logger = logging.getLogger(__name__)
 
 
+class DeviceLostError(InputError):
+    """The device of this process computes no more; the clip is not to blame."""
+
+
 @dataclass(frozen=True)
-class Failure:
-    """A clip that could not be completed.
+class Batch:
+    """A batch that may begin: its list was read, and the folder of its results belongs to it.
 
     Attributes:
-        name: name of its result folder.
-        clip: path of the clip.
-        error: error message, on one line.
-        trace: traceback, for a bug report; None if the inputs are wrong.
+        clips: the list.
+        base: settings that all clips share; ``output.out`` is the parent of their result folders.
+        options: who works, and when to stop.
+        claim: of the folder; None in all processes of a launch but the main one.
+        tally: outcome so far.
+        records: computes the clips, and gives the record of each when it ends.
+        workers: number of workers.
     """
 
-    name: str
-    clip: str
-    error: str
-    trace: str | None = None
+    clips: LookedUp
+    base: CompletionRequest
+    options: RunOptions
+    claim: RunClaim | None
+    tally: Tally
+    records: Iterator[ClipRecord]
+    workers: int
+
+    def run(self) -> Iterator[ClipRecord]:
+        """Compute all clips that are not finished; gives the record of each clip when it ends.
+
+        Raises:
+            StoppedError: if too many failed.
+            DeviceLostError: if the device of a single process computes no more.
+            InputError: if another run has taken over, or no worker can work.
+        """
+        for record in self.records:
+            self.tally.add(record)
+            if self.claim is not None:
+                self.claim.binds |= record.status != "failed"
+                self.claim.check()
+            for notice in record.notices:
+                logger.warning("%s: %s", record.name, notice)
+            if record.error is not None:
+                logger.warning("%s: failed: %s", record.name, record.error)
+            yield record
+            self.tally.check(self.options.max_failures)
 
 
-@dataclass
-class Tally:
-    """Outcome of the clips of one process.
-
-    Attributes:
-        completed: number of clips that this run completed.
-        skipped: number of clips that an earlier run had completed.
-        failures: clips that failed.
-    """
-
-    completed: int = 0
-    skipped: int = 0
-    failures: list[Failure] = field(default_factory=list)
-
-
-def complete_list(path: Path, base: CompletionRequest) -> int:
-    """Complete all clips of a list that are not finished, and report those that fail.
-
-    In a distributed launch, every process calls this function, and each completes its share of the clips.
+@contextmanager
+def opened_batch(
+    source: Location | tuple[Row, ...],
+    base: CompletionRequest,
+    options: RunOptions,
+    storage: StorageOptions,
+    processes: Processes | None,
+) -> Iterator[Batch]:
+    """Read the list, own the folder of the results, and have the networks loaded.
 
     Args:
-        path: clip list, see :func:`~amodal_diffusion.data.clip_list.read_clip_list`.
+        source: path or URL of the list, or its rows.
+        base: settings that all clips share.
+        options: who works.
+        storage: limits of transfers.
+        processes: of this launch; None on Ray.
+
+    Raises:
+        InputError: if an option or the list is wrong, a model cannot be loaded, the folder belongs to another run, or
+            Ray cannot be reached.
+    """
+    base = replace(base, output=replace(base.output, quiet=True))  # one progress bar for all clips
+    with ExitStack() as stack:
+        if processes is None:
+            yield _on_ray(source, base, options, storage, stack)
+        else:
+            yield _in_launch(source, base, options, storage, processes, stack)
+
+
+def _on_ray(
+    source: Location | tuple[Row, ...],
+    base: CompletionRequest,
+    options: RunOptions,
+    storage: StorageOptions,
+    stack: ExitStack,
+) -> Batch:
+    """A batch on Ray, which this process drives; arguments as for :func:`opened_batch`, whose context is ``stack``."""
+    from amodal_diffusion.completion.ray_engine import connected, run_on_ray
+
+    clips = _begin(source, base, storage)
+    cluster = stack.enter_context(connected(base, options))
+    places = Places(base)
+    claim = stack.enter_context(_claimed(base, options, places))
+    records = stack.enter_context(run_on_ray(ClipQueue(clips), base, cluster, places, storage))
+    return Batch(clips, base, options, claim, Tally(), records, cluster.workers)
+
+
+def _in_launch(
+    source: Location | tuple[Row, ...],
+    base: CompletionRequest,
+    options: RunOptions,
+    storage: StorageOptions,
+    processes: Processes,
+    stack: ExitStack,
+) -> Batch:
+    """A batch in this process or launch; arguments as for :func:`opened_batch`, whose context is ``stack``."""
+    clips = processes.main_alone(lambda: _begin(source, base, storage))
+    places = processes.together(lambda: Places(base) if processes.is_main else None)  # it alone asks and downloads
+    claim = processes.together(lambda: None if places is None else stack.enter_context(_claimed(base, options, places)))
+    threads = options.cores_per_worker or (1 if processes.count > 1 else None)
+    worker = ClipWorker(base, processes.main_alone(base.network_inputs), threads=threads, storage=storage)
+    stack.callback(worker.close)
+    processes.together(lambda: worker.load(device=processes.device, places=places))
+    if processes.count == 1:
+        return Batch(clips, base, options, claim, Tally(), _computed(in_order(clips), worker), 1)
+    from amodal_diffusion.completion.launch_engine import SharedTally, next_clips, open_store
+
+    store = open_store(processes)
+    records = _computed(next_clips(clips.clips, store), worker)
+    return Batch(clips, base, options, claim, SharedTally(store), records, processes.count)
+
+
+def _computed(entries: Iterable[ClipEntry], worker: ClipWorker) -> Iterator[ClipRecord]:
+    """Compute clips in this process."""
+    for entry in entries:
+        record = worker.complete(entry)
+        if record.trouble == "device":
+            raise DeviceLostError(f"{record.name}: {record.error}; the device fails, and the same command goes on")
+        yield record
+
+
+def _begin(source: Location | tuple[Row, ...], base: CompletionRequest, storage: StorageOptions) -> LookedUp:
+    """Read the list and create the parent of the result folders."""
+    if base.depth.depth not in ("auto", "none"):
+        got = public_name(base.depth.depth)
+        raise InputError(f"--depth: expected auto or none for all clips, got {got}; name depth files in the list")
+    clips = LookedUp(read_clip_list(source, storage.allow_host), base)
+    out = local_path(_parent(base))
+    try:
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"out: {out}: cannot be created ({error.strerror or error})") from error
+    return clips
+
+
+def _parent(base: CompletionRequest) -> Location:
+    """Folder or bucket of all result folders."""
+    if base.output.out is None:
+        raise InputError("--out: expected a folder for the results of all clips; give --out DIR")
+    return base.output.out
+
+
+@contextmanager
+def _claimed(base: CompletionRequest, options: RunOptions, places: Places) -> Iterator[RunClaim]:
+    identity = RunIdentity.of(base, places)
+    file, overwrite = run_file(_parent(base)), base.output.overwrite
+    with claimed(file, identity, overwrite=overwrite, take_over=options.take_over) as claim:
+        yield claim
+
+
+def complete_list(source: Location, base: CompletionRequest, options: RunOptions, storage: StorageOptions) -> int:
+    """Complete all clips of a list that are not finished, and report those that fail.
+
+    In a distributed launch, every process calls this function, and each takes the next clip when it has finished one.
+
+    Args:
+        source: path or URL of the clip list, see :func:`~amodal_diffusion.data.clip_list.read_clip_list`.
         base: settings that all clips share; ``output.out`` is the parent of their result folders.
+        options: who works, and when to stop.
+        storage: limits of transfers.
 
     Returns:
         exit status: 0 on success; 1 if a clip failed; 2 in a distributed launch if an option, the list or a model is
         wrong.
 
     Raises:
-        InputError: in a single process, if an option or the list is wrong or a model cannot be loaded. In a
-            distributed launch, the main process prints the error instead.
+        InputError: outside of a distributed launch, if an option or the list is wrong, a model cannot be loaded, or
+            Ray cannot be reached. In a distributed launch, the main process prints the error instead.
     """
     quieten_libraries(quiet=base.output.quiet)
-    from amodal_diffusion.evaluation.processes import Processes
-
-    processes = Processes()
+    options.check()
+    processes = _processes(options)
+    if processes is None:
+        return _complete_all(source, base, options, storage, None)
     try:
-        status = _complete_all(path, base, processes)
+        status = _complete_all(source, base, options, storage, processes)
+    except DeviceLostError as error:
+        if processes.count == 1:
+            raise
+        _say(error)
+        sys.exit(FAILED)  # a process that ends so ends the launch, and none waits for it
     except InputError as error:
         if processes.count == 1:
             raise
         if processes.is_main:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+            _say(error)
         status = FAILED
     processes.end()
     return status
 
 
-def _complete_all(path: Path, base: CompletionRequest, processes: Processes) -> int:
-    """Read the list, load the networks once, and complete this process's share of the clips."""
+def _processes(options: RunOptions) -> Processes | None:
+    """The processes of this launch; None on Ray."""
+    if options.engine == "local":
+        from amodal_diffusion.evaluation.processes import Processes
+
+        return Processes()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("--engine ray: starts workers of its own; run it without accelerate launch")
+    return None
+
+
+def _complete_all(
+    source: Location,
+    base: CompletionRequest,
+    options: RunOptions,
+    storage: StorageOptions,
+    processes: Processes | None,
+) -> int:
+    """Complete the clips with one progress bar; returns the exit status."""
     from tqdm import tqdm
 
-    quiet, out = base.output.quiet, _parent(base)
-    base = replace(base, output=replace(base.output, quiet=True))  # one progress bar for all clips
-    entries = processes.main_alone(lambda: _begin(path, base))
-    if base.model.device == "auto":
-        base = replace(base, model=replace(base.model, device=processes.device))
-    if processes.count > 1:
-        processes.main_alone(lambda: Places(base).stages)  # one process asks and downloads
-    networks = processes.together(lambda: _load(base))
-    bar = tqdm(
-        processes.share(entries),
-        desc="clips" if processes.count == 1 else f"clips, 1 of {processes.count} processes",
-        unit="clip",
-        disable=quiet or not processes.is_main,
-    )
-    tallies = processes.gather([complete_share(bar, base, networks)])
-    if processes.is_main:
-        _report(tallies, out)
-    return SOME_FAILED if any(tally.failures for tally in tallies) else 0
-
-
-def _parent(base: CompletionRequest) -> Path:
-    """Folder of all result folders."""
-    if base.output.out is None:
-        raise InputError("--out: expected a folder for the results of all clips; give --out DIR")
-    return base.output.out
-
-
-def _load(base: CompletionRequest) -> Networks:
-    with out_of_memory_explained(base):
-        return Networks(base)
-
-
-def _begin(path: Path, base: CompletionRequest) -> list[ClipEntry]:
-    """Read the list and create the parent of the result folders."""
-    if base.depth.depth not in ("auto", "none"):
-        raise InputError(
-            f"--depth: expected auto or none for all clips, got {base.depth.depth}; name depth files in the list"
-        )
-    entries = read_clip_list(path)
-    out = _parent(base)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"out: {out}: cannot be created ({error.strerror or error})") from error
-    return entries
-
-
-def complete_share(entries: Iterable[ClipEntry], base: CompletionRequest, networks: Networks) -> Tally:
-    """Complete clips one by one; a clip that fails does not stop the others.
-
-    Args:
-        entries: the clips.
-        base: settings that all clips share; ``output.out`` is the parent of their result folders.
-        networks: networks loaded for ``base``.
-    """
-    tally = Tally()
-    for entry in entries:
+    is_main = processes is None or processes.is_main
+    stopped: StoppedError | None = None
+    with opened_batch(source, base, options, storage, processes) as batch:
+        tally, out = batch.tally, _parent(base)
+        bar = tqdm(total=len(batch.clips), desc="clips", unit="clip", disable=base.output.quiet or not is_main)
         try:
-            if _complete(_request(entry, base), networks):
-                tally.completed += 1
-            else:
-                tally.skipped += 1
-        except InputError as error:
-            _note(tally, entry, str(error))
-        except Exception as error:  # noqa: BLE001  # an error in one clip must not stop the others
-            _note(tally, entry, f"{type(error).__name__}: {error}", trace=traceback.format_exc())
-    return tally
+            with bar:
+                for _ in batch.run():
+                    bar.set_postfix({"failed": tally.count("failed"), "frames": tally.count("frames")}, refresh=False)
+                    bar.update(tally.done - bar.n)
+        except StoppedError as error:
+            stopped = error
+        except BaseException:
+            write_failures(tally.failures, out, ended=False)
+            raise
+        failures = tally.failures if processes is None else processes.gather(tally.failures)
+        if is_main:
+            listed = write_failures(failures, out, ended=stopped is None)
+            _report(batch, failures, listed)
+            if stopped is not None:
+                _say(stopped)
+    return SOME_FAILED if failures or stopped is not None else 0
 
 
-def _complete(request: CompletionRequest, networks: Networks) -> bool:
-    """Complete a clip unless its results exist; return whether it was completed now."""
-    out = request.out
-    if out.is_dir() and holds_results(out, inputs=request.inputs(), settings=request.settings()):
-        return False
-    complete_clip(request, networks=networks)
-    return True
-
-
-def _request(entry: ClipEntry, base: CompletionRequest) -> CompletionRequest:
-    request = replace(
-        base,
-        source=replace(base.source, clip=entry.clip, masks=entry.masks, object=entry.object_name),
-        output=replace(base.output, out=_parent(base) / entry.name),
-    )
-    if entry.depth is None or entry.depth == base.depth.depth:
-        return request
-    return replace(request, depth=replace(base.depth, depth=entry.depth, depth_model=None))  # nothing to estimate
-
-
-def _note(tally: Tally, entry: ClipEntry, error: str, *, trace: str | None = None) -> None:
-    line = " ".join(error.split())
-    tally.failures.append(Failure(entry.name, str(entry.clip), line, trace))
-    logger.warning("%s: failed: %s", entry.name, line)
-
-
-def _report(tallies: list[Tally], out: Path) -> None:
-    """Print the outcome of all clips, and write the failures to a file."""
-    failures = sorted((failure for tally in tallies for failure in tally.failures), key=lambda failure: failure.name)
-    for failure in failures:
-        print(f"failed: {failure.name}: {failure.error}", file=sys.stderr)
-    completed, skipped = (sum(getattr(tally, kind) for tally in tallies) for kind in ("completed", "skipped"))
+def _report(batch: Batch, failures: list[ClipRecord], listed: Location | None) -> None:
+    """Print the outcome of all clips."""
+    tally = batch.tally
+    for record in sorted(failures, key=lambda record: record.name):
+        print(f"failed: {record.name}: {record.error}", file=sys.stderr)
     print(
-        f"{completed} completed, {skipped} finished before, {len(failures)} failed; {len(tallies)} process(es)\n"
-        f"results: {out}",
+        f"{tally.count('completed')} completed, {tally.count('finished before')} finished before, {len(failures)} "
+        f"failed; {batch.workers} process(es)\nresults: {public_name(_parent(batch.base))}",
         flush=True,
     )
-    if failures:
-        write_text(out / FAILURES, json.dumps([asdict(failure) for failure in failures], indent=2) + "\n")
-        print(f"failures: {out / FAILURES}", flush=True)
-    else:
-        (out / FAILURES).unlink(missing_ok=True)
+    if listed is not None:
+        print(f"failures: {public_name(listed)}", flush=True)
+
+
+def _say(error: InputError) -> None:
+    text = one_line(error)
+    print(text if isinstance(error, StoppedError) else f"error: {text}", file=sys.stderr, flush=True)
+
+
+def complete_many(
+    clips: str | Path | Iterable[Row],
+    out: str | Path,
+    *,
+    engine: Engine = "local",
+    options: Mapping[str, object] | None = None,
+    run: RunOptions | None = None,
+    storage: StorageOptions | None = None,
+) -> Iterator[ClipRecord]:
+    """Complete many clips, as the command `batch` does; gives one record for each clip when it ends.
+
+    Args:
+        clips: path or URL of a list of clips (docs/data.md, section 7), or rows with its columns, such as
+            ``{"clip": "a.mp4", "masks": "a/masks"}``.
+        out: parent of the result folders; a path or the URL of a bucket or of a folder in it.
+        engine: ``local`` (this process, or all processes of an accelerate launch) or ``ray``.
+        options: options of the command by name, such as ``{"model": "tiny", "stages": "masks"}``.
+        run: number of workers, Ray's address, and when to stop.
+        storage: hosts and limits for inputs that are given by URL.
+
+    Yields:
+        name, clip, status, frames, seconds and error of each clip; in a launch, of those that this process computed.
+
+    Raises:
+        InputError: if an option or the list is wrong, a model cannot be loaded, Ray cannot be reached, or too many
+            clips failed.
+    """
+    chosen = replace(run or RunOptions(), engine=engine)
+    chosen.check()
+    base = _request(options or {}, read_out(out))
+    quieten_libraries(quiet=True)
+    source = read_location(clips) if isinstance(clips, str | Path) else tuple(clips)
+    processes = _processes(chosen)
+    with opened_batch(source, base, chosen, storage or StorageOptions(), processes) as batch:
+        try:
+            yield from batch.run()
+        except BaseException:
+            write_failures(batch.tally.failures, _parent(base), ended=False)
+            raise
+        failures = batch.tally.failures if processes is None else processes.gather(batch.tally.failures)
+        if processes is None or processes.is_main:
+            write_failures(failures, _parent(base), ended=True)
+    if processes is not None:
+        processes.end()
+
+
+def _request(options: Mapping[str, object], out: Location | None) -> CompletionRequest:
+    """Settings that all clips share, from options by name."""
+    left = dict(options)
+    groups: dict[str, Any] = {}
+    chosen: dict[str, type[Any]] = {"source": Source, **OWN_GROUPS}
+    for name, group in chosen.items():
+        given = {}
+        for entry in fields(group):
+            if entry.name in left and (name != "source" or entry.name in ("allow_truncated", "cuts")):
+                value, how = left.pop(entry.name), entry.metadata
+                if how["choices"] and value is not None and value not in how["choices"]:
+                    raise InputError(f"options: {entry.name}: expected {', '.join(how['choices'])}, got {value}")
+                given[entry.name] = how["read"](value) if how["read"] else value
+        groups[name] = given
+    if left:
+        raise InputError(f"options: {next(iter(left))} is unknown; `amodal-diffusion batch --help-all` lists them")
+    made = {name: OWN_GROUPS[name](**given) for name, given in groups.items() if name != "source"}
+    base = CompletionRequest(source=Source(clip=Path(), **groups["source"]), **made)
+    return replace(base, output=replace(base.output, out=out))

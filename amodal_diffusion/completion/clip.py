@@ -26,7 +26,7 @@ from amodal_diffusion.completion.previews import write_previews
 from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.completion.segmentation import MODAL_MASKS, segment_clip
 from amodal_diffusion.io.depth_files import DepthTrack
-from amodal_diffusion.io.manifest import MANIFEST, read_manifest
+from amodal_diffusion.io.manifest import MANIFEST, InputRecord, read_manifest
 from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.models.libraries import uncollected
@@ -43,6 +43,7 @@ def complete_clip(
     request: CompletionRequest,
     *,
     networks: Networks | None = None,
+    records: Callable[[], Mapping[str, InputRecord]] | None = None,
     extras: Mapping[str, Callable[[Path], None]] | None = None,
     on_progress: OnProgress | None = None,
 ) -> Path:
@@ -51,6 +52,7 @@ def complete_clip(
     Args:
         request: the options of `complete`.
         networks: loaded networks; None loads them for this clip.
+        records: gives the records of the input files, where they are not those of the paths in ``request``.
         extras: maps the names of additional result files to functions that write them. Each is called last, with the
             result folder.
         on_progress: told of the steps of `complete_objects`, of ``overlay`` (frames), and of the beginning of
@@ -67,7 +69,10 @@ def complete_clip(
         inputs = open_inputs(request)
         _refuse_work_of_version_0_1(request)
         folder = OutputFolder(
-            request.out, inputs=request.inputs(), settings=request.settings(), overwrite=request.output.overwrite
+            request.out,
+            inputs=(records or request.inputs)(),
+            settings=request.settings(),
+            overwrite=request.output.overwrite,
         )
         sound = sound_of(request, inputs.clip)
         if networks is None:
@@ -160,7 +165,7 @@ def _summary(
         "halved_decode_chunks": networks.completer.halved_chunks(),
         "depth": kind,
         "depth_model": model if kind == "estimated" else None,
-        "clip": _describe(inputs.clip),
+        "clip": _describe(inputs.clip, request),
         "masks": {track.name: track.kind for track in inputs.tracks},
         "cuts": list(inputs.cuts),
         "canvas": _describe_canvas(inputs.canvas),
@@ -202,9 +207,9 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _describe(clip: ClipReader) -> dict[str, object]:
+def _describe(clip: ClipReader, request: CompletionRequest) -> dict[str, object]:
     return {
-        "path": str(clip.path),
+        "path": request.name_of(str(clip.path)),
         "frames": clip.num_frames,
         "fps": round(clip.fps, 4),
         "height": clip.height,

@@ -116,11 +116,12 @@ class Networks:
         sources: repository and commit of downloaded models, see :meth:`Places.sources`.
     """
 
-    def __init__(self, request: CompletionRequest) -> None:
+    def __init__(self, request: CompletionRequest, places: Places | None = None) -> None:
         """Load the stages and validate the request's settings.
 
         Args:
             request: names the models and the device.
+            places: folders of the networks, where they were looked up before.
 
         Raises:
             InputError: if a model cannot be loaded, or a setting does not fit it.
@@ -132,7 +133,7 @@ class Networks:
         chosen = request.model
         acceleration = Acceleration(chosen.compile, chosen.cuda_graphs, chosen.channels_last)
         acceleration.check(find_device(chosen.device), chosen.offload)  # before anything is downloaded
-        self._places = Places(request)
+        self._places = places or Places(request)
         self.method = self._places.method
         from amodal_diffusion.pipelines.completer import AmodalCompleter
 

@@ -1,11 +1,13 @@
-"""Values of options, parsed: formats, frames, colors, hard cuts. This page imports nothing that takes time."""
+"""Values of options, parsed: formats, frames, colors, hard cuts, mask filters. This page imports nothing slow."""
 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Sequence
 from typing import Literal, cast, get_args
 
+from amodal_diffusion.config import MASK_FILTERS, OLD_FILTERS, MaskFilter
 from amodal_diffusion.types import Cuts, InputError
 
 Format = Literal[
@@ -103,3 +105,52 @@ def read_cuts(value: str | int | Sequence[int]) -> Cuts:
         raise InputError(
             f"--cuts: expected auto, none, or the first frames of new shots such as 24,80, got {value or 'nothing'}"
         ) from None
+
+
+def read_filters(text: str | Sequence[str]) -> tuple[MaskFilter, ...]:
+    """Parse a list of mask filters, separated by commas on the command line, or ``all`` or ``none``.
+
+    Raises:
+        InputError: if a filter is unknown.
+    """
+    names = [name.strip() for name in (text.split(",") if isinstance(text, str) else text) if name.strip()]
+    if names in (["all"], ["none"]):
+        return MASK_FILTERS if names == ["all"] else ()
+    names = [OLD_FILTERS.get(name, name) for name in names]
+    wrong = sorted(set(names) - set(MASK_FILTERS))
+    if wrong or (isinstance(text, str) and not names):
+        expected = ", ".join(MASK_FILTERS)
+        raise InputError(
+            f"--mask-filters: expected all, none or some of {expected}, got {', '.join(wrong) or 'nothing'}"
+        )
+    return tuple(name for name in MASK_FILTERS if name in names)
+
+
+def read_threshold(value: str | float | None) -> float | None:
+    """Threshold of the scores.
+
+    Raises:
+        InputError: if it is no number from 0 to below 1.
+    """
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < 1:
+        raise InputError(f"--mask-threshold: expected a number from 0 to below 1, got {value}")
+    return number
+
+
+def read_bit_depth(value: str | int | None) -> int | None:
+    """Bits of the values in pictures of 16 bits.
+
+    Raises:
+        InputError: if it is no number from 1 to 16.
+    """
+    if value is None:
+        return None
+    if not str(value).isdecimal() or not 1 <= int(value) <= 16:
+        raise InputError(f"--bit-depth: expected a number of bits from 1 to 16, got {value}")
+    return int(value)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -14,15 +14,17 @@ from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat,
 from amodal_diffusion.completion.option_values import (
     Format,
     LayerFrames,
+    read_bit_depth,
     read_color,
     read_cuts,
+    read_filters,
     read_formats,
     read_layer_frames,
+    read_threshold,
 )
+from amodal_diffusion.completion.storage_options import read_out
 from amodal_diffusion.config import (
-    MASK_FILTERS,
     MASK_TYPES,
-    OLD_FILTERS,
     Alpha,
     Attention,
     Conditioning,
@@ -34,6 +36,7 @@ from amodal_diffusion.config import (
     Resample,
     Scheduler,
 )
+from amodal_diffusion.io.urls import Location, local_path, public_name
 from amodal_diffusion.options import Renamed, option, package_version
 from amodal_diffusion.pipelines.methods import DEFAULT_MODEL, DIFFUSION, METHODS, OF_DIFFUSION, StageNames
 from amodal_diffusion.types import Cuts, InputError, Stage
@@ -53,56 +56,8 @@ RENAMED: Renamed = {
 """Options of version 0.1, by their old names."""
 OF_NETWORKS = ("vae", "compile", "cuda_graphs", "channels_last", "offload")
 """Options of `ModelChoice` that do nothing without networks."""
+_URL_AS_PATH = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+")
 _OF_ALL_METHODS = ("seed", "object_batch")
-
-
-def read_filters(text: str | Sequence[str]) -> tuple[MaskFilter, ...]:
-    """Parse a list of mask filters, separated by commas on the command line, or ``all`` or ``none``.
-
-    Raises:
-        InputError: if a filter is unknown.
-    """
-    names = [name.strip() for name in (text.split(",") if isinstance(text, str) else text) if name.strip()]
-    if names in (["all"], ["none"]):
-        return MASK_FILTERS if names == ["all"] else ()
-    names = [OLD_FILTERS.get(name, name) for name in names]
-    wrong = sorted(set(names) - set(MASK_FILTERS))
-    if wrong or (isinstance(text, str) and not names):
-        expected = ", ".join(MASK_FILTERS)
-        raise InputError(
-            f"--mask-filters: expected all, none or some of {expected}, got {', '.join(wrong) or 'nothing'}"
-        )
-    return tuple(name for name in MASK_FILTERS if name in names)
-
-
-def read_threshold(value: str | float | None) -> float | None:
-    """Threshold of the scores.
-
-    Raises:
-        InputError: if it is no number from 0 to below 1.
-    """
-    if value is None:
-        return None
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number < 1:
-        raise InputError(f"--mask-threshold: expected a number from 0 to below 1, got {value}")
-    return number
-
-
-def read_bit_depth(value: str | int | None) -> int | None:
-    """Bits of the values in pictures of 16 bits.
-
-    Raises:
-        InputError: if it is no number from 1 to 16.
-    """
-    if value is None:
-        return None
-    if not str(value).isdecimal() or not 1 <= int(value) <= 16:
-        raise InputError(f"--bit-depth: expected a number of bits from 1 to 16, got {value}")
-    return int(value)
 
 
 @dataclass(frozen=True)
@@ -144,10 +99,13 @@ class Source:
         Raises:
             InputError: if one is missing.
         """
-        if not self.clip.exists():
-            raise InputError(f"{self.clip}: no such file or folder")
-        if self.masks is not None and not self.masks.exists():
-            raise InputError(f"--masks: {self.masks}: no such file or folder")
+        for prefix, path in (("", self.clip), ("--masks: ", self.masks)):
+            if path is None or path.exists():
+                continue
+            url = _URL_AS_PATH.sub(r"\1://", str(path))
+            if url != str(path):
+                raise InputError(f"{prefix}{public_name(url)}: `amodal-diffusion batch` reads URLs; give a path here")
+            raise InputError(f"{prefix}{path}: no such file or folder")
 
 
 @dataclass(frozen=True)
@@ -232,7 +190,7 @@ class Output:
         quiet: show no progress bars
     """
 
-    out: Path | None = option(None, metavar="DIR", short="-o")
+    out: Location | None = option(None, metavar="DIR", short="-o", read=read_out)
     stages: str = option("all", choices=("masks", "all"))
     formats: tuple[Format, ...] = option(("png",), metavar="LIST", read=read_formats)
     layer_frames: LayerFrames = option("auto", metavar="auto|all|LIST", read=read_layer_frames, advanced=True)
@@ -375,6 +333,7 @@ class CompletionRequest:
         model: the networks, their device and precision.
         depth: source of the depth maps.
         sampling: sampling settings of the networks.
+        copied_from: what local copies of inputs are called in records, by their path.
     """
 
     source: Source
@@ -383,12 +342,23 @@ class CompletionRequest:
     model: ModelChoice = ModelChoice()
     depth: DepthChoice = DepthChoice()
     sampling: SamplingChoice = SamplingChoice()
+    copied_from: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def out(self) -> Path:
-        """The result folder: by default beside the clip, named after it."""
+        """The result folder: by default beside the clip, named after it.
+
+        Raises:
+            InputError: if it is given by URL.
+        """
         if self.output.out is not None:
-            return self.output.out
+            folder = local_path(self.output.out)
+            if folder is None:
+                raise InputError(
+                    f"--out: {public_name(self.output.out)}: expected a folder; `amodal-diffusion batch` writes to "
+                    "buckets"
+                )
+            return folder
         clip = self.source.clip.resolve()
         return clip.with_name(f"{clip.name if clip.is_dir() else clip.stem}_amodal")
 
@@ -414,7 +384,12 @@ class CompletionRequest:
         groups = (self.source, self.output, self.clicks, self.model, self.depth, self.sampling)
         given = {name: value for group in groups for name, value in asdict(group).items()}
         values = {name: value for name, value in given.items() if name not in (*files, *without_effect)}
+        values["depth"] = self.name_of(self.depth.depth)
         return {**values, "version": package_version()}
+
+    def name_of(self, path: str) -> str:
+        """What a path is called in records: the URL of which it is a copy, else the path itself."""
+        return self.copied_from.get(path, path)
 
     def inputs(self) -> dict[str, InputRecord]:
         """The input files that the results depend on, by argument."""
@@ -424,15 +399,25 @@ class CompletionRequest:
             "amodal_masks": self.source.amodal_masks,
             "from_scores": self.source.from_scores,
             "depth": None if self.depth.depth in ("auto", "none") else Path(self.depth.depth),
+        }
+        return _recorded(paths) | self.network_inputs()
+
+    def network_inputs(self) -> dict[str, InputRecord]:
+        """The folders of networks among them, which are the same for all clips of a list."""
+        paths = {
             "segmenter": model_folder(self.clicks.segmenter),
             "model": self.stage_names.local(),
             "content_model": model_folder(self.model.content_model),
             "vae": model_folder(self.model.vae),
             "depth_model": model_folder(self.depth.depth_model),
         }
-        from amodal_diffusion.io.result_folder import InputRecord
+        return _recorded(paths)
 
-        return {name: InputRecord.of(path) for name, path in paths.items() if path is not None}
+
+def _recorded(paths: Mapping[str, Path | None]) -> dict[str, InputRecord]:
+    from amodal_diffusion.io.result_folder import InputRecord
+
+    return {name: InputRecord.of(path) for name, path in paths.items() if path is not None}
 
 
 GROUPS: dict[str, type[Any]] = {

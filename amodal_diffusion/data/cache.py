@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from amodal_diffusion.data.samples import FrameFile, PackedFrame
 from amodal_diffusion.io.atomic import make_folder, replacing_file
 
 FORMAT = 2
@@ -55,6 +56,15 @@ def file_state(path: Path) -> bytes:
     """
     found = path.stat()
     return json.dumps([str(path.resolve()), found.st_size, found.st_mtime_ns]).encode()
+
+
+def frame_identity(frame: FrameFile) -> bytes:
+    """Content of a frame for :func:`content_key`, without reading it; of a frame in a shard, by the shard's digest.
+
+    Raises:
+        OSError: if there is no such file.
+    """
+    return frame.identity if isinstance(frame, PackedFrame) else file_state(frame)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from amodal_diffusion.data.occluders import OccludedTracks, whole_sample
-from amodal_diffusion.data.sailvos import SailVosDataset
+from amodal_diffusion.data.sailvos import SailVosDataset, TrackSource
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
+from amodal_diffusion.data.shards import ShardDataset
 from amodal_diffusion.synthetic.composites import frozen
 from amodal_diffusion.synthetic.composites.clips import Composer, CompositeBatch, WholeClips
 from amodal_diffusion.synthetic.composites.cutouts import COMPOSITE_SPLITS, CompositeSplit, CutoutSet
@@ -212,7 +213,7 @@ class PastedOccluders(Dataset[AmodalSample]):
 
     def __init__(
         self,
-        targets: SailVosDataset,
+        targets: TrackSource,
         cutouts: CutoutSet,
         *,
         seed: int = 0,
@@ -272,7 +273,7 @@ class PastedOccluders(Dataset[AmodalSample]):
         return AmodalSample(name, sample.modal, sample.amodal, None, sample.rgb, sample.whole_rgb)
 
 
-ClipKind = CompositeDataset | PastedOccluders | SceneDataset | SailVosDataset | OccludedTracks
+ClipKind = CompositeDataset | PastedOccluders | SceneDataset | SailVosDataset | ShardDataset | OccludedTracks
 
 
 class MixedClips(Dataset[AmodalSample]):

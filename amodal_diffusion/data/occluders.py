@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.data.records import COMPLETE, TrackRecord
-from amodal_diffusion.data.sailvos import SailVosDataset, Track
+from amodal_diffusion.data.sailvos import Track, TrackSource
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.frames.masks import hidden_share
 from amodal_diffusion.types import BoolArray, InputError
@@ -111,7 +111,7 @@ class OccludedTracks(Dataset[AmodalSample]):
         bank: the occluders.
     """
 
-    def __init__(self, targets: SailVosDataset, bank: OccluderBank) -> None:
+    def __init__(self, targets: TrackSource, bank: OccluderBank) -> None:
         self.targets = targets
         self.bank = bank
 
@@ -159,15 +159,15 @@ class OccludedTracks(Dataset[AmodalSample]):
                     sample = self.targets.sample(track, modal=visible, amodal=track.modal, whole_is_visible=True)
                     return OccludedSample(sample, Occlusion(share, already_hidden, no_occluder))
                 no_occluder += 1
-            index = _draw(len(self.targets.tracks), generator)
+            index = _draw(self.targets.available, generator)
         raise InputError(
-            f"{self.targets.tracks.annotations}: of {_MOST_REPLACED} tracks drawn, {already_hidden} are already hidden "
+            f"{self.targets.source}: of {_MOST_REPLACED} tracks drawn, {already_hidden} are already hidden "
             f"and {no_occluder} found no occluder; use complete tracks, as `amodal-diffusion prepare` writes, and a "
             "range of occlusion that the occluders can reach"
         )
 
 
-def whole_sample(targets: SailVosDataset, index: int) -> AmodalSample | None:
+def whole_sample(targets: TrackSource, index: int) -> AmodalSample | None:
     """Read a track without occluders; None if the object is hidden in part or absent, so that it cannot be a target.
 
     Raises:

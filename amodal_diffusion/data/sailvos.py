@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
 from torch.utils.data import Dataset
 
 from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.data.records import TrackRecord
-from amodal_diffusion.data.samples import AmodalSample
+from amodal_diffusion.data.samples import AmodalSample, FrameFile, PackedFrame
 from amodal_diffusion.frames.masks import cut_out_on_white
-from amodal_diffusion.io.images import SUFFIXES
+from amodal_diffusion.io.images import SUFFIXES, read_integers
 from amodal_diffusion.io.pictures import read_frames, read_rgb
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
 
 
 def find_frame(images: Path, name: str) -> Path | None:
@@ -45,11 +47,11 @@ def frame_file(images: Path, name: str) -> Path:
     return path
 
 
-def read_frame(path: Path, size: tuple[int, int]) -> UInt8Array:
+def read_frame(path: FrameFile, size: tuple[int, int]) -> UInt8Array:
     """Read a frame and check that its size is that of the masks.
 
     Args:
-        path: frame file.
+        path: frame file, or frame in a shard.
         size: height and width of the masks.
 
     Returns:
@@ -58,10 +60,31 @@ def read_frame(path: Path, size: tuple[int, int]) -> UInt8Array:
     Raises:
         InputError: if the frame cannot be read or has another size.
     """
-    rgb = read_rgb(path)
+    rgb = path.read() if isinstance(path, PackedFrame) else read_rgb(path)
     if rgb.shape[:2] != size:
         raise InputError(f"{path}: {rgb.shape[1]}x{rgb.shape[0]} pixels for masks of {size[1]}x{size[0]}")
     return rgb
+
+
+def read_depth_picture(path: Path, size: tuple[int, int]) -> FloatArray:
+    """Read the depth of a frame from an 8- or 16-bit gray picture, nearer is larger.
+
+    Args:
+        path: the picture.
+        size: height and width of the masks.
+
+    Returns:
+        float32 ``[H, W]``.
+
+    Raises:
+        InputError: if it cannot be read or has another size.
+    """
+    values = read_integers(path).values
+    if values.shape != size:
+        raise InputError(
+            f"{path}: depth of {values.shape[1]}x{values.shape[0]} pixels for masks of {size[1]}x{size[0]}"
+        )
+    return values.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -79,6 +102,42 @@ class Track:
     record: TrackRecord
     modal: BoolArray
     amodal: BoolArray
+
+
+class TrackSource(Protocol):
+    """A data set of tracks, whose masks can be changed before a sample is made of one."""
+
+    @property
+    def source(self) -> str:
+        """File, folder or URL, for messages."""
+        ...
+
+    @property
+    def available(self) -> int:
+        """Number of tracks, also of those beyond a limit."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of tracks."""
+        ...
+
+    def __getitem__(self, index: int, /) -> AmodalSample:
+        """Read a track as a sample."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Name of a track in messages, without reading it."""
+        ...
+
+    def load(self, index: int) -> Track:
+        """Read a track and decode its masks."""
+        ...
+
+    def sample(
+        self, track: Track, *, modal: BoolArray, amodal: BoolArray, whole_is_visible: bool = False
+    ) -> AmodalSample:
+        """Make a sample from a track and given masks."""
+        ...
 
 
 class SailVosDataset(Dataset[AmodalSample]):
@@ -117,6 +176,16 @@ class SailVosDataset(Dataset[AmodalSample]):
     def __len__(self) -> int:
         """Number of tracks."""
         return self._length
+
+    @property
+    def source(self) -> str:
+        """The annotation file."""
+        return str(self.tracks.annotations)
+
+    @property
+    def available(self) -> int:
+        """Number of tracks of the file."""
+        return len(self.tracks)
 
     def name(self, index: int) -> str:
         """Name of a track in messages, without reading it."""

@@ -20,6 +20,28 @@ _CHANGE_STREAM = 100
 
 
 @dataclass(frozen=True)
+class PackedFrame:
+    """A frame without a file of its own, such as one in a shard.
+
+    Attributes:
+        name: for messages.
+        identity: differs for frames of different content.
+        read: reads it, uint8 ``[H, W, 3]``.
+    """
+
+    name: str
+    identity: bytes
+    read: Callable[[], UInt8Array]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+FrameFile = Path | PackedFrame
+"""Where the pixels of a frame are."""
+
+
+@dataclass(frozen=True)
 class AmodalSample:
     """One object through one clip with its ground truth, at frame resolution.
 
@@ -30,7 +52,7 @@ class AmodalSample:
         depth: any scale, nearer is larger, float32 ``[F, H, W]``; None without depth.
         rgb: frames, uint8 ``[F, H, W, 3]``; None if they are not read.
         whole_rgb: complete object on white, uint8 ``[F, H, W, 3]``; None if unknown.
-        files: frame files, which may be missing if `rgb` is None; empty for a generated clip.
+        files: frames on disk, whose files may be missing if `rgb` is None; empty for a generated clip.
     """
 
     name: str
@@ -39,7 +61,7 @@ class AmodalSample:
     depth: FloatArray | None
     rgb: UInt8Array | None
     whole_rgb: UInt8Array | None
-    files: tuple[Path, ...] = ()
+    files: tuple[FrameFile, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,10 @@ JOURNAL = "finished.jsonl"
 FORMAT = 1
 
 
+class InUseError(InputError):
+    """Another process is at work in a result folder."""
+
+
 @dataclass(frozen=True)
 class InputRecord:
     """An input file or folder of a command, identified by the names, sizes and modification times of its files.
@@ -255,7 +259,7 @@ def locked(path: Path) -> Iterator[None]:
         path: the lock file, in the folder to be locked.
 
     Raises:
-        InputError: if another process holds the lock.
+        InUseError: if another process holds the lock.
     """
     if sys.platform == "win32":
         yield
@@ -264,5 +268,5 @@ def locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise InputError(f"out: {path.parent}: another run is at work in it; wait for it to end") from error
+            raise InUseError(f"out: {path.parent}: another run is at work in it; wait for it to end") from error
         yield

@@ -1,97 +1,17 @@
-"""Order and randomness of the training clips, as pure functions of the seed and a running count of clips.
-
-The number of clips taken since the start of the run is the only state. Resumption is therefore exact and reads no clip
-twice. One process with a batch size of two trains on the same clips and noise as two processes with a batch size of
-one.
-"""
+"""Batches of training clips in the order of `order.py`; clips that cannot be read are replaced."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from amodal_diffusion.training.distributed import ignore_termination
+from amodal_diffusion.training.order import BatchCounts, ClipOrder, MixedOrder, Order, Part, seeded_generator
 from amodal_diffusion.types import InputError
-
-# Purpose of a random stream; streams of different purposes have different seeds.
-Purpose = Literal["order", "training", "precompute", "global", "augmentation"]
-_PURPOSES: tuple[Purpose, ...] = ("order", "training", "precompute", "global", "augmentation")
-
-
-def stream_seed(purpose: Purpose, *numbers: int) -> int:
-    """Random seed that is determined by the arguments alone.
-
-    Args:
-        purpose: purpose of the random numbers.
-        numbers: integers of at least 0, such as the run's seed and a clip's count.
-    """
-    entropy = np.random.SeedSequence((_PURPOSES.index(purpose), *numbers))
-    return int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def seeded_generator(purpose: Purpose, seed: int, count: int, *, device: torch.device | str = "cpu") -> torch.Generator:
-    """Random generator that is determined by the arguments alone.
-
-    Args:
-        purpose: purpose of the random numbers.
-        seed: seed of the training run.
-        count: count of the clip or epoch.
-        device: device of the generator.
-    """
-    return torch.Generator(device=device).manual_seed(stream_seed(purpose, seed, count))
-
-
-class ClipOrder:
-    """Random permutation of all clips, a new one for each epoch.
-
-    Attributes:
-        length: number of clips.
-        seed: random seed of the permutations.
-    """
-
-    def __init__(self, length: int, seed: int) -> None:
-        """Set the number of clips and the seed."""
-        self.length = length
-        self.seed = seed
-        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
-
-    def clip_at(self, count: int) -> int:
-        """Index of the clip with running count ``count``."""
-        epoch, place = divmod(count, self.length)
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._order = torch.randperm(self.length, generator=seeded_generator("order", self.seed, epoch))
-        return int(self._order[place])
-
-
-class BatchCounts(Sampler[list[int]]):
-    """Endless sampler of the running counts of the clips in each batch of one process.
-
-    Args:
-        first: number of clips that all processes together have already taken.
-        batch_size: number of clips per batch.
-        process: index of this process, from 0.
-        processes: number of processes; batches are assigned to them in turn.
-    """
-
-    def __init__(self, first: int, *, batch_size: int, process: int, processes: int) -> None:
-        self.first = first
-        self.batch_size = batch_size
-        self.process = process
-        self.processes = processes
-
-    def __iter__(self) -> Iterator[list[int]]:
-        """Yield the counts of the clips of each batch."""
-        start = self.first + self.process * self.batch_size
-        while True:
-            yield list(range(start, start + self.batch_size))
-            start += self.processes * self.batch_size
-
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -134,6 +54,23 @@ class PreparedClips(Protocol):
         ...
 
 
+@runtime_checkable
+class WeightedClips(Protocol):
+    """Clips of one or more data sets, indexed one after the other."""
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """The data sets in order."""
+        ...
+
+
+def order_of(dataset: Clips[Any], seed: int) -> Order:
+    """Order of a run's clips: that of one data set, or of a mixture by its weights."""
+    if isinstance(dataset, WeightedClips) and len(dataset.parts) > 1:
+        return MixedOrder(dataset.parts, seed)
+    return ClipOrder(len(dataset), seed)
+
+
 @dataclass(frozen=True)
 class BadClip:
     """A clip that could not be read.
@@ -141,10 +78,12 @@ class BadClip:
     Attributes:
         name: name of the clip in its dataset.
         reason: error message, on one line.
+        index: of the clip in its dataset.
     """
 
     name: str
     reason: str
+    index: int
 
 
 @dataclass(frozen=True)
@@ -155,7 +94,7 @@ class Counted(Generic[T]):
         counts: running count of each clip.
         names: name of each clip.
         clips: the loaded clips.
-        bad: clips that could not be read; each was replaced by the next readable clip of the dataset.
+        bad: clips that could not be read; each was replaced by the next readable clip of its data set.
     """
 
     counts: list[int]
@@ -175,7 +114,7 @@ class _Pinned(Protocol):
 
 
 def endless_batches(
-    dataset: Clips[T], order: ClipOrder, counts: BatchCounts, *, workers: int, pin: bool = False
+    dataset: Clips[T], order: Order, counts: BatchCounts, *, workers: int, pin: bool = False
 ) -> Generator[Counted[T]]:
     """Yield batches of clips in training order, without end.
 
@@ -225,7 +164,7 @@ class _Read(Generic[T]):
 class _InOrder(Dataset[_Read[T]]):
     """A dataset that is indexed by running count."""
 
-    def __init__(self, dataset: Clips[T], order: ClipOrder) -> None:
+    def __init__(self, dataset: Clips[T], order: Order) -> None:
         self.dataset = dataset
         self.order = order
 
@@ -236,14 +175,15 @@ class _InOrder(Dataset[_Read[T]]):
 
     def __getitem__(self, count: int) -> _Read[T]:
         first = self.order.clip_at(count)
+        part = self.order.part_of(first)
         bad: list[BadClip] = []
-        for place in range(min(_TRIES, len(self.dataset))):
-            index = (first + place) % len(self.dataset)
+        for place in range(min(_TRIES, len(part))):
+            index = part[(first - part.start + place) % len(part)]
             name = self.dataset.name(index)
             try:
                 return _Read(count, name, self._read(index, count), bad)
             except Exception as error:  # noqa: BLE001 - damaged files make decoders raise errors of any class
-                bad.append(BadClip(name, reason_of(error, name)))
+                bad.append(BadClip(name, reason_of(error, name), index))
         return _Read(count, bad[-1].name, None, bad)
 
     def _read(self, index: int, count: int) -> T:

@@ -7,7 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial as bound
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from amodal_diffusion.io.atomic import PARTIAL, find_damage, make_folder, replacing_folder, sync_folder, write_digests
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.saving import save_stage
+from amodal_diffusion.training.damaged import Damaged
 from amodal_diffusion.training.distributed import like, reshard, together, trained_parameters, whole
 from amodal_diffusion.types import InputError
 
@@ -73,6 +74,7 @@ class Progress:
         skipped_steps: number of steps skipped because the loss or gradient was not finite.
         skipped_in_a_row: number of consecutive steps skipped up to now.
         skipped_clips: number of clips that could not be read and were replaced by others.
+        damaged: names of the distinct ones among them, by the number of their data set, in the order found.
     """
 
     step: int = 0
@@ -80,6 +82,7 @@ class Progress:
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
     skipped_clips: int = 0
+    damaged: Damaged = field(default_factory=dict)
 
 
 class Checkpoints:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,37 @@ class OccluderSettings:
     annotations: Path | None = None
     occlusion: tuple[float, float] = (0.3, 0.9)
     tries: int = 5
+
+
+@dataclass(frozen=True)
+class DatasetSettings:
+    """One data set of recorded clips.
+
+    Attributes:
+        shards: folder or URL of shards, as ``amodal-diffusion shards`` writes them.
+        annotations: annotation file in the layout of SAIL-VOS sequences, in place of shards.
+        images: root of its frames; by default the folder of the file.
+        weight: share of the clips that are of this data set, over the sum of all weights of a mixture.
+    """
+
+    shards: str | None = None
+    annotations: Path | None = None
+    images: Path | None = None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check that there is one data set, with a weight.
+
+        Raises:
+            InputError: if there are two or none, or the weight is not above 0.
+        """
+        if (self.shards is None) == (self.annotations is None):
+            given = "none" if self.shards is None else "both"
+            raise InputError(f"data.mixture: expected shards or annotations for each data set, got {given}")
+        if self.images is not None and self.annotations is None:
+            raise InputError(f"data.mixture: images: expected annotations beside it, got none and {self.images}")
+        if not (math.isfinite(self.weight) and self.weight > 0):
+            raise InputError(f"data.mixture: weight: expected a number above 0, got {self.weight}")
 
 
 @dataclass(frozen=True)
@@ -75,14 +107,18 @@ class CompositeSettings:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Training and validation clips: generated scenes, composites, or tracks of annotation files (docs/data.md).
+    """Training and validation clips: generated scenes, composites, or recorded clips of files (docs/data.md).
 
     Attributes:
         annotations: annotation file with the training tracks, in the layout of SAIL-VOS sequences; None trains on
             generated scenes.
         images: root of its frames; by default the folder of the file.
+        shards: folder or URL of shards with the training clips, in place of an annotation file.
+        mixture: several data sets with their weights, in place of ``annotations`` and ``shards``; each has its own
+            epochs.
         validation_annotations: annotation file with the validation tracks, of which the first are used.
         validation_images: root of its frames; by default the folder of the file.
+        validation_shards: folder or URL of shards with the validation clips, in place of an annotation file.
         index_folder: folder for the indices of annotation files; by default next to the files.
         occluders: synthetic occluders, for stage 2 with an annotation file.
         composites: clips made of cut-outs, alone or beside scenes or tracks.
@@ -106,8 +142,11 @@ class DataSettings:
 
     annotations: Path | None = None
     images: Path | None = None
+    shards: str | None = None
+    mixture: tuple[DatasetSettings, ...] = ()
     validation_annotations: Path | None = None
     validation_images: Path | None = None
+    validation_shards: str | None = None
     index_folder: Path | None = None
     occluders: OccluderSettings = field(default_factory=OccluderSettings)
     composites: CompositeSettings = field(default_factory=CompositeSettings)
@@ -131,27 +170,39 @@ class DataSettings:
         Raises:
             InputError: if a setting is wrong; the message names the first.
         """
-        if self.annotations is None:
-            files = {
-                "images": self.images,
-                "validation_annotations": self.validation_annotations,
-                "validation_images": self.validation_images,
-                "occluders.annotations": self.occluders.annotations,
-            }
-            given = [name for name, path in files.items() if path is not None]
-            if given:
-                raise InputError(f"data.{given[0]}: expected data.annotations beside it, got none; name the clips too")
+        self._check_sources()
         for name in ("degraded_share", "depthless_share", "guide_dropout", "reversed_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InputError(f"data.{name}: expected a share from 0 to 1, got {getattr(self, name)}")
         for name in ("degraded_share", "depthless_share"):
             of_composites = name == "depthless_share" and self.composites.folder is not None
-            if self.annotations is not None and getattr(self, name) > 0.0 and not of_composites:
+            if self.sources and getattr(self, name) > 0.0 and not of_composites:
                 raise InputError(
-                    f"data.{name}: changes generated scenes, but data.annotations is given; expected 0 beside it, got "
-                    f"{getattr(self, name)}"
+                    f"data.{name}: changes generated scenes, but data.{self._given} is given; expected 0 beside it, "
+                    f"got {getattr(self, name)}"
                 )
         self._check_composites()
+
+    def _check_sources(self) -> None:
+        given = [name for name in ("annotations", "shards", "mixture") if getattr(self, name)]
+        if len(given) > 1:
+            raise InputError(f"data.{given[0]}, data.{given[1]}: both are given; a run trains on one of them")
+        if self.validation_annotations is not None and self.validation_shards is not None:
+            raise InputError(
+                "data.validation_annotations, data.validation_shards: both are given; expected one of them"
+            )
+        needed = {
+            "images": self.annotations is not None,
+            "validation_images": self.validation_annotations is not None,
+            "validation_annotations": bool(given),
+            "validation_shards": bool(given),
+            "occluders.annotations": bool(given),
+        }
+        for name, has in needed.items():
+            value = self.occluders.annotations if name == "occluders.annotations" else getattr(self, name)
+            if value is not None and not has:
+                wanted = "validation_annotations" if given and name == "validation_images" else "annotations"
+                raise InputError(f"data.{name}: expected data.{wanted} beside it, got none; name the clips too")
 
     def _check_composites(self) -> None:
         composites = self.composites
@@ -164,11 +215,31 @@ class DataSettings:
                 f"data.cache: expected none beside data.composites.folder, as every composite is a new clip; got "
                 f"{self.cache}"
             )
-        if composites.pasted_share > 0.0 and self.annotations is None:
+        if self.mixture:
+            raise InputError("data.mixture: expected none beside data.composites.folder, which has shares of its own")
+        if composites.pasted_share > 0.0 and not self.sources:
             raise InputError(
                 "data.composites.pasted_share: expected data.annotations beside it, whose objects the cut-outs hide; "
                 f"got none and a share of {composites.pasted_share}"
             )
+
+    @property
+    def _given(self) -> str:
+        return "annotations" if self.annotations is not None else "shards" if self.shards is not None else "mixture"
+
+    @property
+    def sources(self) -> tuple[DatasetSettings, ...]:
+        """Data sets of recorded clips to train on; none for generated clips alone."""
+        if self.annotations is None and self.shards is None:
+            return self.mixture
+        return (DatasetSettings(self.shards, self.annotations, self.images),)
+
+    @property
+    def validation_source(self) -> DatasetSettings | None:
+        """Data set of recorded clips to validate on."""
+        if self.validation_annotations is None and self.validation_shards is None:
+            return None
+        return DatasetSettings(self.validation_shards, self.validation_annotations, self.validation_images)
 
     @property
     def plain_share(self) -> float:
@@ -182,4 +253,4 @@ class DataSettings:
     @property
     def encoded(self) -> bool:
         """Whether clips are read as latents, that is, generated scenes from ``cache``."""
-        return self.cache is not None and self.annotations is None
+        return self.cache is not None and not self.sources

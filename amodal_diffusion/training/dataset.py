@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,17 +16,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from amodal_diffusion.config import SamplingConfig
-from amodal_diffusion.data.composites import (
-    ClipKind,
-    CompositeDataset,
-    CompositeOptions,
-    MixedClips,
-    PastedOccluders,
-)
-from amodal_diffusion.data.index import TrackIndex
-from amodal_diffusion.data.occluders import OccludedTracks, OccluderBank, Occlusion
-from amodal_diffusion.data.sailvos import SailVosDataset, read_frame
-from amodal_diffusion.data.samples import AmodalSample, SceneCorruption, SceneDataset
+from amodal_diffusion.data.occluders import OccludedTracks, Occlusion
+from amodal_diffusion.data.sailvos import read_frame
+from amodal_diffusion.data.samples import AmodalSample, FrameFile
 from amodal_diffusion.frames.crop import Geometry, crop_centers, frame_geometry
 from amodal_diffusion.frames.transforms import Stretch, depth_to_unit
 from amodal_diffusion.pipelines.preprocessing import (
@@ -35,12 +28,9 @@ from amodal_diffusion.pipelines.preprocessing import (
     preprocess_on_white,
     preprocess_segmentation,
 )
-from amodal_diffusion.synthetic import Split
-from amodal_diffusion.synthetic.composites.cutouts import CutoutSet
-from amodal_diffusion.synthetic.composites.made import made_cutouts
-from amodal_diffusion.synthetic.composites.tool_errors import ErrorShares
 from amodal_diffusion.training.batches import Clips, PreparedClips
-from amodal_diffusion.training.data_settings import DataSettings
+from amodal_diffusion.training.data_files import resized_as_tracks
+from amodal_diffusion.training.order import Part
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import FloatArray, InputError, Stage, UInt8Array
 
@@ -88,12 +78,12 @@ class FrameView:
     """One frame on disk, and the part of it that the network sees.
 
     Attributes:
-        file: the picture.
+        file: where the picture is.
         geometry: maps the frame to the network's size.
         read: reads the frame, uint8 ``[H, W, 3]``.
     """
 
-    file: Path
+    file: FrameFile
     geometry: Geometry
     read: Callable[[], UInt8Array]
 
@@ -124,11 +114,11 @@ class ClipPreprocessing:
     def of(cls, settings: TrainingSettings, depth: ClipDepth | None = None) -> ClipPreprocessing:
         """Preprocessing of the sampling settings, at the training size.
 
-        Stretched frames of an annotation file are resized without antialiasing, as in the reference implementation.
+        Stretched frames of tracks are resized without antialiasing, as in the reference implementation.
         """
         data = settings.data
         config = replace(settings.sampling, height=data.height, width=data.width, num_frames=data.frames)
-        if data.annotations is not None and config.fit == "stretch":
+        if config.fit == "stretch" and resized_as_tracks(data):
             config = replace(config, resample="cv2")
         return cls(settings.stage, config, depth)
 
@@ -201,14 +191,14 @@ class ClipPreprocessing:
         return [FrameView(file, whole, partial(read_frame, file, size)) for file in _present(sample)]
 
 
-def _present(sample: AmodalSample) -> tuple[Path, ...]:
-    """Image files of a clip's frames.
+def _present(sample: AmodalSample) -> tuple[FrameFile, ...]:
+    """Where a clip's frames are.
 
     Raises:
         InputError: if a file is missing.
     """
     for file in sample.files:
-        if not file.is_file():
+        if isinstance(file, Path) and not file.is_file():
             raise InputError(f"{sample.name}: {file}: no such file, and none of the same name in another format")
     return sample.files
 
@@ -223,6 +213,43 @@ def join(batches: Sequence[TaskBatch]) -> TaskBatch:
         occlusions=tuple(itertools.chain.from_iterable(batch.occlusions for batch in batches)),
         samples=tuple(itertools.chain.from_iterable(batch.samples for batch in batches)),
     )
+
+
+class MixedSources(Dataset[AmodalSample]):
+    """Several data sets, indexed one after the other; `MixedOrder` decides how often each is taken.
+
+    Args:
+        parts: weight and clips of each.
+    """
+
+    def __init__(self, parts: Sequence[tuple[float, Clips[AmodalSample]]]) -> None:
+        self.parts = tuple(parts)
+        self._starts = [0, *itertools.accumulate(len(clips) for _, clips in parts)]
+
+    def __len__(self) -> int:
+        """Number of clips of all data sets."""
+        return self._starts[-1]
+
+    def located(self, index: int) -> tuple[Clips[AmodalSample], int]:
+        """The data set of a clip, and its index there.
+
+        Raises:
+            IndexError: if there is no such clip.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"index: expected 0 to {len(self) - 1}, got {index}")
+        part = bisect.bisect_right(self._starts, index) - 1
+        return self.parts[part][1], index - self._starts[part]
+
+    def __getitem__(self, index: int) -> AmodalSample:
+        """Read one clip."""
+        clips, place = self.located(index)
+        return clips[place]
+
+    def name(self, index: int) -> str:
+        """Name of a clip, which is not read."""
+        clips, place = self.located(index)
+        return clips.name(place)
 
 
 ReadSample = Callable[[TaskBatch], Tensor | None]
@@ -273,162 +300,25 @@ class TaskClips(Dataset[TaskBatch]):
         if isinstance(self.samples, PreparedClips):
             self.samples.prepare(indices)
 
+    @property
+    def parts(self) -> list[Part]:
+        """The data sets of a mixture with their weights; one without."""
+        if not isinstance(self.samples, MixedSources):
+            return [Part(len(self.samples))]
+        return [Part(len(clips), weight) for weight, clips in self.samples.parts]
+
+    def located(self, index: int) -> tuple[Clips[AmodalSample], int]:
+        """The data set of a clip, and its index there."""
+        return self.samples.located(index) if isinstance(self.samples, MixedSources) else (self.samples, index)
+
     def draw(self, index: int, *, generator: torch.Generator) -> TaskBatch:
         """Read and preprocess one clip; the generator draws the occluders, if any are pasted over its object."""
-        if not isinstance(self.samples, OccludedTracks):
+        samples, place = self.located(index)
+        if not isinstance(samples, OccludedTracks):
             return self[index]
-        drawn = self.samples.draw(index, generator=generator)
+        drawn = samples.draw(place, generator=generator)
         return replace(self.preprocess(drawn.sample), occlusions=(drawn.occlusion,))
 
     def name(self, index: int) -> str:
         """Name of a clip, which is not read."""
         return self.samples.name(index)
-
-
-def training_clips(
-    settings: TrainingSettings, *, depth: ClipDepth | None = None, teach: ReadSample | None = None
-) -> TaskClips:
-    """Training clips: the tracks of the annotation file, or generated scenes of the training split, or composites.
-
-    Args:
-        settings: resolved training settings.
-        depth: estimates the depth of tracks.
-        teach: reads the teacher's samples of tracks.
-
-    Raises:
-        InputError: if a file cannot be used.
-    """
-    preprocess, data = ClipPreprocessing.of(settings, depth), settings.data
-    if data.composites.folder is not None:
-        device = "cpu"
-        if torch.accelerator.is_available() and not settings.cpu and data.workers == 0:
-            device = str(torch.accelerator.current_accelerator())
-        return TaskClips(composites(data, preprocess, split="train", length=data.clips, device=device), preprocess)
-    if data.annotations is None:
-        return TaskClips(scenes(data, preprocess, split="train", length=data.clips), preprocess)
-    return TaskClips(tracks(data, preprocess, data.annotations, data.images), preprocess, teach)
-
-
-def validation_clips(
-    settings: TrainingSettings, *, depth: ClipDepth | None = None, depthless: bool = False
-) -> TaskClips:
-    """The clips of a run's validation, of the kinds of training; masks and depth have no errors.
-
-    Args:
-        settings: resolved training settings.
-        depth: estimates the depth of tracks.
-        depthless: leave out the depth of all clips.
-
-    Raises:
-        InputError: if a file cannot be used.
-    """
-    preprocess = ClipPreprocessing.of(settings, None if depthless else depth)
-    data, length = settings.data, settings.validation.clips
-    if data.composites.folder is None and data.validation_annotations is not None:
-        annotations, images = data.validation_annotations, data.validation_images
-        return TaskClips(tracks(data, preprocess, annotations, images, limit=length), preprocess)
-    exact = replace(data, seed=0, degraded_share=0.0, depthless_share=float(depthless))
-    if data.composites.folder is not None:
-        return TaskClips(composites(exact, preprocess, split="validation", length=length), preprocess)
-    return TaskClips(scenes(exact, preprocess, split="validation", length=length), preprocess)
-
-
-def composites(
-    settings: DataSettings,
-    preprocess: ClipPreprocessing,
-    *,
-    split: Literal["train", "validation"],
-    length: int,
-    device: str = "cpu",
-) -> ClipKind | MixedClips:
-    """Composites, alone or mixed with pasted cut-outs, scenes or tracks in the shares of the settings.
-
-    Args:
-        settings: shares, sizes and files.
-        preprocess: preprocessing of the stage.
-        split: of cut-outs and scenes; ``validation`` has no errors of tools and takes the validation tracks.
-        length: number of clips.
-        device: where composites are made.
-
-    Raises:
-        InputError: if a file or the folder of cut-outs cannot be used.
-    """
-    given, cropped, training = settings.composites, preprocess.config.fit == "crop", split == "train"
-    if given.folder is None:
-        raise InputError("data.composites.folder: expected a folder of cut-outs, got none")
-    seed = given.seed if training else 0
-    errors = ErrorShares(given.mask_errors, given.depth_errors) if training else ErrorShares()
-    annotations, images = settings.annotations, settings.images
-    if not training:
-        annotations, images = settings.validation_annotations, settings.validation_images
-    parts: list[tuple[float, ClipKind]] = []
-    if given.share > 0.0:
-        size = (given.height, given.width) if cropped else (settings.height, settings.width)
-        options = CompositeOptions(errors, settings.depthless_share, given.made, device)
-        made = CompositeDataset(given.folder, length, settings.frames, *size, seed, split, options=options)
-        parts.append((given.share, made))
-    if given.pasted_share > 0.0 and annotations is not None:
-        targets = SailVosDataset(
-            annotations, images, frames=settings.frames, with_rgb=True, index_folder=settings.index_folder
-        )
-        cutouts = CutoutSet.read(given.folder, split).joined(made_cutouts(split, given.made))
-        pasted = PastedOccluders(targets, cutouts, seed=seed, split=split, length=length, errors=errors)
-        parts.append((given.pasted_share, pasted))
-    if settings.plain_share > 0.0:
-        plain: ClipKind
-        if annotations is None:
-            plain = scenes(settings, preprocess, split=split, length=length)
-        else:
-            plain = tracks(settings, preprocess, annotations, images)
-        parts.append((settings.plain_share, plain))
-    return parts[0][1] if len(parts) == 1 else MixedClips(parts, length, seed=seed)
-
-
-def scenes(settings: DataSettings, preprocess: ClipPreprocessing, *, split: Split, length: int) -> SceneDataset:
-    """Generated scenes of a split, at the training size, or at the scene size if crops are cut from them."""
-    cropped = preprocess.config.fit == "crop"
-    return SceneDataset(
-        split,
-        length=length,
-        frames=settings.frames,
-        height=settings.scene_height if cropped else settings.height,
-        width=settings.scene_width if cropped else settings.width,
-        with_rgb=preprocess.needs_rgb,
-        seed=settings.seed,
-        change=SceneCorruption(settings.degraded_share, settings.depthless_share),
-    )
-
-
-def tracks(
-    settings: DataSettings,
-    preprocess: ClipPreprocessing,
-    annotations: Path,
-    images: Path | None,
-    *,
-    limit: int | None = None,
-) -> SailVosDataset | OccludedTracks:
-    """Tracks of an annotation file, with occluders pasted over the objects if the settings name any.
-
-    Args:
-        settings: number of frames of a clip, and the occluders.
-        preprocess: preprocessing of the stage, which determines whether frames are read.
-        annotations: annotation file.
-        images: root of its frames; None for the folder of the annotation file.
-        limit: largest number of tracks; None for all.
-
-    Raises:
-        InputError: if a file cannot be used.
-    """
-    dataset = SailVosDataset(
-        annotations,
-        images,
-        frames=settings.frames,
-        with_rgb=preprocess.needs_rgb,
-        index_folder=settings.index_folder,
-        limit=limit,
-    )
-    occluders = settings.occluders
-    if occluders.annotations is None:
-        return dataset
-    index = TrackIndex(occluders.annotations, folder=settings.index_folder)
-    return OccludedTracks(dataset, OccluderBank(index, occlusion=occluders.occlusion, tries=occluders.tries))

@@ -20,10 +20,11 @@ from amodal_diffusion.models.latents import spatial_factor
 from amodal_diffusion.models.weights import fingerprint
 from amodal_diffusion.propagation.mask_prior import MOTION_VERSION
 from amodal_diffusion.synthetic.catalogue import TRAIN_VERSION
-from amodal_diffusion.training.batches import seeded_generator
-from amodal_diffusion.training.dataset import TaskClips, training_clips
+from amodal_diffusion.training.clip_sources import training_clips
+from amodal_diffusion.training.dataset import TaskClips
 from amodal_diffusion.training.distillation import Teacher
 from amodal_diffusion.training.latents import LatentBatch, encode_batch, take_samples
+from amodal_diffusion.training.order import seeded_generator
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import InputError
 

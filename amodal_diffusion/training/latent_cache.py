@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
-from amodal_diffusion.data.cache import Entry, TensorCache, content_key, file_state
+from amodal_diffusion.data.cache import Entry, TensorCache, content_key, frame_identity
 from amodal_diffusion.models.conditioning import clip_tokens
 from amodal_diffusion.models.depth import DepthEstimator
 from amodal_diffusion.models.hub import StageComponents
@@ -98,7 +98,7 @@ class FrameDepth:
 
     def entry(self, view: FrameView) -> Entry:
         """Depth ``[h, w]`` of a frame, found without reading its file: 25 frames of 800x1280 are 77 MB of pixels."""
-        key = content_key("depth", self._made_by, file_state(view.file), repr(view.geometry).encode())
+        key = content_key("depth", self._made_by, frame_identity(view.file), repr(view.geometry).encode())
         return Entry(key, lambda: self._make(view))
 
     def _make(self, view: FrameView) -> Tensor:
@@ -107,8 +107,8 @@ class FrameDepth:
 
 
 def computes_depth(settings: TrainingSettings) -> bool:
-    """Whether a run estimates the depth for its guide: stage 1 on an annotation file, with a depth model."""
-    of_tracks = settings.data.annotations is not None and settings.stage == "amodal_segmentation"
+    """Whether a run estimates the depth for its guide: stage 1 on recorded clips, with a depth model."""
+    of_tracks = bool(settings.data.sources) and settings.stage == "amodal_segmentation"
     return of_tracks and settings.model.depth_model is not None
 
 

@@ -13,25 +13,19 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NoReturn, TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
 from torch import Tensor, nn
 
-from amodal_diffusion.training.batches import (
-    BadClip,
-    BatchCounts,
-    ClipOrder,
-    Clips,
-    Counted,
-    endless_batches,
-    stream_seed,
-)
+from amodal_diffusion.training.batches import BadClip, Clips, Counted, endless_batches, order_of
 from amodal_diffusion.training.checkpoints import Checkpoints, Progress, find_checkpoint
+from amodal_diffusion.training.damaged import Damaged, add_damaged, excess_of_damage
 from amodal_diffusion.training.distributed import Termination, Verdict, agree, main_first, whole
 from amodal_diffusion.training.log import RunLog
+from amodal_diffusion.training.order import BatchCounts, stream_seed
 from amodal_diffusion.training.run_settings import RunSettings
 from amodal_diffusion.types import InputError
 
@@ -66,6 +60,7 @@ class TrainingLoop(ABC, Generic[T]):
         termination: records SIGTERM.
 
     Attributes:
+        order: maps the running count of all processes to clips.
         network: what is trained, with Accelerate's wrapper.
         optimizer: with Accelerate's wrapper.
         parameters: what the optimizer changes.
@@ -93,6 +88,7 @@ class TrainingLoop(ABC, Generic[T]):
         self.settings = settings
         self.accelerator = accelerator
         self.clips = clips
+        self.order = order_of(clips, settings.seed)
         self.workers = workers
         self.termination = termination or Termination()
         self.progress = Progress()
@@ -183,9 +179,8 @@ class TrainingLoop(ABC, Generic[T]):
             process=self.accelerator.process_index,
             processes=self.accelerator.num_processes,
         )
-        order = ClipOrder(len(self.clips), self.settings.seed)
         pin = self.accelerator.device.type == "cuda"
-        return endless_batches(self.clips, order, counts, workers=self.workers, pin=pin)
+        return endless_batches(self.clips, self.order, counts, workers=self.workers, pin=pin)
 
     def _step(self, batches: Iterator[Counted[T]]) -> Verdict:
         """One optimizer step over all accumulated batches; if any process gets a NaN loss, all processes skip it."""
@@ -211,8 +206,7 @@ class TrainingLoop(ABC, Generic[T]):
             terminated=self.termination.requested,
             out_of_time=time.monotonic() > self._ends,
         )
-        if verdict.unread:
-            self._report_unread(unread)
+        damaged = self._report_unread(unread) if verdict.unread else self.progress.damaged
         if not verdict.not_finite:
             self.optimizer.step()
         elif accelerator.scaler is not None:
@@ -226,6 +220,7 @@ class TrainingLoop(ABC, Generic[T]):
             skipped_steps=self.progress.skipped_steps + verdict.not_finite,
             skipped_in_a_row=self.progress.skipped_in_a_row + 1 if verdict.not_finite else 0,
             skipped_clips=self.progress.skipped_clips + verdict.unread,
+            damaged=damaged,
         )
         self._log.step(
             self.progress, loss=None if verdict.not_finite else torch.stack(losses).mean(), norm=norm, rate=rate
@@ -234,20 +229,32 @@ class TrainingLoop(ABC, Generic[T]):
             self._report_not_finite(taken, losses)
         return verdict
 
-    def _report_unread(self, unread: list[BadClip]) -> None:
-        """Log clips that could not be read; with ``on_bad_sample: stop``, save a checkpoint and raise an InputError."""
+    def _report_unread(self, unread: list[BadClip]) -> Damaged:
+        """Log clips that were never unreadable before; return all that were, by data set.
+
+        Raises:
+            InputError: with ``on_bad_sample: stop``, or if a data set has too many; a checkpoint is saved before.
+        """
         everywhere: list[BadClip] = gather_object(unread)
         if self.settings.on_bad_sample == "stop":
-            if self.accelerator.distributed_type != DistributedType.DEEPSPEED:  # DeepSpeed has already updated
-                self._save()
             first = everywhere[0]
-            raise InputError(
+            self._refuse_clips(
                 f"data: {first.name} cannot be read ({first.reason}); repair it, or give {self.skip_option} skip to "
                 "train without it"
             )
-        self._log.event(
-            self.progress, "skipped clips", {"clips": [f"{clip.name}: {clip.reason}" for clip in everywhere]}
-        )
+        damaged, fresh = add_damaged(self.progress.damaged, everywhere, self.order)
+        if fresh:
+            self._log.event(
+                self.progress, "skipped clips", {"clips": [f"{clip.name}: {clip.reason}" for clip in fresh]}
+            )
+        if fresh and (excess := excess_of_damage(fresh, damaged, self.order)) is not None:
+            self._refuse_clips(excess)
+        return damaged
+
+    def _refuse_clips(self, message: str) -> NoReturn:
+        if self.accelerator.distributed_type != DistributedType.DEEPSPEED:  # DeepSpeed has already updated
+            self._save()
+        raise InputError(message)
 
     def _report_not_finite(self, taken: list[Counted[T]], losses: list[Tensor]) -> None:
         """Log the clips of a skipped step; raise an InputError after too many in a row."""

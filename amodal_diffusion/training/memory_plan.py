@@ -153,7 +153,7 @@ def _changes(settings: TrainingSettings, plan: MemoryPlan) -> Iterator[tuple[str
     def saved_by(**changes: Any) -> int:  # noqa: ANN401 - any settings
         return plan.total - plan_memory(replace(settings, **changes)).total
 
-    if settings.data.cache is None and settings.data.annotations is None:
+    if settings.data.cache is None and not settings.data.sources:
         without = replace(plan, frozen=0, encoding=0)
         yield "data.cache: DIR, filled by train/precompute.py", plan.total - without.total
     if plan.depth:

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from amodal_diffusion.data.amodal_images import AmodalImageIndex
 from amodal_diffusion.data.sailvos import SailVosDataset, read_frame
 from amodal_diffusion.data.samples import AmodalSample, SceneCorruption, SceneDataset
+from amodal_diffusion.data.shards import ShardDataset
 from amodal_diffusion.training.batches import Clips
 from amodal_diffusion.types import InputError
 
@@ -50,27 +51,30 @@ class SceneSettings:
 
 @dataclass(frozen=True)
 class FileSettings(SceneSettings):
-    """Tracks of a SAIL-VOS file, objects of a KINS or COCOA file, or generated scenes without a file.
+    """Tracks of a SAIL-VOS file, objects of a KINS or COCOA file, shards, or generated scenes without any of them.
 
     Attributes:
         annotations: annotation file with tracks, in the layout of SAIL-VOS sequences.
         amodal_images: annotation file in the layout of KINS or COCOA, whose objects are clips of one frame.
         images: root of the frames of either; by default the folder of the file.
+        shards: folder or URL of shards, in place of a file.
     """
 
     annotations: Path | None = None
     amodal_images: Path | None = None
     images: Path | None = None
+    shards: str | None = None
 
     def __post_init__(self) -> None:
         """Check that the sources do not contradict each other.
 
         Raises:
-            InputError: if two annotation files are given.
+            InputError: if two of them are given.
         """
         super().__post_init__()
-        if self.annotations is not None and self.amodal_images is not None:
-            raise InputError("data.annotations, data.amodal_images: both are given; a run trains on one of them")
+        given = [name for name in ("annotations", "amodal_images", "shards") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise InputError(f"data.{given[0]}, data.{given[1]}: both are given; a run trains on one of them")
 
 
 class AmodalImages(Dataset[AmodalSample]):
@@ -101,9 +105,10 @@ class AmodalImages(Dataset[AmodalSample]):
             InputError: if a mask is invalid, or the image cannot be read or has another size.
         """
         found = self.index.object(index)
-        rgb = read_frame(self.images / found.image_file_name, found.size)[None]
+        path = self.images / found.image_file_name
+        rgb = read_frame(path, found.size)[None]
         amodal = (found.amodal | found.modal)[None]
-        return AmodalSample(self.name(index), found.modal[None], amodal, None, rgb, None)
+        return AmodalSample(self.name(index), found.modal[None], amodal, None, rgb, None, (path,))
 
 
 def object_clips(data: FileSettings, *, with_rgb: bool, read_tracks: bool = True) -> Clips[AmodalSample]:
@@ -112,7 +117,7 @@ def object_clips(data: FileSettings, *, with_rgb: bool, read_tracks: bool = True
     Args:
         data: where the clips come from.
         with_rgb: whether the samples have frames.
-        read_tracks: read the frames of tracks too; otherwise their samples have the files alone.
+        read_tracks: read the frames of tracks and shards too; otherwise their samples have the files alone.
 
     Raises:
         InputError: if a file cannot be used.
@@ -123,6 +128,8 @@ def object_clips(data: FileSettings, *, with_rgb: bool, read_tracks: bool = True
     if data.annotations is not None:
         rgb = with_rgb and read_tracks
         return SailVosDataset(data.annotations, data.images, frames=data.frames, with_rgb=rgb, index_folder=folder)
+    if data.shards is not None:
+        return ShardDataset(data.shards, frames=data.frames, with_rgb=with_rgb and read_tracks)
     return training_scenes(data, with_rgb=with_rgb)
 
 

@@ -12,11 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from amodal_diffusion.io.atomic import replacing_folder, write_text
-from amodal_diffusion.training.batches import (
-    Clips,
-    Counted,
-    seeded_generator,
-)
+from amodal_diffusion.training.batches import Clips, Counted
 from amodal_diffusion.training.checkpoints import Checkpoints
 from amodal_diffusion.training.distributed import (
     Termination,
@@ -25,6 +21,7 @@ from amodal_diffusion.training.distributed import (
 )
 from amodal_diffusion.training.log import start_tracker
 from amodal_diffusion.training.loop import TrainingLoop, TrainingResult
+from amodal_diffusion.training.order import seeded_generator
 from amodal_diffusion.training.run_settings import RateSettings, RunSettings
 from amodal_diffusion.training.setup import end
 from amodal_diffusion.types import InputError

@@ -22,7 +22,8 @@ from amodal_diffusion.data.cache import Entry, State, TensorCache
 from amodal_diffusion.data.occluders import OccludedTracks
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.latents import spatial_factor
-from amodal_diffusion.training.dataset import TaskClips, training_clips, validation_clips
+from amodal_diffusion.training.clip_sources import training_clips, validation_clips
+from amodal_diffusion.training.dataset import TaskClips
 from amodal_diffusion.training.distillation import Teacher
 from amodal_diffusion.training.distributed import main_first, make_accelerator, together
 from amodal_diffusion.training.encoded_scenes import EncodedScenes
@@ -89,7 +90,7 @@ def precompute(settings: PrecomputeSettings) -> bool:
     components = build_components(settings)
     components.vae.to(accelerator.device)
     components.image_encoder.to(accelerator.device)
-    of_tracks = settings.data.annotations is not None
+    of_tracks = bool(settings.data.sources)
     ahead = Tracks(settings, storage, components) if of_tracks else Scenes(settings, storage, components)
     sound = True
     if settings.verify:
@@ -214,7 +215,7 @@ class Tracks:
         self._depth = frame_depth(settings, storage, components.vae.device)
         # The teacher sees the guide as the student does; latents and tokens need no depth.
         self._parts = [training_clips(settings, depth=None if self._teacher is None else self._depth)]
-        validated = settings.validation.every and settings.data.validation_annotations is not None
+        validated = settings.validation.every and settings.data.validation_source is not None
         if validated and self._depth is not None:  # validation clips need only their depth
             self._parts.append(validation_clips(settings))
         trained = min(settings.count or len(self._parts[0]), len(self._parts[0]))
@@ -238,8 +239,9 @@ class Tracks:
             InputError: if the track cannot be read.
         """
         part, index = self._clips[place]
-        if isinstance(part.samples, OccludedTracks):
-            yield from self._occluded(part, part.samples, index)
+        samples, place = part.located(index)
+        if isinstance(samples, OccludedTracks):
+            yield from self._occluded(part, samples, place)
             return
         sample, trained = part.samples[index], part is self._parts[0]
         if self._depth is not None:  # first, so that the clip below finds it stored

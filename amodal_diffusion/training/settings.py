@@ -420,17 +420,20 @@ class TrainingSettings(RunSettings):
             )
 
     def _check_tracks(self) -> None:
-        """Check that an annotation file comes with the files that the stage and the validation need."""
+        """Check that recorded clips come with the files that the stage and the validation need."""
         data = self.data
-        if data.annotations is None:
+        if not data.sources:
             return
-        if self.validation.every and data.validation_annotations is None:
+        if self.validation.every and data.validation_source is None:
+            name, kind = ("shards", "shards") if data.shards else ("annotations", "an annotation file")
             raise InputError(
-                "data.validation_annotations: expected an annotation file of other clips than data.annotations, got "
-                "none; name one, or give --validation.every 0"
+                f"data.validation_{name}: expected {kind} of other clips than those of training, got none; name one, "
+                "or give --validation.every 0"
             )
         needed = self.stage == "content_completion" and data.plain_share > 0.0
-        if needed != (data.occluders.annotations is not None):
+        given = data.occluders.annotations is not None
+        in_shards = all(source.shards is not None for source in data.sources)  # which may have whole objects
+        if needed != given and not (needed and in_shards):
             expected = "none where no track stays as it is"
             if self.stage == "amodal_segmentation":
                 expected = "none in stage 1"

@@ -15,8 +15,9 @@ from amodal_diffusion.data.cache import TensorCache
 from amodal_diffusion.io.atomic import write_text
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.training.batches import Clips
+from amodal_diffusion.training.clip_sources import training_clips
 from amodal_diffusion.training.data_files import check_data_files
-from amodal_diffusion.training.dataset import TaskBatch, training_clips
+from amodal_diffusion.training.dataset import TaskBatch
 from amodal_diffusion.training.distillation import Teacher
 from amodal_diffusion.training.distributed import TERMINATED_STATUS, Termination, make_accelerator, together
 from amodal_diffusion.training.encoded_scenes import EncodedScenes
@@ -66,7 +67,7 @@ def read_settings(args: Sequence[str], *, stage: Stage | None = None) -> Trainin
         return settings
     if stage is not None and settings.stage != stage:
         raise InputError(f"stage: this script trains {stage}, the settings say {settings.stage}")
-    check_data_files(settings.data)
+    check_data_files(settings.data, settings.stage)
     return settings
 
 

@@ -16,11 +16,7 @@ from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.latents import decode_latents
 from amodal_diffusion.models.lora import without_adapters
 from amodal_diffusion.models.schedulers import highest_noise_level
-from amodal_diffusion.training.batches import (
-    Clips,
-    Counted,
-    seeded_generator,
-)
+from amodal_diffusion.training.batches import Clips, Counted
 from amodal_diffusion.training.checkpoints import Checkpoints, averaged_weights, export
 from amodal_diffusion.training.dataset import TaskBatch, join
 from amodal_diffusion.training.distributed import (
@@ -44,6 +40,7 @@ from amodal_diffusion.training.latents import (
 from amodal_diffusion.training.loop import TrainingLoop
 from amodal_diffusion.training.loss import HiddenWeight, PixelLoss, one_step_loss, training_loss
 from amodal_diffusion.training.networks import make_optimizer, prepare_unet
+from amodal_diffusion.training.order import seeded_generator
 from amodal_diffusion.training.settings import OptimizerSettings, TrainingSettings
 from amodal_diffusion.training.validation import Findings
 

@@ -22,7 +22,8 @@ from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPip
 from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
 from amodal_diffusion.training.batches import reason_of
-from amodal_diffusion.training.dataset import ClipDepth, TaskClips, validation_clips
+from amodal_diffusion.training.clip_sources import validation_clips
+from amodal_diffusion.training.dataset import ClipDepth, TaskClips
 from amodal_diffusion.training.distributed import Termination, together
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array, VideoClip

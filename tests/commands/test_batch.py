@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.completion import batch as completion_batch
-from amodal_diffusion.completion import objects
-from amodal_diffusion.data.clip_list import ClipEntry
-from amodal_diffusion.evaluation import processes
+from amodal_diffusion.completion import clip_work, objects
+from amodal_diffusion.completion.batch import complete_many
+from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.pipelines.completer import AmodalCompleter
+from amodal_diffusion.types import InputError
 from tests.media import moving_disc, write_frames, write_masks
-from tests.training.launching import launch
 
 NAMES = ("a_frames", "b_frames_1", "deep")
 
@@ -45,7 +44,7 @@ def batch(command: list[str], out: Path) -> int:
 
 def results(out: Path) -> dict[str, bytes]:
     """All files of results but those that tell when and where they were made."""
-    told = ("manifest.json", "summary.json", "object.json")
+    told = ("manifest.json", "summary.json", "object.json", "run.json")
     return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.*") if path.name not in told}
 
 
@@ -64,48 +63,15 @@ def test_one_failure_and_the_rest_later(tmp_path: Path, command: list[str], capf
     assert f"failed: b_frames_1: {error}" in printed.err
     failure = {"name": "b_frames_1", "clip": str(tmp_path / "b/frames"), "error": error, "trace": None}
     assert json.loads((out / "failures.json").read_text()) == [failure]
-    assert sorted(path.name for path in out.iterdir()) == ["a_frames", "deep", "failures.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["a_frames", "deep", "failures.json", "run.json"]
     assert json.loads((out / "deep/summary.json").read_text())["depth"] == "given"
 
     mask.write_bytes(sound)
     finished = times(out)
     assert batch(command, out) == 0
     assert capfd.readouterr().out.startswith("1 completed, 2 finished before, 0 failed; 1 process(es)\n")
-    assert sorted(path.name for path in out.iterdir()) == sorted(NAMES)
+    assert sorted(path.name for path in out.iterdir()) == sorted([*NAMES, "run.json"])
     assert finished.items() <= times(out).items()
-
-
-def test_each_process_of_a_launch_completes_its_share(
-    tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    for index, mine in enumerate((["a_frames", "deep"], ["b_frames_1"])):
-        monkeypatch.setattr(processes, "Processes", one_of_two(index))
-        assert batch(command, tmp_path / str(index)) == 0
-        assert sorted(path.name for path in (tmp_path / str(index)).iterdir()) == mine
-    assert capfd.readouterr().out.startswith("2 completed, 0 finished before, 0 failed")  # the main process alone
-
-
-def one_of_two(index: int) -> type[processes.Processes]:
-    """A process of a launch of two, but for the other one's answers."""
-
-    class OneOfTwo(processes.Processes):
-        def __init__(self) -> None:
-            super().__init__()
-            self.count, self.index = 2, index
-
-        def main_alone(self, work: Callable[[], list[ClipEntry]]) -> list[ClipEntry]:
-            return work()
-
-    return OneOfTwo
-
-
-@pytest.mark.slow
-def test_two_processes_give_what_one_gives(tmp_path: Path, command: list[str]) -> None:
-    (tmp_path / "b/masks/00001.png").write_bytes(b"")
-    printed = launch("-m", "amodal_diffusion", "batch", *command, "--out", str(tmp_path / "out"), status=1)
-    assert "2 completed, 0 finished before, 1 failed; 2 process(es)\n" in printed
-    assert batch(command, tmp_path / "alone") == 1
-    assert results(tmp_path / "alone") == results(tmp_path / "out")
 
 
 def test_an_interrupted_batch_goes_on_with_networks_loaded_once(
@@ -141,14 +107,14 @@ def test_an_interrupted_batch_goes_on_with_networks_loaded_once(
 def test_a_clip_on_which_the_program_fails(
     tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    complete = completion_batch.complete_clip
+    complete = clip_work.complete_clip
 
-    def fail(request: completion_batch.CompletionRequest, *, networks: completion_batch.Networks) -> Path:
+    def fail(request: CompletionRequest, **given: Any) -> Path:
         if request.source.object == "1":
             raise RuntimeError("out of\nmemory")
-        return complete(request, networks=networks)
+        return complete(request, **given)
 
-    monkeypatch.setattr(completion_batch, "complete_clip", fail)
+    monkeypatch.setattr(clip_work, "complete_clip", fail)
     assert batch(command, tmp_path / "out") == 1
     assert "failed: b_frames_1: RuntimeError: out of memory\n" in capfd.readouterr().err
     (failure,) = json.loads((tmp_path / "out/failures.json").read_text())
@@ -156,17 +122,62 @@ def test_a_clip_on_which_the_program_fails(
     assert (tmp_path / "out/deep").is_dir()
 
 
-def test_results_of_other_settings_are_a_failure_each(
+def test_a_device_that_fails_ends_the_run(
+    tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> Path:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(clip_work, "complete_clip", fail)
+    assert batch(command, tmp_path / "out") == 2
+    assert capfd.readouterr().err.strip().endswith("encountered; the device fails, and the same command goes on")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_run_with_other_settings_is_refused_before_any_work(
     tmp_path: Path, command: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "list.txt").write_text("a/frames\ta/masks\n")
     one = ["--input", str(tmp_path / "list.txt"), *command[2:]]
     out = tmp_path / "out"
+    assert batch([*one, "--height", "33"], out) == 2  # which leaves nothing that binds the next run
     assert batch(one, out) == 0
-    assert batch([*one, "--seed", "3"], out) == 1
-    assert "a_frames: not empty; choose another folder, or --overwrite" in " ".join(capfd.readouterr().err.split())
+    capfd.readouterr()
+    assert batch([*one, "--seed", "3"], out) == 2
+    problem = (
+        f"error: out: {out / 'run.json'}: begun with other seed; give the same, choose another folder, or --overwr"
+    )
+    assert capfd.readouterr().err.startswith(problem)
     assert batch([*one, "--seed", "3", "--overwrite"], out) == 0
     assert json.loads((out / "a_frames/summary.json").read_text())["seed"] == 3
+    assert json.loads((out / "run.json").read_text())["settings"]["seed"] == 3
+
+
+def test_too_many_failures_stop_the_run(tmp_path: Path, command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    rows = [f"none/{number}.mp4\ta/masks\n" for number in range(4)]
+    (tmp_path / "list.txt").write_text("".join(rows))
+    out = tmp_path / "out"
+    options = ["--input", str(tmp_path / "list.txt"), *command[2:], "--max-failures", "2"]
+    assert batch(options, out) == 1
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert said.startswith("stopped: 3 clips failed, and --max-failures is 2; most frequent reason (3 of 3): ")
+    assert said.endswith("0.mp4: no such file or folder; the same command goes on")
+    assert len(json.loads((out / "failures.json").read_text())) == 3
+
+
+@pytest.mark.usefixtures("command")
+def test_one_record_for_each_clip_in_python(tmp_path: Path, model: Path) -> None:
+    rows = [{"clip": tmp_path / name / "frames", "masks": tmp_path / name / "masks", "name": name} for name in "ab"]
+    options = {"model": str(model), "device": "cpu", "stages": "masks"}
+    records = list(complete_many([*rows, {"clip": "none", "masks": "none"}], tmp_path / "out", options=options))
+    assert [(record.name, record.status, record.frames) for record in records] == [
+        ("a", "completed", 3), ("b", "completed", 3), ("none", "failed", 0)
+    ]  # fmt: skip
+    assert len(json.loads((tmp_path / "out/failures.json").read_text())) == 1
+    with pytest.raises(InputError, match="options: stagess is unknown"):
+        next(complete_many(rows, tmp_path / "out", options={"stagess": "masks"}))
+    with pytest.raises(InputError, match="options: stages: expected masks, all, got some"):
+        next(complete_many(rows, tmp_path / "out", options={"stages": "some"}))
 
 
 @pytest.mark.parametrize(
@@ -175,6 +186,8 @@ def test_results_of_other_settings_are_a_failure_each(
         (["--input", "nowhere.csv"], "input: nowhere.csv: cannot be read"),
         (["--depth", "depth.npy"], "--depth: expected auto or none for all clips, got depth.npy"),
         (["--height", "33"], "height: "),
+        (["--workers", "2"], "--workers: 2 workers need --engine ray, or accelerate launch --num_processes 2"),
+        (["--ray-address", "auto"], "--ray-address: is for --engine ray; give both or neither"),
     ],
 )
 def test_mistakes_of_the_whole(

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
+from amodal_diffusion.data.shards import PackedTrack, ShardDataset
 from amodal_diffusion.training import checkpoints, trainer
 from amodal_diffusion.training.precompute import precompute_main
 from amodal_diffusion.training.setup import train_main
@@ -52,6 +53,18 @@ def record(folder: Path) -> None:
 
     SceneDataset.__getitem__ = noted  # type: ignore[method-assign]
     Accelerator.end_training = ended
+
+
+def record_shards(folder: Path) -> None:
+    """Write down which samples of shards each process reads: `shards_RANK.txt`, an index a line."""
+    load = ShardDataset.load
+
+    def noted(dataset: ShardDataset, index: int) -> PackedTrack:
+        with (folder / f"shards_{PartialState().process_index}.txt").open("a") as file:
+            file.write(f"{index}\n")
+        return load(dataset, index)
+
+    ShardDataset.load = noted  # type: ignore[method-assign]
 
 
 def kill(folder: Path) -> None:
@@ -215,7 +228,10 @@ def share_out_optimizer(_: Path) -> None:
     torch.accelerator.is_available = lambda: True
 
 
-_ALL = (record, kill, fill_disk, small_disk, not_finite, damage, linger, pause, share_out, share_out_optimizer)
+_ALL = (
+    record, record_shards, kill, fill_disk, small_disk, not_finite, damage, linger, pause, share_out,
+    share_out_optimizer,
+)  # fmt: skip
 DRILLS = {entry.__name__: entry for entry in _ALL}
 
 

@@ -17,9 +17,11 @@ from amodal_diffusion import edm
 from amodal_diffusion.data.composites import CompositeDataset, CompositeOptions, MixedClips, PastedOccluders
 from amodal_diffusion.data.records import write_records
 from amodal_diffusion.data.samples import SceneDataset
-from amodal_diffusion.training.batches import BatchCounts, ClipOrder, endless_batches
+from amodal_diffusion.training.batches import endless_batches
+from amodal_diffusion.training.clip_sources import training_clips, validation_clips
 from amodal_diffusion.training.data_settings import CompositeSettings, DataSettings
-from amodal_diffusion.training.dataset import TaskClips, training_clips, validation_clips
+from amodal_diffusion.training.dataset import TaskClips
+from amodal_diffusion.training.order import BatchCounts, ClipOrder
 from amodal_diffusion.training.precompute import PrecomputeSettings, open_output
 from amodal_diffusion.training.settings import NoiseSettings, TrainingSettings, ValidationSettings
 from amodal_diffusion.types import STAGES, InputError, Stage

@@ -22,17 +22,12 @@ from amodal_diffusion.data.records import read_records
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.frames.transforms import depth_to_unit
 from amodal_diffusion.propagation.mask_prior import temporal_mask_prior
-from amodal_diffusion.training.batches import BatchCounts, ClipOrder, endless_batches
+from amodal_diffusion.training.batches import endless_batches
+from amodal_diffusion.training.clip_sources import training_clips, validation_clips
 from amodal_diffusion.training.data_settings import DataSettings, OccluderSettings
-from amodal_diffusion.training.dataset import (
-    ClipPreprocessing,
-    FrameView,
-    TaskBatch,
-    join,
-    training_clips,
-    validation_clips,
-)
+from amodal_diffusion.training.dataset import ClipPreprocessing, FrameView, TaskBatch, join
 from amodal_diffusion.training.log import occlusion_figures
+from amodal_diffusion.training.order import BatchCounts, ClipOrder
 from amodal_diffusion.training.settings import TrainingSettings, ValidationSettings
 from amodal_diffusion.training.setup import train
 from amodal_diffusion.types import STAGES, FloatArray, InputError, Stage

@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from amodal_diffusion.config import load_settings
 from amodal_diffusion.data.cache import TensorCache
 from amodal_diffusion.models.hub import StageComponents
-from amodal_diffusion.training.batches import seeded_generator
-from amodal_diffusion.training.dataset import training_clips
+from amodal_diffusion.training.clip_sources import training_clips
 from amodal_diffusion.training.encoded_scenes import EncodedScenes
 from amodal_diffusion.training.latents import LatentBatch, encode_batch
 from amodal_diffusion.training.networks import build_components
+from amodal_diffusion.training.order import seeded_generator
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
 from amodal_diffusion.training.run_settings import Precision
 from amodal_diffusion.training.settings import NoiseSettings, TrainingSettings

@@ -11,9 +11,10 @@ import torch
 from amodal_diffusion.models.conditioning import Conditions, build_conditions
 from amodal_diffusion.models.latents import encode_video
 from amodal_diffusion.training import latents
-from amodal_diffusion.training.batches import Counted, seeded_generator
+from amodal_diffusion.training.batches import Counted
 from amodal_diffusion.training.dataset import TaskBatch
 from amodal_diffusion.training.latents import LatentBatch, drop_guide, encode_batch, join_latents, reverse_time
+from amodal_diffusion.training.order import seeded_generator
 from amodal_diffusion.training.settings import NoiseSettings
 from tests.factories import TOKEN_WIDTH, tiny_image_encoder, tiny_vae
 

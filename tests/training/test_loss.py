@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from amodal_diffusion import edm
-from amodal_diffusion.training.batches import seeded_generator
 from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.loss import HiddenWeight, PixelLoss, training_loss
+from amodal_diffusion.training.order import seeded_generator
 from amodal_diffusion.training.settings import NoiseSettings
 from tests.factories import TOKEN_WIDTH, tiny_scheduler, tiny_unet
 

@@ -18,14 +18,15 @@ from amodal_diffusion.models.saving import save_model
 from amodal_diffusion.models.schedulers import highest_noise_level
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
 from amodal_diffusion.training import trainer
-from amodal_diffusion.training.batches import ClipOrder, seeded_generator
-from amodal_diffusion.training.dataset import TaskBatch, training_clips
+from amodal_diffusion.training.clip_sources import training_clips
+from amodal_diffusion.training.dataset import TaskBatch
 from amodal_diffusion.training.distillation import Teacher
 from amodal_diffusion.training.encoded_scenes import EncodedScenes
 from amodal_diffusion.training.latent_cache import frame_depth
 from amodal_diffusion.training.latents import LatentBatch, cut_frames, encode_batch, take_samples
 from amodal_diffusion.training.loss import PixelLoss, one_step_loss
 from amodal_diffusion.training.networks import build_components
+from amodal_diffusion.training.order import ClipOrder, seeded_generator
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
 from amodal_diffusion.training.settings import DataSettings, NoiseSettings, OneStepSettings, TrainingSettings
 from amodal_diffusion.types import InputError

@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 
 from amodal_diffusion.config import save_settings
 from amodal_diffusion.models.hub import load_stage
-from amodal_diffusion.training.batches import ClipOrder
 from amodal_diffusion.training.distributed import Termination, make_accelerator
+from amodal_diffusion.training.order import ClipOrder
 from amodal_diffusion.training.settings import TrainingSettings, ValidationSettings
 from amodal_diffusion.training.setup import train
 from amodal_diffusion.training.validation import Validator

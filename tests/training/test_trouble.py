@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from amodal_diffusion.config import save_settings
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.training import trainer
-from amodal_diffusion.training.batches import ClipOrder
-from amodal_diffusion.training.dataset import TaskClips, training_clips
+from amodal_diffusion.training.clip_sources import training_clips
+from amodal_diffusion.training.dataset import TaskClips
 from amodal_diffusion.training.distributed import TERMINATED_STATUS, make_accelerator
 from amodal_diffusion.training.networks import build_components
+from amodal_diffusion.training.order import ClipOrder
 from amodal_diffusion.training.settings import TrainingSettings, ValidationSettings
 from amodal_diffusion.training.trainer import Trainer
 from amodal_diffusion.training.validation import Validator

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from amodal_diffusion.config import Resample
-from amodal_diffusion.data.sailvos import frame_file
-from amodal_diffusion.io.images import read_integers
+from amodal_diffusion.data.sailvos import frame_file, read_depth_picture
 from amodal_diffusion.io.json_files import load_json
 from amodal_diffusion.io.pictures import read_frames
 from amodal_diffusion.metrics.boxes import Boxes
@@ -263,16 +262,7 @@ class FrameFolders:
         """Read depth, float32 ``[F, H, W]``; None where there is none; arguments and errors as for `read_rgb`."""
         if self.depth is None:
             return None
-        return np.stack([_read_depth(frame_file(self.depth, name), size) for name in names])
-
-
-def _read_depth(path: Path, size: tuple[int, int]) -> FloatArray:
-    values = read_integers(path).values
-    if values.shape != size:
-        raise InputError(
-            f"{path}: depth of {values.shape[1]}x{values.shape[0]} pixels for masks of {size[1]}x{size[0]}"
-        )
-    return values.astype(np.float32)
+        return np.stack([read_depth_picture(frame_file(self.depth, name), size) for name in names])
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - what JSON has

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from amodal_diffusion.data.sailvos import SailVosDataset
 from amodal_diffusion.data.samples import AmodalSample
+from amodal_diffusion.data.shards import ShardDataset
 from amodal_diffusion.frames.boxes import tight_box
 from amodal_diffusion.models.sameo.config import SameoConfig
 from amodal_diffusion.models.sameo.network import frame_geometry, network_boxes, network_masks, prepare_images
@@ -181,4 +182,5 @@ def _sources(data: SourceSettings) -> list[Clips[AmodalSample]]:
     for number, path in enumerate(data.annotations):
         root = data.annotation_roots[number] if data.annotation_roots else None
         found.append(SailVosDataset(path, root, frames=data.frames, with_rgb=True, index_folder=data.index_folder))
+    found += [ShardDataset(location, frames=data.frames, with_rgb=True) for location in data.shards]
     return found or [training_scenes(data, with_rgb=True)]

@@ -18,7 +18,7 @@ LossSize = Literal["decoder", "encoder"]
 
 @dataclass(frozen=True)
 class SourceSettings(SceneSettings):
-    """Training images: any number of annotation files, or generated scenes if there is none.
+    """Training images: any number of annotation files and shards, or generated scenes if there is none.
 
     Attributes:
         amodal_images: annotation files in the layout of KINS or COCOA, such as the Amodal-LVIS builder writes.
@@ -26,6 +26,7 @@ class SourceSettings(SceneSettings):
         annotations: annotation files with tracks, in the layout of SAIL-VOS sequences; random frames of a track are
             images.
         annotation_roots: root of the frames of each of ``annotations``; none takes each file's folder.
+        shards: folders or URLs of shards; random frames of a sample are images.
         drawn: number of frames drawn from a scene or track for a batch; only frames that show the object.
     """
 
@@ -33,6 +34,7 @@ class SourceSettings(SceneSettings):
     amodal_image_roots: tuple[Path, ...] = ()
     annotations: tuple[Path, ...] = ()
     annotation_roots: tuple[Path, ...] = ()
+    shards: tuple[str, ...] = ()
     drawn: int = 1
 
     def __post_init__(self) -> None:
