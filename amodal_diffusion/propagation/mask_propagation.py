@@ -31,8 +31,8 @@ class PropagatedMasks:
     """What other frames show of an object, at the size of the frames.
 
     Attributes:
-        share: votes for the object, float32 ``[F, H, W]`` in [0, 1]: 0 where up to a quarter of them are for it, 1 where
-            at least three quarters are.
+        share: votes for the object, float32 ``[F, H, W]`` in [0, 1]: 0 where up to a quarter of them say so, 1
+            where at least three quarters do.
         weight: how far the votes can be relied on, float32 ``[F, H, W]`` in [0, 1]; 0 where the object is visible.
     """
 
