@@ -63,6 +63,8 @@ class BeyondPaper:
         tta: test-time augmentation of stage 1: scores are the mean over 1, 2 (also mirrored) or 4 (also backwards in
             time) passes.
         color_propagation: stage 2 takes colors from other frames of the window as far as they can be relied on.
+        seam_blending: stage 2's painting is shifted by what it gets wrong in visible pixels nearby, see
+            :func:`~amodal_diffusion.frames.seams.blend_seams`.
         shrink_mask: pixels by which stage 2 erodes the visible mask, at least 0. The rim, into which colors of an
             occluder may be mixed, gets reliable colors of other frames, else those of the nearest visible pixels. Masks
             are not changed.
@@ -79,13 +81,14 @@ class BeyondPaper:
     skip_unoccluded: bool = False
     tta: int = 1
     color_propagation: bool = False
+    seam_blending: bool = False
     shrink_mask: int = 0
 
     def __post_init__(self) -> None:
         """Check what files, presets and callers set."""
         # JSON and YAML have lists
         object.__setattr__(self, "mask_filters", _mask_filters(self.mask_filters))
-        for name in ("temporal_prior", "mask_propagation", "skip_unoccluded", "color_propagation"):
+        for name in ("temporal_prior", "mask_propagation", "skip_unoccluded", "color_propagation", "seam_blending"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name}: expected true or false, got {getattr(self, name)!r}")
         _check_number("crop_scale", self.crop_scale, above=0)

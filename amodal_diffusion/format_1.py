@@ -73,16 +73,19 @@ def settings_of_format_1(values: Mapping[str, Any]) -> tuple[dict[str, Any], dic
     sampling, data = (values[name] if isinstance(values.get(name), Mapping) else {} for name in ("sampling", "data"))
     found = {f"sampling.{old}": f"sampling.{new}" for old, new in _SAMPLING.items() if old in sampling}
     found |= {f"sampling.{old}": f"sampling.beyond.{new}" for old, new in _BEYOND.items() if old in sampling}
+    removed = [name for name in _REMOVED if name in sampling]
     if "zoom" in data:
         found["data.zoom"] = "sampling.beyond.crop_scale"
-    if not found:
+    if not found and not removed:
         return dict(values), {}
     mixed = sorted(sampling.keys() & _NEW_KEYS)
-    if mixed:
+    if mixed and found:
         raise InputError(
             f"sampling.{mixed[0]}: is new beside {next(iter(found))}, a key of version 0.1, which is now "
             f"{next(iter(found.values()))}; rename the old keys"
         )
+    if mixed:
+        raise InputError(f"sampling.{removed[0]}: a key of version 0.1 beside new ones; remove it")
     if data.get("zoom", sampling.get("zoom")) != sampling.get("zoom"):
         raise InputError(
             f"data.zoom: expected sampling.zoom, {sampling.get('zoom')}, as version 0.1 did, got {data['zoom']}; give "

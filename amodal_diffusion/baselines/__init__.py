@@ -1,6 +1,6 @@
 """Completion without learning: what a trained model is compared with."""
 
-from amodal_diffusion.baselines.colors import copy_best_seen, fill_with_mean_color
+from amodal_diffusion.baselines.colors import copy_best_seen, fill_with_mean_color, fill_with_nearest
 from amodal_diffusion.baselines.masks import (
     HullSegmenter,
     ModalSegmenter,
@@ -19,4 +19,5 @@ __all__ = [
     "convex_hulls",
     "copy_best_seen",
     "fill_with_mean_color",
+    "fill_with_nearest",
 ]

@@ -7,6 +7,7 @@ from itertools import starmap
 import numpy as np
 
 from amodal_diffusion.frames.cuts import clip_cuts, shots_of
+from amodal_diffusion.frames.layers import extended_colors
 from amodal_diffusion.propagation.motion import background_evidence, estimate_motion
 from amodal_diffusion.propagation.placement import Placement, WeightedPixels, to_frame, to_object
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array, VideoClip
@@ -27,6 +28,27 @@ def fill_with_mean_color(rgb: UInt8Array, modal_mask: BoolArray) -> UInt8Array:
     """
     color = rgb[modal_mask].mean(axis=0)
     return np.broadcast_to(np.rint(color).astype(np.uint8), rgb.shape)
+
+
+def fill_with_nearest(rgb: UInt8Array, modal_mask: BoolArray, amodal_mask: BoolArray) -> UInt8Array:
+    """Paint each hidden pixel with the color of the nearest visible pixel of its frame.
+
+    Args:
+        rgb: frames, uint8 ``[F, H, W, 3]``.
+        modal_mask: bool ``[F, H, W]``, not empty in every frame.
+        amodal_mask: bool ``[F, H, W]``.
+
+    Returns:
+        uint8 ``[F, H, W, 3]``: the frames with hidden pixels painted; in a frame that shows nothing of the object, with
+        its mean visible color in the clip.
+    """
+    painted = rgb.copy()
+    painted[amodal_mask & ~modal_mask] = np.rint(rgb[modal_mask].mean(axis=0)).astype(np.uint8)
+    for frame, modal, amodal in zip(painted, modal_mask, amodal_mask, strict=True):
+        hidden = amodal & ~modal
+        if modal.any() and hidden.any():
+            frame[hidden] = extended_colors(frame, modal, hidden)
+    return painted
 
 
 def copy_best_seen(clip: VideoClip, amodal_mask: BoolArray, depth: FloatArray | None) -> UInt8Array:

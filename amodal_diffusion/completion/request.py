@@ -284,6 +284,7 @@ class SamplingChoice:
             area
         mask_propagation: take hidden parts from other frames that show them, where the motion is found well
         color_propagation: take the color of hidden pixels from other frames where it is reliable
+        seam_blending: shift painted colors by what the painting gets wrong in visible pixels nearby
         shrink_mask: repaint the outermost N pixels of the visible part too, in which the colors of what hides the
             object may have mixed in; masks are not changed
         tta: test-time augmentation of stage 1: mean over 1, 2 or 4 passes
@@ -310,6 +311,7 @@ class SamplingChoice:
     mask_filters: tuple[MaskFilter, ...] | None = option(None, metavar="LIST", read=read_filters, advanced=True)
     mask_propagation: bool | None = option(None, advanced=True)
     color_propagation: bool | None = option(None, advanced=True)
+    seam_blending: bool | None = option(None, advanced=True)
     shrink_mask: NonNegativeInt | None = option(None, metavar="N", advanced=True)
     tta: PositiveInt | None = option(None, metavar="N", advanced=True)
     object_batch: PositiveInt = option(1, metavar="N", advanced=True)

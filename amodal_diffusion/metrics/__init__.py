@@ -11,7 +11,7 @@ from amodal_diffusion.metrics.average_precision import (
 from amodal_diffusion.metrics.boundary import boundary_f
 from amodal_diffusion.metrics.boxes import THRESHOLDS, above, box_iou, boxes_of
 from amodal_diffusion.metrics.calibration import Calibration, Reliability
-from amodal_diffusion.metrics.content import flicker, frechet_distance, psnr, ssim
+from amodal_diffusion.metrics.content import flicker, frechet_distance, gradient_ratio, psnr, ssim
 from amodal_diffusion.metrics.pooling import FramePool, Pooled, RatioPool, Values, pool
 from amodal_diffusion.metrics.protocols import (
     PROTOCOLS,
@@ -59,6 +59,7 @@ __all__ = [
     "boxes_of",
     "flicker",
     "frechet_distance",
+    "gradient_ratio",
     "instability",
     "iou",
     "joined_samples",

@@ -70,6 +70,30 @@ def ssim(predicted: UInt8Array, truth: UInt8Array, region: BoolArray) -> float:
     return total / area if area else math.nan
 
 
+def gradient_ratio(predicted: UInt8Array, truth: UInt8Array, region: BoolArray) -> float:
+    """Mean gradient magnitude of a region over that of the truth there: below 1 for a blur, above 1 for noise.
+
+    Gradients are central differences of the mean of the channels; a pixel counts if it and its four neighbors lie in
+    the region, so that the border, where both have an edge, does not.
+
+    Args:
+        predicted: uint8 ``[F, H, W, 3]``.
+        truth: uint8 ``[F, H, W, 3]``.
+        region: bool ``[F, H, W]``.
+
+    Returns:
+        at least 0; NaN where no pixel counts or the truth has one color.
+    """
+    inner = region[:, 1:-1, 1:-1] & region[:, 2:, 1:-1] & region[:, :-2, 1:-1] & region[:, 1:-1, 2:]
+    inner &= region[:, 1:-1, :-2]
+    means = []
+    for video in (predicted, truth):
+        gray = video.mean(axis=-1)
+        down, across = gray[:, 2:, 1:-1] - gray[:, :-2, 1:-1], gray[:, 1:-1, 2:] - gray[:, 1:-1, :-2]
+        means.append(float(np.hypot(down, across)[inner].mean()) if inner.any() else 0.0)
+    return means[0] / means[1] if means[1] > 0 else math.nan
+
+
 def flicker(predicted: UInt8Array, truth: UInt8Array, region: BoolArray) -> float:
     """Change of the painted colors from frame to frame that the true colors do not have, in gray levels.
 

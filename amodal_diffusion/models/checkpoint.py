@@ -41,6 +41,7 @@ PAPER: dict[str, Any] = {
     "skip_unoccluded": False,
     "tta": 1,
     "color_propagation": False,
+    "seam_blending": False,
 }
 """The paper's inference (section 5). Geometry, window and what the network was trained with stay the checkpoint's."""
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.frames.layers import extended_colors
 from amodal_diffusion.frames.masks import WHITE, bounds, compose_rgba, cut_out_on_white
+from amodal_diffusion.frames.seams import blend_seams
 from amodal_diffusion.frames.transforms import to_uint8
 from amodal_diffusion.frames.windows import Window, WindowStream
 from amodal_diffusion.pipelines.amodal_segmentation import SegmentedFrame
@@ -174,6 +175,8 @@ class ContentStream:
             geometry = entry.frame.geometry(self._config)
             inverted = geometry.invert(painted[None].to(self._device), outside=1.0)[0]  # [3, H, W]
             full = to_uint8(inverted[:, *box])
+            if self._config.beyond.seam_blending:
+                full = blend_seams(full, rgb, modal, amodal & ~modal)
         rim = None if entry.rim is None else entry.rim[box]
         if rim is not None and rim.any():
             full = full.copy()

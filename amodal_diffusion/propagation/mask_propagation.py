@@ -49,7 +49,7 @@ def propagate_masks(rgb: UInt8Array, modal: BoolArray, depth: FloatArray | None)
         depth: any scale, nearer is larger, float32 ``[F, H, W]``; None without depth, where frames vote for the object
             alone and for what surrounds it at random.
     """
-    weight = np.zeros(modal.shape, np.float32)
+    weight: FloatArray = np.zeros(modal.shape, dtype=np.float32)
     if not modal.any():
         return PropagatedMasks(weight, weight)
     elsewhere = background_evidence(modal, depth)
@@ -57,8 +57,7 @@ def propagate_masks(rgb: UInt8Array, modal: BoolArray, depth: FloatArray | None)
     votes = mask_votes(modal, elsewhere, path)
     seen, total = votes[:, 0], votes.sum(axis=1)
     against = votes[:, 1] * (DEPTHLESS_WEIGHT if depth is None else ELSEWHERE_WEIGHT)
-    share = seen / np.maximum(seen + against, 1e-6)
-    share = np.asarray((EDGE * (share - 0.5) + 0.5).clip(0, 1), np.float32)
+    share: FloatArray = (EDGE * (seen / np.maximum(seen + against, 1e-6) - 0.5) + 0.5).clip(0, 1).astype(np.float32)
     wanted = (share > _LEAST_SHARE) & ~modal
     for frame, colors in enumerate(colors_along(rgb, modal, wanted, path)):
         agreement = _agreement(colors.sure)
@@ -66,9 +65,9 @@ def propagate_masks(rgb: UInt8Array, modal: BoolArray, depth: FloatArray | None)
         weight[frame, known] = agreement
         if depth is not None and len(agreement):  # background has no colors of the object to compare
             weight[frame, ~known & ~modal[frame]] = np.median(agreement)
-    return PropagatedMasks(share, np.asarray(weight * total / (total + FEW_VOTES), np.float32))
+    return PropagatedMasks(share, (weight * total / (total + FEW_VOTES)).astype(np.float32))
 
 
 def _agreement(sure: FloatArray) -> FloatArray:
     """From the weight of propagated colors, 1 / (1 + ratio^4), to that of masks, 1 / (1 + (ratio / AGREEMENT)^4)."""
-    return np.asarray(sure / (sure + (1 - sure) / AGREEMENT**4), np.float32)
+    return (sure / (sure + (1 - sure) / AGREEMENT**4)).astype(np.float32)

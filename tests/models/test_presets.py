@@ -30,7 +30,7 @@ ODD = SamplingConfig(
     mask_threshold=0.3, samples=3, fps=12, motion_bucket_id=40, decode_chunk_size=5,
     beyond=BeyondPaper(
         crop_scale=3.0, temporal_prior=True, mask_propagation=True, expected_iou_weight=0.1,
-        mask_filters=MASK_FILTERS, skip_unoccluded=True, tta=4, color_propagation=True,
+        mask_filters=MASK_FILTERS, skip_unoccluded=True, tta=4, color_propagation=True, seam_blending=True,
     ),
 )  # fmt: skip
 """A checkpoint that differs from the paper in every field."""
@@ -66,6 +66,7 @@ PAPER_OF_ODD = {
         "shrink_mask": 0,
         "tta": 1,
         "color_propagation": False,
+        "seam_blending": False,
     },
 }
 RELEASED: dict[str, Any] = {
