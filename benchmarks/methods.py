@@ -103,7 +103,7 @@ METHODS: dict[Name, Method] = {
         "pretrained video UNet",
         "The published method starts from Stable Video Diffusion. No pretrained video UNet of this size is available "
         "here: the UNet is trained from random weights. The autoencoder is the bundled one, which was trained before, "
-        "on generated scenes; **its training is not in the minutes**.",
+        "on composites and generated scenes; **its training is not in the minutes**.",
     ),
 }  # fmt: skip
 
@@ -133,8 +133,8 @@ the split `{split}`, {frames} frames, without depth; ± standard error over scen
 The strict protocol counts every frame that has an object. The released one leaves a frame out of mIoU_occ if its hidden
 part is missed completely ([docs/method.md](../docs/method.md), section 8), so a method that finds little looks better
 there. Fully hidden: frames without a visible pixel, strict. Invented: pixels added in frames that hide nothing, as a
-share of the visible ones. Seconds: wall clock on one thread. `tiny` is the bundled model, whose training took about six
-hours on two cores and saw more scenes.
+share of the visible ones. Seconds: wall clock on one thread. `tiny` is the bundled model, which was trained on a GPU,
+on composites beside generated scenes.
 
 What each method lacks here:
 
