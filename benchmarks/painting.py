@@ -1,7 +1,7 @@
 """What stage 2 paints, true masks given: `python benchmarks/painting.py --split composites-validation --cutouts DIR`.
 
 Rows are the object's mean visible color, the nearest visible pixel of the frame, the frame that shows the object best,
-the network alone, with seam blending, and with color propagation too, which is not its painting. Columns are the PSNR of
+the network alone, with seam blending, and with color propagation too, which is not its painting. Columns are PSNR of
 the hidden pixels (dB of a clip's mean squared error, mean over clips) and the mean gradient magnitude of the hidden
 pixels over the truth's. No depth. The bars: the network alone 3 dB above the mean color and 1 dB above the nearest
 pixel, and a gradient of 0.5 to 1.5 times the truth's.
