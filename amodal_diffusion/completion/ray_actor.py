@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 
@@ -49,7 +49,7 @@ class Setup:
     folder: Path
     token_file: Location
     token: str
-    storage: StorageOptions
+    storage: StorageOptions = field(default_factory=StorageOptions)
 
 
 class ClipActor:

@@ -117,12 +117,17 @@ class RunFile:
             OSError: if the folder cannot be written.
         """
         try:
-            with self.path.open("x", encoding="utf-8") as file:
+            file = self.path.open("x", encoding="utf-8")
+        except FileExistsError:
+            return False
+        try:
+            with file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-        except FileExistsError:
-            return False
+        except BaseException:  # such as a full disk: half a record would stop the next run
+            self.path.unlink(missing_ok=True)
+            raise
         return True
 
     def replace(self, text: str | None, *, expected: str) -> bool:
@@ -139,13 +144,20 @@ class RunFile:
         except FileNotFoundError:
             return False
         try:
-            if aside.read_text(encoding="utf-8") != expected:
-                with suppress(FileExistsError):
-                    os.link(aside, self.path)  # the newer file of another run goes back, unless there is one again
-                return False
+            if aside.read_text(encoding="utf-8") == expected:
+                return text is None or self.create(text)
+            self._put_back(aside)  # it is newer, and another run's
+            return False
+        except OSError:
+            self._put_back(aside)
+            raise
         finally:
-            aside.unlink()
-        return text is None or self.create(text)
+            aside.unlink(missing_ok=True)
+
+    def _put_back(self, aside: Path) -> None:
+        """Give a file its name again, unless there is another one of this name."""
+        with suppress(OSError):
+            os.link(aside, self.path)
 
     def remove_leftovers(self) -> None:
         """Remove what a process left that was killed while it replaced the file."""

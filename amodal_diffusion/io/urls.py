@@ -23,6 +23,7 @@ _SHOWN = ("s3", "gs", "az", INPUT_ONLY, LOCAL)
 
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://")
 _CHAIN = "::"
+_SHORTEST_SECRET = 8  # characters; shorter parts of a URL would be found in other words
 _LONGEST_NAME = 200  # bytes; file systems allow 255
 _URL_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>|\\^`{}]+")
 _QUERY_IN_TEXT = re.compile(r"\?[^\s\"'<>?]*=[^\s\"'<>]*")  # "with url: /clip.mp4?X-Amz-Signature=..."
@@ -230,13 +231,14 @@ def redacted(text: str, *secrets: Location) -> str:
 
 
 def _without(text: str, url: str) -> str:
-    """Remove the query and the user of a URL from a text, as they are and percent-decoded."""
+    """Remove the query and the user of a URL from a text, whole and in parts, as they are and percent-decoded."""
     if "://" not in url:
         return text
     text = text.replace(url, public_name(url))
     user = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
-    for secret in (url.partition("?")[2], user):
-        for written in (secret, unquote(secret)):
-            if written:
-                text = text.replace(written, "...")
+    query = url.partition("?")[2]
+    parts = [query, user, *user.split(":"), *(part.partition("=")[2] for part in query.split("&"))]
+    secrets = {written for part in parts for written in (part, unquote(part)) if len(written) >= _SHORTEST_SECRET}
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "...")
     return text

@@ -39,7 +39,9 @@ from amodal_diffusion.types import InputError, one_line
 
 HEIGHT, WIDTH, FRAMES = 32, 64, 6
 CLIP = "scenes/train-000000"
-NOT_COMPARED = ("seconds", "created", "started", "finished", "time", "libraries", "peak_memory", "clip", "masks")
+NOT_COMPARED = (
+    "seconds", "created", "started", "finished", "time", "libraries", "peak_memory", "clip", "masks", "driver",
+)  # fmt: skip
 """Parts of keys of JSON files that tell when and from where, not what came of it."""
 
 

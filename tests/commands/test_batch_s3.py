@@ -52,12 +52,15 @@ class Footage:
         assert not self.proxy.answers
         return printed
 
+    def names(self, out: str) -> list[str]:
+        """Names of what is in the bucket below the results, asked for past the package."""
+        pages = client(self.port).get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{out}/")
+        return [entry["Key"].removeprefix(f"{out}/") for page in pages for entry in page.get("Contents", ())]
+
     def objects(self, out: str) -> dict[str, bytes]:
-        """What is in the bucket below the results, asked for past the package."""
+        """Likewise, with the content."""
         s3 = client(self.port)
-        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{out}/")
-        keys = [entry["Key"] for page in pages for entry in page.get("Contents", ())]
-        return {key.removeprefix(f"{out}/"): s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+        return {name: s3.get_object(Bucket=BUCKET, Key=f"{out}/{name}")["Body"].read() for name in self.names(out)}
 
 
 def results(objects: dict[str, bytes]) -> dict[str, bytes]:
@@ -140,16 +143,17 @@ def test_a_killed_run_leaves_no_half_result_and_goes_on(footage: Footage) -> Non
     command = (*PROGRAM, "batch", *footage.options, "--out", f"s3://{BUCKET}/killed")
     with started(*command) as process:
         end = time.monotonic() + 120
-        while not any(name.startswith("a/objects/") for name in footage.objects("killed")):
+        while not any(name.startswith("a/objects/") for name in footage.names("killed")):
             assert time.monotonic() < end
             assert process.poll() is None
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
-    whole = [name for name in footage.objects("killed") if name.endswith("/manifest.json")]
+    whole = [name for name in footage.names("killed") if name.endswith("/manifest.json")]
     assert len(whole) < 2
     printed = footage.batch("killed", status=1)  # on the machine of the dead driver no --take-over is needed
     assert f"{2 - len(whole)} completed, {len(whole)} finished before, 1 failed" in printed
     found = footage.objects("killed")
     assert {"a/manifest.json", "b/manifest.json"} <= set(found)
-    assert not [name for name in found if name.endswith(".partial")]
+    # A kill between the manifest and the removal of the list of files leaves that list beside a whole result.
+    assert len([name for name in found if name.endswith(".partial")]) <= len(whole)
     assert json.loads(found["run.json"])["driver"] is None

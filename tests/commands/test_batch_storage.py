@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,8 +12,13 @@ import pytest
 
 from amodal_diffusion.cli import main
 from amodal_diffusion.completion import clip_work, run_record
-from amodal_diffusion.completion.run_record import RunIdentity, claimed, run_file
+from amodal_diffusion.completion.networks import Places
+from amodal_diffusion.completion.ray_actor import ClipActor, Setup
+from amodal_diffusion.completion.request import CompletionRequest, DepthChoice, ModelChoice, Output, Source
+from amodal_diffusion.completion.run_record import RunIdentity, claimed, run_file, weights_of
+from amodal_diffusion.completion.storage_options import StorageOptions
 from amodal_diffusion.completion.stored_clips import ClipStorage
+from amodal_diffusion.data.clip_list import read_clip_list
 from amodal_diffusion.io.retries import UnavailableError
 from amodal_diffusion.io.storage import join, read_bytes, remove, write_bytes
 from amodal_diffusion.io.transfers import list_files, names_below, upload_folder
@@ -256,6 +261,35 @@ def test_one_line_for_a_list_or_a_bucket_that_is_wrong(bucket: Bucket, capfd: py
     paths = [str(bucket.local / "a/frames"), "--masks", str(bucket.local / "a/masks")]
     assert main(["complete", *paths, "--out", "s3://bucket/out"]) == 2
     assert "--out: s3://bucket/out: expected a folder; `amodal-diffusion batch` writes to" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_worker_drops_what_it_fetched_for_another_one(bucket: Bucket, model: Path) -> None:
+    """With room for one clip, a clip that was fetched in vain must not keep the next one waiting."""
+    base = CompletionRequest(
+        Source(clip=Path()),
+        Output(out=bucket.out, quiet=True, stages="masks"),
+        model=ModelChoice(model=str(model), device="cpu"),
+        depth=DepthChoice(depth="none"),
+    )
+    write_bytes(f"{bucket.out}/token", b"token")
+    scratch = bucket.local / "scratch"
+    storage = StorageOptions(scratch=scratch, scratch_limit=13_000)
+    weights = weights_of(Places(base))
+    setup = Setup(base, base.network_inputs(), weights, 1, Path.cwd(), f"{bucket.out}/token", "token", storage)
+    actor = ClipActor()
+    assert actor.begin(replace(setup, token="other")) == (
+        f"out: {bucket.out}: not the bucket that the driver sees; give all machines the same access"
+    )
+    assert actor.begin(setup) is None
+    first, second = read_clip_list(tuple(bucket.rows()))
+    actor.fetch(second)
+    assert list(scratch.rglob("depth.npy"))
+    assert actor.complete(first).status == "completed"
+    assert not list(scratch.rglob("depth.npy"))
+    assert actor.complete(second).status == "completed"
+    actor.close()
+    assert not list(scratch.iterdir())
 
 
 def test_one_driver_at_a_time_in_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -109,6 +110,25 @@ def test_of_two_runs_that_begin_at_once_one_is_refused(tmp_path: Path) -> None:
     assert file.read() == "next"
     (tmp_path / "run.json.0123.partial").write_text("of a process that was killed")
     file.remove_leftovers()
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_record.os, "fsync", full)
+        with pytest.raises(InputError, match=r"run.json: cannot be written \(No space left on device\)"):
+            finished(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    finished(tmp_path)
+    record = (tmp_path / "run.json").read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(run_record.os, "fsync", full)
+        with pytest.raises(InputError, match="cannot be written"):
+            finished(tmp_path)
+    assert (tmp_path / "run.json").read_text() == record
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 

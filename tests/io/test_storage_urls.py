@@ -123,6 +123,7 @@ def test_urls_are_written_without_user_password_and_query() -> None:
         f"Max retries exceeded with url: {SIGNED.partition('amazonaws.com')[2]} (Caused by x)",
         SIGNED.partition("?")[2],
         f"<{SIGNED}>, then https://me:AKIAEXAMPLE@host/5d1f00ba?x=3600".replace("/5d1f00ba", ""),
+        "SignatureDoesNotMatch: 5d1f00ba",
         "X-Amz-Credential=AKIAEXAMPLE/20260101/us-east-1/s3/aws4_request and more",
     ],
 )
@@ -135,6 +136,7 @@ def test_an_unknown_url_in_a_text_is_redacted_too() -> None:
     shown = redacted(f"moved to {SIGNED}, retry")
     assert shown == "moved to https://bucket.s3.amazonaws.com/day%201/clip.mp4 retry"
     assert redacted("no URL: a = b, really?") == "no URL: a = b, really?"
+    assert redacted("a short query is a word", "https://host/x?a") == "a short query is a word"
 
 
 def test_the_scheme_of_a_chain_behind_a_query_of_https_does_not_matter() -> None:
