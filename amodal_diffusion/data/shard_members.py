@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from amodal_diffusion.io.images import open_content
 from amodal_diffusion.types import FloatArray, UInt8Array
 
 BLOCK = tarfile.BLOCKSIZE
@@ -217,7 +218,7 @@ def decode_depth(members: Members, shape: tuple[int, int, int]) -> FloatArray | 
     for place in range(shape[0]):
         name = f"depth.{place:03d}.png"
         try:
-            with _opened(_content(members, name), "png", shape[1:]) as picture:
+            with open_content(_content(members, name), "PNG", shape[1:]) as picture:
                 levels = np.asarray(picture)
         except OSError as error:
             raise ValueError(f"{name}: {error}") from error
@@ -249,13 +250,5 @@ def _content(members: Members, name: str) -> bytes:
 
 
 def _decode_rgb(content: bytes, kind: str, size: tuple[int, int]) -> UInt8Array:
-    with _opened(content, kind, size) as picture:
+    with open_content(content, _FORMATS[kind], size) as picture:
         return np.array(picture.convert("RGB"), dtype=np.uint8)
-
-
-def _opened(content: bytes, kind: str, size: tuple[int, int]) -> Image.Image:
-    """Open a picture of a known format; its size is checked before a pixel is decoded."""
-    picture = Image.open(BytesIO(content), formats=[_FORMATS[kind]])
-    if (picture.height, picture.width) != size:
-        raise ValueError(f"{picture.width}x{picture.height} pixels for masks of {size[1]}x{size[0]}")
-    return picture

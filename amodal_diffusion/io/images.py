@@ -98,6 +98,24 @@ def read_rgba(path: Path) -> UInt8Array:
         return np.array(picture.convert("RGBA"), dtype=np.uint8)
 
 
+def open_content(content: bytes, kind: str, size: tuple[int, int]) -> Image.Image:
+    """Open a picture in memory; its size is checked before a pixel is decoded.
+
+    Args:
+        content: of the file.
+        kind: Pillow's name of the one format that it may have.
+        size: height and width that it must have.
+
+    Raises:
+        ValueError: if it has another size.
+        OSError: if it has another format, or is damaged.
+    """
+    picture = Image.open(io.BytesIO(content), formats=[kind])
+    if (picture.height, picture.width) != size:
+        raise ValueError(f"{picture.width}x{picture.height} pixels, expected {size[1]}x{size[0]}")
+    return picture
+
+
 def decode_png(content: bytes, *, height: int, width: int) -> UInt8Array:
     """Decode a PNG in memory.
 
