@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from amodal_diffusion.frames.crop import Geometry
-from amodal_diffusion.frames.transforms import mask_to_unit, resize, to_uint8, to_unit
+from amodal_diffusion.frames.masks import bounds
+from amodal_diffusion.frames.transforms import mask_to_unit, resize
 from amodal_diffusion.propagation.motion import ObjectMotion, background_evidence, estimate_motion
-from amodal_diffusion.propagation.placement import lattice, look_up, to_frame, to_object
+from amodal_diffusion.propagation.placement import Placement, lattice, look_up, to_frame, to_object
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
-MOTION_VERSION = 2
+MOTION_VERSION = 3
 """Version of the values of :func:`temporal_mask_prior`, for caches: raised when their computation changes."""
 MEMORY = 10.0
 """Time constant in frames: the weight of another frame falls to 1/e at this distance."""
@@ -25,7 +26,7 @@ CANVAS_CELLS = 321
 _LITTLE = 0.3  # added to the votes, so that the prior is small where few frames have evidence
 
 
-def mask_votes(modal: BoolArray, elsewhere: FloatArray, path: ObjectMotion) -> FloatArray:
+def mask_votes(modal: BoolArray, elsewhere: FloatArray, path: ObjectMotion, *, shown_alone: bool = False) -> FloatArray:
     """Count, at each pixel, the other frames that show the object and those that show background.
 
     Frames near in time count more: one at a distance of ``MEMORY`` counts 1/e.
@@ -34,6 +35,7 @@ def mask_votes(modal: BoolArray, elsewhere: FloatArray, path: ObjectMotion) -> F
         modal: modal (visible) masks, bool ``[F, H, W]``.
         elsewhere: background evidence, float32 ``[F, H, W]`` in [0, 1].
         path: placements of the object.
+        shown_alone: count only around what any frame shows of the object, which takes less time.
 
     Returns:
         float32 ``[F, 2, H, W]``, at least 0: votes for the object, then votes for background.
@@ -47,15 +49,29 @@ def mask_votes(modal: BoolArray, elsewhere: FloatArray, path: ObjectMotion) -> F
             for at in path.placed
         ]
     )  # [N, 2, cells, cells]
-    rows, columns = (np.arange(length, dtype=np.float64) for length in modal.shape[1:])
+    shown = views[:, 0].max(axis=0)
     times = np.asarray(path.placed)
-    votes = np.empty((len(modal), 2, *modal.shape[1:]), dtype=np.float32)
+    votes = np.zeros((len(modal), 2, *modal.shape[1:]), dtype=np.float32)
     for frame, into in enumerate(votes):
         weights = np.exp(-np.abs(times - frame) / MEMORY) * (times != frame)
         merged = np.tensordot(weights.astype(np.float32), views, axes=1)  # [2, cells, cells]
+        box = (slice(0, modal.shape[1]), slice(0, modal.shape[2]))
+        if shown_alone:
+            box = _box(shown, step, path.placements[frame], modal.shape[1:])
+        rows, columns = (np.arange(part.start, part.stop, dtype=np.float64) for part in box)
         v, u = to_object(path.placements[frame], rows[:, None], columns)
-        into[:] = look_up(merged, v / step + cells // 2, u / step + cells // 2)
+        into[:, *box] = look_up(merged, v / step + cells // 2, u / step + cells // 2)
     return votes
+
+
+def _box(shown: FloatArray, step: float, placement: Placement, size: tuple[int, ...]) -> tuple[slice, slice]:
+    """Rows and columns of a frame in which the cells of a canvas that show the object lie."""
+    spans = [np.array(span, dtype=np.float64) for span in bounds(shown)]
+    corners = [(span + np.array([-1.5, 0.5]) - len(shown) // 2) * step for span in spans]
+    placed = to_frame(placement, *np.meshgrid(*corners, indexing="ij"))
+    low = [max(0, int(np.floor(line.min()))) for line in placed]
+    high = [min(length, int(np.ceil(line.max())) + 1) for line, length in zip(placed, size, strict=True)]
+    return slice(low[0], max(low[0], high[0])), slice(low[1], max(low[1], high[1]))
 
 
 def temporal_mask_prior(rgb: UInt8Array, modal: BoolArray, depth: FloatArray | None) -> FloatArray:
@@ -73,7 +89,12 @@ def temporal_mask_prior(rgb: UInt8Array, modal: BoolArray, depth: FloatArray | N
     if not modal.any():
         return np.full(modal.shape, -1.0, dtype=np.float32)
     elsewhere = background_evidence(modal, depth)
-    votes = mask_votes(modal, elsewhere, estimate_motion(rgb, modal, elsewhere))
+    return _prior_along(modal, elsewhere, estimate_motion(rgb, modal, elsewhere))
+
+
+def _prior_along(modal: BoolArray, elsewhere: FloatArray, path: ObjectMotion) -> FloatArray:
+    """The prior where the object's motion is known."""
+    votes = mask_votes(modal, elsewhere, path, shown_alone=True)
     seen, not_seen = votes[:, 0], votes[:, 1]
     share = seen / (seen + ELSEWHERE_WEIGHT * not_seen + _LITTLE)
     return np.where(modal, np.float32(1), share - 1).astype(np.float32)
@@ -87,8 +108,8 @@ def apply_temporal_prior(
 ) -> Tensor:
     """Add the temporal mask prior to a modal mask that is already at the network's size.
 
-    Motion is estimated in the frames, because crops move unevenly with the visible part. Frames with more pixels than
-    the network input are scaled down first.
+    Motion is estimated in the frames, because crops move unevenly with the visible part. Where frames have more pixels
+    than the network's input, the votes are counted in smaller ones.
 
     Args:
         rgb: frames, uint8 ``[F, H, W, 3]``.
@@ -101,16 +122,18 @@ def apply_temporal_prior(
         float32 ``[F, 1, h, w]`` in [-1, 1]: 1 where the object is visible; outside below 0, see
         :func:`temporal_mask_prior`.
     """
+    if not modal.any():
+        return seen
     height, width = modal.shape[1:]
     scale = min(1.0, max(geometry.scale for geometry in geometries))
+    elsewhere, small = background_evidence(modal, depth), modal
+    path = estimate_motion(rgb, modal, elsewhere)
     if scale < 1:
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        rgb = np.concatenate([to_uint8(resize(to_unit(frame[None]), size)) for frame in rgb])
         small = np.concatenate([(resize(mask_to_unit(mask[None]), size) >= 0)[:, 0].numpy() for mask in modal])
-        depth = None if depth is None else resize(torch.from_numpy(depth)[:, None], size)[:, 0].numpy()
-    else:
-        small = modal
-    prior = np.where(small, np.float32(_HIGHEST), temporal_mask_prior(rgb, small, depth))
+        elsewhere = resize(torch.from_numpy(elsewhere)[:, None], size)[:, 0].numpy()
+        path = path.scaled(scale)
+    prior = np.where(small, np.float32(_HIGHEST), _prior_along(small, elsewhere, path))
     applied = []
     for geometry, frame in zip(geometries, torch.from_numpy(prior), strict=True):
         whole = resize(frame[None, None], (height, width)) if scale < 1 else frame[None, None]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from amodal_diffusion.frames.masks import bounds
 from amodal_diffusion.propagation.colors import colors_along
 from amodal_diffusion.propagation.mask_prior import ELSEWHERE_WEIGHT, mask_votes
 from amodal_diffusion.propagation.motion import background_evidence, estimate_motion
@@ -49,23 +50,33 @@ def propagate_masks(rgb: UInt8Array, modal: BoolArray, depth: FloatArray | None)
         depth: any scale, nearer is larger, float32 ``[F, H, W]``; None without depth, where frames vote for the object
             alone and for what surrounds it at random.
     """
-    weight: FloatArray = np.zeros(modal.shape, dtype=np.float32)
+    share, weight = (np.zeros(modal.shape, dtype=np.float32) for _ in range(2))
     if not modal.any():
-        return PropagatedMasks(weight, weight)
+        return PropagatedMasks(share, weight)
     elsewhere = background_evidence(modal, depth)
     path = estimate_motion(rgb, modal, elsewhere)
-    votes = mask_votes(modal, elsewhere, path)
-    seen, total = votes[:, 0], votes.sum(axis=1)
-    against = votes[:, 1] * (DEPTHLESS_WEIGHT if depth is None else ELSEWHERE_WEIGHT)
-    share: FloatArray = (EDGE * (seen / np.maximum(seen + against, 1e-6) - 0.5) + 0.5).clip(0, 1).astype(np.float32)
-    wanted = (share > _LEAST_SHARE) & ~modal
+    votes = mask_votes(modal, elsewhere, path, shown_alone=depth is None)
+    wanted = np.zeros_like(modal)
+    for frame, (seen, not_seen) in enumerate(votes):
+        rows, columns = (slice(*span) for span in bounds(seen + not_seen))
+        against = not_seen[rows, columns] * (DEPTHLESS_WEIGHT if depth is None else ELSEWHERE_WEIGHT)
+        ratio = seen[rows, columns] / np.maximum(seen[rows, columns] + against, 1e-6)
+        share[frame, rows, columns] = (EDGE * (ratio - 0.5) + 0.5).clip(0, 1)
+        wanted[frame, rows, columns] = (ratio > _LEAST_SHARE) & ~modal[frame, rows, columns]
     for frame, colors in enumerate(colors_along(rgb, modal, wanted, path)):
         agreement = _agreement(colors.sure)
         known = wanted[frame]
-        weight[frame, known] = agreement
+        weight[frame, known] = agreement * _counted(votes[frame][:, known])
         if depth is not None and len(agreement):  # background has no colors of the object to compare
-            weight[frame, ~known & ~modal[frame]] = np.median(agreement)
-    return PropagatedMasks(share, (weight * total / (total + FEW_VOTES)).astype(np.float32))
+            other = ~known & ~modal[frame]
+            weight[frame, other] = np.median(agreement) * _counted(votes[frame][:, other])
+    return PropagatedMasks(share, weight)
+
+
+def _counted(votes: FloatArray) -> FloatArray:
+    """Weight of votes ``[2, n]`` by their number."""
+    total = votes.sum(axis=0)
+    return np.asarray(total / (total + FEW_VOTES), np.float32)
 
 
 def _agreement(sure: FloatArray) -> FloatArray:

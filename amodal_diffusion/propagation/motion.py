@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +29,11 @@ REFINE = (
     Search(reach=0.06, turns=(-0.025, 0.0, 0.025), scales=(-0.02, 0.0, 0.02)),
 )
 
+REMEMBERED = 32
+"""Number of windows, of all objects, whose motion is kept."""
+_remembered: dict[bytes, ObjectMotion] = {}
+_lock = threading.Lock()
+
 
 @dataclass(frozen=True)
 class ObjectMotion:
@@ -42,6 +49,12 @@ class ObjectMotion:
     placements: Placement
     placed: tuple[int, ...]
     side: int
+
+    def scaled(self, scale: float) -> ObjectMotion:
+        """The same in frames of ``scale`` times the size."""
+        placements = self.placements.copy()
+        placements[:, :2] = (placements[:, :2] + 0.5) * scale - 0.5
+        return ObjectMotion(placements, self.placed, max(1, round(self.side * scale)))
 
 
 def background_evidence(modal: BoolArray, depth: FloatArray | None) -> FloatArray:
@@ -62,11 +75,30 @@ def background_evidence(modal: BoolArray, depth: FloatArray | None) -> FloatArra
 def estimate_motion(rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray) -> ObjectMotion:
     """Track an object outwards from the frame that shows most of it, then refine each placement by all other frames.
 
+    Both stages ask for the motion in the same windows, so the last `REMEMBERED` results are kept by the digest of their
+    arguments.
+
     Args:
         rgb: frames, uint8 ``[F, H, W, 3]``.
         modal: modal (visible) masks, bool ``[F, H, W]``, not empty in every frame.
         elsewhere: background evidence from :func:`background_evidence`, float32 ``[F, H, W]``.
     """
+    digest = hashlib.sha256(repr(rgb.shape).encode())
+    for values in (rgb, modal, elsewhere):
+        digest.update(np.ascontiguousarray(values).view(np.uint8).data)
+    key = digest.digest()
+    with _lock:
+        known = _remembered.get(key)
+    if known is None:
+        known = _estimated(rgb, modal, elsewhere)
+        with _lock:
+            _remembered[key] = known
+            while len(_remembered) > REMEMBERED:
+                del _remembered[next(iter(_remembered))]
+    return known
+
+
+def _estimated(rgb: UInt8Array, modal: BoolArray, elsewhere: FloatArray) -> ObjectMotion:
     side, palette = _longest_side(modal), object_palette(rgb, modal)
     aligner = Aligner(rgb, modal, elsewhere, side=side, cells=COARSE_CELLS, palette=palette)
     placements, placed = _follow(aligner, modal)
