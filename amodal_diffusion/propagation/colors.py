@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,10 @@ _DOUBT = 40.0  # cells; weight of the prior variance of an untested placement
 _LEAST = 4.0  # gray levels squared; smallest variance of a propagated color
 _SURE = 0.9
 _LEAST_SEEN = 0.05
+
+
+_fine: MutableMapping[ObjectMotion, Placement] = WeakKeyDictionary()
+"""Refined placements of the motions that are still remembered, as both stages ask for the same."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,9 @@ def colors_along(rgb: UInt8Array, modal: BoolArray, wanted: BoolArray, path: Obj
         path: from :func:`~amodal_diffusion.propagation.motion.estimate_motion`; it is refined here.
     """
     cells = ColorCells.of(rgb, modal, side=path.side)
-    placements = place_finely(cells, path.placements, path.placed)
+    placements = _fine.get(path)
+    if placements is None:
+        placements = _fine[path] = place_finely(cells, path.placements, path.placed)
     copier = _Copier(rgb, modal, cells, placements, side=path.side)
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # NumPy and SciPy let other threads run
         return list(threads.map(copier.look_up, range(len(modal)), wanted))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from amodal_diffusion.frames.masks import bounds
 from amodal_diffusion.propagation.colors import colors_along
@@ -24,6 +25,8 @@ EDGE = 2.0
 DEPTHLESS_WEIGHT = 0.25
 """Weight of a vote for background without depth, when any surrounding may hide the object; with depth it is
 `ELSEWHERE_WEIGHT`. A vote for the object has weight 1."""
+SAMPLES = 192
+"""Points along the object's longest side at which frames are compared; the agreement is smooth, unlike the share."""
 _LEAST_SHARE = 0.5  # of the votes; below it colors are not looked up, and the pixel counts as background
 
 
@@ -63,14 +66,31 @@ def propagate_masks(rgb: UInt8Array, modal: BoolArray, depth: FloatArray | None)
         ratio = seen[rows, columns] / np.maximum(seen[rows, columns] + against, 1e-6)
         share[frame, rows, columns] = (EDGE * (ratio - 0.5) + 0.5).clip(0, 1)
         wanted[frame, rows, columns] = (ratio > _LEAST_SHARE) & ~modal[frame, rows, columns]
-    for frame, colors in enumerate(colors_along(rgb, modal, wanted, path)):
-        agreement = _agreement(colors.sure)
-        known = wanted[frame]
-        weight[frame, known] = agreement * _counted(votes[frame][:, known])
-        if depth is not None and len(agreement):  # background has no colors of the object to compare
+    block = max(1, round(path.side / SAMPLES))
+    sampled = _sampled(wanted, block)
+    for frame, colors in enumerate(colors_along(rgb, modal, sampled, path)):
+        agreement, known = np.zeros(modal.shape[1:], dtype=np.float32), wanted[frame]
+        found = agreement[sampled[frame]] = _agreement(colors.sure)
+        down, across = (_centers(length, block)[np.arange(length) // block] for length in agreement.shape)
+        weight[frame, known] = agreement[down[:, None], across][known] * _counted(votes[frame][:, known])
+        if depth is not None and len(found):  # background has no colors of the object to compare
             other = ~known & ~modal[frame]
-            weight[frame, other] = np.median(agreement) * _counted(votes[frame][:, other])
+            weight[frame, other] = np.median(found) * _counted(votes[frame][:, other])
     return PropagatedMasks(share, weight)
+
+
+def _sampled(wanted: BoolArray, block: int) -> BoolArray:
+    """The centers of the blocks of pixels in which any is wanted, bool ``[F, H, W]``."""
+    rows, columns = (np.arange(0, length, block) for length in wanted.shape[1:])
+    some = np.logical_or.reduceat(np.logical_or.reduceat(wanted, rows, axis=1), columns, axis=2)
+    sampled = np.zeros_like(wanted)
+    sampled[:, _centers(wanted.shape[1], block)[:, None], _centers(wanted.shape[2], block)] = some
+    return sampled
+
+
+def _centers(length: int, block: int) -> npt.NDArray[np.intp]:
+    """Center of each block of a line; that of a last one that is cut off lies on the line."""
+    return np.minimum(np.arange(0, length, block) + block // 2, length - 1)
 
 
 def _counted(votes: FloatArray) -> FloatArray:

@@ -35,7 +35,7 @@ _remembered: dict[bytes, ObjectMotion] = {}
 _lock = threading.Lock()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ObjectMotion:
     """Placements of an object in a clip.
 
