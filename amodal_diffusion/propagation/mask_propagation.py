@@ -68,10 +68,11 @@ def propagate_masks(rgb: UInt8Array, modal: BoolArray, depth: FloatArray | None)
         wanted[frame, rows, columns] = (ratio > _LEAST_SHARE) & ~modal[frame, rows, columns]
     block = max(1, round(path.side / SAMPLES))
     sampled = _sampled(wanted, block)
+    height, width = modal.shape[1:]
+    down, across = (_centers(length, block)[np.arange(length) // block] for length in (height, width))
     for frame, colors in enumerate(colors_along(rgb, modal, sampled, path)):
-        agreement, known = np.zeros(modal.shape[1:], dtype=np.float32), wanted[frame]
+        agreement, known = np.zeros((height, width), dtype=np.float32), wanted[frame]
         found = agreement[sampled[frame]] = _agreement(colors.sure)
-        down, across = (_centers(length, block)[np.arange(length) // block] for length in agreement.shape)
         weight[frame, known] = agreement[down[:, None], across][known] * _counted(votes[frame][:, known])
         if depth is not None and len(found):  # background has no colors of the object to compare
             other = ~known & ~modal[frame]
