@@ -46,6 +46,23 @@ def draw_clicks(rgb: UInt8Array, points: Sequence[Point]) -> UInt8Array:
     return np.array(picture)
 
 
+def draw_masks(rgb: UInt8Array, masks: Mapping[str, BoolArray]) -> UInt8Array:
+    """Tint a frame where objects are, each in the color of its clicks.
+
+    Args:
+        rgb: the frame, uint8 ``[H, W, 3]``.
+        masks: bool ``[H, W]`` by name of the object, a number from 1 on.
+
+    Returns:
+        uint8 ``[H, W, 3]``.
+    """
+    picture = rgb.copy()
+    for name, mask in masks.items():
+        color = np.array(COLORS[(int(name) - 1) % len(COLORS)], np.uint16)
+        picture[mask] = (picture[mask] + color) // 2
+    return picture
+
+
 def write_clicked(
     clip: ClipReader, points: Sequence[Point], segmenter: Segmenter, folder: Path, on_share: Callable[[float], None]
 ) -> None:

@@ -283,6 +283,9 @@ def test_clicks_become_masks(actions: Actions, ready: Session) -> None:
     expected = MASK.copy()
     expected[3] = False
     np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(actions.clicked_masks(ready, 0)["2"], expected[0])  # for the picture to click on
+    actions.use_painting(ready, paint([0, FRAMES - 1]))
+    assert actions.clicked_masks(ready, 0) == {}
 
 
 def test_examples_are_ready_to_complete(actions: Actions, session: Session) -> None:
