@@ -17,7 +17,7 @@ from PIL import Image
 
 from amodal_diffusion.app.completer import Choices, PageCompleter, PageTask
 from amodal_diffusion.app.downloads import download_list, layer_folder, pack
-from amodal_diffusion.app.drawing import read_painting, write_clicked
+from amodal_diffusion.app.drawing import read_painting, write_clicked, write_followed
 from amodal_diffusion.app.materials import Example, Limits, open_masks, take_clip, take_masks, write_example
 from amodal_diffusion.app.progress import Progress, Speeds
 from amodal_diffusion.app.sessions import Session, Sessions
@@ -153,22 +153,34 @@ class Actions:
             return {}
         return {folder.name: read_rgba(folder / f"{index:05d}.png")[..., 0] > 0 for folder in sorted(masks.iterdir())}
 
-    def use_painting(self, session: Session, paint: str) -> View:
-        """Use the painted frames as masks; frames between painted ones are interpolated.
+    def use_painting(self, session: Session, paint: str, on_share: Callable[[float], None]) -> View:
+        """Use the painted frames as masks.
+
+        Frames between painted ones are interpolated if the first and the last frame of the clip, or of a shot, are
+        painted; else the segmenter follows what is painted.
 
         Args:
             session: session of the page, with a clip.
             paint: what the drawing board sends, see `read_painting`.
+            on_share: called with the progress, from 0 to 1.
 
         Raises:
-            InputError: if nothing is painted, or the first or last frame of the clip, or of a shot, is not.
+            InputError: if nothing is painted, or frames are missing and there is no segmenter.
+            StoppedError: if the visitor asked to stop.
         """
-        with self._claimed(session), session.replacing("painted") as folder:
+        with self._work(session, on_share) as on_step, session.replacing("painted") as folder:
             clip = self._clip(session)
             painting = read_painting(paint, num_frames=clip.num_frames, height=clip.height, width=clip.width)
-            painting.write(folder, clip.num_frames, find_cuts(clip))
-            between = clip.num_frames - len(painting.frames)
-            filled = f", {between} of them filled in between painted ones: look at each" if between else ""
+            cuts, others = find_cuts(clip), clip.num_frames - len(painting.frames)
+            if self.segmenter is None or painting.has_ends(clip.num_frames, cuts):
+                painting.write(folder, clip.num_frames, cuts)
+                how = "filled in between painted ones"
+            else:
+                with self._networks:
+                    write_followed(clip, painting, self.segmenter, folder, on_step, cuts=cuts)
+                session.check()
+                how = "found from painted ones"
+            filled = f", {others} of them {how}: look at each" if others else ""
             return self._show_masks(session, clip, f"{_size(clip)}{filled}", folder)
 
     def use_clicks(self, session: Session, on_share: Callable[[float], None]) -> View:
@@ -279,7 +291,6 @@ class Actions:
             on_share(share)
 
         with self._claimed(session):
-            session.doing = "Working"
             try:
                 yield on_step
             finally:

@@ -82,7 +82,9 @@ class Handlers:
     async def use_painting(self, paint: str, request: gr.Request) -> Updates:
         """Use what was painted as masks; the drawing board sends it with the click."""
         async for update in self._run(
-            request, "Filling in the frames between", lambda session: self._actions.use_painting(session, paint)
+            request,
+            "Finding the masks of all frames",
+            lambda session: self._actions.use_painting(session, paint, lambda _: None),
         ):
             yield update
 
@@ -111,7 +113,7 @@ class Handlers:
             def action(session: Session) -> View:
                 choices = choices_of(chosen)
                 if paint:
-                    self._actions.use_painting(session, paint)
+                    self._actions.use_painting(session, paint, lambda _: None)
                 return self._actions.complete(session, lambda _: None, choices)
 
             async for update in self._run(request, "Preparing", action):

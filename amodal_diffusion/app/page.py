@@ -24,9 +24,11 @@ _INTRO = """# {title}
 Give a clip and masks of the visible part of an object. You get the whole object back: its shape and its colors, also
 where something hides it. Model: **{model}**. Other visitors cannot see your files; closing this page removes them.
 """
-_PAINT = """Paint the **visible** part of the object, not the hidden part. Use one color for each object. Paint at least
-the first and the last frame. Frames between two painted ones are interpolated: look at them before you complete, and
-paint those that are wrong."""
+_PAINT = """Paint the **visible** part of the object, not the hidden part. Use one color for each object. {others}
+Look at the masks before you complete, and paint frames that are wrong."""
+_FOLLOWED = """One painted frame is enough: colors and motion tell where the object is in the others. Where the first
+and the last frame are painted too, frames between painted ones are interpolated."""
+_INTERPOLATED = "Paint at least the first and the last frame. Frames between two painted ones are interpolated."
 _UPLOAD = """White on black, one mask for each frame: a zip of PNG (a palette or several gray values: one object each),
 a zip with a folder an object, a mask video, or the PNG files themselves."""
 _CLICK = """Click on the object, in any frame; it is found in all of them. Where the mask covers too much, choose "not
@@ -67,7 +69,7 @@ def build_page(
                 gr.Markdown("### 2 · Visible part of the object")
                 with gr.Tabs():
                     with gr.Tab("Paint"):
-                        gr.Markdown(_PAINT)
+                        gr.Markdown(_PAINT.format(others=_INTERPOLATED if actions.segmenter is None else _FOLLOWED))
                         board = gr.HTML(_NO_CLIP, elem_id="easel", js_on_load=None)
                         paint = gr.Textbox(visible=False)
                         use_painting = gr.Button("Use what is painted", elem_id="use-painting")

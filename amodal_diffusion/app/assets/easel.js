@@ -45,10 +45,9 @@
 
     function say(text) {
       const painted = [...state.paint.keys()].sort((a, b) => a - b);
-      const needed = [...new Set([0, last])].filter((frame) => !state.paint.has(frame));
       find(".number").textContent = `frame ${state.frame} of ${last}`;
       find(".painted").textContent = text ?? (painted.length
-        ? `Painted frames: ${painted.join(", ")}.${needed.length ? ` Still to paint: frame ${needed.join(" and frame ")}.` : ""} Press "Use what is painted" to complete these masks.`
+        ? `Painted frames: ${painted.join(", ")}. Press "Use what is painted" to see the masks${masks() ? ", or Complete" : ""}.`
         : "No frame is painted.");
     }
 
