@@ -105,6 +105,7 @@ def load_example(page: Page, title: str = "Cactus behind a lattice") -> None:
 
 def complete(page: Page) -> None:
     page.locator("#complete").click()
+    expect(page.locator("#stop")).to_be_enabled()  # else the message may be an earlier run's
     expect(page.locator("#status")).to_contain_text("Done", timeout=4 * MINUTE)
 
 
