@@ -6,7 +6,6 @@ import difflib
 import itertools
 import logging
 import math
-import re
 import sys
 from argparse import SUPPRESS, Action
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from amodal_diffusion.format_1 import settings_of_format_1
+from amodal_diffusion.mistakes import explain
 from amodal_diffusion.types import InputError
 
 T = TypeVar("T")
@@ -240,22 +240,6 @@ class SamplingConfig:
         return replace(self, beyond=inner, **{name: value for name, value in changes.items() if name in own})
 
 
-# How jsonargparse words an unknown flag or key; the groups hold the enclosing key, if any, and the key.
-_UNKNOWN = (
-    re.compile(r"^unrecognized arguments: (?P<key>--[^\s=]+)"),
-    re.compile(r"^Group '(?P<group>[^']+)' does not accept option '(?P<key>[^']+)'"),
-    re.compile(r"^Option '(?P<key>[^']+)' is not accepted"),
-)
-_OR_NONE = re.compile(
-    r"Does not validate against any of the Union subtypes.*?"
-    r"Errors:\s+- (?P<first>.*?)\s+- Expected a <class 'NoneType'>"
-    r".*?Given value: (?P<value>.*)$",
-    re.DOTALL,
-)
-_ARGUMENT = re.compile(r"^argument (?P<flag>--[\w-]+: )(?P=flag)?")
-_WRONG_TYPE = re.compile(r'^Parser key "(?P<key>[^"]+)":\s+(?P<rest>.*)$', re.DOTALL)
-
-
 class HelpFormatter(DefaultHelpFormatter):
     """Help without types, and with a default only where it says something."""
 
@@ -274,7 +258,8 @@ class CommandParser(ArgumentParser):
         """Build the parser; a shortened flag is refused like any other unknown one."""
         self.advanced: set[str] = set()  # destinations that `--help` leaves out
         self.renamed: dict[str, str | Mapping[str, Sequence[str]]] = {}  # hidden options of an earlier version
-        self.moved: Mapping[str, str] = {}  # for keys of an earlier version that are refused, what to do instead
+        self.moved: Mapping[str, str] = {}  # for names that are refused, what to do instead
+        self.stray: str | None = None  # option that a value without an option's name may be meant for
         super().__init__(**{"allow_abbrev": False, "formatter_class": HelpFormatter, **settings})
 
     def parse_args(  # type: ignore[override]  # argparse's overloads, of which only one is meant here
@@ -344,7 +329,7 @@ class CommandParser(ArgumentParser):
         Raises:
             InputError: if the parser was made with ``exit_on_error=False``.
         """
-        line = self._explain(message)
+        line = explain(message, self, moved=self.moved, stray=self.stray)
         if not self.exit_on_error:
             raise InputError(line) from ex
         self.exit(2, f"error: {line}\n")
@@ -366,44 +351,6 @@ class CommandParser(ArgumentParser):
             else:
                 completed.append(flag + equals + value)
         return completed
-
-    def _explain(self, message: str) -> str:
-        """Reword jsonargparse's messages into one line; an unknown name gets the nearest known one."""
-        for pattern in _UNKNOWN:
-            match = pattern.match(message)
-            if match:
-                found = match.groupdict()
-                key = ".".join(part for part in (found.get("group"), found["key"]) if part)
-                return f"{key}: unknown; {self._nearest(key)}"
-        match = _WRONG_TYPE.match(message)
-        if match:
-            message = f"{match['key']}: {_OR_NONE.sub(_first_and_value, match['rest'])}"
-        return " ".join(_ARGUMENT.sub(r"\g<flag>", message).split())
-
-    def _nearest(self, key: str) -> str:
-        """Name the known flag or key that is most like an unknown one, by its whole name or its last part."""
-        flag = key.startswith("--")
-        known = sorted(
-            option.removeprefix("--")
-            for option in self._option_string_actions
-            if option.startswith("--") and not option.endswith("+")
-        )
-        if not known:
-            return "no options are known here"
-        name = key.removeprefix("--")
-        if name in self.moved:
-            return self.moved[name]
-
-        def likeness(candidate: str) -> float:
-            last = difflib.SequenceMatcher(None, name.rsplit(".", 1)[-1], candidate.rsplit(".", 1)[-1]).ratio()
-            return difflib.SequenceMatcher(None, name, candidate).ratio() + last
-
-        return f"did you mean {'--' if flag else ''}{max(known, key=likeness)}?"
-
-
-def _first_and_value(match: re.Match[str]) -> str:
-    """What a value that may be None is held against, without the words on None."""
-    return f"{match['first']}, got {match['value']}"
 
 
 class SettingsParser(CommandParser):

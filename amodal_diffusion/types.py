@@ -46,6 +46,11 @@ def one_line(error: InputError | OSError) -> str:
     return " ".join(text.split())
 
 
+def counted(number: int, noun: str) -> str:
+    """Number and noun, such as ``1 frame`` or ``2 frames``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 @dataclass(frozen=True, init=False)
 class VideoClip:
     """A clip and the mask of what can be seen of one object in it.
@@ -118,8 +123,8 @@ class VideoClip:
         """Shape, frame rate and share of visible pixels, without the arrays."""
         frames, height, width = self.modal_mask.shape
         return (
-            f"VideoClip({frames} frames of {width}x{height}, {self.fps:g} fps, object visible in "
-            f"{int(self.modal_mask.any(axis=(1, 2)).sum())} frames)"
+            f"VideoClip({counted(frames, 'frame')} of {width}x{height}, {self.fps:g} fps, object visible in "
+            f"{counted(int(self.modal_mask.any(axis=(1, 2)).sum()), 'frame')})"
         )
 
     @property
@@ -439,7 +444,7 @@ class AmodalResult:
         """Shape and what there is, without the arrays."""
         frames, height, width = self.amodal_mask.shape
         there = [name for name in ("amodal_rgb", "rgba", "samples", "score") if getattr(self, name) is not None]
-        return f"AmodalResult({frames} frames of {width}x{height}: {', '.join(['amodal_mask', *there])})"
+        return f"AmodalResult({counted(frames, 'frame')} of {width}x{height}: {', '.join(['amodal_mask', *there])})"
 
     @property
     def probability(self) -> FloatArray:

@@ -36,6 +36,31 @@ def test_a_wrong_line_is_one_line(arguments: list[str], capsys: pytest.CaptureFi
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("complete", "complete: expected CLIP, a video file"),
+        ("segment", "segment: expected CLIP (a video file, a folder of pictures, or one picture, animated or not) and"),
+        ("complete clip.mp4 masks", "masks: unexpected; did you mean --masks masks?"),
+        ("batch clips.csv", "clips.csv: unexpected; give the name of an option before it"),
+        ("complete clip.mp4 --seed x", "--seed: expected a whole number, at least 0, got 'x'"),
+        ("complete clip.mp4 --steps 0", "--steps: expected a whole number, at least 1, got '0'"),
+        ("complete clip.mp4 --steps x", "--steps: expected a whole number, at least 1, got 'x'"),
+        ("complete clip.mp4 --margin=-1", "--margin: expected a number, at least 0, got '-1'"),
+        ("complete clip.mp4 --over green", "--over: unknown; did you mean --over-color?"),
+        (
+            "complete clip.mp4 --formats prores,green",
+            "--formats: green is a color; for the background, add",
+        ),
+    ],
+)
+def test_a_wrong_line_says_what_was_expected(line: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(line.split())
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {said}")
+
+
 def test_a_users_mistake_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def run(_: object) -> None:
         logging.getLogger("amodal_diffusion.somewhere").warning("two\nlines")

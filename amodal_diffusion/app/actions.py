@@ -17,7 +17,7 @@ from PIL import Image
 
 from amodal_diffusion.app.completer import Choices, PageCompleter, PageTask
 from amodal_diffusion.app.downloads import download_list, layer_folder, pack
-from amodal_diffusion.app.drawing import read_painting, write_clicked
+from amodal_diffusion.app.drawing import read_painting, write_clicked, write_followed
 from amodal_diffusion.app.materials import Example, Limits, open_masks, take_clip, take_masks, write_example
 from amodal_diffusion.app.progress import Progress, Speeds
 from amodal_diffusion.app.sessions import Session, Sessions
@@ -33,11 +33,14 @@ from amodal_diffusion.app.views import (
 )
 from amodal_diffusion.completion.layout import SUMMARY
 from amodal_diffusion.frames.cuts import find_cuts
+from amodal_diffusion.io.images import read_rgba
 from amodal_diffusion.io.mask_files import MaskTrack
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
 from amodal_diffusion.models.segmenters.protocol import Segmenter
-from amodal_diffusion.types import InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, InputError, UInt8Array, counted
 
+CLICKED = "clicked"
+"""Prefix of the folders of masks that were found from clicks."""
 _SHOWN = 16
 """Pictures in the editor that a browser may still ask for."""
 _LOOK_SECONDS = 2.0  # between two looks at how much room is left
@@ -138,22 +141,46 @@ class Actions:
                 return rgb
         raise InputError(f"frame: no frame {index} in a clip of {session.num_frames}")
 
-    def use_painting(self, session: Session, paint: str) -> View:
-        """Use the painted frames as masks; frames between painted ones are interpolated.
+    def clicked_masks(self, session: Session, index: int) -> dict[str, BoolArray]:
+        """Masks of a frame that were found from clicks, bool ``[H, W]`` by object; none if the masks are others.
+
+        Args:
+            session: session of the page, with a clip.
+            index: index of the frame, from 0.
+        """
+        masks = session.masks
+        if masks is None or masks.parent != session.folder or not masks.name.startswith(CLICKED):
+            return {}
+        return {folder.name: read_rgba(folder / f"{index:05d}.png")[..., 0] > 0 for folder in sorted(masks.iterdir())}
+
+    def use_painting(self, session: Session, paint: str, on_share: Callable[[float], None]) -> View:
+        """Use the painted frames as masks.
+
+        Frames between painted ones are interpolated if the first and the last frame of the clip, or of a shot, are
+        painted; else the segmenter follows what is painted.
 
         Args:
             session: session of the page, with a clip.
             paint: what the drawing board sends, see `read_painting`.
+            on_share: called with the progress, from 0 to 1.
 
         Raises:
-            InputError: if nothing is painted, or the first or last frame of the clip, or of a shot, is not.
+            InputError: if nothing is painted, or frames are missing and there is no segmenter.
+            StoppedError: if the visitor asked to stop.
         """
-        with self._claimed(session), session.replacing("painted") as folder:
+        with self._work(session, on_share) as on_step, session.replacing("painted") as folder:
             clip = self._clip(session)
             painting = read_painting(paint, num_frames=clip.num_frames, height=clip.height, width=clip.width)
-            painting.write(folder, clip.num_frames, find_cuts(clip))
-            between = clip.num_frames - len(painting.frames)
-            filled = f", {between} of them filled in between painted ones: look at each" if between else ""
+            cuts, others = find_cuts(clip), clip.num_frames - len(painting.frames)
+            if self.segmenter is None or painting.has_ends(clip.num_frames, cuts):
+                painting.write(folder, clip.num_frames, cuts)
+                how = "filled in between painted ones"
+            else:
+                with self._networks:
+                    write_followed(clip, painting, self.segmenter, folder, on_step, cuts=cuts)
+                session.check()
+                how = "found from painted ones"
+            filled = f", {others} of them {how}: look at each" if others else ""
             return self._show_masks(session, clip, f"{_size(clip)}{filled}", folder)
 
     def use_clicks(self, session: Session, on_share: Callable[[float], None]) -> View:
@@ -167,7 +194,7 @@ class Actions:
             InputError: if there is no segmenter or no click, or a click selects nothing.
             StoppedError: if the visitor asked to stop.
         """
-        with self._work(session, on_share) as on_step, session.replacing("clicked") as folder:
+        with self._work(session, on_share) as on_step, session.replacing(CLICKED) as folder:
             clip = self._clip(session)
             if self.segmenter is None:
                 raise InputError("click: this page was started without a segmenter; see --segmenter")
@@ -220,7 +247,7 @@ class Actions:
             scene = self._results(session, clip, tracks, task.out)
             progress.finish()
             session.check()
-        done = f"Done: {_size(clip)}, {_count(len(tracks), 'object')}, seed {choices.seed}."
+        done = f"Done: {_size(clip)}, {counted(len(tracks), 'object')}, seed {choices.seed}."
         return View(done, viewer(scene), download_list(task.out))
 
     def stop(self, session: Session) -> bool:
@@ -264,7 +291,6 @@ class Actions:
             on_share(share)
 
         with self._claimed(session):
-            session.doing = "Working"
             try:
                 yield on_step
             finally:
@@ -288,6 +314,7 @@ class Actions:
         session.clip, session.num_frames, session.size = clip.path, clip.num_frames, (clip.height, clip.width)
         session.clicks, session.visible = [], {}
         session.masks = session.depth = None
+        session.masks_name = ""
         session.pictures = write_pictures(clip, session.fresh_folder("pictures"))
         return clip
 
@@ -303,12 +330,13 @@ class Actions:
         with session.replacing("visible") as folder:
             session.visible = write_visible(tracks, folder, scene=scene)
         session.masks = masks
+        session.masks_name = folder.name
         found = tuple(
             SceneObject(name, color_of(number), folder_link(session.visible[name]))
             for number, name in enumerate(tracks)
         )
-        ready = f"{status}. Masks: {_count(len(tracks), 'object')}. Ready: press Complete in step 3."
-        return View(ready, viewer(replace(scene, objects=found)))
+        ready = f"{status}. Masks: {counted(len(tracks), 'object')}. Ready: press Complete in step 3."
+        return View(ready, viewer(replace(scene, masks=folder.name, objects=found)))
 
     def _scene(self, session: Session, clip: ClipReader, canvas: Mapping[str, int] | None = None) -> Scene:
         if session.pictures is None:
@@ -339,12 +367,8 @@ class Actions:
             )
         session.keep_newest("margin", 1)
         session.keep_newest("uncertain", len(tracks))
-        return replace(scene, objects=tuple(objects))
+        return replace(scene, masks=session.masks_name, objects=tuple(objects))
 
 
 def _size(clip: ClipReader) -> str:
-    return f"{_count(clip.num_frames, 'frame')} of {clip.width}x{clip.height}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{counted(clip.num_frames, 'frame')} of {clip.width}x{clip.height}"

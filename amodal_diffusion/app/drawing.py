@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw
 
 from amodal_diffusion.frames.cuts import shots_of
 from amodal_diffusion.frames.drawing import COLORS
-from amodal_diffusion.frames.masks import fill_between
+from amodal_diffusion.frames.masks import encode_rle, fill_between
 from amodal_diffusion.io.images import decode_png, write_mask_png
-from amodal_diffusion.io.prompts import Point, Prompts
+from amodal_diffusion.io.prompts import MaskPrompt, Point, Prompts
 from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.models.segmenters.protocol import Segmenter, checked_masks
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array
@@ -46,6 +46,23 @@ def draw_clicks(rgb: UInt8Array, points: Sequence[Point]) -> UInt8Array:
     return np.array(picture)
 
 
+def draw_masks(rgb: UInt8Array, masks: Mapping[str, BoolArray]) -> UInt8Array:
+    """Tint a frame where objects are, each in the color of its clicks.
+
+    Args:
+        rgb: the frame, uint8 ``[H, W, 3]``.
+        masks: bool ``[H, W]`` by name of the object, a number from 1 on.
+
+    Returns:
+        uint8 ``[H, W, 3]``.
+    """
+    picture = rgb.copy()
+    for name, mask in masks.items():
+        color = np.array(COLORS[(int(name) - 1) % len(COLORS)], np.uint16)
+        picture[mask] = (picture[mask] + color) // 2
+    return picture
+
+
 def write_clicked(
     clip: ClipReader, points: Sequence[Point], segmenter: Segmenter, folder: Path, on_share: Callable[[float], None]
 ) -> None:
@@ -61,7 +78,42 @@ def write_clicked(
     Raises:
         InputError: if there is no click, or a click selects nothing.
     """
-    prompts = Prompts(points=tuple(points))
+    _write_prompted(clip, Prompts(points=tuple(points)), segmenter, folder, on_share)
+
+
+def write_followed(
+    clip: ClipReader,
+    painting: Painting,
+    segmenter: Segmenter,
+    folder: Path,
+    on_share: Callable[[float], None],
+    *,
+    cuts: Sequence[int] = (),
+) -> None:
+    """Follow what is painted in some frames through all frames of its shots, and write a folder of masks an object.
+
+    Args:
+        clip: the frames.
+        painting: masks of some frames, which are written as they are.
+        segmenter: predicts the masks of the other frames.
+        folder: existing empty folder.
+        on_share: as for :func:`write_clicked`.
+        cuts: first frames of the shots after the first one. A shot without painted frames shows no object.
+
+    Raises:
+        InputError: if nothing is painted.
+    """
+    _write_prompted(clip, painting.prompts(), segmenter, folder, on_share)
+    for first, end in shots_of(clip.num_frames, cuts):
+        in_shot = [frame for frame in painting.frames if first <= frame < end]
+        for frame in in_shot or range(first, end):
+            for label in painting.objects:
+                write_mask_png(folder / str(label) / f"{frame:05d}.png", painting.mask(frame, label))
+
+
+def _write_prompted(
+    clip: ClipReader, prompts: Prompts, segmenter: Segmenter, folder: Path, on_share: Callable[[float], None]
+) -> None:
     empty = np.zeros((clip.height, clip.width), np.bool_)
     for name in prompts.objects:
         (folder / name).mkdir()
@@ -106,6 +158,37 @@ class Painting:
         """
         self._labels[frame] = labels
 
+    def mask(self, frame: int, label: int) -> BoolArray:
+        """Mask of an object in a frame, bool ``[H, W]``; empty where the frame is not painted."""
+        labels = self._labels.get(frame)
+        return next(iter(self._labels.values())) < 0 if labels is None else labels == label
+
+    def has_ends(self, num_frames: int, cuts: Sequence[int] = ()) -> bool:
+        """Whether the first and the last frame are painted of each shot that is painted at all.
+
+        Args:
+            num_frames: number of frames of the clip.
+            cuts: as for :meth:`labels`.
+        """
+        shots = [(first, end) for first, end in shots_of(num_frames, cuts) if {*range(first, end)} & {*self.frames}]
+        return all({first, end - 1} <= self._labels.keys() for first, end in shots)
+
+    def prompts(self) -> Prompts:
+        """The painted masks, for a segmenter that follows them.
+
+        Raises:
+            InputError: if nothing is painted.
+        """
+        self._check()
+        return Prompts(
+            masks=tuple(
+                MaskPrompt(encode_rle(self.mask(frame, label)), frame, str(label))
+                for frame in self.frames
+                for label in self.objects
+                if self.mask(frame, label).any()
+            )
+        )
+
     def labels(self, num_frames: int, cuts: Sequence[int] = ()) -> list[UInt8Array]:
         """Label maps of all frames; frames between painted ones of a shot are interpolated.
 
@@ -116,8 +199,7 @@ class Painting:
         Raises:
             InputError: if nothing is painted, or the first or last frame of a shot is not.
         """
-        if not self.objects:
-            raise InputError("masks: nothing is painted yet; paint the visible part of the object")
+        self._check()
         empty = np.zeros_like(next(iter(self._labels.values())))
         filled: list[UInt8Array] = [empty.copy() for _ in range(num_frames)]
         for first, end in shots_of(num_frames, cuts):
@@ -130,6 +212,10 @@ class Painting:
                 for frame, mask in masks.items():
                     filled[frame][mask] = label
         return filled
+
+    def _check(self) -> None:
+        if not self.objects:
+            raise InputError("masks: nothing is painted yet; paint the visible part of the object")
 
     def write(self, folder: Path, num_frames: int, cuts: Sequence[int] = ()) -> None:
         """Write the label maps of all frames as palette PNG files.

@@ -6,17 +6,16 @@ import asyncio
 import re
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import gradio as gr
-from gradio.components import Component
 
 from amodal_diffusion.app.actions import Actions, View
 from amodal_diffusion.app.completer import Choices
-from amodal_diffusion.app.drawing import draw_clicks
+from amodal_diffusion.app.drawing import draw_clicks, draw_masks
 from amodal_diffusion.app.guard import COOKIE, owner
 from amodal_diffusion.app.materials import FILE_TYPES, Example
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
@@ -31,7 +30,7 @@ Updates = AsyncIterator[list[Update]]
 BESIDE = "not the object"
 """The choice that makes a click a negative point."""
 BEGIN = "Load an example or upload a clip to begin."
-_BAD_NAME = "upload: expected a video, a zip of pictures, or pictures; the name of this file ends otherwise"
+_TAKEN = "a video, a zip of pictures, or pictures, such as .mp4, .zip, .png"
 OF_CHECKPOINT = "checkpoint"
 """The choice of mask filters that leaves them to the checkpoint."""
 _LOOK_SECONDS = 0.25  # between two looks at a task's progress
@@ -83,29 +82,39 @@ class Handlers:
     async def use_painting(self, paint: str, request: gr.Request) -> Updates:
         """Use what was painted as masks; the drawing board sends it with the click."""
         async for update in self._run(
-            request, "Filling in the frames between", lambda session: self._actions.use_painting(session, paint)
+            request,
+            "Finding the masks of all frames",
+            lambda session: self._actions.use_painting(session, paint, lambda _: None),
         ):
             yield update
 
-    async def use_clicks(self, request: gr.Request) -> Updates:
-        """Segment the clicked objects."""
+    async def use_clicks(self, frame: float, request: gr.Request) -> Updates:
+        """Segment the clicked objects, and show the masks on the frame to click on."""
         async for update in self._run(
-            request, "Finding", lambda session: self._actions.use_clicks(session, lambda _: None)
+            request,
+            "Finding",
+            lambda session: self._actions.use_clicks(session, lambda _: None),
+            lambda session: self._clicks(session, int(frame)),
+            others=2,
         ):
             yield update
 
-    def completing(self, settings: Mapping[str, Component]) -> Callable[[dict[Component, Any], gr.Request], Updates]:
+    def completing(self, settings: Sequence[str]) -> Callable[..., Updates]:
         """Return a handler that completes the objects.
 
         Args:
-            settings: components by the names that :func:`choices_of` takes; the handler takes their values as a set.
+            settings: names that :func:`choices_of` takes; the handler takes their values after the paint, which is
+                empty unless it is newer than the masks.
         """
 
-        async def complete(values: dict[Component, Any], request: gr.Request) -> Updates:
-            chosen = {name: values[component] for name, component in settings.items()}
+        async def complete(request: gr.Request, paint: str, *values: Any) -> Updates:  # noqa: ANN401  # see choices_of
+            chosen = dict(zip(settings, values, strict=True))
 
             def action(session: Session) -> View:
-                return self._actions.complete(session, lambda _: None, choices_of(chosen))
+                choices = choices_of(chosen)
+                if paint:
+                    self._actions.use_painting(session, paint, lambda _: None)
+                return self._actions.complete(session, lambda _: None, choices)
 
             async for update in self._run(request, "Preparing", action):
                 yield update
@@ -217,7 +226,8 @@ class Handlers:
 
     def _clicks(self, session: Session, frame: int) -> list[Update]:
         here = [point for point in session.clicks if point.frame == frame]
-        picture = self._actions.picture(session, draw_clicks(self._actions.frame(session, frame), here))
+        rgb = draw_masks(self._actions.frame(session, frame), self._actions.clicked_masks(session, frame))
+        picture = self._actions.picture(session, draw_clicks(rgb, here))
         return [picture, _clicked(session)]
 
 
@@ -305,8 +315,9 @@ def _is_good(update: list[Update]) -> bool:
 
 def _paths(files: list[str] | None) -> list[Path]:
     paths = [Path(file) for file in files or []]
-    if any(path.suffix.lower() not in FILE_TYPES for path in paths):
-        raise InputError(_BAD_NAME)
+    wrong = [path.name for path in paths if path.suffix.lower() not in FILE_TYPES]
+    if wrong:
+        raise InputError(f"upload: expected {_TAKEN}; got {wrong[0]}")
     return paths
 
 

@@ -24,9 +24,11 @@ _INTRO = """# {title}
 Give a clip and masks of the visible part of an object. You get the whole object back: its shape and its colors, also
 where something hides it. Model: **{model}**. Other visitors cannot see your files; closing this page removes them.
 """
-_PAINT = """Paint the **visible** part of the object, not the hidden part. Use one color for each object. Paint at least
-the first and the last frame. Frames between two painted ones are interpolated: look at them before you complete, and
-paint those that are wrong."""
+_PAINT = """Paint the **visible** part of the object, not the hidden part. Use one color for each object. {others}
+Look at the masks before you complete, and paint frames that are wrong."""
+_FOLLOWED = """One painted frame is enough: colors and motion tell where the object is in the others. Where the first
+and the last frame are painted too, frames between painted ones are interpolated."""
+_INTERPOLATED = "Paint at least the first and the last frame. Frames between two painted ones are interpolated."
 _UPLOAD = """White on black, one mask for each frame: a zip of PNG (a palette or several gray values: one object each),
 a zip with a folder an object, a mask video, or the PNG files themselves."""
 _CLICK = """Click on the object, in any frame; it is found in all of them. Where the mask covers too much, choose "not
@@ -41,6 +43,7 @@ _WAITING = '<p class="amodal-note">The clip appears here, then the completed obj
 _NO_CLIP = '<p class="amodal-note">Load a clip first (step 1).</p>'
 _OFFERED = ("prores", "webm", "mp4", "psd", "coco")  # formats that are written unless the visitor says otherwise
 _PASS_PAINT = "() => [amodalPaint()]"  # the drawing board's paint at the moment of the click, not the last one sent
+_PASS_NEW_PAINT = "(paint, ...settings) => [amodalNewPaint(), ...settings]"  # of no use where the masks are newer
 
 
 def build_page(
@@ -66,7 +69,7 @@ def build_page(
                 gr.Markdown("### 2 · Visible part of the object")
                 with gr.Tabs():
                     with gr.Tab("Paint"):
-                        gr.Markdown(_PAINT)
+                        gr.Markdown(_PAINT.format(others=_INTERPOLATED if actions.segmenter is None else _FOLLOWED))
                         board = gr.HTML(_NO_CLIP, elem_id="easel", js_on_load=None)
                         paint = gr.Textbox(visible=False)
                         use_painting = gr.Button("Use what is painted", elem_id="use-painting")
@@ -85,13 +88,16 @@ def build_page(
         _on(upload.upload, handlers.load_masks, upload, [*view, upload])
         _on(use_painting.click, handlers.use_painting, paint, view, js=_PASS_PAINT)
         clicks.connect(handlers, results)
-        results.connect(handlers)
+        results.connect(handlers, paint)
         page.unload(handlers.leave)
     return page
 
 
 def _upload(label: str, name: str, *, height: int) -> gr.File:
-    """An upload; the handlers say what cannot be read, as Gradio's check would be a badge on many components."""
+    """An upload; the handlers say what cannot be read, as Gradio's check would be a badge on many components.
+
+    The browser's file dialog offers what can be read alone; `assets/viewer.js` sets its filter.
+    """
     return gr.File(label=label, file_count="multiple", elem_id=name, height=height)
 
 
@@ -146,7 +152,8 @@ class _ClickPart:
         clicked = [self.slider, self.object, self.side]
         _on(self.picture.select, handlers.click, clicked, shown, trigger_mode="multiple")  # none is lost
         _on(self.undo.click, handlers.undo_click, self.slider, shown)
-        _on(self.use.click, handlers.use_clicks, None, results.view)
+        found = [*results.view, self.picture, self.clicked]
+        _on(self.use.click, handlers.use_clicks, self.slider, found)
 
 
 class _ResultsPart:
@@ -163,8 +170,9 @@ class _ResultsPart:
         files = gr.HTML("", elem_id="files", js_on_load=None)
         self.view = [message, viewer, files, self.complete, self.stop]
 
-    def connect(self, handlers: Handlers) -> None:
-        _on(self.complete.click, handlers.completing(self.settings), {*self.settings.values()}, self.view)
+    def connect(self, handlers: Handlers, paint: gr.Textbox) -> None:
+        complete = handlers.completing(list(self.settings))
+        _on(self.complete.click, complete, [paint, *self.settings.values()], self.view, js=_PASS_NEW_PAINT)
         _on(self.stop.click, handlers.stop, None, [self.message, self.stop])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import logging
 import os
 import signal
@@ -20,7 +21,7 @@ from PIL import Image
 
 from amodal_diffusion.app.completer import PageCompleter
 from amodal_diffusion.app.logins import VARIABLE, Logins
-from amodal_diffusion.app.materials import Limits
+from amodal_diffusion.app.materials import FILE_TYPES, Limits
 from amodal_diffusion.app.sessions import Quota, Sessions
 from amodal_diffusion.io.picture_formats import PILLOW_FORMATS
 from amodal_diffusion.types import InputError
@@ -183,7 +184,8 @@ def serving(
 
 
 def _scripts() -> list[str]:
-    return [(_ASSETS / name).read_text(encoding="utf-8") for name in ("viewer.js", "easel.js")]
+    scripts = [(_ASSETS / name).read_text(encoding="utf-8") for name in ("viewer.js", "easel.js")]
+    return [f"const amodalFileTypes = {json.dumps(','.join(FILE_TYPES))};", *scripts]
 
 
 @contextmanager

@@ -53,6 +53,7 @@ class Session:
         folder: folder with the files of this page only.
         clip: video or folder of images in ``folder``; None before one is chosen.
         masks: path of the modal masks, for `read_masks`; None before they are given.
+        masks_name: another for each change of the masks; empty before they are given.
         depth: path of an example's depth; None for other clips.
         num_frames: number of frames of the clip.
         size: height and width of the clip in pixels.
@@ -70,6 +71,7 @@ class Session:
     folder: Path
     clip: Path | None = None
     masks: Path | None = None
+    masks_name: str = ""
     depth: Path | None = None
     num_frames: int = 0
     size: tuple[int, int] = (0, 0)

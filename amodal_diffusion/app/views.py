@@ -93,6 +93,7 @@ class Scene:
         frame_width: width of the frame in pixels.
         frame_height: height of the frame.
         pictures: link to the folder of the frames, JPEG.
+        masks: names the modal masks, others after each change; empty before there are any.
         objects: the objects; none before there are masks.
     """
 
@@ -105,6 +106,7 @@ class Scene:
     frame_width: int
     frame_height: int
     pictures: str
+    masks: str = ""
     objects: tuple[SceneObject, ...] = ()
 
     @classmethod

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from amodal_diffusion.completion.option_values import read_cuts
+from amodal_diffusion.completion.option_values import MEANT, read_cuts
 from amodal_diffusion.completion.request import GROUPS, RENAMED, CompletionRequest, Source
 from amodal_diffusion.completion.run_options import RunOptions
 from amodal_diffusion.completion.storage_options import StorageOptions, read_location
@@ -44,6 +44,7 @@ def add_arguments(parser: CommandParser) -> None:
         parser: parser of this subcommand.
     """
     add_options(parser, ClipSource, RunOptions, StorageOptions, *_OWN.values(), renamed=RENAMED)
+    parser.moved = MEANT
     add_help(parser)
 
 

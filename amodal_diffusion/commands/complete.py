@@ -6,6 +6,7 @@ import time
 
 from jsonargparse import Namespace
 
+from amodal_diffusion.completion.option_values import MEANT
 from amodal_diffusion.completion.request import GROUPS, RENAMED, CompletionRequest
 from amodal_diffusion.config import CommandParser
 from amodal_diffusion.options import add_help, add_options, read_options
@@ -20,6 +21,8 @@ def add_arguments(parser: CommandParser) -> None:
         parser: parser of this subcommand.
     """
     add_options(parser, *GROUPS.values(), renamed=RENAMED)
+    parser.moved = MEANT
+    parser.stray = "--masks"
     add_help(parser)
 
 

@@ -92,7 +92,12 @@ def _object_layers(
     """Layers of the objects that are in a frame, the farthest first."""
     tracks = {track.name: track for track in inputs.tracks}
     layers = (
-        Layer.cropped(name, style_layer(read_rgba(work / layer_path(tracks[name], index)), soft_edge=edge))
+        Layer.cropped(_title(name), style_layer(read_rgba(work / layer_path(tracks[name], index)), soft_edge=edge))
         for name in reversed(front_to_back)
     )
     return [layer for layer in layers if layer is not None]
+
+
+def _title(name: str) -> str:
+    """What the editor's list of layers calls an object: ``object 1`` for one that has a number alone for its name."""
+    return f"object {name}" if name.isdecimal() else name

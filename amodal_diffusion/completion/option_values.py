@@ -27,6 +27,8 @@ _OTHER_NAMES: dict[str, Format] = {
     **dict.fromkeys(("ytvis", "ytvos", "youtube"), "youtube-vis"),
 }
 """Names that users try, and the format that serves them."""
+MEANT = dict.fromkeys(("over", "background", "bg", "color"), "did you mean --over-color?")
+"""Options that users try whose nearest name is another; what to say of them."""
 
 
 def meant_format(name: str) -> Format:
@@ -45,6 +47,8 @@ def read_formats(text: str | Sequence[str]) -> tuple[Format, ...]:
     names = [name.strip().lower().removeprefix(".") for name in given if name.strip()]
     wrong = sorted(set(names) - set(FORMATS))
     if wrong:
+        if _is_color(wrong[0]):
+            raise InputError(f"--formats: {wrong[0]} is a color; for the background, add --over-color {wrong[0]}")
         meant = meant_format(wrong[0])
         raise InputError(
             f"--formats: expected some of {','.join(FORMATS)}, got {','.join(wrong)}; did you mean {meant}?"
@@ -80,14 +84,20 @@ def read_color(text: str) -> str:
     Raises:
         InputError: if it is neither a CSS color name nor ``#rrggbb``.
     """
+    name = str(text).strip()
+    if not _is_color(name):
+        raise InputError(f"--over-color: expected a CSS color name or #rrggbb, got {text}")
+    return name
+
+
+def _is_color(name: str) -> bool:
     from PIL import ImageColor  # with which the command's help need not wait
 
-    name = str(text).strip()
     try:
         ImageColor.getrgb(name)
     except ValueError:
-        raise InputError(f"--over-color: expected a CSS color name or #rrggbb, got {text}") from None
-    return name
+        return False
+    return True
 
 
 def read_cuts(value: str | int | Sequence[int]) -> Cuts:

@@ -13,6 +13,7 @@ from transformers import AutoModelForDepthEstimation, DepthAnythingForDepthEstim
 
 from amodal_diffusion.models.downloads import Source, fetch, read_source
 from amodal_diffusion.models.hub import locate_depth
+from amodal_diffusion.models.libraries import without_bars
 from amodal_diffusion.models.weights import find_variant, fingerprint
 from amodal_diffusion.types import FloatArray, InputError, UInt8Array
 
@@ -61,9 +62,10 @@ class DepthEstimator:
         folder = place if isinstance(place, Path) else fetch([place], yes=yes, download=download)[place]
         try:
             variant = find_variant(folder, "model")  # says what is there instead
-            network = AutoModelForDepthEstimation.from_pretrained(
-                folder, variant=variant, local_files_only=True, use_safetensors=True, trust_remote_code=False
-            )
+            with without_bars():
+                network = AutoModelForDepthEstimation.from_pretrained(
+                    folder, variant=variant, local_files_only=True, use_safetensors=True, trust_remote_code=False
+                )
             processor = DPTImageProcessorPil.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -31,6 +32,28 @@ def quieten_libraries(*, quiet: bool) -> None:
     transformers_logging.disable_progress_bar()  # also disables those of huggingface_hub
     if not quiet:
         enable_progress_bars()
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Hide the bars that transformers shows while it loads weights from a folder; the user's settings stay."""
+    if "transformers" not in sys.modules:  # diffusers alone shows none, and the import takes time
+        yield
+        return
+    import transformers.utils.logging as transformers_logging
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    shown, downloads_hidden = transformers_logging.is_progress_bar_enabled(), are_progress_bars_disabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()  # also enables those of huggingface_hub
+        elif not downloads_hidden:
+            enable_progress_bars()
+        if downloads_hidden:
+            disable_progress_bars()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from amodal_diffusion.frames.transforms import to_unit
+from amodal_diffusion.models.libraries import without_bars
 from amodal_diffusion.models.weights import find_variant, load_strictly, read_state_dict
 from amodal_diffusion.types import InputError, UInt8Array
 
@@ -124,9 +125,11 @@ class VideoFeatures:
 
         find_variant(folder, "model")  # says what is there instead
         try:
-            self._network = VideoMAEModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
+            with without_bars():
+                network = VideoMAEModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         except (OSError, ValueError) as error:
             raise InputError(f"{folder}: expected a VideoMAE model in safetensors ({error})") from error
+        self._network = network.eval()
         self._frames: int = self._network.config.num_frames
         self._side: int = self._network.config.image_size
 

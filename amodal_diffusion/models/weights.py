@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from amodal_diffusion.io.json_files import load_json
+from amodal_diffusion.models.libraries import without_bars
 from amodal_diffusion.types import InputError
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -44,6 +45,8 @@ def read_json(path: Path) -> dict[str, object]:
 def building(source: Path, cls: type) -> Iterator[None]:
     """Say in one line that a network cannot be made of a checkpoint's files; a damaged setting fails anywhere.
 
+    Bars of the libraries are hidden, as the files are on disk already.
+
     Args:
         source: folder of the network.
         cls: the network's class.
@@ -52,7 +55,8 @@ def building(source: Path, cls: type) -> Iterator[None]:
         InputError: names both, and what the library says.
     """
     try:
-        yield
+        with without_bars():
+            yield
     except (InputError, MemoryError):
         raise
     except Exception as error:

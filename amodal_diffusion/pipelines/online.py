@@ -22,6 +22,7 @@ from amodal_diffusion.types import (
     as_depth,
     as_frames,
     as_masks,
+    counted,
 )
 
 if TYPE_CHECKING:  # which makes the objects of this page
@@ -94,6 +95,13 @@ class OnlineCompleter:
         self._look_ahead, self._stride, self._window = look_ahead, stride, window
         self._frames: deque[_Kept] = deque()  # the last is the newest; those without amodal masks are not final
         self._count = 0
+
+    def __repr__(self) -> str:
+        """The numbers that decide on its delay, and how far it is."""
+        return (
+            f"OnlineCompleter(window {self._window}, stride {self._stride}, look_ahead {self._look_ahead}; "
+            f"{counted(self._count, 'frame')} in)"
+        )
 
     def push(
         self,

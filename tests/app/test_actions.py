@@ -209,14 +209,14 @@ def test_a_page_that_is_closed_meanwhile_leaves_nothing(actions: Actions, ready:
 
 
 def test_what_is_missing_is_said(actions: Actions, session: Session, tmp_path: Path) -> None:
-    for action in (lambda: actions.complete(session, nothing), lambda: actions.use_painting(session, "{}")):
+    for action in (lambda: actions.complete(session, nothing), lambda: actions.use_painting(session, "{}", nothing)):
         with pytest.raises(InputError, match="clip: none yet"):
             action()
     actions.load_clip(session, sorted(write_frames(tmp_path / "frames", RGB).iterdir()))
     with pytest.raises(InputError, match="masks: none yet"):
         actions.complete(session, nothing)
     with pytest.raises(InputError, match="nothing is painted"):
-        actions.use_painting(session, "{}")
+        actions.use_painting(session, "{}", nothing)
 
 
 def test_a_new_clip_forgets_all_of_the_old_one(actions: Actions, ready: Session, tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_a_new_clip_forgets_all_of_the_old_one(actions: Actions, ready: Session,
 
 
 def test_painted_frames_become_masks(actions: Actions, ready: Session) -> None:
-    view = actions.use_painting(ready, paint([0, FRAMES - 1]))
+    view = actions.use_painting(ready, paint([0, FRAMES - 1]), nothing)
     assert "4 of them filled in" in view.status
     assert ready.masks is not None
     filled = np.stack(list(read_masks(ready.masks)["1"]))
@@ -256,10 +256,25 @@ def test_settings_of_a_visitor_are_checked() -> None:
             choices_of({**given, name: ["no such thing"]})
 
 
+def test_one_painted_frame_is_followed_and_replaces_the_masks(actions: Actions, ready: Session) -> None:
+    labels = MASK[2].astype(np.uint8) * 2
+    labels[:12] = 0
+    view = actions.use_painting(ready, json.dumps({"2": sent(labels), "4": ""}), nothing)
+    assert "4 of them found from painted ones" in view.status
+    assert ready.masks is not None
+    found = np.stack(list(read_masks(ready.masks)["2"]))
+    expected = MASK.copy()
+    expected[2], expected[3], expected[4] = labels > 0, False, False  # painted frames stay as they are
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_paint_that_shows_nothing_leaves_the_masks_that_were_given(actions: Actions, ready: Session) -> None:
     given = ready.masks
+    with pytest.raises(InputError, match="nothing is painted"):
+        actions.use_painting(ready, json.dumps({0: "", FRAMES - 1: ""}), nothing)
+    actions.segmenter = None
     with pytest.raises(InputError, match=f"frame {FRAMES - 1} is not painted"):
-        actions.use_painting(ready, paint([0]))
+        actions.use_painting(ready, paint([0]), nothing)
     assert ready.masks == given
     assert actions.complete(ready, nothing).status.startswith("Done")
 
@@ -283,6 +298,9 @@ def test_clicks_become_masks(actions: Actions, ready: Session) -> None:
     expected = MASK.copy()
     expected[3] = False
     np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(actions.clicked_masks(ready, 0)["2"], expected[0])  # for the picture to click on
+    actions.use_painting(ready, paint([0, FRAMES - 1]), nothing)
+    assert actions.clicked_masks(ready, 0) == {}
 
 
 def test_examples_are_ready_to_complete(actions: Actions, session: Session) -> None:

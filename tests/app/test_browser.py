@@ -105,6 +105,7 @@ def load_example(page: Page, title: str = "Cactus behind a lattice") -> None:
 
 def complete(page: Page) -> None:
     page.locator("#complete").click()
+    expect(page.locator("#stop")).to_be_enabled()  # else the message may be an earlier run's
     expect(page.locator("#status")).to_contain_text("Done", timeout=4 * MINUTE)
 
 
@@ -118,6 +119,12 @@ def shown(page: Page, view: str) -> np.ndarray:
 def choose(page: Page, view: str) -> np.ndarray:
     page.locator("#viewer").get_by_role("radio", name=view).click()
     return shown(page, view.lower())
+
+
+def visible_masks(page: Page) -> str:
+    """Folder of the masks in the viewer; another one for each change of the masks."""
+    scene = json.loads(str(page.locator("#viewer [data-scene]").get_attribute("data-scene")))
+    return str(scene["objects"][0]["visible"])
 
 
 def brush(page: Page, across: float, down: float) -> None:
@@ -207,9 +214,17 @@ def test_an_example_is_completed_looked_at_and_downloaded(page: Page, tmp_path: 
 
 def test_a_stroke_counts_even_if_the_button_is_pressed_at_once(page: Page) -> None:
     load_example(page, "Vase behind bars")
+    given = shown(page, "visible")
     brush(page, 0.6, 0.5)
+    complete(page)  # at once: the stroke replaces the masks of the example
+    assert (choose(page, "Visible") != given).any()
+    visible = visible_masks(page)
+    complete(page)  # again: the same masks, not made once more
+    assert visible_masks(page) == visible
+    brush(page, 0.6, 0.4)
     page.locator("#use-painting").click()
-    expect(page.locator("#status")).to_contain_text("frame 15 is not painted", timeout=MINUTE)
+    expect(page.locator("#status")).to_contain_text("15 of them found from painted ones", timeout=MINUTE)
+    assert visible_masks(page) != visible
     assert error_badges(page) == 0
     page.locator("#easel .at").fill("15")
     page.locator("#easel .onion").check()
@@ -227,7 +242,7 @@ def test_paint_is_semi_transparent_and_is_taken_back(page: Page) -> None:
     load_example(page)
     assert 0 < float(page.locator("#easel canvas.paint").evaluate("canvas => getComputedStyle(canvas).opacity")) < 1
     brush(page, 0.5, 0.5)
-    expect(page.locator("#painted")).to_contain_text("Painted frames: 0. Still to paint: frame 15.")
+    expect(page.locator("#painted")).to_contain_text("Painted frames: 0. Press")
     page.locator("#easel .undo").click()
     expect(page.locator("#painted")).to_have_text("No frame is painted.")
     page.locator("#easel .nothing").click()
@@ -239,6 +254,10 @@ def test_paint_is_semi_transparent_and_is_taken_back(page: Page) -> None:
 def test_a_refused_upload_leaves_the_box(page: Page, tmp_path: Path) -> None:
     clip = encode(tmp_path / "clip.mp4", RGB)
     box = page.locator("#clip-upload")
+    expect(box.locator("input[type=file]")).to_have_attribute("accept", re.compile(r"\.mp4.*\.zip"))
+    box.locator("input[type=file]").set_input_files(__file__)
+    expect(page.locator("#status")).to_contain_text("such as .mp4, .zip, .png; got test_browser.py", timeout=MINUTE)
+    expect(box).not_to_contain_text("test_browser.py")
     box.locator("input[type=file]").set_input_files(encode(tmp_path / "long.mp4", np.repeat(RGB, 5, 0)))
     expect(page.locator("#status")).to_contain_text("25 frames, this page takes at most 20", timeout=MINUTE)
     expect(box).not_to_contain_text("long.mp4")
@@ -280,6 +299,11 @@ def test_quick_clicks_all_count(page: Page, tmp_path: Path) -> None:
     for place in range(4):
         page.mouse.click(box["x"] + box["width"] / 2 + 8 * place, box["y"] + box["height"] / 2)
     expect(page.locator("#clicked")).to_contain_text("4 on object 1", timeout=MINUTE)
+    before = picture.get_attribute("src")
+    page.locator("#use-clicks").click()
+    expect(page.locator("#status")).to_contain_text("Ready", timeout=MINUTE)
+    expect(picture).not_to_have_attribute("src", str(before))
+    save(page, "clicked")
 
 
 def test_a_second_click_starts_no_second_run(page: Page) -> None:

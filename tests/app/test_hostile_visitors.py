@@ -171,7 +171,11 @@ def test_limits_name_what_came_and_the_option(ann: Visitor, tmp_path: Path) -> N
 
 def test_names_do_not_decide_what_a_file_is(ann: Visitor, tmp_path: Path) -> None:
     for name, content, said in (
-        ("clip.txt", b"hello", "expected a video, a zip of pictures, or pictures"),
+        (
+            "clip.txt",
+            b"hello",
+            "a zip of pictures, or pictures, such as .mp4, .zip, .png; got clip.txt",
+        ),
         ("clip.mp4", b"hello", "not a video"),
         ("clip.mp4", packed({"0.png": picture(8)}), "a zip that is named otherwise"),
         ("clip.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", "not a picture"),

@@ -166,7 +166,7 @@ def test_depth_from_a_network(tmp_path: Path, inputs: list[str]) -> None:
         (("--height", "33"), "height: "),
         (("--device", "abacus"), "device abacus"),
         (("--dtype", "float5"), "dtype: "),
-        (("--steps", "0"), "steps: "),
+        (("--steps", "0"), "--steps: "),
         (("--maks", "x"), "--maks: unknown; did you mean --masks?"),
     ],
 )

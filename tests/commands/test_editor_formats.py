@@ -41,17 +41,18 @@ def test_layers_and_colors(tmp_path: Path, model: Path) -> None:
     order = json.loads((out / "order.jsonl").read_text().splitlines()[3])["front_to_back"]
     source = np.asarray(Image.open(tmp_path / "frames" / "frame3.png"))
     document = PSDImage.open(out / "layered" / "00003.psd")
-    assert [layer.name for layer in document] == ["frame 3", *reversed(order)]
+    titles = {"cup": "cup", "2": "object 2"}
+    assert [layer.name for layer in document] == ["frame 3", *(titles[name] for name in reversed(order))]
     assert (document.size, document[0].offset) == ((60, 36), (10, 6))  # the margins have no picture
     np.testing.assert_array_equal(np.asarray(document[0].topil())[..., :3], source)
-    for layer in list(document)[1:]:
+    for name, layer in zip(reversed(order), list(document)[1:], strict=True):
         placed = np.zeros((36, 60, 4), np.uint8)
         placed[layer.top : layer.bottom, layer.left : layer.right] = np.asarray(layer.topil())
-        written = pictures(out / "objects" / layer.name / "completed")[3]
+        written = pictures(out / "objects" / name / "completed")[3]
         np.testing.assert_array_equal(placed, style_layer(written, soft_edge=1))
     with zipfile.ZipFile(out / "layered" / "00003.ora") as archive:
         stack = ET.fromstring(archive.read("stack.xml")).findall("stack/layer")
-    assert [entry.get("name") for entry in stack] == [*order, "frame 3"]
+    assert [entry.get("name") for entry in stack] == [*(titles[name] for name in order), "frame 3"]
 
     whole = amodal_masks(out, "cup")
     with av.open(str(out / "objects" / "cup" / "completed.mp4")) as video:

@@ -247,7 +247,7 @@ def test_a_clip_that_is_turned_by_its_metadata(tmp_path: Path, model: Path) -> N
         (("--formats", ","), f"--formats: expected some of {ALL}, got none"),
         (("--formats", "webm", "--stages", "masks"), "--formats: webm holds layers, which --stages masks leaves out"),
         (("--alpha", "none"), "alpha: "),
-        (("--soft-edge", "-1"), "soft_edge: "),
+        (("--soft-edge", "-1"), "--soft-edge: expected a whole number, at least 0, got '-1'"),
     ],
 )
 def test_wrong_options(

@@ -144,4 +144,4 @@ def test_at_least_one(tmp_path: Path, inputs: list[str], capfd: pytest.CaptureFi
     with pytest.raises(SystemExit) as stop:
         complete(inputs, tmp_path / "out", "--object-batch=0")
     assert stop.value.code == 2
-    assert "object_batch: Not of type PositiveInt" in capfd.readouterr().err
+    assert "--object-batch: expected a whole number, at least 1, got '0'" in capfd.readouterr().err

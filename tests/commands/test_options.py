@@ -222,7 +222,7 @@ def test_options_of_version_0_1(asked: list[CompletionRequest], old: list[str], 
     [
         (["--spans", "some"], "error: --spans: expected one of auto, all, got some\n"),
         (["--copies"], "error: --copies: expected one of on, off, got nothing\n"),
-        (["--steps", "0"], "error: steps: Not of type PositiveInt: does not conform to restriction v>0, got 0\n"),
+        (["--steps", "0"], "error: --steps: expected a whole number, at least 1, got '0'\n"),
         (["--mask-filters", ","],
          "error: --mask-filters: expected all, none or some of depth, components, area, got nothing\n"),
     ],

@@ -53,6 +53,7 @@ def test_an_empty_object_is_named(tmp_path: Path) -> None:
 
 def test_short_texts() -> None:
     assert repr(VideoClip(RGB, MASK)) == "VideoClip(4 frames of 40x24, 8 fps, object visible in 4 frames)"
+    assert repr(VideoClip(RGB[:1], MASK[:1])) == "VideoClip(1 frame of 40x24, 8 fps, object visible in 1 frame)"
     assert repr(AmodalResult(MASK, score=np.zeros((4, 8, 8), np.float32))) == (
         "AmodalResult(4 frames of 40x24: amodal_mask, score)"
     )

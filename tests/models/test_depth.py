@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import DepthAnythingForDepthEstimation
+from transformers.utils import logging
 
 from amodal_diffusion.frames.transforms import depth_to_unit
 from amodal_diffusion.models.depth import DepthEstimator
@@ -47,6 +48,18 @@ def test_constant_depth_does_not_divide_by_zero(tmp_path: Path) -> None:
     depth = DepthEstimator.from_pretrained(folder)(np.zeros((2, 30, 44, 3), np.uint8))
     assert np.ptp(depth) == 0
     assert not depth_to_unit(depth).any()
+
+
+def test_no_bar_shows_while_weights_load(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    shown = logging.is_progress_bar_enabled()
+    logging.enable_progress_bar()
+    try:
+        DepthEstimator.from_pretrained(tiny_depth_folder(tmp_path))
+        assert logging.is_progress_bar_enabled()  # the user's setting stays
+    finally:
+        if not shown:
+            logging.disable_progress_bar()
+    assert "Loading weights" not in capfd.readouterr().err
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ def in_bytes(result: AmodalResult) -> list[bytes]:
 def test_a_frame_comes_out_before_the_look_ahead_is_over(
     completer: AmodalCompleter, config: CompletionConfig, look_ahead: int, stride: int
 ) -> None:
-    out = fed(completer.online(look_ahead=look_ahead, stride=stride, window=4, config=config), CLIP)
+    online = completer.online(look_ahead=look_ahead, stride=stride, window=4, config=config)
+    out = fed(online, CLIP)
+    assert repr(online).startswith(f"OnlineCompleter(window 4, stride {stride}, look_ahead {look_ahead}; {FRAMES} fra")
     numbers = [[frame.number for frame in frames] for frames in out]
     assert [number for found in numbers for number in found] == list(range(FRAMES))
     for pushed, found in enumerate(numbers[:-1]):

@@ -1,5 +1,5 @@
-// The drawing board: paints the visible part of objects over the frames. All paint stays in the browser until the
-// button "Use what is painted" asks for it with amodalPaint().
+// The drawing board: paints the visible part of objects over the frames. All paint stays in the browser until
+// "Use what is painted" asks for it with amodalPaint(), or Complete with amodalNewPaint().
 // Python writes <div class="amodal-easel" data-clip="{...}">; see easel() in views.py for the keys.
 (() => {
   const SENT = 3.9 * 2 ** 20;  // bytes of one event that the server takes
@@ -28,7 +28,7 @@
     const find = (selector) => root.querySelector(selector);
     const [picture, skin] = root.querySelectorAll("img"), [ghost, canvas] = root.querySelectorAll("canvas");
     const pen = canvas.getContext("2d", { willReadFrequently: true }), at = find(".at");
-    const state = { frame: 0, color: 0, erase: false, paint: new Map(), past: [], from: null };  // paint: ImageData, or null: nothing visible
+    const state = { frame: 0, color: 0, erase: false, paint: new Map(), past: [], from: null, before: null };  // paint: ImageData, or null: nothing visible
 
     const url = (frame) => clip.pictures + String(frame).padStart(5, "0") + ".jpg";
     const isEmpty = (pixels) => !new Uint32Array(pixels.data.buffer).some((pixel) => pixel >>> 24 > 127);
@@ -40,12 +40,14 @@
       else if (state.paint.get(state.frame)) state.paint.delete(state.frame);
     }
 
+    // The masks that the page shows; where they are others than at the last stroke, they are newer than the paint.
+    const masks = () => JSON.parse(document.querySelector("#viewer [data-scene]")?.dataset.scene ?? "{}").masks ?? "";
+
     function say(text) {
       const painted = [...state.paint.keys()].sort((a, b) => a - b);
-      const needed = [...new Set([0, last])].filter((frame) => !state.paint.has(frame));
       find(".number").textContent = `frame ${state.frame} of ${last}`;
       find(".painted").textContent = text ?? (painted.length
-        ? `Painted frames: ${painted.join(", ")}.${needed.length ? ` Still to paint: frame ${needed.join(" and frame ")}.` : ""} Press "Use what is painted" to complete these masks.`
+        ? `Painted frames: ${painted.join(", ")}. Press "Use what is painted" to see the masks${masks() ? ", or Complete" : ""}.`
         : "No frame is painted.");
     }
 
@@ -89,6 +91,7 @@
     }
 
     function remember() {
+      state.before = masks();
       state.past.push([state.frame, pen.getImageData(0, 0, width, height), state.paint.get(state.frame)]);
       if (state.past.length > 12) state.past.shift();
     }
@@ -119,6 +122,7 @@
       if (button.matches(".eraser")) choose(state.erase ? state.color : null);
       if (button.matches(".undo") && state.past.length) {
         const [frame, pixels, before] = state.past.pop();
+        state.before = masks();
         if (before === undefined) state.paint.delete(frame);
         else state.paint.set(frame, before === null ? null : pixels);
         at.value = state.frame = frame;
@@ -133,7 +137,8 @@
     });
 
     // Paint of all frames: PNG with hard edges by frame; "" where nothing is visible.
-    pages.set(root, () => {
+    pages.set(root, (onlyNew) => {
+      if (onlyNew && (state.before !== masks() || !(state.paint.size || state.from))) return "";
       if (state.from) keep();  // a button pressed by the keyboard in the middle of a stroke
       const hard = document.createElement("canvas"), brush = hard.getContext("2d"), sent = {};
       [hard.width, hard.height] = [width, height];
@@ -156,10 +161,11 @@
     show();
   }
 
-  window.amodalPaint = () => {
+  window.amodalPaint = (onlyNew = false) => {
     const root = document.querySelector(".amodal-easel[data-ready]");
-    return root ? pages.get(root)() : "{}";
+    return root ? pages.get(root)(onlyNew) : onlyNew ? "" : "{}";
   };
+  window.amodalNewPaint = () => window.amodalPaint(true);
   function adopt() {
     document.querySelectorAll(".amodal-easel:not([data-ready])").forEach((root) => {
       root.dataset.ready = "";

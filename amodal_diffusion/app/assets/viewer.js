@@ -198,12 +198,13 @@
     choose(state.view);
   }
 
-  // Gradio puts new HTML into the page whenever an action ends.
+  // Gradio puts new HTML into the page whenever an action ends. Uploads offer amodalFileTypes alone, see server.py.
   function adopt() {
     document.querySelectorAll(".amodal-viewer:not([data-ready])").forEach((root) => {
       root.dataset.ready = "";
       build(root);
     });
+    document.querySelectorAll("input[type=file]").forEach((box) => { if (box.accept !== amodalFileTypes) box.accept = amodalFileTypes; });
   }
   new MutationObserver(adopt).observe(document, { childList: true, subtree: true });
 })();

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from amodal_diffusion.models.downloads import Wanted, fetch
 from amodal_diffusion.models.hub_ids import HubId
+from amodal_diffusion.models.libraries import without_bars
 from amodal_diffusion.models.segmenters.classical import ClassicalSegmenter
 from amodal_diffusion.models.segmenters.preprocessing import Preprocessing
 from amodal_diffusion.models.segmenters.protocol import CLASSICAL, Segmenter
@@ -92,7 +93,8 @@ def load_network(class_name: str, folder: Path, *, device: torch.device, dtype: 
 
 def _load(class_name: str, folder: Path, **settings: object) -> Any:  # noqa: ANN401
     try:
-        return getattr(transformers, class_name).from_pretrained(folder, local_files_only=True, **settings)
+        with without_bars():
+            return getattr(transformers, class_name).from_pretrained(folder, local_files_only=True, **settings)
     except (ImportError, OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(":") if str(error).strip() else type(error).__name__
         raise InputError(f"segmenter {folder}: cannot be loaded as {class_name} ({reason})") from error
