@@ -100,16 +100,21 @@ class ClipQueue:
         """The next clip for an idle worker with nothing else to do; None if there is none now."""
         if self._charged:
             return self._charged.popleft()
+        if self._is_held_no_longer():
+            return self._held.popleft()[1]
         return self.take_second()
 
     def take_second(self) -> Job | None:
         """The next clip that may wait while a worker computes another one: none on which a worker has died."""
-        if self._held and self._held[0][0] <= time.monotonic():
+        if self._is_held_no_longer() and not self._held[0][1].deaths:
             return self._held.popleft()[1]
         if self._returned:
             return self._returned.popleft()
         entry = next(self._fresh, None)
         return None if entry is None else Job(entry)
+
+    def _is_held_no_longer(self) -> bool:
+        return bool(self._held) and self._held[0][0] <= time.monotonic()
 
     def give_back(self, job: Job) -> None:
         """Take back a clip whose computation has not begun."""

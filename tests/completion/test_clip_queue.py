@@ -78,3 +78,18 @@ def test_a_clip_in_use_is_tried_again_later_and_not_for_ever(monkeypatch: pytest
     last = queue.take()
     assert last is not None
     assert not queue.hold(last)
+
+
+def test_a_clip_on_which_a_worker_died_is_no_second_one_after_it_was_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(clip_queue.time, "monotonic", lambda: now)
+    queue = ClipQueue([clip("a")])
+    job = queue.take()
+    assert job is not None
+    queue.charge(job)
+    charged = queue.take()
+    assert charged is not None
+    queue.hold(charged)
+    now += 2.5
+    assert queue.take_second() is None
+    assert queue.take() is not None
