@@ -92,9 +92,14 @@ class ClipQueue:
         return bool(self._charged)
 
     @property
-    def is_waiting(self) -> bool:
-        """Whether a clip will be handed out later, which another process holds now."""
-        return bool(self._held)
+    def is_empty(self) -> bool:
+        """Whether no clip will be handed out, neither now nor when another process lets go of it."""
+        if not self._charged and not self._returned and not self._held:
+            entry = next(self._fresh, None)
+            if entry is None:
+                return True
+            self._returned.append(Job(entry))
+        return False
 
     def take(self) -> Job | None:
         """The next clip for an idle worker with nothing else to do; None if there is none now."""

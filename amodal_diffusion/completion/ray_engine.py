@@ -220,10 +220,8 @@ class _Engine:
                 elif seat.call is None and time.monotonic() >= seat.ask_at:
                     seat.doing, seat.call = "about", seat.actor.about.remote()
             self._tell_if_none_begins()
-            computing = any(seat.doing == "complete" for seat in self._seats)
-            idle = any(seat.doing == "idle" for seat in self._seats)
-            if idle and not computing and not self._queue.is_waiting:
-                return
+            if self._queue.is_empty and not any(seat.doing == "complete" for seat in self._seats):
+                return  # though workers begin anew, or wait for room
             due = {seat.call: seat for seat in self._seats if seat.call is not None}
             if due:
                 ready, _ = self._ray.wait(list(due), num_returns=1, timeout=_ROUND)

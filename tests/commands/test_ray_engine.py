@@ -21,7 +21,7 @@ import pytest
 from amodal_diffusion.cli import main
 from amodal_diffusion.completion import ray_actor, ray_engine
 from amodal_diffusion.completion.batch import complete_many
-from amodal_diffusion.completion.clip_queue import ClipQueue
+from amodal_diffusion.completion.clip_queue import TRIES, ClipQueue
 from amodal_diffusion.completion.networks import Places
 from amodal_diffusion.completion.ray_actor import ClipActor, Setup
 from amodal_diffusion.completion.request import CompletionRequest, DepthChoice, ModelChoice, Output, Source
@@ -53,7 +53,7 @@ def clips(tmp_path: Path) -> Path:
 def results(out: Path) -> dict[str, bytes]:
     """All files but those that hold times and paths."""
     told = ("manifest.json", "summary.json", "object.json", "run.json", "failures.json")
-    found = (path for path in out.rglob("*.*") if path.is_file() and path.name not in told)
+    found = (path for path in out.rglob("*") if path.is_file() and path.name not in told)
     return {str(path.relative_to(out)): path.read_bytes() for path in found}
 
 
@@ -105,13 +105,19 @@ def run(clips: Path, out: Path, model: Path, options: RunOptions) -> dict[str, s
 
 
 @pytest.mark.slow
-def test_every_engine_gives_the_same_bytes(clips: Path, model: Path, tmp_path: Path) -> None:
+def test_every_engine_gives_the_same_bytes(
+    clips: Path, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     options = ["--input", str(clips), "--model", str(model), "--device", "cpu", "-q", "--cores-per-worker", "1"]
     assert main(["batch", *options, "--out", str(tmp_path / "alone")]) == 0
     launch("-m", "amodal_diffusion", "batch", *options, "--out", str(tmp_path / "launch"))
     for count in ("1", "4"):
         out = tmp_path / f"ray{count}"
+        capfd.readouterr()
         assert main(["batch", *options, "--out", str(out), "--engine", "ray", "--workers", count]) == 0
+        printed = capfd.readouterr()
+        assert printed.out.startswith(f"6 completed, 0 finished before, 0 failed; {count} process(es)\n")
+        assert printed.err == ""  # none of Ray's lines
     expected = results(tmp_path / "alone")
     assert len(expected) > 2 * sum(FRAMES)
     assert results(tmp_path / "launch") == results(tmp_path / "ray1") == results(tmp_path / "ray4") == expected
@@ -310,3 +316,14 @@ def test_a_worker_whose_machine_has_left_waits_for_another_one(
         answer(ActorUnavailableError("The worker died"))
     with pytest.raises(InputError, match=r"a worker died 5 times in a row while it began \(no such module\)"):
         answer(RayError("no such module"))
+
+
+def test_a_worker_that_begins_anew_keeps_nobody_waiting_without_a_clip_left(engine: ray_engine._Engine) -> None:
+    (seat,) = engine._seats
+    engine._queue = ClipQueue([ClipEntry("a", Path("a"), Path("a"))])
+    seat.job, seat.doing = engine._queue.take(), "complete"
+    for _ in range(TRIES - 1):
+        assert list(engine._died(seat, "killed")) == []
+        seat.job, seat.doing = engine._queue.take(), "complete"
+    assert [record.status for record in engine._died(seat, "killed")] == ["failed"]
+    assert list(engine.records()) == []
