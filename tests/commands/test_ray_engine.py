@@ -184,11 +184,12 @@ def test_the_only_machine_leaves_and_another_joins_later(
     from ray.cluster_utils import Cluster
 
     memory = {"object_store_memory": 100 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **memory})
+    head = {"num_cpus": 0, "include_dashboard": False, **memory}
+    cluster = Cluster(initialize_head=True, shutdown_at_exit=False, head_node_args=head)  # so threads may add machines
     node = cluster.add_node(num_cpus=1, **memory)
     joins = threading.Timer(25.0, lambda: cluster.add_node(num_cpus=1, **memory))  # Ray refuses calls meanwhile
     options, run = {"model": str(model), "device": "cpu"}, RunOptions(workers=1, ray_address=cluster.address)
-    errors = {}
+    errors: dict[str, str | None] = {}
     try:
         for record in complete_many(clips, tmp_path / "out", engine="ray", options=options, run=run):
             if not errors:
