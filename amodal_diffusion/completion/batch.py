@@ -16,7 +16,7 @@ from amodal_diffusion.completion.clip_work import ClipRecord, ClipWorker
 from amodal_diffusion.completion.networks import Places
 from amodal_diffusion.completion.request import GROUPS, CompletionRequest, Source
 from amodal_diffusion.completion.run_options import Engine, RunOptions
-from amodal_diffusion.completion.run_record import RunClaim, RunIdentity, claimed, run_file
+from amodal_diffusion.completion.run_record import RunClaim, RunIdentity, TakenOverError, claimed, run_file
 from amodal_diffusion.completion.storage_options import StorageOptions, read_location, read_out
 from amodal_diffusion.completion.stored_clips import LookedUp
 from amodal_diffusion.completion.tally import StoppedError, Tally, write_failures
@@ -35,8 +35,8 @@ OWN_GROUPS = {name: group for name, group in GROUPS.items() if name not in ("sou
 logger = logging.getLogger(__name__)
 
 
-class DeviceLostError(InputError):
-    """The device of this process computes no more; the clip is not to blame."""
+class LostProcessError(InputError):
+    """This process cannot go on, such as without its device; the other processes of its launch do not know."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Batch:
 
         Raises:
             StoppedError: if too many failed.
-            DeviceLostError: if the device of a single process computes no more.
+            LostProcessError: if the device of this process computes no more.
             InputError: if another run has taken over, or no worker can work.
         """
         for record in self.records:
@@ -159,7 +159,7 @@ def _computed(entries: Iterable[ClipEntry], worker: ClipWorker) -> Iterator[Clip
     for entry in entries:
         record = worker.complete(entry)
         if record.trouble == "device":
-            raise DeviceLostError(f"{record.name}: {record.error}; the device fails, and the same command goes on")
+            raise LostProcessError(f"{record.name}: {record.error}; the device fails, and the same command goes on")
         yield record
 
 
@@ -219,7 +219,7 @@ def complete_list(source: Location, base: CompletionRequest, options: RunOptions
         return _complete_all(source, base, options, storage, None)
     try:
         status = _complete_all(source, base, options, storage, processes)
-    except DeviceLostError as error:
+    except LostProcessError as error:
         if processes.count == 1:
             raise
         _say(error)
@@ -267,6 +267,11 @@ def _complete_all(
                     bar.update(tally.done - bar.n)
         except StoppedError as error:
             stopped = error
+        except TakenOverError as error:  # `failures.json` is the other run's now
+            raise LostProcessError(str(error)) from error
+        except InputError as error:
+            write_failures(tally.failures, out, ended=False)
+            raise LostProcessError(str(error)) from error
         except BaseException:
             write_failures(tally.failures, out, ended=False)
             raise
@@ -334,6 +339,8 @@ def complete_many(
     with opened_batch(source, base, chosen, storage or StorageOptions(), processes) as batch:
         try:
             yield from batch.run()
+        except TakenOverError:  # `failures.json` is the other run's now
+            raise
         except BaseException:
             write_failures(batch.tally.failures, _parent(base), ended=False)
             raise

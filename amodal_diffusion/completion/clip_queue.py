@@ -92,24 +92,34 @@ class ClipQueue:
         return bool(self._charged)
 
     @property
-    def is_waiting(self) -> bool:
-        """Whether a clip will be handed out later, which another process holds now."""
-        return bool(self._held)
+    def is_empty(self) -> bool:
+        """Whether no clip will be handed out, neither now nor when another process lets go of it."""
+        if not self._charged and not self._returned and not self._held:
+            entry = next(self._fresh, None)
+            if entry is None:
+                return True
+            self._returned.append(Job(entry))
+        return False
 
     def take(self) -> Job | None:
         """The next clip for an idle worker with nothing else to do; None if there is none now."""
         if self._charged:
             return self._charged.popleft()
+        if self._is_held_no_longer():
+            return self._held.popleft()[1]
         return self.take_second()
 
     def take_second(self) -> Job | None:
         """The next clip that may wait while a worker computes another one: none on which a worker has died."""
-        if self._held and self._held[0][0] <= time.monotonic():
+        if self._is_held_no_longer() and not self._held[0][1].deaths:
             return self._held.popleft()[1]
         if self._returned:
             return self._returned.popleft()
         entry = next(self._fresh, None)
         return None if entry is None else Job(entry)
+
+    def _is_held_no_longer(self) -> bool:
+        return bool(self._held) and self._held[0][0] <= time.monotonic()
 
     def give_back(self, job: Job) -> None:
         """Take back a clip whose computation has not begun."""

@@ -32,7 +32,7 @@ _OBJECT_STORE = 100 * 2**20  # bytes of a local Ray; what passes between driver 
 _ROUND = 1.0  # seconds after which the driver looks at its workers though none has answered
 _STARTS = 5  # deaths in a row of a worker that has not begun, which end the run
 _BACK_OFF = 1.0  # seconds before a worker that died is asked again
-_LATE = 120.0  # seconds without a worker that has begun, after which a notice says so
+_LATE = 120.0  # seconds without a worker that is ready, after which a notice says so
 
 logger = logging.getLogger(__name__)
 
@@ -220,10 +220,8 @@ class _Engine:
                 elif seat.call is None and time.monotonic() >= seat.ask_at:
                     seat.doing, seat.call = "about", seat.actor.about.remote()
             self._tell_if_none_begins()
-            computing = any(seat.doing == "complete" for seat in self._seats)
-            idle = any(seat.doing == "idle" for seat in self._seats)
-            if idle and not computing and not self._queue.is_waiting:
-                return
+            if self._queue.is_empty and not any(seat.doing == "complete" for seat in self._seats):
+                return  # though workers begin anew, or wait for room
             due = {seat.call: seat for seat in self._seats if seat.call is not None}
             if due:
                 ready, _ = self._ray.wait(list(due), num_returns=1, timeout=_ROUND)
@@ -234,14 +232,12 @@ class _Engine:
             self._watch()
 
     def _tell_if_none_begins(self) -> None:
-        """Say once that the workers wait, such as for a GPU that the cluster does not have."""
-        if self._late_at is None:
-            return
+        """Say once that the workers wait, such as for a GPU that the cluster does not have, or has no longer."""
         if any(seat.doing in ("idle", "complete") for seat in self._seats):
-            self._late_at = None
-        elif time.monotonic() > self._late_at:
+            self._late_at = time.monotonic() + _LATE
+        elif self._late_at is not None and time.monotonic() > self._late_at:
             wanted = "a GPU" if self._cluster.on_gpu else f"{self._cluster.cores} core(s)"
-            logger.warning("no worker has begun yet; each waits for %s of the cluster, or loads its networks", wanted)
+            logger.warning("no worker is ready; each waits for %s of the cluster, or loads its networks", wanted)
             self._late_at = None
 
     def end(self) -> None:
@@ -289,7 +285,10 @@ class _Engine:
             job, seat.job, seat.doing = seat.job, None, "idle"
             yield failed(job.entry, f"{type(error.cause).__name__}: {error.cause}", trace=str(error))
         except self._ray.exceptions.RayError as error:
-            yield from self._died(seat, str(error))
+            if seat.doing == "about" and isinstance(error, self._ray.exceptions.ActorUnavailableError):
+                seat.ask_at = time.monotonic() + _BACK_OFF  # Ray restarts it, or waits for room
+            else:
+                yield from self._died(seat, str(error))
         else:
             yield from self._took(seat, answer)
 

@@ -30,6 +30,10 @@ _FORMAT = 1
 _LOOK_AGAIN = 10.0  # seconds between looks at whether another run has taken over
 
 
+class TakenOverError(InputError):
+    """Another run drives the folder now."""
+
+
 @dataclass(frozen=True)
 class RunIdentity:
     """What all results of a folder have in common.
@@ -251,7 +255,7 @@ class RunClaim:
         """Look whether this run still owns the folder, at most every ten seconds.
 
         Raises:
-            InputError: if another run has taken over.
+            TakenOverError: if another run has taken over.
         """
         if time.monotonic() - self._looked < _LOOK_AGAIN:
             return
@@ -261,7 +265,7 @@ class RunClaim:
         except UnavailableError:
             return  # the results tell whether the bucket answers
         if found != self._text:
-            raise InputError(f"out: {self._file.name}: another run has taken over; this one ends")
+            raise TakenOverError(f"out: {self._file.name}: another run has taken over; this one ends")
 
     def release(self) -> None:
         """Note that no run is at work, or remove a record that binds nobody; what another run has written stays."""

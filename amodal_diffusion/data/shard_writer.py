@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from amodal_diffusion.data.shard_members import EncodedSample, ShardSample, encode_sample
 from amodal_diffusion.data.shards import MANIFEST, ShardEntry, ShardHeader, SourceKind
+from amodal_diffusion.io.atomic import PARTIAL
 from amodal_diffusion.io.retries import MissingError
 from amodal_diffusion.io.storage import join, read_bytes, remove, upload, write_bytes
 from amodal_diffusion.io.transfers import list_files
@@ -28,7 +29,7 @@ from amodal_diffusion.types import InputError, one_line
 
 STATE = "writing.json"
 """What unfinished shards are written from; the same command goes on."""
-_OWN = re.compile(r"\d{5,8}\.(tar|jsonl)|manifest\.jsonl|writing\.json")
+_OWN = re.compile(rf"(\d{{5,8}}\.(tar|jsonl)|manifest\.jsonl|writing\.json)(\.[0-9a-f]{{32}}{re.escape(PARTIAL)})?")
 _END = bytes(2 * tarfile.BLOCKSIZE)
 
 logger = logging.getLogger(__name__)
@@ -204,6 +205,9 @@ def _begin(out: str, identity: Mapping[str, Any], *, overwrite: bool) -> list[_P
         for name in [*({MANIFEST} & names), *sorted(names - {MANIFEST}, reverse=True)]:  # readers see the end at once
             remove(join(out, name))
         names = set()
+    for name in sorted(names):
+        if name.endswith(PARTIAL):  # of a call that was killed while it copied a file
+            remove(join(out, name))
     if MANIFEST in names:
         raise InputError(f"{where}: holds finished shards; give another --out, or --overwrite to write them anew")
     if STATE in names:

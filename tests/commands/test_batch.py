@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,17 @@ import numpy as np
 import pytest
 
 from amodal_diffusion.cli import main
+from amodal_diffusion.completion import batch as completion_batch
 from amodal_diffusion.completion import clip_work, objects
-from amodal_diffusion.completion.batch import complete_many
-from amodal_diffusion.completion.request import CompletionRequest
+from amodal_diffusion.completion.batch import Batch, complete_many
+from amodal_diffusion.completion.clip_work import ClipRecord
+from amodal_diffusion.completion.request import CompletionRequest, Output, Source
+from amodal_diffusion.completion.run_options import RunOptions
+from amodal_diffusion.completion.run_record import TakenOverError
+from amodal_diffusion.completion.storage_options import StorageOptions
+from amodal_diffusion.completion.stored_clips import LookedUp
+from amodal_diffusion.completion.tally import Tally
+from amodal_diffusion.data.clip_list import read_clip_list
 from amodal_diffusion.pipelines.completer import AmodalCompleter
 from amodal_diffusion.types import InputError
 from tests.media import moving_disc, write_frames, write_masks
@@ -165,6 +175,35 @@ def test_too_many_failures_stop_the_run(tmp_path: Path, command: list[str], capf
     assert len(json.loads((out / "failures.json").read_text())) == 3
 
 
+class SecondProcess:
+    """A process of a launch of two, which must not wait for the other one."""
+
+    count, index, is_main = 2, 1, False
+
+
+@pytest.mark.parametrize("error", [TakenOverError("taken over"), InputError("the list cannot be read")])
+def test_a_process_that_cannot_go_on_ends_its_launch(
+    tmp_path: Path, error: InputError, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    base = CompletionRequest(Source(clip=Path()), Output(out=tmp_path, quiet=True))
+
+    def records() -> Iterator[ClipRecord]:
+        yield ClipRecord("a", "a.mp4", "failed", error="wrong")
+        raise error
+
+    @contextmanager
+    def opened(*_: object) -> Iterator[Batch]:
+        clips = LookedUp(read_clip_list(({"clip": "a.mp4", "masks": "a"},)), base)
+        yield Batch(clips, base, RunOptions(), None, Tally(), records(), 2)
+
+    monkeypatch.setattr(completion_batch, "_processes", lambda _: SecondProcess())
+    monkeypatch.setattr(completion_batch, "opened_batch", opened)
+    with pytest.raises(SystemExit, match="2"):
+        completion_batch.complete_list(tmp_path / "list.csv", base, RunOptions(), StorageOptions())
+    assert capfd.readouterr().err.strip().endswith(f"error: {error}")
+    assert (tmp_path / "failures.json").exists() == (not isinstance(error, TakenOverError))
+
+
 @pytest.mark.usefixtures("command")
 def test_one_record_for_each_clip_in_python(tmp_path: Path, model: Path) -> None:
     rows = [{"clip": tmp_path / name / "frames", "masks": tmp_path / name / "masks", "name": name} for name in "ab"]
@@ -187,11 +226,18 @@ def test_one_record_for_each_clip_in_python(tmp_path: Path, model: Path) -> None
         (["--depth", "depth.npy"], "--depth: expected auto or none for all clips, got depth.npy"),
         (["--height", "33"], "height: "),
         (["--workers", "2"], "--workers: 2 workers need --engine ray, or accelerate launch --num_processes 2"),
+        (["--out", "list.jsonl/out"], "out: list.jsonl/out: cannot be created (Not a directory)"),
         (["--ray-address", "auto"], "--ray-address: is for --engine ray; give both or neither"),
     ],
 )
 def test_mistakes_of_the_whole(
-    tmp_path: Path, command: list[str], options: list[str], problem: str, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    command: list[str],
+    options: list[str],
+    problem: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert batch([*command, *options], tmp_path / "out") == 2
+    monkeypatch.chdir(tmp_path)
+    assert main(["batch", *command, "--out", str(tmp_path / "out"), *options]) == 2
     assert capfd.readouterr().err.startswith(f"error: {problem}")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,12 +21,13 @@ import pytest
 from amodal_diffusion.cli import main
 from amodal_diffusion.completion import ray_actor, ray_engine
 from amodal_diffusion.completion.batch import complete_many
+from amodal_diffusion.completion.clip_queue import TRIES, ClipQueue
 from amodal_diffusion.completion.networks import Places
 from amodal_diffusion.completion.ray_actor import ClipActor, Setup
 from amodal_diffusion.completion.request import CompletionRequest, DepthChoice, ModelChoice, Output, Source
 from amodal_diffusion.completion.run_options import RunOptions
 from amodal_diffusion.completion.run_record import weights_of
-from amodal_diffusion.data.clip_list import ClipEntry
+from amodal_diffusion.data.clip_list import ClipEntry, read_clip_list
 from amodal_diffusion.types import InputError
 from tests.media import moving_disc, write_frames, write_masks
 from tests.training.launching import launch, started
@@ -51,7 +53,7 @@ def clips(tmp_path: Path) -> Path:
 def results(out: Path) -> dict[str, bytes]:
     """All files but those that hold times and paths."""
     told = ("manifest.json", "summary.json", "object.json", "run.json", "failures.json")
-    found = (path for path in out.rglob("*.*") if path.is_file() and path.name not in told)
+    found = (path for path in out.rglob("*") if path.is_file() and path.name not in told)
     return {str(path.relative_to(out)): path.read_bytes() for path in found}
 
 
@@ -103,13 +105,19 @@ def run(clips: Path, out: Path, model: Path, options: RunOptions) -> dict[str, s
 
 
 @pytest.mark.slow
-def test_every_engine_gives_the_same_bytes(clips: Path, model: Path, tmp_path: Path) -> None:
+def test_every_engine_gives_the_same_bytes(
+    clips: Path, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     options = ["--input", str(clips), "--model", str(model), "--device", "cpu", "-q", "--cores-per-worker", "1"]
     assert main(["batch", *options, "--out", str(tmp_path / "alone")]) == 0
     launch("-m", "amodal_diffusion", "batch", *options, "--out", str(tmp_path / "launch"))
     for count in ("1", "4"):
         out = tmp_path / f"ray{count}"
+        capfd.readouterr()
         assert main(["batch", *options, "--out", str(out), "--engine", "ray", "--workers", count]) == 0
+        printed = capfd.readouterr()
+        assert printed.out.startswith(f"6 completed, 0 finished before, 0 failed; {count} process(es)\n")
+        assert printed.err == ""  # none of Ray's lines
     expected = results(tmp_path / "alone")
     assert len(expected) > 2 * sum(FRAMES)
     assert results(tmp_path / "launch") == results(tmp_path / "ray1") == results(tmp_path / "ray4") == expected
@@ -166,6 +174,32 @@ def test_ctrl_c_ends_all_workers_and_the_same_command_goes_on(clips: Path, model
     until(lambda: not Path(f"/proc/{worker}").exists())
     assert not (out / "run.json").exists()  # no clip was complete
     assert main(options) == 0
+
+
+@pytest.mark.slow
+def test_the_only_machine_leaves_and_another_joins_later(
+    clips: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
+    memory = {"object_store_memory": 100 * 2**20}
+    head = {"num_cpus": 0, "include_dashboard": False, **memory}
+    cluster = Cluster(initialize_head=True, shutdown_at_exit=False, head_node_args=head)  # so threads may add machines
+    node = cluster.add_node(num_cpus=1, **memory)
+    joins = threading.Timer(25.0, lambda: cluster.add_node(num_cpus=1, **memory))  # Ray refuses calls meanwhile
+    options, run = {"model": str(model), "device": "cpu"}, RunOptions(workers=1, ray_address=cluster.address)
+    errors: dict[str, str | None] = {}
+    try:
+        for record in complete_many(clips, tmp_path / "out", engine="ray", options=options, run=run):
+            if not errors:
+                cluster.remove_node(node, allow_graceful=False)
+                joins.start()
+            errors[record.name] = record.error
+    finally:
+        joins.cancel()
+        cluster.shutdown()
+    assert errors == {f"n{index}": None for index in range(len(FRAMES))}
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -233,3 +267,64 @@ def test_notices_of_a_clip_reach_the_driver() -> None:
         ray_engine.logger.warning("a %s", "notice")
         ray_engine.logger.info("nothing")
     assert found == ["a notice"]
+
+
+class RayError(Exception):
+    """In place of Ray's, whose import takes long."""
+
+
+class ActorUnavailableError(RayError):
+    """A worker is restarted, or waits for room."""
+
+
+class RayTaskError(RayError):
+    """A worker raised an exception."""
+
+
+@pytest.fixture
+def engine(clips: Path) -> ray_engine._Engine:
+    """An engine with one worker, without Ray."""
+    made = object.__new__(ray_engine._Engine)
+    made._queue = ClipQueue(read_clip_list(clips))
+    made._cluster = ray_engine.Cluster(workers=1, on_gpu=True, cores=1, stall=600)
+    made._seats = [ray_engine._Seat(None)]
+    made._late_at = 0.0
+    errors = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError, ActorUnavailableError=ActorUnavailableError)
+    made._ray = SimpleNamespace(exceptions=errors)
+    return made
+
+
+def test_a_worker_whose_machine_has_left_waits_for_another_one(
+    engine: ray_engine._Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    (seat,) = engine._seats
+
+    def answer(error: RayError) -> None:
+        engine._ray.get = lambda _: (_ for _ in ()).throw(error)
+        seat.call = object()
+        assert list(engine._answered(seat)) == []
+        assert (seat.doing, seat.call) == ("about", None)
+
+    for _ in range(2 * ray_engine._STARTS):
+        answer(ActorUnavailableError("The actor is restarting"))
+    assert seat.starts == 0
+    for _ in range(2):
+        engine._tell_if_none_begins()
+    said = ["no worker is ready; each waits for a GPU of the cluster, or loads its networks"]
+    assert [record.getMessage() for record in caplog.records] == said
+    for _ in range(ray_engine._STARTS - 1):
+        seat.doing = "begin"
+        answer(ActorUnavailableError("The worker died"))
+    with pytest.raises(InputError, match=r"a worker died 5 times in a row while it began \(no such module\)"):
+        answer(RayError("no such module"))
+
+
+def test_a_worker_that_begins_anew_keeps_nobody_waiting_without_a_clip_left(engine: ray_engine._Engine) -> None:
+    (seat,) = engine._seats
+    engine._queue = ClipQueue([ClipEntry("a", Path("a"), Path("a"))])
+    seat.job, seat.doing = engine._queue.take(), "complete"
+    for _ in range(TRIES - 1):
+        assert list(engine._died(seat, "killed")) == []
+        seat.job, seat.doing = engine._queue.take(), "complete"
+    assert [record.status for record in engine._died(seat, "killed")] == ["failed"]
+    assert list(engine.records()) == []

@@ -54,9 +54,11 @@ def test_a_clip_on_which_a_worker_died_is_never_a_second_one() -> None:
 
 def test_a_clip_is_tried_three_times() -> None:
     queue, tries = ClipQueue([clip("a")]), 0
+    assert not queue.is_empty
     while (job := queue.take()) is not None:
+        assert queue.is_empty
         tries += 1
-        queue.charge(job)
+        assert queue.charge(job) != queue.is_empty
     assert tries == TRIES == 3
 
 
@@ -68,7 +70,7 @@ def test_a_clip_in_use_is_tried_again_later_and_not_for_ever(monkeypatch: pytest
     assert job is not None
     assert queue.hold(job)
     assert queue.take() is None
-    assert queue.is_waiting
+    assert not queue.is_empty
     now += 2.5
     again = queue.take()
     assert again is not None
@@ -78,3 +80,18 @@ def test_a_clip_in_use_is_tried_again_later_and_not_for_ever(monkeypatch: pytest
     last = queue.take()
     assert last is not None
     assert not queue.hold(last)
+
+
+def test_a_clip_on_which_a_worker_died_is_no_second_one_after_it_was_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(clip_queue.time, "monotonic", lambda: now)
+    queue = ClipQueue([clip("a")])
+    job = queue.take()
+    assert job is not None
+    queue.charge(job)
+    charged = queue.take()
+    assert charged is not None
+    queue.hold(charged)
+    now += 2.5
+    assert queue.take_second() is None
+    assert queue.take() is not None
