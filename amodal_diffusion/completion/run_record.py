@@ -61,7 +61,8 @@ class RunIdentity:
 
     def differences(self, found: Mapping[str, Any]) -> list[str]:
         """Names of the settings, and ``version`` and ``weights``, in which a record differs."""
-        old = found.get("settings", {})
+        old = found.get("settings")
+        old = old if isinstance(old, dict) else {}
         names = [name for name in sorted({*old, *self.settings}) if old.get(name) != self.settings.get(name)]
         names += [name for name in ("version", "weights") if found.get(name) != getattr(self, name)]
         return names

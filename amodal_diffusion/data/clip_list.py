@@ -165,7 +165,11 @@ def _entries(
     if suffix not in readers:
         raise InputError(f"input: {told}: expected a list named .jsonl, .csv or .txt")
     policy = UrlPolicy.of_list(source, hosts)
-    path = local_path(source) or _copy_of(str(source), hosts, version)
+    path = local_path(source)
+    if path is None:
+        path = _copy_of(str(source), hosts, version)
+    elif _version_of(source, hosts) != version:
+        raise InputError(f"input: {told}: has changed while the run reads it; begin the command again")
     try:
         for line, row in readers[suffix](path, told):
             yield line, _entry(row, path.parent, policy, f"input: {told}: line {line}")
@@ -179,9 +183,13 @@ def _policy_for(url: str, hosts: tuple[str, ...]) -> UrlPolicy | None:
 
 
 def _version_of(source: Location | tuple[Row, ...], hosts: tuple[str, ...]) -> str:
-    """What changes with the content of a list that comes from a URL; "" for others."""
-    if isinstance(source, tuple) or not is_url(source):
+    """What changes with the content of a list in a file; "" where there is none."""
+    if isinstance(source, tuple):
         return ""
+    path = local_path(source)
+    if path is not None:
+        found = path.stat() if path.is_file() else None
+        return "" if found is None else f"{found.st_size} {found.st_mtime_ns}"
     return stat(source, _policy_for(str(source), hosts)).version
 
 

@@ -101,6 +101,17 @@ def test_other_settings_version_or_weights(tmp_path: Path, other: RunIdentity, w
     assert json.loads((tmp_path / "run.json").read_text())["version"] == other.version
 
 
+def test_a_record_whose_settings_are_none_belongs_to_another_run(tmp_path: Path) -> None:
+    finished(tmp_path)
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "settings": [1]}))
+    with (
+        pytest.raises(InputError, match="begun with other "),
+        claimed(RunFile(tmp_path), IDENTITY, overwrite=False, take_over=False),
+    ):
+        pass
+
+
 def test_of_two_runs_that_begin_at_once_one_is_refused(tmp_path: Path) -> None:
     file = RunFile(tmp_path)
     assert file.create("mine")

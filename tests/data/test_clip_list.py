@@ -84,3 +84,13 @@ def test_lists_that_cannot_be_read(tmp_path: Path) -> None:
     for name in ("l.txt", "none.csv"):
         with pytest.raises(InputError, match="cannot be read"):
             read_clip_list(tmp_path / name)
+
+
+def test_a_list_that_changes_between_two_passes_is_not_read_on(tmp_path: Path) -> None:
+    path = tmp_path / "l.txt"
+    path.write_text("a.mp4\ta\nb.mp4\tb\n")
+    found = read_clip_list(path)
+    assert [entry.name for entry in found] == ["a", "b"]
+    path.write_text("a.mp4\ta\nb.mp4\tb\nc.mp4\tc\n")
+    with pytest.raises(InputError, match=r"l\.txt: has changed while the run reads it; begin the command again"):
+        list(found)
