@@ -286,7 +286,7 @@ class TrainingSettings(RunSettings):
             in float32. It is for GPUs with DistributedDataParallel, the launch without FSDP and DeepSpeed.
         conditioning_dropout: probability ``p`` of docs/method.md, section 3.
         pixel_weight: weight of the squared error of decoded frames, added to that of the latents; 0 disables it. It is
-            cheap with a distilled autoencoder.
+            cheap with a small autoencoder.
         pixel_frames: number of consecutive frames of each clip that are decoded for the pixel loss.
         hidden_weight: weight in both losses of what the modal condition does not show, beside 1 for everything; 0
             weighs all alike.
