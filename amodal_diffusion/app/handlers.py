@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
@@ -33,6 +34,7 @@ BEGIN = "Load an example or upload a clip to begin."
 _TAKEN = "a video, a zip of pictures, or pictures, such as .mp4, .zip, .png"
 OF_CHECKPOINT = "checkpoint"
 """The choice of mask filters that leaves them to the checkpoint."""
+_ACTION = "action"  # name of the threads of actions
 _LOOK_SECONDS = 0.25  # between two looks at a task's progress
 _BUSY = "This page is at work already; wait, or press Stop."
 _CLOSED = "This page was closed; load it again."
@@ -248,7 +250,7 @@ class _Task:
             session.serving = ""  # here, as a visitor may leave before the updates end
             loop.call_soon_threadsafe(self._end)
 
-        threading.Thread(target=run, name="action", daemon=True).start()
+        threading.Thread(target=run, name=_ACTION, daemon=True).start()
 
     def _end(self) -> None:
         if not self.future.done():
@@ -332,3 +334,15 @@ def _clicked(session: Session) -> str:
     frames = ", ".join(str(frame) for frame in sorted({point.frame for point in session.clicks}))
     objects = ", ".join(f"{number} on object {name}" for name, number in sorted(count.items()))
     return f"Clicks by object: {objects}, in frame {frames}."
+
+
+def wait_for_actions(seconds: float) -> None:
+    """Wait for actions to end: a process that ends while a thread is inside a network is aborted.
+
+    Args:
+        seconds: how long to wait for all of them.
+    """
+    end = time.monotonic() + seconds
+    for thread in threading.enumerate():
+        if thread.name == _ACTION:
+            thread.join(max(end - time.monotonic(), 0))

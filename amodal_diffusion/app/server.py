@@ -34,6 +34,7 @@ _LAST_PORT = 65535
 _QUEUE = 100  # events that wait
 _LOOK_SECONDS = 30.0  # between two looks for idle pages
 _TERMINATED = 128 + signal.SIGTERM
+_STOP_SECONDS = 10.0  # for actions to stop at their next step
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +132,7 @@ def serving(
 
         from amodal_diffusion.app.actions import Actions
         from amodal_diffusion.app.guard import Access, Guard
+        from amodal_diffusion.app.handlers import wait_for_actions
         from amodal_diffusion.app.page import build_page
 
         limits, logins = policy.limits, policy.logins
@@ -180,6 +182,7 @@ def serving(
                 yield url
             finally:
                 sessions.close_all()
+                wait_for_actions(_STOP_SECONDS)
                 page.close(verbose=False)
 
 

@@ -154,10 +154,11 @@ def save(page: Page, name: str) -> None:
 def test_an_example_is_completed_looked_at_and_downloaded(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#complete")).to_be_disabled()
     expect(page.locator("#stop")).to_be_disabled()
+    page.locator("#advanced").get_by_role("button", name="Advanced").click()  # Gradio fills its fields while it opens
     load_example(page)
     expect(page.locator("#complete")).to_be_enabled()
-    page.locator("#advanced").get_by_role("button", name="Advanced").click()
     page.locator("#samples input").fill("2")
+    expect(page.locator("#samples input")).to_have_value("2")
     page.locator("#complete").click()
     expect(page.locator("#stop")).to_be_enabled()
     expect(page.locator("#complete")).to_be_disabled()

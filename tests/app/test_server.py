@@ -6,6 +6,7 @@ import http.client
 import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 
 from amodal_diffusion.app.completer import PageTask
+from amodal_diffusion.app.handlers import wait_for_actions
 from amodal_diffusion.app.logins import Logins
 from amodal_diffusion.app.materials import Limits
 from amodal_diffusion.app.server import Address, Policy, serving
@@ -169,6 +171,15 @@ def test_nothing_is_left_of_a_server_that_ended() -> None:
         folder = Path(os.environ["GRADIO_TEMP_DIR"])
         assert folder.stat().st_mode & 0o077 == 0  # nobody else on this computer reads it
     assert not folder.exists()
+
+
+def test_a_server_that_ends_waits_for_what_it_computes() -> None:
+    ended = threading.Event()
+    action = threading.Thread(target=ended.wait, name="action", daemon=True)
+    action.start()
+    threading.Timer(0.1, ended.set).start()
+    wait_for_actions(60)
+    assert not action.is_alive()
 
 
 @pytest.mark.parametrize(
