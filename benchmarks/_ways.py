@@ -151,7 +151,7 @@ class Ways:
     def accelerate(self, acceleration: Acceleration) -> None:
         """Apply options for speed to our VAE and to the UNet of all ways; operations are to be counted before."""
         acceleration.check(self.device, "none")
-        accelerate_networks(self.unet, self._vae, acceleration)
+        accelerate_networks(self.unet, self._vae, acceleration, self.device)
 
     def count(self, way: WayName, track: MaskTarget) -> dict[str, int]:
         """Operations of a run, and those of the UNet in it."""

@@ -56,16 +56,22 @@ class Acceleration:
             )
 
 
-def accelerate_networks(unet: UNetSpatioTemporalConditionModel, vae: nn.Module, acceleration: Acceleration) -> None:
+def accelerate_networks(
+    unet: UNetSpatioTemporalConditionModel, vae: nn.Module, acceleration: Acceleration, device: torch.device
+) -> None:
     """Apply the options to the networks of a stage, in place; their classes and the names of their weights stay.
+
+    On a CPU, channels are innermost in the VAE anyway: it takes a third less time so, and the UNet no less.
 
     Args:
         unet: with its attention chosen; hooks that move its weights come after this.
         vae: likewise.
         acceleration: has passed :meth:`Acceleration.check`.
+        device: where the networks will run.
     """
     if acceleration.channels_last:
         use_channels_last(unet)
+    if acceleration.channels_last or device.type == "cpu":
         use_channels_last(vae)
     if acceleration.compile:
         compile_pass(unet)

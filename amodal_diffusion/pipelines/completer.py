@@ -144,7 +144,7 @@ class AmodalCompleter(StageNetworks):
             completer.fingerprints()  # which cannot be made of weights that are away
         for pipeline in completer._pipelines.values():
             use_attention(pipeline.unet, attention, option="--attention")
-            accelerate_networks(pipeline.unet, pipeline.vae, acceleration)
+            accelerate_networks(pipeline.unet, pipeline.vae, acceleration, where)
             pipeline.set_progress_bar_config(disable=True)
         place_networks(list(completer._pipelines.values()), where, offload, option="--offload")
         return completer

@@ -25,6 +25,8 @@ from amodal_diffusion.models.unet import one_token_per_frame
 from amodal_diffusion.types import InputError
 from tests.factories import TOKEN_WIDTH, tiny_unet, tiny_vae
 
+CUDA = torch.device("cuda")
+
 
 def _pass(unet: UNetSpatioTemporalConditionModel, *, seed: int = 0, frames: int = 3) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
@@ -158,11 +160,19 @@ def test_channels_last_changes_nothing_but_the_layout() -> None:
     unet, vae = tiny_unet(), tiny_vae()
     assert any(value.ndim == 5 for value in unet.parameters())  # which to(memory_format=...) refuses
     wanted, names = _pass(unet), list(unet.state_dict())
-    accelerate_networks(unet, vae, Acceleration(channels_last=True))
+    accelerate_networks(unet, vae, Acceleration(channels_last=True), CUDA)
     assert unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     assert vae.encoder.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     assert list(unet.state_dict()) == names
     torch.testing.assert_close(_pass(unet), wanted)
+
+
+@pytest.mark.parametrize(("device", "laid_out"), [("cpu", True), ("cuda", False)])
+def test_the_vae_is_channels_last_on_a_cpu(device: str, laid_out: bool) -> None:
+    unet, vae = tiny_unet(), tiny_vae()
+    accelerate_networks(unet, vae, Acceleration(), torch.device(device))
+    assert vae.encoder.conv_in.weight.is_contiguous(memory_format=torch.channels_last) == laid_out
+    assert not unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_channels_last_of_a_network_without_convolutions_is_the_network() -> None:
@@ -170,9 +180,6 @@ def test_channels_last_of_a_network_without_convolutions_is_the_network() -> Non
     before = network.weight.data_ptr()
     use_channels_last(network)
     assert network.weight.data_ptr() == before
-
-
-CUDA = torch.device("cuda")
 
 
 @pytest.mark.parametrize(
