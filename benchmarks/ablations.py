@@ -20,10 +20,10 @@ import torch
 from _once import Once
 
 from amodal_diffusion import AmodalCompleter
-from amodal_diffusion.config import load_settings, parse_settings
 from amodal_diffusion.evaluation.benchmarks.scenes import scene_track
 from amodal_diffusion.metrics import score_track, summarise
 from amodal_diffusion.models.hub import find_model
+from amodal_diffusion.parsing import load_settings, parse_settings
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
 from amodal_diffusion.training.settings import TrainingSettings

@@ -18,7 +18,7 @@ from diffusers import AutoencoderKLTemporalDecoder
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from amodal_diffusion.config import parse_settings
+from amodal_diffusion.parsing import parse_settings
 from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.loss import one_step_loss, training_loss
 from amodal_diffusion.training.memory_plan import MemoryPlan, plan_memory

@@ -25,8 +25,8 @@ from safetensors import safe_open
 from torch.utils.flop_counter import FlopCounterMode
 
 from amodal_diffusion.cli import main as run_command
-from amodal_diffusion.config import load_settings, parse_settings
 from amodal_diffusion.models.hub import find_model
+from amodal_diffusion.parsing import load_settings, parse_settings
 from amodal_diffusion.training.c2f_seg.settings import C2FTrainingSettings
 from amodal_diffusion.training.c2f_seg.setup import train as train_c2f_seg
 from amodal_diffusion.training.log import refuse

@@ -24,8 +24,8 @@ from PIL import Image
 from amodal_diffusion.completion.clip import complete_clip
 from amodal_diffusion.completion.networks import Networks
 from amodal_diffusion.completion.request import CompletionRequest, ModelChoice, Output, SamplingChoice, Source
-from amodal_diffusion.config import parse_settings
 from amodal_diffusion.io.images import write_mask_png
+from amodal_diffusion.parsing import parse_settings
 
 COLORS = np.array([(220, 60, 40), (60, 200, 90), (60, 90, 220)], dtype=np.uint8)
 

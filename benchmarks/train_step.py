@@ -32,7 +32,6 @@ from transformers import (
     DPTImageProcessorPil,
 )
 
-from amodal_diffusion.config import parse_settings
 from amodal_diffusion.data.cache import Entry, TensorCache, content_key
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.frames.transforms import to_unit
@@ -40,6 +39,7 @@ from amodal_diffusion.models.checkpoint import CheckpointSettings
 from amodal_diffusion.models.depth import DepthEstimator
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.latents import encode_video
+from amodal_diffusion.parsing import parse_settings
 from amodal_diffusion.training.dataset import ClipPreprocessing
 from amodal_diffusion.training.encoded_scenes import EncodedScenes
 from amodal_diffusion.training.latent_cache import LatentCache

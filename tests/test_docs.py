@@ -12,7 +12,7 @@ from PIL import Image
 
 import amodal_diffusion
 from amodal_diffusion import commands
-from amodal_diffusion.config import CommandParser
+from amodal_diffusion.parsing import CommandParser
 from tests.documents import GENERATED, ROOT, read
 
 TEASER: dict[str, Any] = runpy.run_path(str(ROOT / "docs/teaser.py"))

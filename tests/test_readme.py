@@ -13,7 +13,7 @@ from typing import TypeVar
 import pytest
 from accelerate.commands.launch import launch_command_parser
 
-from amodal_diffusion.config import CommandParser, parse_settings
+from amodal_diffusion.parsing import CommandParser, parse_settings
 from amodal_diffusion.training.precompute import PrecomputeSettings
 from amodal_diffusion.training.settings import TrainingSettings
 from tests.documents import DOCUMENTS, ROOT, commands_in, read

@@ -6,7 +6,7 @@ goes on where it stopped.
 
 import sys
 
-from amodal_diffusion.config import dump_settings, parse_settings
+from amodal_diffusion.parsing import dump_settings, parse_settings
 from amodal_diffusion.training.distributed import make_accelerator
 from amodal_diffusion.training.log import log_to_terminal, refuse
 from amodal_diffusion.training.networks import build_components

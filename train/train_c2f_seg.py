@@ -6,7 +6,7 @@
 import os
 import sys
 
-from amodal_diffusion.config import dump_settings
+from amodal_diffusion.parsing import dump_settings
 from amodal_diffusion.training.c2f_seg.clips import training_clips
 from amodal_diffusion.training.c2f_seg.setup import (
     autoencoder_task,

@@ -6,7 +6,7 @@
 import os
 import sys
 
-from amodal_diffusion.config import dump_settings
+from amodal_diffusion.parsing import dump_settings
 from amodal_diffusion.training.distributed import Termination
 from amodal_diffusion.training.loop import TrainingResult
 from amodal_diffusion.training.objective_trainer import ObjectiveTrainer

@@ -12,8 +12,9 @@ from jsonargparse import Namespace
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from amodal_diffusion.completion.request import ModelChoice
-from amodal_diffusion.config import CommandParser, Preset
+from amodal_diffusion.config import Preset
 from amodal_diffusion.options import add_help, add_options, option, read_options
+from amodal_diffusion.parsing import CommandParser
 
 if TYPE_CHECKING:
     from amodal_diffusion.app.server import Policy

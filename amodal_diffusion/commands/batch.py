@@ -11,9 +11,9 @@ from amodal_diffusion.completion.option_values import MEANT, read_cuts
 from amodal_diffusion.completion.request import GROUPS, RENAMED, CompletionRequest, Source
 from amodal_diffusion.completion.run_options import RunOptions
 from amodal_diffusion.completion.storage_options import StorageOptions, read_location
-from amodal_diffusion.config import CommandParser
 from amodal_diffusion.io.urls import Location
 from amodal_diffusion.options import add_help, add_options, option, read_options
+from amodal_diffusion.parsing import CommandParser
 from amodal_diffusion.types import Cuts
 
 SUMMARY = "complete all clips of a list, on one or more processes and machines"

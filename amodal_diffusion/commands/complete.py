@@ -8,8 +8,8 @@ from jsonargparse import Namespace
 
 from amodal_diffusion.completion.option_values import MEANT
 from amodal_diffusion.completion.request import GROUPS, RENAMED, CompletionRequest
-from amodal_diffusion.config import CommandParser
 from amodal_diffusion.options import add_help, add_options, read_options
+from amodal_diffusion.parsing import CommandParser
 
 SUMMARY = "complete partly occluded objects in a clip"
 

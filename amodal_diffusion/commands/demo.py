@@ -5,8 +5,8 @@ from __future__ import annotations
 from jsonargparse import Namespace
 
 from amodal_diffusion.completion.demo import Demo, run_demo
-from amodal_diffusion.config import CommandParser
 from amodal_diffusion.options import add_options, read_options
+from amodal_diffusion.parsing import CommandParser
 
 SUMMARY = "complete an occluded object in a generated clip and compare it with the ground truth"
 

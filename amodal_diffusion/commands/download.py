@@ -5,8 +5,8 @@ from __future__ import annotations
 from jsonargparse import Namespace
 
 from amodal_diffusion.completion.download import DownloadRequest, download
-from amodal_diffusion.config import CommandParser
 from amodal_diffusion.options import add_options, read_options
+from amodal_diffusion.parsing import CommandParser
 
 SUMMARY = "download a model from the Hugging Face Hub, also into a folder for machines without internet"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from jsonargparse import Namespace
 
-from amodal_diffusion.config import CommandParser
 from amodal_diffusion.evaluation.settings import RENAMED, EvaluationSettings
 from amodal_diffusion.options import add_help, add_options, package_version, read_options
+from amodal_diffusion.parsing import CommandParser
 
 SUMMARY = "score methods on a benchmark and compare them"
 

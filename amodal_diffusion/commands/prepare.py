@@ -7,8 +7,8 @@ from pathlib import Path
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
-from amodal_diffusion.config import CommandParser
 from amodal_diffusion.options import package_version
+from amodal_diffusion.parsing import CommandParser
 
 SUMMARY = "write the annotation file of your own clips, for training"
 ANNOTATIONS, COMPLETE = "annotations.json", "complete_objects.json"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from jsonargparse import Namespace
 
 from amodal_diffusion.completion.request import Clicks, SegmentRequest
-from amodal_diffusion.config import CommandParser
 from amodal_diffusion.options import add_help, add_options, read_options
+from amodal_diffusion.parsing import CommandParser
 
 SUMMARY = "predict modal (visible) masks of objects from points, boxes or texts"
 

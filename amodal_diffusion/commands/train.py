@@ -8,8 +8,8 @@ from pathlib import Path
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 
-from amodal_diffusion.config import CommandParser
 from amodal_diffusion.options import add_options, option, read_options
+from amodal_diffusion.parsing import CommandParser
 
 SUMMARY = "train a method by a settings file, on one machine"
 

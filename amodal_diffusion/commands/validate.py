@@ -7,7 +7,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 
-from amodal_diffusion.config import CommandParser
+from amodal_diffusion.parsing import CommandParser
 
 SUMMARY = "list the errors of a data set, and summarize how much of its objects is occluded"
 ANNOTATIONS = "annotations.json"

@@ -17,11 +17,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from amodal_diffusion.config import dump_settings, parse_settings
 from amodal_diffusion.data.cache import Entry, State, TensorCache
 from amodal_diffusion.data.occluders import OccludedTracks
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.latents import spatial_factor
+from amodal_diffusion.parsing import dump_settings, parse_settings
 from amodal_diffusion.training.clip_sources import training_clips, validation_clips
 from amodal_diffusion.training.dataset import TaskClips
 from amodal_diffusion.training.distillation import Teacher

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from amodal_diffusion.config import dump_settings
+from amodal_diffusion.parsing import dump_settings
 from amodal_diffusion.pipelines.methods import DIFFUSION
 from amodal_diffusion.training.loop import TrainingResult
 from amodal_diffusion.training.setup import exit_status, show

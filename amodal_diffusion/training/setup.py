@@ -10,10 +10,10 @@ from functools import partial
 
 from accelerate import Accelerator
 
-from amodal_diffusion.config import dump_settings, parse_settings
 from amodal_diffusion.data.cache import TensorCache
 from amodal_diffusion.io.atomic import write_text
 from amodal_diffusion.models.hub import StageComponents
+from amodal_diffusion.parsing import dump_settings, parse_settings
 from amodal_diffusion.training.batches import Clips
 from amodal_diffusion.training.clip_sources import training_clips
 from amodal_diffusion.training.data_files import check_data_files

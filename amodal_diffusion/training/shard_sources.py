@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from amodal_diffusion.config import load_settings
 from amodal_diffusion.data.folder_source import FolderNames, folder_objects
 from amodal_diffusion.data.index import EntryIndex
 from amodal_diffusion.data.prepare import ClipSettings, prepare
@@ -28,6 +27,7 @@ from amodal_diffusion.io.images import list_pictures
 from amodal_diffusion.io.json_files import first_character
 from amodal_diffusion.io.numpy_files import load_arrays
 from amodal_diffusion.io.pictures import read_frames
+from amodal_diffusion.parsing import load_settings
 from amodal_diffusion.training.batches import Clips
 from amodal_diffusion.training.clip_sources import composites, scenes
 from amodal_diffusion.training.dataset import ClipPreprocessing

@@ -20,10 +20,11 @@ from amodal_diffusion.app.materials import Limits
 from amodal_diffusion.app.sessions import Sessions
 from amodal_diffusion.cli import main as amodal_diffusion
 from amodal_diffusion.completion.request import ModelChoice
-from amodal_diffusion.config import SamplingConfig, save_settings
+from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.io.timing import Timing
 from amodal_diffusion.io.video_reader import read_clip
 from amodal_diffusion.io.video_writer import VideoLayout, VideoWriter
+from amodal_diffusion.parsing import save_settings
 from amodal_diffusion.training.data_settings import DataSettings, OccluderSettings
 from amodal_diffusion.training.precompute import precompute_main
 from amodal_diffusion.training.settings import (

@@ -13,10 +13,11 @@ import torch
 
 from amodal_diffusion import AmodalCompleter
 from amodal_diffusion.baselines.masks import TemporalSegmenter
-from amodal_diffusion.config import SamplingConfig, parse_settings
+from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.evaluation.benchmarks.scenes import scene_track
 from amodal_diffusion.metrics import score_track, summarise
+from amodal_diffusion.parsing import parse_settings
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.completer import CompletionConfig
 from amodal_diffusion.types import BoolArray

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from amodal_diffusion.config import parse_settings
+from amodal_diffusion.parsing import parse_settings
 from amodal_diffusion.synthetic.composites.cutouts import (
     Cutout,
     pixel_digest,

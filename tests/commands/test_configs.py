@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.config import load_settings
+from amodal_diffusion.parsing import load_settings
 from amodal_diffusion.training.settings import TrainingSettings
 
 SHIPPED = Path(__file__).resolve().parents[2] / "configs"

@@ -14,9 +14,10 @@ from diffusers import AutoencoderTiny
 from safetensors.torch import save_file
 
 from amodal_diffusion import AmodalCompleter
-from amodal_diffusion.config import SamplingConfig, save_settings
+from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.data.composites import CompositeDataset, CompositeOptions
 from amodal_diffusion.models.hub import load_stage
+from amodal_diffusion.parsing import save_settings
 from amodal_diffusion.training.data_settings import CompositeSettings, DataSettings
 from amodal_diffusion.training.networks import build_unet
 from amodal_diffusion.training.settings import TrainingSettings

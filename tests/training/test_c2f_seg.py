@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from amodal_diffusion.config import load_settings
 from amodal_diffusion.models.c2f_seg import C2FSampling, C2FSeg
 from amodal_diffusion.models.c2f_seg.autoencoder import MaskAutoencoder
 from amodal_diffusion.models.c2f_seg.network import token_loss
 from amodal_diffusion.models.c2f_seg.saving import load_autoencoder, save_autoencoder
 from amodal_diffusion.models.perceptual import Lpips
+from amodal_diffusion.parsing import load_settings
 from amodal_diffusion.pipelines.c2f_seg import C2FSegmenter
 from amodal_diffusion.training.c2f_seg.augmentation import augment_masks, blur, dilate, erode
 from amodal_diffusion.training.c2f_seg.clips import CroppedClips, CropRule, training_clips

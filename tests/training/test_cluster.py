@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from accelerate.commands.launch import launch_command_parser
 
-from amodal_diffusion.config import parse_settings
+from amodal_diffusion.parsing import parse_settings
 from amodal_diffusion.training.settings import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,14 +11,8 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, patch_environment
 from accelerate.utils.launch import prepare_multi_gpu_env
 
-from amodal_diffusion.config import (
-    MASK_FILTERS,
-    BeyondPaper,
-    SamplingConfig,
-    load_settings,
-    parse_settings,
-    save_settings,
-)
+from amodal_diffusion.config import MASK_FILTERS, BeyondPaper, SamplingConfig
+from amodal_diffusion.parsing import load_settings, parse_settings, save_settings
 from amodal_diffusion.training.c2f_seg.settings import C2FTrainingSettings
 from amodal_diffusion.training.s_amodal.settings import SAModalTrainingSettings
 from amodal_diffusion.training.sameo.settings import SameoTrainingSettings

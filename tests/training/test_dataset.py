@@ -16,11 +16,12 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from safetensors.torch import load_file
 
-from amodal_diffusion.config import BeyondPaper, SamplingConfig, load_settings, save_settings
+from amodal_diffusion.config import BeyondPaper, SamplingConfig
 from amodal_diffusion.data.occluders import Occlusion
 from amodal_diffusion.data.records import read_records
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.frames.transforms import depth_to_unit
+from amodal_diffusion.parsing import load_settings, save_settings
 from amodal_diffusion.propagation.mask_prior import temporal_mask_prior
 from amodal_diffusion.training.batches import endless_batches
 from amodal_diffusion.training.clip_sources import training_clips, validation_clips

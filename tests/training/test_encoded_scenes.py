@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from amodal_diffusion.config import load_settings
 from amodal_diffusion.data.cache import TensorCache
 from amodal_diffusion.models.hub import StageComponents
+from amodal_diffusion.parsing import load_settings
 from amodal_diffusion.training.clip_sources import training_clips
 from amodal_diffusion.training.encoded_scenes import EncodedScenes
 from amodal_diffusion.training.latents import LatentBatch, encode_batch

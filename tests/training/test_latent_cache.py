@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from amodal_diffusion.config import save_settings
 from amodal_diffusion.data.cache import TensorCache
 from amodal_diffusion.data.records import read_records
 from amodal_diffusion.models.depth import DepthEstimator
+from amodal_diffusion.parsing import save_settings
 from amodal_diffusion.training import latent_cache, latents
 from amodal_diffusion.training.data_settings import DataSettings, OccluderSettings
 from amodal_diffusion.training.dataset import TaskBatch

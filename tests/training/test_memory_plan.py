@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForDepthEstimation
 
-from amodal_diffusion.config import load_settings
+from amodal_diffusion.parsing import load_settings
 from amodal_diffusion.training import memory_plan
 from amodal_diffusion.training.latents import LatentBatch
 from amodal_diffusion.training.loss import training_loss

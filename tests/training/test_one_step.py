@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from amodal_diffusion.config import SamplingConfig, load_settings
+from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.data.cache import TensorCache
 from amodal_diffusion.models.checkpoint import CheckpointSettings, read_settings
 from amodal_diffusion.models.hub import load_stage
 from amodal_diffusion.models.saving import save_model
 from amodal_diffusion.models.schedulers import highest_noise_level
+from amodal_diffusion.parsing import load_settings
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
 from amodal_diffusion.training import trainer
 from amodal_diffusion.training.clip_sources import training_clips

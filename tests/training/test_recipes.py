@@ -12,10 +12,10 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from safetensors.torch import load_file
 
-from amodal_diffusion.config import load_settings, save_settings
 from amodal_diffusion.models.depth import DepthEstimator
 from amodal_diffusion.models.hub import load_stage
 from amodal_diffusion.models.lora import is_adapter
+from amodal_diffusion.parsing import load_settings, save_settings
 from amodal_diffusion.training.distributed import make_accelerator
 from amodal_diffusion.training.loop import TrainingResult
 from amodal_diffusion.training.networks import build_components

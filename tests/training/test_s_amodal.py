@@ -15,13 +15,13 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import SamModel
 
-from amodal_diffusion.config import load_settings
 from amodal_diffusion.frames.masks import encode_rle
 from amodal_diffusion.models.s_amodal import SAModal, SAModalSampling, load_s_amodal
 from amodal_diffusion.models.s_amodal.config import AdapterUse
 from amodal_diffusion.models.sam import build_sam
 from amodal_diffusion.models.sameo.network import Sameo
 from amodal_diffusion.models.sameo.saving import save_sameo
+from amodal_diffusion.parsing import load_settings
 from amodal_diffusion.pipelines.s_amodal import SAModalSegmenter
 from amodal_diffusion.training.objective_trainer import LoopSettings
 from amodal_diffusion.training.s_amodal.images import PromptedImages, join, training_images

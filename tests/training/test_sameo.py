@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from amodal_diffusion.config import load_settings
 from amodal_diffusion.models.sameo import Sameo, SameoConfig, SamShape
 from amodal_diffusion.models.sameo.saving import load_sameo, save_sameo
+from amodal_diffusion.parsing import load_settings
 from amodal_diffusion.training.sameo.images import (
     MixedImages,
     PromptImages,

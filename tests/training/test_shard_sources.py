@@ -13,7 +13,6 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.config import save_settings
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.data.shard_members import decode_frames, decode_record
 from amodal_diffusion.data.shards import ShardDataset, Shards
@@ -22,6 +21,7 @@ from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.evaluation.benchmarks.folder import open_folder
 from amodal_diffusion.frames.masks import encode_rle
 from amodal_diffusion.io.pictures import read_rgb
+from amodal_diffusion.parsing import save_settings
 from amodal_diffusion.training.clip_sources import training_clips
 from amodal_diffusion.training.data_files import check_data_files, resized_as_tracks
 from amodal_diffusion.training.data_settings import CompositeSettings, DataSettings

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from amodal_diffusion.config import load_settings, save_settings
 from amodal_diffusion.data.sailvos import SailVosDataset
 from amodal_diffusion.data.shard_writer import WritingOptions, write_shards
+from amodal_diffusion.parsing import load_settings, save_settings
 from amodal_diffusion.training import damaged
 from amodal_diffusion.training.batches import BadClip
 from amodal_diffusion.training.clip_sources import training_clips

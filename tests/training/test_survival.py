@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from amodal_diffusion.config import save_settings
 from amodal_diffusion.models.hub import load_stage
+from amodal_diffusion.parsing import save_settings
 from amodal_diffusion.training.distributed import Termination, make_accelerator
 from amodal_diffusion.training.order import ClipOrder
 from amodal_diffusion.training.settings import TrainingSettings, ValidationSettings

@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from amodal_diffusion.config import save_settings
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
+from amodal_diffusion.parsing import save_settings
 from amodal_diffusion.training import trainer
 from amodal_diffusion.training.clip_sources import training_clips
 from amodal_diffusion.training.dataset import TaskClips

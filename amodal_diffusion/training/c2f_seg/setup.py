@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from accelerate import Accelerator
 
-from amodal_diffusion.config import dump_settings, parse_settings
 from amodal_diffusion.models.c2f_seg.autoencoder import MaskAutoencoder
 from amodal_diffusion.models.c2f_seg.network import C2FSeg
 from amodal_diffusion.models.c2f_seg.saving import load_autoencoder, load_c2f_seg, save_autoencoder, save_c2f_seg
 from amodal_diffusion.models.perceptual import Lpips
+from amodal_diffusion.parsing import dump_settings, parse_settings
 from amodal_diffusion.training.c2f_seg.clips import CroppedClips, training_clips
 from amodal_diffusion.training.c2f_seg.objectives import (
     AutoencoderObjective,

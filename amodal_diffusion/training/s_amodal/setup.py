@@ -8,12 +8,12 @@ from pathlib import Path
 from accelerate import Accelerator
 from transformers import SamModel
 
-from amodal_diffusion.config import dump_settings, parse_settings
 from amodal_diffusion.models.checkpoint import SETTINGS_FILE
 from amodal_diffusion.models.s_amodal.network import SAModal
 from amodal_diffusion.models.s_amodal.saving import load_s_amodal, save_s_amodal
 from amodal_diffusion.models.sam import load_sam
 from amodal_diffusion.models.sameo.saving import load_sameo
+from amodal_diffusion.parsing import dump_settings, parse_settings
 from amodal_diffusion.training.loop import TrainingResult
 from amodal_diffusion.training.objective_trainer import Task, train_method
 from amodal_diffusion.training.s_amodal.images import PromptBatch, PromptedImages, join, training_images

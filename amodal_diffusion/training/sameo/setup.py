@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from accelerate import Accelerator
 
-from amodal_diffusion.config import dump_settings, parse_settings
 from amodal_diffusion.models.sameo.network import Sameo
 from amodal_diffusion.models.sameo.saving import load_sameo, save_sameo
+from amodal_diffusion.parsing import dump_settings, parse_settings
 from amodal_diffusion.training.loop import TrainingResult
 from amodal_diffusion.training.objective_trainer import Task, parameter_groups, train_method
 from amodal_diffusion.training.sameo.images import MixedImages, training_images
