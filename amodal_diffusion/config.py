@@ -51,7 +51,7 @@ class BeyondPaper:
             time) passes.
         color_propagation: stage 2 takes colors from other frames of the window as far as they can be relied on.
         seam_blending: stage 2's painting is shifted by what it gets wrong in visible pixels nearby, see
-            :func:`~amodal_diffusion.frames.seams.blend_seams`.
+            :func:`~amodal_diffusion.frames.seams.blend_seams`, and has no white along the outline of the object.
         shrink_mask: pixels by which stage 2 erodes the visible mask, at least 0. The rim, into which colors of an
             occluder may be mixed, gets reliable colors of other frames, else those of the nearest visible pixels. Masks
             are not changed.

@@ -169,6 +169,30 @@ def extended_colors(rgb: UInt8Array, known: BoolArray, wanted: BoolArray) -> UIn
     return np.asarray(rgb[row[wanted], column[wanted]])
 
 
+def color_outline(whole: UInt8Array, modal: BoolArray, amodal: BoolArray, solid: BoolArray) -> UInt8Array:
+    """Color the hidden pixels along an object's outline as the object is further inside.
+
+    A network that paints on white mixes white into them, which shows as a light rim over any other background.
+
+    Args:
+        whole: visible and painted pixels, uint8 ``[H, W, 3]``.
+        modal: visible pixels, bool ``[H, W]``; those at their border do not count, as colors mix there too.
+        amodal: pixels of the object, bool ``[H, W]``.
+        solid: pixels far enough from the outline, bool ``[H, W]``.
+
+    Returns:
+        uint8 ``[H, W, 3]``; ``whole`` itself where nothing is to be colored, or nothing gives a color.
+    """
+    hidden = amodal & ~modal
+    wanted = hidden & ~solid
+    known = (hidden & solid) | ndimage.binary_erosion(modal)
+    if not wanted.any() or not known.any():
+        return whole
+    result = whole.copy()
+    result[wanted] = extended_colors(whole, known, wanted)
+    return result
+
+
 def carry_color(rgba: UInt8Array, reach: int) -> UInt8Array:
     """Extend the border colors into transparent pixels, so that a codec mixes no black into the border.
 

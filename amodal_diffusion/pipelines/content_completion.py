@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from amodal_diffusion.config import SamplingConfig
-from amodal_diffusion.frames.layers import extended_colors
-from amodal_diffusion.frames.masks import WHITE, bounds, compose_rgba, cut_out_on_white
+from amodal_diffusion.frames.layers import color_outline, extended_colors
+from amodal_diffusion.frames.masks import WHITE, bounds, compose_rgba, cut_out_on_white, shrunk_mask
 from amodal_diffusion.frames.seams import blend_seams
 from amodal_diffusion.frames.transforms import to_uint8
 from amodal_diffusion.frames.windows import Window, WindowStream
@@ -23,6 +23,9 @@ from amodal_diffusion.pipelines.occlusion_intervals import OcclusionIntervals, o
 from amodal_diffusion.pipelines.preprocessing import frame_device, preprocess_content
 from amodal_diffusion.propagation.colors import HiddenColors, blend_colors, fade_colors, propagated_colors
 from amodal_diffusion.types import AmodalResult, Stage
+
+_OUTLINE = 1.5
+"""Pixels of the network beside the outline in which its painting is mixed with the white around the object."""
 
 
 class ContentCompletionPipeline(ConditionedVideoPipeline):
@@ -177,6 +180,8 @@ class ContentStream:
             full = to_uint8(inverted[:, *box])
             if self._config.beyond.seam_blending:
                 full = blend_seams(full, rgb, modal, amodal & ~modal)
+                solid = shrunk_mask(entry.amodal, round(_OUTLINE / min(1.0, geometry.scale)))[box]
+                full = color_outline(np.where(modal[..., None], rgb, full), modal, amodal, solid)
         rim = None if entry.rim is None else entry.rim[box]
         if rim is not None and rim.any():
             full = full.copy()

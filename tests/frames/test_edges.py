@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from amodal_diffusion.frames.layers import extended_colors, over_color, style_layer
+from amodal_diffusion.frames.layers import color_outline, extended_colors, over_color, style_layer
 from amodal_diffusion.frames.masks import shrunk_mask
 
 
@@ -43,6 +43,21 @@ def test_colors_of_the_nearest_known_pixels_and_a_layer_over_a_color() -> None:
     np.testing.assert_array_equal(extended_colors(rgb, known, wanted), [(10, 20, 30), (200, 100, 50)])
     layer = np.array([[(100, 0, 50, 255), (100, 0, 50, 51), (9, 9, 9, 0)]], np.uint8)
     np.testing.assert_array_equal(over_color(layer, (0, 200, 50)), [[(100, 0, 50), (20, 160, 50), (0, 200, 50)]])
+
+
+def test_hidden_pixels_along_the_outline_have_colors_from_inside() -> None:
+    amodal, modal = np.zeros((2, 9, 12), bool)
+    amodal[1:8, 1:11], modal[1:8, 1:5] = True, True
+    inside = np.zeros_like(amodal)
+    inside[3:6, 5:9] = True
+    whole = np.full((9, 12, 3), 255, np.uint8)
+    whole[modal], whole[inside] = (10, 20, 30), (200, 100, 50)
+    colored = color_outline(whole, modal, amodal, shrunk_mask(amodal, 2))
+    assert {tuple(color) for color in colored[amodal & ~modal].tolist()} == {(200, 100, 50)}
+    assert tuple(colored[4, 10]) == (200, 100, 50)
+    np.testing.assert_array_equal(colored[modal | ~amodal], whole[modal | ~amodal])
+    assert color_outline(whole, modal, amodal, amodal) is whole
+    assert color_outline(whole, np.zeros_like(modal), amodal, np.zeros_like(amodal)) is whole
 
 
 def test_a_soft_edge_has_colors_of_the_object_alone() -> None:
