@@ -10,9 +10,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
-from amodal_diffusion.completion.clip_work import ClipRecord, ClipWorker, LocalClip
-from amodal_diffusion.completion.networks import Places
 from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.completion.run_record import weights_of
 from amodal_diffusion.completion.storage_options import StorageOptions
@@ -22,6 +21,9 @@ from amodal_diffusion.io.storage import read_bytes
 from amodal_diffusion.io.urls import Location, is_url, public_name
 from amodal_diffusion.options import package_version
 from amodal_diffusion.types import InputError, one_line
+
+if TYPE_CHECKING:
+    from amodal_diffusion.completion.clip_work import ClipRecord, ClipWorker, LocalClip
 
 FETCHING, WATCHING = "fetching", "watching"
 """Concurrency groups of an actor, beside that in which it computes."""
@@ -53,7 +55,10 @@ class Setup:
 
 
 class ClipActor:
-    """A worker. Ray restarts it when its process or machine is lost, and the driver then calls :meth:`begin` again."""
+    """A worker. Ray restarts it when its process or machine is lost, and the driver then calls :meth:`begin` again.
+
+    Libraries are imported in :meth:`begin`, so that one that crashes does so in a call, whose error the driver sees.
+    """
 
     def __init__(self) -> None:
         """Begin without networks."""
@@ -77,6 +82,9 @@ class ClipActor:
             return None
         with suppress(OSError):  # absolute paths work without
             os.chdir(setup.folder)
+        from amodal_diffusion.completion.clip_work import ClipWorker
+        from amodal_diffusion.completion.networks import Places
+
         try:
             _check_shared(setup)
             places = Places(setup.base)
