@@ -175,15 +175,23 @@ def test_too_many_failures_stop_the_run(tmp_path: Path, command: list[str], capf
     assert len(json.loads((out / "failures.json").read_text())) == 3
 
 
-class SecondProcess:
+class OneOfTwo:
     """A process of a launch of two, which must not wait for the other one."""
 
-    count, index, is_main = 2, 1, False
+    count = 2
+
+    def __init__(self, index: int) -> None:
+        self.index, self.is_main = index, index == 0
 
 
-@pytest.mark.parametrize("error", [TakenOverError("taken over"), InputError("the list cannot be read")])
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("error", [TakenOverError("taken over"), InputError("no list"), KeyboardInterrupt()])
 def test_a_process_that_cannot_go_on_ends_its_launch(
-    tmp_path: Path, error: InputError, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    index: int,
+    error: BaseException,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     base = CompletionRequest(Source(clip=Path()), Output(out=tmp_path, quiet=True))
 
@@ -196,12 +204,20 @@ def test_a_process_that_cannot_go_on_ends_its_launch(
         clips = LookedUp(read_clip_list(({"clip": "a.mp4", "masks": "a"},)), base)
         yield Batch(clips, base, RunOptions(), None, Tally(), records(), 2)
 
-    monkeypatch.setattr(completion_batch, "_processes", lambda _: SecondProcess())
+    monkeypatch.setattr(completion_batch, "_processes", lambda _: OneOfTwo(index))
     monkeypatch.setattr(completion_batch, "opened_batch", opened)
-    with pytest.raises(SystemExit, match="2"):
+    ends, status = (SystemExit, "2") if isinstance(error, InputError) else (KeyboardInterrupt, None)
+    with pytest.raises(ends, match=status):
         completion_batch.complete_list(tmp_path / "list.csv", base, RunOptions(), StorageOptions())
-    assert capfd.readouterr().err.strip().endswith(f"error: {error}")
-    assert (tmp_path / "failures.json").exists() == (not isinstance(error, TakenOverError))
+    if isinstance(error, InputError):
+        assert capfd.readouterr().err.strip().endswith(f"error: {error}")
+    main_knows = index == 0 and not isinstance(error, TakenOverError)
+    assert (tmp_path / "failures.json").exists() == main_knows
+    many = complete_many(tmp_path / "list.csv", tmp_path / "many")
+    assert next(many).name == "a"
+    with pytest.raises(type(error)):
+        next(many)
+    assert (tmp_path / "many/failures.json").exists() == main_knows
 
 
 @pytest.mark.usefixtures("command")
