@@ -203,7 +203,8 @@ class ClipWorker:
             status, frames = self._complete(entry, local, on_progress)
             record = ClipRecord(entry.name, public_name(entry.clip), status, frames)
         except InUseError as error:
-            record = replace(failed(entry, str(error), names=names), trouble="in use")
+            told = f"{error}, then run the same command again, which completes this clip"
+            record = replace(failed(entry, told, names=names), trouble="in use")
         except InputError as error:
             record = failed(entry, str(error), names=names)
         except Exception as error:  # noqa: BLE001  # an error in one clip must not stop the others

@@ -23,6 +23,7 @@ from amodal_diffusion.completion.storage_options import StorageOptions
 from amodal_diffusion.completion.stored_clips import LookedUp
 from amodal_diffusion.completion.tally import Tally
 from amodal_diffusion.data.clip_list import read_clip_list
+from amodal_diffusion.io.manifest import LOCK, locked
 from amodal_diffusion.pipelines.completer import AmodalCompleter
 from amodal_diffusion.types import InputError
 from tests.media import moving_disc, write_frames, write_masks
@@ -218,6 +219,21 @@ def test_a_process_that_cannot_go_on_ends_its_launch(
     with pytest.raises(type(error)):
         next(many)
     assert (tmp_path / "many/failures.json").exists() == main_knows
+
+
+def test_a_clip_that_another_run_still_holds(
+    tmp_path: Path, command: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "list.txt").write_text("a/frames\ta/masks\n")
+    command, out = ["--input", str(tmp_path / "list.txt"), *command[2:]], tmp_path / "out"
+    held = out / "a_frames.partial"
+    held.mkdir(parents=True)
+    with locked(held / LOCK):
+        assert batch(command, out) == 1
+    error = f"out: {held}: another run is at work in it; wait for it to end, then run the same command again, which com"
+    assert f"failed: a_frames: {error}" in capfd.readouterr().err
+    assert batch(command, out) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["a_frames", "run.json"]
 
 
 @pytest.mark.usefixtures("command")

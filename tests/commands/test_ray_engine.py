@@ -23,6 +23,7 @@ from amodal_diffusion.cli import main
 from amodal_diffusion.completion import ray_actor, ray_engine
 from amodal_diffusion.completion.batch import complete_many
 from amodal_diffusion.completion.clip_queue import TRIES, ClipQueue
+from amodal_diffusion.completion.clip_work import ClipRecord
 from amodal_diffusion.completion.networks import Places
 from amodal_diffusion.completion.ray_actor import ClipActor, Setup
 from amodal_diffusion.completion.request import CompletionRequest, DepthChoice, ModelChoice, Output, Source
@@ -434,3 +435,11 @@ def test_a_worker_that_begins_anew_keeps_nobody_waiting_without_a_clip_left(engi
         seat.job, seat.doing = engine._queue.take(), "complete"
     assert [record.status for record in engine._died(seat, "killed")] == ["failed"]
     assert list(engine.records()) == []
+
+
+def test_a_clip_that_another_run_holds_is_listed_after_two_minutes(engine: ray_engine._Engine) -> None:
+    (seat,), job = engine._seats, engine._queue.take()
+    assert job is not None
+    record = ClipRecord(job.entry.name, "a", "failed", error="wait", trouble="in use")
+    assert list(engine._computed(seat, job, record)) == []
+    assert list(engine._computed(seat, replace(job, in_use_since=time.monotonic() - 121), record)) == [record]
