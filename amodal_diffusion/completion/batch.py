@@ -125,7 +125,7 @@ def _on_ray(
     cluster = stack.enter_context(connected(base, options))
     places = Places(base)
     claim = stack.enter_context(_claimed(base, options, places))
-    records = stack.enter_context(run_on_ray(ClipQueue(clips), base, cluster, places, storage))
+    records = stack.enter_context(run_on_ray(ClipQueue(clips), base, cluster, places, storage, claim.marker))
     return Batch(clips, base, options, claim, Tally(), records, cluster.workers)
 
 

@@ -23,7 +23,8 @@ from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.completion.run_options import RunOptions
 from amodal_diffusion.completion.run_record import weights_of
 from amodal_diffusion.completion.storage_options import StorageOptions
-from amodal_diffusion.io.storage import join, remove, write_bytes
+from amodal_diffusion.io.storage import remove, write_bytes
+from amodal_diffusion.io.urls import Location
 from amodal_diffusion.options import package_version
 from amodal_diffusion.types import InputError
 
@@ -135,7 +136,12 @@ def _answering(address: str) -> str:
 
 @contextmanager
 def run_on_ray(
-    queue: ClipQueue, base: CompletionRequest, cluster: Cluster, places: Places, storage: StorageOptions
+    queue: ClipQueue,
+    base: CompletionRequest,
+    cluster: Cluster,
+    places: Places,
+    storage: StorageOptions,
+    marker: Location,
 ) -> Iterator[Iterator[ClipRecord]]:
     """Workers that complete the clips of a queue; they end with the context.
 
@@ -145,6 +151,8 @@ def run_on_ray(
         cluster: gives room to the workers.
         places: folders of the networks on this machine.
         storage: limits of transfers.
+        marker: file in the folder or bucket of the results that is written now, read by each worker, and removed at the
+            end.
 
     Yields:
         computes the clips and gives the record of each when it ends.
@@ -152,18 +160,17 @@ def run_on_ray(
     Raises:
         InputError: if the folder or bucket of the results cannot be written.
     """
-    assert base.output.out is not None  # checked when the run begins
-    token, token_file = uuid4().hex, join(base.output.out, f".shared-{uuid4().hex}")
-    write_bytes(token_file, token.encode())
+    token = uuid4().hex
+    write_bytes(marker, token.encode())
     inputs, weights = base.network_inputs(), weights_of(places)
-    setup = Setup(base, inputs, weights, cluster.cores, Path.cwd(), token_file, token, storage)
+    setup = Setup(base, inputs, weights, cluster.cores, Path.cwd(), marker, token, storage)
     engine = _Engine(queue, setup, cluster)
     try:
         yield engine.records()
     finally:
         engine.end()
         with suppress(InputError):  # such as a bucket that no longer answers
-            remove(token_file)
+            remove(marker)
 
 
 @dataclass

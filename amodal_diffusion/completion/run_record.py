@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 RUN = "run.json"
 _FORMAT = 1
+_ID = re.compile("[0-9a-f]{32}")
 _LOOK_AGAIN = 10.0  # seconds between looks at whether another run has taken over
 
 
@@ -101,6 +103,7 @@ class RunFile:
         Args:
             folder: of all results; must exist.
         """
+        self.folder: Location = folder
         self.path = folder / RUN
         self.name = str(self.path)
 
@@ -215,6 +218,7 @@ class BucketRunFile(RunFile):
         Args:
             folder: URL of the bucket or of a folder in it.
         """
+        self.folder = folder
         self._location = join(folder, RUN)
         self.name = public_name(self._location)
 
@@ -278,6 +282,8 @@ class RunClaim:
 
     Attributes:
         binds: whether the settings bind later runs: there was a record, or a clip has been completed.
+        marker: a file beside the record, of a name of its own, by which workers tell whether they see the same folder.
+            The run that writes it removes it; if it is killed, the next one does.
     """
 
     def __init__(self, file: RunFile, text: str, *, binds: bool) -> None:
@@ -289,6 +295,7 @@ class RunClaim:
             binds: whether there was a record before.
         """
         self._file, self._text, self.binds = file, text, binds
+        self.marker = join(file.folder, _marker_of(json.loads(text)["driver"]))
         self._looked = time.monotonic()
 
     def check(self) -> None:
@@ -332,14 +339,16 @@ def claimed(file: RunFile, identity: RunIdentity, *, overwrite: bool, take_over:
     try:
         file.recover()
         found = file.read()
-        if found:
-            _check(file.name, found, identity, overwrite=overwrite, take_over=take_over)
+        before = _check(file.name, found, identity, overwrite=overwrite, take_over=take_over) if found else None
         owned = file.create(text) if found is None else file.replace(text, expected=found)
     except OSError as error:
         raise InputError(f"out: {file.name}: cannot be written ({error.strerror or error})") from error
     if not owned:
         raise InputError(f"out: {file.name}: another run has begun at the same moment; wait for it to end")
     file.remove_leftovers()
+    if before is not None:  # it did not end by itself
+        with suppress(InputError):  # a marker is in nobody's way
+            remove(join(file.folder, _marker_of(before)))
     claim = RunClaim(file, text, binds=bool(found))
     try:
         yield claim
@@ -349,12 +358,14 @@ def claimed(file: RunFile, identity: RunIdentity, *, overwrite: bool, take_over:
             claim.release()
 
 
-def _check(name: str, text: str, identity: RunIdentity, *, overwrite: bool, take_over: bool) -> None:
-    """Raise an InputError if a run may not go on from a record."""
+def _check(
+    name: str, text: str, identity: RunIdentity, *, overwrite: bool, take_over: bool
+) -> Mapping[str, Any] | None:
+    """The driver that a record names, None if it names none; raises an InputError if a run may not go on from it."""
     try:
         found = json.loads(text)
         driver = found["driver"]
-        if found["format"] != _FORMAT or not isinstance(driver, dict | None):
+        if found["format"] != _FORMAT or not (driver is None or _ID.fullmatch(driver["id"])):
             raise ValueError("another format")
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"out: {name}: not a record of this version ({error}); move it away") from error
@@ -369,6 +380,12 @@ def _check(name: str, text: str, identity: RunIdentity, *, overwrite: bool, take
             f"out: {name}: begun with other {', '.join(different)}; give the same, choose another folder, or "
             "--overwrite to replace the results"
         )
+    return driver  # type: ignore[no-any-return]  # JSON
+
+
+def _marker_of(driver: Mapping[str, Any]) -> str:
+    """Name of the marker of a driver."""
+    return f".shared-{driver['id']}"
 
 
 def _is_gone(driver: Mapping[str, Any]) -> bool:

@@ -74,9 +74,14 @@ def test_a_driver_that_was_killed_is_no_driver(tmp_path: Path) -> None:
     finished(tmp_path)
     process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     record = json.loads((tmp_path / "run.json").read_text())
-    gone = {"host": run_record.socket.gethostname(), "pid": int(process.stdout), "id": "x", "begun": "then"}
-    (tmp_path / "run.json").write_text(json.dumps({**record, "driver": gone}))
-    finished(tmp_path)
+    gone = {"host": run_record.socket.gethostname(), "pid": int(process.stdout), "id": "0" * 32}
+    (tmp_path / "run.json").write_text(json.dumps({**record, "driver": {**gone, "begun": "then"}}))
+    marker = tmp_path / f".shared-{gone['id']}"
+    marker.write_text("of a process that was killed")
+    with claimed(RunFile(tmp_path), IDENTITY, overwrite=False, take_over=False) as claim:
+        assert not marker.exists()
+        assert claim.marker != marker
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
     (tmp_path / "run.json").write_text(json.dumps({**record, "driver": {**gone, "host": "elsewhere"}}))
     with pytest.raises(InputError, match=r"a run is at work \(host elsewhere"):
         finished(tmp_path)
@@ -197,9 +202,11 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_record_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text("{}")
-    with pytest.raises(InputError, match="not a record of this version"):
-        finished(tmp_path)
+    driver = {"host": "elsewhere", "pid": 1, "id": "../../other"}
+    for record in ({}, {"format": 1, "driver": driver}, {"format": 1, "driver": {}}, {"format": 1, "driver": 1}):
+        (tmp_path / "run.json").write_text(json.dumps(record))
+        with pytest.raises(InputError, match="not a record of this version"):
+            finished(tmp_path)
 
 
 def test_weights_are_the_same_wherever_they_lie(tmp_path: Path) -> None:
