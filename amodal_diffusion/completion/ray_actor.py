@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -117,9 +116,7 @@ class ClipActor:
             entry: the clip.
         """
         assert self._worker is not None
-        with _notices() as notices:
-            record = self._worker.complete(entry, lambda: self._taken(entry), self._tick)
-        return replace(record, notices=tuple(notices))
+        return self._worker.complete(entry, lambda: self._taken(entry), self._tick)
 
     def close(self) -> None:
         """Remove the copies of inputs; the process ends next."""
@@ -156,20 +153,3 @@ def _check_shared(setup: Setup) -> None:
     if is_url(setup.token_file):
         raise InputError(f"out: {place}: not the bucket that the driver sees{why}; give all machines the same access")
     raise InputError(f"out: {place}: not the folder that the driver sees; mount the same one on all machines")
-
-
-@contextmanager
-def _notices() -> Iterator[list[str]]:
-    """What the package warns of."""
-    found: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            found.append(record.getMessage())
-
-    handler, logger = Keep(logging.WARNING), logging.getLogger("amodal_diffusion")
-    logger.addHandler(handler)
-    try:
-        yield found
-    finally:
-        logger.removeHandler(handler)

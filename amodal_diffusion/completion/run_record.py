@@ -380,7 +380,7 @@ def _check(
             f"out: {name}: begun with other {', '.join(different)}; give the same, choose another folder, or "
             "--overwrite to replace the results"
         )
-    return driver  # type: ignore[no-any-return]  # JSON
+    return driver
 
 
 def _marker_of(driver: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,14 @@ from amodal_diffusion.cli import main
 from amodal_diffusion.completion import batch as completion_batch
 from amodal_diffusion.completion import clip_work, objects
 from amodal_diffusion.completion.batch import Batch, complete_many
-from amodal_diffusion.completion.clip_work import ClipRecord
+from amodal_diffusion.completion.clip_work import ClipRecord, ClipWorker, LocalClip
 from amodal_diffusion.completion.request import CompletionRequest, Output, Source
 from amodal_diffusion.completion.run_options import RunOptions
 from amodal_diffusion.completion.run_record import TakenOverError
 from amodal_diffusion.completion.storage_options import StorageOptions
 from amodal_diffusion.completion.stored_clips import LookedUp
 from amodal_diffusion.completion.tally import Tally
-from amodal_diffusion.data.clip_list import read_clip_list
+from amodal_diffusion.data.clip_list import ClipEntry, read_clip_list
 from amodal_diffusion.io.manifest import LOCK, locked
 from amodal_diffusion.pipelines.completer import AmodalCompleter
 from amodal_diffusion.types import InputError
@@ -234,6 +235,32 @@ def test_a_clip_that_another_run_still_holds(
     assert f"failed: a_frames: {error}" in capfd.readouterr().err
     assert batch(command, out) == 0
     assert sorted(path.name for path in out.iterdir()) == ["a_frames", "run.json"]
+
+
+def test_notices_name_their_clip_and_hide_what_urls_hide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    signed, copy = "https://host/a.mp4?X-Amz-Signature=0123456789abcdef", tmp_path / "scratch/0.mp4"
+    out = tmp_path / "out"
+    out.mkdir()
+    base = CompletionRequest(Source(clip=Path()), Output(out=out, quiet=True))
+    worker = ClipWorker(base, {}, threads=None, storage=StorageOptions())
+
+    def complete(*_: object) -> tuple[str, int]:
+        clip_work.logging.getLogger("amodal_diffusion.io").warning("%s, from %s:\nodd", copy, signed)
+        clip_work.logging.getLogger("amodal_diffusion.io").info("nothing")
+        return "completed", 3
+
+    monkeypatch.setattr(worker, "_complete", complete)
+    request = replace(base, copied_from={str(copy): "https://host/a.mp4"})
+    entry = ClipEntry("a", signed, Path("masks"))
+    record = worker.complete(entry, lambda: LocalClip(request, {}, None))
+    assert record.notices == ("https://host/a.mp4, from https://host/a.mp4: odd",)
+    assert caplog.records == []  # the notice has no clip before the record does
+    clips = LookedUp(read_clip_list(({"clip": "a.mp4", "masks": "a"},)), base)
+    run = Batch(clips, base, RunOptions(), None, Tally(), iter([record]), 1)
+    assert list(run.run()) == [record]
+    assert [entry.getMessage() for entry in caplog.records] == [f"a: {record.notices[0]}"]
 
 
 @pytest.mark.usefixtures("command")

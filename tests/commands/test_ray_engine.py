@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.completion import ray_actor, ray_engine
+from amodal_diffusion.completion import ray_engine
 from amodal_diffusion.completion.batch import complete_many
 from amodal_diffusion.completion.clip_queue import TRIES, ClipQueue
 from amodal_diffusion.completion.clip_work import ClipRecord
@@ -326,13 +326,6 @@ def test_a_worker_compares_its_machine_with_the_drivers(clips: Path, model: Path
     assert actor.ticks() > FRAMES[0]
     assert actor.complete(entry).status == "finished before"
     assert "no such file" in str(actor.complete(missing).error)
-
-
-def test_notices_of_a_clip_reach_the_driver() -> None:
-    with ray_actor._notices() as found:
-        ray_engine.logger.warning("a %s", "notice")
-        ray_engine.logger.info("nothing")
-    assert found == ["a notice"]
 
 
 class RayError(Exception):
