@@ -218,8 +218,8 @@ class ClipWorker:
             if local is not None:
                 local.release()
         worker = f"{socket.gethostname()}/{os.getpid()}"
-        told = tuple(without_secrets(" ".join(notice.split()), entry, names) for notice in notices)
-        return replace(record, seconds=round(time.perf_counter() - started, 3), worker=worker, notices=told)
+        kept = tuple(without_secrets(" ".join(notice.split()), entry, names) for notice in notices)
+        return replace(record, seconds=round(time.perf_counter() - started, 3), worker=worker, notices=kept)
 
     def close(self) -> None:
         """Remove the folder for copies of inputs."""
