@@ -125,7 +125,7 @@ def _on_ray(
     cluster = stack.enter_context(connected(base, options))
     places = Places(base)
     claim = stack.enter_context(_claimed(base, options, places))
-    records = stack.enter_context(run_on_ray(ClipQueue(clips), base, cluster, places, storage))
+    records = stack.enter_context(run_on_ray(ClipQueue(clips), base, cluster, places, storage, claim.marker))
     return Batch(clips, base, options, claim, Tally(), records, cluster.workers)
 
 
@@ -269,11 +269,11 @@ def _complete_all(
             stopped = error
         except TakenOverError as error:  # `failures.json` is the other run's now
             raise LostProcessError(str(error)) from error
-        except InputError as error:
-            write_failures(tally.failures, out, ended=False)
-            raise LostProcessError(str(error)) from error
-        except BaseException:
-            write_failures(tally.failures, out, ended=False)
+        except BaseException as error:
+            if is_main:  # what it knows; the other processes of the launch end like this one
+                write_failures(tally.failures, out, ended=False)
+            if isinstance(error, InputError):
+                raise LostProcessError(str(error)) from error
             raise
         failures = tally.failures if processes is None else processes.gather(tally.failures)
         if is_main:
@@ -336,16 +336,18 @@ def complete_many(
     quieten_libraries(quiet=True)
     source = read_location(clips) if isinstance(clips, str | Path) else tuple(clips)
     processes = _processes(chosen)
+    is_main = processes is None or processes.is_main
     with opened_batch(source, base, chosen, storage or StorageOptions(), processes) as batch:
         try:
             yield from batch.run()
         except TakenOverError:  # `failures.json` is the other run's now
             raise
         except BaseException:
-            write_failures(batch.tally.failures, _parent(base), ended=False)
+            if is_main:
+                write_failures(batch.tally.failures, _parent(base), ended=False)
             raise
         failures = batch.tally.failures if processes is None else processes.gather(batch.tally.failures)
-        if processes is None or processes.is_main:
+        if is_main:
             write_failures(failures, _parent(base), ended=True)
     if processes is not None:
         processes.end()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -198,12 +200,14 @@ class ClipWorker:
         local: LocalClip | None = None
         names: Mapping[str, str] = {}
         try:
-            local = (clip or (lambda: self.fetch(entry, on_progress)))()
-            names = local.request.copied_from
-            status, frames = self._complete(entry, local, on_progress)
+            with _kept_notices() as notices:
+                local = (clip or (lambda: self.fetch(entry, on_progress)))()
+                names = local.request.copied_from
+                status, frames = self._complete(entry, local, on_progress)
             record = ClipRecord(entry.name, public_name(entry.clip), status, frames)
         except InUseError as error:
-            record = replace(failed(entry, str(error), names=names), trouble="in use")
+            told = f"{error}, then run the same command again, which completes this clip"
+            record = replace(failed(entry, told, names=names), trouble="in use")
         except InputError as error:
             record = failed(entry, str(error), names=names)
         except Exception as error:  # noqa: BLE001  # an error in one clip must not stop the others
@@ -214,7 +218,8 @@ class ClipWorker:
             if local is not None:
                 local.release()
         worker = f"{socket.gethostname()}/{os.getpid()}"
-        return replace(record, seconds=round(time.perf_counter() - started, 3), worker=worker)
+        kept = tuple(without_secrets(" ".join(notice.split()), entry, names) for notice in notices)
+        return replace(record, seconds=round(time.perf_counter() - started, 3), worker=worker, notices=kept)
 
     def close(self) -> None:
         """Remove the folder for copies of inputs."""
@@ -251,3 +256,21 @@ class ClipWorker:
             import torch
 
             torch.set_num_threads(self._threads)
+
+
+@contextmanager
+def _kept_notices() -> Iterator[list[str]]:
+    """What the package warns of, which is for the record of a clip and goes nowhere else."""
+    found: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage())
+
+    logger = logging.getLogger("amodal_diffusion")
+    handlers, propagate = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [Keep(logging.WARNING)], False
+    try:
+        yield found
+    finally:
+        logger.handlers, logger.propagate = handlers, propagate

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
-from amodal_diffusion.completion.clip_work import ClipRecord, ClipWorker, LocalClip
-from amodal_diffusion.completion.networks import Places
 from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.completion.run_record import weights_of
 from amodal_diffusion.completion.storage_options import StorageOptions
@@ -22,6 +20,9 @@ from amodal_diffusion.io.storage import read_bytes
 from amodal_diffusion.io.urls import Location, is_url, public_name
 from amodal_diffusion.options import package_version
 from amodal_diffusion.types import InputError, one_line
+
+if TYPE_CHECKING:
+    from amodal_diffusion.completion.clip_work import ClipRecord, ClipWorker, LocalClip
 
 FETCHING, WATCHING = "fetching", "watching"
 """Concurrency groups of an actor, beside that in which it computes."""
@@ -53,7 +54,10 @@ class Setup:
 
 
 class ClipActor:
-    """A worker. Ray restarts it when its process or machine is lost, and the driver then calls :meth:`begin` again."""
+    """A worker. Ray restarts it when its process or machine is lost, and the driver then calls :meth:`begin` again.
+
+    Libraries are imported in :meth:`begin`, so that one that crashes does so in a call, whose error the driver sees.
+    """
 
     def __init__(self) -> None:
         """Begin without networks."""
@@ -77,6 +81,9 @@ class ClipActor:
             return None
         with suppress(OSError):  # absolute paths work without
             os.chdir(setup.folder)
+        from amodal_diffusion.completion.clip_work import ClipWorker
+        from amodal_diffusion.completion.networks import Places
+
         try:
             _check_shared(setup)
             places = Places(setup.base)
@@ -109,9 +116,7 @@ class ClipActor:
             entry: the clip.
         """
         assert self._worker is not None
-        with _notices() as notices:
-            record = self._worker.complete(entry, lambda: self._taken(entry), self._tick)
-        return replace(record, notices=tuple(notices))
+        return self._worker.complete(entry, lambda: self._taken(entry), self._tick)
 
     def close(self) -> None:
         """Remove the copies of inputs; the process ends next."""
@@ -148,20 +153,3 @@ def _check_shared(setup: Setup) -> None:
     if is_url(setup.token_file):
         raise InputError(f"out: {place}: not the bucket that the driver sees{why}; give all machines the same access")
     raise InputError(f"out: {place}: not the folder that the driver sees; mount the same one on all machines")
-
-
-@contextmanager
-def _notices() -> Iterator[list[str]]:
-    """What the package warns of."""
-    found: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            found.append(record.getMessage())
-
-    handler, logger = Keep(logging.WARNING), logging.getLogger("amodal_diffusion")
-    logger.addHandler(handler)
-    try:
-        yield found
-    finally:
-        logger.removeHandler(handler)

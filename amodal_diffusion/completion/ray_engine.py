@@ -23,14 +23,15 @@ from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.completion.run_options import RunOptions
 from amodal_diffusion.completion.run_record import weights_of
 from amodal_diffusion.completion.storage_options import StorageOptions
-from amodal_diffusion.io.storage import join, remove, write_bytes
+from amodal_diffusion.io.storage import remove, write_bytes
+from amodal_diffusion.io.urls import Location
 from amodal_diffusion.options import package_version
 from amodal_diffusion.types import InputError
 
 _ANSWER = 5.0  # seconds in which an address must answer
 _OBJECT_STORE = 100 * 2**20  # bytes of a local Ray; what passes between driver and workers is small
 _ROUND = 1.0  # seconds after which the driver looks at its workers though none has answered
-_STARTS = 5  # deaths in a row of a worker that has not begun, which end the run
+_STARTS = 3  # deaths in a row of a worker that was never ready, which end the run
 _BACK_OFF = 1.0  # seconds before a worker that died is asked again
 _LATE = 120.0  # seconds without a worker that is ready, after which a notice says so
 
@@ -46,12 +47,14 @@ class Cluster:
         on_gpu: each has a GPU; else each has ``cores`` cores.
         cores: threads of a worker.
         stall: seconds without progress after which a worker counts as dead.
+        load: seconds that a worker may take to load its networks; None for any time, as it may have to download them.
     """
 
     workers: int
     on_gpu: bool
     cores: int
     stall: float
+    load: float | None
 
 
 @contextmanager
@@ -93,7 +96,8 @@ def connected(base: CompletionRequest, options: RunOptions) -> Iterator[Cluster]
         found = ray.cluster_resources()
         on_gpu = device == "cuda" or (device == "auto" and found.get("GPU", 0) >= 1)
         room = int(found.get("GPU", 0)) if on_gpu else int(found.get("CPU", 0)) // cores
-        yield Cluster(options.workers or max(1, room), on_gpu, cores, options.stall_minutes * 60)
+        stall = options.stall_minutes * 60
+        yield Cluster(options.workers or max(1, room), on_gpu, cores, stall, None if base.model.yes else stall)
     finally:
         if ours:
             ray.shutdown()
@@ -112,6 +116,11 @@ def _answering(address: str) -> str:
             found = noted.read_text(encoding="utf-8").strip()
         if not found:
             raise InputError("--ray-address: no Ray runs on this machine; `ray start --head` starts one")
+    if found.startswith("ray://"):
+        raise InputError(
+            f"--ray-address: ray:// is for clients from outside, got {found}; start the command on a machine of the "
+            "cluster, such as the first one, and give auto, or HOST:PORT of `ray start --head` (port 6379)"
+        )
     host, _, port = found.rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
         raise InputError(f"--ray-address: expected auto or HOST:PORT, such as 10.0.0.1:6379, got {found}")
@@ -127,7 +136,12 @@ def _answering(address: str) -> str:
 
 @contextmanager
 def run_on_ray(
-    queue: ClipQueue, base: CompletionRequest, cluster: Cluster, places: Places, storage: StorageOptions
+    queue: ClipQueue,
+    base: CompletionRequest,
+    cluster: Cluster,
+    places: Places,
+    storage: StorageOptions,
+    marker: Location,
 ) -> Iterator[Iterator[ClipRecord]]:
     """Workers that complete the clips of a queue; they end with the context.
 
@@ -137,6 +151,8 @@ def run_on_ray(
         cluster: gives room to the workers.
         places: folders of the networks on this machine.
         storage: limits of transfers.
+        marker: file in the folder or bucket of the results that is written now, read by each worker, and removed at the
+            end.
 
     Yields:
         computes the clips and gives the record of each when it ends.
@@ -144,18 +160,17 @@ def run_on_ray(
     Raises:
         InputError: if the folder or bucket of the results cannot be written.
     """
-    assert base.output.out is not None  # checked when the run begins
-    token, token_file = uuid4().hex, join(base.output.out, f".shared-{uuid4().hex}")
-    write_bytes(token_file, token.encode())
+    token = uuid4().hex
+    write_bytes(marker, token.encode())
     inputs, weights = base.network_inputs(), weights_of(places)
-    setup = Setup(base, inputs, weights, cluster.cores, Path.cwd(), token_file, token, storage)
+    setup = Setup(base, inputs, weights, cluster.cores, Path.cwd(), marker, token, storage)
     engine = _Engine(queue, setup, cluster)
     try:
         yield engine.records()
     finally:
         engine.end()
         with suppress(InputError):  # such as a bucket that no longer answers
-            remove(token_file)
+            remove(marker)
 
 
 @dataclass
@@ -170,7 +185,8 @@ class _Seat:
         ask_at: time at which a worker that died is asked to begin again.
         job: the clip that it computes.
         second: the clip whose inputs it fetches meanwhile.
-        starts: deaths in a row before it had begun.
+        starts: deaths in a row before it was ready.
+        was_ready: whether it was ready once; then it may die as often as it will.
         pulse: a number that grows with progress, asked for; None if it is not.
         ticks: the last such number.
         alive_at: time of the last progress.
@@ -185,10 +201,16 @@ class _Seat:
     job: Job | None = None
     second: Job | None = None
     starts: int = 0
+    was_ready: bool = False
     pulse: Any = None
     ticks: int = -1
     alive_at: float = 0.0
     stalled: bool = False
+
+    @property
+    def place(self) -> str:
+        """The worker in messages, by its machine where that is known."""
+        return f"worker on {self.host}" if self.host else "a worker"
 
 
 class _Engine:
@@ -218,7 +240,7 @@ class _Engine:
                 if seat.doing == "idle":
                     self._assign(seat)
                 elif seat.call is None and time.monotonic() >= seat.ask_at:
-                    seat.doing, seat.call = "about", seat.actor.about.remote()
+                    seat.doing, seat.call, seat.stalled = "about", seat.actor.about.remote(), False
             self._tell_if_none_begins()
             if self._queue.is_empty and not any(seat.doing == "complete" for seat in self._seats):
                 return  # though workers begin anew, or wait for room
@@ -281,14 +303,15 @@ class _Engine:
             answer = self._ray.get(call)
         except self._ray.exceptions.RayTaskError as error:
             if seat.doing != "complete" or seat.job is None:
-                raise InputError(f"a worker cannot begin ({error.cause}); is the package installed there?") from error
+                why = " ".join(str(error.cause).split())
+                raise InputError(f"{seat.place}: cannot begin ({why}); is the package installed there?") from error
             job, seat.job, seat.doing = seat.job, None, "idle"
             yield failed(job.entry, f"{type(error.cause).__name__}: {error.cause}", trace=str(error))
         except self._ray.exceptions.RayError as error:
             if seat.doing == "about" and isinstance(error, self._ray.exceptions.ActorUnavailableError):
                 seat.ask_at = time.monotonic() + _BACK_OFF  # Ray restarts it, or waits for room
             else:
-                yield from self._died(seat, str(error))
+                yield from self._died(seat, " ".join(str(error).split()))
         else:
             yield from self._took(seat, answer)
 
@@ -301,12 +324,12 @@ class _Engine:
                     f"worker on {host}: has amodal-diffusion {version}, and this is {package_version()}; install the "
                     "same version on all machines"
                 )
-            seat.host = host
+            seat.host, seat.alive_at = host, time.monotonic()
             seat.doing, seat.call = "begin", seat.actor.begin.remote(self._setup)
         elif seat.doing == "begin":
             if answer is not None:
-                raise InputError(f"worker on {seat.host}: {answer}")
-            seat.doing, seat.starts = "idle", 0
+                raise InputError(f"{seat.place}: {answer}")
+            seat.doing, seat.starts, seat.was_ready = "idle", 0, True
         elif seat.job is not None:
             job, seat.job, seat.doing = seat.job, None, "idle"
             yield from self._computed(seat, job, answer)
@@ -327,9 +350,7 @@ class _Engine:
     def _died(self, seat: _Seat, reason: str) -> Iterator[ClipRecord]:
         """Charge the clip that was computed, take back the one that waited, and have the worker begin again."""
         if seat.doing in ("about", "begin"):
-            seat.starts += 1
-            if seat.starts >= _STARTS:
-                raise InputError(f"a worker died {_STARTS} times in a row while it began ({reason})")
+            self._count_start(seat, reason)
         job, second, seat.job, seat.second = seat.job, seat.second, None, None
         seat.doing, seat.call, seat.ask_at = "about", None, time.monotonic() + _BACK_OFF
         if second is not None:
@@ -343,19 +364,36 @@ class _Engine:
         else:
             yield failed(job.entry, f"tried {TRIES} times; the last time {why}", trace=reason)
 
+    def _count_start(self, seat: _Seat, reason: str) -> None:
+        """Note that a worker died before it was ready; one that never was ready has few tries."""
+        seat.starts += 1
+        if seat.stalled:
+            reason = f"not ready after {self._cluster.stall / 60:g} minutes; --stall-minutes waits longer"
+        if seat.starts >= _STARTS and not seat.was_ready:
+            raise InputError(f"{seat.place}: died {_STARTS} times in a row while it loaded its networks ({reason})")
+        if seat.starts == 1:
+            logger.warning("%s: died while it loaded its networks (%s); it begins anew", seat.place, reason)
+
     def _watch(self) -> None:
-        """Kill workers that have made no progress for too long."""
+        """Kill workers that have made no progress for too long, or that load for too long."""
         now = time.monotonic()
-        computing = [seat for seat in self._seats if seat.doing == "complete"]
-        for seat in computing:
-            if seat.pulse is None and now - seat.alive_at > self._cluster.stall / 4:
-                seat.pulse = seat.actor.ticks.options(concurrency_group=WATCHING).remote()
-            if seat.pulse is not None and self._ray.wait([seat.pulse], timeout=0)[0]:
-                with suppress(self._ray.exceptions.RayError):  # a death is seen by the call itself
-                    ticks = self._ray.get(seat.pulse)
-                    if ticks != seat.ticks:
-                        seat.ticks, seat.alive_at = ticks, now
-                seat.pulse = None
-            if not seat.stalled and now - seat.alive_at > self._cluster.stall:
+        for seat in self._seats:
+            if seat.doing == "complete":
+                self._ask_for_progress(seat, now)
+                limit: float | None = self._cluster.stall
+            else:
+                limit = self._cluster.load if seat.doing == "begin" else None
+            if limit is not None and not seat.stalled and now - seat.alive_at > limit:
                 seat.stalled = True
                 self._ray.kill(seat.actor, no_restart=False)
+
+    def _ask_for_progress(self, seat: _Seat, now: float) -> None:
+        """Ask a worker that computes for its number of steps, and note when the number has grown."""
+        if seat.pulse is None and now - seat.alive_at > self._cluster.stall / 4:
+            seat.pulse = seat.actor.ticks.options(concurrency_group=WATCHING).remote()
+        if seat.pulse is not None and self._ray.wait([seat.pulse], timeout=0)[0]:
+            with suppress(self._ray.exceptions.RayError):  # a death is seen by the call itself
+                ticks = self._ray.get(seat.pulse)
+                if ticks != seat.ticks:
+                    seat.ticks, seat.alive_at = ticks, now
+            seat.pulse = None

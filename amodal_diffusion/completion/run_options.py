@@ -28,7 +28,8 @@ class RunOptions:
             started on this machine and stopped at the end
         max_failures: stop when more clips than this have failed
         take_over: begin although run.json says that another run is at work
-        stall_minutes: a Ray worker without progress for so long is restarted; a pass of a network is progress
+        stall_minutes: a Ray worker without progress for so long is restarted; a pass of a network is progress. So is a
+            worker that loads its networks for so long, unless it may download them (--yes)
     """
 
     engine: Engine = option("local", choices=get_args(Engine))

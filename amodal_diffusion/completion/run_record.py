@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 from amodal_diffusion.completion.request import CompletionRequest
-from amodal_diffusion.io.atomic import DIGESTS, PARTIAL
+from amodal_diffusion.io.atomic import DIGESTS, PARTIAL, REPLACED
 from amodal_diffusion.io.retries import UnavailableError
 from amodal_diffusion.io.storage import MissingError, create, join, read_bytes, remove, write_bytes
 from amodal_diffusion.io.urls import Location, local_path, public_name
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 RUN = "run.json"
 _FORMAT = 1
+_ID = re.compile("[0-9a-f]{32}")
 _LOOK_AGAIN = 10.0  # seconds between looks at whether another run has taken over
 
 
@@ -101,6 +103,7 @@ class RunFile:
         Args:
             folder: of all results; must exist.
         """
+        self.folder: Location = folder
         self.path = folder / RUN
         self.name = str(self.path)
 
@@ -116,58 +119,94 @@ class RunFile:
             return None
 
     def create(self, text: str) -> bool:
-        """Create the file; False if it exists.
+        """Create the file in one step with all its text; False if it exists.
 
         Raises:
             OSError: if the folder cannot be written.
         """
+        whole = self._beside(PARTIAL)
         try:
-            file = self.path.open("x", encoding="utf-8")
-        except FileExistsError:
-            return False
-        try:
-            with file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:  # such as a full disk: half a record would stop the next run
-            self.path.unlink(missing_ok=True)
-            raise
-        return True
+            _write(whole, text)
+            return self._give_name(whole, text)
+        finally:
+            whole.unlink(missing_ok=True)
 
     def replace(self, text: str | None, *, expected: str) -> bool:
         """Replace the file, or remove it for None; False if its text is no longer the expected one.
 
-        Of two processes that replace the same text, one renames the file and the other finds none.
+        Of two processes that replace the same text, one renames the file and the other finds none. A process that is
+        killed before the new text has the name leaves the old file beside it, see :meth:`recover`.
 
         Raises:
             OSError: if the folder cannot be written.
         """
-        aside = self.path.with_name(f"{self.path.name}.{uuid4().hex}{PARTIAL}")
+        whole, aside = self._beside(PARTIAL), self._beside(REPLACED)
         try:
+            if text is not None:
+                _write(whole, text)  # now, so that there is no record for the time of two renames at most
             self.path.rename(aside)
-        except FileNotFoundError:
+            found = aside.read_text(encoding="utf-8")
+            if found != expected:  # it is newer, and another run's
+                self._give_name(aside, found)
+            replaced = found == expected and (text is None or self._give_name(whole, text))
+            aside.unlink(missing_ok=True)
+        except FileNotFoundError:  # there is no record, or its new owner has removed what lay beside it
             return False
-        try:
-            if aside.read_text(encoding="utf-8") == expected:
-                return text is None or self.create(text)
-            self._put_back(aside)  # it is newer, and another run's
-            return False
-        except OSError:
-            self._put_back(aside)
+        except BaseException:
+            self.recover()
             raise
         finally:
-            aside.unlink(missing_ok=True)
+            whole.unlink(missing_ok=True)
+        return replaced
 
-    def _put_back(self, aside: Path) -> None:
-        """Give a file its name again, unless there is another one of this name."""
-        with suppress(OSError):
-            os.link(aside, self.path)
+    def recover(self) -> None:
+        """Give the record its name again if a process was killed while it replaced the file.
+
+        Raises:
+            OSError: if the folder cannot be written.
+        """
+        if self.path.exists():
+            return
+        with suppress(FileNotFoundError):  # its process is at work after all
+            left = sorted(self.path.parent.glob(f"{RUN}.*{REPLACED}"), key=lambda path: path.stat().st_mtime_ns)
+            if left:
+                self._give_name(left[-1], left[-1].read_text(encoding="utf-8"))
 
     def remove_leftovers(self) -> None:
-        """Remove what a process left that was killed while it replaced the file."""
-        for path in self.path.parent.glob(f"{RUN}.*{PARTIAL}"):
-            path.unlink(missing_ok=True)
+        """Remove what a process left that was killed while it created or replaced the file."""
+        for suffix in (PARTIAL, REPLACED):
+            for path in self.path.parent.glob(f"{RUN}.*{suffix}"):
+                path.unlink(missing_ok=True)
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(f"{self.path.name}.{uuid4().hex}{suffix}")
+
+    def _give_name(self, whole: Path, text: str) -> bool:
+        """Give the name to a file with this text; False if there is one of this name."""
+        try:
+            os.link(whole, self.path)
+        except FileExistsError:
+            return False
+        except OSError:  # no links here, as on some network folders: others may see an empty file for an instant
+            return _write(self.path, text)
+        return True
+
+
+def _write(path: Path, text: str) -> bool:
+    """Write a new file to the disk; False if it exists."""
+    try:
+        file = path.open("x", encoding="utf-8")
+    except FileExistsError:
+        return False
+    try:
+        with file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:  # such as a full disk: half a record would stop the next run
+        path.unlink(missing_ok=True)
+        raise
+    return True
 
 
 class BucketRunFile(RunFile):
@@ -179,6 +218,7 @@ class BucketRunFile(RunFile):
         Args:
             folder: URL of the bucket or of a folder in it.
         """
+        self.folder = folder
         self._location = join(folder, RUN)
         self.name = public_name(self._location)
 
@@ -220,8 +260,11 @@ class BucketRunFile(RunFile):
             write_bytes(self._location, text.encode())
         return True
 
-    def remove_leftovers(self) -> None:
+    def recover(self) -> None:
         """Nothing: an object is replaced in one step."""
+
+    def remove_leftovers(self) -> None:
+        """Nothing: an object is created and replaced in one step."""
 
 
 def run_file(folder: Location) -> RunFile:
@@ -239,6 +282,8 @@ class RunClaim:
 
     Attributes:
         binds: whether the settings bind later runs: there was a record, or a clip has been completed.
+        marker: a file beside the record, of a name of its own, by which workers tell whether they see the same folder.
+            The run that writes it removes it; if it is killed, the next one does.
     """
 
     def __init__(self, file: RunFile, text: str, *, binds: bool) -> None:
@@ -250,6 +295,7 @@ class RunClaim:
             binds: whether there was a record before.
         """
         self._file, self._text, self.binds = file, text, binds
+        self.marker = join(file.folder, _marker_of(json.loads(text)["driver"]))
         self._looked = time.monotonic()
 
     def check(self) -> None:
@@ -291,15 +337,18 @@ def claimed(file: RunFile, identity: RunIdentity, *, overwrite: bool, take_over:
     record = {"format": _FORMAT, "driver": driver, "version": identity.version}
     text = _to_json({**record, "settings": identity.settings, "weights": identity.weights})
     try:
+        file.recover()
         found = file.read()
-        if found:
-            _check(file.name, found, identity, overwrite=overwrite, take_over=take_over)
+        before = _check(file.name, found, identity, overwrite=overwrite, take_over=take_over) if found else None
         owned = file.create(text) if found is None else file.replace(text, expected=found)
     except OSError as error:
         raise InputError(f"out: {file.name}: cannot be written ({error.strerror or error})") from error
     if not owned:
         raise InputError(f"out: {file.name}: another run has begun at the same moment; wait for it to end")
     file.remove_leftovers()
+    if before is not None:  # it did not end by itself
+        with suppress(InputError):  # a marker is in nobody's way
+            remove(join(file.folder, _marker_of(before)))
     claim = RunClaim(file, text, binds=bool(found))
     try:
         yield claim
@@ -309,12 +358,14 @@ def claimed(file: RunFile, identity: RunIdentity, *, overwrite: bool, take_over:
             claim.release()
 
 
-def _check(name: str, text: str, identity: RunIdentity, *, overwrite: bool, take_over: bool) -> None:
-    """Raise an InputError if a run may not go on from a record."""
+def _check(
+    name: str, text: str, identity: RunIdentity, *, overwrite: bool, take_over: bool
+) -> Mapping[str, Any] | None:
+    """The driver that a record names, None if it names none; raises an InputError if a run may not go on from it."""
     try:
         found = json.loads(text)
         driver = found["driver"]
-        if found["format"] != _FORMAT or not isinstance(driver, dict | None):
+        if found["format"] != _FORMAT or not (driver is None or _ID.fullmatch(driver["id"])):
             raise ValueError("another format")
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"out: {name}: not a record of this version ({error}); move it away") from error
@@ -329,6 +380,12 @@ def _check(name: str, text: str, identity: RunIdentity, *, overwrite: bool, take
             f"out: {name}: begun with other {', '.join(different)}; give the same, choose another folder, or "
             "--overwrite to replace the results"
         )
+    return driver
+
+
+def _marker_of(driver: Mapping[str, Any]) -> str:
+    """Name of the marker of a driver."""
+    return f".shared-{driver['id']}"
 
 
 def _is_gone(driver: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ from amodal_diffusion.cli import main
 from amodal_diffusion.completion import batch as completion_batch
 from amodal_diffusion.completion import clip_work, objects
 from amodal_diffusion.completion.batch import Batch, complete_many
-from amodal_diffusion.completion.clip_work import ClipRecord
+from amodal_diffusion.completion.clip_work import ClipRecord, ClipWorker, LocalClip
 from amodal_diffusion.completion.request import CompletionRequest, Output, Source
 from amodal_diffusion.completion.run_options import RunOptions
 from amodal_diffusion.completion.run_record import TakenOverError
 from amodal_diffusion.completion.storage_options import StorageOptions
 from amodal_diffusion.completion.stored_clips import LookedUp
 from amodal_diffusion.completion.tally import Tally
-from amodal_diffusion.data.clip_list import read_clip_list
+from amodal_diffusion.data.clip_list import ClipEntry, read_clip_list
+from amodal_diffusion.io.manifest import LOCK, locked
 from amodal_diffusion.pipelines.completer import AmodalCompleter
 from amodal_diffusion.types import InputError
 from tests.media import moving_disc, write_frames, write_masks
@@ -175,15 +177,23 @@ def test_too_many_failures_stop_the_run(tmp_path: Path, command: list[str], capf
     assert len(json.loads((out / "failures.json").read_text())) == 3
 
 
-class SecondProcess:
+class OneOfTwo:
     """A process of a launch of two, which must not wait for the other one."""
 
-    count, index, is_main = 2, 1, False
+    count = 2
+
+    def __init__(self, index: int) -> None:
+        self.index, self.is_main = index, index == 0
 
 
-@pytest.mark.parametrize("error", [TakenOverError("taken over"), InputError("the list cannot be read")])
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("error", [TakenOverError("taken over"), InputError("no list"), KeyboardInterrupt()])
 def test_a_process_that_cannot_go_on_ends_its_launch(
-    tmp_path: Path, error: InputError, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    index: int,
+    error: BaseException,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     base = CompletionRequest(Source(clip=Path()), Output(out=tmp_path, quiet=True))
 
@@ -196,12 +206,61 @@ def test_a_process_that_cannot_go_on_ends_its_launch(
         clips = LookedUp(read_clip_list(({"clip": "a.mp4", "masks": "a"},)), base)
         yield Batch(clips, base, RunOptions(), None, Tally(), records(), 2)
 
-    monkeypatch.setattr(completion_batch, "_processes", lambda _: SecondProcess())
+    monkeypatch.setattr(completion_batch, "_processes", lambda _: OneOfTwo(index))
     monkeypatch.setattr(completion_batch, "opened_batch", opened)
-    with pytest.raises(SystemExit, match="2"):
+    ends, status = (SystemExit, "2") if isinstance(error, InputError) else (KeyboardInterrupt, None)
+    with pytest.raises(ends, match=status):
         completion_batch.complete_list(tmp_path / "list.csv", base, RunOptions(), StorageOptions())
-    assert capfd.readouterr().err.strip().endswith(f"error: {error}")
-    assert (tmp_path / "failures.json").exists() == (not isinstance(error, TakenOverError))
+    if isinstance(error, InputError):
+        assert capfd.readouterr().err.strip().endswith(f"error: {error}")
+    main_knows = index == 0 and not isinstance(error, TakenOverError)
+    assert (tmp_path / "failures.json").exists() == main_knows
+    many = complete_many(tmp_path / "list.csv", tmp_path / "many")
+    assert next(many).name == "a"
+    with pytest.raises(type(error)):
+        next(many)
+    assert (tmp_path / "many/failures.json").exists() == main_knows
+
+
+def test_a_clip_that_another_run_still_holds(
+    tmp_path: Path, command: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "list.txt").write_text("a/frames\ta/masks\n")
+    command, out = ["--input", str(tmp_path / "list.txt"), *command[2:]], tmp_path / "out"
+    held = out / "a_frames.partial"
+    held.mkdir(parents=True)
+    with locked(held / LOCK):
+        assert batch(command, out) == 1
+    error = f"out: {held}: another run is at work in it; wait for it to end, then run the same command again, which com"
+    assert f"failed: a_frames: {error}" in capfd.readouterr().err
+    assert batch(command, out) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["a_frames", "run.json"]
+
+
+def test_notices_name_their_clip_and_hide_what_urls_hide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    signed, copy = "https://host/a.mp4?X-Amz-Signature=0123456789abcdef", tmp_path / "scratch/0.mp4"
+    out = tmp_path / "out"
+    out.mkdir()
+    base = CompletionRequest(Source(clip=Path()), Output(out=out, quiet=True))
+    worker = ClipWorker(base, {}, threads=None, storage=StorageOptions())
+
+    def complete(*_: object) -> tuple[str, int]:
+        clip_work.logging.getLogger("amodal_diffusion.io").warning("%s, from %s:\nodd", copy, signed)
+        clip_work.logging.getLogger("amodal_diffusion.io").info("nothing")
+        return "completed", 3
+
+    monkeypatch.setattr(worker, "_complete", complete)
+    request = replace(base, copied_from={str(copy): "https://host/a.mp4"})
+    entry = ClipEntry("a", signed, Path("masks"))
+    record = worker.complete(entry, lambda: LocalClip(request, {}, None))
+    assert record.notices == ("https://host/a.mp4, from https://host/a.mp4: odd",)
+    assert caplog.records == []  # the notice has no clip before the record does
+    clips = LookedUp(read_clip_list(({"clip": "a.mp4", "masks": "a"},)), base)
+    run = Batch(clips, base, RunOptions(), None, Tally(), iter([record]), 1)
+    assert list(run.run()) == [record]
+    assert [entry.getMessage() for entry in caplog.records] == [f"a: {record.notices[0]}"]
 
 
 @pytest.mark.usefixtures("command")

@@ -14,14 +14,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from uuid import uuid4
 
 import numpy as np
 import pytest
 
 from amodal_diffusion.cli import main
-from amodal_diffusion.completion import ray_actor, ray_engine
+from amodal_diffusion.completion import ray_engine
 from amodal_diffusion.completion.batch import complete_many
 from amodal_diffusion.completion.clip_queue import TRIES, ClipQueue
+from amodal_diffusion.completion.clip_work import ClipRecord
 from amodal_diffusion.completion.networks import Places
 from amodal_diffusion.completion.ray_actor import ClipActor, Setup
 from amodal_diffusion.completion.request import CompletionRequest, DepthChoice, ModelChoice, Output, Source
@@ -68,6 +70,31 @@ def holders(lock: Path) -> list[int]:
 
 
 @contextmanager
+def loading_disturbed(number: int, times: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """As long as the context lasts, send a signal to workers of this test that load their networks.
+
+    Args:
+        number: of the signal.
+        times: that it is sent, to another process each.
+        monkeypatch: marks the environment of the workers, as other tests may have some at the same time.
+    """
+    mark = uuid4().hex
+    monkeypatch.setenv("AMODAL_TEST", mark)
+
+    def find() -> list[int]:
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # a process that ends, or another user's
+                loads = b"ClipActor.begin" in (entry / "cmdline").read_bytes()
+                if loads and mark.encode() in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+        return found
+
+    with signalled(find, number, times) as sent:
+        yield sent
+
+
+@contextmanager
 def disturbed(out: Path, number: int, times: int) -> Iterator[list[int]]:
     """As long as the context lasts, send a signal to the worker whenever it computes one clip.
 
@@ -76,13 +103,26 @@ def disturbed(out: Path, number: int, times: int) -> Iterator[list[int]]:
         number: of the signal.
         times: that it is sent, to another process each.
     """
+    lock = out / f"{POISON}.partial/.lock"
+    with signalled(lambda: holders(lock) if lock.exists() else [], number, times) as sent:
+        yield sent
+
+
+@contextmanager
+def signalled(find: Callable[[], list[int]], number: int, times: int) -> Iterator[list[int]]:
+    """As long as the context lasts, send a signal to processes; gives those that got it.
+
+    Args:
+        find: the processes that get it, each once.
+        number: of the signal.
+        times: that it is sent.
+    """
     sent: list[int] = []
     end = threading.Event()
 
     def disturb() -> None:
         while len(sent) < times and not end.wait(0.001):
-            lock = out / f"{POISON}.partial/.lock"
-            for process in holders(lock) if lock.exists() else ():
+            for process in find():
                 if process not in sent:
                     os.kill(process, number)
                     sent.append(process)
@@ -147,6 +187,30 @@ def test_a_worker_that_hangs_is_restarted(clips: Path, model: Path, tmp_path: Pa
     assert (
         main(["batch", "--input", str(clips), "--model", str(model), "--device", "cpu", "-q", "--out", str(out)]) == 0
     )
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_while_it_loads(
+    clips: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with (
+        loading_disturbed(signal.SIGKILL, 4, monkeypatch) as killed,
+        pytest.raises(InputError, match=f"worker on {socket.gethostname()}: died 3 times in a row .*The actor .*"),
+    ):
+        run(clips, out, model, RunOptions(workers=1))
+    assert len(killed) == 3
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_while_it_loads(
+    clips: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with loading_disturbed(signal.SIGSTOP, 1, monkeypatch) as stopped:
+        errors = run(clips, tmp_path / "out", model, RunOptions(workers=1, stall_minutes=0.5))
+    assert len(stopped) == 1
+    assert list(errors.values()) == [None] * 6
 
 
 @pytest.mark.slow
@@ -222,8 +286,10 @@ def test_an_address_where_nothing_answers(tmp_path: Path, monkeypatch: pytest.Mo
         port = free.getsockname()[1]
     with pytest.raises(InputError, match=f"nothing answers at 127.0.0.1:{port} .*; start Ray there"):
         ray_engine._answering(f"127.0.0.1:{port}")
-    with pytest.raises(InputError, match="expected auto or HOST:PORT"):
+    with pytest.raises(InputError, match=r"got ray://127.0.0.1:10001; start the command on a machine of the cluster"):
         ray_engine._answering("ray://127.0.0.1:10001")
+    with pytest.raises(InputError, match="expected auto or HOST:PORT"):
+        ray_engine._answering("10.0.0.1")
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(InputError, match="no Ray runs on this machine"):
@@ -262,13 +328,6 @@ def test_a_worker_compares_its_machine_with_the_drivers(clips: Path, model: Path
     assert "no such file" in str(actor.complete(missing).error)
 
 
-def test_notices_of_a_clip_reach_the_driver() -> None:
-    with ray_actor._notices() as found:
-        ray_engine.logger.warning("a %s", "notice")
-        ray_engine.logger.info("nothing")
-    assert found == ["a notice"]
-
-
 class RayError(Exception):
     """In place of Ray's, whose import takes long."""
 
@@ -286,7 +345,7 @@ def engine(clips: Path) -> ray_engine._Engine:
     """An engine with one worker, without Ray."""
     made = object.__new__(ray_engine._Engine)
     made._queue = ClipQueue(read_clip_list(clips))
-    made._cluster = ray_engine.Cluster(workers=1, on_gpu=True, cores=1, stall=600)
+    made._cluster = ray_engine.Cluster(workers=1, on_gpu=True, cores=1, stall=600, load=600)
     made._seats = [ray_engine._Seat(None)]
     made._late_at = 0.0
     errors = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError, ActorUnavailableError=ActorUnavailableError)
@@ -312,11 +371,52 @@ def test_a_worker_whose_machine_has_left_waits_for_another_one(
         engine._tell_if_none_begins()
     said = ["no worker is ready; each waits for a GPU of the cluster, or loads its networks"]
     assert [record.getMessage() for record in caplog.records] == said
-    for _ in range(ray_engine._STARTS - 1):
+
+
+def test_a_worker_that_never_was_ready_may_die_three_times(
+    engine: ray_engine._Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    (seat,) = engine._seats
+    seat.host = "node-3"
+
+    def die(times: int) -> None:
+        for _ in range(times):
+            seat.doing = "begin"
+            assert list(engine._died(seat, "Socket closed")) == []
+
+    def load() -> None:
         seat.doing = "begin"
-        answer(ActorUnavailableError("The worker died"))
-    with pytest.raises(InputError, match=r"a worker died 5 times in a row while it began \(no such module\)"):
-        answer(RayError("no such module"))
+        assert list(engine._took(seat, None)) == []
+        assert seat.doing == "idle"
+
+    die(2)
+    with pytest.raises(InputError, match=r"worker on node-3: died 3 times in a row .* \(Socket closed\)"):
+        die(1)
+    said = ["worker on node-3: died while it loaded its networks (Socket closed); it begins anew"]
+    assert [record.getMessage() for record in caplog.records] == said
+    load()
+    die(10)
+    assert [record.getMessage() for record in caplog.records] == 2 * said
+    load()
+
+
+def test_a_worker_that_loads_too_long_is_killed(engine: ray_engine._Engine) -> None:
+    (seat,) = engine._seats
+    killed: list[bool] = []
+    engine._ray.kill = lambda _, no_restart: killed.append(no_restart)
+    seat.doing, seat.host, seat.alive_at, seat.starts = "begin", "node-3", time.monotonic(), 2
+    engine._watch()
+    assert killed == []
+    seat.alive_at -= 601
+    engine._cluster = replace(engine._cluster, load=None)  # with --yes, it may still download
+    engine._watch()
+    assert killed == []
+    engine._cluster = replace(engine._cluster, load=600)
+    for _ in range(2):
+        engine._watch()
+    assert killed == [False]
+    with pytest.raises(InputError, match=r"3 times in a row .* \(not ready after 10 minutes; --stall-minutes "):
+        list(engine._died(seat, "Socket closed"))
 
 
 def test_a_worker_that_begins_anew_keeps_nobody_waiting_without_a_clip_left(engine: ray_engine._Engine) -> None:
@@ -328,3 +428,11 @@ def test_a_worker_that_begins_anew_keeps_nobody_waiting_without_a_clip_left(engi
         seat.job, seat.doing = engine._queue.take(), "complete"
     assert [record.status for record in engine._died(seat, "killed")] == ["failed"]
     assert list(engine.records()) == []
+
+
+def test_a_clip_that_another_run_holds_is_listed_after_two_minutes(engine: ray_engine._Engine) -> None:
+    (seat,), job = engine._seats, engine._queue.take()
+    assert job is not None
+    record = ClipRecord(job.entry.name, "a", "failed", error="wait", trouble="in use")
+    assert list(engine._computed(seat, job, record)) == []
+    assert list(engine._computed(seat, replace(job, in_use_since=time.monotonic() - 121), record)) == [record]

@@ -74,9 +74,14 @@ def test_a_driver_that_was_killed_is_no_driver(tmp_path: Path) -> None:
     finished(tmp_path)
     process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     record = json.loads((tmp_path / "run.json").read_text())
-    gone = {"host": run_record.socket.gethostname(), "pid": int(process.stdout), "id": "x", "begun": "then"}
-    (tmp_path / "run.json").write_text(json.dumps({**record, "driver": gone}))
-    finished(tmp_path)
+    gone = {"host": run_record.socket.gethostname(), "pid": int(process.stdout), "id": "0" * 32}
+    (tmp_path / "run.json").write_text(json.dumps({**record, "driver": {**gone, "begun": "then"}}))
+    marker = tmp_path / f".shared-{gone['id']}"
+    marker.write_text("of a process that was killed")
+    with claimed(RunFile(tmp_path), IDENTITY, overwrite=False, take_over=False) as claim:
+        assert not marker.exists()
+        assert claim.marker != marker
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
     (tmp_path / "run.json").write_text(json.dumps({**record, "driver": {**gone, "host": "elsewhere"}}))
     with pytest.raises(InputError, match=r"a run is at work \(host elsewhere"):
         finished(tmp_path)
@@ -124,6 +129,59 @@ def test_of_two_runs_that_begin_at_once_one_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
+def test_the_file_appears_with_all_its_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, write, seen = RunFile(tmp_path), run_record._write, []
+
+    def watched(path: Path, text: str) -> bool:
+        seen.append((path == file.path, file.path.exists()))
+        return write(path, text)
+
+    monkeypatch.setattr(run_record, "_write", watched)
+    assert file.create("mine")
+    assert seen == [(False, False)]
+    assert not file.create("theirs")
+    file.path.unlink()
+
+    def without_links(*_: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(run_record.os, "link", without_links)
+    assert file.create("mine")
+    assert not file.create("theirs")
+    assert not file.replace("late", expected="theirs")
+    assert file.replace("next", expected="mine")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("run.json", "next")]
+
+
+@pytest.mark.parametrize("step", ["read_text", "_give_name"])
+def test_a_run_that_is_killed_while_it_replaces_the_record_loses_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    finished(tmp_path)
+    record = (tmp_path / "run.json").read_text()
+
+    class KilledError(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path if step == "read_text" else RunFile, step, killed)
+        patch.setattr(RunFile, "recover", lambda _: None)  # a process that is killed does nothing more
+        with pytest.raises(KilledError):
+            RunFile(tmp_path).replace("next", expected=record)
+    assert not (tmp_path / "run.json").exists()
+    other = RunIdentity({"seed": 1, "formats": ["png"]}, "1.0", {"amodal_segmentation": "a"})
+    with (
+        pytest.raises(InputError, match="begun with other seed"),
+        claimed(RunFile(tmp_path), other, overwrite=False, take_over=False),
+    ):
+        pass
+    finished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -144,9 +202,11 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_record_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text("{}")
-    with pytest.raises(InputError, match="not a record of this version"):
-        finished(tmp_path)
+    driver = {"host": "elsewhere", "pid": 1, "id": "../../other"}
+    for record in ({}, {"format": 1, "driver": driver}, {"format": 1, "driver": {}}, {"format": 1, "driver": 1}):
+        (tmp_path / "run.json").write_text(json.dumps(record))
+        with pytest.raises(InputError, match="not a record of this version"):
+            finished(tmp_path)
 
 
 def test_weights_are_the_same_wherever_they_lie(tmp_path: Path) -> None:
