@@ -10,7 +10,6 @@ BIN := $(VENV)/bin
 # Comparisons of samplers, of training runs and of methods take hours, and so do faults; mutated files and many clips take half an hour.
 QUICK := $(filter-out benchmarks/ablations.py benchmarks/samplers.py benchmarks/faults.py benchmarks/fuzz.py benchmarks/methods.py benchmarks/real_clips.py benchmarks/scale.py,$(wildcard benchmarks/[a-z]*.py))
 INSTALLED := $(VENV)/.installed
-EXTRA_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .PHONY: help install demo test test-slow check bench docs
 
@@ -27,7 +26,9 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(EXTRA_INDEX) --editable '.[dev]'
+	@echo "Installing PyTorch and what else is needed; this takes minutes."
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt --index-url $(TORCH_INDEX) torch)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 demo: $(INSTALLED)
