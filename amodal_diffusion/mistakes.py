@@ -21,6 +21,9 @@ _OR_NONE = re.compile(
     r".*?Given value: (?P<value>.*)$",
     re.DOTALL,
 )
+_CHOICE = re.compile(
+    r"^(?:argument )?(?P<name>[\w-]+): invalid choice: '?(?P<value>[^']*?)'? \(choose from (?P<known>.*)\)$"
+)
 _ARGUMENT = re.compile(r"^argument (?P<flag>--[\w-]+: )(?P=flag)?")
 _WRONG_TYPE = re.compile(r'^Parser key "(?P<key>[^"]+)":\s+(?P<rest>.*)$', re.DOTALL)
 _NUMBER = re.compile(r"^Not of type (?P<type>\w+): (?P<rest>.*)$", re.DOTALL)
@@ -51,11 +54,16 @@ def explain(message: str, parser: ArgumentParser, *, moved: Mapping[str, str], s
             return f"{key}: unknown; {moved.get(key.removeprefix('--')) or _nearest(key, parser)}"
     match = _STRAY.match(message)
     if match:
-        hint = f"did you mean {stray} {match['key']}?" if stray else "give the name of an option before it"
+        hint = "give the name of an option before it"
+        if stray:
+            hint = f"did you mean {stray} {match['key']}? A path that has spaces needs quotes"
         return f"{match['key']}: unexpected; {hint}"
     match = _MISSING.match(message)
     if match:
         return _missing(match["keys"].split(", "), parser)
+    match = _CHOICE.match(message)
+    if match:
+        return _not_among(match["name"], match["value"], re.findall(r"[^',\s]+", match["known"]))
     match = _WRONG_TYPE.match(message)
     if match:
         message = _wrong_type(match["key"], _OR_NONE.sub(_first_and_value, match["rest"]), parser)
@@ -79,6 +87,16 @@ def _nearest(key: str, parser: ArgumentParser) -> str:
         return difflib.SequenceMatcher(None, name, candidate).ratio() + last
 
     return f"did you mean {'--' if flag else ''}{max(known, key=likeness)}?"
+
+
+def _not_among(name: str, value: str, known: list[str]) -> str:
+    """Name the choice that is most like the given one, or all of them."""
+    nearest = difflib.get_close_matches(value, known, n=1)
+    if name == "command":
+        hint = f"did you mean {nearest[0]}?" if nearest else f"the commands are {', '.join(known)}"
+        return f"{value}: no command has this name; {hint}"
+    hint = f"; did you mean {nearest[0]}?" if nearest else ""
+    return f"{name}: expected one of {', '.join(known)}, got {value}{hint}"
 
 
 def _missing(keys: list[str], parser: ArgumentParser) -> str:

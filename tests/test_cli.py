@@ -41,7 +41,15 @@ def test_a_wrong_line_is_one_line(arguments: list[str], capsys: pytest.CaptureFi
     [
         ("complete", "complete: expected CLIP, a video file"),
         ("segment", "segment: expected CLIP (a video file, a folder of pictures, or one picture, animated or not) and"),
-        ("complete clip.mp4 masks", "masks: unexpected; did you mean --masks masks?"),
+        (
+            "complete clip.mp4 masks",
+            "masks: unexpected; did you mean --masks masks? A path that has spaces needs",
+        ),
+        ("complet clip.mp4", "complet: no command has this name; did you mean complete?"),
+        (
+            "complete clip.mp4 --masks m --stages mask",
+            "--stages: expected one of masks, all, got mask; did you mean masks?",
+        ),
         ("batch clips.csv", "clips.csv: unexpected; give the name of an option before it"),
         ("complete clip.mp4 --seed x", "--seed: expected a whole number, at least 0, got 'x'"),
         ("complete clip.mp4 --steps 0", "--steps: expected a whole number, at least 1, got '0'"),

@@ -86,7 +86,11 @@ def read_color(text: str) -> str:
     """
     name = str(text).strip()
     if not _is_color(name):
-        raise InputError(f"--over-color: expected a CSS color name or #rrggbb, got {text}")
+        from PIL import ImageColor
+
+        nearest = difflib.get_close_matches(name.lower(), ImageColor.colormap, n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise InputError(f"--over-color: expected a CSS color name or #rrggbb, got {text}{hint}")
     return name
 
 

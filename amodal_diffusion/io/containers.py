@@ -137,7 +137,7 @@ def _why_unreadable(head: bytes) -> str:
     """Tell the commonest damage, an MP4 that lost its index, from a file that never was a video."""
     if head[4:8] == b"ftyp":
         return "0 frames decode: an MP4 whose index (moov) is missing, so it was cut off"
-    return "not a video in a container that is read"
+    return "not a video file, or of a kind that is not read"
 
 
 class _Nowhere:

@@ -145,7 +145,7 @@ def test_what_is_no_clip_is_named(tmp_path: Path) -> None:
         "text.mp4": "not a video",
         "broken.png": "picture",
         "nothing": "no pictures",
-        "sound.wav": "not a video in a container that is read",
+        "sound.wav": "not a video file, or of a kind that is not read",
     }.items():
         with pytest.raises(InputError, match=problem) as error:
             open_clip(tmp_path / name)
