@@ -68,7 +68,7 @@ class TrainingLoop(ABC, Generic[T]):
         progress: of all processes.
     """
 
-    skip_option: ClassVar[str] = "--on-bad-sample"
+    skip_option: ClassVar[str] = "on_bad_sample"
     rate_setting: ClassVar[str] = "optimizer.learning_rate"
 
     network: nn.Module
@@ -239,7 +239,7 @@ class TrainingLoop(ABC, Generic[T]):
         if self.settings.on_bad_sample == "stop":
             first = everywhere[0]
             self._refuse_clips(
-                f"data: {first.name} cannot be read ({first.reason}); repair it, or give {self.skip_option} skip to "
+                f"data: {first.name} cannot be read ({first.reason}); repair it, or give {self.skip_option}=skip to "
                 "train without it"
             )
         damaged, fresh = add_damaged(self.progress.damaged, everywhere, self.order)

@@ -123,7 +123,7 @@ class ObjectiveTrainer(TrainingLoop[T]):
         InputError: if a trained parameter is in no group or in two.
     """
 
-    skip_option = "--loop.on_bad_sample"
+    skip_option = "loop.on_bad_sample"
     rate_setting = "rate.learning_rate"
 
     def __init__(
