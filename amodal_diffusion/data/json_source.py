@@ -94,6 +94,8 @@ def _is_list(path: Path) -> bool:
 
 
 def _records(path: Path) -> Iterator[TrackRecord]:
+    if next(stream_entries(path), None) is None:
+        raise InputError(f"{path}: expected at least one track, got an empty list")
     for number, entry in enumerate(stream_entries(path)):
         yield parse_record(entry, where=f"{path}: track {number}")
 

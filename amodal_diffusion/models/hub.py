@@ -182,7 +182,7 @@ def locate_model(name: str | Path, *, stage: Stage | None = None, half: bool = T
             raise InputError(f"model {name}: names one checkpoint a stage; name {' or '.join(repositories.values())}")
         hub_id = HubId(repositories[stage], released.revision)
     if hub_id is None:
-        near = difflib.get_close_matches(str(name), [*bundled, *RELEASED], n=1)
+        near = difflib.get_close_matches(str(name), [*bundled, *RELEASED], n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}? " if near else ""
         raise InputError(f"model {name}: no bundled model, folder or hub id of this name; {hint}{known}")
     licenses = [entry.license for entry in RELEASED.values() if hub_id.repository in entry.stages.values()]

@@ -180,7 +180,8 @@ def _with(content: dict[str, Any], group: str, **values: object) -> dict[str, An
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "expected JSON that is an object"),
+        ([], "expected at least one track, got an empty list"),
+        ([{}], "track 0: expected the keys segmentation, "),
         ({"categories": []}, r"expected images \(COCO\) or videos with file_names \(YouTube-VIS\), got neither"),
         (
             _without(_coco(), "annotations", "obj_id"),
