@@ -27,8 +27,10 @@ _CHOICE = re.compile(
 _ARGUMENT = re.compile(r"^argument (?P<flag>--[\w-]+: )(?P=flag)?")
 _WRONG_TYPE = re.compile(r'^Parser key "(?P<key>[^"]+)":\s+(?P<rest>.*)$', re.DOTALL)
 _NUMBER = re.compile(r"^Not of type (?P<type>\w+): (?P<rest>.*)$", re.DOTALL)
+_PLAIN = re.compile(r"^Expected a <class '(?P<type>\w+)'>(?:\. Got value: |, got )(?P<value>.*)$", re.DOTALL)
 _VALUE = re.compile(r"(?:, got (?P<last>.*)|: (?P<quoted>'.*')|^(?P<first>\S+) does not conform .*)$")
 _QUOTE = "'"
+_PLAIN_TYPES = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "text"}
 _NUMBERS = {
     "PositiveInt": "a whole number, at least 1",
     "NonNegativeInt": "a whole number, at least 0",
@@ -124,6 +126,9 @@ def _wrong_type(key: str, rest: str, parser: ArgumentParser) -> str:
     """Name the option whose value has a wrong type, and say in words what numbers it takes."""
     flag = f"--{key.replace('_', '-')}"
     name = flag if flag in parser._option_string_actions and "." not in key else key
+    plain = _PLAIN.match(" ".join(rest.split()))
+    if plain and plain["type"] in _PLAIN_TYPES:
+        return f"{name}: expected {_PLAIN_TYPES[plain['type']]}, got '{plain['value'].strip(_QUOTE)}'"
     number = _NUMBER.match(rest)
     found = number and _VALUE.search(number["rest"])
     if not number or not found or number["type"] not in _NUMBERS:

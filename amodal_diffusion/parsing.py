@@ -18,6 +18,7 @@ from amodal_diffusion.format_1 import settings_of_format_1
 from amodal_diffusion.mistakes import explain
 from amodal_diffusion.types import InputError
 
+_OF_ACCELERATE = {"compute_environment", "distributed_type", "num_processes"}
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
@@ -146,6 +147,7 @@ class SettingsParser(CommandParser):
             path: the file's name, for messages.
             settings: jsonargparse's own.
         """
+        values = None
         try:
             values = yaml.safe_load(content)
             today, renamed = settings_of_format_1(values) if isinstance(values, dict) else (values, {})
@@ -153,6 +155,11 @@ class SettingsParser(CommandParser):
             today, renamed = None, {}  # the parser's own error names the line
         except InputError as error:
             self.error(f"{path}: {error}", error)
+        if isinstance(values, dict) and _OF_ACCELERATE & values.keys():
+            self.error(
+                f"{path}: this is an Accelerate launch file; give it as --config_file of accelerate launch, and a file "
+                "such as configs/debug_cpu.yaml here"
+            )
         if renamed:
             names = ", ".join(f"{old} is now {new}" for old, new in renamed.items())
             logger.warning("%s: written for version 0.1; %s", path, names)

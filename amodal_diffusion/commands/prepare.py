@@ -25,7 +25,8 @@ def add_arguments(parser: CommandParser) -> None:
         metavar="SOURCE",
         type=Path,
         help="folder of clips, each with frames and folders of modal and amodal mask images; or a JSON file, either "
-        "COCO-like with an object number in each annotation (such as SAIL-VOS's own), or YouTube-VIS-like",
+        "COCO-like with an object number in each annotation (such as SAIL-VOS's own), or YouTube-VIS-like, "
+        "or an annotation file (docs/data.md, section 1)",
     )
     parser.add_argument("--out", type=Path, required=True, help=f"folder for {ANNOTATIONS} and {COMPLETE}")
     parser.add_argument("--frames", type=PositiveInt, default=25, help="number of frames per clip")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ class TrainingRun:
     """
 
     config: Path = option(metavar="CONFIG", positional=True, read=Path)
-    set: list[str] = option(metavar="KEY=VALUE", several=True)
+    set: Sequence[str] = option((), metavar="KEY=VALUE", several=True)
     processes: PositiveInt | None = option(None, metavar="N")
     dry_run: bool = option(False)
 

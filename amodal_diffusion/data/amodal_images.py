@@ -75,7 +75,7 @@ class AmodalImageIndex(EntryIndex):
 
     def entries(self, file: JsonStream) -> Iterator[Any]:
         """See `EntryIndex`."""
-        images = _images(self.annotations)
+        images = read_images(self.annotations)
         places: Counter[Any] = Counter()
         for item in _items(parse_entries(file, self.annotations, "annotations.item"), images, self.annotations):
             row = {
@@ -161,7 +161,7 @@ def stream_objects(path: Path) -> Iterator[AnnotatedObject]:
     Raises:
         InputError: if the file cannot be read or does not have this layout.
     """
-    return _items(stream_entries(path, "annotations"), _images(path), path)
+    return _items(stream_entries(path, "annotations"), read_images(path), path)
 
 
 def _items(
@@ -177,8 +177,12 @@ def _items(
             yield AnnotatedObject(image, (height, width), category, item, all_visible, where)
 
 
-def _images(path: Path) -> dict[int | str, dict[str, Any]]:
-    """File name and size of each image by its id."""
+def read_images(path: Path) -> dict[int | str, dict[str, Any]]:
+    """Read the images of a file in the layout of `AmodalImageIndex`: ``file_name`` and ``size`` (H, W) by ``id``.
+
+    Raises:
+        InputError: if the file cannot be read, an image lacks a key, or two have one ``id``.
+    """
     images: dict[int | str, dict[str, Any]] = {}
     wanted = {"id": int | str, "file_name": str, "height": int, "width": int}
     for number, entry in enumerate(stream_entries(path, "images")):

@@ -1,4 +1,4 @@
-"""JSON annotations of other data sets: COCO-like with one image each (as SAIL-VOS), or YouTube-VIS-like tracks.
+"""JSON annotations: COCO-like with one image each (as SAIL-VOS), YouTube-VIS-like tracks, or this package's own.
 
 Files may be larger than memory. They are streamed, and annotations of single images are grouped into tracks in a
 temporary database.
@@ -18,10 +18,12 @@ from typing import Any
 
 from amodal_diffusion.data.folder_source import VideoObject
 from amodal_diffusion.data.index import is_known, stream_entries
+from amodal_diffusion.data.records import TrackRecord, parse_record
 from amodal_diffusion.frames.masks import Rle
 from amodal_diffusion.io.coco import read_coco_mask
 from amodal_diffusion.io.identities import find_id, object_number
 from amodal_diffusion.io.images import natural_key
+from amodal_diffusion.io.json_files import first_character
 from amodal_diffusion.types import InputError
 
 OBJECT_KEYS = ("obj_id", "track_id", "object_id", "instance_id", "tracking_id")
@@ -47,20 +49,25 @@ class JsonKeys:
 
 
 def json_objects(path: Path, keys: JsonKeys) -> Iterator[VideoObject]:
-    """Read the tracks of a COCO-like or YouTube-VIS-like file.
+    """Read the tracks of a COCO-like or YouTube-VIS-like file, or of an annotation file (docs/data.md, section 1).
 
     A COCO-like file has ``images``. Each of its annotations belongs to one image; annotations are grouped by video and
     object number. The video of an image is its ``video_id``, or else the folder of its ``file_name``. Images are
     ordered by ``frame_id`` or ``frame_index``, or else by name in natural order. A YouTube-VIS-like file has ``videos``
-    with ``file_names``, and annotations with a list of masks each.
+    with ``file_names``, and annotations with a list of masks each. An annotation file is a list of tracks.
 
     Args:
         path: JSON file.
-        keys: keys of the annotations.
+        keys: keys of the annotations; those of an annotation file are fixed.
 
     Raises:
         InputError: if the file has neither layout, or an annotation lacks a value; the message names it.
     """
+    if _is_list(path):
+        if keys != JsonKeys():
+            raise InputError(f"modal, amodal, object: expected none for {path}, a list of tracks with fixed keys")
+        yield from map(_as_object, _records(path))
+        return
     images = [_image(entry, f"{path}: images: {number}") for number, entry in enumerate(stream_entries(path, "images"))]
     if images:
         yield from _gathered(path, images, keys)
@@ -76,6 +83,34 @@ def json_objects(path: Path, keys: JsonKeys) -> Iterator[VideoObject]:
             raise InputError(f"{where}: object {track.obj_id} stands twice in its video; give each its own number")
         taken.add((entry["video_id"], track.obj_id))
         yield track
+
+
+def _is_list(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return first_character(file.read(4096)) == "["
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _records(path: Path) -> Iterator[TrackRecord]:
+    if next(stream_entries(path), None) is None:
+        raise InputError(f"{path}: expected at least one track, got an empty list")
+    for number, entry in enumerate(stream_entries(path)):
+        yield parse_record(entry, where=f"{path}: track {number}")
+
+
+def _as_object(record: TrackRecord) -> VideoObject:
+    return VideoObject(
+        name=f"{record.image_file_names[0]}, object {record.obj_id}",
+        obj_id=record.obj_id,
+        category_id=record.category_id,
+        size=record.size,
+        image_ids=record.image_ids,
+        image_file_names=record.image_file_names,
+        modal=record.visible_mask,
+        amodal=record.segmentation,
+    )
 
 
 @dataclass(frozen=True)

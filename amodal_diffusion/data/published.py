@@ -11,6 +11,8 @@ PUBLISHED = {
     "sailvos_complete_objs_as_occluders.json": "sailvos_complete_objs_as_occluders.json",
 }
 """Annotation files of SAIL-VOS in that data set, by their names in the shipped settings."""
+COMPLETE = "complete_objects.json"
+"""Complete objects, which `prepare` picks out of an annotation file."""
 
 
 def remedy(path: Path) -> str:
@@ -21,6 +23,8 @@ def remedy(path: Path) -> str:
         return "`amodal-diffusion prepare` makes annotation files of own clips (docs/data.md, section 2)"
     if path.name in PUBLISHED:
         return f"it is {PUBLISHED[path.name]} of the Hugging Face data set {DATASET} (docs/data.md, section 1)"
+    if path.name == COMPLETE:
+        return "`amodal-diffusion prepare data/sailvos/validation.json` makes it (docs/data.md, section 1)"
     if path.suffix == ".json":
         return (
             f"annotation files of SAIL-VOS are in the Hugging Face data set {DATASET}, and `amodal-diffusion prepare` "

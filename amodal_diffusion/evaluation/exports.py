@@ -11,8 +11,8 @@ from typing import Literal, Protocol, get_args
 
 import numpy as np
 
-from amodal_diffusion.data.records import TrackRecord
-from amodal_diffusion.evaluation.benchmarks.base import PredictionEntries
+from amodal_diffusion.data.records import TrackRecord, write_records
+from amodal_diffusion.evaluation.benchmarks.base import Benchmark, MaskTarget, PredictionEntries
 from amodal_diffusion.evaluation.results import ResultStore, TargetResult
 from amodal_diffusion.frames.masks import decode_rle, rle_box
 from amodal_diffusion.io.coco import AnnotatedTrack, CocoFile, YoutubeVisFile
@@ -153,17 +153,22 @@ def _annotated(record: TrackRecord, videos: Videos) -> AnnotatedTrack:
 
 
 FOLDER, PREDICTIONS = "exports", "predictions.json"
+TRUTH = f"{FOLDER}/annotations.json"
+"""The true masks of the exported tracks, in the layout of SAIL-VOS sequences, as the command `score` takes them."""
 
 
 def files_of_exports(store: ResultStore, methods: Sequence[str], formats: Sequence[Format]) -> list[str]:
     """Files that `write_exports` writes, relative to the work folder."""
     folders = _folders(methods)
     files = exported_files(formats, lambda: (record for _, record in _records(store, methods[0])))
-    return [f"{folders[name]}/{file}" for name in methods for file in files]
+    truth = [TRUTH] if any(track.occlusion is not None for track, _ in _records(store, methods[0])) else []
+    return truth + [f"{folders[name]}/{file}" for name in methods for file in files]
 
 
-def write_exports(store: ResultStore, methods: Sequence[str], formats: Sequence[Format], folder: Path) -> None:
-    """Write the first prediction of every method for every track.
+def write_exports(
+    store: ResultStore, methods: Sequence[str], formats: Sequence[Format], benchmark: Benchmark, folder: Path
+) -> None:
+    """Write the first prediction of every method for every track, and once the truth of the tracks that have masks.
 
     A track is a video of its own, of which a frame is named ``IDENTITY/00000.png``; its object is number 1.
 
@@ -171,8 +176,12 @@ def write_exports(store: ResultStore, methods: Sequence[str], formats: Sequence[
         store: the results.
         methods: names of the methods.
         formats: the formats to write.
+        benchmark: generates or reads the tracks once more, for their true masks.
         folder: work folder of the results.
     """
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    if TRUTH in files_of_exports(store, methods, formats):
+        write_records(folder / TRUTH, _true_records(store, methods[0], benchmark))
     for name, place in _folders(methods).items():
         with ExitStack() as stack:
             exports = [stack.enter_context(closing(open_export(form, folder / place))) for form in formats]
@@ -226,6 +235,21 @@ def _records(store: ResultStore, method: str) -> Iterator[tuple[TargetResult, Tr
             )
             first += len(masks)
             yield track, record
+
+
+def _true_records(store: ResultStore, method: str, benchmark: Benchmark) -> Iterator[TrackRecord]:
+    """True masks of the scored tracks, with the numbers and names of `_records`."""
+    for track, record in _records(store, method):
+        target = benchmark.track(track.index)
+        if isinstance(target, MaskTarget):
+            yield TrackRecord.from_masks(
+                target.clip.modal_mask,
+                target.amodal_mask,
+                image_ids=record.image_ids,
+                image_file_names=record.image_file_names,
+                obj_id=record.obj_id,
+                category_id=record.category_id,
+            )
 
 
 def _folders(methods: Sequence[str]) -> dict[str, str]:

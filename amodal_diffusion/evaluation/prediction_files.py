@@ -9,7 +9,8 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 import ijson
@@ -18,7 +19,7 @@ import numpy as np
 from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.data.records import TrackRecord
 from amodal_diffusion.data.tao_amodal import TaoRecord, is_box
-from amodal_diffusion.evaluation.true_instances import ResultKind, decode_masks
+from amodal_diffusion.evaluation.true_instances import ResultKind, TrueInstances, decode_masks
 from amodal_diffusion.frames.masks import decode_rle, resize_masks
 from amodal_diffusion.io.json_files import JsonStream, first_character
 from amodal_diffusion.metrics import Instance
@@ -182,42 +183,103 @@ def kind_of_results(path: Path) -> ResultKind | None:
     )
 
 
-def read_instances(path: Path, kind: ResultKind, sizes: Mapping[str, tuple[int, int, int]]) -> list[Instance]:
-    """Read a result list.
+@dataclass(frozen=True)
+class Coverage:
+    """How many of the images or videos of a prediction file the annotations have.
+
+    Attributes:
+        given: number of images or videos of the prediction file.
+        found: number of those that the annotations have.
+    """
+
+    given: int
+    found: int
+
+
+def read_instances(path: Path, kind: ResultKind, truth: TrueInstances) -> tuple[list[Instance], Coverage]:
+    """Read a result list; results on images or videos that the annotations do not have are left out.
+
+    An image or video of the file is that of the annotations if it has the same number and, where the file is an object
+    that lists its images or videos, the same file names and size.
 
     Args:
-        path: a JSON list of results, or an object with ``annotations``.
+        path: a JSON list of results, or an object with ``annotations`` and ``images`` or ``videos``.
         kind: layout of the results.
-        sizes: height, width and number of frames of each image or video, by its number.
+        truth: the annotations.
 
     Raises:
-        InputError: if a result is damaged, or of an image or video that is not in `sizes`; names the result.
+        InputError: if a result is damaged; names the result.
     """
-    return [
-        _instance(entry, kind, sizes, where=f"{path}: result {number}") for number, entry in enumerate(_results(path))
-    ]
+    sizes, own = truth.sizes[kind], _own_groups(path, kind)
+    same = {group for group, about in own.items() if _is_same(about, sizes.get(group), truth.names[kind].get(group))}
+    known = same if own else sizes.keys()
+    instances, given = [], set(own)
+    for number, entry in enumerate(_results(path)):
+        where = f"{path}: result {number}"
+        group = _group_of(entry, kind, where=where)
+        given.add(group)
+        if group in known:
+            instances.append(_instance(entry, group, kind, sizes[group], where=where))
+    return instances, Coverage(len(given), len(given & known))
+
+
+def _own_groups(path: Path, kind: ResultKind) -> dict[str, Mapping[str, Any]]:
+    """The images or videos that an object of predictions lists, by number; none of a list of results."""
+    if _is_list(path):
+        return {}
+    entries = stream_entries(path, "images" if kind == "coco" else "videos")
+    return {str(entry["id"]): entry for entry in entries if isinstance(entry, Mapping) and "id" in entry}
+
+
+def _is_same(own: Mapping[str, Any], size: tuple[int, int, int] | None, names: tuple[str, ...] | None) -> bool:
+    """Whether an image or video of the prediction file is the annotations'; keys that it lacks are not compared."""
+    if size is None:
+        return False
+    given = (own.get("height", size[0]), own.get("width", size[1]), own.get("length", size[2]))
+    own_names = own["file_names"] if isinstance(own.get("file_names"), list) else [own.get("file_name")]
+    if given != size or not names or own_names == [None]:
+        return given == size
+    return len(own_names) == len(names) and all(map(_is_same_file, own_names, names))
+
+
+def _is_same_file(one: object, other: str) -> bool:
+    """Whether two paths name one frame: roots and endings may differ, as after a conversion of the pictures."""
+    paths = (PurePosixPath(str(path)) for path in (one, other))
+    first, second = ((path.parent / path.stem).parts for path in paths)
+    shared = min(len(first), len(second))
+    return first[-shared:] == second[-shared:]
+
+
+def _is_list(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return first_character(file.read(4096)) == "["
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _results(path: Path) -> Iterator[Any]:
     """The entries of a list, or of the list ``annotations`` of an object."""
-    try:
-        with path.open("rb") as file:
-            is_list = first_character(file.read(4096)) == "["
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    return stream_entries(path, "" if is_list else "annotations")
+    return stream_entries(path, "" if _is_list(path) else "annotations")
 
 
-def _instance(entry: object, kind: ResultKind, sizes: Mapping[str, tuple[int, int, int]], *, where: str) -> Instance:
-    group_key, mask_key = ("image_id", "segmentation") if kind == "coco" else ("video_id", "segmentations")
+_KEYS = {"coco": ("image_id", "segmentation"), "youtube-vis": ("video_id", "segmentations")}
+"""Of a result: its image or video, and its masks."""
+
+
+def _group_of(entry: object, kind: ResultKind, *, where: str) -> str:
+    group_key, mask_key = _KEYS[kind]
     if not isinstance(entry, Mapping) or mask_key not in entry:
         raise InputError(f"{where}: expected an object with {group_key}, {mask_key} and score, got {entry!r:.60}")
-    group, score = str(entry.get(group_key)), entry.get("score")
-    if group not in sizes:
-        raise InputError(f"{where}: {group_key}: {group} is not among the annotations'")
+    return str(entry.get(group_key))
+
+
+def _instance(
+    entry: Mapping[str, Any], group: str, kind: ResultKind, size: tuple[int, int, int], *, where: str
+) -> Instance:
+    mask_key, score = _KEYS[kind][1], entry.get("score")
     if not isinstance(score, int | float) or not abs(score) < math.inf:
         raise InputError(f"{where}: score: expected a number, got {score!r:.40}; precision needs an order of results")
     masks = entry[mask_key] if kind == "youtube-vis" else [entry[mask_key]]
-    decoded = decode_masks(masks, sizes[group], where=f"{where}: {mask_key}")
-    category = entry.get("category_id", 1)
-    return Instance.from_masks(group, decoded, category=category, score=float(score))
+    decoded = decode_masks(masks, size, where=f"{where}: {mask_key}")
+    return Instance.from_masks(group, decoded, category=entry.get("category_id", 1), score=float(score))

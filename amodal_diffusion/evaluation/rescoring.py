@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -42,6 +43,7 @@ from amodal_diffusion.metrics import (
 from amodal_diffusion.types import BoolArray, InputError
 
 SUMMARY, TRACKS = "summary.json", "tracks.jsonl"
+logger = logging.getLogger(__name__)
 
 
 def score_predictions(settings: ScoreSettings, *, version: str) -> dict[str, Any]:
@@ -85,7 +87,8 @@ def _score(settings: ScoreSettings, work: Path, formats: Sequence[Format]) -> di
     if (boxes or kind) and (formats or len(settings.predictions) > 1):
         raise InputError("predictions, export: boxes and result lists are scored one file at a time and not exported")
     if kind is not None:
-        return score_instances(settings.predictions[0], kind, _true_instances(settings.annotations, layout, kind))
+        truth = _true_instances(settings.annotations, layout, kind)
+        return score_instances(settings.predictions[0], kind, truth, annotations=settings.annotations)
     if layout in _OF_RESULTS:
         raise InputError(
             f"{settings.predictions[0]}: expected a list of results, got masks by key; annotations in the layout of "
@@ -97,10 +100,12 @@ def _score(settings: ScoreSettings, work: Path, formats: Sequence[Format]) -> di
             first_tracks = {} if settings.track_ids is None else read_first_tracks(settings.track_ids)
             of_boxes = BoxRescoring(files[0], first_tracks, skip_missing=settings.skip_missing)
             _write_tracks(of_boxes.tracks(stream_tao_records(settings.annotations)), settings, work)
+            _refuse_none(of_boxes.tally, settings)
             return of_boxes.record()
         exports = [stack.enter_context(closing(open_export(name, work))) for name in formats]
         of_masks = MaskRescoring(files, exports=exports, skip_missing=settings.skip_missing)
         _write_tracks(of_masks.tracks(stream_records(settings.annotations)), settings, work)
+        _refuse_none(of_masks.tally, settings)
         return of_masks.record()
 
 
@@ -138,6 +143,15 @@ def _write_tracks(tracks: Iterable[dict[str, object]], settings: ScoreSettings, 
     with (work / TRACKS).open("w", encoding="utf-8") as file:
         for track in tqdm(tracks, desc="tracks", unit="track", disable=settings.quiet):
             file.write(json_text(track, indent=None))
+
+
+def _refuse_none(tally: Tally, settings: ScoreSettings) -> None:
+    """Refuse predictions of which no track is in the annotations, which ``--skip-missing`` would skip all."""
+    if tally.skipped and not tally.scored:
+        raise InputError(
+            f"predictions: 0 of {len(tally.skipped)} tracks of {settings.annotations} have a prediction in "
+            f"{settings.predictions[0]}; give the annotations that were evaluated"
+        )
 
 
 def describe_scores(summary: Mapping[str, Any]) -> str:
@@ -352,7 +366,7 @@ def _curve(reliability: Reliability) -> dict[str, object]:
     }
 
 
-def score_instances(path: Path, kind: ResultKind, truth: TrueInstances) -> dict[str, object]:
+def score_instances(path: Path, kind: ResultKind, truth: TrueInstances, *, annotations: Path) -> dict[str, object]:
     """Average precision of a result list, class-agnostic, for JSON.
 
     Tracks that are hidden by more than three quarters do not count for videos, as published.
@@ -361,11 +375,25 @@ def score_instances(path: Path, kind: ResultKind, truth: TrueInstances) -> dict[
         path: a result list, see `kind_of_results`.
         kind: layout of the results.
         truth: instances that the results are matched with.
+        annotations: their file, for messages.
 
     Raises:
-        InputError: if a result is damaged or of an image or video that the annotations do not have; names it.
+        InputError: if a result is damaged, or the annotations have no image or video of the results.
     """
-    predictions = read_instances(path, kind, truth.sizes[kind])
+    predictions, coverage = read_instances(path, kind, truth)
+    things = "images" if kind == "coco" else "videos"
+    if coverage.given and not coverage.found:
+        raise InputError(
+            f"predictions: 0 of {coverage.given} {things} of {path} are in {annotations} by number, file name and "
+            "size; give the annotations that were evaluated"
+        )
+    left_out = {}
+    if coverage.found < coverage.given:
+        logger.warning(
+            "%s: %d of %d %s are in %s; results on the others are left out",
+            path, coverage.found, coverage.given, things, annotations,
+        )  # fmt: skip
+        left_out = {f"{things}_left_out": coverage.given - coverage.found}
     if kind == "coco":
-        return {"ap": asdict(average_precision(truth.images, predictions))}
-    return {"video_ap": asdict(average_precision(truth.videos, predictions, most_hidden=MOST_HIDDEN_TRACK))}
+        return {**left_out, "ap": asdict(average_precision(truth.images, predictions))}
+    return {**left_out, "video_ap": asdict(average_precision(truth.videos, predictions, most_hidden=MOST_HIDDEN_TRACK))}

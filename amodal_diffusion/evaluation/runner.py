@@ -12,7 +12,14 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 import torch
 
-from amodal_diffusion.evaluation.benchmarks.base import Benchmark, BoxTarget, MaskTarget, Target, prediction_entries
+from amodal_diffusion.evaluation.benchmarks.base import (
+    Benchmark,
+    BoxTarget,
+    MaskTarget,
+    Target,
+    prediction_entries,
+    without_estimated_depth,
+)
 from amodal_diffusion.evaluation.exports import (
     Format,
     files_of_exports,
@@ -300,7 +307,7 @@ class Run:
             write_contact_sheet(shown, work / SHEET)
             _write(work / PAGE, render_page(summary, means, plots=plots, shown=shown))
             if provenance.formats:
-                write_exports(self.store, methods, provenance.formats, work)
+                write_exports(self.store, methods, provenance.formats, without_estimated_depth(self.benchmark), work)
             if entries is not None:
                 write_predictions(self.store, methods, entries, work)
         folder.commit(discarding=FOLDER)  # after the rename: a kill before it finds the tracks again

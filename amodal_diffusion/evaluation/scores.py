@@ -302,7 +302,8 @@ def pooled_record(pooled: Pooled, name: str, *, frames: str = "frames") -> dict[
 
     Args:
         pooled: the mean.
-        name: its key; its standard error, its 95 % confidence interval and its mean over tracks have it as a prefix.
+        name: its key; its standard error, its 95 % confidence interval, its mean over tracks and their number have it
+            as a prefix.
         frames: key of the number of frames.
     """
     return {
@@ -310,5 +311,6 @@ def pooled_record(pooled: Pooled, name: str, *, frames: str = "frames") -> dict[
         f"{name}_standard_error": pooled.standard_error,
         f"{name}_interval": list(pooled.interval),
         f"{name}_track_mean": pooled.track_mean,
+        f"{name}_tracks": pooled.tracks,
         frames: pooled.frames,
     }

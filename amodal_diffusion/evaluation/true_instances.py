@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from amodal_diffusion.data.amodal_images import stream_objects
+from amodal_diffusion.data.amodal_images import read_images, stream_objects
 from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.data.records import TrackRecord
 from amodal_diffusion.evaluation.exports import Videos
@@ -31,6 +31,7 @@ class TrueInstances:
         images: true instances of single images, grouped by image number.
         videos: true tracks, grouped by video number, see `Videos`.
         sizes: height, width and number of frames of each video (one frame for an image), by kind and group.
+        names: file names of the frames of each image or video, by kind and group; none where the file has none.
     """
 
     images: list[Instance] = field(default_factory=list)
@@ -38,6 +39,7 @@ class TrueInstances:
     sizes: dict[ResultKind, dict[str, tuple[int, int, int]]] = field(
         default_factory=lambda: {"coco": {}, "youtube-vis": {}}
     )
+    names: dict[ResultKind, dict[str, tuple[str, ...]]] = field(default_factory=lambda: {"coco": {}, "youtube-vis": {}})
 
     @classmethod
     def of(cls, records: Iterable[TrackRecord]) -> TrueInstances:
@@ -48,10 +50,13 @@ class TrueInstances:
             modal, amodal = record.modal_masks(), record.amodal_masks()
             video = str(numbers.number(record))
             truth.sizes["youtube-vis"][video] = (*record.size, record.num_frames)
+            truth.names["youtube-vis"][video] = record.image_file_names
             rate = occlusion_rate(modal, amodal)
             truth.videos.append(Instance.from_masks(video, amodal, category=record.category_id, occlusion=rate))
-            for image, visible, whole in zip(record.image_ids, modal, amodal, strict=True):
+            frames = zip(record.image_ids, record.image_file_names, modal, amodal, strict=True)
+            for image, name, visible, whole in frames:
                 truth.sizes["coco"][str(image)] = (*record.size, 1)
+                truth.names["coco"][str(image)] = (name,)
                 if whole.any():
                     truth.images.append(_of_image(str(image), whole, record.category_id, visible))
         return truth
@@ -68,9 +73,11 @@ class TrueInstances:
             InputError: if the file is not of the layout; names the annotation.
         """
         truth = cls()
+        for image, about in read_images(path).items():
+            truth.sizes["coco"][str(image)] = (*about["size"], 1)
+            truth.names["coco"][str(image)] = (about["file_name"],)
         for item in stream_objects(path):
             group = str(item.image)
-            truth.sizes["coco"][group] = (*item.size, 1)
             amodal = item.amodal()
             if amodal.any():
                 truth.images.append(_of_image(group, amodal, item.category, item.modal()))
@@ -91,6 +98,8 @@ class TrueInstances:
         for video in stream_entries(path, "videos"):
             group, size = _video(video, where=f"{path}: videos")
             truth.sizes["youtube-vis"][group] = size
+            if isinstance(names := video.get("file_names"), list):
+                truth.names["youtube-vis"][group] = tuple(map(str, names))
         for number, entry in enumerate(stream_entries(path, "annotations")):
             truth.videos.append(_of_track(entry, truth.sizes["youtube-vis"], where=f"{path}: annotations: {number}"))
         return truth

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKLTemporalDecoder, AutoencoderTiny, UNetSpatioTemporalConditionModel
+from diffusers import UNetSpatioTemporalConditionModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from transformers import CLIPVisionModelWithProjection
 
@@ -25,7 +26,7 @@ from amodal_diffusion.models.checkpoint import (
 )
 from amodal_diffusion.models.downloads import Wanted, fetch
 from amodal_diffusion.models.hub_ids import HubId, split_revision
-from amodal_diffusion.models.latents import Autoencoder
+from amodal_diffusion.models.latents import Autoencoder, autoencoder_class, autoencoder_dtype
 from amodal_diffusion.models.unet import AMODAL_CHANNELS, STEM, load_amodal_unet, load_svd_unet
 from amodal_diffusion.models.weights import (
     PICKLE_SUFFIXES,
@@ -181,7 +182,9 @@ def locate_model(name: str | Path, *, stage: Stage | None = None, half: bool = T
             raise InputError(f"model {name}: names one checkpoint a stage; name {' or '.join(repositories.values())}")
         hub_id = HubId(repositories[stage], released.revision)
     if hub_id is None:
-        raise InputError(f"model {name}: no bundled model, folder or hub id of this name; {known}")
+        near = difflib.get_close_matches(str(name), [*bundled, *RELEASED], n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise InputError(f"model {name}: no bundled model, folder or hub id of this name; {hint}{known}")
     licenses = [entry.license for entry in RELEASED.values() if hub_id.repository in entry.stages.values()]
     return Wanted(hub_id, f"model {name}", license=next(iter(licenses), None), half=half, asked=str(name))
 
@@ -411,16 +414,6 @@ def load_vae(folder: Path, *, dtype: torch.dtype = torch.float32) -> Autoencoder
     dtype = autoencoder_dtype(config, dtype)
     vae = _from_pretrained(autoencoder_class(config), folder, find_variant(folder, STEM), torch_dtype=dtype)
     return vae.eval().requires_grad_(False)
-
-
-def autoencoder_dtype(config: Mapping[str, Any], dtype: torch.dtype) -> torch.dtype:
-    """Dtype of an autoencoder beside networks of a dtype: float32 for float16 where ``force_upcast`` is set."""
-    return torch.float32 if dtype == torch.float16 and config.get("force_upcast", True) else dtype
-
-
-def autoencoder_class(config: dict[str, Any]) -> type[Autoencoder]:
-    """The class that an autoencoder's ``config.json`` is of; Stable Video Diffusion's unless it names the light one."""
-    return AutoencoderTiny if config.get("_class_name") == AutoencoderTiny.__name__ else AutoencoderKLTemporalDecoder
 
 
 def load_image_encoder(folder: Path, *, dtype: torch.dtype = torch.float32) -> CLIPVisionModelWithProjection:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from diffusers import AutoencoderKLTemporalDecoder, AutoencoderTiny
@@ -99,3 +100,13 @@ def _decode(vae: Autoencoder, latents: Tensor) -> Tensor:
     if isinstance(vae, AutoencoderTiny):
         return vae.decode(latents).sample
     return vae.decode(latents / vae.config.scaling_factor, num_frames=len(latents)).sample
+
+
+def autoencoder_dtype(config: Mapping[str, Any], dtype: torch.dtype) -> torch.dtype:
+    """Dtype of an autoencoder beside networks of a dtype: float32 for float16 where ``force_upcast`` is set."""
+    return torch.float32 if dtype == torch.float16 and config.get("force_upcast", True) else dtype
+
+
+def autoencoder_class(config: dict[str, Any]) -> type[Autoencoder]:
+    """The class that an autoencoder's ``config.json`` is of; Stable Video Diffusion's unless it names the light one."""
+    return AutoencoderTiny if config.get("_class_name") == AutoencoderTiny.__name__ else AutoencoderKLTemporalDecoder

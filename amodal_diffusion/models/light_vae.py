@@ -9,9 +9,9 @@ import torch
 from diffusers import AutoencoderTiny
 
 from amodal_diffusion.models.downloads import Wanted, fetch
-from amodal_diffusion.models.hub import autoencoder_class, load_vae
+from amodal_diffusion.models.hub import load_vae
 from amodal_diffusion.models.hub_ids import HubId
-from amodal_diffusion.models.latents import spatial_factor
+from amodal_diffusion.models.latents import autoencoder_class, spatial_factor
 from amodal_diffusion.models.weights import read_json
 from amodal_diffusion.types import InputError
 

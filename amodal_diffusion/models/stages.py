@@ -18,15 +18,13 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from amodal_diffusion.models.checkpoint import CheckpointSettings
 from amodal_diffusion.models.hub import (
     StageComponents,
-    autoencoder_class,
-    autoencoder_dtype,
     load_stage,
     part_folder,
     settings_of_released,
     stage_folder,
     stage_settings,
 )
-from amodal_diffusion.models.latents import Autoencoder
+from amodal_diffusion.models.latents import Autoencoder, autoencoder_class, autoencoder_dtype
 from amodal_diffusion.models.light_vae import load_light_vae
 from amodal_diffusion.models.unet import AMODAL_CHANNELS, STEM
 from amodal_diffusion.models.weights import building, read_json, same_settings, weight_files

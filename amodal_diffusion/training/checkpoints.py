@@ -234,7 +234,7 @@ class Checkpoints:
         if self.ema is not None:
             path = Path(folder) / "ema.safetensors"
             if not path.is_file():
-                raise InputError(f"resume: {folder} has no moving average; give --optimizer.ema_decay 0")
+                raise InputError(f"resume: {folder} has no moving average; give optimizer.ema_decay=0")
             _copy(load_file(path), dict(zip(trained, self.ema.shadow_params, strict=True)), Path(folder))
 
 

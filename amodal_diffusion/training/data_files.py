@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from amodal_diffusion.data.published import remedy
 from amodal_diffusion.data.shards import ShardHeader, read_header
 from amodal_diffusion.training.data_settings import DataSettings
 from amodal_diffusion.types import InputError, Stage
 
+logger = logging.getLogger(__name__)
+
 
 def check_data_files(data: DataSettings, stage: Stage) -> None:
     """Check that annotation files, folders of frames and shards are there, and that shards have what a run needs.
+
+    A notice says so where training and validation have the same clips.
 
     Args:
         data: training and validation clips.
@@ -21,9 +26,8 @@ def check_data_files(data: DataSettings, stage: Stage) -> None:
     Raises:
         InputError: if one is missing; the message says where the paper's come from and what makes one's own.
     """
-    for setting, path in _given_paths(data):
-        if not path.exists():
-            raise InputError(f"data.{setting}: {path}: no such file or folder; {remedy(path)}")
+    data.check_files()
+    _notice_same_clips(data)
     for setting, location in _given_shards(data):
         try:
             _check_header(read_header(location), data, stage)
@@ -47,18 +51,23 @@ def _check_header(header: ShardHeader, data: DataSettings, stage: Stage) -> None
         )
 
 
-def _given_paths(data: DataSettings) -> Iterator[tuple[str, Path]]:
-    for setting in ("annotations", "images", "validation_annotations", "validation_images"):
-        path = getattr(data, setting)
-        if path is not None:
-            yield setting, path
-    for source in data.mixture:
-        for setting in ("annotations", "images"):
-            path = getattr(source, setting)
-            if path is not None:
-                yield f"mixture.{setting}", path
-    if data.occluders.annotations is not None:
-        yield "occluders.annotations", data.occluders.annotations
+def _notice_same_clips(data: DataSettings) -> None:
+    """Say where validation measures what training has seen."""
+    source = data.validation_source
+    if source is None or os.environ.get("RANK", "0") != "0":
+        return
+    kind = "shards" if source.annotations is None else "annotations"
+    checked = _location(getattr(source, kind))
+    if checked in [_location(getattr(trained, kind)) for trained in data.sources]:
+        logger.warning(
+            "data.validation_%s: %s is also trained on, so validation does not measure how the model does on other "
+            "clips; give clips that training does not have", kind, getattr(source, kind),
+        )  # fmt: skip
+
+
+def _location(given: Path | str | None) -> str:
+    """A path with its links followed, or a URL as it is."""
+    return str(given) if given is None or "://" in str(given) else str(Path(given).resolve())
 
 
 def _given_shards(data: DataSettings) -> Iterator[tuple[str, str]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from amodal_diffusion.data.published import remedy
 from amodal_diffusion.types import InputError
 
 
@@ -240,6 +242,29 @@ class DataSettings:
         if self.validation_annotations is None and self.validation_shards is None:
             return None
         return DatasetSettings(self.validation_shards, self.validation_annotations, self.validation_images)
+
+    def check_files(self) -> None:
+        """Check that annotation files and folders of frames are there.
+
+        Raises:
+            InputError: if one is missing; the message says where the paper's come from and what makes one's own.
+        """
+        for setting, path in self._paths():
+            if not path.exists():
+                raise InputError(f"data.{setting}: {path}: no such file or folder; {remedy(path)}")
+
+    def _paths(self) -> Iterator[tuple[str, Path]]:
+        for setting in ("annotations", "images", "validation_annotations", "validation_images"):
+            path = getattr(self, setting)
+            if path is not None:
+                yield setting, path
+        for source in self.mixture:
+            for setting in ("annotations", "images"):
+                path = getattr(source, setting)
+                if path is not None:
+                    yield f"mixture.{setting}", path
+        if self.occluders.annotations is not None:
+            yield "occluders.annotations", self.occluders.annotations
 
     @property
     def plain_share(self) -> float:

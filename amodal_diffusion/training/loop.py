@@ -32,6 +32,11 @@ from amodal_diffusion.types import InputError
 T = TypeVar("T")
 
 
+TRY_MASKS = "try it with: amodal-diffusion complete CLIP --masks MASKS --model {model} --stages masks"
+TRY_CONTENT = "try it with: amodal-diffusion complete CLIP --masks MASKS --content-model {model}"
+"""What a user does with an exported model of stage 1 or 2."""
+
+
 @dataclass(frozen=True)
 class TrainingResult:
     """Result of a run.
@@ -41,12 +46,14 @@ class TrainingResult:
         finished: whether the last step was reached, before the time limit or SIGTERM.
         terminated: whether SIGTERM ended the run; it then saved a checkpoint but exported no model.
         model: folder of the exported model.
+        next_step: what a user does with the model, in words.
     """
 
     step: int
     finished: bool
     terminated: bool
     model: Path
+    next_step: str
 
 
 class TrainingLoop(ABC, Generic[T]):
@@ -68,7 +75,8 @@ class TrainingLoop(ABC, Generic[T]):
         progress: of all processes.
     """
 
-    skip_option: ClassVar[str] = "--on-bad-sample"
+    next_step = TRY_MASKS
+    skip_option: ClassVar[str] = "on_bad_sample"
     rate_setting: ClassVar[str] = "optimizer.learning_rate"
 
     network: nn.Module
@@ -152,7 +160,8 @@ class TrainingLoop(ABC, Generic[T]):
         if terminated:
             self._log.event(self.progress, "terminated", {})
         finished = self.progress.step >= self.settings.steps
-        return TrainingResult(self.progress.step, finished, terminated, self.settings.output / "model")
+        model = self.settings.output / "model"
+        return TrainingResult(self.progress.step, finished, terminated, model, self.next_step.format(model=model))
 
     def _train(self, batches: Iterator[Counted[T]]) -> bool:
         """Run the remaining steps; return whether SIGTERM ended them."""
@@ -239,7 +248,7 @@ class TrainingLoop(ABC, Generic[T]):
         if self.settings.on_bad_sample == "stop":
             first = everywhere[0]
             self._refuse_clips(
-                f"data: {first.name} cannot be read ({first.reason}); repair it, or give {self.skip_option} skip to "
+                f"data: {first.name} cannot be read ({first.reason}); repair it, or give {self.skip_option}=skip to "
                 "train without it"
             )
         damaged, fresh = add_damaged(self.progress.damaged, everywhere, self.order)

@@ -18,9 +18,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForDepthEstimation, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from amodal_diffusion.models.conditioning import clip_tokens
-from amodal_diffusion.models.hub import autoencoder_class, find_model, part_folder, stage_folder
+from amodal_diffusion.models.hub import find_model, part_folder, stage_folder
 from amodal_diffusion.models.hub_ids import hub_place
-from amodal_diffusion.models.latents import Autoencoder, encode_video, spatial_factor
+from amodal_diffusion.models.latents import Autoencoder, autoencoder_class, encode_video, spatial_factor
 from amodal_diffusion.models.memory import bytes_of, format_bytes, peak_bytes
 from amodal_diffusion.models.unet import AMODAL_CHANNELS
 from amodal_diffusion.models.weights import read_json

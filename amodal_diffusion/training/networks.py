@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -33,6 +35,8 @@ from amodal_diffusion.training.settings import (
 )
 from amodal_diffusion.types import InputError
 
+logger = logging.getLogger(__name__)
+
 
 def build_components(settings: TrainingSettings) -> StageComponents:
     """Load or create the networks; the UNet is in float32 for training.
@@ -63,8 +67,20 @@ def build_components(settings: TrainingSettings) -> StageComponents:
     if model.scheduler is not None:
         components = replace(components, scheduler=load_scheduler(model.scheduler))
     _check_widths(components)
-    own = CheckpointSettings(settings.stage, settings.sampling, model.depth_model or components.settings.depth_model)
-    return replace(components, settings=own)
+    return replace(components, settings=_exported_settings(settings, components.settings))
+
+
+def _exported_settings(settings: TrainingSettings, base: CheckpointSettings) -> CheckpointSettings:
+    """Settings of the exported checkpoint; the presets of the base stay where sampling is the base's."""
+    depth_model = settings.model.depth_model or base.depth_model
+    if settings.sampling == base.sampling:
+        return replace(base, stage=settings.stage, depth_model=depth_model)
+    if settings.model.base is not None and os.environ.get("RANK", "0") == "0":
+        logger.info(
+            "sampling: the model is validated and exported with these settings, which are not all those of %s",
+            settings.model.base,
+        )
+    return CheckpointSettings(settings.stage, settings.sampling, depth_model)
 
 
 def build_unet(settings: UNetSettings, *, seed: int) -> UNetSpatioTemporalConditionModel:

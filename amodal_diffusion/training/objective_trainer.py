@@ -20,7 +20,7 @@ from amodal_diffusion.training.distributed import (
     together,
 )
 from amodal_diffusion.training.log import start_tracker
-from amodal_diffusion.training.loop import TrainingLoop, TrainingResult
+from amodal_diffusion.training.loop import TRY_MASKS, TrainingLoop, TrainingResult
 from amodal_diffusion.training.order import seeded_generator
 from amodal_diffusion.training.run_settings import RateSettings, RunSettings
 from amodal_diffusion.training.setup import end
@@ -69,6 +69,7 @@ class Task(Generic[T]):
         export: writes the trained model into an empty folder.
         text: all settings as YAML, for ``settings.yaml``.
         workers: number of processes that prefetch clips; 0 loads clips in the training process.
+        next_step: what a user does with the exported ``{model}``.
     """
 
     objective: nn.Module
@@ -78,6 +79,7 @@ class Task(Generic[T]):
     export: Callable[[Path], None]
     text: str
     workers: int = 0
+    next_step: str = TRY_MASKS
 
 
 def parameter_groups(network: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
@@ -123,7 +125,7 @@ class ObjectiveTrainer(TrainingLoop[T]):
         InputError: if a trained parameter is in no group or in two.
     """
 
-    skip_option = "--loop.on_bad_sample"
+    skip_option = "loop.on_bad_sample"
     rate_setting = "rate.learning_rate"
 
     def __init__(
@@ -137,6 +139,7 @@ class ObjectiveTrainer(TrainingLoop[T]):
     ) -> None:
         super().__init__(settings, accelerator, clips=task.clips, workers=task.workers, termination=termination)
         self.task, self.rate = task, rate
+        self.next_step = task.next_step
         objective = task.objective.train()
         self.parameters = [value for value in objective.parameters() if value.requires_grad]
         _check_groups(task.groups, self.parameters)

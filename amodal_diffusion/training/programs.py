@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -10,7 +9,6 @@ from dataclasses import dataclass, fields
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -19,8 +17,6 @@ from amodal_diffusion.pipelines.methods import DIFFUSION
 from amodal_diffusion.training.loop import TrainingResult
 from amodal_diffusion.training.setup import exit_status, show
 from amodal_diffusion.types import InputError
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,15 +73,6 @@ def _keys(program: Program) -> set[str]:
     return {entry.name for entry in fields(getattr(import_module(module), name))}
 
 
-def _next_step(method: str, settings: Any, model: Path) -> str:  # noqa: ANN401 - of any method
-    """What a user does with a trained model."""
-    if method == "c2f-seg" and settings.part == "autoencoder":
-        return f"go on with the other networks: --set part=segmentation autoencoder={model}"
-    paints = getattr(settings, "stage", "") == "content_completion"
-    option = f"--content-model {model}" if paints else f"--model {model} --stages masks"
-    return f"try it with: amodal-diffusion complete CLIP --masks MASKS {option}"
-
-
 def main(args: Sequence[str]) -> int:
     """Train what the settings file of a command line says.
 
@@ -104,8 +91,6 @@ def main(args: Sequence[str]) -> int:
         settings = setup.read_settings(args)
         if not settings.dry_run:
             result: TrainingResult = setup.train(settings)
-            if os.environ.get("RANK", "0") == "0" and not result.terminated:
-                logger.info("model in %s; %s", result.model, _next_step(method, settings, result.model))
             return result
         if method == DIFFUSION:
             show(settings)

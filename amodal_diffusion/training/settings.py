@@ -425,10 +425,11 @@ class TrainingSettings(RunSettings):
         if not data.sources:
             return
         if self.validation.every and data.validation_source is None:
+            data.check_files()  # a wrong name is the first thing to say
             name, kind = ("shards", "shards") if data.shards else ("annotations", "an annotation file")
             raise InputError(
                 f"data.validation_{name}: expected {kind} of other clips than those of training, got none; name one, "
-                "or give --validation.every 0"
+                "or give validation.every=0"
             )
         needed = self.stage == "content_completion" and data.plain_share > 0.0
         given = data.occluders.annotations is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -32,9 +33,11 @@ from amodal_diffusion.training.trainer import Trainer
 from amodal_diffusion.training.validation import Validator
 from amodal_diffusion.types import InputError, Stage
 
+logger = logging.getLogger(__name__)
+
 
 def exit_status(program: Callable[[], TrainingResult | None]) -> int:
-    """Run a training program and convert its result to an exit status.
+    """Run a training program, say where the model is, and convert the result to an exit status.
 
     Args:
         program: training program; it returns None if it only printed its settings.
@@ -48,7 +51,11 @@ def exit_status(program: Callable[[], TrainingResult | None]) -> int:
         result = program()
     except (InputError, OSError) as error:
         return refuse(error)
-    return TERMINATED_STATUS if result is not None and result.terminated else 0
+    if result is not None and result.terminated:
+        return TERMINATED_STATUS
+    if result is not None and os.environ.get("RANK", "0") == "0":
+        logger.info("model in %s; %s", result.model, result.next_step)
+    return 0
 
 
 def read_settings(args: Sequence[str], *, stage: Stage | None = None) -> TrainingSettings:

@@ -37,7 +37,7 @@ from amodal_diffusion.training.latents import (
     reverse_time,
     take_samples,
 )
-from amodal_diffusion.training.loop import TrainingLoop
+from amodal_diffusion.training.loop import TRY_CONTENT, TrainingLoop
 from amodal_diffusion.training.loss import HiddenWeight, PixelLoss, one_step_loss, training_loss
 from amodal_diffusion.training.networks import make_optimizer, prepare_unet
 from amodal_diffusion.training.order import seeded_generator
@@ -91,6 +91,8 @@ class Trainer(TrainingLoop[Any]):
         cache: LatentCache | None = None,
     ) -> None:
         super().__init__(settings, accelerator, clips=clips, workers=settings.data.workers, termination=termination)
+        if settings.stage == "content_completion":
+            self.next_step = TRY_CONTENT
         self.components = components
         self.validate = validate
         self.cache = cache

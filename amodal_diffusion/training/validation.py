@@ -31,6 +31,7 @@ from amodal_diffusion.types import BoolArray, InputError, UInt8Array, VideoClip
 _SHOWN_FRAMES = 2  # frames per clip in the image, after one and two thirds of the clip
 _WIDTH = 320  # pixels of a frame in the image, at most, unless it is larger itself
 _PEAK = 255.0
+_FRAMES = "miou_occ_frames"  # the same with and without the guide
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ class Validator:
             without = self._predict(components, self._depthless)
             if without is None:
                 return None
-            figures |= {f"{name}_without_guide": value for name, value in self._measure(without).items()}
+            measured = self._measure(without)
+            figures |= {f"{name}_without_guide": value for name, value in measured.items() if name != _FRAMES}
         return Findings(figures, picture)
 
     def _predict(self, components: StageComponents, clips: TaskClips) -> list[Prediction] | None:
@@ -156,7 +158,7 @@ class Validator:
         except Exception as error:
             name = clips.name(index)
             raise InputError(
-                f"validation: {name} cannot be read ({reason_of(error, name)}); repair it, or give --validation.every 0"
+                f"validation: {name} cannot be read ({reason_of(error, name)}); repair it, or give validation.every=0"
             ) from error
 
     def _measure(self, predictions: list[Prediction]) -> dict[str, float]:
@@ -235,11 +237,15 @@ def _scores(entry: Prediction) -> dict[Protocol, TrackScores]:
 
 
 def _mask_figures(tracks: list[dict[Protocol, TrackScores]]) -> dict[str, float]:
-    """Metrics of the strict protocol, and the one that the released protocol changes."""
+    """Metrics of the strict protocol, and the one that the released protocol changes.
+
+    mIoU_occ is left out where no frame hides anything; ``miou_occ_frames`` is the number of frames that do.
+    """
     strict, released = (summarise([track[protocol] for track in tracks]) for protocol in PROTOCOLS)
     figures = {
         "miou": strict.miou.value,
         "miou_occ": strict.miou_occ.value,
+        _FRAMES: strict.miou_occ.frames,
         "miou_occ_released": released.miou_occ.value,
         "miou_hidden": strict.miou_hidden.value,
         "invented": strict.invented,

@@ -24,6 +24,7 @@ from amodal_diffusion.data.sailvos import SailVosDataset
 from amodal_diffusion.data.tao_amodal import TaoRecord, read_first_tracks, stream_tao_records
 from amodal_diffusion.evaluation.benchmarks.fishbowl import open_fishbowl
 from amodal_diffusion.evaluation.prediction_files import PredictionFile, kind_of_results, read_instances
+from amodal_diffusion.evaluation.true_instances import TrueInstances
 from amodal_diffusion.frames.masks import encode_rle
 from amodal_diffusion.io.depth_files import open_depth
 from amodal_diffusion.io.images import read_floats, read_integers, read_rgba
@@ -256,7 +257,8 @@ def _read_predictions(path: Path) -> None:
 def _read_results(path: Path) -> None:
     kind = kind_of_results(path)
     if kind is not None:
-        read_instances(path, kind, {"1": (HEIGHT, WIDTH, 1 if kind == "coco" else FRAMES)})
+        size = (HEIGHT, WIDTH, 1 if kind == "coco" else FRAMES)
+        read_instances(path, kind, TrueInstances(sizes={"coco": {"1": size}, "youtube-vis": {"1": size}}))
 
 
 def _read_tracks(path: Path) -> None:

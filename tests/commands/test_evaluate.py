@@ -137,6 +137,12 @@ def test_predictions_are_exported(annotations: Path, tmp_path: Path) -> None:
         assert len(videos["annotations"]) == len(videos["videos"]) == tracks
         assert len(list((folder / "davis").rglob("*.png"))) == summary["tracks"]["frames"]
         assert json.loads((folder / "coco.json").read_text(encoding="utf-8"))["annotations"]
+    truth = ("--annotations", str(tmp_path / "out/exports/annotations.json"), "--out", str(tmp_path / "scores"), "-q")
+    for name, key in (("coco.json", "ap"), ("youtube_vis.json", "video_ap")):  # as evaluated, so none is left out
+        assert main(["score", str(tmp_path / "out/exports/1_hull" / name), *truth, "--overwrite"]) == 0
+        scores = json.loads((tmp_path / "scores/summary.json").read_text(encoding="utf-8"))
+        assert scores[key]["ap50"] > 0
+        assert not [entry for entry in scores if entry.endswith("left_out")]
 
 
 def test_a_bad_track_stops_the_run_or_is_left_out(

@@ -46,6 +46,16 @@ def keyed(*tracks: tuple[TrackRecord, BoolArray]) -> dict[str, object]:
     }
 
 
+def exported(*names: str, height: int = HEIGHT) -> dict[str, object]:
+    """An object of COCO results, whose images are numbered from 0."""
+    images = [{"id": id_, "file_name": name, "height": height, "width": WIDTH} for id_, name in enumerate(names)]
+    results = [
+        {"image_id": id_, "category_id": 4, "segmentation": encode_rle(square(2)[id_]), "score": 1.0}
+        for id_ in range(len(names))
+    ]
+    return {"images": images, "annotations": results}
+
+
 def write(path: Path, content: object) -> str:
     path.write_text(json.dumps(content), encoding="utf-8")
     return str(path)
@@ -177,6 +187,15 @@ def test_result_lists_of_instance_systems(tmp_path: Path) -> None:
     assert images["ap"]["instances"] == 6
 
 
+@pytest.mark.usefixtures("records")
+def test_results_on_images_of_other_data_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    predictions = write(tmp_path / "p.json", exported("frames/clip/0.jpg", "clip/1.png", "elsewhere/2.png"))
+    summary = score(tmp_path, predictions)
+    assert summary["ap"]["ar100"] == pytest.approx(2 / 6)  # the third is as good
+    assert summary["images_left_out"] == 1
+    assert any("2 of 3 images are in" in message for message in caplog.messages)
+
+
 def test_annotations_of_kins_and_plain_coco(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole, half = square(2)[0], square(2)[0].copy()
     half[6:9] = False  # 3 of 10 rows
@@ -226,7 +245,11 @@ def test_boxes_of_tao_amodal(tmp_path: Path) -> None:
     [
         ({}, ["--export", "png"], "error: export: expected coco, youtube-vis, davis, got png"),
         ([{"score": 1}], [], "error: "),
-        ([{"image_id": 99, "segmentation": None, "score": 1}], [], "image_id: 99 is not among the annotations'"),
+        ([{"image_id": 99, "segmentation": None, "score": 1}], [], "error: predictions: 0 of 1 images of "),
+        # The numbers are those of other frames, as the numbers of two data sets often are.
+        (exported("elsewhere/0.png"), [], "give the annotations that were evaluated"),
+        (exported("clip/0.png", height=25), [], "by number, file name and size"),
+        (keyed((track(7, left=2, hidden_rows=2), square(2))), ["--skip-missing"], "error: predictions: 0 of 2 tracks"),
         ([{"image_id": 0, "segmentation": None}], [], "score: expected a number, got None"),
         ([{"video_id": 1, "segmentations": [None], "score": 1}], [], "segmentations: expected 3 masks"),
         ([{"image_id": 0, "segmentation": None, "score": 1}], ["--export", "coco"], "not exported"),

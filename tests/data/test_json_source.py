@@ -11,6 +11,8 @@ import pytest
 
 from amodal_diffusion.data.folder_source import VideoObject
 from amodal_diffusion.data.json_source import JsonKeys, json_objects
+from amodal_diffusion.data.prepare import ClipSettings, prepare, source_objects
+from amodal_diffusion.data.records import TrackRecord, read_records, write_records
 from amodal_diffusion.frames.masks import decode_rle, encode_rle
 from amodal_diffusion.types import BoolArray, InputError
 from tests.tracks import square
@@ -112,6 +114,21 @@ def test_tracks_of_videos(tmp_path: Path) -> None:
     np.testing.assert_array_equal(_masks(second, "modal")[4:], MODAL[4:])
 
 
+def test_complete_objects_are_cut_out_of_an_annotation_file(tmp_path: Path) -> None:
+    names = [f"clip/{frame}.png" for frame in range(FRAMES)]
+    records = [
+        TrackRecord.from_masks(modal, WHOLE, image_ids=range(FRAMES), image_file_names=names, obj_id=obj_id)
+        for obj_id, modal in ((1, MODAL), (2, WHOLE))
+    ]
+    write_records(tmp_path / "own.json", records)
+    paths = {"annotations": tmp_path / "all.json", "complete": tmp_path / "complete.json"}
+    report = prepare(source_objects(tmp_path / "own.json"), ClipSettings(frames=FRAMES), **paths)
+    assert (report.clips, report.complete) == (2, 1)
+    assert list(read_records(tmp_path / "complete.json")) == records[1:]
+    with pytest.raises(InputError, match="modal, amodal, object: expected none for"):
+        list(json_objects(tmp_path / "own.json", JsonKeys(modal="m")))
+
+
 def test_object_numbers_under_attributes_and_as_text(tmp_path: Path) -> None:
     content = _coco()
     for place, annotation in enumerate(content["annotations"]):
@@ -163,7 +180,8 @@ def _with(content: dict[str, Any], group: str, **values: object) -> dict[str, An
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "expected JSON that is an object"),
+        ([], "expected at least one track, got an empty list"),
+        ([{}], "track 0: expected the keys segmentation, "),
         ({"categories": []}, r"expected images \(COCO\) or videos with file_names \(YouTube-VIS\), got neither"),
         (
             _without(_coco(), "annotations", "obj_id"),

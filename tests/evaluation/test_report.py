@@ -47,7 +47,17 @@ def boxes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
 def test_a_cell_says_what_it_has() -> None:
     assert Cell(0.5, 0.01, (0.48, 0.52)).full == "0.500 ± 0.010 [0.480, 0.520]"
     assert Cell(0.5).full == Cell(0.5).brief == "0.500"
-    assert Cell().full == "-"
+    assert Cell().full == Cell(tracks=(0, 3)).full == "-"
+    assert Cell(0.5, 0.01, (0.48, 0.52), tracks=(2, 3)).full == "0.500 ± 0.010 [0.480, 0.520] (2/3)"
+    assert Cell(0.5, 0.01, tracks=(2, 3)).brief == "0.500 ± 0.010 (2/3)"
+
+
+def test_intervals_of_few_tracks_end_where_a_score_does() -> None:
+    strict = {"miou": 0.6, "miou_standard_error": 0.2, "miou_interval": [-2.31, 3.521], "miou_tracks": 2}
+    record = {"samples": 1, "strict": strict, "content": {"psnr": {"mean": 9.0, "mean_interval": [-2.0, 20.0]}}}
+    masks, content = tables({"methods": {"hull": record}, "tracks": {"scored": 5}})
+    assert masks.rows[0][1][0].full == "0.600 ± 0.200 [0.000, 1.000] (2/5)"
+    assert content.rows[0][1][0].range == "[-2.00, 20.00]"
 
 
 def test_tables_have_a_row_a_method_and_two_for_samples(masks: tuple[Path, dict[str, Any]]) -> None:
@@ -80,7 +90,7 @@ def test_the_summary_says_what_was_left_out_and_how_to_repeat_it(masks: tuple[Pa
     assert "11 track(s) with 44 frames scored, 1 left out" in text
     assert "`squares/3`: frame 2 of 3: is damaged" in text
     assert "amodal-diffusion evaluate --out DIR" in text
-    assert re.search(r"\| sure, mean of 3 +\| 0\.\d{3} ± 0\.\d{3} \[0\.\d{3}, 1\.\d{3}\]", text)
+    assert re.search(r"\| sure, mean of 3 +\| 0\.\d{3} ± 0\.\d{3} \[0\.\d{3}, 1\.000\] +\|", text)
 
 
 def test_the_page_holds_its_pictures_and_names_no_host(masks: tuple[Path, dict[str, Any]]) -> None:

@@ -119,7 +119,10 @@ def test_a_plain_base_is_inflated(stage: Path) -> None:
 
 def test_unknown_names_say_what_is_bundled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(InputError, match="model tyni: no bundled model, folder or hub id of this name; bundled are"):
+    with pytest.raises(
+        InputError,
+        match="model tyni: no bundled model, folder or hub id of this name; did you mean tiny\\? bundled are",
+    ):
         find_model("tyni")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, pa
 from accelerate.utils.launch import prepare_multi_gpu_env
 
 from amodal_diffusion.config import MASK_FILTERS, BeyondPaper, SamplingConfig
+from amodal_diffusion.models.hub import stage_settings
 from amodal_diffusion.parsing import load_settings, parse_settings, save_settings
 from amodal_diffusion.training.c2f_seg.settings import C2FTrainingSettings
+from amodal_diffusion.training.networks import _exported_settings
 from amodal_diffusion.training.s_amodal.settings import SAModalTrainingSettings
 from amodal_diffusion.training.sameo.settings import SameoTrainingSettings
 from amodal_diffusion.training.settings import TrainingSettings
@@ -41,6 +44,15 @@ def test_every_run_loads_and_saves(path: Path, tmp_path: Path) -> None:
     settings = load_settings(settings_class, path)
     save_settings(settings, tmp_path / "again.yaml")
     assert load_settings(settings_class, tmp_path / "again.yaml") == settings
+
+
+def test_fine_tuning_keeps_how_the_bundled_model_is_sampled() -> None:
+    settings = load_settings(TrainingSettings, CONFIGS / "finetune_tiny.yaml")
+    base = stage_settings(ROOT / "amodal_diffusion/weights/tiny/amodal_segmentation", settings.stage)
+    assert base.presets
+    assert _exported_settings(settings, base) == base
+    other = replace(settings, sampling=settings.sampling.changed({"tta": 1}))
+    assert not _exported_settings(other, base).presets
 
 
 # As version 0.1 had it in configs/tiny_amodal_segmentation_4.yaml.

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from amodal_diffusion.data.published import DATASET
+from amodal_diffusion.training.data_files import check_data_files
+from amodal_diffusion.training.data_settings import DataSettings
 from amodal_diffusion.training.setup import train_main
 from tests.documents import ROOT
 
@@ -42,3 +44,16 @@ def test_a_missing_file(
     assert error.startswith(f"error: {message}")
     assert error.count("\n") == 1
     assert "docs/data.md, section" in error
+
+
+@pytest.mark.parametrize(("validation", "notices"), [("link.json", 1), ("other.json", 0)])
+def test_validation_on_the_clips_of_training_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, validation: str, notices: int
+) -> None:
+    for name in ("own.json", "other.json"):
+        (tmp_path / name).write_text("[]")
+    (tmp_path / "link.json").symlink_to(tmp_path / "own.json")
+    data = DataSettings(annotations=tmp_path / "own.json", validation_annotations=tmp_path / validation)
+    check_data_files(data, "amodal_segmentation")
+    assert len(caplog.messages) == notices
+    assert all("link.json is also trained on" in message for message in caplog.messages)

@@ -272,7 +272,8 @@ FILE = Path("tracks.json")
         ({"occluders": OccluderSettings(FILE)}, r"data\.occluders\.annotations: expected data\.annotations beside it"),
         ({"annotations": FILE, "degraded_share": 0.5}, r"data\.degraded_share: changes generated scenes, but"),
         ({"annotations": FILE, "depthless_share": 0.5}, r"data\.depthless_share: changes generated scenes, but"),
-        ({"annotations": FILE}, r"data\.validation_annotations: expected an annotation file of other clips"),
+        ({"annotations": FILE}, r"data\.annotations: tracks\.json: no such file"),
+        ({"annotations": Path(__file__)}, r"data\.validation_annotations: expected .* or give validation\.every=0$"),
         (
             {"annotations": FILE, "validation_annotations": FILE, "occluders": OccluderSettings(FILE)},
             r"data\.occluders\.annotations: expected none in stage 1, got tracks\.json",

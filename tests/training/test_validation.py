@@ -34,7 +34,7 @@ GRAY, GAP = 128, 2
     [
         (
             "amodal_segmentation",
-            {"miou", "miou_occ", "miou_without_guide", "miou_occ_without_guide"},
+            {"miou", "miou_occ", "miou_occ_frames", "miou_without_guide", "miou_occ_without_guide"},
         ),
         ("content_completion", {"psnr_hidden", "psnr_hidden_without_guide"}),
     ],
@@ -63,6 +63,14 @@ def test_both_protocols_are_measured(make_settings: MakeSettings) -> None:
     # On this many pixels something of the hidden parts is left after the erosion of the released protocol.
     assert {"miou", "miou_occ", "miou_occ_released"} <= found.figures.keys()
     assert found.figures["miou_occ_released"] != found.figures["miou_occ"]
+
+
+def test_nothing_hidden_has_no_figure_of_hidden_parts() -> None:
+    seen = np.zeros((2, 8, 8), dtype=np.bool_)
+    seen[:, 2:5, 2:5] = True
+    sample = AmodalSample("clip", modal=seen, amodal=seen, depth=None, rgb=None, whole_rgb=None)
+    figures = validation._mask_figures([validation._scores(Prediction(0, sample, seen, None))])
+    assert figures == {"miou": 1.0, "miou_occ_frames": 0, "invented": 0.0}
 
 
 def answer(_: ConditionedVideoPipeline, modal: Tensor, *__: Any, **___: Any) -> ConditionedVideoOutput:

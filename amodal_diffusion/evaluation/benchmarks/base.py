@@ -212,9 +212,13 @@ class WithEstimatedDepth:
 
 def prediction_entries(benchmark: Benchmark) -> PredictionEntries | None:
     """What puts masks into a benchmark's published prediction file; None where there is no such file."""
-    if isinstance(benchmark, WithEstimatedDepth):
-        benchmark = benchmark.benchmark
+    benchmark = without_estimated_depth(benchmark)
     return benchmark.predictions if isinstance(benchmark, FileBenchmark) else None
+
+
+def without_estimated_depth(benchmark: Benchmark) -> Benchmark:
+    """The benchmark as it is read, for a use that needs no depth."""
+    return benchmark.benchmark if isinstance(benchmark, WithEstimatedDepth) else benchmark
 
 
 def pad_depth(depth: FloatArray, margins: tuple[int, int]) -> FloatArray:

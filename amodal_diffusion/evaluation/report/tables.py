@@ -19,12 +19,14 @@ class Cell:
         error: standard error; NaN if there is none.
         interval: 95 % confidence interval; NaN if there is none.
         digits: number of decimals.
+        tracks: number of tracks with a frame that counts, where it is less than all of them, and of all; else None.
     """
 
     value: float = math.nan
     error: float = math.nan
     interval: tuple[float, float] = (math.nan, math.nan)
     digits: int = 3
+    tracks: tuple[int, int] | None = None
 
     @property
     def mean(self) -> str:
@@ -39,13 +41,22 @@ class Cell:
 
     @property
     def brief(self) -> str:
-        """The mean and its standard error."""
-        return self.mean if math.isnan(self.error) else f"{self.mean} ± {self.error:.{self.digits}f}"
+        """The mean and its standard error, and how many tracks it is over."""
+        return f"{self._with_error} {self.over}".rstrip()
 
     @property
     def full(self) -> str:
-        """The mean, its standard error and its interval."""
-        return f"{self.brief} {self.range}".rstrip()
+        """The mean, its standard error and its interval, and how many tracks they are over."""
+        return " ".join(part for part in (self._with_error, self.range, self.over) if part)
+
+    @property
+    def over(self) -> str:
+        """How many of all tracks the mean is over; empty if over all, or if there is none."""
+        return "" if self.tracks is None or math.isnan(self.value) else f"({self.tracks[0]}/{self.tracks[1]})"
+
+    @property
+    def _with_error(self) -> str:
+        return self.mean if math.isnan(self.error) else f"{self.mean} ± {self.error:.{self.digits}f}"
 
 
 @dataclass(frozen=True)
@@ -68,9 +79,16 @@ class _Column:
     label: str
     path: tuple[str, ...]
     digits: int = 3
+    least: float = 0.0
+    largest: float = math.inf
 
-    def cell(self, record: Mapping[str, Any]) -> Cell:
-        """The mean at the column's path: a record of `pooled_record`, or a number alone."""
+    def cell(self, record: Mapping[str, Any], tracks: int) -> Cell:
+        """The mean at the column's path: a record of `pooled_record`, or a number alone.
+
+        Args:
+            record: of a method.
+            tracks: number of all tracks that were scored.
+        """
         *groups, name = self.path
         for group in groups:
             record = record.get(group, {})
@@ -79,37 +97,40 @@ class _Column:
             record.get(f"{name}_standard_error", math.nan),
             record.get(f"{name}_interval", (math.nan,) * 2),
         )
-        return Cell(value, error, (interval[0], interval[1]), self.digits)
+        # In this order, min and max keep NaN.
+        low, high = (min(max(end, self.least), self.largest) for end in interval)
+        counted = record.get(f"{name}_tracks", tracks)
+        return Cell(value, error, (low, high), self.digits, (counted, tracks) if counted < tracks else None)
 
 
 _MASKS = (
-    _Column("mIoU", ("strict", "miou")),
-    _Column("mIoU_occ", ("strict", "miou_occ")),
-    _Column("fully hidden", ("strict", "miou_hidden")),
+    _Column("mIoU", ("strict", "miou"), largest=1.0),
+    _Column("mIoU_occ", ("strict", "miou_occ"), largest=1.0),
+    _Column("fully hidden", ("strict", "miou_hidden"), largest=1.0),
     _Column("invented", ("strict", "invented")),
-    _Column("boundary F", ("boundary_f", "mean")),
-    _Column("instability", ("instability", "mean")),
+    _Column("boundary F", ("boundary_f", "mean"), largest=1.0),
+    _Column("instability", ("instability", "mean"), largest=1.0),
 )
 _RELEASED = (
-    _Column("mIoU", ("released", "miou")),
-    _Column("mIoU_occ", ("released", "miou_occ")),
-    _Column("fully hidden", ("released", "miou_hidden")),
+    _Column("mIoU", ("released", "miou"), largest=1.0),
+    _Column("mIoU_occ", ("released", "miou_occ"), largest=1.0),
+    _Column("fully hidden", ("released", "miou_hidden"), largest=1.0),
 )
 _BOXES = (
-    _Column("box IoU", ("boxes", "miou")),
-    _Column("above 0.25", ("boxes", "above_0.25")),
-    _Column("above 0.5", ("boxes", "above_0.5")),
-    _Column("above 0.75", ("boxes", "above_0.75")),
+    _Column("box IoU", ("boxes", "miou"), largest=1.0),
+    _Column("above 0.25", ("boxes", "above_0.25"), largest=1.0),
+    _Column("above 0.5", ("boxes", "above_0.5"), largest=1.0),
+    _Column("above 0.75", ("boxes", "above_0.75"), largest=1.0),
 )
 _CALIBRATION = (
     _Column("expected calibration error", ("calibration", "expected_calibration_error"), 4),
     _Column("where predicted", ("calibration", "expected_calibration_error_where_predicted"), 4),
 )
 _CONTENT = (
-    _Column("PSNR, hidden, dB", ("content", "psnr", "mean"), 2),
-    _Column("PSNR, object, dB", ("content", "psnr_object", "mean"), 2),
-    _Column("SSIM, hidden", ("content", "ssim", "mean")),
-    _Column("SSIM, object", ("content", "ssim_object", "mean")),
+    _Column("PSNR, hidden, dB", ("content", "psnr", "mean"), 2, least=-math.inf),
+    _Column("PSNR, object, dB", ("content", "psnr_object", "mean"), 2, least=-math.inf),
+    _Column("SSIM, hidden", ("content", "ssim", "mean"), least=-1.0, largest=1.0),
+    _Column("SSIM, object", ("content", "ssim_object", "mean"), least=-1.0, largest=1.0),
     _Column("flicker, gray levels", ("content", "flicker", "mean"), 2),
     _Column("LPIPS", ("content", "lpips", "mean")),
     _Column("Frechet video distance", ("frechet_video_distance",), 2),
@@ -117,7 +138,7 @@ _CONTENT = (
 
 
 def tables(summary: Mapping[str, Any]) -> list[Table]:
-    """Lay out the means of a run as tables; empty tables are left out.
+    """Lay out the means of a run as tables; empty tables are left out, and intervals end where a measure does.
 
     Args:
         summary: as `RunSummary.record` gives it.
@@ -129,20 +150,20 @@ def tables(summary: Mapping[str, Any]) -> list[Table]:
         rows.append((name if count == 1 else f"{name}, mean of {count}", record))
         if count > 1:
             rows.append((f"{name}, best of {count}", record["best_of_samples"]))
-    plain = list(methods.items())
+    plain, count = list(methods.items()), summary["tracks"]["scored"]
     laid_out = [
-        _table("Masks, protocol strict", _MASKS, rows),
-        _table("Masks, protocol released", _RELEASED, rows),
-        _table("Boxes", _BOXES, rows),
-        _table("Calibration of the samples", _CALIBRATION, plain),
-        _table("Painted content, the true masks given", _CONTENT, plain),
+        _table("Masks, protocol strict", _MASKS, rows, count),
+        _table("Masks, protocol released", _RELEASED, rows, count),
+        _table("Boxes", _BOXES, rows, count),
+        _table("Calibration of the samples", _CALIBRATION, plain, count),
+        _table("Painted content, the true masks given", _CONTENT, plain, count),
     ]
     return [table for table in laid_out if table.rows and table.columns]
 
 
-def _table(title: str, columns: Sequence[_Column], rows: Sequence[tuple[str, Mapping[str, Any]]]) -> Table:
+def _table(title: str, columns: Sequence[_Column], rows: Sequence[tuple[str, Mapping[str, Any]]], tracks: int) -> Table:
     """A table without its empty columns and rows."""
-    cells = {name: [column.cell(record) for column in columns] for name, record in rows}
+    cells = {name: [column.cell(record, tracks) for column in columns] for name, record in rows}
     kept = [
         number for number in range(len(columns)) if any(not math.isnan(line[number].value) for line in cells.values())
     ]
@@ -167,7 +188,9 @@ MEASURES: dict[str, str] = {
     "samples": "of k predictions, the mean over all of them, and the best: the one of a track with the largest mIoU, "
     "chosen with the truth. Each has its own seed, from the track's name and the sample's number.",
     "calibration": "whether of the pixels that a share p of the samples has, a share p is the object's.",
-    "±, [ ]": "standard error and 95 % confidence interval (Student's t); tracks, not frames, are independent draws.",
+    "±, [ ]": "standard error and 95 % confidence interval (Student's t), cut at the measure's own bounds; tracks, not "
+    "frames, are independent draws.",
+    "(m/n)": "the mean is over m of n tracks; the others have no frame that counts.",
 }
 """Explanations of the measures, by name."""
 

@@ -82,6 +82,7 @@ def autoencoder_task(
         export=lambda folder: save_autoencoder(autoencoder, folder),
         text=dump_settings(settings),
         workers=settings.data.workers,
+        next_step="go on with the other networks: part=segmentation autoencoder={model}",
     )
 
 
