@@ -62,6 +62,8 @@ class Session:
         progress: of the running completion; None while nothing is being completed.
         doing: what the page is at work on, for its visitor.
         serving: the action that the page shows the progress of; empty if there is none.
+        uploads: files that are loaded, as the upload boxes ``clip`` and ``masks`` hold them.
+        has_results: whether the page shows a completed clip.
         clicks: clicks on objects, in any frame.
         used: when the page last did something, in seconds of the sessions' clock.
         stop: set to stop the running task.
@@ -80,6 +82,8 @@ class Session:
     progress: Progress | None = None
     doing: str = ""
     serving: str = ""
+    uploads: dict[str, list[Path]] = field(default_factory=dict)
+    has_results: bool = False
     clicks: list[Point] = field(default_factory=list)
     used: float = 0.0
     stop: threading.Event = field(default_factory=threading.Event)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from amodal_diffusion.app.actions import Actions, View
 from amodal_diffusion.app.completer import Choices, PageCompleter, PageTask, count_passes, count_windows
-from amodal_diffusion.app.handlers import OF_CHECKPOINT, choices_of
+from amodal_diffusion.app.handlers import OF_CHECKPOINT, choices_of, chosen_files
 from amodal_diffusion.app.materials import EXAMPLES, Limits
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
 from amodal_diffusion.cli import main
@@ -254,6 +254,20 @@ def test_settings_of_a_visitor_are_checked() -> None:
     for name in ("filters", "formats"):
         with pytest.raises(InputError, match=f"--.*{name}"):
             choices_of({**given, name: ["no such thing"]})
+
+
+@pytest.mark.parametrize(
+    ("box", "loaded", "expected"),
+    [
+        ("a.mp4 b.mp4", "a.mp4", "b.mp4"),
+        ("a.mp4 a.mp4", "a.mp4", "a.mp4"),
+        ("a.mp4 1.png 2.png", "a.mp4", "1.png 2.png"),
+        ("1.png 2.png", "1.png", "1.png 2.png"),
+        ("1.png 2.png b.zip", "1.png 2.png", "b.zip"),
+    ],
+)
+def test_a_new_file_takes_the_place_of_a_loaded_one(box: str, loaded: str, expected: str) -> None:
+    assert chosen_files(box.split(), [*map(Path, loaded.split())]) == [*map(Path, expected.split())]
 
 
 def test_one_painted_frame_is_followed_and_replaces_the_masks(actions: Actions, ready: Session) -> None:

@@ -280,6 +280,23 @@ def test_a_refused_upload_leaves_the_box(page: Page, tmp_path: Path) -> None:
     complete(page)
 
 
+def test_a_second_upload_takes_the_place_of_the_first(page: Page, tmp_path: Path) -> None:
+    box, field = page.locator("#clip-upload"), page.locator("#clip-upload input[type=file]")
+    field.set_input_files(encode(tmp_path / "first.mp4", RGB))
+    expect(page.locator("#status")).to_contain_text("5 frames of 160x96", timeout=MINUTE)
+    expect(box.locator("[aria-label='common.upload']")).to_have_count(0)
+    for name, count in (("second", 4), ("third", 3)):  # through the input beside the X
+        field.set_input_files(encode(tmp_path / f"{name}.mp4", RGB[:count]))
+        expect(page.locator("#status")).to_contain_text(f"{count} frames of 160x96", timeout=MINUTE)
+        expect(box).to_contain_text(name)
+    expect(box).not_to_contain_text("second")
+    field.set_input_files(__file__)
+    expect(page.locator("#status")).to_contain_text("got test_browser.py", timeout=MINUTE)
+    expect(box).to_contain_text("third")  # what is loaded
+    field.set_input_files(encode(tmp_path / "fourth.mp4", RGB))
+    expect(page.locator("#status")).to_contain_text("5 frames of 160x96", timeout=MINUTE)
+
+
 def test_settings_that_are_looked_at_change_nothing(page: Page) -> None:
     load_example(page)
     page.locator("#advanced").get_by_role("button", name="Advanced").click()
@@ -339,7 +356,7 @@ def test_stop_stops(page: Page) -> None:
     load_example(page)
     page.locator("#complete").click()
     page.locator("#stop").click()
-    expect(page.locator("#status")).to_contain_text("Stopped", timeout=MINUTE)
+    expect(page.locator("#status")).to_contain_text("Stopped. Nothing was completed.", timeout=MINUTE)
     assert page.locator("#files a").count() == 0
     complete(page)
 
