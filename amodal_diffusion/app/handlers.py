@@ -13,14 +13,14 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from amodal_diffusion.app.actions import Actions, View
-from amodal_diffusion.app.completer import Choices
+from amodal_diffusion.app.actions import FINDING, Actions, View
+from amodal_diffusion.app.completer import KEY_GREEN, Choices
 from amodal_diffusion.app.drawing import draw_clicks, draw_masks
 from amodal_diffusion.app.guard import COOKIE, owner
 from amodal_diffusion.app.materials import FILE_TYPES, Example
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
 from amodal_diffusion.app.views import Kind, easel, status
-from amodal_diffusion.completion.option_values import read_filters, read_formats
+from amodal_diffusion.completion.option_values import read_color, read_filters, read_formats
 from amodal_diffusion.config import Preset
 from amodal_diffusion.io.images import SUFFIXES
 from amodal_diffusion.io.prompts import Point
@@ -99,7 +99,7 @@ class Handlers:
         """Use what was painted as masks; the drawing board sends it with the click."""
         async for update in self._run(
             request,
-            "Finding the masks of all frames",
+            FINDING,
             lambda session: self._actions.use_painting(session, paint, lambda _: None),
         ):
             yield update
@@ -108,7 +108,7 @@ class Handlers:
         """Segment the clicked objects, and show the masks on the frame to click on."""
         async for update in self._run(
             request,
-            "Finding",
+            FINDING,
             lambda session: self._actions.use_clicks(session, lambda _: None),
             lambda session: self._clicks(session, int(frame)),
             others=2,
@@ -214,7 +214,8 @@ class Handlers:
             return
         session.has_results = bool(view.files)
         values = [] if fresh is None else await asyncio.to_thread(fresh, session)
-        yield [status(view.status, "done"), view.html, view.files, *buttons, *values, *rest[len(values) :]]
+        line = status(view.status, "done", has_result=session.has_results)
+        yield [line, view.html, view.files, *buttons, *values, *rest[len(values) :]]
 
     def _soon(self, request: gr.Request, action: Callable[[Session], list[Update]]) -> list[Update]:
         """Run a short action; the message stays unless there is an error."""
@@ -290,8 +291,8 @@ def choices_of(values: Mapping[str, Any]) -> Choices:
 
     Args:
         values: ``seed``; ``samples``, 0 for the model's; ``method``; ``preset``, "" for the page's; ``filters``,
-            a list, with "checkpoint" for the model's; ``margin`` in percent; ``soft_edge`` in pixels; and
-            ``formats``, a list.
+            a list, with "checkpoint" for the model's; ``margin`` in percent; ``soft_edge`` and
+            ``shrink_mask`` in pixels; ``formats``, a list; and ``color``, a CSS color name or ``#rrggbb``.
 
     Raises:
         InputError: if a value is out of range or unknown.
@@ -308,7 +309,9 @@ def choices_of(values: Mapping[str, Any]) -> Choices:
         mask_filters=None if filters is None or OF_CHECKPOINT in filters else read_filters(filters),
         margin=(_number(values, "margin", 0, 100) or 0) / 100,
         soft_edge=_number(values, "soft_edge", 0, 64) or 0,
+        shrink_mask=_number(values, "shrink_mask", 0, 64) or None,
         formats=read_formats(formats) if formats else (),
+        color=read_color(values["color"] or KEY_GREEN),
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import json
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -162,6 +164,7 @@ def serving(
                     theme=gr.themes.Default(
                         primary_hue="pink", font=["system-ui", "sans-serif"], font_mono=["monospace"]
                     ),
+                    i18n=gr.I18n(en={"common.upload": "Choose other files"}),  # a key that Gradio's own texts lack
                     css_paths=_ASSETS / "page.css",
                     head="".join(f"<script>{script}</script>" for script in _scripts()),
                     footer_links=[],
@@ -176,14 +179,25 @@ def serving(
                     pwa=False,
                 )
             except OSError as error:
-                where = f"{address.host}:{address.port}"
-                raise InputError(f"port: {where} cannot be used ({error}); choose another") from error
+                raise InputError(_unusable(address)) from error
             try:
                 yield url
             finally:
                 sessions.close_all()
                 wait_for_actions(_STOP_SECONDS)
                 page.close(verbose=False)
+
+
+def _unusable(address: Address) -> str:
+    """Why the page cannot listen on an address, which Gradio's error does not tell."""
+    try:
+        socket.create_server((address.host, address.port)).close()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            return (
+                f"host: cannot listen on {address.host}:{address.port} ({error.strerror}); choose another with --host"
+            )
+    return f"port: {address.port} is in use; choose another with --port"
 
 
 def _scripts() -> list[str]:
