@@ -164,7 +164,6 @@ def serving(
                     theme=gr.themes.Default(
                         primary_hue="pink", font=["system-ui", "sans-serif"], font_mono=["monospace"]
                     ),
-                    i18n=gr.I18n(en={"common.upload": "Choose other files"}),  # a key that Gradio's own texts lack
                     css_paths=_ASSETS / "page.css",
                     head="".join(f"<script>{script}</script>" for script in _scripts()),
                     footer_links=[],
@@ -194,9 +193,7 @@ def _unusable(address: Address) -> str:
         socket.create_server((address.host, address.port)).close()
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
-            return (
-                f"host: cannot listen on {address.host}:{address.port} ({error.strerror}); choose another with --host"
-            )
+            return f"host: cannot listen on {address.host} ({error.strerror}); choose another with --host"
     return f"port: {address.port} is in use; choose another with --port"
 
 

@@ -234,6 +234,9 @@
       root.dataset.ready = "";
       build(root);
     });
+    document.querySelectorAll('[aria-label="common.upload"]').forEach((button) => {  // a text that Gradio lacks
+      button.ariaLabel = button.title = "Choose other files";
+    });
     document.querySelectorAll("input[type=file]").forEach((box) => { if (box.accept !== amodalFileTypes) box.accept = amodalFileTypes; });
   }
   new MutationObserver(adopt).observe(document, { childList: true, subtree: true });
