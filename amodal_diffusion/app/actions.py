@@ -7,19 +7,30 @@ import math
 import shutil
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from amodal_diffusion.app.completer import Choices, PageCompleter, PageTask
 from amodal_diffusion.app.downloads import download_list, layer_folder, pack
-from amodal_diffusion.app.drawing import read_painting, write_clicked, write_followed
+from amodal_diffusion.app.drawing import (
+    Painting,
+    frame_ranges,
+    labels_of_objects,
+    read_painting,
+    shrunken_frames,
+    write_clicked,
+    write_corrected,
+    write_followed,
+)
 from amodal_diffusion.app.materials import Example, Limits, open_masks, take_clip, take_masks, write_example
-from amodal_diffusion.app.progress import Progress, Speeds
+from amodal_diffusion.app.progress import Progress, Speeds, Steady
 from amodal_diffusion.app.sessions import Session, Sessions
 from amodal_diffusion.app.views import (
     Scene,
@@ -39,8 +50,10 @@ from amodal_diffusion.io.video_reader import ClipReader, open_clip
 from amodal_diffusion.models.segmenters.protocol import Segmenter
 from amodal_diffusion.types import BoolArray, InputError, UInt8Array, counted
 
-CLICKED = "clicked"
-"""Prefix of the folders of masks that were found from clicks."""
+FINDING = "Finding the masks of all frames"
+"""What the page says while masks are found from paint or clicks."""
+CLICKED, PAINTED = "clicked", "painted"
+"""Prefixes of the folders of masks that were found from clicks and from paint."""
 _SHOWN = 16
 """Pictures in the editor that a browser may still ask for."""
 _LOOK_SECONDS = 2.0  # between two looks at how much room is left
@@ -149,7 +162,7 @@ class Actions:
             index: index of the frame, from 0.
         """
         masks = session.masks
-        if masks is None or masks.parent != session.folder or not masks.name.startswith(CLICKED):
+        if masks is None or not _made(session, CLICKED):
             return {}
         return {folder.name: read_rgba(folder / f"{index:05d}.png")[..., 0] > 0 for folder in sorted(masks.iterdir())}
 
@@ -157,7 +170,8 @@ class Actions:
         """Use the painted frames as masks.
 
         Frames between painted ones are interpolated if the first and the last frame of the clip, or of a shot, are
-        painted; else the segmenter follows what is painted.
+        painted; else the segmenter follows what is painted. Where other masks than those of earlier paint were shown
+        beside the paint, they stay as they are in the other frames.
 
         Args:
             session: session of the page, with a clip.
@@ -168,20 +182,39 @@ class Actions:
             InputError: if nothing is painted, or frames are missing and there is no segmenter.
             StoppedError: if the visitor asked to stop.
         """
-        with self._work(session, on_share) as on_step, session.replacing("painted") as folder:
+        with self._work(session, on_share) as on_step:
             clip = self._clip(session)
             painting = read_painting(paint, num_frames=clip.num_frames, height=clip.height, width=clip.width)
-            cuts, others = find_cuts(clip), clip.num_frames - len(painting.frames)
-            if self.segmenter is None or painting.has_ends(clip.num_frames, cuts):
-                painting.write(folder, clip.num_frames, cuts)
-                how = "filled in between painted ones"
-            else:
-                with self._networks:
-                    write_followed(clip, painting, self.segmenter, folder, on_step, cuts=cuts)
-                session.check()
-                how = "found from painted ones"
-            filled = f", {others} of them {how}: look at each" if others else ""
-            return self._show_masks(session, clip, f"{_size(clip)}{filled}", folder)
+            base = session.masks
+            if (
+                base is not None
+                and painting.frames
+                and painting.masks == session.masks_name
+                and not _made(session, PAINTED)
+            ):
+                with session.replacing("corrected") as folder:
+                    write_corrected(painting, open_masks(base, clip), folder)
+                    said = f"{_size(clip)}, {frame_ranges(painting.frames)} corrected, the others as they were"
+                    return self._show_masks(session, clip, said, folder)
+            with session.replacing(PAINTED) as folder:
+                how = self._fill(session, clip, painting, folder, on_step)
+                others = clip.num_frames - len(painting.frames)
+                filled = f", {others} of them {how}: look at each" if others else ""
+                small = _small(open_masks(folder, clip), dict.fromkeys(map(str, painting.objects), painting.frames))
+                return self._show_masks(session, clip, f"{_size(clip)}{filled}", folder, _advice(small, "paint"))
+
+    def _fill(
+        self, session: Session, clip: ClipReader, painting: Painting, folder: Path, on_step: Callable[[float], None]
+    ) -> str:
+        """Write the masks of all frames from those of some; words for how."""
+        cuts = find_cuts(clip)
+        if self.segmenter is None or painting.has_ends(clip.num_frames, cuts):
+            painting.write(folder, clip.num_frames, cuts)
+            return "filled in between painted ones"
+        with self._networks:
+            write_followed(clip, painting, self.segmenter, folder, _noting(session, on_step), cuts=cuts)
+        session.check()
+        return "found from painted ones"
 
     def use_clicks(self, session: Session, on_share: Callable[[float], None]) -> View:
         """Segment the clicked objects in all frames.
@@ -199,9 +232,13 @@ class Actions:
             if self.segmenter is None:
                 raise InputError("click: this page was started without a segmenter; see --segmenter")
             with self._networks:
-                write_clicked(clip, session.clicks, self.segmenter, folder, on_step)
+                write_clicked(clip, session.clicks, self.segmenter, folder, _noting(session, on_step))
             session.check()
-            return self._show_masks(session, clip, _size(clip), folder)
+            shown: dict[str, list[int]] = defaultdict(list)
+            for point in session.clicks:
+                shown[point.object_name].append(point.frame)
+            small = _small(open_masks(folder, clip), shown)
+            return self._show_masks(session, clip, _size(clip), folder, _advice(small, "click"))
 
     def complete(self, session: Session, on_share: Callable[[float], None], choices: Choices | None = None) -> View:
         """Complete the objects.
@@ -323,8 +360,8 @@ class Actions:
             raise InputError("clip: none yet, or removed as the page was idle; load an example or upload one (step 1)")
         return open_clip(session.clip)
 
-    def _show_masks(self, session: Session, clip: ClipReader, status: str, masks: Path) -> View:
-        """Take masks for the clip's if they fit, and draw them."""
+    def _show_masks(self, session: Session, clip: ClipReader, status: str, masks: Path, advice: str = "") -> View:
+        """Take masks for the clip's if they fit, and draw them; advice ends the message in place of what comes next."""
         tracks = open_masks(masks, clip)
         scene = self._scene(session, clip)
         with session.replacing("visible") as folder:
@@ -332,10 +369,10 @@ class Actions:
         session.masks = masks
         session.masks_name = folder.name
         found = tuple(
-            SceneObject(name, color_of(number), folder_link(session.visible[name]))
-            for number, name in enumerate(tracks)
+            SceneObject(name, color_of(label - 1), folder_link(session.visible[name]))
+            for name, label in labels_of_objects(tracks).items()
         )
-        ready = f"{status}. Masks: {counted(len(tracks), 'object')}. Ready: press Complete in step 3."
+        ready = f"{status}. Masks: {counted(len(tracks), 'object')}. {advice}Ready: press Complete in step 3."
         return View(ready, viewer(replace(scene, masks=folder.name, objects=found)))
 
     def _scene(self, session: Session, clip: ClipReader, canvas: Mapping[str, int] | None = None) -> Scene:
@@ -351,14 +388,14 @@ class Actions:
         if (scene.width, scene.height) != (scene.frame_width, scene.frame_height):
             visible = write_visible(tracks, session.fresh_folder("margin"), scene=scene)
         objects = []
-        for number, name in enumerate(tracks):
+        for name, label in labels_of_objects(tracks).items():
             video, samples = uncertainty(results, name), None
             if video is not None:
                 samples = folder_link(write_pictures(video, session.fresh_folder("uncertain")))
             objects.append(
                 SceneObject(
                     name,
-                    color_of(number),
+                    color_of(label - 1),
                     folder_link(visible[name]),
                     amodal=folder_link(results / "objects" / name / "amodal_masks"),
                     completed=folder_link(layer_folder(results, name)),
@@ -368,6 +405,41 @@ class Actions:
         session.keep_newest("margin", 1)
         session.keep_newest("uncertain", len(tracks))
         return replace(scene, masks=session.masks_name, objects=tuple(objects))
+
+
+def _made(session: Session, prefix: str) -> bool:
+    """Whether the page made a session's masks, into a folder of this prefix."""
+    masks = session.masks
+    return masks is not None and masks.parent == session.folder and masks.name.startswith(prefix)
+
+
+def _noting(session: Session, on_step: Callable[[float], None]) -> Callable[[float], None]:
+    """A function that notes the share done in a session's progress, then calls another."""
+    session.doing = FINDING
+    progress = session.progress = Steady()
+
+    def note(share: float) -> None:
+        progress.note(share)
+        on_step(share)
+
+    return note
+
+
+def _small(tracks: Mapping[str, MaskTrack], shown: Mapping[str, Sequence[int]]) -> list[int]:
+    """Frames in which the mask of any object is much smaller than where a visitor showed the object."""
+    found = (shrunken_frames(track.areas, shown.get(name, ())) for name, track in tracks.items())
+    return sorted({frame for frames in found for frame in frames})
+
+
+def _advice(small: Sequence[int], how: Literal["paint", "click"]) -> str:
+    """What to do about frames with small masks."""
+    if not small:
+        return ""
+    done, again = ("painted", "paint") if how == "paint" else ("clicked", "click on the object in")
+    them, one = ("them", "one of these") if len(small) > 1 else ("it", "it")
+    return (
+        f"In {frame_ranges(small)} the mask is much smaller than where you {done}: look at {them} and {again} {one}. "
+    )
 
 
 def _size(clip: ClipReader) -> str:

@@ -28,7 +28,8 @@ from amodal_diffusion.types import InputError, Stage
 if TYPE_CHECKING:
     from amodal_diffusion.pipelines.completer import CompletionConfig
 
-_KEY_GREEN = "#00ff00"  # behind the object in MP4, for a chroma key
+KEY_GREEN = "#00ff00"
+"""Color behind the object in MP4 unless a visitor chooses another: for a chroma key."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ class Choices:
         mask_filters: filters of stage 1's masks; the checkpoint's when None.
         margin: outpainting margin on each side, as a share of the frame, 0 to 1.
         soft_edge: width in pixels of the band in which the alpha of a layer falls to 0.
+        shrink_mask: pixels by which the visible mask is shrunk for stage 2; the checkpoint's when None.
         formats: formats of the files besides PNG.
+        color: behind the object in MP4 and GIF: a CSS color name or ``#rrggbb``.
     """
 
     seed: int = 0
@@ -54,7 +57,9 @@ class Choices:
     mask_filters: tuple[MaskFilter, ...] | None = None
     margin: float = 0.0
     soft_edge: int = 0
+    shrink_mask: int | None = None
     formats: tuple[Format, ...] = ()
+    color: str = KEY_GREEN
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,7 @@ class PageCompleter:
             samples=chosen.samples,
             preset=chosen.preset or base.sampling.preset,
             mask_filters=chosen.mask_filters,
+            shrink_mask=chosen.shrink_mask,
         )
         request = replace(
             base,
@@ -191,7 +197,7 @@ class PageCompleter:
                 formats=read_formats(("png", *chosen.formats)),
                 margin=chosen.margin,
                 soft_edge=chosen.soft_edge,
-                over_color=_KEY_GREEN,
+                over_color=chosen.color,
                 quiet=True,
             ),
             depth=DepthChoice(depth="auto" if task.depth is None else str(task.depth)),

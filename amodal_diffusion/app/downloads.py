@@ -25,7 +25,8 @@ class Download:
         title: what it is.
         how: which program opens it, and how.
         pattern: glob of its files in the result folder.
-        archive: name of the zip in which they are offered; None for formats of few files.
+        archive: name of the zip in which several of them are offered; None for formats of few files.
+        alone: `how` for one file that is offered without a zip, with ``{frame}`` for the number in its name.
     """
 
     format: str
@@ -33,6 +34,7 @@ class Download:
     how: str
     pattern: str
     archive: str | None = None
+    alone: str = ""
 
     @property
     def is_written(self) -> bool:
@@ -60,8 +62,9 @@ DOWNLOADS = (
     ),
     Download(
         "mp4",
-        "MP4 over green",
-        "Any player, phone or presentation: open it; an editor removes the green with its chroma key.",
+        "MP4 over a color",
+        "Any player, phone or presentation: open it; an editor removes green or blue with its chroma key. Advanced "
+        "chooses the color.",
         "objects/*/completed*.mp4",
     ),
     Download(
@@ -73,17 +76,19 @@ DOWNLOADS = (
     ),
     Download(
         "psd",
-        "Photoshop (PSD, zip)",
-        "Photoshop, Affinity Photo, Krita: unpack it and open the frame that hides most; each object is a layer.",
+        "Photoshop (PSD)",
+        "Photoshop, Affinity Photo, Krita: unpack it and open a frame; each object is a layer.",
         "layered/*.psd",
         "psd.zip",
+        "Photoshop, Affinity Photo, Krita: open it; it is frame {frame}, which hides most; each object is a layer.",
     ),
     Download(
         "ora",
-        "OpenRaster (ORA, zip)",
+        "OpenRaster (ORA)",
         "Krita, GIMP, MyPaint: unpack it and open a frame; each object is a layer.",
         "layered/*.ora",
         "ora.zip",
+        "Krita, GIMP, MyPaint: open it; it is frame {frame}, which hides most; each object is a layer.",
     ),
     Download("gif", "GIF", "A browser or a README: drag it in; it plays by itself.", "objects/*/*.gif"),
     Download(
@@ -129,7 +134,7 @@ def pack(results: Path) -> None:
     _zip(results.with_name(ARCHIVE), files_of(results), results)
     for entry in DOWNLOADS:
         files = _files(entry, results)
-        if entry.archive is not None and files:
+        if entry.archive is not None and (len(files) > 1 or (files and not entry.alone)):
             _zip(results.with_name(entry.archive), files, results)
 
 
@@ -156,7 +161,7 @@ def download_list(results: Path) -> str:
     Args:
         results: result folder of `complete`, with the zips of :func:`pack` beside it.
     """
-    rows = [_row(entry.title, entry.how, _offered(entry, results)) for entry in DOWNLOADS if entry.is_written]
+    rows = [_line(entry, _offered(entry, results)) for entry in DOWNLOADS if entry.is_written]
     how = "Any program that unpacks zips: all of the above and the records, summary.json first."
     rows.append(_row("Everything (zip)", how, [results.with_name(ARCHIVE)]))
     return f'<div class="amodal-files"><table>{"".join(rows)}</table>{_folded(results)}</div>'
@@ -182,7 +187,13 @@ def _offered(entry: Download, results: Path) -> list[Path]:
     if entry.archive is None:
         return _files(entry, results)
     packed = results.with_name(entry.archive)
-    return [packed] if packed.is_file() else []
+    return [packed] if packed.is_file() else _files(entry, results)
+
+
+def _line(entry: Download, files: Sequence[Path]) -> str:
+    if entry.alone and files and files[0].name != entry.archive:
+        return _row(entry.title, entry.alone.format(frame=int(files[0].stem)), files)
+    return _row(entry.title, entry.how, files)
 
 
 def _row(title: str, how: str, files: Sequence[Path]) -> str:

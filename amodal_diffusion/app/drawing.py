@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from amodal_diffusion.frames.cuts import shots_of
 from amodal_diffusion.frames.drawing import COLORS
 from amodal_diffusion.frames.masks import encode_rle, fill_between
 from amodal_diffusion.io.images import decode_png, write_mask_png
+from amodal_diffusion.io.mask_files import MaskTrack
 from amodal_diffusion.io.prompts import MaskPrompt, Point, Prompts
 from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.models.segmenters.protocol import Segmenter, checked_masks
@@ -111,6 +112,72 @@ def write_followed(
                 write_mask_png(folder / str(label) / f"{frame:05d}.png", painting.mask(frame, label))
 
 
+def write_corrected(painting: Painting, tracks: Mapping[str, MaskTrack], folder: Path) -> None:
+    """Write masks with the painted frames in place of their own, a folder an object.
+
+    Args:
+        painting: the frames that differ; their labels are those of :func:`labels_of_objects`.
+        tracks: masks of each object.
+        folder: existing empty folder.
+    """
+    labels = labels_of_objects(tracks)
+    names = {label: name for name, label in labels.items()}
+    num_frames = max(track.num_frames for track in tracks.values())
+    for label in sorted({*names, *painting.objects}):
+        name = names.get(label, str(label) if {*labels} <= _NUMBERS else f"object-{label}")
+        (folder / name).mkdir()
+        masks = iter(tracks[name]) if name in tracks else None
+        for frame in range(num_frames):
+            given = painting.mask(frame, label) if masks is None else next(masks)
+            write_mask_png(
+                folder / name / f"{frame:05d}.png", painting.mask(frame, label) if frame in painting.frames else given
+            )
+
+
+def shrunken_frames(areas: Sequence[int], shown: Sequence[int]) -> list[int]:
+    """Frames in which a mask is much smaller than in the nearest frame that a visitor showed the object in.
+
+    Args:
+        areas: pixels of the mask in each frame.
+        shown: frames that were painted or clicked.
+    """
+    known = [frame for frame in shown if areas[frame]]
+    if not known:
+        return []
+    nearest = (min(known, key=lambda frame: abs(frame - index)) for index in range(len(areas)))
+    return [
+        index
+        for index, frame in enumerate(nearest)
+        if index not in shown and areas[index] < _MUCH_SMALLER * areas[frame]
+    ]
+
+
+def frame_ranges(frames: Sequence[int]) -> str:
+    """Words for frames: ``frame 3``, or ``frames 8 to 24, 30``.
+
+    Args:
+        frames: sorted indices, at least one.
+    """
+    ranges: list[list[int]] = []
+    for frame in frames:
+        if ranges and frame == ranges[-1][-1] + 1:
+            ranges[-1] = [ranges[-1][0], frame]
+        else:
+            ranges.append([frame])
+    words = ", ".join(" to ".join(map(str, ends)) for ends in ranges)
+    return f"frame{'s' if len(frames) > 1 else ''} {words}"
+
+
+def labels_of_objects(names: Iterable[str]) -> dict[str, int]:
+    """Label of each object: its name where all are names of painted objects, else its place, from 1.
+
+    Args:
+        names: names of the objects, in order.
+    """
+    found = list(names)
+    return {name: int(name) if {*found} <= _NUMBERS else place for place, name in enumerate(found, 1)}
+
+
 def _write_prompted(
     clip: ClipReader, prompts: Prompts, segmenter: Segmenter, folder: Path, on_share: Callable[[float], None]
 ) -> None:
@@ -128,16 +195,23 @@ def _write_prompted(
 
 OBJECTS = 5
 """Largest number of objects that can be painted, each in its overlay color."""
+_NUMBERS = {str(number + 1) for number in range(OBJECTS)}  # names of painted objects
+_MUCH_SMALLER = 0.25  # share of the area of a mask that was shown
 _DATA_URL = "data:image/png;base64,"
 _CLEAR = 128  # alpha threshold; lower values are the soft edge of a stroke
 
 
 class Painting:
-    """Label maps of the painted frames: uint8 ``[H, W]``, 0 for the background, 1 to `OBJECTS` for an object."""
+    """Label maps of the painted frames: uint8 ``[H, W]``, 0 for the background, 1 to `OBJECTS` for an object.
+
+    Attributes:
+        masks: name of the masks that frames without paint showed while others were painted; empty if they were blank.
+    """
 
     def __init__(self) -> None:
         """Start without painted frames."""
         self._labels: dict[int, UInt8Array] = {}
+        self.masks = ""
 
     @property
     def frames(self) -> list[int]:
@@ -235,7 +309,7 @@ class Painting:
 
 
 def read_painting(text: str, *, num_frames: int, height: int, width: int) -> Painting:
-    """Read what the drawing board sends: JSON that maps a frame to a PNG of its paint as a data URL.
+    """Read what the drawing board sends: JSON that maps a frame to a PNG of its paint as a data URL, and ``masks``.
 
     Args:
         text: of a visitor, so anything may come; ``""`` instead of a PNG marks a frame as showing no object.
@@ -249,6 +323,7 @@ def read_painting(text: str, *, num_frames: int, height: int, width: int) -> Pai
     try:
         sent = json.loads(text or "{}")
         painting = Painting()
+        painting.masks = str(sent.pop("masks", ""))
         for key, url in sent.items():
             frame = int(key)
             if not 0 <= frame < num_frames:

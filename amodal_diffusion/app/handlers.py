@@ -8,21 +8,21 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import gradio as gr
 
-from amodal_diffusion.app.actions import Actions, View
-from amodal_diffusion.app.completer import Choices
+from amodal_diffusion.app.actions import FINDING, Actions, View
+from amodal_diffusion.app.completer import KEY_GREEN, Choices
 from amodal_diffusion.app.drawing import draw_clicks, draw_masks
 from amodal_diffusion.app.guard import COOKIE, owner
 from amodal_diffusion.app.materials import FILE_TYPES, Example
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
 from amodal_diffusion.app.views import Kind, easel, status
-from amodal_diffusion.completion.option_values import read_filters, read_formats
+from amodal_diffusion.completion.option_values import read_color, read_filters, read_formats
 from amodal_diffusion.config import Preset
+from amodal_diffusion.io.images import SUFFIXES
 from amodal_diffusion.io.prompts import Point
 from amodal_diffusion.types import InputError, one_line
 
@@ -59,33 +59,47 @@ class Handlers:
     def loading(self, example: Example) -> Callable[[gr.Request], Updates]:
         """Return a handler that loads an example, and clears both uploads."""
 
+        def action(session: Session) -> View:
+            view = self._actions.load_example(session, example)
+            session.uploads = {}
+            return view
+
         async def load(request: gr.Request) -> Updates:
-            action = partial(self._actions.load_example, example=example)
             async for update in self._run(request, f"Loading {example.title}", action, self._fresh, others=6):
                 yield [*update[:-2], None, None] if _is_good(update) else update
 
         return load
 
     async def load_clip(self, files: list[str] | None, request: gr.Request) -> Updates:
-        """Load an uploaded clip; a refused one leaves the box, and an earlier clip stays."""
-        async for update in self._run(
-            request, "Reading the clip", lambda session: self._actions.load_clip(session, _paths(files)), self._fresh, 6
-        ):
-            last, kept = _is_last(update), _is_good(update)
-            yield [*update[:-2], gr.skip() if kept or not last else None, None if kept else gr.skip()]
+        """Load an uploaded clip; a refused one leaves the box, and an earlier clip stays in it."""
+
+        def action(session: Session) -> View:
+            chosen = chosen_files(files, session.uploads.get("clip", ()))
+            view = self._actions.load_clip(session, chosen)
+            session.uploads = {"clip": chosen}
+            return view
+
+        async for update in self._run(request, "Reading the clip", action, self._fresh, 6):
+            box = self._box(request, "clip") if _is_last(update) else gr.skip()
+            yield [*update[:-2], box, None if _is_good(update) else gr.skip()]
 
     async def load_masks(self, files: list[str] | None, request: gr.Request) -> Updates:
-        """Load uploaded masks; refused ones leave the box."""
-        async for update in self._run(
-            request, "Reading the masks", lambda session: self._actions.load_masks(session, _paths(files)), others=1
-        ):
-            yield [*update[:-1], None if _is_last(update) and not _is_good(update) else gr.skip()]
+        """Load uploaded masks; refused ones leave the box, and earlier ones stay in it."""
+
+        def action(session: Session) -> View:
+            chosen = chosen_files(files, session.uploads.get("masks", ()))
+            view = self._actions.load_masks(session, chosen)
+            session.uploads["masks"] = chosen
+            return view
+
+        async for update in self._run(request, "Reading the masks", action, others=1):
+            yield [*update[:-1], self._box(request, "masks") if _is_last(update) else gr.skip()]
 
     async def use_painting(self, paint: str, request: gr.Request) -> Updates:
         """Use what was painted as masks; the drawing board sends it with the click."""
         async for update in self._run(
             request,
-            "Finding the masks of all frames",
+            FINDING,
             lambda session: self._actions.use_painting(session, paint, lambda _: None),
         ):
             yield update
@@ -94,7 +108,7 @@ class Handlers:
         """Segment the clicked objects, and show the masks on the frame to click on."""
         async for update in self._run(
             request,
-            "Finding",
+            FINDING,
             lambda session: self._actions.use_clicks(session, lambda _: None),
             lambda session: self._clicks(session, int(frame)),
             others=2,
@@ -195,11 +209,13 @@ class Handlers:
         buttons = [gr.Button(interactive=session.masks is not None), gr.Button(interactive=False)]
         if view is None:
             kind: Kind = "info" if isinstance(failure, StoppedError) and not session.closed else "error"
-            said = "Stopped. The page shows earlier results." if kind == "info" else self._words(failure)
+            said = _stopped(session) if kind == "info" else self._words(failure)
             yield [status(said, kind), gr.skip(), gr.skip(), *buttons, *rest]
             return
+        session.has_results = bool(view.files)
         values = [] if fresh is None else await asyncio.to_thread(fresh, session)
-        yield [status(view.status, "done"), view.html, view.files, *buttons, *values, *rest[len(values) :]]
+        line = status(view.status, "done", has_result=session.has_results)
+        yield [line, view.html, view.files, *buttons, *values, *rest[len(values) :]]
 
     def _soon(self, request: gr.Request, action: Callable[[Session], list[Update]]) -> list[Update]:
         """Run a short action; the message stays unless there is an error."""
@@ -207,6 +223,14 @@ class Handlers:
             return [gr.skip(), *action(self._sessions.get(*_identity(request)))]
         except (InputError, OSError, StoppedError) as error:
             return [status(self._words(error), "error"), gr.skip(), gr.skip()]
+
+    def _box(self, request: gr.Request, name: str) -> list[str] | None:
+        """What an upload box holds: the files that are loaded."""
+        try:
+            uploads = self._sessions.get(*_identity(request)).uploads
+        except (InputError, StoppedError):
+            return None
+        return [str(path) for path in uploads.get(name, ())] or None
 
     def _words(self, error: BaseException | None) -> str:
         """An error as one line, without the names of the server's folders."""
@@ -267,8 +291,8 @@ def choices_of(values: Mapping[str, Any]) -> Choices:
 
     Args:
         values: ``seed``; ``samples``, 0 for the model's; ``method``; ``preset``, "" for the page's; ``filters``,
-            a list, with "checkpoint" for the model's; ``margin`` in percent; ``soft_edge`` in pixels; and
-            ``formats``, a list.
+            a list, with "checkpoint" for the model's; ``margin`` in percent; ``soft_edge`` and
+            ``shrink_mask`` in pixels; ``formats``, a list; and ``color``, a CSS color name or ``#rrggbb``.
 
     Raises:
         InputError: if a value is out of range or unknown.
@@ -285,7 +309,9 @@ def choices_of(values: Mapping[str, Any]) -> Choices:
         mask_filters=None if filters is None or OF_CHECKPOINT in filters else read_filters(filters),
         margin=(_number(values, "margin", 0, 100) or 0) / 100,
         soft_edge=_number(values, "soft_edge", 0, 64) or 0,
+        shrink_mask=_number(values, "shrink_mask", 0, 64) or None,
         formats=read_formats(formats) if formats else (),
+        color=read_color(values["color"] or KEY_GREEN),
     )
 
 
@@ -315,12 +341,29 @@ def _is_good(update: list[Update]) -> bool:
     return isinstance(update[0], str) and 'data-kind="done"' in update[0]
 
 
-def _paths(files: list[str] | None) -> list[Path]:
-    paths = [Path(file) for file in files or []]
+def _stopped(session: Session) -> str:
+    return f"Stopped. {'The page shows earlier results' if session.has_results else 'Nothing was completed'}."
+
+
+def chosen_files(files: list[str] | None, loaded: Sequence[Path]) -> list[Path]:
+    """Files to load of those in an upload box, which adds what is chosen to what it holds.
+
+    A new video or zip takes the place of what is loaded, as new files do that of a video or zip; pictures are added
+    to pictures.
+
+    Args:
+        files: all files in the box.
+        loaded: those of them that are loaded.
+
+    Raises:
+        InputError: if a file is of no kind that can be read.
+    """
+    paths = list(dict.fromkeys(map(Path, files or [])))
     wrong = [path.name for path in paths if path.suffix.lower() not in FILE_TYPES]
     if wrong:
         raise InputError(f"upload: expected {_TAKEN}; got {wrong[0]}")
-    return paths
+    new = [path for path in paths if path not in loaded]
+    return new if new and any(path.suffix.lower() not in SUFFIXES for path in paths) else paths
 
 
 def _identity(request: gr.Request) -> tuple[str, str]:

@@ -9,6 +9,7 @@ import gradio as gr
 from gradio.components import Component
 
 from amodal_diffusion.app.actions import Actions
+from amodal_diffusion.app.completer import KEY_GREEN
 from amodal_diffusion.app.downloads import choices
 from amodal_diffusion.app.drawing import OBJECTS
 from amodal_diffusion.app.handlers import BEGIN, BESIDE, OF_CHECKPOINT, Handlers
@@ -26,8 +27,9 @@ where something hides it. Model: **{model}**. Other visitors cannot see your fil
 """
 _PAINT = """Paint the **visible** part of the object, not the hidden part. Use one color for each object. {others}
 Look at the masks before you complete, and paint frames that are wrong."""
-_FOLLOWED = """One painted frame is enough: colors and motion tell where the object is in the others. Where the first
-and the last frame are painted too, frames between painted ones are interpolated."""
+_FOLLOWED = """One frame can be enough: colors and motion tell where the object is in the others. Paint more frames (the
+first, the last, every fifth) where the object moves or turns. Where the first and the last frame are painted, frames
+between painted ones are interpolated."""
 _INTERPOLATED = "Paint at least the first and the last frame. Frames between two painted ones are interpolated."
 _UPLOAD = """White on black, one mask for each frame: a zip of PNG (a palette or several gray values: one object each),
 a zip with a folder an object, a mask video, or the PNG files themselves."""
@@ -41,6 +43,11 @@ work."""
 _METHODS = "How amodal masks are predicted; colors are painted by the same model. Samples are of diffusion alone."
 _WAITING = '<p class="amodal-note">The clip appears here, then the completed object.</p>'
 _NO_CLIP = '<p class="amodal-note">Load a clip first (step 1).</p>'
+_BEHIND = (
+    ("green, for a chroma key", KEY_GREEN),
+    ("blue, for a chroma key", "#0000ff"),
+    *((name, name) for name in ("white", "gray", "black")),
+)
 _OFFERED = ("prores", "webm", "mp4", "psd", "coco")  # formats that are written unless the visitor says otherwise
 _PASS_PAINT = "() => [amodalPaint()]"  # the drawing board's paint at the moment of the click, not the last one sent
 _PASS_NEW_PAINT = "(paint, ...settings) => [amodalNewPaint(), ...settings]"  # of no use where the masks are newer
@@ -131,7 +138,7 @@ class _ClickPart:
         ready = segmenter is not None
         gr.Markdown(_CLICK if ready else _NO_SEGMENTER, elem_id="click-help")
         gr.Markdown(_BUILT_IN, elem_id="built-in", visible=isinstance(segmenter, ClassicalSegmenter))
-        with gr.Group(visible=ready):
+        with gr.Column(visible=ready):
             self.slider = gr.Slider(0, 1, value=0, step=1, label="Frame", interactive=False, elem_id="click-frame")
             self.picture = gr.Image(
                 show_label=False, interactive=False, buttons=[], type="filepath", elem_id="click-picture", height=360
@@ -186,7 +193,7 @@ def _settings(methods: Sequence[str]) -> dict[str, Component]:
         samples = gr.Number(  # Gradio makes an empty number 0 as soon as it is shown
             0,
             label="Samples",
-            info="0: as many as the model says",
+            info="Several guesses; more show where the model is unsure. 0: as many as the model says.",
             precision=0,
             minimum=0,
             maximum=8,
@@ -226,12 +233,29 @@ def _settings(methods: Sequence[str]) -> dict[str, Component]:
         elem_id="margin",
     )
     edge = gr.Slider(0, 64, value=0, step=1, label="Soft edge (pixels)", elem_id="soft-edge")
+    shrink = gr.Slider(
+        0,
+        64,
+        value=0,
+        step=1,
+        label="Shrink visible mask (pixels)",
+        info="Repaints the rim of the visible part, where colors of what hides the object may have mixed in.",
+        elem_id="shrink-mask",
+    )
     written = gr.CheckboxGroup(
         formats,
         value=[name for _, name in formats if name in _OFFERED],
         label="Formats",
         elem_id="formats",
         info="PNG pictures are always written. WebM takes longest.",
+    )
+    color = gr.Dropdown(
+        list(_BEHIND),
+        value=KEY_GREEN,
+        label="Color behind MP4 and GIF",
+        info="Choose one, or type a name or #rrggbb.",
+        elem_id="color",
+        allow_custom_value=True,
     )
     return {
         "seed": seed,
@@ -241,7 +265,9 @@ def _settings(methods: Sequence[str]) -> dict[str, Component]:
         "filters": chosen,
         "margin": margin,
         "soft_edge": edge,
+        "shrink_mask": shrink,
         "formats": written,
+        "color": color,
     }
 
 

@@ -84,6 +84,30 @@ class Speeds:
         self.factors[part] = (self.factors.get(part, factor) * min(max(factor, _FASTEST), _SLOWEST)) ** 0.5
 
 
+class Steady:
+    """Share done and seconds left of work whose steps take about the same time, such as frames.
+
+    Args:
+        clock: the time in seconds, from any start.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._start, self._share = clock, clock(), 0.0
+
+    def note(self, share: float) -> None:
+        """Note how much is done.
+
+        Args:
+            share: from 0 to 1.
+        """
+        self._share = max(self._share, min(share, 1.0))
+
+    def look(self) -> tuple[float, float | None]:
+        """Share done, and seconds left; None before anything is done."""
+        share = self._share
+        return share, (self._clock() - self._start) * (1 - share) / share if share else None
+
+
 class Progress:
     """Share done and seconds left of one completion; one thread notes events, another reads.
 

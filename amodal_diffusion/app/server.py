@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import json
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -176,14 +178,23 @@ def serving(
                     pwa=False,
                 )
             except OSError as error:
-                where = f"{address.host}:{address.port}"
-                raise InputError(f"port: {where} cannot be used ({error}); choose another") from error
+                raise InputError(_unusable(address)) from error
             try:
                 yield url
             finally:
                 sessions.close_all()
                 wait_for_actions(_STOP_SECONDS)
                 page.close(verbose=False)
+
+
+def _unusable(address: Address) -> str:
+    """Why the page cannot listen on an address, which Gradio's error does not tell."""
+    try:
+        socket.create_server((address.host, address.port)).close()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            return f"host: cannot listen on {address.host} ({error.strerror}); choose another with --host"
+    return f"port: {address.port} is in use; choose another with --port"
 
 
 def _scripts() -> list[str]:

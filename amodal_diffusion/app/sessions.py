@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from amodal_diffusion.app.progress import Progress
+from amodal_diffusion.app.progress import Progress, Steady
 from amodal_diffusion.io.prompts import Point
 from amodal_diffusion.types import InputError
 
@@ -59,9 +59,11 @@ class Session:
         size: height and width of the clip in pixels.
         pictures: folder of the clip's frames as the browser shows them; None before there is a clip.
         visible: the modal masks likewise, a folder for each object.
-        progress: of the running completion; None while nothing is being completed.
+        progress: of the work that is going on; None while there is none, or nothing is known of it.
         doing: what the page is at work on, for its visitor.
         serving: the action that the page shows the progress of; empty if there is none.
+        uploads: files that are loaded, as the upload boxes ``clip`` and ``masks`` hold them.
+        has_results: whether the page shows a completed clip.
         clicks: clicks on objects, in any frame.
         used: when the page last did something, in seconds of the sessions' clock.
         stop: set to stop the running task.
@@ -77,9 +79,11 @@ class Session:
     size: tuple[int, int] = (0, 0)
     pictures: Path | None = None
     visible: dict[str, Path] = field(default_factory=dict)
-    progress: Progress | None = None
+    progress: Progress | Steady | None = None
     doing: str = ""
     serving: str = ""
+    uploads: dict[str, list[Path]] = field(default_factory=dict)
+    has_results: bool = False
     clicks: list[Point] = field(default_factory=list)
     used: float = 0.0
     stop: threading.Event = field(default_factory=threading.Event)

@@ -26,7 +26,14 @@ Kind = Literal["info", "work", "done", "error"]
 """Kinds of messages, each with a look of its own."""
 
 
-def status(text: str, kind: Kind = "info", *, share: float | None = None, seconds_left: float | None = None) -> str:
+def status(
+    text: str,
+    kind: Kind = "info",
+    *,
+    share: float | None = None,
+    seconds_left: float | None = None,
+    has_result: bool = False,
+) -> str:
     """HTML of the message line; while the page works, with the progress bar.
 
     Args:
@@ -34,8 +41,9 @@ def status(text: str, kind: Kind = "info", *, share: float | None = None, second
         kind: its look; ``work`` shows the bar.
         share: done of the work, 0 to 1; None where it is not known.
         seconds_left: time left; None where it is not known.
+        has_result: whether a link leads to the viewer, which on a narrow screen is far below.
     """
-    bar = ""
+    bar = ' <a href="#viewer">Show the result</a>' if has_result else ""
     if kind == "work":
         value = "" if share is None else f' value="{share:.3f}"'
         left = "" if seconds_left is None else f"<span>{duration(seconds_left)} left</span>"

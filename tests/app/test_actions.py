@@ -19,7 +19,8 @@ from PIL import Image
 
 from amodal_diffusion.app.actions import Actions, View
 from amodal_diffusion.app.completer import Choices, PageCompleter, PageTask, count_passes, count_windows
-from amodal_diffusion.app.handlers import OF_CHECKPOINT, choices_of
+from amodal_diffusion.app.drawing import frame_ranges, shrunken_frames
+from amodal_diffusion.app.handlers import OF_CHECKPOINT, choices_of, chosen_files
 from amodal_diffusion.app.materials import EXAMPLES, Limits
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
 from amodal_diffusion.cli import main
@@ -227,6 +228,27 @@ def test_a_new_clip_forgets_all_of_the_old_one(actions: Actions, ready: Session,
     assert kept == {"clip", "pictures"}
 
 
+def test_paint_over_the_masks_that_are_shown_corrects_those_frames_alone(actions: Actions, ready: Session) -> None:
+    labels = MASK[2].astype(np.uint8)
+    labels[12:] = 0
+    text = json.dumps({"masks": ready.masks_name, "2": sent(labels), "4": ""})
+    assert "frames 2, 4 corrected, the others as they were" in actions.use_painting(ready, text, nothing).status
+    assert ready.masks is not None
+    tracks = {name: np.stack(list(track)) for name, track in read_masks(ready.masks).items()}
+    upper, lower = MASK.copy(), MASK.copy()
+    upper[:, 12:], lower[:, :12] = False, False
+    upper[4], lower[2], lower[4] = False, False, False
+    np.testing.assert_array_equal(tracks["1"], upper)
+    np.testing.assert_array_equal(tracks["2"], lower)
+
+
+def test_frames_with_a_much_smaller_mask_are_named() -> None:
+    assert shrunken_frames([100, 90, 20, 0, 50, 5, 40], [0, 6]) == [2, 3, 5]
+    assert frame_ranges([2, 3, 5]) == "frames 2 to 3, 5"
+    assert frame_ranges([7]) == "frame 7"
+    assert shrunken_frames([1, 0], [1]) == []
+
+
 def test_painted_frames_become_masks(actions: Actions, ready: Session) -> None:
     view = actions.use_painting(ready, paint([0, FRAMES - 1]), nothing)
     assert "4 of them filled in" in view.status
@@ -244,16 +266,39 @@ def test_settings_of_a_visitor_are_checked() -> None:
         "filters": [OF_CHECKPOINT],
         "margin": 20,
         "soft_edge": 2,
+        "shrink_mask": 3,
         "formats": ["coco"],
+        "color": "navy",
     }
-    assert choices_of(given) == Choices(seed=3, margin=0.2, soft_edge=2, formats=("coco",))
+    assert choices_of(given) == Choices(seed=3, margin=0.2, soft_edge=2, shrink_mask=3, formats=("coco",), color="navy")
     assert choices_of({**given, "filters": []}).mask_filters == ()
-    for name, value in {"seed": -1, "samples": 9, "margin": 101, "soft_edge": 65, "preset": "best"}.items():
+    for name, value in {
+        "seed": -1,
+        "samples": 9,
+        "margin": 101,
+        "soft_edge": 65,
+        "preset": "best",
+        "color": "no",
+    }.items():
         with pytest.raises(InputError, match=name.replace("_", " ")):
             choices_of({**given, name: value})
     for name in ("filters", "formats"):
         with pytest.raises(InputError, match=f"--.*{name}"):
             choices_of({**given, name: ["no such thing"]})
+
+
+@pytest.mark.parametrize(
+    ("box", "loaded", "expected"),
+    [
+        ("a.mp4 b.mp4", "a.mp4", "b.mp4"),
+        ("a.mp4 a.mp4", "a.mp4", "a.mp4"),
+        ("a.mp4 1.png 2.png", "a.mp4", "1.png 2.png"),
+        ("1.png 2.png", "1.png", "1.png 2.png"),
+        ("1.png 2.png b.zip", "1.png 2.png", "b.zip"),
+    ],
+)
+def test_a_new_file_takes_the_place_of_a_loaded_one(box: str, loaded: str, expected: str) -> None:
+    assert chosen_files(box.split(), [*map(Path, loaded.split())]) == [*map(Path, expected.split())]
 
 
 def test_one_painted_frame_is_followed_and_replaces_the_masks(actions: Actions, ready: Session) -> None:

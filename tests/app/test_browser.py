@@ -222,8 +222,10 @@ def test_a_stroke_counts_even_if_the_button_is_pressed_at_once(page: Page) -> No
     visible = visible_masks(page)
     complete(page)  # again: the same masks, not made once more
     assert visible_masks(page) == visible
+    page.locator("#easel .clear-all").click()
     brush(page, 0.6, 0.4)
     page.locator("#use-painting").click()
+    expect(page.locator("#status progress[value]")).to_have_count(1)
     expect(page.locator("#status")).to_contain_text("15 of them found from painted ones", timeout=MINUTE)
     assert visible_masks(page) != visible
     assert error_badges(page) == 0
@@ -234,21 +236,42 @@ def test_a_stroke_counts_even_if_the_button_is_pressed_at_once(page: Page) -> No
     brush(page, 0.3, 0.5)
     page.locator("#use-painting").click()
     expect(page.locator("#status")).to_contain_text("14 of them filled in", timeout=MINUTE)
-    expect(page.locator("#painted")).to_contain_text("Painted frames: 0, 15.")
+    expect(page.locator("#painted")).to_contain_text("Painted: frames 0, 15.")
     save(page, "painted")
     complete(page)
+
+
+def test_loaded_masks_are_paint_and_the_frames_move_together(page: Page) -> None:
+    load_example(page)
+    board = page.locator("#easel canvas.paint")
+    expect(board).to_have_attribute("data-masks", re.compile(" 0$"))
+    pixels = "canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data"
+    assert board.evaluate(f"canvas => {pixels}.filter((value, index) => index % 4 === 3 && value).length") > 300
+    page.locator("#viewer .scrub").fill("5")
+    expect(page.locator("#easel .number")).to_have_text("frame 5 of 15")
+    page.locator("#easel .at").fill("3")
+    expect(page.locator("#viewer output")).to_have_text("frame 3 of 15")
+    expect(page.locator("#click-frame input[type=range]")).to_have_value("3")
+    expect(board).to_have_attribute("data-masks", re.compile(" 3$"))
+    brush(page, 0.05, 0.05)
+    page.locator("#use-painting").click()
+    expect(page.locator("#status")).to_contain_text("frame 3 corrected, the others as they were", timeout=MINUTE)
+    expect(page.locator("#viewer output")).to_have_text("frame 3 of 15")
+    page.get_by_role("tab", name="Click").click()
+    page.locator("#click-frame input[type=range]").fill("7")
+    expect(page.locator("#viewer output")).to_have_text("frame 7 of 15")
 
 
 def test_paint_is_semi_transparent_and_is_taken_back(page: Page) -> None:
     load_example(page)
     assert 0 < float(page.locator("#easel canvas.paint").evaluate("canvas => getComputedStyle(canvas).opacity")) < 1
     brush(page, 0.5, 0.5)
-    expect(page.locator("#painted")).to_contain_text("Painted frames: 0. Press")
+    expect(page.locator("#painted")).to_contain_text("Painted: frame 0. Press")
     page.locator("#easel .undo").click()
-    expect(page.locator("#painted")).to_have_text("No frame is painted.")
+    expect(page.locator("#painted")).to_contain_text("No frame is painted. The board shows the masks")
     page.locator("#easel .nothing").click()
-    expect(page.locator("#painted")).to_contain_text("Painted frames: 0.")
-    page.locator("#easel .clear").click()
+    expect(page.locator("#painted")).to_contain_text("Painted: frame 0.")
+    page.locator("#easel .clear-all").click()
     expect(page.locator("#painted")).to_have_text("No frame is painted.")
 
 
@@ -278,6 +301,23 @@ def test_a_refused_upload_leaves_the_box(page: Page, tmp_path: Path) -> None:
     masks.locator("input[type=file]").set_input_files(sorted(write_masks(tmp_path / "masks", MASK).iterdir()))
     expect(page.locator("#status")).to_contain_text("Ready", timeout=MINUTE)
     complete(page)
+
+
+def test_a_second_upload_takes_the_place_of_the_first(page: Page, tmp_path: Path) -> None:
+    box, field = page.locator("#clip-upload"), page.locator("#clip-upload input[type=file]")
+    field.set_input_files(encode(tmp_path / "first.mp4", RGB))
+    expect(page.locator("#status")).to_contain_text("5 frames of 160x96", timeout=MINUTE)
+    expect(box.locator("[aria-label='common.upload']")).to_have_count(0)
+    for name, count in (("second", 4), ("third", 3)):  # through the input beside the X
+        field.set_input_files(encode(tmp_path / f"{name}.mp4", RGB[:count]))
+        expect(page.locator("#status")).to_contain_text(f"{count} frames of 160x96", timeout=MINUTE)
+        expect(box).to_contain_text(name)
+    expect(box).not_to_contain_text("second")
+    field.set_input_files(__file__)
+    expect(page.locator("#status")).to_contain_text("got test_browser.py", timeout=MINUTE)
+    expect(box).to_contain_text("third")  # what is loaded
+    field.set_input_files(encode(tmp_path / "fourth.mp4", RGB))
+    expect(page.locator("#status")).to_contain_text("5 frames of 160x96", timeout=MINUTE)
 
 
 def test_settings_that_are_looked_at_change_nothing(page: Page) -> None:
@@ -327,6 +367,8 @@ def test_the_page_fits_and_the_message_stays_in_sight(page: Page, width: int, he
     load_example(page)
     complete(page)
     save(page, f"page-{width}x{height}")
+    page.get_by_role("link", name="Show the result").click()
+    expect(page.locator("#viewer canvas")).to_be_in_viewport()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.locator("#files td a").last.scroll_into_view_if_needed()
     expect(page.locator("#status")).to_be_in_viewport()
@@ -339,7 +381,7 @@ def test_stop_stops(page: Page) -> None:
     load_example(page)
     page.locator("#complete").click()
     page.locator("#stop").click()
-    expect(page.locator("#status")).to_contain_text("Stopped", timeout=MINUTE)
+    expect(page.locator("#status")).to_contain_text("Stopped. Nothing was completed.", timeout=MINUTE)
     assert page.locator("#files a").count() == 0
     complete(page)
 

@@ -51,6 +51,16 @@ def test_the_zip_of_pictures_has_the_layers_alone(results: Path, folder: str) ->
         assert "results/manifest.json" in archive.namelist()
 
 
+def test_a_single_layered_file_is_offered_itself(results: Path) -> None:
+    (results / "layered").mkdir()
+    for frame, expected in ((8, "00008.psd"), (9, "psd.zip")):
+        (results / f"layered/{frame:05d}.psd").touch()
+        pack(results)
+        html = download_list(results)
+        assert re.search(rf'<tr><td><a[^>]*download="{expected}"', html)
+        assert ("it is frame 8, which hides most" in html) == (frame == 8)
+
+
 def test_only_formats_that_this_version_writes_are_offered() -> None:
     names = [name for _, name in choices()]
     assert set(names) <= set(FORMATS)

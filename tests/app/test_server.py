@@ -118,7 +118,7 @@ def test_the_page_needs_nothing_from_elsewhere(port: int, asked: set[str]) -> No
 
 def test_a_port_that_is_taken_is_one_line(port: int) -> None:
     with (
-        pytest.raises(InputError, match=f"port: 127.0.0.1:{port} cannot be used"),
+        pytest.raises(InputError, match=f"^port: {port} is in use; choose another with --port$"),
         serving(Nothing(), Address("127.0.0.1", port), POLICY),
     ):
         pass

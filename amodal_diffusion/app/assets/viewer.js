@@ -19,6 +19,33 @@
     return images.get(url);
   }
 
+  // The frame that the viewer, the drawing board and the picture to click on show; whichever is moved moves the others.
+  const followers = new Set();
+  const clickSlider = () => document.querySelector("#click-frame input[type=range]");
+  window.amodalFrame = {
+    now: null,
+    announce(frame, from) {
+      if (frame === this.now) return;
+      this.now = frame;
+      for (const follower of followers) {
+        const { root, slider, draw } = follower;
+        if (!root.isConnected) followers.delete(follower);
+        else if (slider !== from && Number(slider.value) !== frame) {
+          slider.value = frame;
+          draw();
+        }
+      }
+      const slider = clickSlider();  // Gradio's own, which asks the server for the picture
+      if (!slider || slider === from || Number(slider.value) === frame) return;
+      slider.value = frame;
+      slider.dispatchEvent(new Event("input", { bubbles: true }));
+    },
+    follow(root, slider, draw) { followers.add({ root, slider, draw }); },
+  };
+  document.addEventListener("input", (event) => {
+    if (event.target === clickSlider()) window.amodalFrame.announce(Number(event.target.value), event.target);
+  });
+
   const plain = (text) => text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
   const name = (folder, frame, ending) => folder + String(frame).padStart(5, "0") + ending;
 
@@ -70,7 +97,7 @@
         `<button type="button" role="radio" data-view="${view}">${VIEWS[view]}</button>`).join("")}</div>
       <div class="amodal-stage"><canvas width="${width}" height="${height}"></canvas></div>
       <div class="amodal-scrub"><button type="button" class="play">Play</button>
-        <input class="scrub" type="range" aria-label="frame" min="0" max="${last}" value="${Math.floor(scene.frames / 2)}">
+        <input class="scrub" type="range" aria-label="frame" min="0" max="${last}" value="${Math.min(last, amodalFrame.now ?? Math.floor(scene.frames / 2))}">
         <output></output></div>
       <div class="amodal-tools">
         <label>Over <select class="behind"><option value="frame">the frame</option><option value="board">a checkerboard</option>
@@ -171,6 +198,7 @@
         draw();
       }, 1000 / scene.fps);
       button.textContent = state.timer ? "Pause" : "Play";
+      if (!state.timer) amodalFrame.announce(Number(slider.value), slider);
     }
 
     root.addEventListener("click", (event) => {
@@ -183,7 +211,9 @@
       if (event.target.matches(".color")) find(".behind").value = "color";
       if (event.target.matches(".compare")) find(".split").hidden = !event.target.checked;
       draw();
+      if (event.target === slider) amodalFrame.announce(Number(slider.value), slider);
     });
+    amodalFrame.follow(root, slider, draw);
     stage.addEventListener("wheel", (event) => {
       if (!event.ctrlKey && !event.shiftKey && state.zoom === 1) return;  // the page scrolls
       event.preventDefault();
@@ -203,6 +233,9 @@
     document.querySelectorAll(".amodal-viewer:not([data-ready])").forEach((root) => {
       root.dataset.ready = "";
       build(root);
+    });
+    document.querySelectorAll('[aria-label="common.upload"]').forEach((button) => {  // a text that Gradio lacks
+      button.ariaLabel = button.title = "Choose other files";
     });
     document.querySelectorAll("input[type=file]").forEach((box) => { if (box.accept !== amodalFileTypes) box.accept = amodalFileTypes; });
   }
