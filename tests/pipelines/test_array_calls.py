@@ -58,7 +58,10 @@ def test_known_amodal_masks_of_several_objects(completer: AmodalCompleter) -> No
     [
         (CLIP.rgb, None, {}, "masks: missing"),
         (CLIP, CLIP.modal_mask, {}, "masks: the clip has modal masks already"),
-        (CLIP.rgb, LABELS, {}, "labels=True takes each value for an object"),
+        (CLIP.rgb, LABELS, {}, "if each value is an object, call with labels=True, or give mask == 7"),
+        (CLIP.rgb, LABELS * 0, {"labels": True}, "masks: no value beside 0"),
+        (CLIP.rgb, np.stack([OTHER] * 2, axis=1), {}, r"objects come first: masks.transpose\(1, 0, 2, 3\)"),
+        (CLIP.rgb, OTHER[..., None], {}, r"drop the last axis: masks\[..., 0\]"),
         (CLIP.rgb, CLIP.modal_mask, {"labels": True}, r"masks: expected integers \[F, H, W\] with a value for each"),
         (CLIP.rgb, np.stack([OTHER, OTHER & False]), {}, r"masks\[1\]: empty in every frame"),
         (CLIP.rgb, OTHER[:2], {}, r"masks: expected \[3, 24, 40\] to match the frames, got \[2, 24, 40\]"),
