@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from amodal_diffusion.types import InputError
 
 Conditioning = Literal["corrected", "released"]
@@ -73,6 +75,7 @@ class BeyondPaper:
 
     def __post_init__(self) -> None:
         """Check what files, presets and callers set."""
+        _to_plain_numbers(self)
         # JSON and YAML have lists
         object.__setattr__(self, "mask_filters", _mask_filters(self.mask_filters))
         for name in ("temporal_prior", "mask_propagation", "skip_unoccluded", "color_propagation", "seam_blending"):
@@ -83,8 +86,7 @@ class BeyondPaper:
             _check_number("expected_iou_weight", self.expected_iou_weight, least=0)
         if self.tta not in (1, 2, 4):
             raise InputError(f"tta: expected 1, 2 or 4 passes, got {self.tta!r}")
-        if not isinstance(self.shrink_mask, int) or isinstance(self.shrink_mask, bool) or self.shrink_mask < 0:
-            raise InputError(f"shrink_mask: expected a number of pixels, at least 0, got {self.shrink_mask!r}")
+        _check_integer("shrink_mask", self.shrink_mask, least=0)
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         """Check what files, presets and callers set."""
+        _to_plain_numbers(self)
         for name, choices in (
             ("scheduler", Scheduler),
             ("initial_noise", InitialNoise),
@@ -160,9 +163,8 @@ class SamplingConfig:
                 raise InputError(f"{name}: expected one of {', '.join(get_args(choices))}, got {value!r}")
         for name in ("num_inference_steps", "height", "width", "num_frames", "samples", "decode_chunk_size",
                      "encode_chunk_size"):  # fmt: skip
-            value = getattr(self, name)
-            if not (isinstance(value, int) and value >= 1) and not (name == "encode_chunk_size" and value is None):
-                raise InputError(f"{name}: expected at least 1, got {value!r}")
+            if not (name == "encode_chunk_size" and self.encode_chunk_size is None):
+                _check_integer(name, getattr(self, name), least=1)
         for name in ("noise_aug_strength", "fps", "motion_bucket_id"):
             _check_number(name, getattr(self, name), least=0)
         _check_number("guidance_scale", self.guidance_scale)
@@ -218,17 +220,39 @@ class SamplingConfig:
         Raises:
             InputError: if there is no such field (names the nearest), or a value is out of range.
         """
-        own, beyond = _field_names(SamplingConfig) - {"beyond"}, _field_names(BeyondPaper)
-        unknown = sorted(changes.keys() - own - beyond)
+        beyond = _field_names(BeyondPaper)
+        unknown = sorted(changes.keys() - setting_names())
         if unknown:
-            nearest = difflib.get_close_matches(unknown[0], sorted(own | beyond), n=1, cutoff=0.0)[0]
+            nearest = difflib.get_close_matches(unknown[0], sorted(setting_names()), n=1, cutoff=0.0)[0]
             raise InputError(f"{unknown[0]}: no setting of sampling has this name; did you mean {nearest}?")
         inner = replace(self.beyond, **{name: value for name, value in changes.items() if name in beyond})
-        return replace(self, beyond=inner, **{name: value for name, value in changes.items() if name in own})
+        return replace(self, beyond=inner, **{name: value for name, value in changes.items() if name not in beyond})
+
+
+def setting_names() -> set[str]:
+    """Names that :meth:`SamplingConfig.changed` takes."""
+    return _field_names(SamplingConfig) - {"beyond"} | _field_names(BeyondPaper)
+
+
+def check_seed(seed: object) -> None:
+    """Check a seed that a caller gives.
+
+    Raises:
+        InputError: if it is no integer of at least 0.
+    """
+    _check_integer("seed", seed, least=0)
 
 
 def _field_names(cls: type[Any]) -> set[str]:
     return {entry.name for entry in fields(cls)}
+
+
+def _to_plain_numbers(config: BeyondPaper | SamplingConfig) -> None:
+    """Turn numpy's numbers into Python's, which JSON takes."""
+    for name in _field_names(type(config)):
+        value = getattr(config, name)
+        if isinstance(value, np.generic):
+            object.__setattr__(config, name, value.item())
 
 
 def _is_number(value: object) -> bool:
@@ -239,6 +263,13 @@ def _check_number(name: str, value: object, *, least: float = -math.inf, above: 
     if not (isinstance(value, (int, float)) and _is_number(value) and value >= least and value > above):
         bound = f" above {above:g}" if above > -math.inf else f", at least {least:g}" if least > -math.inf else ""
         raise InputError(f"{name}: expected a number{bound}, got {value!r}")
+
+
+def _check_integer(name: str, value: object, *, least: int) -> None:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        raise InputError(f"{name}: expected an integer, got {value!r}")
+    if int(value) < least:
+        raise InputError(f"{name}: expected at least {least}, got {value}")
 
 
 def _interval(given: Any) -> tuple[float, float]:  # noqa: ANN401 - from a file, it may be anything

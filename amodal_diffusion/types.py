@@ -17,6 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from amodal_diffusion.array_advice import (
+    depth_advice,
+    frames_advice,
+    masks_advice,
+    object_masks_advice,
+    values_advice,
+)
+
 if TYPE_CHECKING:
     import torch
 
@@ -152,10 +160,9 @@ def as_frames(value: ArrayInput, what: str) -> UInt8Array:
         array = np.ascontiguousarray(np.moveaxis(array, 1, -1))
     is_float = array.dtype.kind == "f"
     if array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape or not (is_float or array.dtype == np.uint8):
-        single = array.ndim == 3 and array.shape[-1] == 3
-        remedy = "give a single frame as frame[None]" if single else "convert the frames to 8-bit RGB"
         raise InputError(
-            f"{what}: expected uint8 [F, H, W, 3] with at least one frame, or floats in 0..1, got {got}; {remedy}"
+            f"{what}: expected uint8 [F, H, W, 3] with at least one frame, or floats in 0..1, got {got}; "
+            f"{frames_advice(array.shape, what)}"
         )
     return _from_floats(array, what) if is_float else array
 
@@ -179,7 +186,9 @@ def as_masks(value: ArrayInput, what: str) -> BoolArray:
     if array.ndim == 4 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 3 or array.dtype.kind not in "biuf":
-        raise InputError(f"{what}: expected bool [F, H, W] or [F, 1, H, W], got {got}; give one mask a frame")
+        raise InputError(
+            f"{what}: expected bool [F, H, W] or [F, 1, H, W], got {got}; {masks_advice(array.shape, what)}"
+        )
     if array.dtype == np.bool_:
         return array
     if array.dtype.kind == "f":
@@ -193,8 +202,8 @@ def as_masks(value: ArrayInput, what: str) -> BoolArray:
     if len(values[values != 0]) > 1 or (len(values) and values[0] < 0):
         shown = ", ".join(map(str, values[:6])) + (", ..." if len(values) > 6 else "")
         raise InputError(
-            f"{what}: expected one object, with one value beside 0, got {got} with the values {shown}; give mask > "
-            "127 where it is a soft mask; a call with labels=True takes each value for an object"
+            f"{what}: expected one object, with one value beside 0, got {got} with the values {shown}; "
+            f"{values_advice(int(values[-1]))}"
         )
     return np.asarray(array != 0)
 
@@ -219,13 +228,21 @@ def as_object_masks(
     """
     array = _as_array(value, what, picture_mode=None)
     if labels:
-        if array.ndim != 3 or array.dtype.kind not in "iu" or not array.any() or array.min() < 0:
+        if array.dtype.kind in "iu" and not array.any():
+            raise InputError(f"{what}: no value beside 0; labels=True takes each value from 1 on for an object")
+        if array.ndim != 3 or array.dtype.kind not in "iu" or array.min() < 0:
             raise InputError(
                 f"{what}: expected integers [F, H, W] with a value for each object and 0 elsewhere, as labels=True "
                 f"says, got {array.dtype} {list(array.shape)}; leave labels out for masks"
             )
         return [np.asarray(array == label) for label in np.unique(array[array != 0])], True
     if array.ndim == 5 or (array.ndim == 4 and array.shape[:2] != (num_frames, 1)):
+        advice = object_masks_advice(array.shape, what, num_frames) if array.ndim == 4 else None
+        if advice is not None:
+            raise InputError(
+                f"{what}: expected [F, H, W], or [O, F, H, W] of {counted(num_frames, 'frame')}, got "
+                f"{list(array.shape)}; {advice}"
+            )
         return [as_masks(masks, f"{what}[{number}]") for number, masks in enumerate(array)], True
     return [as_masks(array, what)], False
 
@@ -248,7 +265,9 @@ def as_depth(value: ArrayInput, what: str) -> FloatArray:
     if array.ndim == 4 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 3 or array.dtype.kind not in "iuf":
-        raise InputError(f"{what}: expected numbers [F, H, W] or [F, 1, H, W], got {got}; give one map a frame")
+        raise InputError(
+            f"{what}: expected numbers [F, H, W] or [F, 1, H, W], got {got}; {depth_advice(array.shape, what)}"
+        )
     depth = np.asarray(array, dtype=np.float32)
     if not np.isfinite(depth).all():
         raise InputError(f"{what}: expected finite values, got NaN or infinity in {got}; fill or clip them first")

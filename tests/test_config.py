@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from amodal_diffusion.config import BeyondPaper, SamplingConfig
@@ -17,6 +18,7 @@ def test_sampling_is_changed_by_name_also_in_its_group() -> None:
     assert changed == SamplingConfig(guidance_scale=1.0, beyond=BeyondPaper(tta=2, mask_filters=("depth", "area")))
     assert config == SamplingConfig()
     assert changed.changed({}) == changed
+    assert type(config.changed({"samples": np.int64(3)}).samples) is int  # JSON takes none of numpy's
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,8 @@ def test_sampling_is_changed_by_name_also_in_its_group() -> None:
         ({"ttaa": 2}, "ttaa: no setting of sampling has this name; did you mean tta?"),
         ({"tta": 3}, "tta: expected 1, 2 or 4 passes, got 3"),
         ({"height": 0}, "height: expected at least 1, got 0"),
+        ({"samples": "3"}, "samples: expected an integer, got '3'"),
+        ({"num_frames": True}, "num_frames: expected an integer, got True"),
         ({"expected_iou_weight": 0.1}, "mask_threshold: expected above 0 and at most 0.5 beside expected_iou_weight"),
     ],
 )

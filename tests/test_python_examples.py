@@ -34,6 +34,9 @@ def test_snippets_run_in_order(capsys: pytest.CaptureFixture[str]) -> None:
         for masks in (np.stack([cup[frame], dog[frame]]) for frame in range(5))
     ]
     names["annotations"] = [{"segmentation": coco.encode(np.asfortranarray(mask.astype(np.uint8)))} for mask in cup]
+    published: list[tuple[int, str]] = []
+    names["publish"] = lambda number, name, *_: published.append((number, name))
+    names["camera"] = [(rgb[0, ..., ::-1], {"cup": cup[0]}), (rgb[1, ..., ::-1], {"dog": dog[1]})]
     for snippet in re.findall(
         r"^```python\n(.*?)^```", read("docs/python_examples.md"), flags=re.DOTALL | re.MULTILINE
     ):
@@ -46,6 +49,7 @@ def test_snippets_run_in_order(capsys: pytest.CaptureFixture[str]) -> None:
     assert isinstance(names["result"], AmodalResult)
     assert (coco.decode(names["whole"][3]) >= cup[3]).all()
     assert [final.number for final in names["rest"]] == [3, 4]
+    assert published == [(0, "cup"), (0, "dog")]  # the window shows both
     assert "AmodalCompleter(amodal_segmentation, content_completion; cpu, float32)" in capsys.readouterr().out
 
 

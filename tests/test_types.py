@@ -91,16 +91,20 @@ LABELS = np.arange(MASK.size, dtype=np.int32).reshape(MASK.shape) % 4
         (FLOATS - 0.5, MASK, r"rgb: .*floats in 0..1, got float32 \[4, 12, 16, 3\] with values from -0.5"),
         (np.full_like(FLOATS, np.nan), MASK, r"rgb: float32 \[4, 12, 16, 3\] holds NaN or infinity"),
         (np.full_like(FLOATS, np.inf), MASK, r"rgb: float32 \[4, 12, 16, 3\] holds NaN or infinity"),
-        (RGB[..., :1], MASK, r"rgb: .* got uint8 \[4, 12, 16, 1\]"),
-        (RGB[0], MASK, r"rgb: .* got uint8 \[12, 16, 3\]"),
+        (RGB[..., :1], MASK, r"rgb: .* got uint8 \[4, 12, 16, 1\]; .*: np.repeat\(rgb, 3, -1\)"),
+        (RGB[..., 0], MASK, r"rgb: .* got uint8 \[4, 12, 16\]; .*: np.repeat\(rgb\[..., None\], 3, -1\)"),
+        (np.dstack([RGB[0], RGB[1]])[None, ..., :4], MASK, r"rgb: .*; drop alpha: rgb\[..., :3\]"),
+        (np.moveaxis(RGB, -1, 0), MASK, r"rgb: .*\[3, 4, 12, 16\]; move the axis .*: np.moveaxis\(rgb, 0, -1\)"),
+        (RGB[0], MASK, r"rgb: .* got uint8 \[12, 16, 3\]; give a single frame as frame\[None\]"),
         ([], MASK, "rgb: expected at least one frame, got an empty list"),
         ([RGB[0], RGB[1][:-1]], MASK, r"rgb: expected entries of one shape, got \[12, 16, 3\] and \[11, 16, 3\]"),
         ("clip.mp4", MASK, r"rgb: expected an array, a tensor, or a list .* got str"),
         (None, MASK, r"rgb: .* got NoneType"),
         ([Image.fromarray(FLOATS[0, ..., 0])], MASK, r"rgb\[0\]: expected a PIL picture .* mode F"),
         (RGB, MASK[:, :-1], r"modal_mask: expected bool \[4, 12, 16\] to match rgb, got bool \[4, 11, 16\]"),
-        (RGB, MASK[..., None], r"modal_mask: expected bool \[F, H, W\] or \[F, 1, H, W\], got bool \[4, 12, 16, 1\]"),
-        (RGB, LABELS, r"modal_mask: .* got int32 \[4, 12, 16\] with the values 0, 1, 2, 3; .*127 .*labels=True"),
+        (RGB, MASK[..., None], r"modal_mask: .*, got bool \[4, 12, 16, 1\]; drop the last axis: modal_mask\[..., 0\]"),
+        (RGB, LABELS, r"modal_mask: .* got int32 \[4, 12, 16\] with the values 0, 1, 2, 3; .*labels=True, .* == 3"),
+        (RGB, LABELS * 80, r"modal_mask: .* with the values 0, 80, 160, 240; .*127 .*labels=True"),
         (RGB, -MASK.astype(np.int64), r"modal_mask: expected one object"),
         (RGB, MASK * np.float32(255), r"modal_mask: expected floats in 0..1, got float32 .* to 255"),
         (RGB, np.full(MASK.shape, np.nan), "modal_mask: expected floats in 0..1"),
@@ -136,5 +140,5 @@ def test_depth_of_every_kind() -> None:
         InputError, match=r"depth: expected finite values, got NaN or infinity in float32 \[4, 12, 16\]"
     ):
         as_depth(np.full_like(depth, np.nan), "depth")
-    with pytest.raises(InputError, match=r"depth: expected numbers .* got float32 \[4, 12, 16, 3\]"):
+    with pytest.raises(InputError, match=r"depth: expected numbers .* got float32 \[4, 12, 16, 3\]; .* objects share"):
         as_depth(FLOATS, "depth")

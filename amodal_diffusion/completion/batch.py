@@ -20,6 +20,7 @@ from amodal_diffusion.completion.run_record import RunClaim, RunIdentity, TakenO
 from amodal_diffusion.completion.storage_options import StorageOptions, read_location, read_out
 from amodal_diffusion.completion.stored_clips import LookedUp
 from amodal_diffusion.completion.tally import StoppedError, Tally, write_failures
+from amodal_diffusion.config import check_seed
 from amodal_diffusion.data.clip_list import ClipEntry, Row, read_clip_list
 from amodal_diffusion.io.urls import Location, local_path, public_name
 from amodal_diffusion.models.libraries import quieten_libraries
@@ -371,4 +372,5 @@ def _request(options: Mapping[str, object], out: Location | None) -> CompletionR
         raise InputError(f"options: {next(iter(left))} is unknown; `amodal-diffusion batch --help-all` lists them")
     made = {name: OWN_GROUPS[name](**given) for name, given in groups.items() if name != "source"}
     base = CompletionRequest(source=Source(clip=Path(), **groups["source"]), **made)
+    check_seed(base.sampling.seed)
     return replace(base, output=replace(base.output, out=out))

@@ -50,13 +50,18 @@ def load_estimator(
             logger.info("depth: the model names no depth network, going without; see --depth and --depth-model")
         return None
     from amodal_diffusion.models.depth import DepthEstimator
+    from amodal_diffusion.models.hub import DEPTH_MODELS
 
     try:
         estimator = DepthEstimator.from_pretrained(found or name, device=device, download=False)
-    except InputError as error:
+    except InputError:
         if request.depth.depth_model is not None:
             raise
-        logger.warning("depth: continuing without depth, with which the model was trained: %s", error)
+        logger.warning(
+            "depth: the model's depth network cannot be loaded, and hidden parts are predicted less well without it; "
+            "--depth-model %s adds it, --depth none silences this",
+            next((short for short, known in DEPTH_MODELS.items() if known.repository == name), name),
+        )
         return None
     if request.depth.depth_model is None:
         logger.info("depth: estimated by %s; --depth none goes without, --depth-model names another network", name)

@@ -192,9 +192,11 @@ class LoadedModel:
         return config
 
     def _load(self, stage: Stage) -> AmodalCompleter:
-        return AmodalCompleter.from_pretrained(
+        completer = AmodalCompleter.from_pretrained(
             self._folders[stage], vae=self._vae, stages=(stage,), device=self._how.device, dtype=self._how.dtype
         )
+        completer.warn_without_depth = False  # methods without depth are measured too
+        return completer
 
 
 class ModelMethod:

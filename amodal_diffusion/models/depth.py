@@ -14,7 +14,7 @@ from transformers import AutoModelForDepthEstimation, DepthAnythingForDepthEstim
 from amodal_diffusion.models.downloads import Source, fetch, read_source
 from amodal_diffusion.models.hub import locate_depth
 from amodal_diffusion.models.libraries import without_bars
-from amodal_diffusion.models.weights import find_variant, fingerprint
+from amodal_diffusion.models.weights import find_device, find_variant, fingerprint
 from amodal_diffusion.types import FloatArray, InputError, UInt8Array
 
 
@@ -51,7 +51,7 @@ class DepthEstimator:
         Args:
             name: ``small``, ``large``, a folder or a hub id, such as ``depth-anything/Depth-Anything-V2-Small-hf``,
                 also with ``@REVISION``.
-            device: where it runs.
+            device: where it runs, also ``"auto"``, as for a completer.
             download: False looks for a hub id in the local cache alone.
             yes: download without asking.
 
@@ -70,7 +70,7 @@ class DepthEstimator:
         except (OSError, ValueError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(f"depth model {name}: cannot be loaded ({reason})") from error
-        estimator = cls(network.to(device), processor)
+        estimator = cls(network.to(find_device(device)), processor)
         estimator.source = read_source(folder)
         return estimator
 

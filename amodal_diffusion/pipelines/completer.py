@@ -7,12 +7,11 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import Any, Literal, Self, overload
 
-import numpy as np
 import torch
 
-from amodal_diffusion.config import OLD_FILTERS, Attention, Offload, Preset
+from amodal_diffusion.config import OLD_FILTERS, Attention, Offload, Preset, check_seed
 from amodal_diffusion.frames.cuts import say_cuts
 from amodal_diffusion.models.acceleration import Acceleration, accelerate_networks
 from amodal_diffusion.models.hub import check_names_stages
@@ -27,13 +26,14 @@ from amodal_diffusion.pipelines.amodal_segmentation import (
     SegmentedFrame,
     given_masks,
 )
-from amodal_diffusion.pipelines.completion_config import CompletionConfig, stage_config
+from amodal_diffusion.pipelines.completion_config import CompletionConfig, checked_config, refuse_unknown, stage_config
 from amodal_diffusion.pipelines.content_completion import CompletedFrame, ContentCompletionPipeline, ContentStream
 from amodal_diffusion.pipelines.methods import DIFFUSION, METHODS, OF_DIFFUSION, StageNames, segmenter_settings
 from amodal_diffusion.pipelines.object_streams import (
     ObjectStream,
     StreamStatistics,
     checked_frames,
+    join_results,
     shots,
     spend,
     then_none,
@@ -54,14 +54,10 @@ from amodal_diffusion.types import (
     FloatArray,
     InputError,
     Stage,
-    UInt8Array,
     VideoClip,
     as_depth,
     as_object_masks,
 )
-
-T = TypeVar("T")
-Array = TypeVar("Array", UInt8Array, FloatArray)
 
 _ONLINE_WINDOW = 16  # of methods without a window of their own
 
@@ -231,11 +227,26 @@ class AmodalCompleter(StageNetworks):
         *,
         config: CompletionConfig | None = None,
         cuts: Cuts = "auto",
+        labels: Literal[True],
+        depth: ArrayInput | None = None,
+        amodal_mask: ArrayInput | None = None,
+        seed: int = 0,
+    ) -> list[AmodalResult]: ...
+
+    @overload
+    def __call__(
+        self,
+        clip: ArrayInput,
+        masks: ArrayInput,
+        fps: float = 8.0,
+        *,
+        config: CompletionConfig | None = None,
+        cuts: Cuts = "auto",
         labels: bool = False,
         depth: ArrayInput | None = None,
         amodal_mask: ArrayInput | None = None,
         seed: int = 0,
-    ) -> Any: ...  # noqa: ANN401 - one result, or a list of them
+    ) -> Any: ...  # noqa: ANN401 - an AmodalResult, or a list of them for masks [O, F, H, W]
 
     def __call__(
         self,
@@ -249,6 +260,7 @@ class AmodalCompleter(StageNetworks):
         depth: ArrayInput | None = None,
         amodal_mask: ArrayInput | None = None,
         seed: int = 0,
+        **unknown: object,
     ) -> AmodalResult | list[AmodalResult]:
         """Complete one object of a clip, or one or several objects in frames.
 
@@ -268,24 +280,27 @@ class AmodalCompleter(StageNetworks):
                 lists, like the following.
             amodal_mask: bool ``[F, H, W]``, or ``[O, F, H, W]`` for several objects, to skip stage 1; converted as the
                 modal mask of a clip is.
-            seed: the same seed gives the same result.
+            seed: at least 0; the same seed gives the same result.
+            unknown: refused, with what to give instead.
 
         Returns:
             the whole object at the clip's size; ``amodal_rgb`` and ``rgba`` are None without stage 2. A list for masks
             with an axis of objects or for labels, which are in ascending order.
 
         Raises:
-            InputError: if shapes do not match, or amodal masks are missing where stage 1 is not loaded.
+            InputError: if shapes do not match, amodal masks are missing where stage 1 is not loaded, or an argument is
+                unknown.
         """
+        refuse_unknown(unknown)
         if isinstance(masks, CompletionConfig):
             masks, config = None, masks
         if isinstance(fps, CompletionConfig):
             raise InputError("fps: expected a frame rate, got a configuration; give it as config=...")
-        if not isinstance(seed, (int, np.integer)):
-            raise InputError(f"seed: expected an integer, got {type(seed).__name__}")
-        config = config or self.config()
+        check_seed(seed)
+        config = checked_config(config) or self.config()
         clips, several = clips_of(clip, masks, fps, cuts, labels=labels)
         first = clips[0]
+        self.notice_depth(given=depth is not None or amodal_mask is not None)
         known = None
         if amodal_mask is not None:
             known, _ = as_object_masks(amodal_mask, "amodal_mask", first.num_frames)
@@ -320,7 +335,12 @@ class AmodalCompleter(StageNetworks):
         Raises:
             InputError: if sizes differ, or amodal masks are missing where stage 1 is not loaded.
         """
-        for _, result in self.stream_objects(([frame] for frame in frames), [ObjectStream()], config, seed=seed):
+
+        def entries(frame: FrameInput) -> list[FrameInput]:
+            self.notice_depth(given=frame.depth is not None or frame.amodal is not None)
+            return [frame]
+
+        for _, result in self.stream_objects(map(entries, frames), [ObjectStream()], config, seed=seed):
             yield result
 
     def online(
@@ -345,7 +365,7 @@ class AmodalCompleter(StageNetworks):
         Raises:
             InputError: if a number is out of range.
         """
-        config = config or self.config()
+        config = checked_config(config) or self.config()
         stages = (config.amodal_segmentation, config.content_completion)
         longest = max((stage.num_frames for stage in stages if stage is not None), default=_ONLINE_WINDOW)
         return OnlineCompleter(
@@ -378,7 +398,8 @@ class AmodalCompleter(StageNetworks):
             InputError: if sizes differ, amodal masks are missing where stage 1 is not loaded, or intervals are of
                 another clip.
         """
-        config = config or self.config()
+        check_seed(seed)
+        config = checked_config(config) or self.config()
         for pipeline in self._pipelines.values():
             pipeline.relief.reset()
         for first, shot in shots(checked_frames(frames, objects)):
@@ -488,22 +509,6 @@ class AmodalCompleter(StageNetworks):
         return self(clip, config, depth=depth, amodal_mask=amodal_mask, seed=seed)
 
 
-def join_results(results: Sequence[AmodalResult]) -> AmodalResult:
-    """Put the results of frames of one object together.
-
-    Args:
-        results: in order, at least one.
-    """
-    samples = [result.samples for result in results if result.samples is not None]
-    return AmodalResult(
-        amodal_mask=np.concatenate([result.amodal_mask for result in results]),
-        amodal_rgb=_concatenate([result.amodal_rgb for result in results]),
-        rgba=_concatenate([result.rgba for result in results]),
-        samples=np.concatenate(samples, axis=1) if samples else None,
-        score=_concatenate([result.score for result in results]),
-    )
-
-
 def _painted(
     content: ContentStream, masked: Sequence[Sequence[SegmentedFrame]], last: bool
 ) -> Iterator[tuple[int, CompletedFrame]]:
@@ -523,8 +528,3 @@ def _without_content(
                 samples = None if entry.samples is None else entry.samples[:, None]
                 score = None if entry.score is None else entry.score[None]
                 yield place, CompletedFrame(AmodalResult(entry.amodal[None], None, None, samples, score), entry.removed)
-
-
-def _concatenate(parts: list[Array | None]) -> Array | None:
-    present = [part for part in parts if part is not None]
-    return np.concatenate(present) if present else None

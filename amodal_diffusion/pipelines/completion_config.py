@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from amodal_diffusion.config import Preset, SamplingConfig
+from amodal_diffusion.config import Preset, SamplingConfig, setting_names
 from amodal_diffusion.models.checkpoint import CheckpointSettings
 from amodal_diffusion.models.latents import Autoencoder, spatial_factor
 from amodal_diffusion.models.schedulers import make_scheduler
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
 from amodal_diffusion.types import InputError
+
+_ARGUMENTS = ("masks", "fps", "config", "cuts", "labels", "depth", "amodal_mask", "seed")  # of a call
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,40 @@ class CompletionConfig:
     def to_json(self) -> dict[str, Any]:
         """The settings of each loaded stage, by name."""
         return {stage: values for stage, values in asdict(self).items() if values is not None}
+
+
+def checked_config(config: object) -> CompletionConfig | None:
+    """Check a configuration that a caller gives; None stays None.
+
+    Raises:
+        InputError: if it is something else, such as a dictionary.
+    """
+    if config is not None and not isinstance(config, CompletionConfig):
+        given = type(config).__name__
+        raise InputError(
+            f"config: expected a CompletionConfig, got {given}; make one with completer.config(preset=...)"
+        )
+    return config
+
+
+def refuse_unknown(names: Iterable[str]) -> None:
+    """Say where an argument belongs that a call of the completer does not have, such as those of diffusers' pipelines.
+
+    Args:
+        names: what was given.
+
+    Raises:
+        InputError: if there is a name.
+    """
+    settings = {"preset", *setting_names()}
+    for name in names:
+        if name == "generator":
+            raise InputError("generator: unknown; give an integer as seed=...")
+        nearest = difflib.get_close_matches(name, [*_ARGUMENTS, *sorted(settings)], n=1, cutoff=0.0)[0]
+        if nearest in settings:
+            meant = "" if name == nearest else "unknown; did you mean a setting? "
+            raise InputError(f"{name}: {meant}give it as config=completer.config({nearest}=...)")
+        raise InputError(f"{name}: unknown; did you mean {nearest}=...?")
 
 
 def stage_config(

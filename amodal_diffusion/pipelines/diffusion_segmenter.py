@@ -40,6 +40,7 @@ class DiffusionSegmenter:
             InputError: as :meth:`AmodalCompleter.from_pretrained`.
         """
         completer = AmodalCompleter.from_pretrained(folder, stages=("amodal_segmentation",), device=device)
+        completer.warn_without_depth = False  # methods are compared with depth and without
         return cls(completer)
 
     def __call__(

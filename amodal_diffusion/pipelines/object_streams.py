@@ -9,12 +9,15 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TypeVar
 
+import numpy as np
+
 from amodal_diffusion.config import MASK_FILTERS
 from amodal_diffusion.pipelines.occlusion_intervals import OcclusionIntervals
 from amodal_diffusion.pipelines.preprocessing import FrameInput
-from amodal_diffusion.types import STAGES, InputError, Stage
+from amodal_diffusion.types import STAGES, AmodalResult, FloatArray, InputError, Stage, UInt8Array
 
 T = TypeVar("T")
+Array = TypeVar("Array", UInt8Array, FloatArray)
 
 
 @dataclass
@@ -149,3 +152,24 @@ def spend(objects: Sequence[ObjectStream], stage: Stage, seconds: float) -> None
     """Add seconds to a stage of the objects, in equal parts, as all objects share every network call."""
     for entry in objects:
         entry.statistics.seconds[stage] += seconds / len(objects)
+
+
+def join_results(results: Sequence[AmodalResult]) -> AmodalResult:
+    """Put the results of frames of one object together.
+
+    Args:
+        results: in order, at least one.
+    """
+    samples = [result.samples for result in results if result.samples is not None]
+    return AmodalResult(
+        amodal_mask=np.concatenate([result.amodal_mask for result in results]),
+        amodal_rgb=_concatenate([result.amodal_rgb for result in results]),
+        rgba=_concatenate([result.rgba for result in results]),
+        samples=np.concatenate(samples, axis=1) if samples else None,
+        score=_concatenate([result.score for result in results]),
+    )
+
+
+def _concatenate(parts: list[Array | None]) -> Array | None:
+    present = [part for part in parts if part is not None]
+    return np.concatenate(present) if present else None

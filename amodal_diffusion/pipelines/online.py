@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from amodal_diffusion.config import check_seed
 from amodal_diffusion.pipelines.object_streams import ObjectStream
 from amodal_diffusion.pipelines.preprocessing import FrameInput, frames_of_objects
 from amodal_diffusion.types import (
@@ -87,6 +88,7 @@ class OnlineCompleter:
         config: CompletionConfig,
         seed: int,
     ) -> None:
+        check_seed(seed)
         if not 0 <= look_ahead < window:
             raise InputError(f"look_ahead: expected 0 to {window - 1}, below the window of {window}, got {look_ahead}")
         if not 1 <= stride <= look_ahead + 1:
@@ -127,6 +129,7 @@ class OnlineCompleter:
             InputError: if a shape or a dtype is not as above.
         """
         kept = _kept(rgb, masks, depth)
+        self._completer.notice_depth(given=depth is not None)
         if self._frames and kept.rgb.shape != self._frames[-1].rgb.shape:
             found = list(self._frames[-1].rgb.shape)
             raise InputError(f"rgb: expected {found} as in the frames before, got {list(kept.rgb.shape)}")

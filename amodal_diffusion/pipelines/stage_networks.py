@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
@@ -17,6 +18,8 @@ from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
 from amodal_diffusion.pipelines.shot_segmentation import network_of
 from amodal_diffusion.types import AmodalSegmenter, InputError, Stage
 
+logger = logging.getLogger(__name__)
+
 
 class StageNetworks:
     """The loaded stages.
@@ -24,7 +27,10 @@ class StageNetworks:
     Attributes:
         default_depth_model: the depth network that stage 1 was trained on, if any.
         segmenter: stage 1 if it is another method than diffusion; else None.
+        warn_without_depth: whether the first call without depth says that the model was trained with it.
     """
+
+    warn_without_depth = True
 
     def __init__(
         self,
@@ -51,6 +57,21 @@ class StageNetworks:
             self.segmenter = segmentation
         self._fingerprints: dict[Stage, str] = {}
         self.default_depth_model = None if self._segmentation is None else self._segmentation.settings.depth_model
+
+    def notice_depth(self, *, given: bool) -> None:
+        """Say once that depth is missing, if stage 1 was trained with it.
+
+        Args:
+            given: whether a caller gives depth, or needs none.
+        """
+        if given or self.default_depth_model is None or not self.warn_without_depth:
+            return
+        logger.warning(
+            "depth: none was given, though the model was trained with it, and hidden parts are predicted less well; "
+            "give depth=DepthEstimator.from_pretrained('%s')(frames), or set completer.warn_without_depth = False",
+            self.default_depth_model,
+        )
+        self.warn_without_depth = False
 
     @contextmanager
     def watched(self, on_step: Callable[[Stage], None]) -> Iterator[None]:

@@ -195,7 +195,9 @@ def _completer(components: StageComponents) -> AmodalCompleter:
     if components.settings.stage == "amodal_segmentation":
         segmentation = AmodalSegmentationPipeline.from_components(components)
         segmentation.set_progress_bar_config(disable=True)
-        return AmodalCompleter(segmentation, None)
+        completer = AmodalCompleter(segmentation, None)
+        completer.warn_without_depth = False  # clips without depth are validated too
+        return completer
     content = ContentCompletionPipeline.from_components(components)
     content.set_progress_bar_config(disable=True)
     return AmodalCompleter(None, content)

@@ -276,6 +276,8 @@ def test_one_record_for_each_clip_in_python(tmp_path: Path, model: Path) -> None
         next(complete_many(rows, tmp_path / "out", options={"stagess": "masks"}))
     with pytest.raises(InputError, match="options: stages: expected masks, all, got some"):
         next(complete_many(rows, tmp_path / "out", options={"stages": "some"}))
+    with pytest.raises(InputError, match="seed: expected at least 0, got -1"):
+        next(complete_many(rows, tmp_path / "out", options={"seed": -1}))
 
 
 @pytest.mark.parametrize(

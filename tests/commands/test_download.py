@@ -411,7 +411,7 @@ def test_depth_that_is_not_here_is_gone_without(
     summary = complete(clip, tmp_path / "out", "--model", "diffusion-vas", "--stages", "masks")
     assert summary["depth"] == "none"
     assert not hub.downloads()
-    assert "continuing without depth, with which the model was trained" in capsys.readouterr().err
+    assert "--depth-model small adds it, --depth none silences this" in capsys.readouterr().err
     summary = complete(clip, tmp_path / "large", "--model", "diffusion-vas", "--depth-model", "large", "--yes")
     assert summary["downloaded"]["depth_model"]["repository"] == LARGE
     assert capsys.readouterr().err.count("CC-BY-NC-4.0, excludes commercial use") == 1

@@ -162,7 +162,7 @@ BOTH: list[tuple[str, str, object, str]] = [
     ("sigma_min", "sigma_min", "low", "sigma_min: expected a number above 0, got 'low'"),
     ("mask_threshold", "mask_threshold", 1.5, "mask_threshold: expected at least 0 and less than 1, got 1.5"),
     ("mask_threshold", "mask_threshold", "low", "mask_threshold: expected at least 0 and less than 1, got 'low'"),
-    ("height", "height", "64", "height: expected at least 1, got '64'"),
+    ("height", "height", "64", "height: expected an integer, got '64'"),
     ("fps", "fps", "fast", "fps: expected a number, at least 0, got 'fast'"),
     ("motion_bucket_id", "motion_bucket_id", -1, "motion_bucket_id: expected a number, at least 0, got -1"),
     ("views", "beyond.tta", 3, "tta: expected 1, 2 or 4 passes, got 3"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from amodal_diffusion.pipelines.completer import AmodalCompleter
+from amodal_diffusion.pipelines.preprocessing import clip_frames
 from amodal_diffusion.types import AmodalResult, InputError, VideoClip
 from tests.factories import moving_square
 
@@ -56,11 +58,26 @@ def test_known_amodal_masks_of_several_objects(completer: AmodalCompleter) -> No
     [
         (CLIP.rgb, None, {}, "masks: missing"),
         (CLIP, CLIP.modal_mask, {}, "masks: the clip has modal masks already"),
-        (CLIP.rgb, LABELS, {}, "labels=True takes each value for an object"),
+        (CLIP.rgb, LABELS, {}, "if each value is an object, call with labels=True, or give mask == 7"),
+        (CLIP.rgb, LABELS * 0, {"labels": True}, "masks: no value beside 0"),
+        (CLIP.rgb, np.stack([OTHER] * 2, axis=1), {}, r"objects come first: masks.transpose\(1, 0, 2, 3\)"),
+        (CLIP.rgb, OTHER[..., None], {}, r"drop the last axis: masks\[..., 0\]"),
         (CLIP.rgb, CLIP.modal_mask, {"labels": True}, r"masks: expected integers \[F, H, W\] with a value for each"),
         (CLIP.rgb, np.stack([OTHER, OTHER & False]), {}, r"masks\[1\]: empty in every frame"),
         (CLIP.rgb, OTHER[:2], {}, r"masks: expected \[3, 24, 40\] to match the frames, got \[2, 24, 40\]"),
         (CLIP.rgb, OTHER, {"amodal_mask": np.stack([OTHER] * 2)}, "amodal_mask: expected masks of 1 objects, got 2"),
+        (CLIP.rgb, OTHER, {"config": {"preset": "fast"}}, r"config: .*, got dict; make one with completer.config\(pre"),
+        (CLIP.rgb, OTHER, {"seed": -1}, "seed: expected at least 0, got -1"),
+        (CLIP.rgb, OTHER, {"seed": 1.0}, "seed: expected an integer, got 1.0"),
+        (CLIP.rgb, OTHER, {"preset": "fast"}, r"preset: give it as config=completer.config\(preset=...\)"),
+        (
+            CLIP.rgb,
+            OTHER,
+            {"num_steps": 3},
+            r"num_steps: unknown; .*=completer.config\(num_inference_steps=...\)",
+        ),
+        (CLIP.rgb, OTHER, {"generator": torch.Generator()}, "generator: unknown; give an integer as seed=..."),
+        (CLIP.rgb, OTHER, {"depths": OTHER}, r"depths: unknown; did you mean depth=...\?"),
     ],
 )
 def test_what_does_not_fit(
@@ -77,3 +94,17 @@ def test_the_completer_moves_and_says_what_it_is(completer: AmodalCompleter) -> 
         completer.enable_model_cpu_offload("cpu")
     with pytest.raises(InputError, match="cannot be used here"):
         completer.to("cuda:77")
+
+
+def test_missing_depth_is_noticed_once(completer: AmodalCompleter, caplog: pytest.LogCaptureFixture) -> None:
+    trained_with_depth = copy(completer)
+    trained_with_depth.default_depth_model = "small"
+    config = completer.config(**SMALL)
+    online = trained_with_depth.online(look_ahead=1, window=2, config=config)
+    trained_with_depth(CLIP, config, amodal_mask=CLIP.modal_mask)
+    online.push(CLIP.rgb[0], CLIP.modal_mask[0], np.zeros((24, 40)))
+    assert not caplog.messages
+    online.push(CLIP.rgb[1], CLIP.modal_mask[1])
+    next(trained_with_depth.stream(clip_frames(CLIP), config))
+    (notice,) = caplog.messages
+    assert "give depth=DepthEstimator.from_pretrained('small')(frames), or set completer.warn_without" in notice

@@ -14,8 +14,8 @@ from amodal_diffusion.pipelines.completer import (
     CompletionConfig,
     FrameInput,
     ObjectStream,
-    join_results,
 )
+from amodal_diffusion.pipelines.object_streams import join_results
 from amodal_diffusion.pipelines.preprocessing import clip_frames
 from amodal_diffusion.types import AmodalResult, FloatArray, InputError, VideoClip
 from tests.factories import SAMPLING, tiny_components

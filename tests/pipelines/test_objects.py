@@ -15,9 +15,9 @@ from amodal_diffusion.pipelines.completer import (
     CompletionConfig,
     FrameInput,
     ObjectStream,
-    join_results,
 )
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
+from amodal_diffusion.pipelines.object_streams import join_results
 from amodal_diffusion.pipelines.occlusion_intervals import OcclusionInterval, OcclusionIntervals
 from amodal_diffusion.pipelines.preprocessing import clip_frames
 from amodal_diffusion.types import STAGES, AmodalResult, InputError, VideoClip

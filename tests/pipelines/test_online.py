@@ -88,6 +88,8 @@ def test_bad_numbers_and_frames(completer: AmodalCompleter) -> None:
         completer.online(look_ahead=4, window=4)
     with pytest.raises(InputError, match="stride: expected 1 to 3, look_ahead \\+ 1, got 4"):
         completer.online(look_ahead=2, stride=4, window=4)
+    with pytest.raises(InputError, match="seed: expected at least 0, got -1"):
+        completer.online(seed=-1)
     online = completer.online(look_ahead=1, window=4)
     with pytest.raises(InputError, match=r"masks object: expected \[24, 40\] to match rgb, got \[24, 20\]"):
         online.push(CLIP.rgb[0], CLIP.modal_mask[0, :, :20])

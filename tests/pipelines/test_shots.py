@@ -15,9 +15,10 @@ from amodal_diffusion.config import MASK_FILTERS
 from amodal_diffusion.frames.crop import crop_centers
 from amodal_diffusion.pipelines import amodal_segmentation, content_completion
 from amodal_diffusion.pipelines.amodal_segmentation import SegmentationStream
-from amodal_diffusion.pipelines.completer import AmodalCompleter, ObjectStream, join_results
+from amodal_diffusion.pipelines.completer import AmodalCompleter, ObjectStream
 from amodal_diffusion.pipelines.content_completion import ContentStream
 from amodal_diffusion.pipelines.denoising import WindowRequest, sample_windows
+from amodal_diffusion.pipelines.object_streams import join_results
 from amodal_diffusion.pipelines.occlusion_intervals import (
     IntervalFrame,
     OcclusionInterval,
