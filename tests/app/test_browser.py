@@ -30,6 +30,7 @@ from tests.media import encode, moving_disc, write_masks
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PICTURES = Path(__file__).resolve().parents[2] / "out" / "app"
 MINUTE = 60_000
+expect.set_options(timeout=MINUTE)  # a busy machine is not an error
 RGB, MASK = moving_disc(5, 96, 160)
 
 pytestmark = [
