@@ -252,7 +252,12 @@ def test_loaded_masks_are_paint_and_the_frames_move_together(page: Page) -> None
     expect(page.locator("#easel .number")).to_have_text("frame 5 of 15")
     page.locator("#easel .at").fill("3")
     expect(page.locator("#viewer output")).to_have_text("frame 3 of 15")
-    expect(page.locator("#click-frame input[type=range]")).to_have_value("3")
+    page.get_by_role("tab", name="Click").click()
+    expect(page.locator("#click-frame input[type=range]")).to_be_visible()
+    page.locator("#viewer .scrub").fill("4")
+    expect(page.locator("#click-frame input[type=range]")).to_have_value("4")
+    page.get_by_role("tab", name="Paint").click()
+    page.locator("#easel .at").fill("3")
     expect(board).to_have_attribute("data-masks", re.compile(" 3$"))
     brush(page, 0.05, 0.05)
     page.locator("#use-painting").click()
@@ -336,6 +341,7 @@ def test_quick_clicks_all_count(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#built-in")).to_contain_text("--segmenter facebook/sam2.1-hiera-tiny")
     picture = page.locator("#click-picture img")
     expect(picture).to_be_visible(timeout=MINUTE)
+    picture.scroll_into_view_if_needed()
     box = picture.bounding_box()
     assert box is not None
     for place in range(4):

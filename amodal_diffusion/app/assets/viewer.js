@@ -22,6 +22,12 @@
   // The frame that the viewer, the drawing board and the picture to click on show; whichever is moved moves the others.
   const followers = new Set();
   const clickSlider = () => document.querySelector("#click-frame input[type=range]");
+  const moveClicks = (slider) => {  // Gradio's own slider, which asks the server for the picture
+    const frame = window.amodalFrame.now;
+    if (!slider || frame === null || Number(slider.value) === frame) return;
+    slider.value = frame;
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+  };
   window.amodalFrame = {
     now: null,
     announce(frame, from) {
@@ -35,13 +41,17 @@
           draw();
         }
       }
-      const slider = clickSlider();  // Gradio's own, which asks the server for the picture
-      if (!slider || slider === from || Number(slider.value) === frame) return;
-      slider.value = frame;
-      slider.dispatchEvent(new Event("input", { bubbles: true }));
+      const slider = clickSlider();
+      if (slider !== from) moveClicks(slider);
     },
     follow(root, slider, draw) { followers.add({ root, slider, draw }); },
   };
+  let known = null;  // Gradio makes the slider when its tab is first opened, and then sets it to 0
+  new MutationObserver(() => {
+    const slider = clickSlider();
+    if (slider !== known) setTimeout(() => moveClicks(slider), 500);
+    known = slider;
+  }).observe(document, { childList: true, subtree: true });
   document.addEventListener("input", (event) => {
     if (event.target === clickSlider()) window.amodalFrame.announce(Number(event.target.value), event.target);
   });
