@@ -137,7 +137,10 @@ def test_every_way_finds_the_same_shots(tmp_path: Path, model: Path) -> None:
 
 @pytest.mark.parametrize(
     ("frame", "options"),
-    [(CUT + 2, (*BEYOND, "--samples=2")), (FRAMES - 1, ("--skip-unoccluded", f"--cuts={CUT}"))],
+    [
+        pytest.param(CUT + 2, (*BEYOND, "--samples=2"), marks=pytest.mark.slow),
+        (FRAMES - 1, ("--skip-unoccluded", f"--cuts={CUT}")),
+    ],
 )
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, frame: int, options: tuple[str, ...]

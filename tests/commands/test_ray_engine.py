@@ -144,6 +144,23 @@ def run(clips: Path, out: Path, model: Path, options: RunOptions) -> dict[str, s
     }
 
 
+def test_a_worker_of_a_real_ray_gives_what_one_process_gives(
+    clips: Path, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    one = tmp_path / "one.jsonl"
+    one.write_text(clips.read_text().splitlines()[0] + "\n")
+    options = ["--input", str(one), "--model", str(model), "--device", "cpu", "-q", "--stages", "masks"]
+    assert main(["batch", *options, "--out", str(tmp_path / "alone")]) == 0
+    capfd.readouterr()
+    ray = ["--engine", "ray", "--workers", "1", "--cores-per-worker", "1"]
+    assert main(["batch", *options, "--out", str(tmp_path / "ray"), *ray]) == 0
+    printed = capfd.readouterr()
+    assert (printed.out.split(";")[0], printed.err) == ("1 completed, 0 finished before, 0 failed", "")
+    expected = results(tmp_path / "alone")
+    assert len(expected) >= FRAMES[0]
+    assert results(tmp_path / "ray") == expected
+
+
 @pytest.mark.slow
 def test_every_engine_gives_the_same_bytes(
     clips: Path, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -65,7 +65,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> Windows:
         (0, ()),
         (4, ("--samples=2",)),
         pytest.param(5, ("--color-propagation",), marks=pytest.mark.slow),
-        (7, ("--skip-unoccluded", "--formats=webm,masks-mp4")),
+        pytest.param(7, ("--skip-unoccluded", "--formats=webm,masks-mp4"), marks=pytest.mark.slow),
         (FRAMES - 1, ("--stages=masks",)),
     ],
 )
@@ -153,7 +153,8 @@ def test_what_version_0_1_began_is_refused(
     assert main(["complete", *inputs, "--out", str(out), "-q", "--overwrite"]) == 0
 
 
-@pytest.mark.parametrize("batch", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [1, 3])
 def test_killed_at_random_moments(
     tmp_path: Path, inputs: list[str], capfd: pytest.CaptureFixture[str], batch: int
 ) -> None:

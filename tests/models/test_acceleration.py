@@ -23,7 +23,7 @@ from amodal_diffusion.models.acceleration import (
 )
 from amodal_diffusion.models.unet import one_token_per_frame
 from amodal_diffusion.types import InputError
-from tests.factories import TOKEN_WIDTH, tiny_unet, tiny_vae
+from tests.factories import TOKEN_WIDTH, tiny_distilled_vae, tiny_unet, tiny_vae
 
 CUDA = torch.device("cuda")
 
@@ -168,10 +168,12 @@ def test_channels_last_changes_nothing_but_the_layout() -> None:
 
 
 @pytest.mark.parametrize(("device", "laid_out"), [("cpu", True), ("cuda", False)])
-def test_the_vae_is_channels_last_on_a_cpu(device: str, laid_out: bool) -> None:
-    unet, vae = tiny_unet(), tiny_vae()
-    accelerate_networks(unet, vae, Acceleration(), torch.device(device))
-    assert vae.encoder.conv_in.weight.is_contiguous(memory_format=torch.channels_last) == laid_out
+def test_a_light_vae_is_channels_last_on_a_cpu(device: str, laid_out: bool) -> None:
+    unet, vae, light = tiny_unet(), tiny_vae(), tiny_distilled_vae()
+    for each in (vae, light):
+        accelerate_networks(unet, each, Acceleration(), torch.device(device))
+    assert light.decoder.layers[0].weight.is_contiguous(memory_format=torch.channels_last) == laid_out
+    assert not vae.encoder.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     assert not unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
 
 

@@ -41,6 +41,7 @@ RUNS = [
     *(ROOT / f"recipes/tiny/{name}.yaml" for name in STAGES),
 ]
 COUNTED = "debug_cpu"  # a step without numbers takes seconds
+QUICK = (COUNTED, "sailvos_stage1_depth", "sailvos_stage2")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,10 @@ def recipe(make_settings: MakeSettings, svd: Path) -> TrainingSettings:
     )
 
 
-@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=path.stem, marks=() if path.stem in QUICK else pytest.mark.slow) for path in RUNS],
+)
 def test_every_run_is_shown_with_a_plan(
     path: Path,
     svd: Path,

@@ -85,9 +85,7 @@ def test_an_unreadable_clip_ends_the_run_with_its_name_or_is_skipped(
     bad = ClipOrder(6, seed=0).clip_at(2)
     unreadable(bad)
     reason = "OSError: broken data stream when reading image file"
-    with pytest.raises(
-        InputError, match=rf"data: train-{bad:06d} cannot be read \({reason}\); repair it, or give on"
-    ):
+    with pytest.raises(InputError, match=rf"data: train-{bad:06d} cannot be read \({reason}\); repair it, or give on"):
         fit(settings)
     assert [path.name for path in (settings.output / "checkpoints").iterdir()] == ["00000002"]
 
