@@ -194,6 +194,6 @@ def test_clips_of_a_list(tmp_path: Path, model: Path, capfd: pytest.CaptureFixtu
     for cuts, found in (("auto", [CUT]), ("none", []), ("2,7", [2, 7])):
         assert main(["batch", *how, "--out", str(tmp_path / cuts), "--cuts", cuts]) == 0
         assert json.loads((tmp_path / cuts / "clip/summary.json").read_text())["cuts"] == found
-        assert (NOTICE in capfd.readouterr().err) == (cuts == "auto")
+        assert (NOTICE.replace("warning: ", "warning: clip: ") in capfd.readouterr().err) == (cuts == "auto")
     assert main(["batch", *how, "--out", str(tmp_path / "far"), "--cuts", "70"]) == 1
     assert "--cuts: expected auto, none or the first frames of new shots" in capfd.readouterr().err

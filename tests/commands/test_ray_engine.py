@@ -198,7 +198,7 @@ def test_a_clip_on_which_workers_die_is_tried_three_times(clips: Path, model: Pa
 def test_a_worker_that_hangs_is_restarted(clips: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with disturbed(out, signal.SIGSTOP, times=1) as stopped:
-        errors = run(clips, out, model, RunOptions(workers=1, stall_minutes=0.05))
+        errors = run(clips, out, model, RunOptions(workers=1, stall_minutes=0.5))
     assert len(stopped) == 1
     assert list(errors.values()) == [None] * 6
     assert (
