@@ -23,7 +23,7 @@ from amodal_diffusion.frames.masks import Rle
 from amodal_diffusion.io.coco import read_coco_mask
 from amodal_diffusion.io.identities import find_id, object_number
 from amodal_diffusion.io.images import natural_key
-from amodal_diffusion.io.json_files import first_character
+from amodal_diffusion.io.json_files import is_list
 from amodal_diffusion.types import InputError
 
 OBJECT_KEYS = ("obj_id", "track_id", "object_id", "instance_id", "tracking_id")
@@ -63,7 +63,7 @@ def json_objects(path: Path, keys: JsonKeys) -> Iterator[VideoObject]:
     Raises:
         InputError: if the file has neither layout, or an annotation lacks a value; the message names it.
     """
-    if _is_list(path):
+    if is_list(path):
         if keys != JsonKeys():
             raise InputError(f"modal, amodal, object: expected none for {path}, a list of tracks with fixed keys")
         yield from map(_as_object, _records(path))
@@ -83,14 +83,6 @@ def json_objects(path: Path, keys: JsonKeys) -> Iterator[VideoObject]:
             raise InputError(f"{where}: object {track.obj_id} stands twice in its video; give each its own number")
         taken.add((entry["video_id"], track.obj_id))
         yield track
-
-
-def _is_list(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return first_character(file.read(4096)) == "["
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _records(path: Path) -> Iterator[TrackRecord]:

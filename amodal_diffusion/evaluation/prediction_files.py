@@ -21,7 +21,7 @@ from amodal_diffusion.data.records import TrackRecord
 from amodal_diffusion.data.tao_amodal import TaoRecord, is_box
 from amodal_diffusion.evaluation.true_instances import ResultKind, TrueInstances, decode_masks
 from amodal_diffusion.frames.masks import decode_rle, resize_masks
-from amodal_diffusion.io.json_files import JsonStream, first_character
+from amodal_diffusion.io.json_files import JsonStream, is_list
 from amodal_diffusion.metrics import Instance
 from amodal_diffusion.metrics.boxes import Boxes
 from amodal_diffusion.types import BoolArray, InputError
@@ -225,7 +225,7 @@ def read_instances(path: Path, kind: ResultKind, truth: TrueInstances) -> tuple[
 
 def _own_groups(path: Path, kind: ResultKind) -> dict[str, Mapping[str, Any]]:
     """The images or videos that an object of predictions lists, by number; none of a list of results."""
-    if _is_list(path):
+    if is_list(path):
         return {}
     entries = stream_entries(path, "images" if kind == "coco" else "videos")
     return {str(entry["id"]): entry for entry in entries if isinstance(entry, Mapping) and "id" in entry}
@@ -250,17 +250,9 @@ def _is_same_file(one: object, other: str) -> bool:
     return first[-shared:] == second[-shared:]
 
 
-def _is_list(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return first_character(file.read(4096)) == "["
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-
-
 def _results(path: Path) -> Iterator[Any]:
     """The entries of a list, or of the list ``annotations`` of an object."""
-    return stream_entries(path, "" if _is_list(path) else "annotations")
+    return stream_entries(path, "" if is_list(path) else "annotations")
 
 
 _KEYS = {"coco": ("image_id", "segmentation"), "youtube-vis": ("video_id", "segmentations")}

@@ -10,6 +10,8 @@ from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
+from amodal_diffusion.types import InputError
+
 MAX_DEPTH = 100
 """Lists and objects inside each other in a file that is streamed; annotation files have fewer than 10."""
 _BOMS = (  # UTF-32's first, which begins as UTF-16's does
@@ -151,3 +153,16 @@ class NestingGuard:
 
 _NEITHER = bytes(byte for byte in range(256) if byte not in b'"[]{}')
 _STEPS = np.array([(byte in b"[{") - (byte in b"]}") for byte in range(256)], np.int64)
+
+
+def is_list(path: Path) -> bool:
+    """Whether a JSON file is a list, not an object.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return first_character(file.read(4096)) == "["
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
