@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 __version__: str
 
 if TYPE_CHECKING:
+    from amodal_diffusion.basics import InputError
     from amodal_diffusion.completion.batch import complete_many
     from amodal_diffusion.completion.clip_work import ClipRecord
     from amodal_diffusion.completion.run_options import RunOptions
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
     from amodal_diffusion.pipelines.online import OnlineCompleter, OnlineFrame
     from amodal_diffusion.pipelines.preprocessing import FrameInput
-    from amodal_diffusion.types import AmodalResult, InputError, VideoClip
+    from amodal_diffusion.types import AmodalResult, VideoClip
 
 __all__ = [
     "Acceleration",
@@ -61,7 +62,7 @@ _HOME = {
     "ContentCompletionPipeline": "amodal_diffusion.pipelines.content_completion",
     "DepthEstimator": "amodal_diffusion.models.depth",
     "FrameInput": "amodal_diffusion.pipelines.preprocessing",
-    "InputError": "amodal_diffusion.types",
+    "InputError": "amodal_diffusion.basics",
     "ObjectStream": "amodal_diffusion.pipelines.completer",
     "OnlineCompleter": "amodal_diffusion.pipelines.online",
     "OnlineFrame": "amodal_diffusion.pipelines.online",

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from importlib import import_module
 
 from amodal_diffusion import commands
+from amodal_diffusion.basics import InputError, one_line
 from amodal_diffusion.options import PACKAGE, package_version, subcommand_parser
 from amodal_diffusion.parsing import CommandParser
-from amodal_diffusion.types import InputError, one_line
 
 FAILED, INTERRUPTED = 2, 130
 RESUMABLE = ("batch", "complete", "download", "evaluate", "scenes", "shards")

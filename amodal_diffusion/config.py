@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-import numpy as np
-
-from amodal_diffusion.types import InputError
+from amodal_diffusion.basics import InputError
 
 Conditioning = Literal["corrected", "released"]
 Fit = Literal["stretch", "letterbox", "crop"]
@@ -250,9 +248,9 @@ def _field_names(cls: type[Any]) -> set[str]:
 def _to_plain_numbers(config: BeyondPaper | SamplingConfig) -> None:
     """Turn numpy's numbers into Python's, which JSON takes."""
     for name in _field_names(type(config)):
-        value = getattr(config, name)
-        if isinstance(value, np.generic):
-            object.__setattr__(config, name, value.item())
+        item = getattr(getattr(config, name), "item", None)
+        if callable(item):
+            object.__setattr__(config, name, item())
 
 
 def _is_number(value: object) -> bool:
@@ -266,7 +264,7 @@ def _check_number(name: str, value: object, *, least: float = -math.inf, above: 
 
 
 def _check_integer(name: str, value: object, *, least: int) -> None:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+    if not isinstance(value, int) or isinstance(value, bool):
         raise InputError(f"{name}: expected an integer, got {value!r}")
     if int(value) < least:
         raise InputError(f"{name}: expected at least {least}, got {value}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from amodal_diffusion.types import InputError
+from amodal_diffusion.basics import InputError
 
 _SAMPLING = {"solver": "scheduler"}
 _BEYOND = {

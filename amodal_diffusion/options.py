@@ -12,8 +12,8 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from docstring_parser import parse
 from jsonargparse import Namespace
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.parsing import CommandParser
-from amodal_diffusion.types import InputError
 
 PACKAGE = "amodal-diffusion"
 T = TypeVar("T")

@@ -14,9 +14,9 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.format_1 import settings_of_format_1
 from amodal_diffusion.mistakes import explain
-from amodal_diffusion.types import InputError
 
 _OF_ACCELERATE = {"compute_environment", "distributed_type", "num_processes"}
 T = TypeVar("T")

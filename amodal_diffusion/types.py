@@ -1,4 +1,4 @@
-"""Values that cross layers: a clip with its visible masks, the completed result, and the error for bad input.
+"""Values that cross layers: a clip with its visible masks, and the completed result.
 
 Letters used in every shape of this package: ``B`` clips, ``F`` frames, ``C`` channels, ``H W`` pixels,
 ``h w`` latent cells, ``D`` width of an image-encoder token.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from amodal_diffusion.array_advice import (
     object_masks_advice,
     values_advice,
 )
+from amodal_diffusion.basics import Cuts, InputError, counted
 
 if TYPE_CHECKING:
     import torch
@@ -35,28 +36,6 @@ ArrayInput: TypeAlias = npt.NDArray[Any] | Sequence[Any] | Any
 """What a caller may have: an array, a torch tensor on any device, or a sequence of these or of PIL pictures."""
 
 logger = logging.getLogger(__name__)
-
-Cuts = Literal["auto", "none"] | tuple[int, ...]
-"""Hard cuts of a clip: found by its colors, none, or the first frames of all shots but the first, in order."""
-Stage = Literal["amodal_segmentation", "content_completion"]
-STAGES: tuple[Stage, ...] = ("amodal_segmentation", "content_completion")
-
-
-class InputError(ValueError):
-    """Something given from outside is wrong; the message names it, what was expected, what came, what to do."""
-
-
-def one_line(error: InputError | OSError) -> str:
-    """What a user is told of an error: one line, which begins with the file if the system refused one."""
-    text = str(error)
-    if isinstance(error, OSError) and error.filename is not None:
-        text = f"{error.filename}: {error.strerror or type(error).__name__}"
-    return " ".join(text.split())
-
-
-def counted(number: int, noun: str) -> str:
-    """Number and noun, such as ``1 frame`` or ``2 frames``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True, init=False)

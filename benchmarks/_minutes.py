@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.atomic import write_text
 from amodal_diffusion.training.checkpoints import PROGRESS, complete_checkpoints
-from amodal_diffusion.types import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST, PROBE = 2, 40

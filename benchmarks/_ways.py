@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from amodal_diffusion import AmodalCompleter, AmodalResult, VideoClip
+from amodal_diffusion.basics import Stage
 from amodal_diffusion.config import Preset, SamplingConfig
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.models.acceleration import Acceleration, accelerate_networks
@@ -30,7 +31,6 @@ from amodal_diffusion.pipelines.content_completion import ContentCompletionPipel
 from amodal_diffusion.synthetic import make_scene
 from amodal_diffusion.training.networks import build_image_encoder, build_scheduler, build_unet
 from amodal_diffusion.training.settings import ImageEncoderSettings, UNetSettings
-from amodal_diffusion.types import Stage
 
 WayName = Literal["reference", "paper", "fast", "default"]
 WAYS: tuple[WayName, ...] = ("reference", "fast", "default")

@@ -20,6 +20,7 @@ import torch
 from _once import Once
 
 from amodal_diffusion import AmodalCompleter
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.evaluation.benchmarks.scenes import scene_track
 from amodal_diffusion.metrics import score_track, summarise
 from amodal_diffusion.models.hub import find_model
@@ -28,7 +29,6 @@ from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPip
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.training.setup import train
-from amodal_diffusion.types import InputError
 
 SPLIT = "validation"
 CONFIG = Path(__file__).resolve().parents[1] / "recipes/tiny/amodal_segmentation.yaml"

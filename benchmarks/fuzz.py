@@ -30,8 +30,8 @@ from pathlib import Path
 from reliability.mutation import files_below, mutate
 from reliability.readers import READERS, Reader
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.libraries import quieten_libraries
-from amodal_diffusion.types import InputError
 
 GOOD = ("read", "refused")
 BAD = ("traceback", "many lines", "signal", "hang", "memory")

@@ -30,6 +30,7 @@ from _ways import PARTS, SHAPES, Tuning, Watch, WayName, Ways, scene_track
 from long_video import write_inputs
 from torch.utils.flop_counter import FlopCounterMode
 
+from amodal_diffusion.basics import InputError, Stage
 from amodal_diffusion.config import Preset
 from amodal_diffusion.models.acceleration import Acceleration
 from amodal_diffusion.models.checkpoint import CheckpointSettings
@@ -38,7 +39,6 @@ from amodal_diffusion.models.saving import save_model
 from amodal_diffusion.models.weights import find_device
 from amodal_diffusion.parsing import parse_settings
 from amodal_diffusion.training.settings import CompileMode
-from amodal_diffusion.types import InputError, Stage
 
 COLUMNS = (
     "row", "seconds", "denoise, s", "conditions, s", "decode, s", "of the first", "TFLOP", "of matrix rate", "peak GiB",

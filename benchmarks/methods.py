@@ -24,6 +24,7 @@ from _minutes import ROOT, Part, State, note_operations, read_state, run_options
 from safetensors import safe_open
 from torch.utils.flop_counter import FlopCounterMode
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.cli import main as run_command
 from amodal_diffusion.models.hub import find_model
 from amodal_diffusion.parsing import load_settings, parse_settings
@@ -36,7 +37,6 @@ from amodal_diffusion.training.sameo.settings import SameoTrainingSettings
 from amodal_diffusion.training.sameo.setup import train as train_sameo
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.training.setup import train as train_diffusion
-from amodal_diffusion.types import InputError
 
 Name = Literal["c2f-seg", "s-amodal", "sameo", "diffusion"]
 SPLIT = "validation"

@@ -31,13 +31,14 @@ from PIL import Image
 
 from amodal_diffusion import AmodalCompleter, VideoClip
 from amodal_diffusion.baselines import HullSegmenter, TemporalSegmenter, copy_best_seen, fill_with_mean_color
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.io.video_reader import read_clip
 from amodal_diffusion.metrics import psnr
 from amodal_diffusion.synthetic.composites import frozen
 from amodal_diffusion.synthetic.composites.cutouts import CONTENT, SIDE, Cutout, read_index, read_pictures, split_of
 from amodal_diffusion.synthetic.rng import Rng
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, UInt8Array
 
 COVERED = (0.25, 0.6)
 """Least and largest share of the visible mask that a paste covers, mean over frames."""

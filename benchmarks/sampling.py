@@ -22,13 +22,14 @@ from _machine import GIB, Machine, measure_machine, peak_memory
 from _ways import HEIGHT, WAYS, WIDTH, Attention, Tuning, Watch, WayName, Ways, scene_track
 
 from amodal_diffusion import AmodalCompleter
+from amodal_diffusion.basics import STAGES, Stage
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.metrics import psnr
 from amodal_diffusion.models.acceleration import Acceleration
 from amodal_diffusion.parsing import parse_settings
 from amodal_diffusion.training.networks import COMPUTE_DTYPES
 from amodal_diffusion.training.run_settings import Precision
-from amodal_diffusion.types import STAGES, AmodalResult, BoolArray, Stage
+from amodal_diffusion.types import AmodalResult, BoolArray
 
 LONG = 25
 PARTS = ("denoise", "stage")

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.masks import bounds, encode_rle
 from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.io.prompts import Box, MaskPrompt, Point, Prompts
@@ -24,7 +25,7 @@ from amodal_diffusion.io.video_reader import read_clip
 from amodal_diffusion.models.segmenters.classical import ClassicalSegmenter
 from amodal_diffusion.models.segmenters.protocol import segment_frames
 from amodal_diffusion.synthetic import make_scene
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, UInt8Array
 
 KINDS = ("click", "box", "mask")
 

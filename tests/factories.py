@@ -26,12 +26,13 @@ from transformers import (
     VideoMAEModel,
 )
 
+from amodal_diffusion.basics import STAGES, Stage
 from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.models.checkpoint import CheckpointSettings
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.saving import save_model
 from amodal_diffusion.synthetic.composites.cutouts import Cutout, prepare_pictures, write_cutouts
-from amodal_diffusion.types import STAGES, Stage, VideoClip
+from amodal_diffusion.types import VideoClip
 
 TOKEN_WIDTH = 32
 SAMPLING = SamplingConfig(

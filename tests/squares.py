@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.evaluation.benchmarks.base import BoxTarget, MaskTarget, Target
 from amodal_diffusion.metrics import boxes_of
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array, VideoClip
+from amodal_diffusion.types import BoolArray, UInt8Array, VideoClip
 
 FRAMES, HEIGHT, WIDTH = 4, 24, 48
 

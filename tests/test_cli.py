@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from amodal_diffusion import cli
-from amodal_diffusion.types import InputError
+from amodal_diffusion.basics import InputError
 
 
 def run_as(monkeypatch: pytest.MonkeyPatch, run: object) -> int:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.config import BeyondPaper, SamplingConfig
 from amodal_diffusion.parsing import load_settings, save_settings
-from amodal_diffusion.types import InputError
 
 
 def test_sampling_is_changed_by_name_also_in_its_group() -> None:

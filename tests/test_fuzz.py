@@ -42,7 +42,7 @@ def ends(tmp_path: Path, read: Callable[[Path], object], monkeypatch: pytest.Mon
 
 
 def _refuse(_: Path, *, text: str = "one line") -> None:
-    from amodal_diffusion.types import InputError
+    from amodal_diffusion.basics import InputError
 
     raise InputError(text)
 

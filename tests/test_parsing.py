@@ -9,6 +9,7 @@ from typing import Literal
 
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.parsing import (
     CommandParser,
     dump_settings,
@@ -17,7 +18,6 @@ from amodal_diffusion.parsing import (
     parse_settings,
     save_settings,
 )
-from amodal_diffusion.types import InputError
 
 
 @dataclass(frozen=True)

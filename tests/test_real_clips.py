@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amodal_diffusion.types import InputError
+from amodal_diffusion.basics import InputError
 from benchmarks.real_clips import COVERED, Occluders, Row, hidden_iou, paste_occluder, table, verdicts
 from tests.factories import tiny_completer_folder, tiny_cutouts_folder
 from tests.media import encode, write_masks

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from amodal_diffusion.types import InputError, VideoClip, as_depth
+from amodal_diffusion.basics import InputError
+from amodal_diffusion.types import VideoClip, as_depth
 from tests.media import moving_disc
 
 RGB, MASK = moving_disc(4, 12, 16)

@@ -6,12 +6,12 @@ goes on where it stopped.
 
 import sys
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.parsing import dump_settings, parse_settings
 from amodal_diffusion.training.distributed import make_accelerator
 from amodal_diffusion.training.log import log_to_terminal, refuse
 from amodal_diffusion.training.networks import build_components
 from amodal_diffusion.training.precompute import PrecomputeSettings, Scenes, Tracks, fill, open_output, verify
-from amodal_diffusion.types import InputError
 
 
 def encode(settings: PrecomputeSettings) -> bool:

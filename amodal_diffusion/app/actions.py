@@ -42,13 +42,14 @@ from amodal_diffusion.app.views import (
     write_pictures,
     write_visible,
 )
+from amodal_diffusion.basics import InputError, counted
 from amodal_diffusion.completion.layout import SUMMARY
 from amodal_diffusion.frames.cuts import find_cuts
 from amodal_diffusion.io.images import read_rgba
 from amodal_diffusion.io.mask_files import MaskTrack
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
 from amodal_diffusion.models.segmenters.protocol import Segmenter
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array, counted
+from amodal_diffusion.types import BoolArray, UInt8Array
 
 FINDING = "Finding the masks of all frames"
 """What the page says while masks are found from paint or clicks."""

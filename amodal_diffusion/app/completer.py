@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amodal_diffusion.app.progress import Work
+from amodal_diffusion.basics import InputError, Stage
 from amodal_diffusion.completion.clip import complete_clip
 from amodal_diffusion.completion.networks import Networks
 from amodal_diffusion.completion.objects import OnProgress
@@ -23,7 +24,6 @@ from amodal_diffusion.completion.shots import open_shots
 from amodal_diffusion.config import MaskFilter, Preset
 from amodal_diffusion.frames.cuts import shots_of
 from amodal_diffusion.pipelines.methods import DEFAULT_MODEL, DIFFUSION, METHODS
-from amodal_diffusion.types import InputError, Stage
 
 if TYPE_CHECKING:
     from amodal_diffusion.pipelines.completer import CompletionConfig

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.cuts import shots_of
 from amodal_diffusion.frames.drawing import COLORS
 from amodal_diffusion.frames.masks import encode_rle, fill_between
@@ -18,7 +19,7 @@ from amodal_diffusion.io.mask_files import MaskTrack
 from amodal_diffusion.io.prompts import MaskPrompt, Point, Prompts
 from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.models.segmenters.protocol import Segmenter, checked_masks
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, UInt8Array
 
 
 def draw_clicks(rgb: UInt8Array, points: Sequence[Point]) -> UInt8Array:

@@ -21,7 +21,7 @@ from anyio import to_thread
 from starlette.requests import ClientDisconnect, cookie_parser
 
 from amodal_diffusion.app.sessions import MIB, Sessions
-from amodal_diffusion.types import InputError
+from amodal_diffusion.basics import InputError
 
 COOKIE = "amodal_visitor"
 MAX_EVENT = 4 * MIB

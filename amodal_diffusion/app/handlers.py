@@ -20,11 +20,11 @@ from amodal_diffusion.app.guard import COOKIE, owner
 from amodal_diffusion.app.materials import FILE_TYPES, Example
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
 from amodal_diffusion.app.views import Kind, easel, status
+from amodal_diffusion.basics import InputError, one_line
 from amodal_diffusion.completion.option_values import read_color, read_filters, read_formats
 from amodal_diffusion.config import Preset
 from amodal_diffusion.io.images import SUFFIXES
 from amodal_diffusion.io.prompts import Point
-from amodal_diffusion.types import InputError, one_line
 
 Update = Any  # new value of a Gradio component
 Updates = AsyncIterator[list[Update]]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from amodal_diffusion.types import InputError
+from amodal_diffusion.basics import InputError
 
 VARIABLE = "AMODAL_AUTH"
 """Environment variable that may hold the lines of ``--auth-file``."""

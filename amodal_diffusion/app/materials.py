@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from amodal_diffusion.app.unpacking import Room, unpack
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.evaluation.track_files import TrackFiles, write_track
 from amodal_diffusion.io.images import SUFFIXES
@@ -21,7 +22,7 @@ from amodal_diffusion.io.mask_files import MaskTrack, fit_track, read_masks
 from amodal_diffusion.io.probe import VIDEO_SUFFIXES, measure
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
 from amodal_diffusion.synthetic import Scene, make_scene
-from amodal_diffusion.types import InputError, UInt8Array, VideoClip
+from amodal_diffusion.types import UInt8Array, VideoClip
 
 _MIB = 2**20
 _FRAMES, _HEIGHT, _WIDTH = 16, 192, 384  # size of an example, large enough for viewing

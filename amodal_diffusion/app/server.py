@@ -25,8 +25,8 @@ from amodal_diffusion.app.completer import PageCompleter
 from amodal_diffusion.app.logins import VARIABLE, Logins
 from amodal_diffusion.app.materials import FILE_TYPES, Limits
 from amodal_diffusion.app.sessions import Quota, Sessions
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.picture_formats import PILLOW_FORMATS
-from amodal_diffusion.types import InputError
 
 if TYPE_CHECKING:
     from amodal_diffusion.models.segmenters.protocol import Segmenter

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from amodal_diffusion.app.progress import Progress, Steady
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.prompts import Point
-from amodal_diffusion.types import InputError
 
 MIB = 2**20
 _STRAY_SECONDS = 600.0

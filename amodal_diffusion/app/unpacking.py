@@ -9,8 +9,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.images import SUFFIXES
-from amodal_diffusion.types import InputError
 
 _MIB = 2**20
 _MOST_ENTRIES = 50_000

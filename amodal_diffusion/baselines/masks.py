@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.cuts import clip_cuts, shots_of
 from amodal_diffusion.frames.masks import nearer_pixels
 from amodal_diffusion.propagation.mask_prior import ELSEWHERE_WEIGHT, mask_votes
 from amodal_diffusion.propagation.motion import background_evidence, estimate_motion
-from amodal_diffusion.types import AmodalSegmenter, BoolArray, FloatArray, InputError, Segmentation, VideoClip
+from amodal_diffusion.types import AmodalSegmenter, BoolArray, FloatArray, Segmentation, VideoClip
 
 if TYPE_CHECKING:
     import torch

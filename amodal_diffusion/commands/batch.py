@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from amodal_diffusion.basics import Cuts
 from amodal_diffusion.completion.option_values import MEANT, read_cuts
 from amodal_diffusion.completion.request import GROUPS, RENAMED, CompletionRequest, Source
 from amodal_diffusion.completion.run_options import RunOptions
@@ -14,7 +15,6 @@ from amodal_diffusion.completion.storage_options import StorageOptions, read_loc
 from amodal_diffusion.io.urls import Location
 from amodal_diffusion.options import add_help, add_options, option, read_options
 from amodal_diffusion.parsing import CommandParser
-from amodal_diffusion.types import Cuts
 
 SUMMARY = "complete all clips of a list, on one or more processes and machines"
 _OWN = {name: group for name, group in GROUPS.items() if name not in ("source", "clicks")}

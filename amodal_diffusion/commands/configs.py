@@ -8,9 +8,9 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.options import add_options, option, read_options
 from amodal_diffusion.parsing import CommandParser, shipped_configs
-from amodal_diffusion.types import InputError
 
 SUMMARY = "copy the YAML files of the training runs and launches that ship with the package"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from amodal_diffusion.basics import STAGES, Stage
 from amodal_diffusion.models.libraries import quieten_libraries
 from amodal_diffusion.options import add_options, option, read_options
 from amodal_diffusion.parsing import CommandParser
-from amodal_diffusion.types import STAGES, Stage
 
 SUMMARY = "convert a released checkpoint to this package's layout"
 

@@ -78,9 +78,9 @@ def run(args: Namespace) -> None:
     """
     from tqdm import tqdm
 
+    from amodal_diffusion.basics import InputError
     from amodal_diffusion.data.prepare import ClipSettings, prepare, source_objects
     from amodal_diffusion.io.result_folder import InputRecord, OutputFolder
-    from amodal_diffusion.types import InputError
 
     if not args.source.exists():
         raise InputError(f"{args.source}: no such file or folder")

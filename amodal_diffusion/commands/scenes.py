@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.options import package_version
 from amodal_diffusion.parsing import CommandParser
-from amodal_diffusion.types import InputError
 
 if TYPE_CHECKING:
     from amodal_diffusion.data.scene_export import ExportedSeries

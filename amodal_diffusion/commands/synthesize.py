@@ -9,11 +9,11 @@ from pathlib import Path
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.libraries import quieten_libraries
 from amodal_diffusion.options import add_options, option, read_options
 from amodal_diffusion.parsing import CommandParser
 from amodal_diffusion.pipelines.methods import DEFAULT_MODEL
-from amodal_diffusion.types import InputError
 
 SUMMARY = "make occluded images with amodal masks from the complete objects of an LVIS or COCO file"
 _SHARES = ("least_iou", "least_confidence")

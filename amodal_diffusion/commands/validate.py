@@ -43,8 +43,8 @@ def run(args: Namespace) -> int:
     """
     from tqdm import tqdm
 
+    from amodal_diffusion.basics import InputError
     from amodal_diffusion.data.validate import DatasetCheck
-    from amodal_diffusion.types import InputError
 
     annotations = args.dataset / ANNOTATIONS if args.dataset.is_dir() else args.dataset
     images = annotations.parent if args.images is None else args.images

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from amodal_diffusion.basics import InputError, one_line
 from amodal_diffusion.completion.clip_queue import ClipQueue, in_order
 from amodal_diffusion.completion.clip_work import ClipRecord, ClipWorker
 from amodal_diffusion.completion.networks import Places
@@ -24,7 +25,6 @@ from amodal_diffusion.config import check_seed
 from amodal_diffusion.data.clip_list import ClipEntry, Row, read_clip_list
 from amodal_diffusion.io.urls import Location, local_path, public_name
 from amodal_diffusion.models.libraries import quieten_libraries
-from amodal_diffusion.types import InputError, one_line
 
 if TYPE_CHECKING:
     from amodal_diffusion.evaluation.processes import Processes

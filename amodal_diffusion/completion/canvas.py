@@ -11,11 +11,12 @@ from typing import Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.depth_files import DepthTrack
 from amodal_diffusion.io.mask_files import MaskTrack
 from amodal_diffusion.io.timing import Timing
 from amodal_diffusion.io.video_reader import ClipReader
-from amodal_diffusion.types import InputError, UInt8Array
+from amodal_diffusion.types import UInt8Array
 
 T = TypeVar("T", bound=np.generic)
 

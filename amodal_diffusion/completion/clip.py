@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from amodal_diffusion.basics import STAGES, InputError
 from amodal_diffusion.completion.canvas import Canvas
 from amodal_diffusion.completion.depth import STEP as DEPTH_STEP
 from amodal_diffusion.completion.depth import clip_depth
@@ -31,7 +32,6 @@ from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.models.libraries import uncollected
 from amodal_diffusion.options import package_version
-from amodal_diffusion.types import STAGES, InputError
 
 if TYPE_CHECKING:
     from amodal_diffusion.models.downloads import Source

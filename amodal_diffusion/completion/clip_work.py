@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
+from amodal_diffusion.basics import InputError, one_line
 from amodal_diffusion.completion.clip import complete_clip
 from amodal_diffusion.completion.memory import out_of_memory_explained
 from amodal_diffusion.completion.networks import Networks, Places
@@ -23,7 +24,6 @@ from amodal_diffusion.data.clip_list import ClipEntry
 from amodal_diffusion.io.manifest import InputRecord, InUseError
 from amodal_diffusion.io.result_folder import holds_results
 from amodal_diffusion.io.urls import public_name
-from amodal_diffusion.types import InputError, one_line
 
 _DEVICE_ERROR = re.compile("CUDA error|cuDNN error|CUDNN_STATUS|CUBLAS_STATUS|NCCL error|device-side assert")
 

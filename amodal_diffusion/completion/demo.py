@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from jsonargparse.typing import NonNegativeInt
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.completion.request import CompletionRequest, DepthChoice, ModelChoice, Output, Source
 from amodal_diffusion.options import option
-from amodal_diffusion.types import InputError
 
 if TYPE_CHECKING:
     from amodal_diffusion.evaluation.benchmarks.base import MaskTarget

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.completion.inputs import CompletionInputs
 from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.io.depth_files import DepthTrack, SmallDepthFile
 from amodal_diffusion.io.result_folder import OutputFolder
-from amodal_diffusion.types import FloatArray, InputError
+from amodal_diffusion.types import FloatArray
 
 if TYPE_CHECKING:
     from amodal_diffusion.models.depth import DepthEstimator

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from amodal_diffusion.basics import STAGES, InputError, Stage
 from amodal_diffusion.models.libraries import quieten_libraries
 from amodal_diffusion.options import option
-from amodal_diffusion.types import STAGES, InputError, Stage
 
 if TYPE_CHECKING:
     from amodal_diffusion.models.downloads import Wanted

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.completion.canvas import Canvas
 from amodal_diffusion.completion.layout import SCORES, check_formats
 from amodal_diffusion.completion.request import (
@@ -24,7 +25,6 @@ from amodal_diffusion.io.clip_subset import ClipSubset
 from amodal_diffusion.io.depth_files import DepthTrack, fit_depth, open_depth
 from amodal_diffusion.io.mask_files import MaskTrack, fit_track, read_masks
 from amodal_diffusion.io.video_reader import ClipReader
-from amodal_diffusion.types import InputError
 
 
 @dataclass(frozen=True)

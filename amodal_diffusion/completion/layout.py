@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.completion.option_values import Format
 from amodal_diffusion.io.mask_files import MaskTrack
 from amodal_diffusion.io.video_writer import Kind, missing_encoders
-from amodal_diffusion.types import InputError
 
 
 def step_of(track: MaskTrack) -> str:

@@ -10,12 +10,12 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from amodal_diffusion.basics import InputError, Stage
 from amodal_diffusion.completion.inputs import open_inputs
 from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.config import Offload
 from amodal_diffusion.models.libraries import quieten_libraries
 from amodal_diffusion.pipelines.methods import DIFFUSION
-from amodal_diffusion.types import InputError, Stage
 
 if TYPE_CHECKING:
     import torch

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from tqdm import tqdm
 
+from amodal_diffusion.basics import STAGES
 from amodal_diffusion.completion.inputs import CompletionInputs
 from amodal_diffusion.completion.layout import (
     SCORES,
@@ -40,7 +41,7 @@ from amodal_diffusion.io.mask_files import MaskTrack
 from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.io.video_writer import VideoLayout, VideoWriter
 from amodal_diffusion.metrics import Agreement, probability_map
-from amodal_diffusion.types import STAGES, AmodalResult, BoolArray, FloatArray
+from amodal_diffusion.types import AmodalResult, BoolArray, FloatArray
 
 if TYPE_CHECKING:
     from amodal_diffusion.frames.crop import CropCenter

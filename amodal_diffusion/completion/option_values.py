@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Literal, cast, get_args
 
+from amodal_diffusion.basics import Cuts, InputError
 from amodal_diffusion.config import MASK_FILTERS, OLD_FILTERS, MaskFilter
-from amodal_diffusion.types import Cuts, InputError
 
 Format = Literal[
     "png", "prores", "webm", "mp4", "gif", "psd", "ora", "masks-mp4", "davis", "coco", "youtube-vis", "scores"

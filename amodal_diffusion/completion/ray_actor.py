@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from amodal_diffusion.basics import InputError, one_line
 from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.completion.run_record import weights_of
 from amodal_diffusion.completion.storage_options import StorageOptions
@@ -19,7 +20,6 @@ from amodal_diffusion.io.manifest import InputRecord
 from amodal_diffusion.io.storage import read_bytes
 from amodal_diffusion.io.urls import Location, is_url, public_name
 from amodal_diffusion.options import package_version
-from amodal_diffusion.types import InputError, one_line
 
 if TYPE_CHECKING:
     from amodal_diffusion.completion.clip_work import ClipRecord, ClipWorker, LocalClip

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.completion.clip_queue import TRIES, ClipQueue, Job
 from amodal_diffusion.completion.clip_work import ClipRecord, failed
 from amodal_diffusion.completion.networks import Places
@@ -26,7 +27,6 @@ from amodal_diffusion.completion.storage_options import StorageOptions
 from amodal_diffusion.io.storage import remove, write_bytes
 from amodal_diffusion.io.urls import Location
 from amodal_diffusion.options import package_version
-from amodal_diffusion.types import InputError
 
 _ANSWER = 5.0  # seconds in which an address must answer
 _OBJECT_STORE = 100 * 2**20  # bytes of a local Ray; what passes between driver and workers is small

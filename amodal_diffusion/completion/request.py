@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from amodal_diffusion.basics import Cuts, InputError, Stage
 from amodal_diffusion.completion.option_values import (
     Format,
     LayerFrames,
@@ -39,7 +40,6 @@ from amodal_diffusion.config import (
 from amodal_diffusion.io.urls import Location, local_path, public_name
 from amodal_diffusion.options import Renamed, option, package_version
 from amodal_diffusion.pipelines.methods import DEFAULT_MODEL, DIFFUSION, METHODS, OF_DIFFUSION, StageNames
-from amodal_diffusion.types import Cuts, InputError, Stage
 
 if TYPE_CHECKING:
     from amodal_diffusion.io.prompts import Prompts

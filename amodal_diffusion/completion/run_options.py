@@ -7,8 +7,8 @@ from typing import Literal, get_args
 
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.options import option
-from amodal_diffusion.types import InputError
 
 Engine = Literal["local", "ray"]
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.io.atomic import DIGESTS, PARTIAL, REPLACED
 from amodal_diffusion.io.retries import UnavailableError
 from amodal_diffusion.io.storage import MissingError, create, join, read_bytes, remove, write_bytes
 from amodal_diffusion.io.urls import Location, local_path, public_name
-from amodal_diffusion.types import InputError
 
 if TYPE_CHECKING:
     from amodal_diffusion.completion.networks import Places

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageColor
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.completion.layout import GIF, SCORES, VIDEOS
 from amodal_diffusion.completion.option_values import FORMATS, Format, meant_format, read_color
 from amodal_diffusion.frames.layers import carry_color, over_color
@@ -17,7 +18,7 @@ from amodal_diffusion.io.images import write_levels_png, write_mask_png, write_r
 from amodal_diffusion.io.timing import Timing
 from amodal_diffusion.io.video_writer import COLOR_REACH, VideoLayout, VideoWriter
 from amodal_diffusion.pipelines.postprocessing import score_levels
-from amodal_diffusion.types import AmodalResult, InputError, UInt8Array
+from amodal_diffusion.types import AmodalResult, UInt8Array
 
 SAVED: tuple[Format, ...] = ("png", "prores", "webm", "mp4", "gif", "masks-mp4", "scores")
 """Formats of one object alone. The others hold the frames, or all objects of a clip."""

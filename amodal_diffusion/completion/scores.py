@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.completion.canvas import Canvas
 from amodal_diffusion.completion.layout import SCORES, SUMMARY, record_path, score_path
 from amodal_diffusion.config import BeyondPaper, SamplingConfig
 from amodal_diffusion.io.images import read_integers
 from amodal_diffusion.io.mask_files import MaskTrack
 from amodal_diffusion.pipelines.methods import DIFFUSION
-from amodal_diffusion.types import FloatArray, InputError
+from amodal_diffusion.types import FloatArray
 
 _TOP = 65535  # of a picture of 16 bits
 

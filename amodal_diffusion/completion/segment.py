@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.completion.request import Clicks, SegmentRequest, model_folder
 from amodal_diffusion.completion.segmentation import check_prompts, open_segmenter, segment_clip
 from amodal_diffusion.io.result_folder import InputRecord, OutputFolder
 from amodal_diffusion.io.video_reader import open_clip
 from amodal_diffusion.models.segmenters.protocol import CLASSICAL
 from amodal_diffusion.options import package_version
-from amodal_diffusion.types import InputError
 
 
 def write_segmentation(request: SegmentRequest, clicks: Clicks) -> Path:

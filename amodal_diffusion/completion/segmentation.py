@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.images import natural_key, write_mask_png
 from amodal_diffusion.io.mask_files import MaskTrack, read_masks
 from amodal_diffusion.io.mask_pictures import SINGLE
@@ -20,7 +21,6 @@ from amodal_diffusion.io.prompts import Box, Point, Prompts
 from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.io.video_reader import ClipReader
 from amodal_diffusion.models.libraries import quieten_libraries
-from amodal_diffusion.types import InputError
 
 if TYPE_CHECKING:
     from amodal_diffusion.models.segmenters.protocol import Segmenter

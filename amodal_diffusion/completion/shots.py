@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from amodal_diffusion.basics import Cuts
 from amodal_diffusion.frames.cuts import CutDetector
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
-from amodal_diffusion.types import Cuts, check_cuts
+from amodal_diffusion.types import check_cuts
 
 
 def open_shots(

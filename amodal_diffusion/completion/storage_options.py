@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.urls import INPUT_ONLY, Location, is_url, local_path, public_name, scheme_of
 from amodal_diffusion.options import option
-from amodal_diffusion.types import InputError
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)B?", re.IGNORECASE)

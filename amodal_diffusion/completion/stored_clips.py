@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
+from amodal_diffusion.basics import InputError, one_line
 from amodal_diffusion.completion.request import CompletionRequest
 from amodal_diffusion.completion.storage_options import StorageOptions
 from amodal_diffusion.data.clip_list import ClipEntry, ClipList
@@ -22,7 +23,6 @@ from amodal_diffusion.io.scratch import LIMIT, Copies, Scratch
 from amodal_diffusion.io.storage import MissingError, join, read_bytes, remove, write_bytes
 from amodal_diffusion.io.transfers import list_files, marked, names_below, upload_folder
 from amodal_diffusion.io.urls import Location, UrlPolicy, is_url, local_path, public_name, redacted
-from amodal_diffusion.types import InputError, one_line
 
 _LOOK_AHEAD = 1000  # clips whose markers are looked up together
 _UPLOADS = f"{MANIFEST}{PARTIAL}"

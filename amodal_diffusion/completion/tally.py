@@ -7,10 +7,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.completion.clip_work import ClipRecord
 from amodal_diffusion.io.storage import join, remove, write_bytes
 from amodal_diffusion.io.urls import Location
-from amodal_diffusion.types import InputError
 
 FAILURES = "failures.json"
 IN_A_ROW = 100

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.index import EntryIndex, is_known, parse_entries, stream_entries
 from amodal_diffusion.io.coco import decode_coco_mask, may_be_visible
-from amodal_diffusion.io.json_files import JsonStream
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.io.json_stream import JsonStream
+from amodal_diffusion.types import BoolArray
 
 AMODAL_KEYS = ("a_segm", "segmentation")
 MODAL_KEYS = ("i_segm", "inmodal_seg", "visible_mask")

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.data.sailvos import find_frame, read_frame
 from amodal_diffusion.frames.boxes import tight_box
@@ -34,7 +35,7 @@ from amodal_diffusion.synthetic.occlusion import (
     shift_mask,
 )
 from amodal_diffusion.synthetic.rng import Rng
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 Predictor = Callable[[UInt8Array, FloatArray], Iterable[tuple[BoolArray, float]]]
 """Takes an image, uint8 ``[H, W, 3]``, and boxes, float ``[Q, 4]`` of left, top, right, bottom; gives the amodal mask,

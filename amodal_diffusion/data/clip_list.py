@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.json_files import text_encoding
 from amodal_diffusion.io.scratch import Scratch
 from amodal_diffusion.io.transfers import stat
@@ -27,7 +28,6 @@ from amodal_diffusion.io.urls import (
     public_name,
     scheme_of,
 )
-from amodal_diffusion.types import InputError
 
 COLUMNS = ("clip", "masks", "depth", "object", "name", "frames", "objects")
 _REQUIRED = ("clip", "masks")

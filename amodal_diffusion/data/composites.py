@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.occluders import OccludedTracks, whole_sample
 from amodal_diffusion.data.sailvos import SailVosDataset, TrackSource
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
@@ -22,7 +23,7 @@ from amodal_diffusion.synthetic.composites.cutouts import COMPOSITE_SPLITS, Comp
 from amodal_diffusion.synthetic.composites.made import made_cutouts
 from amodal_diffusion.synthetic.composites.tool_errors import ErrorShares
 from amodal_diffusion.synthetic.rng import Rng
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, UInt8Array
 
 SEED_STRIDE = 1 << 32
 """Series `s` starts at clip `s * SEED_STRIDE` of a split, so that different series share no clip."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.sailvos import find_frame
 from amodal_diffusion.io.images import list_pictures, open_picture
 from amodal_diffusion.io.json_files import load_json
-from amodal_diffusion.types import InputError
 
 _FARTHEST = 1e7
 

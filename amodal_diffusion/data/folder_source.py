@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.masks import Rle, encode_rle
 from amodal_diffusion.io.images import list_pictures, natural_key
 from amodal_diffusion.io.mask_files import MaskTrack, read_masks
-from amodal_diffusion.types import InputError
 
 
 @dataclass(frozen=True)

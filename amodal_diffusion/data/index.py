@@ -20,11 +20,12 @@ from typing import Any
 import ijson
 from filelock import FileLock
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.records import TrackRecord, parse_record
 from amodal_diffusion.io.atomic import destination_of, replacing_file
 from amodal_diffusion.io.coco import SLIVERS, count_slivers
-from amodal_diffusion.io.json_files import JsonStream, first_character
-from amodal_diffusion.types import InputError
+from amodal_diffusion.io.json_files import first_character
+from amodal_diffusion.io.json_stream import JsonStream
 
 _MASK_KEYS = ("segmentation", "segmentations", "visible_mask", "visible_masks", "i_segm", "a_segm", "inmodal_seg")
 SUFFIX = ".index"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.folder_source import VideoObject
 from amodal_diffusion.data.index import is_known, stream_entries
 from amodal_diffusion.data.records import TrackRecord, parse_record
@@ -24,7 +25,6 @@ from amodal_diffusion.io.coco import read_coco_mask
 from amodal_diffusion.io.identities import find_id, object_number
 from amodal_diffusion.io.images import natural_key
 from amodal_diffusion.io.json_files import is_list
-from amodal_diffusion.types import InputError
 
 OBJECT_KEYS = ("obj_id", "track_id", "object_id", "instance_id", "tracking_id")
 """In the order in which they count; SAIL-VOS's own first."""

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.data.records import COMPLETE, TrackRecord
 from amodal_diffusion.data.sailvos import Track, TrackSource
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.frames.masks import hidden_share
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 _MOST_REPLACED = 100  # unusable tracks in a row, after which the data must be at fault
 

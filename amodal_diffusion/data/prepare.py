@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.folder_source import FolderNames, VideoObject, folder_objects
 from amodal_diffusion.data.json_source import JsonKeys, json_objects
 from amodal_diffusion.data.records import COMPLETE, Box, TrackRecord, open_records
 from amodal_diffusion.frames.masks import Rle, check_rle, encode_rle, merge_rle, rle_area, rle_box
-from amodal_diffusion.types import InputError
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.masks import Rle, decode_rle, encode_rle
 from amodal_diffusion.io.json_files import load_json
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 Box = tuple[float, float, float, float]
 """x, y, width, height in pixels; all 0 for an empty mask."""

@@ -11,13 +11,14 @@ from typing import Protocol
 import numpy as np
 from torch.utils.data import Dataset
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.data.records import TrackRecord
 from amodal_diffusion.data.samples import AmodalSample, FrameFile, PackedFrame
 from amodal_diffusion.frames.masks import cut_out_on_white
 from amodal_diffusion.io.images import SUFFIXES, read_integers
 from amodal_diffusion.io.pictures import read_frames, read_rgb
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 
 def find_frame(images: Path, name: str) -> Path | None:

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Literal, Protocol, Self
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from amodal_diffusion.basics import InputError, one_line
 from amodal_diffusion.data.shard_members import EncodedSample, ShardSample, encode_sample
 from amodal_diffusion.data.shards import MANIFEST, ShardEntry, ShardHeader, SourceKind
 from amodal_diffusion.io.atomic import PARTIAL
@@ -25,7 +26,6 @@ from amodal_diffusion.io.retries import MissingError
 from amodal_diffusion.io.storage import join, read_bytes, remove, upload, write_bytes
 from amodal_diffusion.io.transfers import list_files
 from amodal_diffusion.io.urls import local_path, public_name
-from amodal_diffusion.types import InputError, one_line
 
 STATE = "writing.json"
 """What unfinished shards are written from; the same command goes on."""

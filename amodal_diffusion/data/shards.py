@@ -19,6 +19,7 @@ from typing import Literal, get_args
 import numpy as np
 from torch.utils.data import Dataset
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.records import parse_record
 from amodal_diffusion.data.sailvos import Track
 from amodal_diffusion.data.samples import AmodalSample, PackedFrame
@@ -27,7 +28,7 @@ from amodal_diffusion.data.shard_members import read_members as split_members
 from amodal_diffusion.frames.masks import cut_out_on_white
 from amodal_diffusion.io.storage import join, read_bytes, read_range
 from amodal_diffusion.io.urls import public_name
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, UInt8Array
 
 MANIFEST = "manifest.jsonl"
 FORMAT, VERSION = "amodal-diffusion shards", 1

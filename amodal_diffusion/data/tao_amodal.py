@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.data.records import Box
 from amodal_diffusion.frames.masks import decode_rle
 from amodal_diffusion.io.coco import FARTHEST
 from amodal_diffusion.io.json_files import load_json
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.data.records import COMPLETE, TrackRecord, frame_values, parse_field, parse_mask
 from amodal_diffusion.data.sailvos import find_frame
 from amodal_diffusion.frames.masks import Rle, check_rle, merge_rle, rle_area
 from amodal_diffusion.io.pictures import read_rgb
-from amodal_diffusion.types import InputError
 
 BINS = 10
 _SHOWN = 5  # most values listed in a line

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from amodal_diffusion.basics import STAGES, InputError
 from amodal_diffusion.evaluation.benchmarks.base import Benchmark, ReferenceProtocol, WithEstimatedDepth
 from amodal_diffusion.evaluation.benchmarks.registry import PROTOCOLS, open_benchmark
 from amodal_diffusion.evaluation.exports import read_formats
@@ -22,7 +23,6 @@ from amodal_diffusion.io.result_folder import InputRecord, OutputFolder
 from amodal_diffusion.models.depth import DepthEstimator
 from amodal_diffusion.models.hub import say_depth_license
 from amodal_diffusion.models.perceptual import Lpips, VideoFeatures
-from amodal_diffusion.types import STAGES, InputError
 
 
 def evaluate(settings: EvaluationSettings, processes: Processes, *, version: str) -> Findings:

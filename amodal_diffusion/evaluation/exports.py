@@ -11,13 +11,14 @@ from typing import Literal, Protocol, get_args
 
 import numpy as np
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.records import TrackRecord, write_records
 from amodal_diffusion.evaluation.benchmarks.base import Benchmark, MaskTarget, PredictionEntries
 from amodal_diffusion.evaluation.results import ResultStore, TargetResult
 from amodal_diffusion.frames.masks import decode_rle, rle_box
 from amodal_diffusion.io.coco import AnnotatedTrack, CocoFile, YoutubeVisFile
 from amodal_diffusion.io.images import write_label_png
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 Format = Literal["coco", "youtube-vis", "davis"]
 FORMATS: tuple[Format, ...] = get_args(Format)

@@ -19,6 +19,7 @@ from amodal_diffusion.baselines import (
     copy_best_seen,
     fill_with_mean_color,
 )
+from amodal_diffusion.basics import STAGES, InputError, Stage
 from amodal_diffusion.config import Preset
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget, ReferenceProtocol, Target
 from amodal_diffusion.models.downloads import Wanted, fetch, folder_of, read_source
@@ -26,7 +27,7 @@ from amodal_diffusion.models.light_vae import locate_vae
 from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig
 from amodal_diffusion.pipelines.methods import DIFFUSION, METHODS, StageNames
 from amodal_diffusion.pipelines.postprocessing import cut_resized
-from amodal_diffusion.types import STAGES, AmodalSegmenter, BoolArray, FloatArray, InputError, Stage, UInt8Array
+from amodal_diffusion.types import AmodalSegmenter, BoolArray, FloatArray, UInt8Array
 
 DEPTH_SUFFIX = "@depth"
 VAE_SUFFIX = "+vae"

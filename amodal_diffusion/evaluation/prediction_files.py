@@ -16,15 +16,17 @@ from typing import Any, Self
 import ijson
 import numpy as np
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.data.records import TrackRecord
 from amodal_diffusion.data.tao_amodal import TaoRecord, is_box
 from amodal_diffusion.evaluation.true_instances import ResultKind, TrueInstances, decode_masks
 from amodal_diffusion.frames.masks import decode_rle, resize_masks
-from amodal_diffusion.io.json_files import JsonStream, is_list
+from amodal_diffusion.io.json_files import is_list
+from amodal_diffusion.io.json_stream import JsonStream
 from amodal_diffusion.metrics import Instance
 from amodal_diffusion.metrics.boxes import Boxes
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 MASK, BOX = "diffvas_res_rle", "diffvas_res_bbox"
 

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, gather_object
 
-from amodal_diffusion.types import InputError
+from amodal_diffusion.basics import InputError
 
 T = TypeVar("T")
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.data.records import TrackRecord, parse_record
 from amodal_diffusion.data.tao_amodal import TaoRecord, read_first_tracks, stream_tao_records
@@ -40,7 +41,7 @@ from amodal_diffusion.metrics import (
     box_iou,
     probability_map,
 )
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 SUMMARY, TRACKS = "summary.json", "tracks.jsonl"
 logger = logging.getLogger(__name__)

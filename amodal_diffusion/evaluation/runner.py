@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.evaluation.benchmarks.base import (
     Benchmark,
     BoxTarget,
@@ -53,7 +54,7 @@ from amodal_diffusion.evaluation.summary import RunSummary
 from amodal_diffusion.frames.masks import encode_rle
 from amodal_diffusion.io.result_folder import OutputFolder
 from amodal_diffusion.metrics import Calibration, Values, probability_map
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 STOP = f"{FOLDER}/stop"
 """The file by which a process that cannot go on stops the others."""

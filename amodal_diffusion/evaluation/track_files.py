@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.frames.masks import cut_out_on_white
 from amodal_diffusion.io.images import list_pictures, read_integers, read_rgba
-from amodal_diffusion.types import AmodalResult, InputError
+from amodal_diffusion.types import AmodalResult
 
 
 @dataclass(frozen=True)

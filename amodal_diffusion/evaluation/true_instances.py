@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.amodal_images import read_images, stream_objects
 from amodal_diffusion.data.index import stream_entries
 from amodal_diffusion.data.records import TrackRecord
@@ -17,7 +18,7 @@ from amodal_diffusion.evaluation.exports import Videos
 from amodal_diffusion.frames.masks import decode_rle
 from amodal_diffusion.io.coco import read_coco_mask
 from amodal_diffusion.metrics import Instance, occlusion_rate, track_rate
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 ResultKind = Literal["coco", "youtube-vis"]
 """Result lists of images (COCO) and of videos (YouTube-VIS)."""

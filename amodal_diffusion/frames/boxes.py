@@ -9,8 +9,9 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.transforms import resize
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 Box = tuple[int, int, int, int]
 """Half-open box in pixels: first row, first column, one past the last row, one past the last column."""

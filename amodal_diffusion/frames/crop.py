@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.frames.cuts import shots_of
 from amodal_diffusion.frames.transforms import Letterbox, Stretch, resize
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 # Distance in frames at which a frame's weight in the crop center is a quarter; far frames count if near ones hide it.
 _MEMORY = 2.0

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.masks import cut_out_on_white
-from amodal_diffusion.types import AmodalResult, BoolArray, FloatArray, InputError, UInt8Array, VideoClip
+from amodal_diffusion.types import AmodalResult, BoolArray, FloatArray, UInt8Array, VideoClip
 
 # Rare in nature, and easy to distinguish for most people on dark and bright images.
 COLORS = (

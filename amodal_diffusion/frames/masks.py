@@ -11,7 +11,8 @@ import numpy.typing as npt
 from pycocotools import mask as coco
 from scipy import ndimage
 
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
+from amodal_diffusion.basics import InputError
+from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 WHITE = 255
 FIXED_POINT = 2048

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
+from amodal_diffusion.basics import InputError
+from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 CPU = torch.device("cpu")
 

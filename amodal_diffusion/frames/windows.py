@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from amodal_diffusion.types import InputError
+from amodal_diffusion.basics import InputError
 
 T = TypeVar("T")
 

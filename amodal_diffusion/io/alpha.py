@@ -9,9 +9,10 @@ import numpy as np
 from av import CodecContext, VideoStream
 from av.error import FFmpegError
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.containers import open_container
 from amodal_diffusion.io.video_reader import film_of
-from amodal_diffusion.types import InputError, UInt8Array
+from amodal_diffusion.types import UInt8Array
 
 _SEPARATE = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders leave alpha out
 

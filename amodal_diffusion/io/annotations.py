@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.masks import MAX_PIXELS, Rle, check_rle, merge_rle
 from amodal_diffusion.io.coco import SLIVERS, count_slivers, read_coco_mask
 from amodal_diffusion.io.identities import folder_names, identify, object_number
 from amodal_diffusion.io.images import natural_key
 from amodal_diffusion.io.json_files import load_json
-from amodal_diffusion.types import InputError
 
 SAV_STEP = 4  # SA-V's videos have 24 frames a second, and masks of 6
 _MASK_KEYS = ("segmentation", "segmentations")

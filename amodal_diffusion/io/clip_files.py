@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from amodal_diffusion.basics import Cuts, InputError
 from amodal_diffusion.config import MaskType
 from amodal_diffusion.io.mask_files import fit_track, read_masks
 from amodal_diffusion.io.video_reader import open_clip
-from amodal_diffusion.types import BoolArray, Cuts, InputError, VideoClip
+from amodal_diffusion.types import BoolArray, VideoClip
 
 
 def read_objects(

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.masks import MAX_PIXELS, Rle, check_rle, decode_rle, encode_rle, rle_area, rle_box
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 FARTHEST = 10_000_000
 """Pixels; a polygon or a box with larger coordinates is no polygon or box."""

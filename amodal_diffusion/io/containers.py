@@ -10,7 +10,7 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.error import ExitError, FFmpegError
 
-from amodal_diffusion.types import InputError
+from amodal_diffusion.basics import InputError
 
 FORMATS = (
     "mov", "mp4", "m4a", "3gp", "3g2", "matroska", "webm", "avi", "mpegts", "mpeg", "mpegvideo", "mxf", "asf", "ogg",

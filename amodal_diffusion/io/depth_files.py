@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.cuts import shots_of
 from amodal_diffusion.io.images import list_pictures, read_integers
 from amodal_diffusion.io.numpy_files import load_arrays
 from amodal_diffusion.io.video_reader import ClipReader
-from amodal_diffusion.types import FloatArray, InputError
+from amodal_diffusion.types import FloatArray
 
 Values = npt.NDArray[np.number]
 _LONG_SIDE = 336  # pixels; estimated depth is smooth, and the networks downsample it by eight

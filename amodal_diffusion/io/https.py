@@ -10,8 +10,8 @@ from typing import IO
 from urllib.parse import urljoin
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.urls import UrlPolicy, host_of, public_name
-from amodal_diffusion.types import InputError
 
 TIMEOUT = 60.0
 """Seconds without a byte after which a connection counts as cut."""

@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.images import natural_key
-from amodal_diffusion.types import InputError
 
 TRACK_KEYS = ("track_id", "obj_id", "object_id", "instance_id", "tracking_id")
 """Keys of an object's number, in this order; in an annotation itself, or in its ``attributes`` as CVAT writes it."""

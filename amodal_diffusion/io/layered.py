@@ -12,8 +12,9 @@ from xml.etree import ElementTree as ET
 import numpy as np
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.masks import bounds
-from amodal_diffusion.types import InputError, UInt8Array
+from amodal_diffusion.types import UInt8Array
 
 _PSD_SIDE = 30_000  # pixels; what the format can hold
 _PSD_NAME = 255  # characters of a layer's name

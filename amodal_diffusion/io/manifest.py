@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.atomic import PARTIAL, destination_of, sync_folder
-from amodal_diffusion.types import InputError
 
 if sys.platform != "win32":
     import fcntl

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.mask_pictures import SINGLE
 from amodal_diffusion.io.numpy_files import load_arrays
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 ARRAY_SUFFIXES = (".npy", ".npz")
 

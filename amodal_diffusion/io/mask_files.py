@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.config import MaskType
 from amodal_diffusion.frames.masks import Rle, decode_rle, rle_area
 from amodal_diffusion.io.alpha import has_alpha, read_alpha
@@ -27,7 +28,7 @@ from amodal_diffusion.io.mask_pictures import (
 )
 from amodal_diffusion.io.pairing import pair
 from amodal_diffusion.io.video_reader import ClipReader, keeps_values, open_clip
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, UInt8Array
 
 MAX_LABELS = 64  # videos with more gray values than this are soft masks, not labels
 LOSSY = (".jpg", ".jpeg", ".webp", ".avif", ".jp2", ".j2k")  # values beside those that were saved: never labels

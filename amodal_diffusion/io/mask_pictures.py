@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.config import MaskType
 from amodal_diffusion.io.picture_depth import DeepFrame
 from amodal_diffusion.io.pictures import stored_frames
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, UInt8Array
 
 SINGLE = "1"
 """Name of the object where masks hold only one."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from amodal_diffusion.types import InputError
+from amodal_diffusion.basics import InputError
 
 
 @dataclass(frozen=True)

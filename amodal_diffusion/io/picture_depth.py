@@ -18,8 +18,9 @@ import tifffile
 from av import Packet
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.picture_formats import check_png, check_size, check_tiff, decoding
-from amodal_diffusion.types import InputError, UInt8Array
+from amodal_diffusion.types import UInt8Array
 
 Values = npt.NDArray[np.unsignedinteger[Any] | np.floating[Any]]
 _GRAY, _RGB, _CMYK = "L", "RGB", "CMYK"

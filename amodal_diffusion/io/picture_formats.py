@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from amodal_diffusion.types import InputError
+from amodal_diffusion.basics import InputError
 
 FORMATS = "PNG, JPEG, WebP, BMP, TIFF, GIF, PPM, AVIF, TGA, JPEG 2000"
 PILLOW_FORMATS = frozenset({"PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "TGA", "JPEG2000"})

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.color_profiles import read_profile, to_srgb
 from amodal_diffusion.io.images import SUFFIXES, open_picture
 from amodal_diffusion.io.picture_depth import (
@@ -26,7 +27,7 @@ from amodal_diffusion.io.picture_depth import (
 )
 from amodal_diffusion.io.picture_formats import check_gif, decoding, identify
 from amodal_diffusion.io.timing import Timing
-from amodal_diffusion.types import InputError, UInt8Array
+from amodal_diffusion.types import UInt8Array
 
 PICTURES_FPS = 8.0  # of a folder of pictures, which says nothing of time; the rate that the networks know
 _ANIMATED = ("PNG", "WEBP", "GIF", "AVIF")  # other files of several pictures (MPO) hold one and its previews

@@ -11,11 +11,11 @@ from av import VideoStream
 from av.container import InputContainer
 from av.error import FFmpegError
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.containers import open_container
 from amodal_diffusion.io.images import SUFFIXES, open_picture
 from amodal_diffusion.io.picture_formats import decoding, picture_format
 from amodal_diffusion.io.video_reader import film_of
-from amodal_diffusion.types import InputError
 
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".mxf",

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.masks import Rle, check_rle, rle_area
 from amodal_diffusion.io.images import natural_key
 from amodal_diffusion.io.mask_pictures import SINGLE
-from amodal_diffusion.types import InputError
 
 _NAME = re.compile(r"[0-9A-Za-z][\w-]*")  # names become folders
 

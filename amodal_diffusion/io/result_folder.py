@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.atomic import (
     PARTIAL,
     REPLACED,
@@ -41,7 +42,6 @@ from amodal_diffusion.io.manifest import (
     remove_listed,
     remove_temporary,
 )
-from amodal_diffusion.types import InputError
 
 logger = logging.getLogger(__name__)
 

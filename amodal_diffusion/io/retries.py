@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPException
 from typing import TypeVar
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.urls import Location, is_url, public_name, redacted
-from amodal_diffusion.types import InputError
 
 PAUSES = (1.0, 3.0, 9.0)
 """Seconds before the retries of a transient error; each varies by a quarter, so that workers do not ask in step."""

@@ -13,10 +13,10 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.manifest import InputRecord
 from amodal_diffusion.io.transfers import StoredFile, download, fingerprint, list_files
 from amodal_diffusion.io.urls import Location, UrlPolicy, file_name, is_url, local_path, public_name
-from amodal_diffusion.types import InputError
 
 LIMIT = 20 * 10**9
 """Bytes that the copies of one process may take by default."""

@@ -8,11 +8,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io import https
 from amodal_diffusion.io.atomic import make_folder, replacing_file
 from amodal_diffusion.io.retries import MissingError, attempt, explained, status_of
 from amodal_diffusion.io.urls import INPUT_ONLY, Location, join, local_path, public_name, scheme_of
-from amodal_diffusion.types import InputError
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io import https
 from amodal_diffusion.io.retries import attempt
 from amodal_diffusion.io.storage import open_filesystem, read_ranges, replacing, upload
@@ -22,7 +23,6 @@ from amodal_diffusion.io.urls import (
     public_name,
     scheme_of,
 )
-from amodal_diffusion.types import InputError
 
 BLOCK = 16 << 20
 """Bytes that one request reads of a large object."""

@@ -10,7 +10,7 @@ from typing import Self
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-from amodal_diffusion.types import InputError
+from amodal_diffusion.basics import InputError
 
 Location = str | Path
 """A local path or a URL; a `Path` is always local."""

@@ -26,13 +26,14 @@ from av.container import InputContainer
 from av.error import ExitError, FFmpegError
 from av.stream import Disposition
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.containers import is_entire, open_container, stall_text
 from amodal_diffusion.io.images import SUFFIXES, list_pictures
 from amodal_diffusion.io.picture_formats import picture_format
 from amodal_diffusion.io.pictures import PICTURES_FPS, open_pictures
 from amodal_diffusion.io.timing import DecodeTally, Span, Timing, describe, filled_ticks, joined_ticks, judge
 from amodal_diffusion.io.video_color import source_color, to_rgb
-from amodal_diffusion.types import InputError, UInt8Array
+from amodal_diffusion.types import UInt8Array
 
 # PyAV's frame and its side data hold each other, so that decoded frames wait for Python's rare full collections.
 _COLLECTED = 32  # frames

@@ -20,12 +20,13 @@ from av import VideoFrame, VideoStream
 from av.error import FFmpegError
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.background import WriteBehind
 from amodal_diffusion.io.containers import error_text, open_nowhere
 from amodal_diffusion.io.sound import SoundTrack
 from amodal_diffusion.io.timing import Timing
 from amodal_diffusion.io.video_reader import ClipReader
-from amodal_diffusion.types import InputError, UInt8Array
+from amodal_diffusion.types import UInt8Array
 
 Kind = Literal["mp4", "prores", "webm"]
 

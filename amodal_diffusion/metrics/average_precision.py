@@ -15,8 +15,9 @@ from pycocotools import mask as coco
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.metrics.protocols import check_masks
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 MOST_HIDDEN_TRACK = 0.75
 """Occlusion rate above which published vAP leaves a true track out."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.metrics.pooling import Values
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 Boxes = npt.NDArray[np.float64]
 THRESHOLDS = (0.25, 0.5, 0.75)

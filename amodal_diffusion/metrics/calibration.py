@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.metrics.pooling import Values
 from amodal_diffusion.metrics.protocols import check_masks
-from amodal_diffusion.types import BoolArray, FloatArray, InputError
+from amodal_diffusion.types import BoolArray, FloatArray
 
 BINS = 10
 

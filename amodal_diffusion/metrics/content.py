@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from skimage.metrics import structural_similarity
 
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from amodal_diffusion.basics import InputError
+from amodal_diffusion.types import BoolArray, UInt8Array
 
 PEAK = 255.0
 CEILING = 99.0

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.metrics.pooling import FramePool, Pooled, RatioPool, Values, mean_of
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 Protocol = Literal["strict", "released"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)

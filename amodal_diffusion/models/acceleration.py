@@ -11,9 +11,9 @@ import torch
 from diffusers import AutoencoderTiny, UNetSpatioTemporalConditionModel
 from torch import Tensor, nn
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.config import Offload
 from amodal_diffusion.models.unet import has_one_token_per_frame
-from amodal_diffusion.types import InputError
 
 _WARM_UP = 3  # passes before a capture, in which cuDNN and cuBLAS choose kernels and take their workspaces
 

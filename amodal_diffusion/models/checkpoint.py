@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+from amodal_diffusion.basics import STAGES, InputError, Stage
 from amodal_diffusion.config import MASK_FILTERS, BeyondPaper, Preset, SamplingConfig
 from amodal_diffusion.format_1 import renamed_of_format_1, sampling_of_format_1
 from amodal_diffusion.models.weights import read_json
-from amodal_diffusion.types import STAGES, InputError, Stage
 
 SETTINGS_FILE = "checkpoint.json"
 FORMAT = 2

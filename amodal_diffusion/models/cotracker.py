@@ -9,9 +9,10 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.weights import find_device, load_strictly, read_state_dict
 from amodal_diffusion.propagation.point_tracking import Points, TrackedPoints
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, UInt8Array
 
 INSTALL = "pip install git+https://github.com/facebookresearch/co-tracker"
 

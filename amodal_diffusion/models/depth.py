@@ -11,11 +11,12 @@ from safetensors import SafetensorError
 from torch.nn import functional
 from transformers import AutoModelForDepthEstimation, DepthAnythingForDepthEstimation, DPTImageProcessorPil
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.downloads import Source, fetch, read_source
 from amodal_diffusion.models.hub import locate_depth
 from amodal_diffusion.models.libraries import without_bars
 from amodal_diffusion.models.weights import find_device, find_variant, fingerprint
-from amodal_diffusion.types import FloatArray, InputError, UInt8Array
+from amodal_diffusion.types import FloatArray, UInt8Array
 
 
 class DepthEstimator:

@@ -15,10 +15,10 @@ from huggingface_hub import HfApi, get_cached_repo_tree, snapshot_download
 from huggingface_hub.errors import CachedRepoTreeNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 from tqdm.auto import tqdm
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.atomic import write_text
 from amodal_diffusion.models.hub_ids import HubId
 from amodal_diffusion.models.weights import PICKLE_SUFFIXES
-from amodal_diffusion.types import InputError
 
 SOURCE_FILE = "source.json"
 """Written beside files that were downloaded into a folder: repository, revision and commit."""

@@ -16,6 +16,7 @@ from diffusers import UNetSpatioTemporalConditionModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from transformers import CLIPVisionModelWithProjection
 
+from amodal_diffusion.basics import STAGES, InputError, Stage
 from amodal_diffusion.io.atomic import DIGESTS, find_damage
 from amodal_diffusion.models.checkpoint import (
     FEW_STEPS,
@@ -37,7 +38,6 @@ from amodal_diffusion.models.weights import (
     read_json,
     stored_shape,
 )
-from amodal_diffusion.types import STAGES, InputError, Stage
 
 PARTS = ("unet", "vae", "image_encoder", "scheduler")
 SCHEDULERS = ("EulerDiscreteScheduler", "EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")

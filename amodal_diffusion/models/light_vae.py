@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from diffusers import AutoencoderTiny
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.downloads import Wanted, fetch
 from amodal_diffusion.models.hub import load_vae
 from amodal_diffusion.models.hub_ids import HubId
 from amodal_diffusion.models.latents import autoencoder_class, spatial_factor
 from amodal_diffusion.models.weights import read_json
-from amodal_diffusion.types import InputError
 
 LIGHT_VAES = {"tiny": ("madebyollin/taesd", "MIT")}
 """By short name, repository and license: a light autoencoder for the latents of Stable Video Diffusion."""

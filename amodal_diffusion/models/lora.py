@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
 
-from amodal_diffusion.types import InputError
+from amodal_diffusion.basics import InputError
 
 # Every linear layer of the blocks that the paper trains: attention and feed-forward.
 _TARGETS = r".*temporal_transformer_blocks\..*\.(to_q|to_k|to_v|to_out\.0|proj|net\.2)"

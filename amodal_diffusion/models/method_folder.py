@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.atomic import DIGESTS, find_damage, write_digests
 from amodal_diffusion.models.checkpoint import FORMAT, SETTINGS_FILE
 from amodal_diffusion.models.weights import read_json
-from amodal_diffusion.types import InputError
 
 T = TypeVar("T")
 _WEIGHTS, _CONFIG = "model.safetensors", "config.json"

@@ -9,8 +9,8 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import nn
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.config import Offload
-from amodal_diffusion.types import InputError
 
 _CPU = torch.device("cpu")
 

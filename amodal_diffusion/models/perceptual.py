@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.transforms import to_unit
 from amodal_diffusion.models.libraries import without_bars
 from amodal_diffusion.models.weights import find_variant, load_strictly, read_state_dict
-from amodal_diffusion.types import InputError, UInt8Array
+from amodal_diffusion.types import UInt8Array
 
 _TAPS = (1, 4, 7, 9, 11)  # the five ReLUs
 _CHANNELS = (64, 192, 384, 256, 256)

@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import SamConfig, SamMaskDecoderConfig, SamModel, SamPromptEncoderConfig, SamVisionConfig
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.transforms import resize
 from amodal_diffusion.models.downloads import Wanted, fetch
 from amodal_diffusion.models.hub_ids import HubId
 from amodal_diffusion.models.weights import building, check_keys, find_variant
-from amodal_diffusion.types import InputError, UInt8Array
+from amodal_diffusion.types import UInt8Array
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """Mean and standard deviation of ImageNet's colors on the scale 0..255, by which SAM's input is normalized."""

@@ -13,11 +13,11 @@ from diffusers import AutoencoderTiny
 from safetensors import SafetensorError
 from torch import nn
 
+from amodal_diffusion.basics import InputError, Stage
 from amodal_diffusion.io.atomic import replacing_folder, write_digests
 from amodal_diffusion.models.checkpoint import write_settings
 from amodal_diffusion.models.hub import StageComponents, load_stage
 from amodal_diffusion.models.weights import read_json
-from amodal_diffusion.types import InputError, Stage
 
 
 def save_stage(components: StageComponents, folder: Path) -> None:

@@ -13,9 +13,9 @@ from diffusers import (
 )
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.config import SamplingConfig, Scheduler
 from amodal_diffusion.edm import c_noise
-from amodal_diffusion.types import InputError
 
 RHO = 7.0  # of Karras et al. 2022; fixed in diffusers' Euler and Heun schedulers, a setting of its EDM ones
 

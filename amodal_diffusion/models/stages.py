@@ -15,6 +15,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from amodal_diffusion.basics import InputError, Stage
 from amodal_diffusion.models.checkpoint import CheckpointSettings
 from amodal_diffusion.models.hub import (
     StageComponents,
@@ -28,7 +29,6 @@ from amodal_diffusion.models.latents import Autoencoder, autoencoder_class, auto
 from amodal_diffusion.models.light_vae import load_light_vae
 from amodal_diffusion.models.unet import AMODAL_CHANNELS, STEM
 from amodal_diffusion.models.weights import building, read_json, same_settings, weight_files
-from amodal_diffusion.types import InputError, Stage
 
 SHARED_PARTS = {"vae": STEM, "image_encoder": "model"}
 """Frozen networks that stages have in common where their weights are the same, and the stems of their files."""

@@ -12,10 +12,10 @@ from diffusers import UNetSpatioTemporalConditionModel
 from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
 from torch import Tensor, nn
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.config import Attention
 from amodal_diffusion.models.lora import is_adapter
 from amodal_diffusion.models.weights import building, check_layer_counts, load_strictly, read_json, read_state_dict
-from amodal_diffusion.types import InputError
 
 AMODAL_CHANNELS = 12  # noisy amodal latent 4, modal latent 4, guide latent 4
 STEM = "diffusion_pytorch_model"

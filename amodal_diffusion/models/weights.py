@@ -14,9 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.json_files import load_json
 from amodal_diffusion.models.libraries import without_bars
-from amodal_diffusion.types import InputError
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _KEYS_SHOWN = 8

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from amodal_diffusion.basics import InputError, Stage
 from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.frames.masks import shrunk_mask
 from amodal_diffusion.frames.transforms import CPU
@@ -29,7 +30,7 @@ from amodal_diffusion.pipelines.postprocessing import (
 )
 from amodal_diffusion.pipelines.preprocessing import FrameInput, frame_device, preprocess_segmentation
 from amodal_diffusion.propagation.mask_propagation import propagate_masks
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, Stage
+from amodal_diffusion.types import BoolArray, FloatArray
 
 TTA_FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (0,), (0, -1))
 """Passes of test-time augmentation, in their order: as it is, mirrored, both also backwards in time."""

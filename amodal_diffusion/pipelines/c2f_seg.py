@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.boxes import SMALLEST_CROP, Box, BoxCrop, box_crops, enlarge, track_boxes
 from amodal_diffusion.frames.cuts import clip_cuts, shots_of
 from amodal_diffusion.frames.windows import OverlapBlender
@@ -17,7 +18,7 @@ from amodal_diffusion.models.c2f_seg.config import C2FSampling, C2FSegConfig
 from amodal_diffusion.models.c2f_seg.network import C2FSeg
 from amodal_diffusion.models.c2f_seg.saving import load_c2f_seg
 from amodal_diffusion.models.weights import find_device
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, Segmentation, UInt8Array, VideoClip
+from amodal_diffusion.types import BoolArray, FloatArray, Segmentation, UInt8Array, VideoClip
 
 
 class C2FSegmenter:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, overload
 
 import torch
 
+from amodal_diffusion.basics import STAGES, Cuts, InputError, Stage
 from amodal_diffusion.config import OLD_FILTERS, Attention, Offload, Preset, check_seed
 from amodal_diffusion.frames.cuts import say_cuts
 from amodal_diffusion.models.acceleration import Acceleration, accelerate_networks
@@ -45,15 +46,11 @@ from amodal_diffusion.pipelines.preprocessing import FrameInput, clips_of, frame
 from amodal_diffusion.pipelines.shot_segmentation import ShotSegmentation
 from amodal_diffusion.pipelines.stage_networks import StageNetworks
 from amodal_diffusion.types import (
-    STAGES,
     AmodalResult,
     AmodalSegmenter,
     ArrayInput,
     BoolArray,
-    Cuts,
     FloatArray,
-    InputError,
-    Stage,
     VideoClip,
     as_depth,
     as_object_masks,

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.config import Preset, SamplingConfig, setting_names
 from amodal_diffusion.models.checkpoint import CheckpointSettings
 from amodal_diffusion.models.latents import Autoencoder, spatial_factor
 from amodal_diffusion.models.schedulers import make_scheduler
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
-from amodal_diffusion.types import InputError
 
 _ARGUMENTS = ("masks", "fps", "config", "cuts", "labels", "depth", "amodal_mask", "seed")  # of a call
 

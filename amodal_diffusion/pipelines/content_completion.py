@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from amodal_diffusion.basics import Stage
 from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.frames.layers import color_outline, extended_colors
 from amodal_diffusion.frames.masks import WHITE, bounds, compose_rgba, cut_out_on_white, shrunk_mask
@@ -22,7 +23,7 @@ from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline, Windo
 from amodal_diffusion.pipelines.occlusion_intervals import OcclusionIntervals, occluded_part, open_windows
 from amodal_diffusion.pipelines.preprocessing import frame_device, preprocess_content
 from amodal_diffusion.propagation.colors import HiddenColors, blend_colors, fade_colors, propagated_colors
-from amodal_diffusion.types import AmodalResult, Stage
+from amodal_diffusion.types import AmodalResult
 
 _OUTLINE = 1.5
 """Pixels of the network beside the outline in which its painting is mixed with the white around the object."""

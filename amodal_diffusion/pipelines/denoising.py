@@ -19,6 +19,7 @@ from einops import rearrange
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection
 
+from amodal_diffusion.basics import InputError, Stage
 from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.models.acceleration import tf32_beside
 from amodal_diffusion.models.checkpoint import CheckpointSettings
@@ -29,7 +30,6 @@ from amodal_diffusion.models.offloading import execution_device
 from amodal_diffusion.models.schedulers import make_scheduler, set_noise_levels
 from amodal_diffusion.models.unet import one_token_per_frame
 from amodal_diffusion.pipelines.memory_relief import MemoryRelief
-from amodal_diffusion.types import InputError, Stage
 
 LATENT_CHANNELS = 4
 ALL_FRAMES = slice(None)

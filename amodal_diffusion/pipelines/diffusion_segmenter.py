@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.cuts import clip_cuts, shots_of
 from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig
 from amodal_diffusion.pipelines.preprocessing import clip_frames
-from amodal_diffusion.types import AmodalResult, FloatArray, InputError, Segmentation, VideoClip
+from amodal_diffusion.types import AmodalResult, FloatArray, Segmentation, VideoClip
 
 _SEEDS = 2**31
 

@@ -14,13 +14,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from amodal_diffusion.basics import STAGES, InputError, Stage
 from amodal_diffusion.io.json_files import load_json
-from amodal_diffusion.types import STAGES, AmodalSegmenter, InputError, Stage
 
 if TYPE_CHECKING:
     import torch
 
     from amodal_diffusion.models.downloads import Wanted
+    from amodal_diffusion.types import AmodalSegmenter
 
 DIFFUSION = "diffusion"
 DEFAULT_MODEL = "tiny"

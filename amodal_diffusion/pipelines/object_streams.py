@@ -11,10 +11,11 @@ from typing import TypeVar
 
 import numpy as np
 
+from amodal_diffusion.basics import STAGES, InputError, Stage
 from amodal_diffusion.config import MASK_FILTERS
 from amodal_diffusion.pipelines.occlusion_intervals import OcclusionIntervals
 from amodal_diffusion.pipelines.preprocessing import FrameInput
-from amodal_diffusion.types import STAGES, AmodalResult, FloatArray, InputError, Stage, UInt8Array
+from amodal_diffusion.types import AmodalResult, FloatArray, UInt8Array
 
 T = TypeVar("T")
 Array = TypeVar("Array", UInt8Array, FloatArray)

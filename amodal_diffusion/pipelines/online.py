@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from amodal_diffusion.basics import InputError, counted
 from amodal_diffusion.config import check_seed
 from amodal_diffusion.pipelines.object_streams import ObjectStream
 from amodal_diffusion.pipelines.preprocessing import FrameInput, frames_of_objects
@@ -17,13 +18,11 @@ from amodal_diffusion.types import (
     ArrayInput,
     BoolArray,
     FloatArray,
-    InputError,
     UInt8Array,
     VideoClip,
     as_depth,
     as_frames,
     as_masks,
-    counted,
 )
 
 if TYPE_CHECKING:  # which makes the objects of this page

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from amodal_diffusion.basics import Cuts, InputError
 from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.frames.crop import CropCenter, Geometry, crop_centers, frame_geometry
 from amodal_diffusion.frames.cuts import clip_cuts, shots_of
@@ -28,17 +29,7 @@ from amodal_diffusion.frames.transforms import (
 )
 from amodal_diffusion.models.offloading import execution_device
 from amodal_diffusion.propagation.mask_prior import apply_temporal_prior
-from amodal_diffusion.types import (
-    ArrayInput,
-    BoolArray,
-    Cuts,
-    FloatArray,
-    InputError,
-    UInt8Array,
-    VideoClip,
-    as_frames,
-    as_object_masks,
-)
+from amodal_diffusion.types import ArrayInput, BoolArray, FloatArray, UInt8Array, VideoClip, as_frames, as_object_masks
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from amodal_diffusion.basics import STAGES, InputError
 from amodal_diffusion.data.amodal_lvis import (
     ANNOTATIONS,
     PoolRule,
@@ -27,7 +28,7 @@ from amodal_diffusion.io.atomic import write_text
 from amodal_diffusion.models.sameo.saving import METHOD
 from amodal_diffusion.pipelines.methods import DEFAULT_MODEL, StageNames
 from amodal_diffusion.pipelines.sameo import SameoSegmenter, combined_score
-from amodal_diffusion.types import STAGES, BoolArray, FloatArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 
 def open_sameo(

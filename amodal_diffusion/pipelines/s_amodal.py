@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.cuts import clip_cuts
 from amodal_diffusion.models.cotracker import CoTracker
 from amodal_diffusion.models.s_amodal.config import SAModalSampling
@@ -20,7 +21,7 @@ from amodal_diffusion.models.s_amodal.saving import load_s_amodal
 from amodal_diffusion.models.sam import SamFrame
 from amodal_diffusion.models.weights import find_device
 from amodal_diffusion.propagation.point_tracking import ConstantVelocity, LucasKanade, PointTracker
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, Segmentation, UInt8Array, VideoClip
+from amodal_diffusion.types import BoolArray, FloatArray, Segmentation, UInt8Array, VideoClip
 
 
 @dataclass(frozen=True)

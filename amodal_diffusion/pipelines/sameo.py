@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.boxes import Box, tight_box, track_boxes
 from amodal_diffusion.frames.cuts import clip_cuts, shots_of
 from amodal_diffusion.models.sameo.config import SameoSampling
@@ -23,7 +24,7 @@ from amodal_diffusion.models.sameo.network import (
 )
 from amodal_diffusion.models.sameo.saving import load_sameo
 from amodal_diffusion.models.weights import find_device
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, Segmentation, UInt8Array, VideoClip
+from amodal_diffusion.types import BoolArray, FloatArray, Segmentation, UInt8Array, VideoClip
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Self
 
 import torch
 
+from amodal_diffusion.basics import InputError, Stage
 from amodal_diffusion.models.method_folder import digest_of_weights
 from amodal_diffusion.models.offloading import execution_device, place_networks
 from amodal_diffusion.models.weights import find_device, joined_fingerprint
@@ -16,7 +17,7 @@ from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPip
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
 from amodal_diffusion.pipelines.shot_segmentation import network_of
-from amodal_diffusion.types import AmodalSegmenter, InputError, Stage
+from amodal_diffusion.types import AmodalSegmenter
 
 logger = logging.getLogger(__name__)
 

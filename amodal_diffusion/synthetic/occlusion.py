@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.boxes import tight_box
 from amodal_diffusion.frames.masks import resize_masks
 from amodal_diffusion.frames.transforms import resize_picture
 from amodal_diffusion.synthetic.rng import Rng
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 
 @dataclass(frozen=True)

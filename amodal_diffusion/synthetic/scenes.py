@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.synthetic import render
 from amodal_diffusion.synthetic.catalogue import CATALOGUES, SPLITS, Split
 from amodal_diffusion.synthetic.layout import Actor, Layout, Mode, draw_layout, draw_mode
 from amodal_diffusion.synthetic.motion import clock_of
 from amodal_diffusion.synthetic.rng import Rng
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 FPS = 8.0
 MAX_ATTEMPTS = 30

@@ -17,9 +17,9 @@ from typing import Literal
 
 import numpy as np
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.synthetic.catalogue import Split
 from amodal_diffusion.synthetic.scenes import Scene, make_scene, scene_name
-from amodal_diffusion.types import InputError
 
 FRAMES, HEIGHT, WIDTH = 16, 64, 128
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)

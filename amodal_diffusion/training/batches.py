@@ -9,9 +9,9 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.training.distributed import ignore_termination
 from amodal_diffusion.training.order import BatchCounts, ClipOrder, MixedOrder, Order, Part, seeded_generator
-from amodal_diffusion.types import InputError
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -20,12 +20,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.atomic import PARTIAL, find_damage, make_folder, replacing_folder, sync_folder, write_digests
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.saving import save_stage
 from amodal_diffusion.training.damaged import Damaged
 from amodal_diffusion.training.distributed import like, reshard, together, trained_parameters, whole
-from amodal_diffusion.types import InputError
 
 logger = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.composites import (
     ClipKind,
     CompositeDataset,
@@ -26,7 +27,6 @@ from amodal_diffusion.synthetic.composites.tool_errors import ErrorShares
 from amodal_diffusion.training.data_settings import DatasetSettings, DataSettings
 from amodal_diffusion.training.dataset import ClipDepth, ClipPreprocessing, MixedSources, ReadSample, TaskClips
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.types import InputError
 
 
 def training_clips(

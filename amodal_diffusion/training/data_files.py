@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from amodal_diffusion.basics import InputError, Stage
 from amodal_diffusion.data.shards import ShardHeader, read_header
 from amodal_diffusion.training.data_settings import DataSettings
-from amodal_diffusion.types import InputError, Stage
 
 logger = logging.getLogger(__name__)
 

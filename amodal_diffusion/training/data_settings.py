@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.published import remedy
-from amodal_diffusion.types import InputError
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from amodal_diffusion.basics import InputError, Stage
 from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.data.occluders import OccludedTracks, Occlusion
 from amodal_diffusion.data.sailvos import read_frame
@@ -32,7 +33,7 @@ from amodal_diffusion.training.batches import Clips, PreparedClips
 from amodal_diffusion.training.data_files import resized_as_tracks
 from amodal_diffusion.training.order import Part
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.types import FloatArray, InputError, Stage, UInt8Array
+from amodal_diffusion.types import FloatArray, UInt8Array
 
 
 @dataclass(frozen=True)

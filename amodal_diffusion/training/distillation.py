@@ -12,13 +12,13 @@ from typing import NoReturn, Self
 import torch
 from torch import Tensor
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.cache import Entry, TensorCache, content_key
 from amodal_diffusion.models.hub import load_stage
 from amodal_diffusion.models.weights import fingerprint
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
 from amodal_diffusion.training.dataset import TaskBatch
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.types import InputError
 
 _KEY_BITS = 60
 

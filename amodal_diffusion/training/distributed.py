@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.training.run_settings import Precision, Tracker
 from amodal_diffusion.training.settings import CommHook
-from amodal_diffusion.types import InputError
 
 T = TypeVar("T")
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.cache import Entry, TensorCache, content_key
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.latents import spatial_factor
@@ -26,7 +27,6 @@ from amodal_diffusion.training.distillation import Teacher
 from amodal_diffusion.training.latents import LatentBatch, encode_batch, take_samples
 from amodal_diffusion.training.order import seeded_generator
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.types import InputError
 
 _LATENT_CHANNELS = 4
 _FLOAT16 = 2

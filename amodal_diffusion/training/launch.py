@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from amodal_diffusion.types import InputError
+from amodal_diffusion.basics import InputError
 
 PROGRAM = "amodal_diffusion.training"
 

@@ -15,12 +15,13 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from amodal_diffusion.basics import InputError, one_line
 from amodal_diffusion.data.occluders import Occlusion
 from amodal_diffusion.models.libraries import quieten_libraries
 from amodal_diffusion.parsing import dump_settings
 from amodal_diffusion.training.checkpoints import Progress
 from amodal_diffusion.training.run_settings import RunSettings
-from amodal_diffusion.types import InputError, UInt8Array, one_line
+from amodal_diffusion.types import UInt8Array
 
 logger = logging.getLogger(__name__)
 

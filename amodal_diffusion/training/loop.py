@@ -20,6 +20,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
 from torch import Tensor, nn
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.training.batches import BadClip, Clips, Counted, endless_batches, order_of
 from amodal_diffusion.training.checkpoints import Checkpoints, Progress, find_checkpoint
 from amodal_diffusion.training.damaged import Damaged, add_damaged, excess_of_damage
@@ -27,7 +28,6 @@ from amodal_diffusion.training.distributed import Termination, Verdict, agree, m
 from amodal_diffusion.training.log import RunLog
 from amodal_diffusion.training.order import BatchCounts, stream_seed
 from amodal_diffusion.training.run_settings import RunSettings
-from amodal_diffusion.types import InputError
 
 T = TypeVar("T")
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForDepthEstimation, CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.conditioning import clip_tokens
 from amodal_diffusion.models.hub import find_model, part_folder, stage_folder
 from amodal_diffusion.models.hub_ids import hub_place
@@ -30,7 +31,6 @@ from amodal_diffusion.training.log import describe_step
 from amodal_diffusion.training.loss import training_loss
 from amodal_diffusion.training.networks import COMPUTE_DTYPES, build_image_encoder, build_unet, prepare_unet
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.types import InputError
 
 _FLOAT32 = 4
 _MOMENT_BYTES = {"adamw": 2 * 4, "adamw8bit": 2}  # both moments of a weight together

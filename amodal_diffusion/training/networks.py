@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.checkpoint import CheckpointSettings
 from amodal_diffusion.models.hub import (
     StageComponents,
@@ -33,7 +34,6 @@ from amodal_diffusion.training.settings import (
     TrainingSettings,
     UNetSettings,
 )
-from amodal_diffusion.types import InputError
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.amodal_images import AmodalImageIndex
 from amodal_diffusion.data.sailvos import SailVosDataset, read_frame
 from amodal_diffusion.data.samples import AmodalSample, SceneCorruption, SceneDataset
 from amodal_diffusion.data.shards import ShardDataset
 from amodal_diffusion.training.batches import Clips
-from amodal_diffusion.types import InputError
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.atomic import replacing_folder, write_text
 from amodal_diffusion.training.batches import Clips, Counted
 from amodal_diffusion.training.checkpoints import Checkpoints
@@ -24,7 +25,6 @@ from amodal_diffusion.training.loop import TRY_MASKS, TrainingLoop, TrainingResu
 from amodal_diffusion.training.order import seeded_generator
 from amodal_diffusion.training.run_settings import RateSettings, RunSettings
 from amodal_diffusion.training.setup import end
-from amodal_diffusion.types import InputError
 
 T = TypeVar("T")
 

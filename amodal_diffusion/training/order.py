@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Sampler
 
-from amodal_diffusion.types import InputError
+from amodal_diffusion.basics import InputError
 
 # Purpose of a random stream; streams of different purposes have different seeds.
 Purpose = Literal["order", "training", "precompute", "global", "augmentation"]

@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.cache import Entry, State, TensorCache
 from amodal_diffusion.data.occluders import OccludedTracks
 from amodal_diffusion.models.hub import StageComponents
@@ -31,7 +32,6 @@ from amodal_diffusion.training.latent_cache import frame_depth, latent_cache
 from amodal_diffusion.training.log import log_to_terminal, refuse
 from amodal_diffusion.training.networks import build_components
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.types import InputError
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import yaml
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.parsing import dump_settings
 from amodal_diffusion.pipelines.methods import DIFFUSION
 from amodal_diffusion.training.loop import TrainingResult
 from amodal_diffusion.training.setup import exit_status, show
-from amodal_diffusion.types import InputError
 
 
 @dataclass(frozen=True)

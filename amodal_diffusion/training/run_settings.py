@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from amodal_diffusion.types import InputError
+from amodal_diffusion.basics import InputError
 
 Precision = Literal["no", "bf16", "fp16"]
 Tracker = Literal["tensorboard", "wandb", "none"]

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from amodal_diffusion.basics import InputError, Stage
 from amodal_diffusion.config import Attention, SamplingConfig
 from amodal_diffusion.models.unet import Trainable
 from amodal_diffusion.training.data_settings import DataSettings
 from amodal_diffusion.training.run_settings import RunSettings
-from amodal_diffusion.types import InputError, Stage
 
 
 @dataclass(frozen=True)

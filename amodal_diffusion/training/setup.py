@@ -11,6 +11,7 @@ from functools import partial
 
 from accelerate import Accelerator
 
+from amodal_diffusion.basics import InputError, Stage
 from amodal_diffusion.data.cache import TensorCache
 from amodal_diffusion.io.atomic import write_text
 from amodal_diffusion.models.hub import StageComponents
@@ -31,7 +32,6 @@ from amodal_diffusion.training.networks import build_components
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.training.trainer import Trainer
 from amodal_diffusion.training.validation import Validator
-from amodal_diffusion.types import InputError, Stage
 
 logger = logging.getLogger(__name__)
 

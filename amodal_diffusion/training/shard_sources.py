@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.folder_source import FolderNames, folder_objects
 from amodal_diffusion.data.index import EntryIndex
 from amodal_diffusion.data.prepare import ClipSettings, prepare
@@ -33,7 +34,7 @@ from amodal_diffusion.training.clip_sources import composites, scenes
 from amodal_diffusion.training.dataset import ClipPreprocessing
 from amodal_diffusion.training.object_clips import AmodalImages
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.types import FloatArray, InputError
+from amodal_diffusion.types import FloatArray
 
 BESIDE = "clips"
 """Value of ``--depth`` for depth that lies beside each clip's frames."""

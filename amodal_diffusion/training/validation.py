@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.frames.drawing import SheetRow, draw_sheet, enlarge, stack_sheets
 from amodal_diffusion.frames.masks import cut_out_on_white
@@ -26,7 +27,7 @@ from amodal_diffusion.training.clip_sources import validation_clips
 from amodal_diffusion.training.dataset import ClipDepth, TaskClips
 from amodal_diffusion.training.distributed import Termination, together
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array, VideoClip
+from amodal_diffusion.types import BoolArray, UInt8Array, VideoClip
 
 _SHOWN_FRAMES = 2  # frames per clip in the image, after one and two thirds of the clip
 _WIDTH = 320  # pixels of a frame in the image, at most, unless it is larger itself

@@ -18,6 +18,7 @@ from amodal_diffusion.app.actions import Actions
 from amodal_diffusion.app.completer import Choices, PageCompleter
 from amodal_diffusion.app.materials import Limits
 from amodal_diffusion.app.sessions import Sessions
+from amodal_diffusion.basics import InputError, one_line
 from amodal_diffusion.cli import main as amodal_diffusion
 from amodal_diffusion.completion.request import ModelChoice
 from amodal_diffusion.config import SamplingConfig
@@ -36,7 +37,6 @@ from amodal_diffusion.training.settings import (
     ValidationSettings,
 )
 from amodal_diffusion.training.setup import train_main
-from amodal_diffusion.types import InputError, one_line
 
 HEIGHT, WIDTH, FRAMES = 32, 64, 6
 CLIP = "scenes/train-000000"

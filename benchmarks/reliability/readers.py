@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.amodal_images import AmodalImageIndex
 from amodal_diffusion.data.clip_list import read_clip_list
 from amodal_diffusion.data.json_source import JsonKeys, json_objects
@@ -33,7 +34,6 @@ from amodal_diffusion.io.pictures import read_rgb
 from amodal_diffusion.io.sound import has_sound
 from amodal_diffusion.io.video_reader import open_clip
 from amodal_diffusion.models.hub import bundled_models, load_stage
-from amodal_diffusion.types import InputError
 
 FRAMES, HEIGHT, WIDTH = 4, 32, 48
 _ROWS, _COLUMNS = np.mgrid[:HEIGHT, :WIDTH]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.parsing import parse_settings
 from amodal_diffusion.synthetic.composites.cutouts import (
     Cutout,
@@ -16,7 +17,6 @@ from amodal_diffusion.synthetic.composites.cutouts import (
     read_index,
     write_cutouts,
 )
-from amodal_diffusion.types import InputError
 from recipes.tiny import cutout_sources, people
 from recipes.tiny.cutout_sources import Found
 

@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from amodal_diffusion.types import InputError, UInt8Array
+from amodal_diffusion.basics import InputError
+from amodal_diffusion.types import UInt8Array
 
 _LEAST_SIDE = 24  # pixels; a smaller picture shows nothing at a close look
 _LARGEST_SIDE = 512

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from amodal_diffusion.types import InputError
+from amodal_diffusion.basics import InputError
 
 logger = logging.getLogger(__name__)
 Draw = Callable[[int, np.random.Generator], tuple[Tensor, ...]]

@@ -20,13 +20,13 @@ from pathlib import Path
 
 import torch
 
+from amodal_diffusion.basics import STAGES, InputError, Stage
 from amodal_diffusion.models.hub import load_stage
 from amodal_diffusion.models.saving import save_model
 from amodal_diffusion.parsing import load_settings, parse_settings
 from amodal_diffusion.training.checkpoints import PROGRESS, complete_checkpoints
 from amodal_diffusion.training.log import log_to_terminal, refuse
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.types import STAGES, InputError, Stage
 from recipes.tiny.shared_autoencoder import SharedAutoencoderSettings
 from recipes.tiny.start_weights import model_folder
 

@@ -17,9 +17,10 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.synthetic.rng import Float64, Rng
 from amodal_diffusion.synthetic.textures import TRAIN, Texture, draw_texture
-from amodal_diffusion.types import InputError, UInt8Array
+from amodal_diffusion.types import UInt8Array
 from recipes.tiny.cutout_sources import Found
 
 FRAMES = 12

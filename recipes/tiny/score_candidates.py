@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.cli import main as amodal_diffusion
-from amodal_diffusion.types import InputError
 
 CLIPS = 48
 SPLITS = ("validation", "composites-validation")

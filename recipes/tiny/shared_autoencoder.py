@@ -26,13 +26,13 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from amodal_diffusion.basics import STAGES
 from amodal_diffusion.config import BeyondPaper, SamplingConfig
 from amodal_diffusion.data.composites import CompositeDataset, CompositeOptions
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.models.latents import decode_latents, encode_video
 from amodal_diffusion.models.saving import save_network
 from amodal_diffusion.training.dataset import ClipPreprocessing
-from amodal_diffusion.types import STAGES
 from recipes.tiny.color_start import COLOR_AXES, carry_colors, color_anchor, rotate_hue, swatches
 from recipes.tiny.loop import Loop, end, train_steps
 

@@ -11,12 +11,12 @@ from diffusers import AutoencoderTiny, UNetSpatioTemporalConditionModel
 from safetensors import safe_open
 from torch import Tensor
 
+from amodal_diffusion.basics import STAGES, InputError, Stage
 from amodal_diffusion.models.checkpoint import CheckpointSettings
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.saving import save_model
 from amodal_diffusion.training.networks import build_image_encoder, build_scheduler
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.types import STAGES, InputError, Stage
 
 _UNETS: dict[Stage, str] = {
     "amodal_segmentation": "mask_unet_*.safetensors",

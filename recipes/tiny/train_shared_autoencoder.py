@@ -3,9 +3,9 @@
 import logging
 import sys
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.parsing import parse_settings, save_settings
 from amodal_diffusion.training.log import refuse
-from amodal_diffusion.types import InputError
 from recipes.tiny.shared_autoencoder import SharedAutoencoderSettings, train_shared_autoencoder
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from amodal_diffusion.app.drawing import frame_ranges, shrunken_frames
 from amodal_diffusion.app.handlers import OF_CHECKPOINT, choices_of, chosen_files
 from amodal_diffusion.app.materials import EXAMPLES, Limits
 from amodal_diffusion.app.sessions import Session, Sessions, StoppedError
+from amodal_diffusion.basics import STAGES, InputError
 from amodal_diffusion.cli import main
 from amodal_diffusion.completion.request import ModelChoice
 from amodal_diffusion.frames.windows import WindowStream
@@ -32,7 +33,7 @@ from amodal_diffusion.models.saving import save_model
 from amodal_diffusion.models.segmenters.protocol import ObjectMask
 from amodal_diffusion.pipelines import methods
 from amodal_diffusion.pipelines.completer import CompletionConfig
-from amodal_diffusion.types import STAGES, InputError, UInt8Array
+from amodal_diffusion.types import UInt8Array
 from tests.app.test_painting import sent
 from tests.factories import SAMPLING, tiny_components
 from tests.media import moving_disc, write_frames, write_masks

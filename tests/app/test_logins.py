@@ -10,8 +10,8 @@ import pytest
 from amodal_diffusion.app.logins import Logins, read_logins
 from amodal_diffusion.app.materials import Limits
 from amodal_diffusion.app.server import Address, Policy
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.cli import main
-from amodal_diffusion.types import InputError
 
 
 def written(tmp_path: Path, content: bytes, mode: int = 0o600) -> Path:

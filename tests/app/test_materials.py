@@ -13,9 +13,9 @@ import pytest
 
 from amodal_diffusion.app import unpacking
 from amodal_diffusion.app.materials import FILE_TYPES, Limits, take_clip, take_masks
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
-from amodal_diffusion.types import InputError
 from tests.media import encode, ffmpeg, moving_disc, write_frames, write_masks
 
 FRAMES = 4

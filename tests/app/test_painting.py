@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from amodal_diffusion.app.drawing import OBJECTS, Painting, labels_of, read_painting
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.drawing import COLORS
 from amodal_diffusion.io.mask_files import read_masks
-from amodal_diffusion.types import InputError
 
 UInt8 = npt.NDArray[np.uint8]
 

@@ -23,8 +23,8 @@ from amodal_diffusion.app.logins import Logins
 from amodal_diffusion.app.materials import Limits
 from amodal_diffusion.app.server import Address, Policy, serving
 from amodal_diffusion.app.sessions import Quota
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.cli import main
-from amodal_diffusion.types import InputError
 from tests.app.web import Visitor, error_of, free_port
 
 POLICY = Policy(Limits(megabytes=1, frames=5))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from amodal_diffusion.app.sessions import Quota, Session, Sessions, StoppedError
-from amodal_diffusion.types import InputError
+from amodal_diffusion.basics import InputError
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from amodal_diffusion.baselines import HullSegmenter, NearerSegmenter, UnionSegmenter
-from amodal_diffusion.types import FloatArray, InputError, Segmentation, VideoClip
+from amodal_diffusion.basics import InputError
+from amodal_diffusion.types import FloatArray, Segmentation, VideoClip
 
 CLIP = VideoClip(np.zeros((1, 1, 6, 3), np.uint8), np.asarray([[[1, 0, 0, 1, 0, 0]]], dtype=np.bool_))
 DEPTH = np.asarray([[[0.5, 0.9, 0.1, 0.5, 0.9, 0.9]]], dtype=np.float32)

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from amodal_diffusion.basics import STAGES, Stage
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.saving import save_model
 from amodal_diffusion.models.stages import load_stages
 from amodal_diffusion.pipelines import completer
-from amodal_diffusion.types import STAGES, Stage
 from tests.factories import SAMPLING, tiny_components
 
 

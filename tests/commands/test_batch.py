@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.cli import main
 from amodal_diffusion.completion import batch as completion_batch
 from amodal_diffusion.completion import clip_work, objects
@@ -26,7 +27,6 @@ from amodal_diffusion.completion.tally import Tally
 from amodal_diffusion.data.clip_list import ClipEntry, read_clip_list
 from amodal_diffusion.io.manifest import LOCK, locked
 from amodal_diffusion.pipelines.completer import AmodalCompleter
-from amodal_diffusion.types import InputError
 from tests.media import moving_disc, write_frames, write_masks
 
 NAMES = ("a_frames", "b_frames_1", "deep")

@@ -10,6 +10,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.cli import main
 from amodal_diffusion.completion import clip_work, run_record
 from amodal_diffusion.completion.networks import Places
@@ -22,7 +23,6 @@ from amodal_diffusion.data.clip_list import read_clip_list
 from amodal_diffusion.io.retries import UnavailableError
 from amodal_diffusion.io.storage import join, read_bytes, remove, write_bytes
 from amodal_diffusion.io.transfers import list_files, names_below, upload_folder
-from amodal_diffusion.types import InputError
 from tests.media import moving_disc, write_frames, write_masks
 
 TOLD = ("manifest.json", "summary.json", "object.json", "run.json", "failures.json")

@@ -20,13 +20,13 @@ from huggingface_hub import file_download
 
 from amodal_diffusion import AmodalCompleter
 from amodal_diffusion.app.completer import PageCompleter
+from amodal_diffusion.basics import STAGES, InputError
 from amodal_diffusion.cli import main
 from amodal_diffusion.completion.request import ModelChoice
 from amodal_diffusion.evaluation.methods import ModelOptions, build_methods
 from amodal_diffusion.models.checkpoint import read_settings
 from amodal_diffusion.models.hub import DEPTH_MODELS, RELEASED, load_stage
 from amodal_diffusion.pipelines.methods import StageNames
-from amodal_diffusion.types import STAGES, InputError
 from tests.factories import tiny_depth_folder, tiny_released_folder
 from tests.media import moving_disc, write_frames, write_masks
 from tests.methods import WRITE

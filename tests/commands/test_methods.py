@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.cli import main
 from amodal_diffusion.commands.synthesize import read_range
 from amodal_diffusion.completion import objects
@@ -19,7 +20,7 @@ from amodal_diffusion.models.hub import bundled_models
 from amodal_diffusion.models.sameo import Sameo
 from amodal_diffusion.pipelines import methods
 from amodal_diffusion.pipelines.methods import METHODS
-from amodal_diffusion.types import InputError, VideoClip
+from amodal_diffusion.types import VideoClip
 from tests.commands.folders import amodal_masks, contents, discs_behind_a_bar, fail_at, pictures
 from tests.methods import WRITE
 

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.cli import main
 from amodal_diffusion.completion import objects
 from amodal_diffusion.io.mask_files import MaskTrack
 from amodal_diffusion.io.result_folder import MANIFEST
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 from tests.commands.folders import contents, discs_behind_a_bar, fail_at
 
 FRAMES = 7  # two windows of 4 that share one

@@ -14,6 +14,7 @@ import pytest
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from safetensors.torch import load_file, save_file
 
+from amodal_diffusion.basics import STAGES
 from amodal_diffusion.cli import main
 from amodal_diffusion.config import MASK_FILTERS
 from amodal_diffusion.evaluation.methods import ModelOptions, build_methods
@@ -23,7 +24,7 @@ from amodal_diffusion.training.checkpoints import export
 from amodal_diffusion.training.distributed import Termination, make_accelerator
 from amodal_diffusion.training.settings import DataSettings, TrainingSettings, ValidationSettings
 from amodal_diffusion.training.validation import Validator
-from amodal_diffusion.types import STAGES, BoolArray, VideoClip
+from amodal_diffusion.types import BoolArray, VideoClip
 from tests.commands.folders import amodal_masks, discs_behind_a_bar
 from tests.factories import SAMPLING, tiny_components
 from tests.media import write_frames, write_masks

@@ -19,6 +19,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.cli import main
 from amodal_diffusion.completion import ray_engine
 from amodal_diffusion.completion.batch import complete_many
@@ -30,7 +31,6 @@ from amodal_diffusion.completion.request import CompletionRequest, DepthChoice, 
 from amodal_diffusion.completion.run_options import RunOptions
 from amodal_diffusion.completion.run_record import weights_of
 from amodal_diffusion.data.clip_list import ClipEntry, read_clip_list
-from amodal_diffusion.types import InputError
 from tests.media import moving_disc, write_frames, write_masks
 from tests.training.launching import launch, started
 

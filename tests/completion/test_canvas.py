@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.completion.canvas import MARGIN_GRAY, Canvas
 from amodal_diffusion.io.depth_files import open_depth
 from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
-from amodal_diffusion.types import InputError
 from tests.media import moving_disc, write_frames, write_masks
 
 RGB, MASK = moving_disc(3, 24, 40)

@@ -13,10 +13,10 @@ from typing import cast
 
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.completion import run_record
 from amodal_diffusion.completion.networks import Places
 from amodal_diffusion.completion.run_record import RunFile, RunIdentity, claimed, weights_of
-from amodal_diffusion.types import InputError
 
 IDENTITY = RunIdentity({"seed": 0, "formats": ["png"]}, "1.0", {"amodal_segmentation": "a"})
 

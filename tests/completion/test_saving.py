@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.video_reader import read_clip
-from amodal_diffusion.types import AmodalResult, InputError
+from amodal_diffusion.types import AmodalResult
 from tests.media import moving_disc
 
 RGB, MASK = moving_disc(4, 24, 40)

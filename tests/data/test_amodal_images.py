@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.amodal_images import AmodalImageIndex
 from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.frames.masks import encode_rle
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 IMAGE = {"id": 3, "file_name": "a/0.png", "height": 10, "width": 20}
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.amodal_images import AmodalImageIndex
 from amodal_diffusion.data.amodal_lvis import (
     Pool,
@@ -23,7 +24,7 @@ from amodal_diffusion.data.amodal_lvis import (
     synthesize,
 )
 from amodal_diffusion.frames.masks import decode_rle
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 SIZE = (96, 128)
 

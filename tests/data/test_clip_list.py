@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.clip_list import ClipEntry, read_clip_list
-from amodal_diffusion.types import InputError
 
 JSON_LINES = """
 {"clip": "a/one.mp4", "masks": "a/masks", "object": 2, "depth": "a/depth.npy"}

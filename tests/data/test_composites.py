@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion.basics import STAGES, InputError, Stage
 from amodal_diffusion.data.composites import CompositeDataset, CompositeOptions, PastedOccluders
 from amodal_diffusion.data.records import write_records
 from amodal_diffusion.data.sailvos import SailVosDataset
 from amodal_diffusion.synthetic.composites import frozen
 from amodal_diffusion.synthetic.composites.cutouts import CutoutSet
 from amodal_diffusion.training.dataset import ClipPreprocessing, TaskClips
-from amodal_diffusion.types import STAGES, InputError, Stage
 from tests.factories import SAMPLING, tiny_cutouts_folder
 from tests.tracks import record_of, square
 

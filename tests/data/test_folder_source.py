@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.folder_source import FolderNames, folder_objects
 from amodal_diffusion.frames.masks import decode_rle
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 from tests.media import moving_disc, write_frames, write_masks
 
 RGB, WHOLE = moving_disc(frames=12, height=24, width=32)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.index import TrackIndex, stream_entries
 from amodal_diffusion.data.records import read_records
-from amodal_diffusion.types import InputError
 from tests.tracks import write_tracks
 
 

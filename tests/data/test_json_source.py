@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.folder_source import VideoObject
 from amodal_diffusion.data.json_source import JsonKeys, json_objects
 from amodal_diffusion.data.prepare import ClipSettings, prepare, source_objects
 from amodal_diffusion.data.records import TrackRecord, read_records, write_records
 from amodal_diffusion.frames.masks import decode_rle, encode_rle
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 from tests.tracks import square
 
 FRAMES = 12

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.index import TrackIndex
 from amodal_diffusion.data.occluders import OccludedTracks, OccluderBank
 from amodal_diffusion.data.records import TrackRecord, write_records
 from amodal_diffusion.data.sailvos import SailVosDataset
 from amodal_diffusion.frames.masks import cut_out_on_white, hidden_share
-from amodal_diffusion.types import InputError
 from tests.tracks import FRAMES, record_of, square, write_tracks
 
 WHOLE = square(3, 32, [(10, 10), (11, 10), (12, 10)], side=8)

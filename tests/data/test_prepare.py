@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.folder_source import VideoObject
 from amodal_diffusion.data.prepare import ClipSettings, PrepareReport, prepare
 from amodal_diffusion.data.records import TrackRecord, bounding_box, read_records
 from amodal_diffusion.frames.masks import encode_rle, hidden_share
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 from tests.tracks import square
 
 LENGTH = 20

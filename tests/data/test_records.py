@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.records import TrackRecord, bounding_box, parse_record, read_records, write_records
-from amodal_diffusion.types import InputError
 
 
 def _record() -> TrackRecord:

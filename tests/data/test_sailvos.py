@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.records import read_records, write_records
 from amodal_diffusion.data.sailvos import SailVosDataset, find_frame
 from amodal_diffusion.synthetic import make_scene
-from amodal_diffusion.types import InputError
 from tests.tracks import FRAMES, HEIGHT, WIDTH, write_tracks
 
 

@@ -7,10 +7,10 @@ import itertools
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.samples import SceneDataset
 from amodal_diffusion.synthetic import Split
 from amodal_diffusion.synthetic.splits import make_test_v1
-from amodal_diffusion.types import InputError
 
 
 def _dataset(split: Split = "train", *, length: int = 4, with_rgb: bool = False, seed: int = 0) -> SceneDataset:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.cli import main
 from amodal_diffusion.data.sailvos import SailVosDataset
 from amodal_diffusion.data.samples import AmodalSample
@@ -23,7 +24,7 @@ from amodal_diffusion.data.shard_members import ShardSample, decode_depth, encod
 from amodal_diffusion.data.shard_writer import WritingOptions, write_shards
 from amodal_diffusion.data.shards import MANIFEST, ShardDataset, Shards
 from amodal_diffusion.training.shard_sources import SourceOptions, open_source
-from amodal_diffusion.types import FloatArray, InputError
+from amodal_diffusion.types import FloatArray
 from tests.tracks import FRAMES, write_tracks
 
 SMALL = WritingOptions(shard_bytes=50_000, quiet=True)

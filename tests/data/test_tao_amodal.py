@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.tao_amodal import parse_tao_record, read_first_tracks, stream_tao_records
 from amodal_diffusion.frames.masks import encode_rle
-from amodal_diffusion.types import InputError
 
 MASK = np.zeros((10, 20), dtype=np.bool_)
 MASK[2:5, 3:9] = True

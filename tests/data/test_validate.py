@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.records import read_records
 from amodal_diffusion.data.validate import DatasetCheck
 from amodal_diffusion.frames.masks import encode_rle, hidden_share
-from amodal_diffusion.types import InputError
 from tests.tracks import FRAMES, write_tracks
 
 Entries = list[dict[str, Any]]

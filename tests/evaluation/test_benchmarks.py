@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.evaluation.benchmarks import registry
 from amodal_diffusion.evaluation.benchmarks.base import FileBenchmark, MaskTarget
 from amodal_diffusion.evaluation.benchmarks.registry import open_benchmark
 from amodal_diffusion.synthetic.composites.made import made_cutouts
-from amodal_diffusion.types import InputError, VideoClip
+from amodal_diffusion.types import VideoClip
 from tests.documents import ROOT
 from tests.evaluation import samples
 from tests.factories import tiny_cutouts_folder

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.evaluation.benchmarks.base import Benchmark, FileBenchmark, MaskTarget, Target
 from amodal_diffusion.evaluation.benchmarks.registry import open_benchmark
 from amodal_diffusion.synthetic.scenes import SceneTrack
-from amodal_diffusion.types import InputError, VideoClip
+from amodal_diffusion.types import VideoClip
 from tests.evaluation import samples
 
 Write = Callable[[Path], Path]

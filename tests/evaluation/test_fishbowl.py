@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.evaluation.benchmarks.fishbowl import open_fishbowl
-from amodal_diffusion.types import InputError
 from tests.evaluation import samples
 from tests.media import write_frames
 

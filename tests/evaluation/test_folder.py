@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.cli import main
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.evaluation.benchmarks.folder import open_folder
-from amodal_diffusion.types import InputError
 from tests.evaluation import samples
 from tests.media import write_masks
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.evaluation.benchmarks.movi import open_movi
-from amodal_diffusion.types import InputError
 from tests.evaluation import samples
 
 SHAPE = samples.HEIGHT, samples.WIDTH

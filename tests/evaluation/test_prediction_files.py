@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.records import TrackRecord
 from amodal_diffusion.data.tao_amodal import TaoRecord
 from amodal_diffusion.evaluation.prediction_files import MissingPredictionError, PredictionFile
 from amodal_diffusion.frames.masks import encode_rle, resize_masks
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.evaluation.methods import Method, build_methods
 from amodal_diffusion.evaluation.report.tables import Cell, format_tables, format_verdicts, markdown, tables
 from amodal_diffusion.evaluation.runner import Provenance, Run, Scorer
 from amodal_diffusion.io.result_folder import OutputFolder
-from amodal_diffusion.types import InputError
 from tests.squares import Guess, Squares, Sure
 
 COUNT = 12

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.evaluation import runner
 from amodal_diffusion.evaluation.methods import build_methods
 from amodal_diffusion.evaluation.processes import Processes
 from amodal_diffusion.evaluation.results import SkippedTarget, TargetResult
 from amodal_diffusion.evaluation.runner import STOP, BadTrack, Provenance, Run, Scorer
 from amodal_diffusion.io.result_folder import OutputFolder
-from amodal_diffusion.types import InputError
 from tests.squares import Guess, Squares
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.evaluation.benchmarks.sailvos import open_sailvos
 from amodal_diffusion.frames.masks import encode_rle
-from amodal_diffusion.types import InputError
 from tests.evaluation import samples
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.evaluation.benchmarks.base import BoxTarget, MaskTarget
 from amodal_diffusion.evaluation.benchmarks.scenes import ScenesBenchmark
 from amodal_diffusion.evaluation.methods import BASELINES, build_methods
@@ -19,7 +20,6 @@ from amodal_diffusion.evaluation.summary import RunSummary
 from amodal_diffusion.frames.masks import decode_rle
 from amodal_diffusion.metrics import score_track
 from amodal_diffusion.models.perceptual import VideoFeatures
-from amodal_diffusion.types import InputError
 from tests.factories import tiny_video_features
 from tests.squares import Guess, Squares
 

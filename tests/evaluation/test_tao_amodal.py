@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.evaluation.benchmarks.base import BoxTarget
 from amodal_diffusion.evaluation.benchmarks.tao_amodal import open_tao_amodal
 from amodal_diffusion.metrics import box_iou, boxes_of
-from amodal_diffusion.types import InputError
 from tests.evaluation import samples
 
 DOWN, RIGHT = samples.HEIGHT // 4, samples.WIDTH // 4

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.boxes import BoxCrop, box_crops, enlarge, tight_box, track_boxes
-from amodal_diffusion.types import InputError
 
 
 def disk(height: int, width: int, row: float, column: float, radius: float) -> np.ndarray:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.crop import BoxTrack, CropCenter, ObjectCrop, crop_centers
-from amodal_diffusion.types import InputError
 
 
 def _moving(frames: int = 9) -> np.ndarray:

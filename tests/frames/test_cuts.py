@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames import cuts
 from amodal_diffusion.frames.cuts import CutDetector, clip_cuts, find_cuts, shots_of
-from amodal_diffusion.types import InputError, VideoClip
+from amodal_diffusion.types import VideoClip
 
 Frames = npt.NDArray[np.uint8]
 HEIGHT, WIDTH = 48, 96

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.drawing import SheetRow, draw_completion, draw_result, draw_sheet, show_result
-from amodal_diffusion.types import AmodalResult, InputError, VideoClip
+from amodal_diffusion.types import AmodalResult, VideoClip
 
 
 @pytest.fixture

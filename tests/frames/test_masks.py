@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.masks import (
     Rle,
     compose_rgba,
@@ -13,7 +14,6 @@ from amodal_diffusion.frames.masks import (
     encode_rle,
     resize_masks,
 )
-from amodal_diffusion.types import InputError
 
 
 def test_run_lengths_of_a_known_mask() -> None:

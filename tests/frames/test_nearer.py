@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.masks import nearer_pixels
-from amodal_diffusion.types import InputError
 
 
 def test_a_frame_that_shows_nothing_takes_the_nearest_frames_depth() -> None:

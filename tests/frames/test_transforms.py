@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.transforms import (
     Letterbox,
     Stretch,
@@ -16,7 +17,6 @@ from amodal_diffusion.frames.transforms import (
     to_uint8,
     to_unit,
 )
-from amodal_diffusion.types import InputError
 
 
 def test_every_level_survives_the_round_trip() -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.windows import OverlapBlender, Window, WindowStream
-from amodal_diffusion.types import InputError
 
 Segments = Sequence[tuple[int, int]]
 

@@ -11,9 +11,9 @@ import pytest
 from pycocotools import mask as coco_mask  # type: ignore[import-untyped]
 from pycocotools.coco import COCO  # type: ignore[import-untyped]
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.coco import AnnotatedTrack, CocoFile, YoutubeVisFile
 from amodal_diffusion.io.mask_files import read_masks
-from amodal_diffusion.types import InputError
 from tests.media import Bool, moving_disc
 
 FRAMES = 4

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import amodal_diffusion
-from amodal_diffusion.types import AmodalResult, InputError, VideoClip
+from amodal_diffusion.basics import InputError
+from amodal_diffusion.types import AmodalResult, VideoClip
 from tests.media import moving_disc, write_frames, write_masks
 
 RGB, MASK = moving_disc(4, 24, 40)

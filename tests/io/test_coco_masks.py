@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.masks import decode_rle, encode_rle
 from amodal_diffusion.io.coco import count_slivers, decode_coco_mask, read_coco_mask
-from amodal_diffusion.types import InputError
 
 MASK = np.zeros((6, 8), dtype=np.bool_)
 MASK[1:4, 2:6] = True

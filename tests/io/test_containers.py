@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.cli import main
 from amodal_diffusion.io import containers, video_reader
 from amodal_diffusion.io.containers import open_container
 from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.io.sound import has_sound
 from amodal_diffusion.io.video_reader import read_clip
-from amodal_diffusion.types import InputError
 from tests.media import encode, ffmpeg, moving_disc, write_masks
 
 RGB, MASK = moving_disc()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.depth_files import (
     SmallDepthFile,
     fit_depth,
@@ -15,7 +16,6 @@ from amodal_diffusion.io.depth_files import (
     read_depth,
 )
 from amodal_diffusion.io.video_reader import open_clip
-from amodal_diffusion.types import InputError
 from tests.media import moving_disc, write_frames
 
 DEPTH = np.random.default_rng(0).integers(1, 60000, (6, 48, 64)).astype(np.uint16)

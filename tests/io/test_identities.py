@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.identities import folder_names
 from amodal_diffusion.io.mask_files import read_masks
-from amodal_diffusion.types import InputError
 
 FRAMES = 4
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from psd_tools import PSDImage
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.layered import Layer, LayeredPicture, write_ora, write_psd
-from amodal_diffusion.types import InputError
 from tests.media import UInt8
 
 

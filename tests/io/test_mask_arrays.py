@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.mask_files import read_masks
-from amodal_diffusion.types import InputError
 from tests.media import moving_disc
 
 _, MASK = moving_disc(5, 24, 40)

@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.images import davis_palette
 from amodal_diffusion.io.mask_files import MaskTrack, fit_track, read_masks
 from amodal_diffusion.io.video_reader import open_clip
-from amodal_diffusion.types import InputError
 from tests.media import Bool, encode, encode_whole_first, ffmpeg, moving_disc, truncate, write_frames, write_masks
 
 RGB, MASK = moving_disc()

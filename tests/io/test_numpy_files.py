@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.depth_files import open_depth
 from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.io.numpy_files import load_arrays
-from amodal_diffusion.types import InputError
 
 ARRAY = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.completion.inputs import open_inputs
 from amodal_diffusion.completion.request import CompletionRequest, Output, Source
 from amodal_diffusion.io.pairing import Pairing, number_of, pair
-from amodal_diffusion.types import InputError
 from tests.media import encode, moving_disc, write_frames, write_masks
 
 

@@ -15,9 +15,9 @@ import pytest
 import tifffile
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.pictures import read_rgb
 from amodal_diffusion.io.video_reader import open_clip, read_clip
-from amodal_diffusion.types import InputError
 
 UInt16 = npt.NDArray[np.uint16]
 VALUES = np.random.default_rng(0).integers(0, 65536, (20, 30, 4), dtype=np.uint16)

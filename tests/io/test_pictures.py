@@ -16,11 +16,11 @@ import pytest
 from PIL import Image, ImageCms
 
 import amodal_diffusion
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.images import natural_key, read_integers, read_rgba
 from amodal_diffusion.io.picture_formats import check_png
 from amodal_diffusion.io.pictures import read_rgb
 from amodal_diffusion.io.video_reader import open_clip, read_clip
-from amodal_diffusion.types import InputError
 from tests.media import UInt8, encode, moving_disc, write_frames
 from tests.profiles import P3_TO_D50, SRGB_TO_D50, cmyk_profile, gray_profile, matrix_profile
 

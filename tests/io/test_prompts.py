@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.masks import encode_rle
 from amodal_diffusion.io.prompts import Box, MaskPrompt, Point, Prompts, Shown, Stroke
-from amodal_diffusion.types import InputError
 
 
 def test_objects_and_frames_are_in_order_whatever_the_order_they_were_given_in() -> None:

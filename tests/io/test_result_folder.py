@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.atomic import write_text
 from amodal_diffusion.io.result_folder import MANIFEST, InputRecord, OutputFolder
-from amodal_diffusion.types import InputError
 
 LEFT = f"{'0' * 32}.partial"
 """Ending of a file that a killed process was writing."""

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.masks import encode_rle
 from amodal_diffusion.io.annotations import read_annotated_masks
 from amodal_diffusion.io.mask_files import fit_track, read_masks
 from amodal_diffusion.io.video_reader import open_clip
-from amodal_diffusion.types import InputError
 from tests.media import Bool, encode, moving_disc
 
 HEIGHT, WIDTH, FRAMES = 24, 40, 11

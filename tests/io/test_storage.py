@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io import retries, storage
 from amodal_diffusion.io.retries import MissingError, UnavailableError, attempt
 from amodal_diffusion.io.scratch import Scratch
@@ -23,7 +24,6 @@ from amodal_diffusion.io.transfers import (
     upload_folder,
 )
 from amodal_diffusion.io.urls import Location, UrlPolicy
-from amodal_diffusion.types import InputError
 
 
 @pytest.fixture(params=["path", "file", "memory"])

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io import retries
 from amodal_diffusion.io.retries import MissingError, UnavailableError
 from amodal_diffusion.io.scratch import Scratch
 from amodal_diffusion.io.storage import read_bytes, read_range
 from amodal_diffusion.io.transfers import stat
 from amodal_diffusion.io.urls import UrlPolicy
-from amodal_diffusion.types import InputError
 from tests.https_server import SIGNATURE, Site, make_certificate
 
 pytestmark = pytest.mark.slow

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io import retries
 from amodal_diffusion.io.retries import MissingError, UnavailableError
 from amodal_diffusion.io.scratch import Scratch
 from amodal_diffusion.io.storage import create, join, read_bytes, read_range, remove, upload, write_bytes
 from amodal_diffusion.io.transfers import list_files, marked, stat, upload_folder
 from amodal_diffusion.io.urls import redacted
-from amodal_diffusion.types import InputError
 from tests.s3_server import BUCKET, Proxy, client, environment, s3_server
 
 pytestmark = pytest.mark.slow

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.urls import UrlPolicy, file_name, is_url, join, local_path, public_name, redacted, scheme_of
-from amodal_diffusion.types import InputError
 
 SIGNED = (
     "https://bucket.s3.amazonaws.com/day%201/clip.mp4?X-Amz-Algorithm=AWS4-HMAC-SHA256"

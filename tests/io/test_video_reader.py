@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.video_reader import open_clip, read_clip
-from amodal_diffusion.types import InputError
 from tests.media import (
     H264,
     damage,

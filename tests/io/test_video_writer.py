@@ -13,11 +13,11 @@ import imageio_ffmpeg  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.sound import has_sound
 from amodal_diffusion.io.timing import Timing
 from amodal_diffusion.io.video_reader import open_clip
 from amodal_diffusion.io.video_writer import Kind, VideoLayout, VideoWriter, missing_encoders
-from amodal_diffusion.types import InputError
 from tests.media import UInt8, damage, encode, ffmpeg, moving_disc
 
 KINDS: dict[Kind, str] = {"mp4": "clip.mp4", "prores": "clip.mov", "webm": "clip.webm"}

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.metrics import Instance, average_precision, occlusion_rate
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 
 def squares(*lefts: int | None, side: int = 10) -> BoolArray:

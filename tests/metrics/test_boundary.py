@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.metrics import boundary_f
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 
 def square(first: int, last: int, side: int = 40) -> BoolArray:

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.metrics import above, box_iou, boxes_of
-from amodal_diffusion.types import InputError
 
 
 def test_smallest_boxes() -> None:

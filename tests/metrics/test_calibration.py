@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.metrics import Calibration
-from amodal_diffusion.types import InputError
 
 EVERYWHERE = np.ones((1, 1, 10), dtype=np.bool_)
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import linalg
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.metrics import flicker, frechet_distance, psnr, ssim
-from amodal_diffusion.types import InputError, UInt8Array
+from amodal_diffusion.types import UInt8Array
 
 
 def gray(*values: int, side: int = 12) -> UInt8Array:

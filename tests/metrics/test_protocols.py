@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.records import read_records
 from amodal_diffusion.frames.masks import decode_rle, resize_masks
 from amodal_diffusion.metrics import PROTOCOLS, Protocol, TrackScores, iou, score_frames, score_track, summarise
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 
 def _strip(*runs: tuple[int, int]) -> BoolArray:

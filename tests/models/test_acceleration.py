@@ -11,6 +11,7 @@ import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from torch import Tensor, nn
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.config import Offload
 from amodal_diffusion.models.acceleration import (
     Acceleration,
@@ -22,7 +23,6 @@ from amodal_diffusion.models.acceleration import (
     use_channels_last,
 )
 from amodal_diffusion.models.unet import one_token_per_frame
-from amodal_diffusion.types import InputError
 from tests.factories import TOKEN_WIDTH, tiny_distilled_vae, tiny_unet, tiny_vae
 
 CUDA = torch.device("cuda")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.c2f_seg import C2FSampling, C2FSeg, C2FSegConfig, load_c2f_seg, save_c2f_seg
 from amodal_diffusion.models.c2f_seg.autoencoder import MaskAutoencoder, used_codes
 from amodal_diffusion.models.c2f_seg.backbone import image_features
@@ -21,7 +22,6 @@ from amodal_diffusion.models.c2f_seg.refinement import Refinement, channel_gate,
 from amodal_diffusion.models.c2f_seg.saving import load_autoencoder, save_autoencoder
 from amodal_diffusion.models.c2f_seg.transformer import MaskPredictor
 from amodal_diffusion.training.objective_trainer import parameter_groups
-from amodal_diffusion.types import InputError
 from tests.c2f_seg import IMAGE, SMALL, TINY, images_of, masks_of, moving_shape
 
 

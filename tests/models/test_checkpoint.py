@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.config import MASK_FILTERS, BeyondPaper, SamplingConfig
 from amodal_diffusion.models.checkpoint import (
     PRESETS,
@@ -20,7 +21,6 @@ from amodal_diffusion.models.checkpoint import (
 )
 from amodal_diffusion.models.hub import load_stage
 from amodal_diffusion.models.saving import save_stage
-from amodal_diffusion.types import InputError
 from tests.factories import SAMPLING, tiny_components
 
 PAPERS_FIELDS_1: dict[str, Any] = {

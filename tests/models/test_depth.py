@@ -10,9 +10,9 @@ import torch
 from transformers import DepthAnythingForDepthEstimation
 from transformers.utils import logging
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.transforms import depth_to_unit
 from amodal_diffusion.models.depth import DepthEstimator
-from amodal_diffusion.types import InputError
 from tests.factories import tiny_depth_folder
 
 

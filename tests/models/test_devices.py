@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.weights import find_device
-from amodal_diffusion.types import InputError
 
 
 def test_auto_is_a_device_that_works() -> None:

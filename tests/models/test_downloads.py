@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.downloads import SOURCE_FILE, Source, choose_files, read_source
-from amodal_diffusion.types import InputError
 
 PARTS = ["unet/config.json", "vae/config.json", "model_index.json"]
 UNET, VAE = "unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model"

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.atomic import DIGESTS
 from amodal_diffusion.models.checkpoint import SETTINGS_FILE
 from amodal_diffusion.models.hub import find_model, load_scheduler, load_stage, load_svd
 from amodal_diffusion.models.saving import save_stage
-from amodal_diffusion.types import InputError
 from tests.factories import tiny_completer_folder, tiny_components, tiny_unet
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from amodal_diffusion.basics import STAGES, InputError
 from amodal_diffusion.evaluation import methods
 from amodal_diffusion.models import hub
 from amodal_diffusion.models.downloads import Wanted
@@ -20,7 +21,6 @@ from amodal_diffusion.models.hub import (
 )
 from amodal_diffusion.models.hub_ids import HubId, hub_place
 from amodal_diffusion.models.segmenters.loading import locate_segmenter
-from amodal_diffusion.types import STAGES, InputError
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from amodal_diffusion import AmodalCompleter
+from amodal_diffusion.basics import STAGES, InputError
 from amodal_diffusion.completion.request import CompletionRequest, ModelChoice, Output, Source
 from amodal_diffusion.evaluation.methods import ModelOptions, build_methods
 from amodal_diffusion.models.downloads import Wanted
 from amodal_diffusion.models.latents import decode_latents, encode_video
 from amodal_diffusion.models.light_vae import load_light_vae, locate_vae
-from amodal_diffusion.types import STAGES, InputError
 from tests.factories import moving_square, tiny_completer_folder, tiny_distilled_vae, tiny_vae
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.lora import add_adapters, is_adapter, without_adapters
 from amodal_diffusion.models.unet import trainable_parameters
-from amodal_diffusion.types import InputError
 from tests.factories import TOKEN_WIDTH, tiny_unet
 
 RANK = 3

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.perceptual import Lpips, VideoFeatures
-from amodal_diffusion.types import InputError
 from tests.factories import tiny_video_features
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from amodal_diffusion.basics import STAGES, InputError, Stage
 from amodal_diffusion.config import MASK_FILTERS, BeyondPaper, SamplingConfig
 from amodal_diffusion.io.atomic import DIGESTS
 from amodal_diffusion.models.checkpoint import (
@@ -20,7 +21,6 @@ from amodal_diffusion.models.checkpoint import (
 )
 from amodal_diffusion.models.hub import load_stage, settings_of_released, stage_settings
 from amodal_diffusion.models.saving import convert, save_stage
-from amodal_diffusion.types import STAGES, InputError, Stage
 from tests.factories import SAMPLING, tiny_components, tiny_unet
 
 OWN: dict[str, dict[str, Any]] = {"fast": {"num_inference_steps": 3, "guidance_interval": [0.5, 5.0], "tta": 2}}

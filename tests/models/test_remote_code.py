@@ -14,13 +14,13 @@ import pytest
 import torch
 
 import amodal_diffusion
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.atomic import DIGESTS
 from amodal_diffusion.models.depth import DepthEstimator
 from amodal_diffusion.models.hub import load_stage
 from amodal_diffusion.models.saving import save_stage
 from amodal_diffusion.models.segmenters.loading import load_segmenter
 from amodal_diffusion.models.weights import find_variant
-from amodal_diffusion.types import InputError
 from tests.factories import tiny_components, tiny_depth_folder
 from tests.segmenters import tiny_sam3_folder, tiny_segmenter_folder
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import SamImageProcessorPil
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.c2f_seg.network import C2FSeg
 from amodal_diffusion.models.c2f_seg.saving import load_c2f_seg, save_c2f_seg
 from amodal_diffusion.models.cotracker import CoTracker
@@ -26,7 +27,7 @@ from amodal_diffusion.models.sam import SamFrame, SamShape, build_sam, image_emb
 from amodal_diffusion.models.sameo.network import Sameo
 from amodal_diffusion.models.sameo.saving import load_sameo, save_sameo
 from amodal_diffusion.propagation.point_tracking import ConstantVelocity, Points, TrackedPoints
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, UInt8Array
 from tests.c2f_seg import SMALL as C2F
 from tests.s_amodal import SAM, TINY
 from tests.sameo import TINY as SAMEO

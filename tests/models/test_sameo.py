@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.c2f_seg.saving import load_autoencoder
 from amodal_diffusion.models.sameo import EfficientSamShape, Sameo, SameoConfig, SameoSampling
 from amodal_diffusion.models.sameo.efficient_sam import EfficientSam
@@ -22,7 +23,6 @@ from amodal_diffusion.models.sameo.network import (
     prepare_images,
 )
 from amodal_diffusion.models.sameo.saving import load_sameo, save_sameo
-from amodal_diffusion.types import InputError
 from tests.sameo import EFFICIENT, TINY
 
 BOXES = torch.tensor([[[4.0, 6, 30, 40], [10, 12, 50, 61]]])

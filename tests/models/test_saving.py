@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from amodal_diffusion.basics import STAGES, InputError
 from amodal_diffusion.io.atomic import DIGESTS
 from amodal_diffusion.models.checkpoint import SETTINGS_FILE, read_settings
 from amodal_diffusion.models.hub import load_stage
 from amodal_diffusion.models.saving import convert, save_model, save_stage
-from amodal_diffusion.types import STAGES, InputError
 from tests.factories import SAMPLING, tiny_components, tiny_distilled_vae, tiny_vae
 
 

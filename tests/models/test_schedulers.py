@@ -14,10 +14,10 @@ from diffusers import (
     HeunDiscreteScheduler,
 )
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.config import Scheduler
 from amodal_diffusion.edm import c_in, c_noise, c_out, c_skip
 from amodal_diffusion.models.schedulers import make_scheduler, set_noise_levels
-from amodal_diffusion.types import InputError
 from tests.factories import tiny_scheduler
 
 SCHEDULERS: tuple[Scheduler, ...] = get_args(Scheduler)

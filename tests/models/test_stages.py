@@ -10,13 +10,13 @@ import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
 
+from amodal_diffusion.basics import STAGES, Stage
 from amodal_diffusion.models import hub
 from amodal_diffusion.models.hub import bundled_models
 from amodal_diffusion.models.memory import bytes_of
 from amodal_diffusion.models.stages import empty_stages, load_stages, svd_config
 from amodal_diffusion.training.networks import build_image_encoder, build_unet
 from amodal_diffusion.training.settings import ImageEncoderSettings, UNetSettings
-from amodal_diffusion.types import STAGES, Stage
 from tests.factories import tiny_completer_folder, tiny_released_folder
 
 FIRST, SECOND = STAGES

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.unet import (
     inflate_conv_in,
     load_amodal_unet,
@@ -17,7 +18,6 @@ from amodal_diffusion.models.unet import (
     trainable_parameters,
     use_attention,
 )
-from amodal_diffusion.types import InputError
 from tests.factories import TOKEN_WIDTH, tiny_unet
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

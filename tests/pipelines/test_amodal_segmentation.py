@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.pipelines import amodal_segmentation
 from amodal_diffusion.pipelines.amodal_segmentation import (
@@ -24,7 +25,7 @@ from amodal_diffusion.pipelines.completer import AmodalCompleter
 from amodal_diffusion.pipelines.denoising import WindowRequest, sample_windows
 from amodal_diffusion.pipelines.postprocessing import mask_score
 from amodal_diffusion.pipelines.preprocessing import FrameInput, clip_frames
-from amodal_diffusion.types import BoolArray, InputError, VideoClip
+from amodal_diffusion.types import BoolArray, VideoClip
 from tests.factories import SAMPLING, moving_square
 from tests.pipelines.formulas import bilinear
 from tests.propagation.moving import moving

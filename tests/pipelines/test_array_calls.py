@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.pipelines.completer import AmodalCompleter
 from amodal_diffusion.pipelines.preprocessing import clip_frames
-from amodal_diffusion.types import AmodalResult, InputError, VideoClip
+from amodal_diffusion.types import AmodalResult, VideoClip
 from tests.factories import moving_square
 
 CLIP = moving_square(3)

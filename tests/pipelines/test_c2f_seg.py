@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.c2f_seg import C2FSampling, C2FSeg, C2FSegConfig
 from amodal_diffusion.pipelines.c2f_seg import C2FSegmenter, crops_around, network_windows
 from amodal_diffusion.training.c2f_seg.clips import CropRule, crop_clip
-from amodal_diffusion.types import InputError, VideoClip
+from amodal_diffusion.types import VideoClip
 from tests.c2f_seg import IMAGE, SMALL, moving_shape
 
 

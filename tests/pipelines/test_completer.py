@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from amodal_diffusion.basics import STAGES, InputError, Stage
 from amodal_diffusion.config import MASK_FILTERS, Conditioning, Preset, SamplingConfig
 from amodal_diffusion.models.checkpoint import FEW_STEPS, PAPER, SETTINGS_FILE, CheckpointSettings, released_settings
 from amodal_diffusion.models.hub import StageComponents
@@ -23,7 +24,7 @@ from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPip
 from amodal_diffusion.pipelines.completer import AmodalCompleter, FrameInput, ObjectStream
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
 from amodal_diffusion.pipelines.preprocessing import clip_frames
-from amodal_diffusion.types import STAGES, AmodalResult, InputError, Stage, VideoClip
+from amodal_diffusion.types import AmodalResult, VideoClip
 from tests.factories import SAMPLING, moving_square, tiny_completer_folder, tiny_components
 
 STAGE: Stage = "amodal_segmentation"

@@ -11,13 +11,13 @@ import pytest
 import torch
 from diffusers import EDMDPMSolverMultistepScheduler, EDMEulerScheduler
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.config import Conditioning, SamplingConfig, Scheduler
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.latents import encode_video
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline, WindowRequest, sample_windows
-from amodal_diffusion.types import InputError
 from tests.factories import SAMPLING, TOKEN_WIDTH, tiny_components
 
 CONDITIONINGS: tuple[Conditioning, ...] = ("corrected", "released")

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.completer import (
     AmodalCompleter,
@@ -17,7 +18,7 @@ from amodal_diffusion.pipelines.completer import (
 )
 from amodal_diffusion.pipelines.object_streams import join_results
 from amodal_diffusion.pipelines.preprocessing import clip_frames
-from amodal_diffusion.types import AmodalResult, FloatArray, InputError, VideoClip
+from amodal_diffusion.types import AmodalResult, FloatArray, VideoClip
 from tests.factories import SAMPLING, tiny_components
 
 FRAMES = 7

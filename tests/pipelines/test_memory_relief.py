@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from amodal_diffusion.basics import STAGES
 from amodal_diffusion.models.latents import decode_latents
 from amodal_diffusion.pipelines import memory_relief
 from amodal_diffusion.pipelines.completer import AmodalCompleter, ObjectStream
 from amodal_diffusion.pipelines.memory_relief import MemoryRelief
 from amodal_diffusion.pipelines.preprocessing import clip_frames
-from amodal_diffusion.types import STAGES
 from tests.factories import moving_square, tiny_completer_folder, tiny_vae
 
 SETTINGS: dict[str, Any] = {"num_inference_steps": 1, "height": 16, "width": 32}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.evaluation.methods import _BASELINES
 from amodal_diffusion.models.checkpoint import read_settings
 from amodal_diffusion.pipelines import methods
@@ -18,7 +19,7 @@ from amodal_diffusion.pipelines.completer import AmodalCompleter, ObjectStream
 from amodal_diffusion.pipelines.diffusion_segmenter import DiffusionSegmenter
 from amodal_diffusion.pipelines.methods import METHODS, Method, StageNames, method_of
 from amodal_diffusion.pipelines.preprocessing import clip_frames
-from amodal_diffusion.types import AmodalSegmenter, FloatArray, InputError, Segmentation, VideoClip
+from amodal_diffusion.types import AmodalSegmenter, FloatArray, Segmentation, VideoClip
 from tests.methods import WRITE
 
 LEARNED = tuple(METHODS)

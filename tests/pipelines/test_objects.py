@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import STAGES, InputError
 from amodal_diffusion.config import MASK_FILTERS
 from amodal_diffusion.pipelines.completer import (
     AmodalCompleter,
@@ -20,7 +21,7 @@ from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
 from amodal_diffusion.pipelines.object_streams import join_results
 from amodal_diffusion.pipelines.occlusion_intervals import OcclusionInterval, OcclusionIntervals
 from amodal_diffusion.pipelines.preprocessing import clip_frames
-from amodal_diffusion.types import STAGES, AmodalResult, InputError, VideoClip
+from amodal_diffusion.types import AmodalResult, VideoClip
 from tests.factories import moving_square
 
 FRAMES = 10

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.frames.windows import Window
 from amodal_diffusion.pipelines import amodal_segmentation, content_completion
@@ -25,7 +26,7 @@ from amodal_diffusion.pipelines.occlusion_intervals import (
     open_windows,
 )
 from amodal_diffusion.synthetic import make_scene
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, VideoClip
+from amodal_diffusion.types import BoolArray, FloatArray, VideoClip
 
 FRAMES, HEIGHT, WIDTH = 40, 24, 96
 SMALL = {"height": 8, "width": 32, "num_inference_steps": 1}

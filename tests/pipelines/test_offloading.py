@@ -11,10 +11,10 @@ from accelerate import cpu_offload
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from torch import nn
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.config import Offload
 from amodal_diffusion.models.offloading import execution_device, take_turns
 from amodal_diffusion.pipelines.completer import AmodalCompleter
-from amodal_diffusion.types import InputError
 from tests.factories import moving_square, tiny_completer_folder
 
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig
 from amodal_diffusion.pipelines.online import ONE_OBJECT, OnlineCompleter, OnlineFrame
-from amodal_diffusion.types import AmodalResult, InputError, VideoClip
+from amodal_diffusion.types import AmodalResult, VideoClip
 from tests.factories import moving_square
 
 FRAMES = 6

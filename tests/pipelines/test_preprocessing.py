@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from amodal_diffusion.basics import STAGES, InputError, Stage
 from amodal_diffusion.config import BeyondPaper, Fit, Resample, SamplingConfig
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.frames.transforms import depth_to_unit
@@ -23,7 +24,7 @@ from amodal_diffusion.pipelines.preprocessing import (
 )
 from amodal_diffusion.synthetic.scenes import make_scene
 from amodal_diffusion.training.dataset import ClipPreprocessing
-from amodal_diffusion.types import STAGES, InputError, Stage, VideoClip
+from amodal_diffusion.types import VideoClip
 from tests.factories import moving_square
 from tests.pipelines.formulas import bilinear
 

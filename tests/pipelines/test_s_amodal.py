@@ -10,10 +10,11 @@ import pytest
 import torch
 from scipy import ndimage
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.s_amodal import SAModal, SAModalSampling
 from amodal_diffusion.pipelines.s_amodal import SAModalSegmenter
 from amodal_diffusion.propagation.point_tracking import LucasKanade
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array, VideoClip
+from amodal_diffusion.types import BoolArray, UInt8Array, VideoClip
 from tests.c2f_seg import moving_shape
 from tests.s_amodal import TINY, Knowing
 

@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.amodal_lvis import SynthesisSettings
 from amodal_diffusion.models.sameo import Sameo, SameoSampling
 from amodal_diffusion.pipelines.refinement import check_refinement, check_synthesis, refine_images, synthesize_images
 from amodal_diffusion.pipelines.sameo import SameoSegmenter, combined_score
-from amodal_diffusion.types import InputError, VideoClip
+from amodal_diffusion.types import VideoClip
 from tests.sameo import EFFICIENT, TINY
 
 

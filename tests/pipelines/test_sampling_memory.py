@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from amodal_diffusion.basics import STAGES, Stage
 from amodal_diffusion.models.memory import bytes_of, layer_bytes
 from amodal_diffusion.models.stages import empty_stages, load_stages
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
 from amodal_diffusion.pipelines.sampling_memory import Work, peak_memory, stage_memory
-from amodal_diffusion.types import STAGES, Stage
 from tests.factories import SAMPLING, tiny_completer_folder
 
 CLASSES = {"amodal_segmentation": AmodalSegmentationPipeline, "content_completion": ContentCompletionPipeline}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
+from amodal_diffusion.basics import Cuts, InputError
 from amodal_diffusion.config import MASK_FILTERS
 from amodal_diffusion.frames.crop import crop_centers
 from amodal_diffusion.pipelines import amodal_segmentation, content_completion
@@ -27,7 +28,7 @@ from amodal_diffusion.pipelines.occlusion_intervals import (
     intervals_of_masks,
 )
 from amodal_diffusion.pipelines.preprocessing import FrameInput, clip_frames
-from amodal_diffusion.types import AmodalResult, BoolArray, Cuts, FloatArray, InputError, VideoClip
+from amodal_diffusion.types import AmodalResult, BoolArray, FloatArray, VideoClip
 from tests.factories import moving_square
 
 CUT, FRAMES = 5, 10  # windows of 4 frames that share one: without the cut, some would cross it

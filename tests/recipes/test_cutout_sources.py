@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.synthetic.composites.cutouts import read_index, read_pictures
-from amodal_diffusion.types import InputError
 from recipes.tiny import cutout_sources
 from recipes.tiny.collect_cutouts import CollectSettings, collect
 

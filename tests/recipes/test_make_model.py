@@ -14,6 +14,7 @@ from diffusers import AutoencoderTiny
 from safetensors.torch import save_file
 
 from amodal_diffusion import AmodalCompleter
+from amodal_diffusion.basics import STAGES, InputError
 from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.data.composites import CompositeDataset, CompositeOptions
 from amodal_diffusion.models.hub import load_stage
@@ -21,7 +22,7 @@ from amodal_diffusion.parsing import save_settings
 from amodal_diffusion.training.data_settings import CompositeSettings, DataSettings
 from amodal_diffusion.training.networks import build_unet
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.types import STAGES, InputError, VideoClip
+from amodal_diffusion.types import VideoClip
 from recipes.tiny.make_model import Maker, MakeSettings, main
 from recipes.tiny.shared_autoencoder import SharedAutoencoderSettings, build_autoencoder
 from recipes.tiny.start_weights import model_folder

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.synthetic.composites import compositing
 from amodal_diffusion.synthetic.composites.clips import Composer, CompositeBatch, WholeClips
 from amodal_diffusion.synthetic.composites.cutouts import (
@@ -24,7 +25,6 @@ from amodal_diffusion.synthetic.composites.made import FAMILIES, draw, made_cuto
 from amodal_diffusion.synthetic.composites.poses import MODES, TARGET, Draws, draw_layouts, draw_modes
 from amodal_diffusion.synthetic.composites.tool_errors import ErrorShares
 from amodal_diffusion.synthetic.rng import Rng
-from amodal_diffusion.types import InputError
 
 SIZE = {"frames": 8, "height": 32, "width": 48}
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.synthetic.occlusion import (
     Cutout,
     OcclusionRule,
@@ -18,7 +19,7 @@ from amodal_diffusion.synthetic.occlusion import (
     shift_mask,
 )
 from amodal_diffusion.synthetic.rng import Rng
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 RULE = OcclusionRule()
 

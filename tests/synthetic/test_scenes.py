@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.synthetic import Scene, Split, make_scene
 from amodal_diffusion.synthetic.catalogue import CATALOGUES, SPLITS
-from amodal_diffusion.types import InputError
 
 SIZE = {"frames": 6, "height": 32, "width": 64}
 

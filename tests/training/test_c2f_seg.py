@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.c2f_seg import C2FSampling, C2FSeg
 from amodal_diffusion.models.c2f_seg.autoencoder import MaskAutoencoder
 from amodal_diffusion.models.c2f_seg.network import token_loss
@@ -34,7 +35,7 @@ from amodal_diffusion.training.c2f_seg.setup import build_model, read_settings, 
 from amodal_diffusion.training.object_clips import AmodalImages
 from amodal_diffusion.training.objective_trainer import LoopSettings, ObjectiveTrainer, Task
 from amodal_diffusion.training.run_settings import RateSettings
-from amodal_diffusion.types import InputError, VideoClip
+from amodal_diffusion.types import VideoClip
 from tests.c2f_seg import IMAGE, SMALL, images_of, masks_of, moving_shape
 from tests.training.launching import ROOT, launch
 

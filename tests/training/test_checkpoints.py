@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import nn
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.atomic import DIGESTS
 from amodal_diffusion.models.hub import load_stage
 from amodal_diffusion.training.checkpoints import (
@@ -26,7 +27,6 @@ from amodal_diffusion.training.checkpoints import (
     export,
     find_checkpoint,
 )
-from amodal_diffusion.types import InputError
 from tests.disk import Disk
 from tests.factories import tiny_components
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.training.networks import build_components, build_scheduler, build_unet
 from amodal_diffusion.training.settings import DataSettings, ImageEncoderSettings, TrainingSettings, UNetSettings
-from amodal_diffusion.types import InputError
 from tests.factories import tiny_components, tiny_scheduler, tiny_unet
 from tests.training.conftest import MakeSettings
 

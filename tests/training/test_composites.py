@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from amodal_diffusion import edm
+from amodal_diffusion.basics import STAGES, InputError, Stage
 from amodal_diffusion.data.composites import CompositeDataset, CompositeOptions, MixedClips, PastedOccluders
 from amodal_diffusion.data.records import write_records
 from amodal_diffusion.data.samples import SceneDataset
@@ -24,7 +25,6 @@ from amodal_diffusion.training.dataset import TaskClips
 from amodal_diffusion.training.order import BatchCounts, ClipOrder
 from amodal_diffusion.training.precompute import PrecomputeSettings, open_output
 from amodal_diffusion.training.settings import NoiseSettings, TrainingSettings, ValidationSettings
-from amodal_diffusion.types import STAGES, InputError, Stage
 from tests.factories import tiny_cutouts_folder
 from tests.tracks import record_of, square, write_tracks
 from tests.training.conftest import MakeSettings, fit

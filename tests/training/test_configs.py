@@ -12,6 +12,7 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, patch_environment
 from accelerate.utils.launch import prepare_multi_gpu_env
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.config import MASK_FILTERS, BeyondPaper, SamplingConfig
 from amodal_diffusion.models.hub import stage_settings
 from amodal_diffusion.parsing import load_settings, parse_settings, save_settings
@@ -20,7 +21,6 @@ from amodal_diffusion.training.networks import _exported_settings
 from amodal_diffusion.training.s_amodal.settings import SAModalTrainingSettings
 from amodal_diffusion.training.sameo.settings import SameoTrainingSettings
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.types import InputError
 from recipes.tiny.shared_autoencoder import SharedAutoencoderSettings
 from tests.factories import tiny_unet
 

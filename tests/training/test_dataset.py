@@ -16,6 +16,7 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from safetensors.torch import load_file
 
+from amodal_diffusion.basics import STAGES, InputError, Stage
 from amodal_diffusion.config import BeyondPaper, SamplingConfig
 from amodal_diffusion.data.occluders import Occlusion
 from amodal_diffusion.data.records import read_records
@@ -31,7 +32,7 @@ from amodal_diffusion.training.log import occlusion_figures
 from amodal_diffusion.training.order import BatchCounts, ClipOrder
 from amodal_diffusion.training.settings import TrainingSettings, ValidationSettings
 from amodal_diffusion.training.setup import train
-from amodal_diffusion.types import STAGES, FloatArray, InputError, Stage
+from amodal_diffusion.types import FloatArray
 from tests.tracks import write_tracks
 from tests.training.conftest import MakeSettings
 

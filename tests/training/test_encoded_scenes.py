@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.cache import TensorCache
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.parsing import load_settings
@@ -20,7 +21,6 @@ from amodal_diffusion.training.order import seeded_generator
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
 from amodal_diffusion.training.run_settings import Precision
 from amodal_diffusion.training.settings import NoiseSettings, TrainingSettings
-from amodal_diffusion.types import InputError
 from tests.training.conftest import MakeSettings
 
 

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from amodal_diffusion.basics import InputError, Stage
 from amodal_diffusion.data.cache import TensorCache
 from amodal_diffusion.data.records import read_records
 from amodal_diffusion.models.depth import DepthEstimator
@@ -29,7 +30,6 @@ from amodal_diffusion.training.settings import (
     TrainingSettings,
     ValidationSettings,
 )
-from amodal_diffusion.types import InputError, Stage
 from tests.factories import tiny_depth_folder, tiny_image_encoder, tiny_vae
 from tests.tracks import write_tracks
 from tests.training.conftest import MakeSettings, fit, reset_accelerate

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForDepthEstimation
 
+from amodal_diffusion.basics import STAGES
 from amodal_diffusion.parsing import load_settings
 from amodal_diffusion.training import memory_plan
 from amodal_diffusion.training.latents import LatentBatch
@@ -26,7 +27,6 @@ from amodal_diffusion.training.settings import (
     UNetSettings,
 )
 from amodal_diffusion.training.setup import train_main
-from amodal_diffusion.types import STAGES
 from tests.factories import TOKEN_WIDTH, tiny_depth_folder, tiny_svd_folder
 from tests.training.conftest import MakeSettings
 

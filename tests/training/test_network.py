@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.training.networks import checkpoint_activations, narrow_frozen, prepare_unet
 from amodal_diffusion.training.settings import ModelSettings, TrainingSettings
-from amodal_diffusion.types import InputError
 from tests.factories import TOKEN_WIDTH, tiny_unet
 
 

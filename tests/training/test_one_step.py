@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.data.cache import TensorCache
 from amodal_diffusion.models.checkpoint import CheckpointSettings, read_settings
@@ -30,7 +31,6 @@ from amodal_diffusion.training.networks import build_components
 from amodal_diffusion.training.order import ClipOrder, seeded_generator
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
 from amodal_diffusion.training.settings import DataSettings, NoiseSettings, OneStepSettings, TrainingSettings
-from amodal_diffusion.types import InputError
 from tests.factories import tiny_components, tiny_depth_folder
 from tests.tracks import write_tracks
 from tests.training.conftest import MakeSettings, fit, reset_accelerate

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.training.networks import make_optimizer
 from amodal_diffusion.training.settings import OptimizerSettings
-from amodal_diffusion.types import InputError
 
 
 def test_adamw_has_the_settings_numbers() -> None:

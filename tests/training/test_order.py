@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.training.batches import order_of
 from amodal_diffusion.training.order import (
     BatchCounts,
@@ -18,7 +19,6 @@ from amodal_diffusion.training.order import (
     stream_seed,
     whole_weights,
 )
-from amodal_diffusion.types import InputError
 
 
 def counts(first: int, process: int, *, batch: int, processes: int, number: int) -> list[list[int]]:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from amodal_diffusion.basics import STAGES, Stage
 from amodal_diffusion.config import BeyondPaper, Fit, Resample, SamplingConfig
 from amodal_diffusion.data.records import read_records
 from amodal_diffusion.data.sailvos import SailVosDataset
@@ -20,7 +21,7 @@ from amodal_diffusion.pipelines.completer import AmodalCompleter
 from amodal_diffusion.pipelines.denoising import ConditionedVideoOutput, ConditionedVideoPipeline
 from amodal_diffusion.pipelines.preprocessing import clip_frames, preprocess_content, preprocess_segmentation
 from amodal_diffusion.training.dataset import ClipPreprocessing
-from amodal_diffusion.types import STAGES, Stage, VideoClip
+from amodal_diffusion.types import VideoClip
 from tests.factories import tiny_completer_folder
 from tests.tracks import write_tracks
 

@@ -12,6 +12,7 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from safetensors.torch import load_file
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.depth import DepthEstimator
 from amodal_diffusion.models.hub import load_stage
 from amodal_diffusion.models.lora import is_adapter
@@ -29,7 +30,6 @@ from amodal_diffusion.training.settings import (
 )
 from amodal_diffusion.training.setup import train, train_main
 from amodal_diffusion.training.trainer import Trainer
-from amodal_diffusion.types import InputError
 from tests.factories import tiny_depth_folder, tiny_svd_folder
 from tests.tracks import write_tracks
 from tests.training.conftest import MakeSettings

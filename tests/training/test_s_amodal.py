@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import SamModel
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.masks import encode_rle
 from amodal_diffusion.models.s_amodal import SAModal, SAModalSampling, load_s_amodal
 from amodal_diffusion.models.s_amodal.config import AdapterUse
@@ -33,7 +34,7 @@ from amodal_diffusion.training.s_amodal.settings import (
     StepRateSettings,
 )
 from amodal_diffusion.training.s_amodal.setup import build_model, make_task, read_settings, train
-from amodal_diffusion.types import InputError, VideoClip
+from amodal_diffusion.types import VideoClip
 from tests.c2f_seg import iou
 from tests.s_amodal import SAM, TINY, Listed, batch_of, samples
 from tests.sameo import EFFICIENT

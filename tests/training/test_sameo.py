@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.sameo import Sameo, SameoConfig, SamShape
 from amodal_diffusion.models.sameo.saving import load_sameo, save_sameo
 from amodal_diffusion.parsing import load_settings
@@ -25,7 +26,6 @@ from amodal_diffusion.training.sameo.images import (
 from amodal_diffusion.training.sameo.objective import SameoObjective, dice_loss, draw_boxes, focal_loss, mask_iou
 from amodal_diffusion.training.sameo.settings import SameoLossSettings, SameoTrainingSettings, SourceSettings
 from amodal_diffusion.training.sameo.setup import build_model, read_settings, train
-from amodal_diffusion.types import InputError
 from tests.sameo import EFFICIENT, TINY, batch_of, fit, ious, occluded_twin, plain_shape, shapes
 from tests.training.launching import ROOT, launch
 

@@ -13,13 +13,13 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DDPCommunicationHookType
 
+from amodal_diffusion.basics import STAGES, InputError, Stage
 from amodal_diffusion.config import SamplingConfig
 from amodal_diffusion.parsing import load_settings, save_settings
 from amodal_diffusion.training.distributed import make_accelerator
 from amodal_diffusion.training.precompute import precompute_main
 from amodal_diffusion.training.settings import CommHook, ModelSettings, TrainingSettings, ValidationSettings
 from amodal_diffusion.training.setup import train, train_main
-from amodal_diffusion.types import STAGES, InputError, Stage
 from tests.training.conftest import MakeSettings
 from tests.training.launching import ROOT, fork
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.cli import main
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.data.shard_members import decode_frames, decode_record
@@ -28,7 +29,6 @@ from amodal_diffusion.training.data_settings import CompositeSettings, DataSetti
 from amodal_diffusion.training.object_clips import AmodalImages, FileSettings, object_clips
 from amodal_diffusion.training.s_amodal.images import _read
 from amodal_diffusion.training.settings import TrainingSettings
-from amodal_diffusion.types import InputError
 from tests.data.test_shards import assert_same
 from tests.factories import tiny_cutouts_folder
 from tests.s3_server import BUCKET, environment, s3_server

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from amodal_diffusion.basics import STAGES, InputError, Stage
 from amodal_diffusion.data.sailvos import SailVosDataset
 from amodal_diffusion.data.shard_writer import WritingOptions, write_shards
 from amodal_diffusion.parsing import load_settings, save_settings
@@ -24,7 +25,6 @@ from amodal_diffusion.training.order import ClipOrder, MixedOrder, Part
 from amodal_diffusion.training.precompute import PrecomputeSettings, precompute
 from amodal_diffusion.training.settings import TrainingSettings
 from amodal_diffusion.training.shard_sources import SourceOptions, open_source
-from amodal_diffusion.types import STAGES, InputError, Stage
 from tests.factories import tiny_depth_folder
 from tests.tracks import FRAMES, write_tracks
 from tests.training.conftest import MakeSettings, fit

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.hub import load_stage
 from amodal_diffusion.training.settings import OptimizerSettings, TrainingSettings, ValidationSettings
 from amodal_diffusion.training.trainer import learning_rate
-from amodal_diffusion.types import InputError
 from tests.training.conftest import MakeSettings, fit
 from tests.training.states import assert_equal, checkpoint, state_of
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.parsing import save_settings
 from amodal_diffusion.training import trainer
@@ -26,7 +27,6 @@ from amodal_diffusion.training.order import ClipOrder
 from amodal_diffusion.training.settings import TrainingSettings, ValidationSettings
 from amodal_diffusion.training.trainer import Trainer
 from amodal_diffusion.training.validation import Validator
-from amodal_diffusion.types import InputError
 from tests.training.conftest import MakeSettings, fit
 from tests.training.drills import let_go, make_pipes, wait_for_run
 from tests.training.launching import fork, forked

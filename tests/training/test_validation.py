@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from amodal_diffusion.basics import STAGES, InputError, Stage
 from amodal_diffusion.config import BeyondPaper
 from amodal_diffusion.data.samples import AmodalSample, SceneDataset
 from amodal_diffusion.metrics import score_track, summarise
@@ -23,7 +24,7 @@ from amodal_diffusion.training.distributed import Termination, make_accelerator
 from amodal_diffusion.training.networks import build_components
 from amodal_diffusion.training.settings import DataSettings, ValidationSettings
 from amodal_diffusion.training.validation import Prediction, Validator, draw_prediction
-from amodal_diffusion.types import STAGES, AmodalResult, InputError, Stage, VideoClip
+from amodal_diffusion.types import AmodalResult, VideoClip
 from tests.training.conftest import MakeSettings
 
 GRAY, GAP = 128, 2

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.config import Resample
 from amodal_diffusion.data.sailvos import frame_file, read_depth_picture
 from amodal_diffusion.io.json_files import load_json
 from amodal_diffusion.io.pictures import read_frames
 from amodal_diffusion.metrics.boxes import Boxes
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array, VideoClip
+from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array, VideoClip
 
 if TYPE_CHECKING:
     from amodal_diffusion.models.depth import DepthEstimator

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.evaluation.benchmarks.base import FileBenchmark, MaskTarget, given_inputs, read_json
 from amodal_diffusion.io.coco import SLIVERS, count_slivers, decode_coco_mask, may_be_visible
 from amodal_diffusion.io.depth_files import read_depth
 from amodal_diffusion.io.images import natural_key
 from amodal_diffusion.io.video_reader import read_clip
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, VideoClip
+from amodal_diffusion.types import BoolArray, FloatArray, VideoClip
 
 VIDEO, MASKS = "video.mp4", "objects.json"
 logger = logging.getLogger(__name__)

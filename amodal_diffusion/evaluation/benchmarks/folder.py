@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.folder_source import FolderClip, FolderNames, folder_clips
 from amodal_diffusion.evaluation.benchmarks.base import FileBenchmark, MaskTarget
 from amodal_diffusion.io.depth_files import read_depth
 from amodal_diffusion.io.images import list_pictures
 from amodal_diffusion.io.pictures import read_frames
-from amodal_diffusion.types import FloatArray, InputError, UInt8Array, VideoClip
+from amodal_diffusion.types import FloatArray, UInt8Array, VideoClip
 
 DEPTH, OBJECTS = "depth", "objects"
 

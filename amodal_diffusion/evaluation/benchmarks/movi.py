@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.evaluation.benchmarks.base import FileBenchmark, MaskTarget, read_json
 from amodal_diffusion.io.images import natural_key, read_floats, read_integers
 from amodal_diffusion.io.pictures import read_frames
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array, VideoClip
+from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array, VideoClip
 
 FPS = 12.0
 """Of all MOVi sets, for a clip that does not say."""

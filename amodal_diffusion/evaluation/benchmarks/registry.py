@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.composites import COMPOSITE_NAMES
 from amodal_diffusion.data.published import remedy
 from amodal_diffusion.evaluation.benchmarks.base import Benchmark, ReferenceProtocol
@@ -19,7 +20,6 @@ from amodal_diffusion.evaluation.benchmarks.scenes import CLIPS, CompositesBench
 from amodal_diffusion.evaluation.benchmarks.tao_amodal import PROTOCOL as TAO_AMODAL_PROTOCOL
 from amodal_diffusion.evaluation.benchmarks.tao_amodal import open_tao_amodal
 from amodal_diffusion.synthetic import Split
-from amodal_diffusion.types import InputError
 
 SCENES = "scenes"
 _ANNOTATION_OPTIONS = ("images", "depth", "index_folder")

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.composites import open_composites
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.synthetic import Split, make_scene
 from amodal_diffusion.synthetic.scenes import FPS, scene_name
 from amodal_diffusion.synthetic.splits import FRAMES, HEIGHT, WIDTH, seeds_of_test_v1
-from amodal_diffusion.types import InputError, VideoClip
+from amodal_diffusion.types import VideoClip
 
 CLIPS = 200
 """Number of clips of each split."""

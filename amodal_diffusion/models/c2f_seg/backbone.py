@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import ResNetBackbone, ResNetConfig
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.c2f_seg.config import BackboneConfig
-from amodal_diffusion.types import InputError
 
 STEM_STRIDE = 4
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from amodal_diffusion.types import InputError
+from amodal_diffusion.basics import InputError
 
 CodebookLoss = Literal["textbook", "released"]
 RefinementAttention = Literal["released", "paper"]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.c2f_seg.autoencoder import MaskAutoencoder
 from amodal_diffusion.models.c2f_seg.backbone import build_backbone, image_features
 from amodal_diffusion.models.c2f_seg.config import C2FSampling, C2FSegConfig
@@ -17,7 +18,6 @@ from amodal_diffusion.models.c2f_seg.decoding import decode_in_rounds, sample_on
 from amodal_diffusion.models.c2f_seg.refinement import Refinement
 from amodal_diffusion.models.c2f_seg.transformer import MaskPredictor
 from amodal_diffusion.models.weights import check_keys, read_state_dict
-from amodal_diffusion.types import InputError
 
 
 @dataclass(frozen=True)

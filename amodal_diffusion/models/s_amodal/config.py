@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.sam import SamShape
-from amodal_diffusion.types import InputError
 
 AdapterUse = Literal["trained", "frozen", "none"]
 PointChoice = Literal["erosion", "random"]

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from transformers import SamModel
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.s_amodal.adapters import Adapters
 from amodal_diffusion.models.s_amodal.config import SAModalConfig
 from amodal_diffusion.models.sam import SamShape, build_sam
-from amodal_diffusion.types import InputError
 
 
 class SAModal(nn.Module):

@@ -7,9 +7,10 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.boxes import tight_box
 from amodal_diffusion.models.s_amodal.config import SAModalSampling
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 
 def select_points(mask: BoolArray, sampling: SAModalSampling, *, generator: torch.Generator) -> Tensor:

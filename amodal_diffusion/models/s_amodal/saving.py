@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.method_folder import digest_of_weights, from_json, open_method, write_method
 from amodal_diffusion.models.s_amodal.config import SAModalConfig, SAModalSampling
 from amodal_diffusion.models.s_amodal.network import SAModal
 from amodal_diffusion.models.sam import load_sam
 from amodal_diffusion.models.weights import check_keys, read_state_dict
-from amodal_diffusion.types import InputError
 
 METHOD = "s-amodal"
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from transformers import SamConfig, SamMaskDecoderConfig, SamPromptEncoderConfig, SamVisionConfig
 
-from amodal_diffusion.types import InputError
+from amodal_diffusion.basics import InputError
 
 Backend = Literal["sam", "efficient_sam"]
 BoxSource = Literal["modal", "amodal_hint"]

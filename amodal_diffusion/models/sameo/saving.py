@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.method_folder import digest_of_weights, from_json, open_method, write_method
 from amodal_diffusion.models.sameo.config import SameoConfig, SameoSampling
 from amodal_diffusion.models.sameo.network import Sameo
 from amodal_diffusion.models.weights import load_strictly, read_state_dict
-from amodal_diffusion.types import InputError
 
 METHOD = "sameo"
 

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.masks import decode_rle
 from amodal_diffusion.io.prompts import Prompts, Shown
 from amodal_diffusion.models.segmenters.protocol import ObjectMask
@@ -25,7 +26,7 @@ from amodal_diffusion.models.segmenters.superpixels import (
     flow_between,
     to_pixels,
 )
-from amodal_diffusion.types import BoolArray, FloatArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
 _HELD = 32  # frames held while a clip is gone through backwards
 _COLOR = 7.0  # Lab difference of one standard deviation, within a frame

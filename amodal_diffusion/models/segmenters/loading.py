@@ -11,6 +11,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.downloads import Wanted, fetch
 from amodal_diffusion.models.hub_ids import HubId
 from amodal_diffusion.models.libraries import without_bars
@@ -20,7 +21,6 @@ from amodal_diffusion.models.segmenters.protocol import CLASSICAL, Segmenter
 from amodal_diffusion.models.segmenters.sam2 import Sam2Segmenter
 from amodal_diffusion.models.segmenters.sam3 import Sam3Segmenter
 from amodal_diffusion.models.weights import check_keys, find_device, find_variant, read_json
-from amodal_diffusion.types import InputError
 
 PLUGINS = "amodal_diffusion.segmenters"
 """Group of entry points under which other packages offer segmenters, see docs/segmenters.md."""

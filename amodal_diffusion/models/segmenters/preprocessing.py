@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.transforms import resize
 from amodal_diffusion.models.weights import read_json
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, UInt8Array
 
 # Where checkpoints keep the numbers of their preprocessing, by preference; the last holds those of several parts.
 _FILES = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")

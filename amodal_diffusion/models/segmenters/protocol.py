@@ -8,8 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.prompts import Prompts
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, UInt8Array
 
 CLASSICAL = "classical"
 """Name of the segmenter without weights, see `classical`."""

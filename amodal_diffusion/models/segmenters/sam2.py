@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.masks import decode_rle
 from amodal_diffusion.frames.transforms import resize
 from amodal_diffusion.io.prompts import Prompts, Shown
 from amodal_diffusion.models.segmenters.preprocessing import Preprocessing, masks_from_logits
 from amodal_diffusion.models.segmenters.protocol import ObjectMask
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, UInt8Array
 
 _HELD = 64  # shrunken frames held while a clip is gone through backwards, 3 MB each at 1024 pixels
 _INSIDE, _BESIDE, _TOP_LEFT, _BOTTOM_RIGHT = 1, 0, 2, 3  # labels of points in SAM

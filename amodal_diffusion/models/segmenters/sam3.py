@@ -14,10 +14,11 @@ import transformers
 from scipy import ndimage
 from torch import Tensor
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.prompts import Prompts
 from amodal_diffusion.models.segmenters.preprocessing import Preprocessing, masks_from_logits
 from amodal_diffusion.models.segmenters.protocol import ObjectMask
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, UInt8Array
 
 _EIGHT = np.ones((3, 3), np.int8)  # pixels that touch at a corner belong together
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.synthetic.composites import compositing
 from amodal_diffusion.synthetic.composites.compositing import DEPTH_BITS, MARGIN_GRAY, Plan, Sheets
 from amodal_diffusion.synthetic.composites.cutouts import SIDE, CompositeSplit, CutoutSet
@@ -27,7 +28,7 @@ from amodal_diffusion.synthetic.composites.poses import (
 )
 from amodal_diffusion.synthetic.composites.tool_errors import ErrorShares, estimated, segmented
 from amodal_diffusion.synthetic.rng import Float64, Rng
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 
 SPLIT_KEYS: dict[CompositeSplit, int] = {"train": 1800, "validation": 1801, "test-v2": 1802}
 _ATTEMPTS = 8

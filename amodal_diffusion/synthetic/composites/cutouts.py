@@ -16,9 +16,10 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.images import open_picture
 from amodal_diffusion.io.picture_formats import decoding
-from amodal_diffusion.types import InputError, UInt8Array
+from amodal_diffusion.types import UInt8Array
 
 SIDE = 128
 """Pixels of a stored cut-out's side. A power of two, so that sampling a picture is exact (`compositing`)."""

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import torch
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.synthetic.composites.clips import Composer, CompositeBatch
 from amodal_diffusion.synthetic.composites.cutouts import Cutout, CutoutSet, read_index, read_pictures, split_of
 from amodal_diffusion.synthetic.composites.made import made_cutouts
-from amodal_diffusion.types import InputError
 
 FRAMES, HEIGHT, WIDTH = 25, 128, 256
 CLIPS = 200

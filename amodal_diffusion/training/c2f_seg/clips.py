@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch.utils.data import Dataset
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.models.c2f_seg.config import C2FSegConfig
 from amodal_diffusion.models.c2f_seg.network import pad_frames
@@ -16,7 +17,6 @@ from amodal_diffusion.training.c2f_seg.augmentation import augment_masks
 from amodal_diffusion.training.c2f_seg.objectives import CropBatch
 from amodal_diffusion.training.c2f_seg.settings import AugmentationSettings, C2FTrainingSettings
 from amodal_diffusion.training.object_clips import object_clips
-from amodal_diffusion.types import InputError
 
 
 @dataclass(frozen=True)

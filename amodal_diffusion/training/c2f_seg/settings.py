@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.c2f_seg.config import C2FSampling, C2FSegConfig, TransformerConfig
 from amodal_diffusion.models.c2f_seg.decoding import MaskSchedule
 from amodal_diffusion.training.object_clips import FileSettings
 from amodal_diffusion.training.objective_trainer import LoopSettings
 from amodal_diffusion.training.run_settings import RateSettings
-from amodal_diffusion.types import InputError
 
 Part = Literal["autoencoder", "segmentation"]
 Reconstruction = Literal["mse", "l1", "l1_lpips_gan"]

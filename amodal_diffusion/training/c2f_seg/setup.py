@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from accelerate import Accelerator
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.c2f_seg.autoencoder import MaskAutoencoder
 from amodal_diffusion.models.c2f_seg.network import C2FSeg
 from amodal_diffusion.models.c2f_seg.saving import load_autoencoder, load_c2f_seg, save_autoencoder, save_c2f_seg
@@ -22,7 +23,6 @@ from amodal_diffusion.training.c2f_seg.objectives import (
 from amodal_diffusion.training.c2f_seg.settings import C2FTrainingSettings
 from amodal_diffusion.training.loop import TrainingResult
 from amodal_diffusion.training.objective_trainer import Task, parameter_groups, train_method
-from amodal_diffusion.types import InputError
 
 
 def read_settings(args: Sequence[str]) -> C2FTrainingSettings:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.sailvos import read_frame
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.models.s_amodal.config import SAModalSampling
@@ -18,7 +19,7 @@ from amodal_diffusion.models.sam import SamFrame
 from amodal_diffusion.training.batches import Clips
 from amodal_diffusion.training.object_clips import object_clips
 from amodal_diffusion.training.s_amodal.settings import SAModalTrainingSettings
-from amodal_diffusion.types import InputError, UInt8Array
+from amodal_diffusion.types import UInt8Array
 
 
 @dataclass(frozen=True)

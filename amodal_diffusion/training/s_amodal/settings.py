@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.s_amodal.config import SAModalConfig, SAModalSampling
 from amodal_diffusion.training.object_clips import FileSettings
 from amodal_diffusion.training.objective_trainer import LoopSettings
 from amodal_diffusion.training.run_settings import RateSettings
-from amodal_diffusion.types import InputError
 
 Focal = Literal["pixel", "batch_mean"]
 

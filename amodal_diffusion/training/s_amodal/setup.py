@@ -8,6 +8,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from transformers import SamModel
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.checkpoint import SETTINGS_FILE
 from amodal_diffusion.models.s_amodal.network import SAModal
 from amodal_diffusion.models.s_amodal.saving import load_s_amodal, save_s_amodal
@@ -19,7 +20,6 @@ from amodal_diffusion.training.objective_trainer import Task, train_method
 from amodal_diffusion.training.s_amodal.images import PromptBatch, PromptedImages, join, training_images
 from amodal_diffusion.training.s_amodal.objective import SAModalObjective, parameter_groups
 from amodal_diffusion.training.s_amodal.settings import SAModalTrainingSettings
-from amodal_diffusion.types import InputError
 
 
 def read_settings(args: Sequence[str]) -> SAModalTrainingSettings:

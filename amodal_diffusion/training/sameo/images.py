@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.data.sailvos import SailVosDataset
 from amodal_diffusion.data.samples import AmodalSample
 from amodal_diffusion.data.shards import ShardDataset
@@ -20,7 +21,6 @@ from amodal_diffusion.training.batches import Clips
 from amodal_diffusion.training.object_clips import AmodalImages, training_scenes
 from amodal_diffusion.training.sameo.objective import PromptBatch, join
 from amodal_diffusion.training.sameo.settings import LossSize, SameoTrainingSettings, SourceSettings
-from amodal_diffusion.types import InputError
 
 
 class PromptImages(Dataset[PromptBatch]):

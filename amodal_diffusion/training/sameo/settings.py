@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.sameo.config import SameoConfig, SameoSampling
 from amodal_diffusion.models.sameo.network import Trained
 from amodal_diffusion.training.object_clips import SceneSettings
 from amodal_diffusion.training.objective_trainer import LoopSettings
 from amodal_diffusion.training.run_settings import RateSettings
-from amodal_diffusion.types import InputError
 
 LossSize = Literal["decoder", "encoder"]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from accelerate import Accelerator
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.sameo.network import Sameo
 from amodal_diffusion.models.sameo.saving import load_sameo, save_sameo
 from amodal_diffusion.parsing import dump_settings, parse_settings
@@ -14,7 +15,6 @@ from amodal_diffusion.training.objective_trainer import Task, parameter_groups, 
 from amodal_diffusion.training.sameo.images import MixedImages, training_images
 from amodal_diffusion.training.sameo.objective import PromptBatch, SameoObjective, join
 from amodal_diffusion.training.sameo.settings import SameoTrainingSettings
-from amodal_diffusion.types import InputError
 
 
 def read_settings(args: Sequence[str]) -> SameoTrainingSettings:

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.masks import encode_rle
 from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.io.prompts import Box, MaskPrompt, Point, Prompts, Stroke
 from amodal_diffusion.io.video_reader import read_clip
 from amodal_diffusion.models.segmenters.classical import ClassicalSegmenter
 from amodal_diffusion.models.segmenters.protocol import segment_frames
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 from tests.media import moving_disc
 
 RGB, MASK = moving_disc()

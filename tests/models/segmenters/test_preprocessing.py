@@ -11,8 +11,8 @@ import torch
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from transformers.models.sam2_video.processing_sam2_video import Sam2VideoProcessor
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.models.segmenters.preprocessing import Preprocessing, masks_from_logits
-from amodal_diffusion.types import InputError
 
 IMAGENET = (tuple(IMAGENET_DEFAULT_MEAN), tuple(IMAGENET_DEFAULT_STD))
 # Sam2VideoVideoProcessor() of transformers 5.23 with torchvision 0.28 on the first of the frames below, at (y, x).

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.cli import main
 from amodal_diffusion.io.mask_files import read_masks
 from amodal_diffusion.io.prompts import Point, Prompts
 from amodal_diffusion.models.segmenters.protocol import ObjectMask, Segmenter, segment_frames
-from amodal_diffusion.types import InputError
 from tests.documents import ROOT
 from tests.media import moving_disc, write_frames
 

@@ -12,13 +12,14 @@ import torch
 import transformers
 from transformers.models.sam2_video.processing_sam2_video import Sam2VideoProcessor
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.frames.masks import encode_rle
 from amodal_diffusion.io.prompts import Box, MaskPrompt, Point, Prompts, Stroke
 from amodal_diffusion.models.segmenters.loading import load_segmenter
 from amodal_diffusion.models.segmenters.preprocessing import Preprocessing, masks_from_logits
 from amodal_diffusion.models.segmenters.protocol import segment_frames
 from amodal_diffusion.models.segmenters.sam2 import Sam2Segmenter
-from amodal_diffusion.types import BoolArray, InputError, UInt8Array
+from amodal_diffusion.types import BoolArray, UInt8Array
 from tests.segmenters import SIZE, tiny_edgetam, tiny_sam2, tiny_segmenter_folder
 
 NETWORKS: dict[str, Callable[[], Any]] = {"Sam2": tiny_sam2, "EdgeTam": tiny_edgetam}

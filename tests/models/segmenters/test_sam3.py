@@ -12,11 +12,12 @@ import pytest
 import torch
 from transformers import CLIPTokenizer, Sam3VideoInferenceSession, Sam3VideoModel
 
+from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.prompts import Point, Prompts
 from amodal_diffusion.models.segmenters.loading import load_segmenter
 from amodal_diffusion.models.segmenters.preprocessing import Preprocessing
 from amodal_diffusion.models.segmenters.protocol import ObjectMask, segment_frames
-from amodal_diffusion.types import BoolArray, InputError
+from amodal_diffusion.types import BoolArray
 from tests.segmenters import tiny_sam3_folder
 
 CLIP = np.random.default_rng(0).integers(0, 256, (6, 30, 50, 3), dtype=np.uint8)

@@ -8,7 +8,8 @@ import json
 
 import pytest
 
-from amodal_diffusion.io.json_files import MAX_DEPTH, JsonStream, NestingGuard, first_character
+from amodal_diffusion.io.json_files import first_character
+from amodal_diffusion.io.json_stream import MAX_DEPTH, JsonStream, NestingGuard
 
 TEXT = json.dumps({"a": 'Käse ⅓ \U0001f9c0 [[[ \\\\ " {', "b": [1, [2, {"c": []}]]}, ensure_ascii=False)
 
