@@ -102,7 +102,7 @@ class Actions:
 
         Args:
             session: session of the page; its earlier clip is removed.
-            example: the scene.
+            example: the clip.
 
         Raises:
             InputError: if the page is at work, or has no room for the clip.

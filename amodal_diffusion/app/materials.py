@@ -21,8 +21,8 @@ from amodal_diffusion.io.images import SUFFIXES
 from amodal_diffusion.io.mask_files import MaskTrack, fit_track, read_masks
 from amodal_diffusion.io.probe import VIDEO_SUFFIXES, measure
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
-from amodal_diffusion.synthetic import Scene, make_scene
-from amodal_diffusion.types import UInt8Array, VideoClip
+from amodal_diffusion.synthetic.drawn import FPS, draw_clip
+from amodal_diffusion.types import VideoClip
 
 _MIB = 2**20
 _FRAMES, _HEIGHT, _WIDTH = 16, 192, 384  # size of an example, large enough for viewing
@@ -150,21 +150,21 @@ def open_masks(path: Path, clip: ClipReader) -> dict[str, MaskTrack]:
 
 @dataclass(frozen=True)
 class Example:
-    """A generated scene of the validation split, which neither trains nor tests a model.
+    """A drawn clip, which neither trains nor tests a model.
 
     Attributes:
         title: label of the button.
-        seed: seed of the scene.
+        name: of the drawing.
     """
 
     title: str
-    seed: int
+    name: str
 
 
 EXAMPLES = (
-    Example("Cactus behind a lattice", 7),
-    Example("Jellyfish behind a lattice", 13),
-    Example("Vase behind bars", 16),
+    Example("Person behind trees", "person"),
+    Example("Dog behind a fence", "dog"),
+    Example("Kettle behind a bottle", "kettle"),
 )
 
 
@@ -172,41 +172,30 @@ def thumbnail(example: Example) -> str:
     """The frame of an example that hides most of what it shows of its object, as the data URL of a small JPEG.
 
     Args:
-        example: the scene.
+        example: the clip.
     """
-    scene = _render(example, height=_HEIGHT // 2, width=_WIDTH // 2)
-    modal, amodal = scene.target.modal, scene.target.amodal
-    best = int(np.argmax([min(seen.sum(), (whole & ~seen).sum()) for seen, whole in zip(modal, amodal, strict=True)]))
+    clip = draw_clip(example.name, frames=_FRAMES, height=_HEIGHT // 2, width=_WIDTH // 2)
+    shown = clip.modal.sum(axis=(1, 2))
+    best = int(np.argmax(np.minimum(shown, clip.amodal.sum(axis=(1, 2)) - shown)))
     file = io.BytesIO()
-    Image.fromarray(_rgb_of(scene)[best]).save(file, "JPEG", quality=80)
+    Image.fromarray(clip.rgb[best]).save(file, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _render(example: Example, *, height: int, width: int) -> Scene:
-    return make_scene(example.seed, split="validation", frames=_FRAMES, height=height, width=width, with_rgb=True)
-
-
-def _rgb_of(scene: Scene) -> UInt8Array:
-    if scene.rgb is None:
-        raise RuntimeError(f"{scene.name}: asked for RGB and got none")
-    return scene.rgb
-
-
 def write_example(example: Example, folder: Path) -> TrackFiles:
-    """Render a scene, and write its frames, the modal masks of its target object and its depth.
+    """Draw a clip, and write its frames, the modal masks of its target object and its depth.
 
     Args:
-        example: the scene.
+        example: the clip.
         folder: destination, created if it does not exist.
     """
-    scene = _render(example, height=_HEIGHT, width=_WIDTH)
-    target = scene.target
+    drawn = draw_clip(example.name, frames=_FRAMES, height=_HEIGHT, width=_WIDTH)
     track = MaskTarget(
-        identity=scene.name,
-        clip=VideoClip(_rgb_of(scene), target.modal, scene.fps),
-        amodal_mask=target.amodal,
-        depth=scene.depth,
-        amodal_rgb=target.rgb,
+        identity=drawn.name,
+        clip=VideoClip(drawn.rgb, drawn.modal, FPS),
+        amodal_mask=drawn.amodal,
+        depth=drawn.depth,
+        amodal_rgb=drawn.whole_rgb,
     )
     return write_track(track, folder)
 

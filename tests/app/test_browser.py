@@ -98,7 +98,7 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
     assert elsewhere == []
 
 
-def load_example(page: Page, title: str = "Cactus behind a lattice") -> None:
+def load_example(page: Page, title: str = "Person behind trees") -> None:
     page.get_by_role("button", name=title).click()
     expect(page.locator("#status")).to_contain_text("Ready", timeout=MINUTE)
     expect(page.locator("#painted")).to_contain_text("No frame is painted", timeout=MINUTE)
@@ -215,7 +215,7 @@ def test_an_example_is_completed_looked_at_and_downloaded(page: Page, tmp_path: 
 
 
 def test_a_stroke_counts_even_if_the_button_is_pressed_at_once(page: Page) -> None:
-    load_example(page, "Vase behind bars")
+    load_example(page, "Kettle behind a bottle")
     given = shown(page, "visible")
     brush(page, 0.6, 0.5)
     complete(page)  # at once: the stroke replaces the masks of the example
