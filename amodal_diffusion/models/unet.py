@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
@@ -13,13 +13,12 @@ from diffusers.models.transformers.transformer_temporal import TransformerSpatio
 from torch import Tensor, nn
 
 from amodal_diffusion.basics import InputError
-from amodal_diffusion.config import Attention
+from amodal_diffusion.config import Attention, Trainable
 from amodal_diffusion.models.lora import is_adapter
 from amodal_diffusion.models.weights import building, check_layer_counts, load_strictly, read_json, read_state_dict
 
 AMODAL_CHANNELS = 12  # noisy amodal latent 4, modal latent 4, guide latent 4
 STEM = "diffusion_pytorch_model"
-Trainable = Literal["paper", "all", "lora"]
 
 
 def load_amodal_unet(folder: str | Path, *, dtype: torch.dtype | None = None) -> UNetSpatioTemporalConditionModel:

@@ -13,6 +13,10 @@ from pathlib import Path
 import yaml
 
 from amodal_diffusion.basics import InputError
+from amodal_diffusion.parsing import parse_settings
+from amodal_diffusion.pipelines.methods import DIFFUSION
+from amodal_diffusion.training.programs import program_of
+from amodal_diffusion.training.settings import TrainingSettings
 
 PROGRAM = "amodal_diffusion.training"
 
@@ -39,6 +43,8 @@ def launch(config: Path, values: Sequence[str], *, processes: int | None = None,
     wrong = next((value for value in values if "=" not in value or value.startswith("-")), None)
     if wrong is not None:
         raise InputError(f"--set: expected KEY=VALUE, such as steps=2000, got {wrong}")
+    if program_of(config) == DIFFUSION:  # mistakes are told before torch is imported
+        parse_settings(TrainingSettings, ["--config", str(config), *(f"--{value}" for value in values)])
     arguments = ["--config", str(config), *(f"--{value}" for value in values), *(["--dry_run=true"] if dry_run else [])]
     count, gpus = (1, 0) if dry_run else _count(processes)
     with tempfile.TemporaryDirectory() as folder:

@@ -9,14 +9,16 @@ from dataclasses import dataclass, fields
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from amodal_diffusion.basics import InputError
 from amodal_diffusion.parsing import dump_settings
 from amodal_diffusion.pipelines.methods import DIFFUSION
-from amodal_diffusion.training.loop import TrainingResult
-from amodal_diffusion.training.setup import exit_status, show
+
+if TYPE_CHECKING:
+    from amodal_diffusion.training.loop import TrainingResult
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ def program_of(path: Path) -> str:
         raise InputError(f"config: {path}: cannot be read ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
         raise InputError(f"config: {path}: expected the settings of a training run, got {type(values).__name__}")
+    if "stage" in values:
+        return DIFFUSION  # without the other methods' settings, which import torch
     known = {name: len(_keys(program) & values.keys()) for name, program in PROGRAMS.items()}
     return max(known, key=lambda name: known[name])
 
@@ -82,6 +86,7 @@ def main(args: Sequence[str]) -> int:
     Returns:
         exit status, see :func:`~amodal_diffusion.training.setup.exit_status`.
     """
+    from amodal_diffusion.training.setup import exit_status, show
 
     def program() -> TrainingResult | None:
         files = [after for flag, after in pairwise([*args, ""]) if flag == "--config"]

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from amodal_diffusion.basics import InputError, Stage
-from amodal_diffusion.config import Attention, SamplingConfig
-from amodal_diffusion.models.unet import Trainable
+from amodal_diffusion.config import Attention, SamplingConfig, Trainable
 from amodal_diffusion.training.data_settings import DataSettings
 from amodal_diffusion.training.run_settings import RunSettings
 
