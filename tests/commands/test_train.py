@@ -40,6 +40,14 @@ def test_mistakes_are_one_line(arguments: list[str], message: str, capfd: pytest
     assert capfd.readouterr().err == f"error: {message}\n"
 
 
+def test_a_wrong_setting_starts_no_process(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(launch.subprocess, "Popen", None)
+    with pytest.raises(SystemExit) as stop:
+        main(["train", str(DEBUG), "--set", "stepz=3"])
+    assert stop.value.code == 2
+    assert capfd.readouterr().err == "error: --stepz: unknown; did you mean --steps?\n"
+
+
 def test_the_method_follows_from_the_file() -> None:
     files = [*ROOT.glob("configs/*.yaml"), *ROOT.glob("recipes/*/*.yaml")]
     training = [file for file in files if "autoencoder" not in file.stem or "c2f" in str(file)]
