@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from amodal_diffusion.completion.run_options import RunOptions
     from amodal_diffusion.completion.storage_options import StorageOptions
     from amodal_diffusion.config import BeyondPaper, SamplingConfig
+    from amodal_diffusion.frames.crop import crop_centers
     from amodal_diffusion.frames.drawing import draw_result, show_result
     from amodal_diffusion.io.clip_files import read_objects
     from amodal_diffusion.models.acceleration import Acceleration
@@ -46,6 +47,7 @@ __all__ = [
     "StorageOptions",
     "VideoClip",
     "complete_many",
+    "crop_centers",
     "draw_result",
     "read_objects",
     "show_result",
@@ -72,6 +74,7 @@ _HOME = {
     "StorageOptions": "amodal_diffusion.completion.storage_options",
     "VideoClip": "amodal_diffusion.types",
     "complete_many": "amodal_diffusion.completion.batch",
+    "crop_centers": "amodal_diffusion.frames.crop",
     "draw_result": "amodal_diffusion.frames.drawing",
     "show_result": "amodal_diffusion.frames.drawing",
 }

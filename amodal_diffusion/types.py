@@ -35,6 +35,8 @@ FloatArray = npt.NDArray[np.float32]
 ArrayInput: TypeAlias = npt.NDArray[Any] | Sequence[Any] | Any
 """What a caller may have: an array, a torch tensor on any device, or a sequence of these or of PIL pictures."""
 
+FASTEST = 10_000
+"""Frames a second that a clip can have at most; high-speed cameras record fewer."""
 logger = logging.getLogger(__name__)
 
 
@@ -75,8 +77,7 @@ class VideoClip:
             )
         if not masks.any():
             raise InputError("modal_mask: empty in every frame; the object must be visible in at least one")
-        if not (isinstance(fps, (int, float, np.number)) and 0 < fps < float("inf")):
-            raise InputError(f"fps: expected a frame rate above 0, got {fps}")
+        check_rate(fps)
         checked = cuts if cuts in ("auto", "none") else check_cuts(cuts, len(frames), what="cuts")
         for name, value in (("rgb", frames), ("modal_mask", masks), ("fps", fps), ("cuts", checked)):
             object.__setattr__(self, name, value)
@@ -118,6 +119,16 @@ class VideoClip:
     def num_frames(self) -> int:
         """Number of frames ``F``."""
         return int(self.rgb.shape[0])
+
+
+def check_rate(fps: object) -> None:
+    """Check a frame rate.
+
+    Raises:
+        InputError: if it is no number above 0, or more than `FASTEST`.
+    """
+    if not (isinstance(fps, (int, float, np.number)) and not isinstance(fps, bool) and 0 < fps <= FASTEST):
+        raise InputError(f"fps: expected a frame rate above 0 and up to {FASTEST:,}, got {fps!r}")
 
 
 def as_frames(value: ArrayInput, what: str) -> UInt8Array:
@@ -206,6 +217,8 @@ def as_object_masks(
         InputError: as :func:`as_masks`; with `labels` also if the masks are no integers or name no object.
     """
     array = _as_array(value, what, picture_mode=None)
+    if array.ndim == 4 and len(array) == 0:
+        raise InputError(f"{what}: expected at least one object, got {list(array.shape)}")
     if labels:
         if array.dtype.kind in "iu" and not array.any():
             raise InputError(f"{what}: no value beside 0; labels=True takes each value from 1 on for an object")
@@ -417,21 +430,22 @@ class AmodalResult:
         color: str = "white",
         overwrite: bool = False,
     ) -> Path:
-        """Write masks and layers to a folder, in the layout of docs/outputs.md.
+        """Write masks and layers to a folder, in the layout of one object's folder (docs/outputs.md).
 
         Args:
             path: folder; must not exist.
-            formats: ``png``, ``prores``, ``webm``, ``mp4``, ``gif``, ``masks-mp4``, ``scores``; masks are written as
-                PNG in any case.
+            formats: a sequence, or one text with commas: ``png``, ``prores``, ``webm``, ``mp4``, ``gif``,
+                ``masks-mp4``, ``scores``; masks are written as PNG in any case.
             fps: frames a second of videos.
             color: behind the object in ``mp4`` and ``gif``: a CSS color name or ``#rrggbb``.
-            overwrite: replace the folder if it exists.
+            overwrite: replace the folder if it holds files of an earlier result alone.
 
         Returns:
             the folder.
 
         Raises:
-            InputError: if the folder exists, a format is unknown, or the result lacks what it holds.
+            InputError: if the folder exists, or with ``overwrite`` holds a file that is not of a result; if a format
+                or color is unknown, the frame rate is no number above 0, or the result lacks what a format holds.
             OSError: if a file cannot be written; nothing is left then.
         """
         save_result = import_module("amodal_diffusion.completion.saving").save_result  # by name, see `from_file`

@@ -1,4 +1,4 @@
-"""Make the picture of the README: a generated clip, completed by the command, as an animation of four panels."""
+"""Make the picture of the README: a drawn clip, completed by the command, as an animation of four panels."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from amodal_diffusion.cli import main as amodal_diffusion
-from amodal_diffusion.synthetic import make_scene
+from amodal_diffusion.synthetic.drawn import draw_clip
 from amodal_diffusion.types import BoolArray, UInt8Array
 
-SEED, FRAMES, HEIGHT, WIDTH = 255, 24, 192, 384  # the scene of `amodal-diffusion demo`, with finer pixels
+DRAWING, FRAMES, HEIGHT, WIDTH = "dog", 24, 192, 384  # an example of the web page
 GAP, CAPTION = 8, 24
 PAPER, INK = (255, 255, 255), (36, 41, 47)
 MASK_BACKGROUND, VISIBLE, HIDDEN = (24, 28, 36), (245, 245, 245), (255, 140, 40)
@@ -20,16 +20,14 @@ CHECKERS = (255, 232)
 
 
 def write_inputs(folder: Path) -> list[str]:
-    """Write frames, visible masks and depth of the scene; returns the arguments that name them."""
-    scene = make_scene(SEED, split="test-v1", frames=FRAMES, height=HEIGHT, width=WIDTH)
-    if scene.rgb is None:
-        raise RuntimeError("the scene has no frames")
+    """Write frames, visible masks and depth of the clip; returns the arguments that name them."""
+    drawn = draw_clip(DRAWING, frames=FRAMES, height=HEIGHT, width=WIDTH)
     for name in ("frames", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    for index, (rgb, visible) in enumerate(zip(scene.rgb, scene.target.modal, strict=True)):
+    for index, (rgb, visible) in enumerate(zip(drawn.rgb, drawn.modal, strict=True)):
         Image.fromarray(rgb).save(folder / "frames" / f"{index:05d}.png")
         Image.fromarray(visible).convert("L").save(folder / "masks" / f"{index:05d}.png")
-    np.save(folder / "depth.npy", scene.depth)
+    np.save(folder / "depth.npy", drawn.depth)
     return [f"{folder}/frames", "--masks", f"{folder}/masks", "--depth", f"{folder}/depth.npy"]
 
 
@@ -59,11 +57,11 @@ def compose(panels: dict[str, UInt8Array]) -> Image.Image:
     return page
 
 
-def frames_of(scene: Path, result: Path) -> list[Image.Image]:
+def frames_of(clip: Path, result: Path) -> list[Image.Image]:
     """Draw each frame of a completed clip from the files that the command wrote."""
     drawn = []
-    for frame in sorted((scene / "frames").iterdir()):
-        visible = np.asarray(Image.open(scene / "masks" / frame.name)) > 0
+    for frame in sorted((clip / "frames").iterdir()):
+        visible = np.asarray(Image.open(clip / "masks" / frame.name)) > 0
         amodal = np.asarray(Image.open(result / "amodal_masks" / frame.name)) > 0
         panels = {
             "input clip": np.asarray(Image.open(frame)),
@@ -76,7 +74,7 @@ def frames_of(scene: Path, result: Path) -> list[Image.Image]:
 
 
 def main() -> int:
-    """Complete the scene and write the animation."""
+    """Complete the clip and write the animation."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("out/teaser"), help="folder of the clip and its completion")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "images" / "teaser.webp")

@@ -49,6 +49,8 @@ def test_snippets_run_in_order(capsys: pytest.CaptureFixture[str]) -> None:
     assert isinstance(names["result"], AmodalResult)
     assert (coco.decode(names["whole"][3]) >= cup[3]).all()
     assert [final.number for final in names["rest"]] == [3, 4]
+    assert len(names["streamed"]) == len(rgb)
+    assert all((mask >= seen).all() for mask, seen in zip(names["streamed"], cup, strict=True))
     assert published == [(0, "cup"), (0, "dog")]  # the window shows both
     assert "AmodalCompleter(amodal_segmentation, content_completion; cpu, float32)" in capsys.readouterr().out
 

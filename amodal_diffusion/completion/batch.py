@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import sys
@@ -308,37 +309,61 @@ def complete_many(
     clips: str | Path | Iterable[Row],
     out: str | Path,
     *,
-    engine: Engine = "local",
+    engine: Engine | None = None,
     options: Mapping[str, object] | None = None,
     run: RunOptions | None = None,
     storage: StorageOptions | None = None,
 ) -> Iterator[ClipRecord]:
     """Complete many clips, as the command `batch` does; gives one record for each clip when it ends.
 
+    Options are checked at once; clips are computed as the records are read, so that a loop has to read them.
+
     Args:
         clips: path or URL of a list of clips (docs/data.md, section 7), or rows with its columns, such as
             ``{"clip": "a.mp4", "masks": "a/masks"}``.
         out: parent of the result folders; a path or the URL of a bucket or of a folder in it.
-        engine: ``local`` (this process, or all processes of an accelerate launch) or ``ray``.
+        engine: ``local`` (this process, or all processes of an accelerate launch) or ``ray``; what `run` says when
+            None.
         options: options of the command by name, such as ``{"model": "tiny", "stages": "masks"}``.
         run: number of workers, Ray's address, and when to stop.
         storage: hosts and limits for inputs that are given by URL.
 
-    Yields:
+    Returns:
         name, clip, status, frames, seconds and error of each clip; in a launch, of those that this process computed.
 
     Raises:
         InputError: if an option or the list is wrong, a model cannot be loaded, Ray cannot be reached, or too many
             clips failed.
     """
-    chosen = replace(run or RunOptions(), engine=engine)
+    chosen = run or RunOptions()
+    if engine is not None and engine != chosen.engine:
+        if run is not None and run.engine != RunOptions().engine:
+            raise InputError(f"engine: expected {run.engine} as run says, got {engine}; give one of them")
+        chosen = replace(chosen, engine=engine)
     chosen.check()
     base = _request(options or {}, read_out(out))
+    source = read_location(clips) if isinstance(clips, str | Path) else _rows(clips)
+    return _records(source, base, chosen, storage or StorageOptions())
+
+
+def _rows(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Rows that a caller gives."""
+    given = tuple(rows)
+    wrong = next((row for row in given if not isinstance(row, Mapping)), None)
+    if wrong is not None:
+        what = type(wrong).__name__
+        raise InputError(f"clips: expected rows such as {{'clip': 'a.mp4', 'masks': 'a/masks'}}, got {what}")
+    return given
+
+
+def _records(
+    source: Location | tuple[Row, ...], base: CompletionRequest, chosen: RunOptions, storage: StorageOptions
+) -> Iterator[ClipRecord]:
+    """What `complete_many` gives, as it is read."""
     quieten_libraries(quiet=True)
-    source = read_location(clips) if isinstance(clips, str | Path) else tuple(clips)
     processes = _processes(chosen)
     is_main = processes is None or processes.is_main
-    with opened_batch(source, base, chosen, storage or StorageOptions(), processes) as batch:
+    with opened_batch(source, base, chosen, storage, processes) as batch:
         try:
             yield from batch.run()
         except TakenOverError:  # `failures.json` is the other run's now
@@ -357,6 +382,8 @@ def complete_many(
 def _request(options: Mapping[str, object], out: Location | None) -> CompletionRequest:
     """Settings that all clips share, from options by name."""
     left = dict(options)
+    if "out" in left:
+        raise InputError("options: out: give the folder as the second argument")
     groups: dict[str, Any] = {}
     chosen: dict[str, type[Any]] = {"source": Source, **OWN_GROUPS}
     for name, group in chosen.items():
@@ -369,7 +396,10 @@ def _request(options: Mapping[str, object], out: Location | None) -> CompletionR
                 given[entry.name] = how["read"](value) if how["read"] else value
         groups[name] = given
     if left:
-        raise InputError(f"options: {next(iter(left))} is unknown; `amodal-diffusion batch --help-all` lists them")
+        wrong = next(iter(left))
+        names = [entry.name for group in OWN_GROUPS.values() for entry in fields(group)]
+        meant = "".join(f"did you mean {name}? " for name in difflib.get_close_matches(wrong, names, n=1))
+        raise InputError(f"options: {wrong} is unknown; {meant}`amodal-diffusion batch --help-all` lists them")
     made = {name: OWN_GROUPS[name](**given) for name, given in groups.items() if name != "source"}
     base = CompletionRequest(source=Source(clip=Path(), **groups["source"]), **made)
     check_seed(base.sampling.seed)

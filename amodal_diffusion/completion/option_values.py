@@ -78,8 +78,12 @@ def read_layer_frames(text: str | Sequence[int]) -> LayerFrames:
     return tuple(sorted({int(number) for number in numbers}))
 
 
-def read_color(text: str) -> str:
+def read_color(text: str, argument: str = "--over-color") -> str:
     """Check a color, which Pillow reads later.
+
+    Args:
+        text: the color.
+        argument: what it was given as.
 
     Raises:
         InputError: if it is neither a CSS color name nor ``#rrggbb``.
@@ -90,7 +94,7 @@ def read_color(text: str) -> str:
 
         nearest = difflib.get_close_matches(name.lower(), ImageColor.colormap, n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        raise InputError(f"--over-color: expected a CSS color name or #rrggbb, got {text}{hint}")
+        raise InputError(f"{argument}: expected a CSS color name or #rrggbb, got {text}{hint}")
     return name
 
 

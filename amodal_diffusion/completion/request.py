@@ -171,7 +171,8 @@ class Output:
     """Output.
 
     Attributes:
-        out: result folder; it appears only when the results are complete. By default CLIP_amodal beside the clip
+        out: result folder; it appears only when the results are complete. `complete` without it takes CLIP_amodal
+            beside the clip; `batch` needs the parent of all result folders
         stages: all: predict amodal masks and paint the hidden parts; masks: predict amodal masks only
         formats: comma-separated list of png (RGBA images), prores (ProRes 4444 MOV), webm (VP9 with alpha), mp4 and gif
             (over a color), psd and ora (all objects as layers over the frame), masks-mp4, davis (palette PNG), coco and

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 from PIL import Image, ImageColor
 
 from amodal_diffusion.basics import InputError
 from amodal_diffusion.completion.layout import GIF, SCORES, VIDEOS
-from amodal_diffusion.completion.option_values import FORMATS, Format, meant_format, read_color
+from amodal_diffusion.completion.option_values import Format, meant_format, read_color
 from amodal_diffusion.frames.layers import carry_color, over_color
-from amodal_diffusion.io.atomic import replacing_folder
+from amodal_diffusion.io.atomic import PARTIAL, REPLACED, make_folder, put_in_place, sync_tree
 from amodal_diffusion.io.gif_writer import fitted_size, kept_frames, write_gif
 from amodal_diffusion.io.images import write_levels_png, write_mask_png, write_rgba_png
 from amodal_diffusion.io.timing import Timing
 from amodal_diffusion.io.video_writer import COLOR_REACH, VideoLayout, VideoWriter
 from amodal_diffusion.pipelines.postprocessing import score_levels
-from amodal_diffusion.types import AmodalResult, UInt8Array
+from amodal_diffusion.types import AmodalResult, UInt8Array, check_rate
 
 SAVED: tuple[Format, ...] = ("png", "prores", "webm", "mp4", "gif", "masks-mp4", "scores")
 """Formats of one object alone. The others hold the frames, or all objects of a clip."""
+_OWN_FILES = re.compile(
+    "|".join([rf"(amodal_masks|completed|{SCORES})/\d+\.png", *(re.escape(file) for _, file in VIDEOS.values()), GIF])
+)
 _PAINTED = ("png", "prores", "webm", "mp4", "gif")
 
 
@@ -39,40 +45,71 @@ def save_result(
     Args:
         result: of one object.
         path: folder; must not exist.
-        formats: of `SAVED`; masks are written as PNG whatever they are. Without layers, ``png`` means the masks.
+        formats: of `SAVED`, as a sequence or one text with commas; masks are written as PNG whatever they are.
+            Without layers, ``png`` means the masks.
         fps: frames a second of videos.
         color: behind the object in ``mp4`` and ``gif``: a CSS color name or ``#rrggbb``.
-        overwrite: replace the folder if it exists.
+        overwrite: replace the folder if it holds files of an earlier result alone.
 
     Returns:
         the folder.
 
     Raises:
-        InputError: if the folder exists, a format is unknown, or the result lacks what it holds.
+        InputError: if the folder exists, or with ``overwrite`` holds a file that is not of a result; if a format or
+            color is unknown, the frame rate is no number above 0, or the result lacks what a format holds.
         OSError: if a file cannot be written; nothing is left then.
     """
-    path, chosen = Path(path), _chosen(formats)
+    chosen = _chosen(formats)
     _check(result, chosen)
-    background = ImageColor.getrgb(read_color(color))[:3]
-    if path.exists() and not overwrite:
-        raise InputError(f"path: {path} exists; give another folder, or overwrite=True")
-    with replacing_folder(path) as folder:
+    check_rate(fps)
+    background = ImageColor.getrgb(read_color(color, argument="color"))[:3]
+    destination = _destination(Path(path), overwrite=overwrite)
+    unique = f"{destination.name}.{uuid4().hex}"  # nothing that is there has this name
+    folder, aside = destination.with_name(unique + PARTIAL), destination.with_name(unique + REPLACED)
+    make_folder(folder)
+    try:
         _write_pictures(result, folder, chosen)
         for name in chosen:
             if name in VIDEOS:
                 _write_video(result, folder, name, fps, background)
             elif name == "gif":
                 _write_gif(result, folder, fps, background)
-    return path
+        sync_tree(folder)
+        put_in_place(folder, destination, aside=aside)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(aside, ignore_errors=True)
+    return Path(path)
+
+
+def _destination(path: Path, *, overwrite: bool) -> Path:
+    """The folder to write, without links; it is new, or holds nothing but files of earlier results."""
+    destination = path.resolve()
+    if destination in (Path.cwd(), Path(destination.anchor)):
+        raise InputError(f"path: expected a folder of its own, got {path}; give a new one in it")
+    if destination.is_file():
+        raise InputError(f"path: {path}: a file is in the way; give another folder")
+    if not destination.exists():
+        return destination
+    if not overwrite:
+        raise InputError(f"path: {path} exists; give another folder, or overwrite=True")
+    names = (file.relative_to(destination).as_posix() for file in destination.rglob("*") if not file.is_dir())
+    foreign = next((name for name in names if not _OWN_FILES.fullmatch(name)), None)
+    if foreign is not None:
+        raise InputError(f"path: {path}: holds {foreign}, which is no file of a result, so it is not replaced")
+    return destination
 
 
 def _chosen(formats: str | Sequence[str]) -> list[Format]:
     """Formats by name, in the order of `SAVED`."""
+    if not isinstance(formats, (str, Sequence)):
+        raise InputError(f"formats: expected some of {','.join(SAVED)}, got {formats!r}")
     names = [name.strip().lower() for name in (formats.split(",") if isinstance(formats, str) else formats)]
     other = next((name for name in names if name not in SAVED), None)
     if other is not None:
-        known = other in FORMATS
-        remedy = "the command `complete` writes it" if known else f"did you mean {meant_format(other)}?"
+        meant = meant_format(other)
+        of_clip = f"{meant} holds frames or all objects of a clip, and the command `complete` writes it"
+        remedy = f"did you mean {meant}?" if meant in SAVED else of_clip
         raise InputError(f"formats: expected some of {','.join(SAVED)}, got {other}; {remedy}")
     return [name for name in SAVED if name in names]
 

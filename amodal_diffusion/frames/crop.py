@@ -264,7 +264,10 @@ def frame_geometry(config: SamplingConfig, source_hw: tuple[int, int], center: C
     if config.fit == "letterbox":
         return Letterbox(source_hw, target_hw, antialias)
     if center is None:
-        raise InputError("center: fit is crop, so every frame needs the center of its crop; see crop_centers()")
+        raise InputError(
+            "center: fit is crop, so every frame needs the center of its crop, from crop_centers(masks) of the whole "
+            "clip; give it, or take config(fit='letterbox')"
+        )
     crop = ObjectCrop.around(center, source_hw, target_hw, crop_scale=config.beyond.crop_scale)
     return crop if antialias else replace(crop, antialias=False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from diffusers import DiffusionPipeline
@@ -28,7 +28,7 @@ def place_networks(
         option: name of the option, for the error.
 
     Raises:
-        InputError: if the device is the CPU, which has all weights at hand.
+        InputError: if there is no such way, or the device is the CPU, which has all weights at hand.
     """
     check_offload(device, offload, option=option)
     if offload == "model":
@@ -36,13 +36,15 @@ def place_networks(
         return
     for pipeline in pipelines:
         if offload == "none":
-            pipeline.to(device)
+            pipeline.to(device, silence_dtype_warnings=True)
         else:
             pipeline.enable_sequential_cpu_offload(device=device)
 
 
 def check_offload(device: torch.device, offload: Offload, *, option: str) -> None:
-    """Refuse to offload from the CPU; arguments and errors as for :func:`place_networks`."""
+    """Refuse an unknown way to offload, or one from the CPU; arguments and errors as for :func:`place_networks`."""
+    if offload not in get_args(Offload):
+        raise InputError(f"{option}: expected {', '.join(get_args(Offload))}, got {offload!r}")
     if offload != "none" and device.type == "cpu":
         raise InputError(
             f"{option}: {offload} moves weights to a GPU when it needs them, and this runs on the CPU; leave it out"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
@@ -127,8 +127,10 @@ def use_attention(unet: UNetSpatioTemporalConditionModel, attention: Attention, 
         option: name of the option, for the error.
 
     Raises:
-        InputError: if xformers is not installed or has no kernel here.
+        InputError: if there is no such way, or xformers is not installed or has no kernel here.
     """
+    if attention not in get_args(Attention):
+        raise InputError(f"{option}: expected {', '.join(get_args(Attention))}, got {attention!r}")
     if attention == "plain":
         unet.set_default_attn_processor()
     elif attention == "xformers":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from amodal_diffusion.basics import InputError
 from amodal_diffusion.io.json_files import load_json
 from amodal_diffusion.models.libraries import without_bars
+
+logger = logging.getLogger(__name__)
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _KEYS_SHOWN = 8
@@ -269,6 +272,9 @@ def _told(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return sorted((name, value) for name, value in values.items() if name not in _ASIDE and not name.startswith("_"))
 
 
+_DEVICES = "auto, cpu, cuda, cuda:1 (the second GPU) or mps"
+
+
 def find_device(name: str | torch.device) -> torch.device:
     """Find a device that works here.
 
@@ -282,9 +288,15 @@ def find_device(name: str | torch.device) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"device: expected {_DEVICES}, got {name}") from error
+    if device.type == "meta":  # which would lose the weights
+        raise InputError(f"device: expected {_DEVICES}, got {name}")
+    try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name}: cannot be used here ({str(error).splitlines()[0]})") from error
+        reason = str(error).splitlines()[0].split(". ")[0]
+        raise InputError(f"device {name}: cannot be used here ({reason})") from error
     return device
 
 
@@ -306,6 +318,8 @@ def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
     found = known.get(str(name).removeprefix("torch."))
     if found is None:
         raise InputError(f"dtype: expected auto, {', '.join(known)}, got {name}")
+    if found == torch.float16 and device.type == "cpu":
+        logger.warning("dtype: float16 is many times slower than float32 or bfloat16 on a CPU; give one of these")
     return found
 
 

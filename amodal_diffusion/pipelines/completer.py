@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, Literal, Self, overload
@@ -27,13 +27,21 @@ from amodal_diffusion.pipelines.amodal_segmentation import (
     SegmentedFrame,
     given_masks,
 )
-from amodal_diffusion.pipelines.completion_config import CompletionConfig, checked_config, refuse_unknown, stage_config
+from amodal_diffusion.pipelines.completion_config import (
+    CompletionConfig,
+    check_stages,
+    checked_config,
+    refuse_unknown,
+    refuse_unknown_loading,
+    stage_config,
+)
 from amodal_diffusion.pipelines.content_completion import CompletedFrame, ContentCompletionPipeline, ContentStream
 from amodal_diffusion.pipelines.methods import DIFFUSION, METHODS, OF_DIFFUSION, StageNames, segmenter_settings
 from amodal_diffusion.pipelines.object_streams import (
     ObjectStream,
     StreamStatistics,
     checked_frames,
+    checked_inputs,
     join_results,
     shots,
     spend,
@@ -86,6 +94,7 @@ class AmodalCompleter(StageNetworks):
         offload: Offload = "none",
         acceleration: Acceleration | None = None,
         yes: bool = False,
+        **unknown: object,
     ) -> Self:
         """Load a model.
 
@@ -102,18 +111,22 @@ class AmodalCompleter(StageNetworks):
             device: torch's or its name; ``"auto"`` is cuda if there is one, else mps, else cpu.
             dtype: torch's or its name, float32, float16 or bfloat16; ``"auto"`` is bfloat16 on a cuda card that has it,
                 float16 on others, else float32.
-            attention: see :func:`~amodal_diffusion.models.unet.use_attention`.
-            offload: see :func:`~amodal_diffusion.models.offloading.place_networks`; the networks of another method of
-                stage 1 stay on the device.
+            attention: ``"sdpa"`` is torch's fused attention, ``"plain"`` multiplies matrices, ``"xformers"`` is the
+                extra of that name, for GPUs.
+            offload: ``"none"`` keeps all weights on the device, ``"model"`` one network at a time, ``"sequential"`` one
+                layer at a time; the networks of another method of stage 1 stay on the device.
             acceleration: options for speed on a GPU, see :class:`~amodal_diffusion.models.acceleration.Acceleration`;
                 none of them when None.
             yes: download without asking. If False, the size and the license of what is not in the local cache are
                 printed, and a question is asked on the terminal.
+            unknown: refused, with what to give instead.
 
         Raises:
-            InputError: if the model cannot be loaded or may not be downloaded, device or dtype is unknown, or xformers,
-                the offload or an acceleration does not run here.
+            InputError: if the model cannot be loaded or may not be downloaded, an argument, device or dtype is unknown,
+                or xformers, the offload or an acceleration does not run here.
         """
+        refuse_unknown_loading(unknown)
+        check_stages(stages)
         where = find_device(device)
         acceleration = acceleration or Acceleration()
         acceleration.check(where, offload)
@@ -136,10 +149,10 @@ class AmodalCompleter(StageNetworks):
         if offload == "sequential":
             completer.fingerprints()  # which cannot be made of weights that are away
         for pipeline in completer._pipelines.values():
-            use_attention(pipeline.unet, attention, option="--attention")
+            use_attention(pipeline.unet, attention, option="attention")
             accelerate_networks(pipeline.unet, pipeline.vae, acceleration, where)
             pipeline.set_progress_bar_config(disable=True)
-        place_networks(list(completer._pipelines.values()), where, offload, option="--offload")
+        place_networks(list(completer._pipelines.values()), where, offload, option="offload")
         return completer
 
     @classmethod
@@ -289,8 +302,10 @@ class AmodalCompleter(StageNetworks):
                 unknown.
         """
         refuse_unknown(unknown)
-        if isinstance(masks, CompletionConfig):
-            masks, config = None, masks
+        if isinstance(masks, (CompletionConfig, Mapping)):
+            if config is not None:
+                raise InputError("config: given twice; give it once")
+            masks, config = None, checked_config(masks)
         if isinstance(fps, CompletionConfig):
             raise InputError("fps: expected a frame rate, got a configuration; give it as config=...")
         check_seed(seed)
@@ -322,7 +337,9 @@ class AmodalCompleter(StageNetworks):
         """Complete a stream of frames of one object; memory is that of a few windows, whatever its length.
 
         Args:
-            frames: in order, all of one size; those that start a shot are marked, as no cuts are looked for.
+            frames: in order, all of one size, with depth in all or in none; those that start a shot are marked, as no
+                cuts are looked for. Where ``fit`` is ``"crop"``, as in ``"tiny"``, each needs its ``center``, from
+                :func:`~amodal_diffusion.crop_centers` over the masks of the whole clip.
             config: as for a call; no frame is skipped, as that takes the whole clip.
             seed: as for a call.
 
@@ -330,14 +347,16 @@ class AmodalCompleter(StageNetworks):
             results of one frame each, in order.
 
         Raises:
-            InputError: if sizes differ, or amodal masks are missing where stage 1 is not loaded.
+            InputError: if an array of a frame is not as `FrameInput` says, sizes differ, a frame lacks its depth or
+                center, or amodal masks are missing where stage 1 is not loaded.
         """
 
         def entries(frame: FrameInput) -> list[FrameInput]:
             self.notice_depth(given=frame.depth is not None or frame.amodal is not None)
             return [frame]
 
-        for _, result in self.stream_objects(map(entries, frames), [ObjectStream()], config, seed=seed):
+        checked = checked_inputs(frames)
+        for _, result in self.stream_objects(map(entries, checked), [ObjectStream()], config, seed=seed):
             yield result
 
     def online(

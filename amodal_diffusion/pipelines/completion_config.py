@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from amodal_diffusion.basics import InputError
+from amodal_diffusion.basics import STAGES, InputError
 from amodal_diffusion.config import Preset, SamplingConfig, setting_names
 from amodal_diffusion.models.checkpoint import CheckpointSettings
 from amodal_diffusion.models.latents import Autoencoder, spatial_factor
@@ -35,9 +35,25 @@ class CompletionConfig:
         stages = (self.amodal_segmentation, self.content_completion)
         return any(stage is not None and stage.beyond.skip_unoccluded for stage in stages)
 
+    def __repr__(self) -> str:
+        """What differs from the defaults of `SamplingConfig`, which are the paper's, of each loaded stage."""
+        return f"CompletionConfig({', '.join(f'{name}: {_changes(config)}' for name, config in self._loaded())})"
+
+    def _loaded(self) -> list[tuple[str, SamplingConfig]]:
+        stages = {"amodal_segmentation": self.amodal_segmentation, "content_completion": self.content_completion}
+        return [(name, config) for name, config in stages.items() if config is not None]
+
     def to_json(self) -> dict[str, Any]:
         """The settings of each loaded stage, by name."""
         return {stage: values for stage, values in asdict(self).items() if values is not None}
+
+
+def _changes(config: SamplingConfig) -> str:
+    """Values that are not those of a new `SamplingConfig`, as text."""
+    pairs: list[tuple[Any, Any]] = [(config, SamplingConfig()), (config.beyond, SamplingConfig().beyond)]
+    names = [(entry.name, own, base) for own, base in pairs for entry in fields(own) if entry.name != "beyond"]
+    found = [(name, getattr(own, name)) for name, own, base in names if getattr(own, name) != getattr(base, name)]
+    return " ".join(f"{name}={value!r}" for name, value in found) or "defaults"
 
 
 def checked_config(config: object) -> CompletionConfig | None:
@@ -72,6 +88,47 @@ def refuse_unknown(names: Iterable[str]) -> None:
             meant = "" if name == nearest else "unknown; did you mean a setting? "
             raise InputError(f"{name}: {meant}give it as config=completer.config({nearest}=...)")
         raise InputError(f"{name}: unknown; did you mean {nearest}=...?")
+
+
+_ELSEWHERE = {
+    "torch_dtype": "give it as dtype=...",
+    "revision": "give it with the model, as owner/name@REVISION",
+    "device_map": "give device=..., or offload='model'",
+    "cache_dir": "set the environment variable HF_HOME",
+    "local_files_only": "set the environment variable HF_HUB_OFFLINE=1",
+    "variant": "give dtype=..., for which the fitting files are taken",
+    "preset": "give it as config=completer.config(preset=...) of a call",
+}
+"""What to give in place of arguments that diffusers' `from_pretrained` has."""
+_LOADING = (
+    "model", "content_model", "method", "vae", "stages", "device", "dtype", "attention", "offload", "acceleration",
+    "yes",
+)  # fmt: skip
+
+
+def refuse_unknown_loading(names: Iterable[str]) -> None:
+    """Say what to give in place of an argument that loading does not have.
+
+    Args:
+        names: what was given.
+
+    Raises:
+        InputError: if there is a name.
+    """
+    for name in names:
+        nearest = difflib.get_close_matches(name, _LOADING, n=1, cutoff=0.0)[0]
+        raise InputError(f"{name}: unknown; {_ELSEWHERE.get(name, f'did you mean {nearest}=...?')}")
+
+
+def check_stages(stages: object) -> None:
+    """Check the stages that are to be loaded.
+
+    Raises:
+        InputError: if they are no stages, or none.
+    """
+    given = list(stages) if isinstance(stages, (list, tuple, set, frozenset)) else [stages]
+    if not given or any(stage not in STAGES for stage in given):
+        raise InputError(f"stages: expected one or both of {', '.join(STAGES)}, got {stages!r}")
 
 
 def stage_config(

@@ -92,6 +92,54 @@ def checked_frames(
             )
 
 
+def checked_inputs(frames: Iterable[FrameInput]) -> Iterator[FrameInput]:
+    """Check frames of a caller, as they come.
+
+    Args:
+        frames: of one object, in order.
+
+    Raises:
+        InputError: if an array is not as `FrameInput` says, or some frames have depth and others have none.
+    """
+    scaled: bool | None = None
+    for number, frame in enumerate(frames):
+        if not isinstance(frame, FrameInput):
+            raise InputError(f"frames: expected FrameInput(rgb, modal, ...), got {type(frame).__name__}")
+        _check_arrays(frame, number)
+        if frame.amodal is None:
+            scaled = frame.depth is not None if scaled is None else scaled
+            if scaled != (frame.depth is not None):
+                there = "none, and frames before have it" if scaled else "given, and frames before have none"
+                raise InputError(f"frame {number}: depth: {there}; give depth in all frames or in none")
+        yield frame
+
+
+def _check_arrays(frame: FrameInput, number: int) -> None:
+    wanted = {
+        "rgb": (frame.rgb, np.uint8, 3, "uint8 [H, W, 3]"),
+        "modal": (frame.modal, np.bool_, 2, "bool [H, W]"),
+        "amodal": (frame.amodal, np.bool_, 2, "bool [H, W]"),
+        "depth": (frame.depth, np.floating, 2, "float [H, W]"),
+    }
+    for name, (array, dtype, axes, expected) in wanted.items():
+        if array is None and name in ("amodal", "depth"):
+            continue
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"frame {number}: {name}: expected a numpy array, {expected}, got {type(array).__name__}")
+        if array.ndim != axes or not np.issubdtype(array.dtype, dtype) or (axes == 3 and array.shape[2] != 3):
+            raise InputError(f"frame {number}: {name}: expected {expected}, got {array.dtype} {list(array.shape)}")
+    if frame.depth is not None and not np.abs(frame.depth).max() <= 1 + _ROUNDED:
+        low, high = float(frame.depth.min()), float(frame.depth.max())
+        raise InputError(
+            f"frame {number}: depth: expected values in [-1, 1], scaled over the whole shot, got {low:g} to {high:g}; "
+            "scale it, or give the whole clip to a call, which does"
+        )
+
+
+_ROUNDED = 1e-3
+"""How far scaled depth may be outside [-1, 1]."""
+
+
 def _check_size(frame: FrameInput, size: tuple[int, ...], number: int) -> None:
     """Raise an InputError if a part of a frame has another size than the first frame."""
     parts = {"rgb": frame.rgb, "modal": frame.modal, "depth": frame.depth, "amodal": frame.amodal}

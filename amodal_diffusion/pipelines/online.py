@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,8 @@ from amodal_diffusion.types import (
 
 if TYPE_CHECKING:  # which makes the objects of this page
     from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig
+
+logger = logging.getLogger(__name__)
 
 ONE_OBJECT = "object"
 """Name of the object where a mask comes without a name."""
@@ -88,6 +91,9 @@ class OnlineCompleter:
         seed: int,
     ) -> None:
         check_seed(seed)
+        for name, value in (("look_ahead", look_ahead), ("stride", stride), ("window", window)):
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise InputError(f"{name}: expected a number of frames, got {value!r}")
         if not 0 <= look_ahead < window:
             raise InputError(f"look_ahead: expected 0 to {window - 1}, below the window of {window}, got {look_ahead}")
         if not 1 <= stride <= look_ahead + 1:
@@ -96,6 +102,7 @@ class OnlineCompleter:
         self._look_ahead, self._stride, self._window = look_ahead, stride, window
         self._frames: deque[_Kept] = deque()  # the last is the newest; those without amodal masks are not final
         self._count = 0
+        self._gap = False  # whether the latest frame came without depth
 
     def __repr__(self) -> str:
         """The numbers that decide on its delay, and how far it is."""
@@ -116,9 +123,10 @@ class OnlineCompleter:
 
         Args:
             rgb: uint8 ``[H, W, 3]``, or floats in 0..1, as `VideoClip` takes them.
-            masks: modal mask ``[H, W]`` of one object, or masks by name. Objects may come and go; a name that is
-                missing is hidden in this frame.
-            depth: float ``[H, W]``, of one scale in all frames, nearer is larger; None for none.
+            masks: modal mask ``[H, W]`` of one object, which is called ``"object"``, or masks by name. Objects may come
+                and go; a name that is missing is hidden in this frame, and ``{}`` shows none.
+            depth: float ``[H, W]``, of one scale in all frames, nearer is larger; None for none. The last map stands
+                for one that is missing later, with a notice.
             starts_shot: whether the frame is the first after a hard cut. Frames before it become final at once.
 
         Returns:
@@ -128,7 +136,6 @@ class OnlineCompleter:
             InputError: if a shape or a dtype is not as above.
         """
         kept = _kept(rgb, masks, depth)
-        self._completer.notice_depth(given=depth is not None)
         if self._frames and kept.rgb.shape != self._frames[-1].rgb.shape:
             found = list(self._frames[-1].rgb.shape)
             raise InputError(f"rgb: expected {found} as in the frames before, got {list(kept.rgb.shape)}")
@@ -136,6 +143,7 @@ class OnlineCompleter:
         if starts_shot:
             final = self.finish()
             self._frames.clear()
+        kept = self._with_depth(kept)
         self._frames.append(kept)
         self._count += 1
         if len(self._frames) > self._window:
@@ -143,6 +151,18 @@ class OnlineCompleter:
         if self._waiting() > self._look_ahead:
             final += self._run(self._stride)
         return final
+
+    def _with_depth(self, kept: _Kept) -> _Kept:
+        """A frame without depth gets the map of the frame before, if that has one, with a notice."""
+        last = self._frames[-1].depth if self._frames else None
+        if kept.depth is not None or last is None:
+            self._gap = False
+            self._completer.notice_depth(given=kept.depth is not None)
+            return kept
+        if not self._gap:
+            logger.warning("depth: none for frame %d; the last map stands for it until there is one", self._count)
+        self._gap = True
+        return replace(kept, depth=last)
 
     def finish(self) -> list[OnlineFrame]:
         """The frames that are not final yet, in order; more frames may follow."""
@@ -192,6 +212,13 @@ class OnlineCompleter:
 
 def _kept(rgb: ArrayInput, masks: ArrayInput | Mapping[str, ArrayInput], depth: ArrayInput | None) -> _Kept:
     """Convert and check one frame."""
+    shape = tuple(rgb.shape) if hasattr(rgb, "shape") else np.shape(rgb)
+    if len(shape) != 3 or 3 not in (shape[0], shape[2]):
+        raise InputError(f"rgb: expected one frame [H, W, 3], got {list(shape)}")
+    if masks is None:
+        raise InputError("masks: expected a mask [H, W], or masks by name, got None; give {} where nothing is seen")
+    if isinstance(masks, (list, tuple)) and len(np.shape(masks)) == 3:
+        raise InputError(f"masks: got {len(masks)} masks without names; give {{'cup': mask, 'dog': other}}")
     frame = as_frames([rgb], "rgb")[0]
     named = dict(masks) if isinstance(masks, Mapping) else {ONE_OBJECT: masks}
     modal = {name: as_masks([mask], f"masks {name}")[0] for name, mask in named.items()}

@@ -41,8 +41,8 @@ class FrameInput:
         modal: visible part of the object, bool ``[H, W]``; may be empty.
         depth: float32 ``[H, W]`` in [-1, 1], nearer is larger, already scaled over the whole shot; None for none.
         amodal: the whole object where it is known already, bool ``[H, W]``; stage 1 then leaves this frame alone.
-        center: of the object-centric crop, from :func:`~amodal_diffusion.frames.crop.crop_centers` over the whole clip;
-            needed for ``fit="crop"``.
+        center: of the object-centric crop, from :func:`~amodal_diffusion.crop_centers` over the whole clip; needed for
+            ``fit="crop"``.
         score: stage 1's score where it is known already, as `AmodalResult.score` has it, float32 ``[height, width]`` in
             [0, 1] at the network's size; stage 1 then only cuts the mask from it.
         starts_shot: whether the frame is the first after a hard cut, which nothing crosses; of the first frame of a
@@ -58,6 +58,12 @@ class FrameInput:
     score: FloatArray | None = None
     starts_shot: bool = False
     inside: tuple[slice, slice] | None = None
+
+    def __repr__(self) -> str:
+        """Size and what there is, without the arrays."""
+        there = [name for name in ("depth", "amodal", "center", "score") if getattr(self, name) is not None]
+        height, width = self.rgb.shape[:2]
+        return f"FrameInput({', '.join([f'{width}x{height}', *there])}{'; starts a shot' * self.starts_shot})"
 
     def geometry(self, config: SamplingConfig) -> Geometry:
         """How the network sees the frame."""

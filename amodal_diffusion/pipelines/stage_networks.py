@@ -102,35 +102,43 @@ class StageNetworks:
             self._fingerprints["amodal_segmentation"] = digest_of_weights(network.state_dict())
         return dict(self._fingerprints)
 
-    def to(self, device: str | torch.device) -> Self:
+    def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> Self:
         """Move all networks to a device, as modules do.
 
         Args:
             device: torch's or its name; ``"auto"`` as for :meth:`from_pretrained`.
+            dtype: refused, as networks get their precision when they are loaded.
 
         Raises:
-            InputError: if the device cannot be used, or weights are offloaded.
+            InputError: if the device cannot be used, a precision is given, or weights are offloaded.
         """
+        if dtype is not None or isinstance(device, torch.dtype):
+            given = str(device if dtype is None else dtype)
+            raise InputError(f"to: precision is chosen when networks are loaded: from_pretrained(..., dtype={given})")
         where = find_device(device)
         for pipeline in self._pipelines.values():
             if any(hasattr(part, "_hf_hook") for part in (pipeline.unet, pipeline.vae, pipeline.image_encoder)):
                 raise InputError("to: the weights are offloaded to the CPU until they are needed; load them without")
-            pipeline.to(where)
+            pipeline.to(where, silence_dtype_warnings=True)
         network = network_of(self.segmenter)
         if network is not None:
             network.to(where)
         return self
 
-    def enable_model_cpu_offload(self, device: str | torch.device = "auto") -> None:
+    def enable_model_cpu_offload(self, device: str | torch.device = "auto", *, gpu_id: int | None = None) -> None:
         """Keep one network at a time on a GPU, as ``offload="model"`` of :meth:`from_pretrained` does.
 
         Args:
             device: the GPU.
+            gpu_id: number of the GPU, in place of `device`.
 
         Raises:
             InputError: if the device is the CPU or cannot be used.
         """
-        place_networks(list(self._pipelines.values()), find_device(device), "model", option="enable_model_cpu_offload")
+        where = find_device(device if gpu_id is None else f"cuda:{gpu_id}")
+        if where.type == "cpu":
+            raise InputError("enable_model_cpu_offload: moves weights to a GPU, and there is none here; leave it out")
+        place_networks(list(self._pipelines.values()), where, "model", option="enable_model_cpu_offload")
 
     def __repr__(self) -> str:
         """The loaded stages, where they run and in which precision."""

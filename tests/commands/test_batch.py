@@ -273,7 +273,13 @@ def test_one_record_for_each_clip_in_python(tmp_path: Path, model: Path) -> None
     ]  # fmt: skip
     assert len(json.loads((tmp_path / "out/failures.json").read_text())) == 1
     with pytest.raises(InputError, match="options: stagess is unknown"):
-        next(complete_many(rows, tmp_path / "out", options={"stagess": "masks"}))
+        complete_many(rows, tmp_path / "out", options={"stagess": "masks"})  # before a record is read
+    with pytest.raises(InputError, match="options: out: give the folder as the second argument"):
+        complete_many(rows, tmp_path / "out", options={"out": "elsewhere"})
+    with pytest.raises(InputError, match=r"clips: expected rows such as .* got str"):
+        complete_many(["a.mp4"], tmp_path / "out")  # type: ignore[list-item]
+    with pytest.raises(InputError, match="engine: expected ray as run says, got local; give one of them"):
+        complete_many(rows, tmp_path / "out", engine="local", run=RunOptions(engine="ray"))
     with pytest.raises(InputError, match="options: stages: expected masks, all, got some"):
         next(complete_many(rows, tmp_path / "out", options={"stages": "some"}))
     with pytest.raises(InputError, match="seed: expected at least 0, got -1"):

@@ -40,7 +40,8 @@ def test_masks_alone_and_what_is_refused(tmp_path: Path) -> None:
     assert {path.name for path in masks.save(tmp_path / "out").iterdir()} == {"amodal_masks"}
     for formats, message in (
         ("mov", "did you mean prores"),
-        ("coco", "formats: expected some of .* got coco; the command `complete` writes it"),
+        ("coco", "formats: expected some of .* got coco; coco holds .* the command `complete` writes it"),
+        ("youtubevis", "got youtubevis; youtube-vis holds .* the command `complete` writes it"),
         ("webm", "formats: webm holds layers, and this result has masks alone"),
         ("scores", "formats: this result has no scores"),
     ):
@@ -51,3 +52,46 @@ def test_masks_alone_and_what_is_refused(tmp_path: Path) -> None:
     assert RESULT.save(tmp_path / "out", overwrite=True) == tmp_path / "out"
     assert (tmp_path / "out/completed").is_dir()
     assert not (tmp_path / "other").exists()
+
+
+def test_only_files_of_results_are_replaced(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "wedding.jpg").write_text("precious")
+    with pytest.raises(InputError, match=r"photos: holds wedding\.jpg, which is no file of a result"):
+        RESULT.save(photos, overwrite=True)
+    file = tmp_path / "file"
+    file.write_text("precious")
+    with pytest.raises(InputError, match="file: a file is in the way; give another folder"):
+        RESULT.save(file, overwrite=True)
+    for name in ("out.partial", "out.replaced"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").write_text("precious")
+    RESULT.save(tmp_path / "out", "png,gif,mp4,scores")
+    RESULT.save(tmp_path / "out", overwrite=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "file", "out", "out.partial", "out.replaced"}
+    kept = [photos / "wedding.jpg", file, tmp_path / "out.partial/notes.txt", tmp_path / "out.replaced/notes.txt"]
+    assert {path.read_text() for path in kept} == {"precious"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"amodal_masks", "completed"}
+
+
+def test_a_link_keeps_leading_to_its_folder(tmp_path: Path) -> None:
+    RESULT.save(tmp_path / "far")
+    (tmp_path / "link").symlink_to(tmp_path / "far")
+    RESULT.save(tmp_path / "link", "gif", overwrite=True)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "far/completed.gif").is_file()
+
+
+@pytest.mark.parametrize("path", [".", "", "/"])
+def test_a_folder_without_a_name_is_refused(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="path: expected a folder of its own"):
+        RESULT.save(path, overwrite=True)
+
+
+@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), 1e9, "8"])
+def test_a_wrong_frame_rate_is_refused_before_any_work(fps: float, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="fps: expected a frame rate above 0"):
+        RESULT.save(tmp_path / "out", "mp4,gif", fps=fps)
+    assert not list(tmp_path.iterdir())

@@ -91,7 +91,7 @@ def test_what_does_not_fit(
 def test_the_completer_moves_and_says_what_it_is(completer: AmodalCompleter) -> None:
     assert completer.to("cpu") is completer
     assert repr(completer) == "AmodalCompleter(amodal_segmentation, content_completion; cpu, float32)"
-    with pytest.raises(InputError, match="enable_model_cpu_offload: model moves weights to a GPU"):
+    with pytest.raises(InputError, match="enable_model_cpu_offload: moves weights to a GPU, and there is none here"):
         completer.enable_model_cpu_offload("cpu")
     with pytest.raises(InputError, match="cannot be used here"):
         completer.to("cuda:77")
@@ -107,5 +107,46 @@ def test_missing_depth_is_noticed_once(completer: AmodalCompleter, caplog: pytes
     assert not caplog.messages
     online.push(CLIP.rgb[1], CLIP.modal_mask[1])
     next(trained_with_depth.stream(clip_frames(CLIP), config))
-    (notice,) = caplog.messages
+    gap, notice = caplog.messages
+    assert gap == "depth: none for frame 1; the last map stands for it until there is one"
     assert "give depth=DepthEstimator.from_pretrained('small')(frames), or set completer.warn_without" in notice
+
+
+def test_a_config_is_given_once_and_is_one(completer: AmodalCompleter) -> None:
+    config = completer.config(**SMALL)
+    assert repr(config).startswith("CompletionConfig(amodal_segmentation: ")
+    assert "height=8" in repr(config)
+    assert len(repr(config)) < 600
+    with pytest.raises(InputError, match="config: given twice"):
+        completer(CLIP, config, config=config)
+    with pytest.raises(InputError, match="config: expected a CompletionConfig, got dict; make one with"):
+        completer(CLIP, {"preset": "fast"})
+    with pytest.raises(InputError, match="masks: expected at least one object, got "):
+        completer(CLIP.rgb, CLIP.modal_mask[None][:0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"torch_dtype": torch.float16}, "torch_dtype: unknown; give it as dtype="),
+        ({"devise": "cpu"}, "devise: unknown; did you mean device="),
+        ({"revision": "main"}, "revision: unknown; give it with the model, as owner/name@REVISION"),
+        ({"attention": "flash"}, "attention: expected sdpa, plain, xformers, got 'flash'"),
+        ({"offload": "models"}, "offload: expected none, model, sequential, got 'models'"),
+        ({"stages": ["amodal"]}, "stages: expected one or both of amodal_segmentation, content_completion, got"),
+    ],
+)
+def test_loading_refuses_what_it_does_not_know(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        AmodalCompleter.from_pretrained("tiny", device="cpu", **arguments)
+
+
+def test_float16_on_a_cpu_is_one_notice(caplog: pytest.LogCaptureFixture) -> None:
+    completer = AmodalCompleter.from_pretrained("tiny", device="cpu", dtype="float16", stages=["content_completion"])
+    assert completer.dtype == "float16"
+    assert [record.getMessage() for record in caplog.records] == [
+        "dtype: float16 is many times slower than float32 or bfloat16 on a CPU; give one of these"
+    ]
+    for arguments in (("cpu", torch.float32), (torch.float32,)):
+        with pytest.raises(InputError, match="to: precision is chosen when networks are loaded"):
+            completer.to(*arguments)

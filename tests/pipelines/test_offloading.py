@@ -54,7 +54,7 @@ def test_a_network_computes_where_its_hooks_take_it() -> None:
 
 @pytest.mark.parametrize("offload", ["model", "sequential"])
 def test_nothing_waits_for_a_cpu(folder: Path, offload: Offload) -> None:
-    with pytest.raises(InputError, match=f"--offload: {offload} moves weights to a GPU"):
+    with pytest.raises(InputError, match=f"offload: {offload} moves weights to a GPU"):
         AmodalCompleter.from_pretrained(folder, device="cpu", offload=offload)
 
 

@@ -97,3 +97,41 @@ def test_bad_numbers_and_frames(completer: AmodalCompleter) -> None:
     online.push(CLIP.rgb[0], CLIP.modal_mask[0])
     with pytest.raises(InputError, match=r"rgb: expected \[24, 40, 3\] as in the frames before, got \[12, 40, 3\]"):
         online.push(CLIP.rgb[0, :12], CLIP.modal_mask[0, :12])
+
+
+def test_a_missing_depth_map_is_that_of_the_frame_before(
+    completer: AmodalCompleter, config: CompletionConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    depth = np.linspace(0, 1, 24 * 40, dtype=np.float32).reshape(24, 40)
+    whole, gaps = (completer.online(look_ahead=1, window=4, config=config) for _ in range(2))
+    expected, found = [], []
+    for number, (rgb, mask) in enumerate(zip(CLIP.rgb, CLIP.modal_mask, strict=True)):
+        expected += whole.push(rgb, mask, depth)
+        found += gaps.push(rgb, mask, None if number in (2, 3) else depth)
+    assert len(found) == FRAMES - 1
+    for one, other in zip(expected, found, strict=True):
+        assert in_bytes(one.objects[ONE_OBJECT]) == in_bytes(other.objects[ONE_OBJECT])
+    assert [record.getMessage() for record in caplog.records if "depth" in record.getMessage()] == [
+        "depth: none for frame 2; the last map stands for it until there is one"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rgb", "masks", "message"),
+    [
+        (CLIP.rgb[0, ..., 0], CLIP.modal_mask[0], r"rgb: expected one frame \[H, W, 3\], got \[24, 40\]"),
+        (CLIP.rgb, CLIP.modal_mask[0], r"rgb: expected one frame \[H, W, 3\], got \[6, 24, 40, 3\]"),
+        (CLIP.rgb[0], None, "masks: expected a mask .* got None; give {} where nothing is seen"),
+        (CLIP.rgb[0], list(CLIP.modal_mask[:2]), "masks: got 2 masks without names; give"),
+    ],
+)
+def test_messages_speak_of_one_frame(completer: AmodalCompleter, rgb: object, masks: object, message: str) -> None:
+    online = completer.online(look_ahead=0, window=2)
+    with pytest.raises(InputError, match=message):
+        online.push(rgb, masks)
+
+
+@pytest.mark.parametrize("numbers", [{"look_ahead": 1.5}, {"stride": 1.5}, {"look_ahead": "2"}, {"window": 4.0}])
+def test_numbers_of_frames_are_integers(completer: AmodalCompleter, numbers: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(numbers))}: expected a number of frames"):
+        completer.online(**numbers)  # type: ignore[arg-type]
