@@ -121,8 +121,9 @@ def describe(thing: type | Callable[..., object], name: str) -> Iterator[str]:
     if not issubclass(thing, Exception):
         yield from signature_of(thing, name)
     yield from docstring_of(thing)
-    if "__init__" in vars(thing) and not dataclasses.is_dataclass(thing):
-        yield from docstring_of(vars(thing)["__init__"])
+    made = vars(thing).get("__init__")
+    if made is not None and made.__doc__ and not dataclasses.is_dataclass(thing):
+        yield from docstring_of(made)
     for method_name in methods_of(thing):
         method = inspect.getattr_static(thing, method_name)
         yield f"### {name}{'(...)' if method_name == '__call__' else f'.{method_name}'}"

@@ -106,7 +106,7 @@ class AmodalCompleter(StageNetworks):
             method: of stage 1, a name of :data:`~amodal_diffusion.pipelines.methods.METHODS`; with ``"tiny"`` its
                 bundled weights. None takes the one that the checkpoint is of.
             vae: light autoencoder (``AutoencoderTiny``) in place of the model's own, for the same latents: a folder, a
-                hub id, or ``"tiny"``, see :data:`~amodal_diffusion.models.light_vae.LIGHT_VAES`.
+                hub id, or ``"tiny"`` for the hub's TAESD of Stable Video Diffusion's latents.
             stages: which to load.
             device: torch's or its name; ``"auto"`` is cuda if there is one, else mps, else cpu.
             dtype: torch's or its name, float32, float16 or bfloat16; ``"auto"`` is bfloat16 on a cuda card that has it,
