@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 from amodal_diffusion.basics import InputError
@@ -249,9 +250,9 @@ def _field_names(cls: type[Any]) -> set[str]:
 def _to_plain_numbers(config: BeyondPaper | SamplingConfig) -> None:
     """Turn numpy's numbers into Python's, which JSON takes."""
     for name in _field_names(type(config)):
-        item = getattr(getattr(config, name), "item", None)
-        if callable(item):
-            object.__setattr__(config, name, item())
+        value = getattr(config, name)
+        if getattr(value, "ndim", None) == 0:  # numpy is not imported here, so that `--help` answers at once
+            object.__setattr__(config, name, value.item())
 
 
 def _is_number(value: object) -> bool:
@@ -265,7 +266,7 @@ def _check_number(name: str, value: object, *, least: float = -math.inf, above: 
 
 
 def _check_integer(name: str, value: object, *, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not isinstance(value, Integral) or type(value) is bool:
         raise InputError(f"{name}: expected an integer, got {value!r}")
     if int(value) < least:
         raise InputError(f"{name}: expected at least {least}, got {value}")

@@ -7,10 +7,12 @@ Letters used in every shape of this package: ``B`` clips, ``F`` frames, ``C`` ch
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import pairwise
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
@@ -36,7 +38,7 @@ ArrayInput: TypeAlias = npt.NDArray[Any] | Sequence[Any] | Any
 """What a caller may have: an array, a torch tensor on any device, or a sequence of these or of PIL pictures."""
 
 FASTEST = 10_000
-"""Frames a second that a clip can have at most; high-speed cameras record fewer."""
+"""Frames a second that a video can have at most; high-speed cameras record fewer."""
 logger = logging.getLogger(__name__)
 
 
@@ -121,14 +123,20 @@ class VideoClip:
         return int(self.rgb.shape[0])
 
 
-def check_rate(fps: object) -> None:
+def check_rate(fps: object, *, at_most: float = sys.float_info.max) -> None:
     """Check a frame rate.
 
+    Args:
+        fps: a number.
+        at_most: the highest.
+
     Raises:
-        InputError: if it is no number above 0, or more than `FASTEST`.
+        InputError: if it is no number above 0, or above the highest.
     """
-    if not (isinstance(fps, (int, float, np.number)) and not isinstance(fps, bool) and 0 < fps <= FASTEST):
-        raise InputError(f"fps: expected a frame rate above 0 and up to {FASTEST:,}, got {fps!r}")
+    rate = float(fps) if isinstance(fps, Real) and type(fps) is not bool else 0.0
+    if not 0 < rate <= at_most:
+        bound = f" and up to {at_most:,}" if at_most < sys.float_info.max else ""
+        raise InputError(f"fps: expected a frame rate above 0{bound}, got {fps!r}")
 
 
 def as_frames(value: ArrayInput, what: str) -> UInt8Array:
@@ -433,20 +441,20 @@ class AmodalResult:
         """Write masks and layers to a folder, in the layout of one object's folder (docs/outputs.md).
 
         Args:
-            path: folder; must not exist.
+            path: folder; must not exist, unless ``overwrite`` is set.
             formats: a sequence, or one text with commas: ``png``, ``prores``, ``webm``, ``mp4``, ``gif``,
                 ``masks-mp4``, ``scores``; masks are written as PNG in any case.
             fps: frames a second of videos.
             color: behind the object in ``mp4`` and ``gif``: a CSS color name or ``#rrggbb``.
-            overwrite: replace the folder if it holds files of an earlier result alone.
+            overwrite: replace the folder if it holds nothing but files of an earlier result.
 
         Returns:
             the folder.
 
         Raises:
-            InputError: if the folder exists, or with ``overwrite`` holds a file that is not of a result; if a format
-                or color is unknown, the frame rate is no number above 0, or the result lacks what a format holds.
-            OSError: if a file cannot be written; nothing is left then.
+            InputError: if the folder exists, or with ``overwrite`` holds a file that no result has; if a format
+                or color is unknown, the frame rate is out of range, or the result lacks what a format holds.
+            OSError: if a file cannot be written, or a folder of this name came up meanwhile; nothing is left then.
         """
         save_result = import_module("amodal_diffusion.completion.saving").save_result  # by name, see `from_file`
         written: Path = save_result(self, path, formats, fps=fps, color=color, overwrite=overwrite)

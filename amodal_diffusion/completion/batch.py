@@ -316,7 +316,7 @@ def complete_many(
 ) -> Iterator[ClipRecord]:
     """Complete many clips, as the command `batch` does; gives one record for each clip when it ends.
 
-    Options are checked at once; clips are computed as the records are read, so that a loop has to read them.
+    Options and rows are checked at once. Clips are computed only while records are read, so read all records.
 
     Args:
         clips: path or URL of a list of clips (docs/data.md, section 7), or rows with its columns, such as
@@ -347,7 +347,11 @@ def complete_many(
 
 
 def _rows(rows: Iterable[Row]) -> tuple[Row, ...]:
-    """Rows that a caller gives."""
+    """Rows that a caller gives.
+
+    Raises:
+        InputError: if one is no mapping.
+    """
     given = tuple(rows)
     wrong = next((row for row in given if not isinstance(row, Mapping)), None)
     if wrong is not None:
@@ -379,6 +383,17 @@ def _records(
         processes.end()
 
 
+def _meant(wrong: str) -> str:
+    """What to give in place of an option that there is not."""
+    for argument, group in (("run", RunOptions), ("storage", StorageOptions)):
+        if wrong in {entry.name for entry in fields(group)}:
+            return f"{wrong}: give it as {argument}={group.__name__}({wrong}=...)"
+    names = [entry.name for group in OWN_GROUPS.values() for entry in fields(group) if entry.name != "out"]
+    nearest = difflib.get_close_matches(wrong, [*names, "cuts", "allow_truncated"], n=1)
+    meant = "".join(f"did you mean {name}? " for name in nearest)
+    return f"{wrong} is unknown; {meant}`amodal-diffusion batch --help-all` lists them"
+
+
 def _request(options: Mapping[str, object], out: Location | None) -> CompletionRequest:
     """Settings that all clips share, from options by name."""
     left = dict(options)
@@ -396,10 +411,7 @@ def _request(options: Mapping[str, object], out: Location | None) -> CompletionR
                 given[entry.name] = how["read"](value) if how["read"] else value
         groups[name] = given
     if left:
-        wrong = next(iter(left))
-        names = [entry.name for group in OWN_GROUPS.values() for entry in fields(group)]
-        meant = "".join(f"did you mean {name}? " for name in difflib.get_close_matches(wrong, names, n=1))
-        raise InputError(f"options: {wrong} is unknown; {meant}`amodal-diffusion batch --help-all` lists them")
+        raise InputError(f"options: {_meant(str(next(iter(left))))}")
     made = {name: OWN_GROUPS[name](**given) for name, given in groups.items() if name != "source"}
     base = CompletionRequest(source=Source(clip=Path(), **groups["source"]), **made)
     check_seed(base.sampling.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from uuid import uuid4
 import numpy as np
 from PIL import Image, ImageColor
 
-from amodal_diffusion.basics import InputError
+from amodal_diffusion.basics import InputError, one_line
 from amodal_diffusion.completion.layout import GIF, SCORES, VIDEOS
 from amodal_diffusion.completion.option_values import Format, meant_format, read_color
 from amodal_diffusion.frames.layers import carry_color, over_color
@@ -21,13 +22,16 @@ from amodal_diffusion.io.images import write_levels_png, write_mask_png, write_r
 from amodal_diffusion.io.timing import Timing
 from amodal_diffusion.io.video_writer import COLOR_REACH, VideoLayout, VideoWriter
 from amodal_diffusion.pipelines.postprocessing import score_levels
-from amodal_diffusion.types import AmodalResult, UInt8Array, check_rate
+from amodal_diffusion.types import FASTEST, AmodalResult, UInt8Array, check_rate
+
+logger = logging.getLogger(__name__)
 
 SAVED: tuple[Format, ...] = ("png", "prores", "webm", "mp4", "gif", "masks-mp4", "scores")
 """Formats of one object alone. The others hold the frames, or all objects of a clip."""
 _OWN_FILES = re.compile(
     "|".join([rf"(amodal_masks|completed|{SCORES})/\d+\.png", *(re.escape(file) for _, file in VIDEOS.values()), GIF])
 )
+_LEFT_BY_SYSTEMS = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini")
 _PAINTED = ("png", "prores", "webm", "mp4", "gif")
 
 
@@ -44,27 +48,27 @@ def save_result(
 
     Args:
         result: of one object.
-        path: folder; must not exist.
+        path: folder; must not exist, unless ``overwrite`` is set.
         formats: of `SAVED`, as a sequence or one text with commas; masks are written as PNG whatever they are.
             Without layers, ``png`` means the masks.
         fps: frames a second of videos.
         color: behind the object in ``mp4`` and ``gif``: a CSS color name or ``#rrggbb``.
-        overwrite: replace the folder if it holds files of an earlier result alone.
+        overwrite: replace the folder if it holds nothing but files of an earlier result.
 
     Returns:
         the folder.
 
     Raises:
-        InputError: if the folder exists, or with ``overwrite`` holds a file that is not of a result; if a format or
-            color is unknown, the frame rate is no number above 0, or the result lacks what a format holds.
-        OSError: if a file cannot be written; nothing is left then.
+        InputError: if the folder exists, or with ``overwrite`` holds a file that no result has; if a format or
+            color is unknown, the frame rate is out of range, or the result lacks what a format holds.
+        OSError: if a file cannot be written, or a folder of this name came up meanwhile; nothing is left then.
     """
     chosen = _chosen(formats)
     _check(result, chosen)
-    check_rate(fps)
+    check_rate(fps, at_most=FASTEST)
     background = ImageColor.getrgb(read_color(color, argument="color"))[:3]
     destination = _destination(Path(path), overwrite=overwrite)
-    unique = f"{destination.name}.{uuid4().hex}"  # nothing that is there has this name
+    unique = f"{destination.name}.{uuid4().hex[:8]}"  # nothing that is there has this name
     folder, aside = destination.with_name(unique + PARTIAL), destination.with_name(unique + REPLACED)
     make_folder(folder)
     try:
@@ -75,34 +79,53 @@ def save_result(
             elif name == "gif":
                 _write_gif(result, folder, fps, background)
         sync_tree(folder)
-        put_in_place(folder, destination, aside=aside)
+        if overwrite:
+            put_in_place(folder, destination, aside=aside)
+        else:
+            folder.rename(destination)  # fails if there are files by now
+    except BaseException:
+        if aside.exists() and not destination.exists():
+            aside.rename(destination)
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    shutil.rmtree(aside, ignore_errors=True)
+    if aside.exists() and _foreign(aside) is None:
+        shutil.rmtree(aside, ignore_errors=True)
+    elif aside.exists():
+        logger.warning("%s: files came into it while it was replaced; they are in %s", path, aside)
     return Path(path)
 
 
 def _destination(path: Path, *, overwrite: bool) -> Path:
     """The folder to write, without links; it is new, or holds nothing but files of earlier results."""
-    destination = path.resolve()
-    if destination in (Path.cwd(), Path(destination.anchor)):
+    try:
+        destination = path.resolve()
+    except (OSError, RuntimeError) as error:  # links that lead to each other
+        raise InputError(f"path: {path}: cannot be found ({one_line(OSError(str(error)))})") from error
+    if destination in (Path.cwd(), *Path.cwd().parents):
         raise InputError(f"path: expected a folder of its own, got {path}; give a new one in it")
-    if destination.is_file():
+    if destination.exists() and not destination.is_dir():
         raise InputError(f"path: {path}: a file is in the way; give another folder")
     if not destination.exists():
         return destination
     if not overwrite:
         raise InputError(f"path: {path} exists; give another folder, or overwrite=True")
-    names = (file.relative_to(destination).as_posix() for file in destination.rglob("*") if not file.is_dir())
-    foreign = next((name for name in names if not _OWN_FILES.fullmatch(name)), None)
+    foreign = _foreign(destination)
     if foreign is not None:
         raise InputError(f"path: {path}: holds {foreign}, which is no file of a result, so it is not replaced")
     return destination
 
 
+def _foreign(folder: Path) -> str | None:
+    """A file of a folder that no result has, and no file manager leaves; None if there is none."""
+    files = (file for file in folder.rglob("*") if not file.is_dir() and not _LEFT_BY_SYSTEMS.fullmatch(file.name))
+    names = (file.relative_to(folder).as_posix() for file in files)
+    return next((name for name in names if not _OWN_FILES.fullmatch(name)), None)
+
+
 def _chosen(formats: str | Sequence[str]) -> list[Format]:
     """Formats by name, in the order of `SAVED`."""
-    if not isinstance(formats, (str, Sequence)):
+    if not isinstance(formats, Sequence) or not all(isinstance(name, str) for name in formats):
         raise InputError(f"formats: expected some of {','.join(SAVED)}, got {formats!r}")
     names = [name.strip().lower() for name in (formats.split(",") if isinstance(formats, str) else formats)]
     other = next((name for name in names if name not in SAVED), None)

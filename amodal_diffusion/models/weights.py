@@ -294,7 +294,7 @@ def find_device(name: str | torch.device) -> torch.device:
         raise InputError(f"device: expected {_DEVICES}, got {name}")
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).splitlines()[0].split(". ")[0]
         raise InputError(f"device {name}: cannot be used here ({reason})") from error
     return device

@@ -302,7 +302,7 @@ class AmodalCompleter(StageNetworks):
                 unknown.
         """
         refuse_unknown(unknown)
-        if isinstance(masks, (CompletionConfig, Mapping)):
+        if isinstance(masks, CompletionConfig) or (isinstance(clip, VideoClip) and isinstance(masks, Mapping)):
             if config is not None:
                 raise InputError("config: given twice; give it once")
             masks, config = None, checked_config(masks)
@@ -337,8 +337,8 @@ class AmodalCompleter(StageNetworks):
         """Complete a stream of frames of one object; memory is that of a few windows, whatever its length.
 
         Args:
-            frames: in order, all of one size, with depth in all or in none; those that start a shot are marked, as no
-                cuts are looked for. Where ``fit`` is ``"crop"``, as in ``"tiny"``, each needs its ``center``, from
+            frames: in order, all of one size, with depth in all or in none. Mark the frames that start a shot; no cuts
+                are searched for. Where ``fit`` is ``"crop"``, as in ``"tiny"``, each needs its ``center``, from
                 :func:`~amodal_diffusion.crop_centers` over the masks of the whole clip.
             config: as for a call; no frame is skipped, as that takes the whole clip.
             seed: as for a call.
@@ -347,8 +347,9 @@ class AmodalCompleter(StageNetworks):
             results of one frame each, in order.
 
         Raises:
-            InputError: if an array of a frame is not as `FrameInput` says, sizes differ, a frame lacks its depth or
-                center, or amodal masks are missing where stage 1 is not loaded.
+            InputError: if an array of a frame is not as `FrameInput` says, sizes differ, only some frames have
+                depth, a center is missing where ``fit`` is ``"crop"``, or amodal masks are missing where stage 1 is not
+                loaded.
         """
 
         def entries(frame: FrameInput) -> list[FrameInput]:

@@ -36,7 +36,7 @@ class CompletionConfig:
         return any(stage is not None and stage.beyond.skip_unoccluded for stage in stages)
 
     def __repr__(self) -> str:
-        """What differs from the defaults of `SamplingConfig`, which are the paper's, of each loaded stage."""
+        """For each loaded stage, the settings that differ from the defaults of `SamplingConfig`."""
         return f"CompletionConfig({', '.join(f'{name}: {_changes(config)}' for name, config in self._loaded())})"
 
     def _loaded(self) -> list[tuple[str, SamplingConfig]]:
@@ -96,7 +96,13 @@ _ELSEWHERE = {
     "device_map": "give device=..., or offload='model'",
     "cache_dir": "set the environment variable HF_HOME",
     "local_files_only": "set the environment variable HF_HUB_OFFLINE=1",
-    "variant": "give dtype=..., for which the fitting files are taken",
+    "variant": "leave it out; the files are chosen by themselves",
+    "subfolder": "leave it out; both stages are found in the model's folder",
+    "use_safetensors": "leave it out; nothing else is read",
+    "trust_remote_code": "leave it out; no code of a model is run",
+    "token": "set the environment variable HF_TOKEN",
+    "pretrained_model_name_or_path": "give it as model=...",
+    "config": "give it to a call",
     "preset": "give it as config=completer.config(preset=...) of a call",
 }
 """What to give in place of arguments that diffusers' `from_pretrained` has."""
@@ -116,8 +122,9 @@ def refuse_unknown_loading(names: Iterable[str]) -> None:
         InputError: if there is a name.
     """
     for name in names:
-        nearest = difflib.get_close_matches(name, _LOADING, n=1, cutoff=0.0)[0]
-        raise InputError(f"{name}: unknown; {_ELSEWHERE.get(name, f'did you mean {nearest}=...?')}")
+        nearest = difflib.get_close_matches(name, _LOADING, n=1)
+        meant = f"did you mean {nearest[0]}=...?" if nearest else f"expected {', '.join(_LOADING)}"
+        raise InputError(f"{name}: unknown; {_ELSEWHERE.get(name, meant)}")
 
 
 def check_stages(stages: object) -> None:

@@ -126,7 +126,12 @@ def _check_arrays(frame: FrameInput, number: int) -> None:
             continue
         if not isinstance(array, np.ndarray):
             raise InputError(f"frame {number}: {name}: expected a numpy array, {expected}, got {type(array).__name__}")
-        if array.ndim != axes or not np.issubdtype(array.dtype, dtype) or (axes == 3 and array.shape[2] != 3):
+        if (
+            array.ndim != axes
+            or 0 in array.shape
+            or not np.issubdtype(array.dtype, dtype)
+            or (axes == 3 and array.shape[2] != 3)
+        ):
             raise InputError(f"frame {number}: {name}: expected {expected}, got {array.dtype} {list(array.shape)}")
     if frame.depth is not None and not np.abs(frame.depth).max() <= 1 + _ROUNDED:
         low, high = float(frame.depth.min()), float(frame.depth.max())

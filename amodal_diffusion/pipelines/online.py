@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,9 +62,10 @@ class _Kept:
 class OnlineCompleter:
     """Completes the objects of live video, from :meth:`~amodal_diffusion.AmodalCompleter.online`.
 
-    A run of the networks sees the latest `window` frames and nothing else: crops, depth range, hard cuts and motion
-    follow from them alone, so no result depends on a frame that came later than `look_ahead` frames after it. A frame
-    that went out keeps its mask in later runs. The noise of a frame depends on its number and the seed alone.
+    A run of the networks sees the latest `window` frames and nothing else, but for a missing depth map (see :meth:`push`):
+    crops, depth range, hard cuts and motion follow from them alone, so no result depends on a frame that came later than
+    `look_ahead` frames after it. A frame that went out keeps its mask in later runs. The noise of a frame depends on its
+    number and the seed alone.
 
     The networks run once in `stride` frames; the cost of a frame is that of one window divided by `stride`. An object
     that is hidden in all frames of the window is unknown there: the method S-AModal keeps track of it instead.
@@ -91,9 +93,10 @@ class OnlineCompleter:
         seed: int,
     ) -> None:
         check_seed(seed)
-        for name, value in (("look_ahead", look_ahead), ("stride", stride), ("window", window)):
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise InputError(f"{name}: expected a number of frames, got {value!r}")
+        numbers: dict[str, object] = {"look_ahead": look_ahead, "stride": stride, "window": window}
+        for name, value in numbers.items():
+            if not isinstance(value, Integral) or type(value) is bool:
+                raise InputError(f"{name}: expected an integer, got {value!r}")
         if not 0 <= look_ahead < window:
             raise InputError(f"look_ahead: expected 0 to {window - 1}, below the window of {window}, got {look_ahead}")
         if not 1 <= stride <= look_ahead + 1:
@@ -102,7 +105,7 @@ class OnlineCompleter:
         self._look_ahead, self._stride, self._window = look_ahead, stride, window
         self._frames: deque[_Kept] = deque()  # the last is the newest; those without amodal masks are not final
         self._count = 0
-        self._gap = False  # whether the latest frame came without depth
+        self._gap = 0  # latest frames that came without depth, and took the map of a frame before
 
     def __repr__(self) -> str:
         """The numbers that decide on its delay, and how far it is."""
@@ -124,9 +127,10 @@ class OnlineCompleter:
         Args:
             rgb: uint8 ``[H, W, 3]``, or floats in 0..1, as `VideoClip` takes them.
             masks: modal mask ``[H, W]`` of one object, which is called ``"object"``, or masks by name. Objects may come
-                and go; a name that is missing is hidden in this frame, and ``{}`` shows none.
-            depth: float ``[H, W]``, of one scale in all frames, nearer is larger; None for none. The last map stands
-                for one that is missing later, with a notice.
+                and go; a name that is missing is hidden in this frame, and ``{}`` is for a frame that
+                shows no object.
+            depth: float ``[H, W]``, of one scale in all frames, nearer is larger; None if there is no depth. If a
+                later frame has no map, the last one is used, for up to `window` frames, and a notice says so.
             starts_shot: whether the frame is the first after a hard cut. Frames before it become final at once.
 
         Returns:
@@ -153,15 +157,20 @@ class OnlineCompleter:
         return final
 
     def _with_depth(self, kept: _Kept) -> _Kept:
-        """A frame without depth gets the map of the frame before, if that has one, with a notice."""
+        """A frame without depth gets the map of the frame before, for as many frames as a window has, with a notice."""
         last = self._frames[-1].depth if self._frames else None
         if kept.depth is not None or last is None:
-            self._gap = False
+            self._gap = 0
             self._completer.notice_depth(given=kept.depth is not None)
             return kept
-        if not self._gap:
-            logger.warning("depth: none for frame %d; the last map stands for it until there is one", self._count)
-        self._gap = True
+        if self._gap == 0:
+            logger.warning(
+                "depth: none for frame %d; the last map is used for up to %d frames", self._count, self._window
+            )
+        if self._gap == self._window:
+            logger.warning("depth: none for %d frames; frames are completed without depth", self._window)
+            return kept
+        self._gap += 1
         return replace(kept, depth=last)
 
     def finish(self) -> list[OnlineFrame]:
@@ -212,13 +221,14 @@ class OnlineCompleter:
 
 def _kept(rgb: ArrayInput, masks: ArrayInput | Mapping[str, ArrayInput], depth: ArrayInput | None) -> _Kept:
     """Convert and check one frame."""
-    shape = tuple(rgb.shape) if hasattr(rgb, "shape") else np.shape(rgb)
-    if len(shape) != 3 or 3 not in (shape[0], shape[2]):
+    shape = getattr(rgb, "shape", None)  # of an array or a tensor
+    if shape is not None and len(shape) != 3:
         raise InputError(f"rgb: expected one frame [H, W, 3], got {list(shape)}")
     if masks is None:
         raise InputError("masks: expected a mask [H, W], or masks by name, got None; give {} where nothing is seen")
-    if isinstance(masks, (list, tuple)) and len(np.shape(masks)) == 3:
-        raise InputError(f"masks: got {len(masks)} masks without names; give {{'cup': mask, 'dog': other}}")
+    pictures = masks if isinstance(masks, (list, tuple)) else ()
+    if len(pictures) > 1 and all(len(getattr(mask, "shape", ())) == 2 for mask in pictures):
+        raise InputError(f"masks: got {len(pictures)} masks without names; give {{'cup': mask, 'dog': other}}")
     frame = as_frames([rgb], "rgb")[0]
     named = dict(masks) if isinstance(masks, Mapping) else {ONE_OBJECT: masks}
     modal = {name: as_masks([mask], f"masks {name}")[0] for name, mask in named.items()}

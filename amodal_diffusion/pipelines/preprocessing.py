@@ -5,7 +5,7 @@ Stage 1 gets the modal mask and depth, stage 2 the modal RGB on white and the am
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,8 +62,8 @@ class FrameInput:
     def __repr__(self) -> str:
         """Size and what there is, without the arrays."""
         there = [name for name in ("depth", "amodal", "center", "score") if getattr(self, name) is not None]
-        height, width = self.rgb.shape[:2]
-        return f"FrameInput({', '.join([f'{width}x{height}', *there])}{'; starts a shot' * self.starts_shot})"
+        size = "x".join(str(length) for length in np.shape(self.modal)[::-1])
+        return f"FrameInput({', '.join([size, *there])}{'; starts a shot' if self.starts_shot else ''})"
 
     def geometry(self, config: SamplingConfig) -> Geometry:
         """How the network sees the frame."""
@@ -162,6 +162,8 @@ def clips_of(
         return [frames], False
     if masks is None:
         raise InputError("masks: missing; give frames and modal masks, or a VideoClip, which has both")
+    if isinstance(masks, Mapping):
+        raise InputError("masks: expected an array, got masks by name; give np.stack(list(masks.values()))")
     rgb = as_frames(frames, "frames")
     objects, several = as_object_masks(masks, "masks", len(rgb), labels=labels)
     for number, mask in enumerate(objects):

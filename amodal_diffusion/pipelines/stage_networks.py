@@ -102,7 +102,7 @@ class StageNetworks:
             self._fingerprints["amodal_segmentation"] = digest_of_weights(network.state_dict())
         return dict(self._fingerprints)
 
-    def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> Self:
+    def to(self, device: str | torch.device | None = None, dtype: object = None) -> Self:
         """Move all networks to a device, as modules do.
 
         Args:
@@ -112,8 +112,8 @@ class StageNetworks:
         Raises:
             InputError: if the device cannot be used, a precision is given, or weights are offloaded.
         """
-        if dtype is not None or isinstance(device, torch.dtype):
-            given = str(device if dtype is None else dtype)
+        if dtype is not None or device is None or isinstance(device, torch.dtype):
+            given = device if dtype is None else dtype
             raise InputError(f"to: precision is chosen when networks are loaded: from_pretrained(..., dtype={given})")
         where = find_device(device)
         for pipeline in self._pipelines.values():
@@ -137,7 +137,7 @@ class StageNetworks:
         """
         where = find_device(device if gpu_id is None else f"cuda:{gpu_id}")
         if where.type == "cpu":
-            raise InputError("enable_model_cpu_offload: moves weights to a GPU, and there is none here; leave it out")
+            raise InputError("enable_model_cpu_offload: moves weights to a GPU, and this runs on the CPU; leave it out")
         place_networks(list(self._pipelines.values()), where, "model", option="enable_model_cpu_offload")
 
     def __repr__(self) -> str:

@@ -70,13 +70,13 @@ class _Drawing:
 
 
 def draw_clip(name: str, *, frames: int = 16, height: int = 192, width: int = 384) -> DrawnClip:
-    """Draw a clip; the same arguments give the same clip on every machine.
+    """Draw a clip; the same arguments give the same clip.
 
     Args:
         name: one of `DRAWINGS`.
         frames: number of frames F.
         height: H in pixels.
-        width: W in pixels; the drawings are made for twice the height.
+        width: W in pixels; the drawings are made for twice the height, and narrow frames may not show the object.
 
     Raises:
         InputError: if there is no such drawing, or a size is not positive.
@@ -84,7 +84,7 @@ def draw_clip(name: str, *, frames: int = 16, height: int = 192, width: int = 38
     if name not in DRAWINGS:
         raise InputError(f"name: expected one of {', '.join(DRAWINGS)}, got {name!r}")
     for what, value in (("frames", frames), ("height", height), ("width", width)):
-        if value < 1:
+        if not isinstance(value, int) or value < 1:
             raise InputError(f"{what}: expected an integer of at least 1, got {value}")
     drawing = DRAWINGS[name](np.linspace(0.0, 1.0, frames))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from amodal_diffusion.basics import InputError
-from amodal_diffusion.parsing import parse_settings
+from amodal_diffusion.parsing import load_settings
 from amodal_diffusion.pipelines.methods import DIFFUSION
 from amodal_diffusion.training.programs import program_of
 from amodal_diffusion.training.settings import TrainingSettings
@@ -36,15 +37,16 @@ def launch(config: Path, values: Sequence[str], *, processes: int | None = None,
         exit status of the run: 0, 2 after a mistake, 130 after Ctrl-C.
 
     Raises:
-        InputError: if there is no such file, or a value is no ``KEY=VALUE``.
+        InputError: if there is no such file, a value is no ``KEY=VALUE``, or a setting is wrong.
     """
     if not config.is_file():
         raise InputError(f"config: {config}: no such file; `amodal-diffusion configs DIR` writes the shipped ones")
     wrong = next((value for value in values if "=" not in value or value.startswith("-")), None)
     if wrong is not None:
         raise InputError(f"--set: expected KEY=VALUE, such as steps=2000, got {wrong}")
-    if program_of(config) == DIFFUSION:  # mistakes are told before torch is imported
-        parse_settings(TrainingSettings, ["--config", str(config), *(f"--{value}" for value in values)])
+    if any(value.startswith("config=") for value in values):
+        raise InputError(f"--set: expected a setting, got config; give the file in place of {config}")
+    _check_settings(config, values)
     arguments = ["--config", str(config), *(f"--{value}" for value in values), *(["--dry_run=true"] if dry_run else [])]
     count, gpus = (1, 0) if dry_run else _count(processes)
     with tempfile.TemporaryDirectory() as folder:
@@ -55,6 +57,25 @@ def launch(config: Path, values: Sequence[str], *, processes: int | None = None,
             launcher = ["accelerate.commands.launch", "--config_file", str(file), "-m", PROGRAM]
             command = [sys.executable, "-m", *launcher, *arguments]
         return _wait(subprocess.Popen(command, start_new_session=True))  # so that Ctrl-C reaches this process alone
+
+
+def _check_settings(config: Path, values: Sequence[str]) -> None:
+    """Tell a mistake in the settings of a diffusion stage before torch is imported; other methods' need torch.
+
+    Raises:
+        InputError: if there is one.
+    """
+    if program_of(config) != DIFFUSION:
+        return
+    notices = logging.getLogger(load_settings.__module__)
+    notices.disabled = True  # the run gives them
+    try:
+        load_settings(TrainingSettings, config, dict(value.split("=", 1) for value in values))
+    except InputError as error:
+        given = str(error)
+        raise InputError(f"--set: {given.replace('--', '')}" if given.startswith("--") else given) from error
+    finally:
+        notices.disabled = False
 
 
 def _count(processes: int | None) -> tuple[int, int]:

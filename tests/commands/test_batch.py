@@ -276,6 +276,8 @@ def test_one_record_for_each_clip_in_python(tmp_path: Path, model: Path) -> None
         complete_many(rows, tmp_path / "out", options={"stagess": "masks"})  # before a record is read
     with pytest.raises(InputError, match="options: out: give the folder as the second argument"):
         complete_many(rows, tmp_path / "out", options={"out": "elsewhere"})
+    with pytest.raises(InputError, match=r"options: workers: give it as run=RunOptions\(workers=...\)"):
+        complete_many(rows, tmp_path / "out", options={"workers": 2})
     with pytest.raises(InputError, match=r"clips: expected rows such as .* got str"):
         complete_many(["a.mp4"], tmp_path / "out")  # type: ignore[list-item]
     with pytest.raises(InputError, match="engine: expected ray as run says, got local; give one of them"):

@@ -42,10 +42,12 @@ def test_mistakes_are_one_line(arguments: list[str], message: str, capfd: pytest
 
 def test_a_wrong_setting_starts_no_process(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(launch.subprocess, "Popen", None)
-    with pytest.raises(SystemExit) as stop:
-        main(["train", str(DEBUG), "--set", "stepz=3"])
-    assert stop.value.code == 2
-    assert capfd.readouterr().err == "error: --stepz: unknown; did you mean --steps?\n"
+    for setting, message in (
+        ("stepz=3", "--set: stepz: unknown; did you mean steps?"),
+        ("config=x.yaml", f"--set: expected a setting, got config; give the file in place of {DEBUG}"),
+    ):
+        assert main(["train", str(DEBUG), "--set", setting]) == 2
+        assert capfd.readouterr().err == f"error: {message}\n"
 
 
 def test_the_method_follows_from_the_file() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from amodal_diffusion.basics import InputError
+from amodal_diffusion.completion import saving
 from amodal_diffusion.io.video_reader import read_clip
 from amodal_diffusion.types import AmodalResult
 from tests.media import moving_disc
@@ -75,6 +79,37 @@ def test_only_files_of_results_are_replaced(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"amodal_masks", "completed"}
 
 
+def test_files_that_come_meanwhile_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    written = saving._write_pictures
+
+    def slow(result: AmodalResult, folder: Path, formats: Sequence[Any]) -> None:
+        written(result, folder, formats)
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out/wedding.jpg").write_text("precious")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saving, "_write_pictures", slow)
+        with pytest.raises(OSError, match="not empty"):
+            RESULT.save(tmp_path / "out")
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+        (tmp_path / "out/wedding.jpg").unlink()
+        RESULT.save(tmp_path / "out", overwrite=True)
+    (aside,) = tmp_path.glob("out.*.replaced")
+    assert (aside / "wedding.jpg").read_text() == "precious"
+    assert "files came into it while it was replaced" in caplog.text
+
+
+def test_what_file_managers_leave_is_no_hindrance(tmp_path: Path) -> None:
+    RESULT.save(tmp_path / "out")
+    (tmp_path / "out/.DS_Store").write_text("view")
+    RESULT.save(tmp_path / "out", overwrite=True)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe: a file is in the way"):
+        RESULT.save(tmp_path / "pipe", overwrite=True)
+
+
 def test_a_link_keeps_leading_to_its_folder(tmp_path: Path) -> None:
     RESULT.save(tmp_path / "far")
     (tmp_path / "link").symlink_to(tmp_path / "far")
@@ -83,7 +118,7 @@ def test_a_link_keeps_leading_to_its_folder(tmp_path: Path) -> None:
     assert (tmp_path / "far/completed.gif").is_file()
 
 
-@pytest.mark.parametrize("path", [".", "", "/"])
+@pytest.mark.parametrize("path", [".", "", "/", ".."])
 def test_a_folder_without_a_name_is_refused(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="path: expected a folder of its own"):

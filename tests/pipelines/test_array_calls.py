@@ -91,7 +91,7 @@ def test_what_does_not_fit(
 def test_the_completer_moves_and_says_what_it_is(completer: AmodalCompleter) -> None:
     assert completer.to("cpu") is completer
     assert repr(completer) == "AmodalCompleter(amodal_segmentation, content_completion; cpu, float32)"
-    with pytest.raises(InputError, match="enable_model_cpu_offload: moves weights to a GPU, and there is none here"):
+    with pytest.raises(InputError, match="enable_model_cpu_offload: moves weights to a GPU, and this runs on the CPU"):
         completer.enable_model_cpu_offload("cpu")
     with pytest.raises(InputError, match="cannot be used here"):
         completer.to("cuda:77")
@@ -108,7 +108,7 @@ def test_missing_depth_is_noticed_once(completer: AmodalCompleter, caplog: pytes
     online.push(CLIP.rgb[1], CLIP.modal_mask[1])
     next(trained_with_depth.stream(clip_frames(CLIP), config))
     gap, notice = caplog.messages
-    assert gap == "depth: none for frame 1; the last map stands for it until there is one"
+    assert gap == "depth: none for frame 1; the last map is used for up to 2 frames"
     assert "give depth=DepthEstimator.from_pretrained('small')(frames), or set completer.warn_without" in notice
 
 
@@ -123,6 +123,9 @@ def test_a_config_is_given_once_and_is_one(completer: AmodalCompleter) -> None:
         completer(CLIP, {"preset": "fast"})
     with pytest.raises(InputError, match="masks: expected at least one object, got "):
         completer(CLIP.rgb, CLIP.modal_mask[None][:0])
+    with pytest.raises(InputError, match="masks: expected an array, got masks by name"):
+        completer(CLIP.rgb, {"cup": CLIP.modal_mask})
+    assert same(completer(CLIP, config, seed=np.int64(2)), completer(CLIP, config, seed=2))
 
 
 @pytest.mark.parametrize(
@@ -130,6 +133,8 @@ def test_a_config_is_given_once_and_is_one(completer: AmodalCompleter) -> None:
     [
         ({"torch_dtype": torch.float16}, "torch_dtype: unknown; give it as dtype="),
         ({"devise": "cpu"}, "devise: unknown; did you mean device="),
+        ({"token": "x"}, "token: unknown; set the environment variable HF_TOKEN"),
+        ({"xyz": 1}, "xyz: unknown; expected model, content_model, method, vae, "),
         ({"revision": "main"}, "revision: unknown; give it with the model, as owner/name@REVISION"),
         ({"attention": "flash"}, "attention: expected sdpa, plain, xformers, got 'flash'"),
         ({"offload": "models"}, "offload: expected none, model, sequential, got 'models'"),
@@ -147,6 +152,6 @@ def test_float16_on_a_cpu_is_one_notice(caplog: pytest.LogCaptureFixture) -> Non
     assert [record.getMessage() for record in caplog.records] == [
         "dtype: float16 is many times slower than float32 or bfloat16 on a CPU; give one of these"
     ]
-    for arguments in (("cpu", torch.float32), (torch.float32,)):
+    for arguments in ({"device": "cpu", "dtype": torch.float32}, {"device": torch.float32}, {"dtype": "float16"}):
         with pytest.raises(InputError, match="to: precision is chosen when networks are loaded"):
-            completer.to(*arguments)
+            completer.to(**arguments)

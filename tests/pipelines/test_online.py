@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from amodal_diffusion.basics import InputError
 from amodal_diffusion.pipelines.completer import AmodalCompleter, CompletionConfig
@@ -112,8 +114,33 @@ def test_a_missing_depth_map_is_that_of_the_frame_before(
     for one, other in zip(expected, found, strict=True):
         assert in_bytes(one.objects[ONE_OBJECT]) == in_bytes(other.objects[ONE_OBJECT])
     assert [record.getMessage() for record in caplog.records if "depth" in record.getMessage()] == [
-        "depth: none for frame 2; the last map stands for it until there is one"
+        "depth: none for frame 2; the last map is used for up to 4 frames"
     ]
+
+
+def test_an_old_depth_map_is_given_up(
+    completer: AmodalCompleter, config: CompletionConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    online = completer.online(look_ahead=0, window=2, config=config)
+    for number in range(5):
+        online.push(CLIP.rgb[number], CLIP.modal_mask[number], None if number else np.zeros((24, 40)))
+    assert [frame.depth is None for frame in online._frames] == [True, True]
+    assert [record.getMessage() for record in caplog.records if "depth" in record.getMessage()] == [
+        "depth: none for frame 1; the last map is used for up to 2 frames",
+        "depth: none for 2 frames; frames are completed without depth",
+    ]
+
+
+def test_pictures_and_lists_are_frames_too(completer: AmodalCompleter, config: CompletionConfig) -> None:
+    expected = completer.online(look_ahead=0, window=2, config=config).push(CLIP.rgb[0], CLIP.modal_mask[0])
+    picture, mask = Image.fromarray(CLIP.rgb[0]), torch.from_numpy(CLIP.modal_mask[0])
+    for rgb, masks in (
+        (picture.convert("RGBA"), mask),
+        (torch.from_numpy(CLIP.rgb[0]), [mask]),
+        (picture, {"object": mask}),
+    ):
+        found = completer.online(look_ahead=np.int64(0), window=2, config=config).push(rgb, masks)
+        assert in_bytes(found[0].objects[ONE_OBJECT]) == in_bytes(expected[0].objects[ONE_OBJECT])
 
 
 @pytest.mark.parametrize(
@@ -133,5 +160,5 @@ def test_messages_speak_of_one_frame(completer: AmodalCompleter, rgb: object, ma
 
 @pytest.mark.parametrize("numbers", [{"look_ahead": 1.5}, {"stride": 1.5}, {"look_ahead": "2"}, {"window": 4.0}])
 def test_numbers_of_frames_are_integers(completer: AmodalCompleter, numbers: dict[str, object]) -> None:
-    with pytest.raises(InputError, match=f"{next(iter(numbers))}: expected a number of frames"):
+    with pytest.raises(InputError, match=f"{next(iter(numbers))}: expected an integer"):
         completer.online(**numbers)  # type: ignore[arg-type]
