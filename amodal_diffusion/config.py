@@ -266,7 +266,7 @@ def _check_number(name: str, value: object, *, least: float = -math.inf, above: 
 
 
 def _check_integer(name: str, value: object, *, least: int) -> None:
-    if not isinstance(value, Integral) or type(value) is bool:
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise InputError(f"{name}: expected an integer, got {value!r}")
     if int(value) < least:
         raise InputError(f"{name}: expected at least {least}, got {value}")

@@ -133,7 +133,7 @@ def check_rate(fps: object, *, at_most: float = sys.float_info.max) -> None:
     Raises:
         InputError: if it is no number above 0, or above the highest.
     """
-    rate = float(fps) if isinstance(fps, Real) and type(fps) is not bool else 0.0
+    rate = float(fps) if not isinstance(fps, bool) and isinstance(fps, Real) else 0.0
     if not 0 < rate <= at_most:
         bound = f" and up to {at_most:,}" if at_most < sys.float_info.max else ""
         raise InputError(f"fps: expected a frame rate above 0{bound}, got {fps!r}")

@@ -62,10 +62,10 @@ class _Kept:
 class OnlineCompleter:
     """Completes the objects of live video, from :meth:`~amodal_diffusion.AmodalCompleter.online`.
 
-    A run of the networks sees the latest `window` frames and nothing else, but for a missing depth map (see :meth:`push`):
-    crops, depth range, hard cuts and motion follow from them alone, so no result depends on a frame that came later than
-    `look_ahead` frames after it. A frame that went out keeps its mask in later runs. The noise of a frame depends on its
-    number and the seed alone.
+    A run of the networks sees the latest `window` frames and nothing else, but for a missing depth map (see
+    :meth:`push`): crops, depth range, hard cuts and motion follow from them alone, so no result depends on a frame that
+    came later than `look_ahead` frames after it. A frame that went out keeps its mask in later runs. The noise of a
+    frame depends on its number and the seed alone.
 
     The networks run once in `stride` frames; the cost of a frame is that of one window divided by `stride`. An object
     that is hidden in all frames of the window is unknown there: the method S-AModal keeps track of it instead.
@@ -95,7 +95,7 @@ class OnlineCompleter:
         check_seed(seed)
         numbers: dict[str, object] = {"look_ahead": look_ahead, "stride": stride, "window": window}
         for name, value in numbers.items():
-            if not isinstance(value, Integral) or type(value) is bool:
+            if isinstance(value, bool) or not isinstance(value, Integral):
                 raise InputError(f"{name}: expected an integer, got {value!r}")
         if not 0 <= look_ahead < window:
             raise InputError(f"look_ahead: expected 0 to {window - 1}, below the window of {window}, got {look_ahead}")
