@@ -99,7 +99,6 @@ _ELSEWHERE = {
     "variant": "leave it out; the files are chosen by themselves",
     "subfolder": "leave it out; both stages are found in the model's folder",
     "use_safetensors": "leave it out; nothing else is read",
-    "trust_remote_code": "leave it out; no code of a model is run",
     "token": "set the environment variable HF_TOKEN",
     "pretrained_model_name_or_path": "give it as model=...",
     "config": "give it to a call",

@@ -163,7 +163,7 @@ def test_depth_from_a_network(tmp_path: Path, inputs: list[str]) -> None:
         (("--depth-model", "./nosuch"), "depth model ./nosuch"),
         (("--depth-model", "x", "--depth", "none"), "--depth-model: nothing to estimate"),
         (("--height", "33"), "height: "),
-        (("--device", "abacus"), "device abacus"),
+        (("--device", "abacus"), "device: expected auto, cpu, cuda, "),
         (("--dtype", "float5"), "dtype: "),
         (("--steps", "0"), "--steps: "),
         (("--maks", "x"), "--maks: unknown; did you mean --masks?"),
