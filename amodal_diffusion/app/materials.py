@@ -21,7 +21,8 @@ from amodal_diffusion.io.images import SUFFIXES
 from amodal_diffusion.io.mask_files import MaskTrack, fit_track, read_masks
 from amodal_diffusion.io.probe import VIDEO_SUFFIXES, measure
 from amodal_diffusion.io.video_reader import ClipReader, open_clip
-from amodal_diffusion.synthetic.drawn import FPS, draw_clip
+from amodal_diffusion.synthetic.drawn import draw_clip
+from amodal_diffusion.synthetic.scenes import FPS
 from amodal_diffusion.types import VideoClip
 
 _MIB = 2**20

@@ -112,7 +112,7 @@ def _destination(path: Path, *, overwrite: bool) -> Path:
         raise InputError(f"path: {path} exists; give another folder, or overwrite=True")
     foreign = _foreign(destination)
     if foreign is not None:
-        raise InputError(f"path: {path}: holds {foreign}, which is no file of a result, so it is not replaced")
+        raise InputError(f"path: {path}: holds {foreign}, which is no file of a result; give another folder")
     return destination
 
 

@@ -17,6 +17,9 @@ from amodal_diffusion.pipelines.occlusion_intervals import OcclusionIntervals
 from amodal_diffusion.pipelines.preprocessing import FrameInput
 from amodal_diffusion.types import AmodalResult, FloatArray, UInt8Array
 
+_ROUNDED = 1e-3
+"""How far scaled depth may be outside [-1, 1]."""
+
 T = TypeVar("T")
 Array = TypeVar("Array", UInt8Array, FloatArray)
 
@@ -139,10 +142,6 @@ def _check_arrays(frame: FrameInput, number: int) -> None:
             f"frame {number}: depth: expected values in [-1, 1], scaled over the whole shot, got {low:g} to {high:g}; "
             "scale it, or give the whole clip to a call, which does"
         )
-
-
-_ROUNDED = 1e-3
-"""How far scaled depth may be outside [-1, 1]."""
 
 
 def _check_size(frame: FrameInput, size: tuple[int, ...], number: int) -> None:

@@ -18,7 +18,6 @@ from amodal_diffusion.synthetic.render import fill_shape
 from amodal_diffusion.synthetic.rng import Float64
 from amodal_diffusion.types import BoolArray, FloatArray, UInt8Array
 
-FPS = 8.0
 _DOWN, _UP = math.pi / 2, -math.pi / 2
 _SMOOTH = 2
 """Colors are drawn at so many times the size and averaged, so that edges are smooth."""
