@@ -141,7 +141,7 @@ def describe_call(function: Callable[..., object], name: str) -> Iterator[str]:
 
 
 def methods_of(cls: type) -> list[str]:
-    """Public methods and properties that this package defines for a class, in the order of the source."""
+    """Public methods and properties that this package defines for a class; class methods, which make one, first."""
     found: dict[str, None] = {}
     for owner in cls.__mro__:
         if owner.__module__.startswith(amodal_diffusion.__name__):
@@ -154,7 +154,7 @@ def methods_of(cls: type) -> list[str]:
                 and (callable(value) or isinstance(value, (property, classmethod, staticmethod)))
                 and inspect.getdoc(value)
             }
-    return list(found)
+    return sorted(found, key=lambda name: not isinstance(inspect.getattr_static(cls, name), classmethod))
 
 
 class Verbatim:

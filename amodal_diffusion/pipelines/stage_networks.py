@@ -1,21 +1,30 @@
-"""The networks of both stages: where they run, in which precision, and which weights they have."""
+"""The networks of both stages: how they are loaded, where they run, in which precision, and which weights they have."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Self
 
 import torch
 
-from amodal_diffusion.basics import InputError, Stage
+from amodal_diffusion.basics import STAGES, InputError, Stage
+from amodal_diffusion.config import Attention, Offload
+from amodal_diffusion.models.acceleration import Acceleration, accelerate_networks
+from amodal_diffusion.models.hub import check_names_stages
+from amodal_diffusion.models.light_vae import find_vae
 from amodal_diffusion.models.method_folder import digest_of_weights
 from amodal_diffusion.models.offloading import execution_device, place_networks
-from amodal_diffusion.models.weights import find_device, joined_fingerprint
+from amodal_diffusion.models.stages import load_stages
+from amodal_diffusion.models.unet import use_attention
+from amodal_diffusion.models.weights import choose_dtype, find_device, joined_fingerprint
 from amodal_diffusion.pipelines.amodal_segmentation import AmodalSegmentationPipeline
+from amodal_diffusion.pipelines.completion_config import check_stages, refuse_unknown_loading
 from amodal_diffusion.pipelines.content_completion import ContentCompletionPipeline
 from amodal_diffusion.pipelines.denoising import ConditionedVideoPipeline
+from amodal_diffusion.pipelines.methods import DIFFUSION, METHODS, StageNames
 from amodal_diffusion.pipelines.shot_segmentation import network_of
 from amodal_diffusion.types import AmodalSegmenter
 
@@ -58,6 +67,94 @@ class StageNetworks:
             self.segmenter = segmentation
         self._fingerprints: dict[Stage, str] = {}
         self.default_depth_model = None if self._segmentation is None else self._segmentation.settings.depth_model
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path = "tiny",
+        *,
+        content_model: str | Path | None = None,
+        method: str | None = None,
+        vae: str | Path | None = None,
+        stages: Sequence[Stage] = STAGES,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        attention: Attention = "sdpa",
+        offload: Offload = "none",
+        acceleration: Acceleration | None = None,
+        yes: bool = False,
+        **unknown: object,
+    ) -> Self:
+        """Load a model.
+
+        Args:
+            model: a bundled name, a folder, or a hub id (``owner/name``, ``owner/name@REVISION``), with both stages or
+                with the wanted one; ``"diffusion-vas"`` is both released checkpoints. A checkpoint of another method is
+                stage 1 alone.
+            content_model: where stage 2 is, if not in ``model``; ``"tiny"`` beside another method.
+            method: of stage 1, a name of :data:`~amodal_diffusion.pipelines.methods.METHODS`; with ``"tiny"`` its
+                bundled weights. None takes the one that the checkpoint is of.
+            vae: light autoencoder (``AutoencoderTiny``) in place of the model's own, for the same latents: a folder, a
+                hub id, or ``"tiny"`` for the hub's TAESD of Stable Video Diffusion's latents.
+            stages: which to load.
+            device: torch's or its name; ``"auto"`` is cuda if there is one, else mps, else cpu.
+            dtype: torch's or its name, float32, float16 or bfloat16; ``"auto"`` is bfloat16 on a cuda card that has it,
+                float16 on others, else float32.
+            attention: ``"sdpa"`` is torch's fused attention, ``"plain"`` multiplies matrices, ``"xformers"`` is the
+                extra of that name, for GPUs.
+            offload: ``"none"`` keeps all weights on the device, ``"model"`` one network at a time, ``"sequential"`` one
+                layer at a time; the networks of another method of stage 1 stay on the device.
+            acceleration: options for speed on a GPU, see :class:`~amodal_diffusion.models.acceleration.Acceleration`;
+                none of them when None.
+            yes: download without asking. If False, the size and the license of what is not in the local cache are
+                printed, and a question is asked on the terminal.
+            unknown: refused, with what to give instead.
+
+        Raises:
+            InputError: if the model cannot be loaded or may not be downloaded, an argument, device or dtype is unknown,
+                or xformers, the offload or an acceleration does not run here.
+        """
+        refuse_unknown_loading(unknown)
+        check_stages(stages)
+        where = find_device(device)
+        acceleration = acceleration or Acceleration()
+        acceleration.check(where, offload)
+        precision = choose_dtype(dtype, where)
+        wanted = [stage for stage in STAGES if stage in stages]
+        found, folders = StageNames(model, content_model, method, wanted).find(yes=yes)
+        if len(folders) > 1 and content_model is None and len(set(folders.values())) == 1:
+            check_names_stages(folders["content_completion"])
+        light = None if vae is None else find_vae(vae, yes=yes)
+        segmentation: AmodalSegmentationPipeline | AmodalSegmenter | None = None
+        content = None
+        if found != DIFFUSION:
+            segmentation = METHODS[found].open(folders.pop("amodal_segmentation"), device=where, yes=yes)
+        loaded = load_stages(folders, dtype=precision, vae=light, share=offload != "sequential")
+        if "amodal_segmentation" in loaded:
+            segmentation = AmodalSegmentationPipeline.from_components(loaded["amodal_segmentation"])
+        if "content_completion" in loaded:
+            content = ContentCompletionPipeline.from_components(loaded["content_completion"])
+        completer = cls(segmentation, content)
+        if offload == "sequential":
+            completer.fingerprints()  # which cannot be made of weights that are away
+        for pipeline in completer._pipelines.values():
+            use_attention(pipeline.unet, attention, option="attention")
+            accelerate_networks(pipeline.unet, pipeline.vae, acceleration, where)
+            pipeline.set_progress_bar_config(disable=True)
+        place_networks(list(completer._pipelines.values()), where, offload, option="offload")
+        return completer
+
+    @classmethod
+    def without_networks(cls, depth_model: str | None = None) -> Self:
+        """A completer of frames that bring their scores or amodal masks; nothing is loaded, and nothing painted.
+
+        Args:
+            depth_model: becomes ``default_depth_model``.
+        """
+        completer = cls.__new__(cls)
+        completer._segmentation = completer._content = completer.segmenter = None
+        completer.default_depth_model = depth_model
+        return completer
 
     def notice_depth(self, *, given: bool) -> None:
         """Say once that depth is missing, if stage 1 was trained with it.

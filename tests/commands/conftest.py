@@ -14,7 +14,7 @@ from amodal_diffusion.basics import STAGES, Stage
 from amodal_diffusion.models.hub import StageComponents
 from amodal_diffusion.models.saving import save_model
 from amodal_diffusion.models.stages import load_stages
-from amodal_diffusion.pipelines import completer
+from amodal_diffusion.pipelines import stage_networks
 from tests.factories import SAMPLING, tiny_components
 
 
@@ -51,5 +51,5 @@ def _loaded_once(model: Path) -> Iterator[None]:
         return shared(tuple(folders), dtype) if ours else load_stages(folders, dtype=dtype, vae=vae, share=share)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(completer, "load_stages", load)
+        patch.setattr(stage_networks, "load_stages", load)
         yield
