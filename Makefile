@@ -8,7 +8,7 @@ DEMO_OUT ?= out/demo
 
 BIN := $(VENV)/bin
 # Comparisons of samplers, of training runs and of methods take hours, and so do faults; mutated files and many clips take half an hour.
-QUICK := $(filter-out benchmarks/ablations.py benchmarks/samplers.py benchmarks/faults.py benchmarks/fuzz.py benchmarks/methods.py benchmarks/real_clips.py benchmarks/scale.py,$(wildcard benchmarks/[a-z]*.py))
+QUICK := $(filter-out benchmarks/ablations.py benchmarks/samplers.py benchmarks/faults.py benchmarks/fuzz.py benchmarks/methods.py benchmarks/paper_preset.py benchmarks/real_clips.py benchmarks/scale.py,$(wildcard benchmarks/[a-z]*.py))
 INSTALLED := $(VENV)/.installed
 
 .PHONY: help install demo test test-slow check bench docs
