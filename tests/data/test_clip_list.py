@@ -18,7 +18,9 @@ CSV = '\ufeffname,clip,masks,object,depth\n,a/one.mp4,"a/masks",2,a/depth.npy\ns
 TEXT = "# clip masks depth object name\na/one.mp4\ta/masks\ta/depth.npy\t2\n\n/videos/two.mp4\tb\tnone\t\tsecond\r\n"
 
 
-@pytest.mark.parametrize(("name", "text"), [("l.jsonl", JSON_LINES), ("l.csv", CSV), ("l.txt", TEXT)])
+@pytest.mark.parametrize(
+    ("name", "text"), [("l.jsonl", JSON_LINES), ("l.csv", CSV), ("s.csv", CSV.replace(",", ";")), ("l.txt", TEXT)]
+)
 def test_the_same_list_in_three_ways(tmp_path: Path, name: str, text: str) -> None:
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
