@@ -27,14 +27,19 @@ ABOVE_MEAN, ABOVE_NEAREST = 3.0, 1.0
 GRADIENT = (0.5, 1.5)
 
 
-def painted(track: MaskTarget, completer: AmodalCompleter, changes: dict[str, int]) -> Iterator[tuple[str, UInt8Array]]:
-    """What each way paints, uint8 ``[F, H, W, 3]``."""
+WAYS = {"network alone": (False, False), "with seam blending": (True, False), "and color propagation": (True, True)}
+"""Of the network: whether with seam blending, and whether with color propagation."""
+
+
+def painted(
+    track: MaskTarget, completer: AmodalCompleter, changes: dict[str, int], ways: int
+) -> Iterator[tuple[str, UInt8Array]]:
+    """What each way paints, uint8 ``[F, H, W, 3]``; of those of the network the first few."""
     clip, amodal = track.clip, track.amodal_mask
     yield "mean color", fill_with_mean_color(clip.rgb, clip.modal_mask)
     yield "nearest visible pixel", fill_with_nearest(clip.rgb, clip.modal_mask, amodal)
     yield "best seen frame", copy_best_seen(clip, amodal, None)
-    ways = {"network alone": (False, False), "with seam blending": (True, False), "and color propagation": (True, True)}
-    for name, (seams, propagation) in ways.items():
+    for name, (seams, propagation) in list(WAYS.items())[:ways]:
         config = completer.config(seam_blending=seams, color_propagation=propagation, **changes)
         result = completer(clip, config, amodal_mask=amodal, seed=track.seed())
         if result.amodal_rgb is None:
@@ -42,13 +47,15 @@ def painted(track: MaskTarget, completer: AmodalCompleter, changes: dict[str, in
         yield name, result.amodal_rgb
 
 
-def score(track: MaskTarget, completer: AmodalCompleter, changes: dict[str, int]) -> dict[str, tuple[float, float]]:
+def score(
+    track: MaskTarget, completer: AmodalCompleter, changes: dict[str, int], ways: int
+) -> dict[str, tuple[float, float]]:
     """PSNR and gradient ratio of each way over the hidden pixels of a clip."""
     if track.amodal_rgb is None:
         raise RuntimeError(f"{track.identity}: has no whole object to compare with")
     whole, hidden = track.amodal_mask, track.amodal_mask & ~track.clip.modal_mask
     truth = cut_out_on_white(track.amodal_rgb, whole)
-    found = ((name, cut_out_on_white(video, whole)) for name, video in painted(track, completer, changes))
+    found = ((name, cut_out_on_white(video, whole)) for name, video in painted(track, completer, changes, ways))
     return {name: (psnr(video, truth, hidden), gradient_ratio(video, truth, hidden)) for name, video in found}
 
 
@@ -75,7 +82,9 @@ def main() -> None:
     parser.add_argument("--split", default="validation", help="validation, composites-validation or test-v2")
     parser.add_argument("--cutouts", type=Path, help="cut-outs of composites, see recipes/tiny/README.md")
     parser.add_argument("--model", default="tiny")
-    parser.add_argument("--limit", type=int, default=48, help="clips, from the first")
+    parser.add_argument("--limit", type=int, default=48, help="number of the last clip, plus one")
+    parser.add_argument("--first", type=int, default=0, help="number of the first clip")
+    parser.add_argument("--alone", action="store_true", help="of the network, only what it paints alone")
     parser.add_argument("--steps", type=int, help="denoising steps; the model's own by default")
     parser.add_argument("--out", type=Path, help="JSON file with all figures")
     given = parser.parse_args()
@@ -85,13 +94,13 @@ def main() -> None:
         clips = CompositesBenchmark(given.split, given.cutouts, given.limit)
     completer = AmodalCompleter.from_pretrained(given.model, stages=("content_completion",))
     changes = {} if given.steps is None else {"num_inference_steps": given.steps}
-    tracks = (clips.track(number) for number in range(len(clips)))
+    tracks = (clips.track(number) for number in range(given.first, len(clips)))
     rows = [
-        score(track, completer, changes)
+        score(track, completer, changes, 1 if given.alone else len(WAYS))
         for track in tracks
         if (track.amodal_mask & ~track.clip.modal_mask).any() and track.clip.modal_mask.any()
     ]
-    print(f"{given.split}: {len(rows)} clips that hide something, of the first {len(clips)}")
+    print(f"{given.split}: {len(rows)} clips that hide something, of {given.first} to {len(clips) - 1}")
     print(table(rows))
     if given.out is not None:
         given.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

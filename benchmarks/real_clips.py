@@ -4,7 +4,7 @@ A check on two scenes, not a benchmark of real video. `--clips` (or AMODAL_SHARE
 and `masks`. For each clip and each of the seeds 0 to 5, the seed's generator draws an occluder and its path again until
 25 to 60 % of the visible mask is covered on average over the frames. Nothing is drawn again because of a result.
 Occluders are the cut-outs of test-v2, whose categories `recipes/tiny` never trains on. The bundled weights began with
-another split of the pictures and have seen many of them; their card has the numbers.
+another split of the pictures and have seen some of them; their card has the numbers.
 
 What the paste covers of the visible mask is the truth. Per clip:
 
@@ -12,8 +12,8 @@ What the paste covers of the visible mask is the truth. Per clip:
   frames in which something is covered.
 - Invented area: what is predicted outside the clip's own mask, over the area of that mask. Parts that something in the
   real clip hides count as invented too, as nobody knows them; they do for all methods alike.
-- PSNR of hidden pixels in dB, the true mask given, of the clip's mean squared error: the network alone, and with color
-  propagation, which is not the network's painting.
+- PSNR of hidden pixels in dB, the true mask given, of the clip's mean squared error: the network alone, with seam
+  blending, and with color propagation too, which is not the network's painting.
 
 The model runs as a user runs it: default settings, no depth, and the clip's seed.
 """
@@ -223,12 +223,15 @@ def score(
         "temporal": TemporalSegmenter()(clip).mask,
         "model": result.amodal_mask,
     }
-    alone = completer.config(color_propagation=False)
+    ways = {
+        "network alone": completer.config(seam_blending=False, color_propagation=False),
+        "with seam blending": completer.config(color_propagation=False),
+        "and color propagation": completer.config(),
+    }
     colors = {
         "mean color": fill_with_mean_color(clip.rgb, clip.modal_mask),
         "best seen": copy_best_seen(clip, mask, None),
-        "network": completer(clip, alone, amodal_mask=mask, seed=pasted.seed).amodal_rgb,
-        "with propagation": completer(clip, amodal_mask=mask, seed=pasted.seed).amodal_rgb,
+        **{name: completer(clip, way, amodal_mask=mask, seed=pasted.seed).amodal_rgb for name, way in ways.items()},
     }
     hidden = mask & pasted.paste
     return {
