@@ -34,7 +34,9 @@ HIGHEST_THRESHOLD = 0.5
 
 @dataclass(frozen=True)
 class BeyondPaper:
-    """What goes beyond the paper; every field is optional, works for any checkpoint, and is off in ``preset="paper"``.
+    """What goes beyond the paper; every field is optional and works for any checkpoint.
+
+    ``preset="paper"`` turns all of it off but for what the network was trained with: `crop_scale` and `temporal_prior`.
 
     Attributes:
         crop_scale: with ``fit="crop"``, side of the crop over that of the object's largest visible extent, above 0.
