@@ -3,7 +3,8 @@
 Stage 1 on the first validation scenes, strict protocol: the default settings, and the mean score of samples from
 different noise under ``--preset paper``, cut at 0.5. Beside it the spread of the samples: the standard deviation over
 samples of a frame's hidden area, as a share of the object's area; the mean over fully hidden frames and the mean over
-frames that hide nothing. A scene's masks are kept in a folder when it is done, so a run that was stopped goes on.
+frames that hide nothing. A scene's masks are kept in a folder when it is done, so the same command goes on where it
+was stopped.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 from amodal_diffusion import AmodalCompleter
+from amodal_diffusion.basics import Stage
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.evaluation.benchmarks.scenes import scene_track
 from amodal_diffusion.metrics import TrackScores, score_track, summarise
@@ -47,6 +49,7 @@ class Masks:
 def main() -> None:
     """Sample the scenes that the folder lacks and print the figures of all."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="tiny", help="a bundled name, a folder, or a hub id")
     parser.add_argument("--scenes", type=int, default=48, help="the first N of the validation split")
     parser.add_argument("--samples", type=int, default=5)
     parser.add_argument("--steps", type=int, default=25, help="fewer for a rehearsal")
@@ -57,12 +60,14 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.keep.mkdir(parents=True, exist_ok=True)
-    completer = AmodalCompleter.from_pretrained(stages=("amodal_segmentation",), device="cpu", dtype=args.dtype)
+    stage: Stage = "amodal_segmentation"
+    completer = AmodalCompleter.from_pretrained(args.model, stages=(stage,), device="cpu", dtype=args.dtype)
     completer.warn_without_depth = False
+    way = f"{args.samples}x{args.steps}_{args.depth}_{args.dtype}_{completer.fingerprints()[stage][:12]}"
     tracks = [scene_track(seed, SPLIT) for seed in range(args.scenes)]
     found = []
     for seed, track in enumerate(tracks):
-        path = args.keep / f"{seed:03d}_{args.samples}x{args.steps}_{args.depth}.npz"
+        path = args.keep / f"{seed:03d}_{way}.npz"
         if not path.exists():
             depth = track.depth if args.depth == "given" else None
             masks = sample(completer, track, depth, seed, samples=args.samples, steps=args.steps)

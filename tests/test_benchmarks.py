@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks._minutes import State, plan
@@ -98,6 +99,37 @@ def test_a_table_of_solvers(tmp_path: Path) -> None:
     assert passes["heun 2"] == 3
     assert passes["dpmpp 2, tta 4"] == 8
     assert passes["dpmpp 2, guidance 1.5, all steps"] == 4
+
+
+@pytest.mark.slow
+def test_samples_by_the_papers_way_are_kept_by_scene(tmp_path: Path) -> None:
+    model, kept = tiny_completer_folder(tmp_path / "model"), tmp_path / "kept"
+    few = (
+        "--model",
+        str(model),
+        "--scenes",
+        "2",
+        "--samples",
+        "3",
+        "--steps",
+        "2",
+        "--depth",
+        "given",
+        "--keep",
+        str(kept),
+    )
+    text = printed("paper_preset.py", *few)
+    files = sorted(kept.iterdir())
+    assert [file.name[:19] for file in files] == ["000_3x2_given_float", "001_3x2_given_float"]
+    assert re.search(r"below the default by -?\d+\.\d+, wanted at most 0.03: (pass|FAIL)", text)
+    assert re.search(r"spread, fully hidden: \d+\.\d+, wanted at least 0.05: (pass|FAIL)", text)
+    with np.load(files[1]) as scene:
+        assert scene["samples"].shape == (3, *scene["mean"].shape)
+        assert (scene["samples"][0] != scene["samples"][1]).any()
+        wrong = dict(scene) | {"mean": np.zeros_like(scene["mean"])}
+    np.savez(files[1], **wrong)
+    assert "paper, mean score: mIoU_occ 0." in printed("paper_preset.py", *few)
+    assert printed("paper_preset.py", *few) != text  # the kept masks count, nothing is sampled again
 
 
 @pytest.mark.slow
