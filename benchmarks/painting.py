@@ -25,8 +25,6 @@ from amodal_diffusion.types import UInt8Array
 ABOVE_MEAN, ABOVE_NEAREST = 3.0, 1.0
 """Decibels by which the network alone has to beat the mean color and the nearest visible pixel."""
 GRADIENT = (0.5, 1.5)
-
-
 WAYS = {"network alone": (False, False), "with seam blending": (True, False), "and color propagation": (True, True)}
 """Of the network: whether with seam blending, and whether with color propagation."""
 
@@ -77,17 +75,19 @@ def table(rows: list[dict[str, tuple[float, float]]]) -> str:
 
 
 def main() -> None:
-    """Score the first clips of a split and print the table."""
+    """Score clips of a split and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--split", default="validation", help="validation, composites-validation or test-v2")
     parser.add_argument("--cutouts", type=Path, help="cut-outs of composites, see recipes/tiny/README.md")
     parser.add_argument("--model", default="tiny")
-    parser.add_argument("--limit", type=int, default=48, help="number of the last clip, plus one")
+    parser.add_argument("--limit", type=int, default=48, help="stop before this clip")
     parser.add_argument("--first", type=int, default=0, help="number of the first clip")
-    parser.add_argument("--alone", action="store_true", help="of the network, only what it paints alone")
+    parser.add_argument("--alone", action="store_true", help="skip seam blending and color propagation")
     parser.add_argument("--steps", type=int, help="denoising steps; the model's own by default")
     parser.add_argument("--out", type=Path, help="JSON file with all figures")
     given = parser.parse_args()
+    if not 0 <= given.first < given.limit:
+        parser.error(f"--first: expected a clip from 0 to before --limit {given.limit}, got {given.first}")
     if given.split == "validation":
         clips: ScenesBenchmark | CompositesBenchmark = ScenesBenchmark("validation", given.limit)
     else:

@@ -1,4 +1,4 @@
-"""Does ``--preset paper`` on the bundled model keep up with the default settings, and are its samples samples?
+"""Does ``--preset paper`` on the bundled model keep up with the default, and do its samples differ in hidden parts?
 
 Stage 1 on the first validation scenes, strict protocol: the default settings, and the mean score of samples from
 different noise under ``--preset paper``, cut at 0.5. Beside it the spread of the samples: the standard deviation over
@@ -8,6 +8,8 @@ was stopped.
 """
 
 import argparse
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from amodal_diffusion.basics import Stage
 from amodal_diffusion.evaluation.benchmarks.base import MaskTarget
 from amodal_diffusion.evaluation.benchmarks.scenes import scene_track
 from amodal_diffusion.metrics import TrackScores, score_track, summarise
+from amodal_diffusion.pipelines.completer import CompletionConfig
 from amodal_diffusion.pipelines.postprocessing import postprocess_mask
 from amodal_diffusion.pipelines.preprocessing import clip_frames
 from amodal_diffusion.types import BoolArray, FloatArray
@@ -63,14 +66,19 @@ def main() -> None:
     stage: Stage = "amodal_segmentation"
     completer = AmodalCompleter.from_pretrained(args.model, stages=(stage,), device="cpu", dtype=args.dtype)
     completer.warn_without_depth = False
-    way = f"{args.samples}x{args.steps}_{args.depth}_{args.dtype}_{completer.fingerprints()[stage][:12]}"
+    config = completer.config(
+        preset="paper", samples=args.samples, mask_threshold=THRESHOLD, num_inference_steps=args.steps
+    )
+    told = [completer.fingerprints(), *map(completer.settings, (config, completer.config(preset="default")))]
+    digest = hashlib.sha256(json.dumps([*told, args.dtype], sort_keys=True).encode()).hexdigest()[:12]
+    way = f"{args.samples}x{args.steps}_{args.depth}_{digest}"
     tracks = [scene_track(seed, SPLIT) for seed in range(args.scenes)]
     found = []
     for seed, track in enumerate(tracks):
         path = args.keep / f"{seed:03d}_{way}.npz"
         if not path.exists():
             depth = track.depth if args.depth == "given" else None
-            masks = sample(completer, track, depth, seed, samples=args.samples, steps=args.steps)
+            masks = sample(completer, config, track, depth, seed)
             part = path.with_suffix(".part.npz")
             np.savez_compressed(part, default=masks.default, mean=masks.mean, samples=masks.samples, score=masks.score)
             part.replace(path)
@@ -81,10 +89,9 @@ def main() -> None:
 
 
 def sample(
-    completer: AmodalCompleter, track: MaskTarget, depth: FloatArray | None, seed: int, *, samples: int, steps: int
+    completer: AmodalCompleter, config: CompletionConfig, track: MaskTarget, depth: FloatArray | None, seed: int
 ) -> Masks:
-    """Complete one scene both ways."""
-    config = completer.config(preset="paper", samples=samples, mask_threshold=THRESHOLD, num_inference_steps=steps)
+    """Complete one scene both ways; the configuration is that of the paper's way."""
     paper = completer(track.clip, config, depth=depth, seed=seed)
     default = completer(track.clip, completer.config(preset="default"), depth=depth, seed=seed)
     stage = config.amodal_segmentation

@@ -4,7 +4,7 @@ A check on two scenes, not a benchmark of real video. `--clips` (or AMODAL_SHARE
 and `masks`. For each clip and each of the seeds 0 to 5, the seed's generator draws an occluder and its path again until
 25 to 60 % of the visible mask is covered on average over the frames. Nothing is drawn again because of a result.
 Occluders are the cut-outs of test-v2, whose categories `recipes/tiny` never trains on. The bundled weights began with
-another split of the pictures and have seen some of them; their card has the numbers.
+another split of the pictures and have seen most of them; their card has the numbers.
 
 What the paste covers of the visible mask is the truth. Per clip:
 
@@ -19,7 +19,7 @@ Below the table: how much of the holes in the visible mask is filled in the clip
 is what the visible mask of a frame encloses, of at least 100 pixels. Every hole in the cage hides a part of it; between
 a person's limbs there may be background, so that a share below 1 can be right there.
 
-The model runs as a user runs it: default settings, no depth, and the clip's seed.
+The model runs as a user runs it: default settings, no depth, and the clip's seed, for the holes seed 0.
 """
 
 import argparse
@@ -344,13 +344,15 @@ def main() -> None:
     completer = AmodalCompleter.from_pretrained(given.model)
     rows = list(rows_of(given.clips, occluders, completer, given.seeds))
     print(table(rows))
-    print("\n".join([*verdicts(rows), *holes_filled(given.clips, completer)]))
+    holes = list(holes_filled(given.clips, completer))
+    print("\n".join([*verdicts(rows), *holes]))
     if given.out is not None:
         kept = {
             "model": given.model,
             "own_cutouts": given.own_cutouts,
             "rows": [asdict(row) for row in rows],
             "verdicts": verdicts(rows),
+            "holes": holes,
         }
         given.out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 

@@ -104,11 +104,11 @@ def read_clip_list(source: Location | tuple[Row, ...], hosts: Sequence[str] = ()
     """Check every line of a list; does not check whether the paths exist.
 
     Each line sets ``clip`` and ``masks``, and may set ``depth``, ``object``, ``name``, ``frames`` and ``objects``. A
-    .jsonl line is a JSON object. A .csv file starts with a line of these names, in any order, and its values are
-    separated as the names are: by commas, semicolons or tabs. A .txt line has tab-separated values in the order above;
-    lines that start with # are comments. Empty values count as unset. Paths
-    are relative to the list's folder; a list that comes from a URL may name URLs alone. The default name of a result is
-    the clip's path as written in the list, with ``_`` for ``/`` and without a file suffix, followed by the object.
+    .jsonl line is a JSON object. A .csv file starts with a line of these names, in any order; its values are separated
+    by commas, semicolons or tabs, whichever the first line uses. A .txt line has tab-separated values in the order
+    above; lines that start with # are comments. Empty values count as unset. Paths are relative to the list's folder; a
+    list that comes from a URL may name URLs alone. The default name of a result is the clip's path as written in the
+    list, with ``_`` for ``/`` and without a file suffix, followed by the object.
 
     Args:
         source: path or URL, or rows with the same keys, whose paths are relative to the current folder.
@@ -224,8 +224,9 @@ def _json_lines(path: Path, told: str) -> Iterator[tuple[int, Row]]:
 
 def _csv_rows(path: Path, told: str) -> Iterator[tuple[int, Row]]:
     with path.open(encoding=text_encoding(path), newline="") as file:
-        separators = [mark for mark in _SEPARATORS if mark in file.readline()]
+        names = file.readline()
         file.seek(0)
+        separators = [mark for mark in _SEPARATORS if mark in names]
         reader = csv.DictReader(file, delimiter=separators[0] if separators else ",")
         for row in reader:
             if None in row:  # DictReader's key for values without a column name

@@ -37,6 +37,7 @@ PAPER: dict[str, Any] = {
     "tta": 1,
     "color_propagation": False,
     "seam_blending": False,
+    "shrink_mask": 0,
 }
 """The paper's inference (section 5). Geometry, window and what the network was trained with stay the checkpoint's."""
 

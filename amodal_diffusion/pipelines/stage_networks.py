@@ -153,6 +153,7 @@ class StageNetworks:
         """
         completer = cls.__new__(cls)
         completer._segmentation = completer._content = completer.segmenter = None
+        completer._fingerprints = {}
         completer.default_depth_model = depth_model
         return completer
 

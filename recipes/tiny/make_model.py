@@ -1,9 +1,10 @@
 """Make the bundled model from nothing: `python -m recipes.tiny.make_model --cutouts runs/cutouts --out runs/tiny`.
 
 Three stages, one after the other, each by its own script: the shared autoencoder, stage 1, stage 2. `--minutes` ends a
-piece with a checkpoint, and the same command goes on; after each piece `OUT/model` has what is trained so far. On a
-GPU give `--workers` the cores to spare. On a CPU the same command takes days: `--estimate` counts the hours from 20
-measured steps a stage. `--start FOLDER` goes on from the weights of a model, in its autoencoder, at half the rate.
+piece with a checkpoint, and the same command goes on; from the first piece of stage 2 on, `OUT/model` has what is
+trained so far. On a GPU give `--workers` the cores to spare. On a CPU the same command takes days: `--estimate` counts
+the hours from 20 measured steps a stage. `--start FOLDER` goes on from the weights of a model, in its autoencoder, at
+half the rate.
 """
 
 from __future__ import annotations

@@ -33,6 +33,23 @@ def test_the_same_list_in_three_ways(tmp_path: Path, name: str, text: str) -> No
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "clip\tmasks\na.mp4\tb\n",
+        "clip;masks\n\na.mp4;b\n",
+        "clip\tmasks\na.mp4\tb;c\n",
+        '"clip";"masks"\na.mp4;"b,c"\n',
+    ],
+)
+def test_the_first_line_alone_says_what_separates_values(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text(text, encoding="utf-8")
+    (entry,) = read_clip_list(path)
+    assert entry.clip == tmp_path / "a.mp4"
+    assert Path(entry.masks).name.startswith("b")
+
+
+@pytest.mark.parametrize(
     ("clip", "name"),
     [
         ("a/b.mp4", "a_b"),

@@ -50,6 +50,12 @@ def cut(clip: VideoClip, scores: Sequence[FloatArray | None], config: Completion
     return join_results([result for _, result in objects])
 
 
+def test_without_networks_there_are_no_weights_to_tell_apart() -> None:
+    completer = AmodalCompleter.without_networks("owner/name")
+    assert completer.fingerprints() == {}
+    assert completer.default_depth_model == "owner/name"
+
+
 @pytest.mark.parametrize("changes", [{}, {"mask_threshold": 0.51}, {"preset": "paper", "num_inference_steps": 1}])
 def test_masks_are_those_that_the_network_led_to(completer: AmodalCompleter, clip: VideoClip, changes: dict) -> None:
     wanted = completer(clip, completer.config(**changes))
