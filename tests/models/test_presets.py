@@ -30,7 +30,8 @@ ODD = SamplingConfig(
     mask_threshold=0.3, samples=3, fps=12, motion_bucket_id=40, decode_chunk_size=5,
     beyond=BeyondPaper(
         crop_scale=3.0, temporal_prior=True, mask_propagation=True, expected_iou_weight=0.1,
-        mask_filters=MASK_FILTERS, skip_unoccluded=True, tta=4, color_propagation=True, seam_blending=True, shrink_mask=2,
+        mask_filters=MASK_FILTERS, skip_unoccluded=True, tta=4, color_propagation=True, seam_blending=True,
+        shrink_mask=2,
     ),
 )  # fmt: skip
 """A checkpoint that differs from the paper in every field."""
